@@ -1,0 +1,118 @@
+//! How input files are read: mapped into memory, or by positioned reads. The only `unsafe` of the
+//! format layer is the mapping.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::time::SystemTime;
+
+use memmap2::{Advice, Mmap};
+
+/// How input files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Mapped: the fastest on a local disk. A file that shrinks meanwhile ends the process.
+    #[default]
+    Map,
+    /// Positioned reads into a buffer: for network file systems, and where others may write.
+    Read,
+}
+
+/// One open input file.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    length: u64,
+    modified: Option<SystemTime>,
+    map: Option<Mmap>,
+}
+
+impl Source {
+    /// Opens `path` for reading; nothing is read yet.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of opening, and of mapping.
+    pub fn open(path: &Path, access: Access) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        }
+        let length = metadata.len();
+        let map = match access {
+            Access::Map if length > 0 => Some(map(&file)?),
+            _ => None,
+        };
+        if let Some(map) = &map {
+            // Only advice: where it is not understood, reading works all the same.
+            #[cfg(unix)]
+            let _ = map.advise(Advice::Sequential);
+        }
+        Ok(Self { file, length, modified: metadata.modified().ok(), map })
+    }
+
+    /// Bytes in the file when it was opened.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The open file, for copies that stay in the kernel.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The bytes of `range`: a slice of the mapping, or of `scratch` after a read.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before `range` does; whatever reading says.
+    pub fn bytes<'a>(&'a self, range: Range<u64>, scratch: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        if range.end < range.start || range.end > self.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(map) = &self.map {
+            return map
+                .get(range.start as usize..range.end as usize)
+                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        }
+        scratch.resize((range.end - range.start) as usize, 0);
+        read_exact_at(&self.file, scratch, range.start)?;
+        Ok(scratch)
+    }
+
+    /// Whether the file still has the length and modification time it was opened with.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of asking.
+    pub fn unchanged(&self) -> io::Result<bool> {
+        let now = self.file.metadata()?;
+        Ok(now.len() == self.length && now.modified().ok() == self.modified)
+    }
+}
+
+#[allow(unsafe_code, reason = "mapping a file needs a promise about other processes")]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the mapping is private to readers and never written by us. That no other process
+    // truncates or rewrites the file meanwhile cannot be enforced; every operation re-checks length
+    // and modification time before it commits an output, and `Access::Read` exists for those who
+    // cannot promise it.
+    unsafe { Mmap::map(file) }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[count..];
+        offset += count as u64;
+    }
+    Ok(())
+}

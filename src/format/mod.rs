@@ -1,0 +1,16 @@
+//! Bytes on disk: safetensors headers, memory-mapped checkpoints, and the atomic streaming writer.
+//!
+//! **Invariant:** nothing here knows what a LoRA or a matrix is. Tensors are names, dtypes, shapes
+//! and byte ranges; the bytes pass through unread.
+
+pub mod access;
+pub mod checkpoint;
+pub mod header;
+pub mod index;
+pub mod staging;
+
+pub use access::{Access, Source};
+pub use checkpoint::{Checkpoint, Component, Shard, TensorView};
+pub use header::{Header, Metadata, TensorSpec};
+pub use safetensors::Dtype;
+pub use staging::{OutputFile, Staging};

@@ -1,0 +1,2 @@
+//! x
+pub mod error; pub mod format; pub mod math;
