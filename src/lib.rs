@@ -1,2 +1,20 @@
-//! x
-pub mod error; pub mod format; pub mod math;
+//! Manage and merge LoRA adapters: exact, streaming, without Python.
+//!
+//! The layers, from bytes to verbs; each may use those above it in this list, as `ARCHITECTURE.md`
+//! draws it:
+//!
+//! - [`format`](mod@format): bytes on disk: safetensors headers, mapped checkpoints, the atomic writer
+//! - [`math`]: matrices in memory: packed factors and the merge kernel
+//! - [`adapter`]: what an adapter is: key grammars, modules, scales, where they land in a base
+//! - [`ops`]: one verb a file: options → plan → run → report
+//! - [`error`]: what can go wrong, where, and what to do about it
+//!
+//! The command line and its JSON are the stable surface; this library is 0.x.
+
+pub mod adapter;
+pub mod error;
+pub mod format;
+pub mod math;
+pub mod ops;
+
+pub use error::{Error, ErrorKind, Result};

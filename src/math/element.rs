@@ -120,39 +120,35 @@ pub trait Element: Copy {
     /// Bytes in one element.
     const SIZE: usize;
 
-    /// Widens `bytes` into the front of `out`.
-    fn load(bytes: &[u8], out: &mut [f32; BLOCK]);
+    /// Widens what is in `bytes`; zeros after it.
+    fn load(bytes: &[u8]) -> [f32; BLOCK];
 
-    /// Narrows the front of `values` into `bytes`, and leaves in `rounded` what was stored.
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8], rounded: &mut [f32; BLOCK]);
+    /// Narrows the front of `values` into `bytes`; returns what the stored codes stand for.
+    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK];
 }
 
-/// Pairs stored chunks with a block's slots. A whole block has its length known at compile time,
-/// which is what turns the loop into vector instructions.
+/// Copies up to a block of stored elements. A whole block has its length known at compile time: the
+/// copy, and the loops over the local array, then become a few vector instructions.
 #[inline(always)]
-fn zip_block<C, T>(chunks: &[C], block: &mut [T; BLOCK], convert: impl Fn(&C, &mut T)) {
-    if let Some(whole) = chunks.first_chunk::<BLOCK>() {
-        for i in 0..BLOCK {
-            convert(&whole[i], &mut block[i]);
-        }
-    } else {
-        for (chunk, slot) in chunks.iter().zip(block) {
-            convert(chunk, slot);
+fn take<const N: usize>(bytes: &[u8]) -> [[u8; N]; BLOCK] {
+    let chunks = bytes.as_chunks::<N>().0;
+    match chunks.first_chunk::<BLOCK>() {
+        Some(whole) => *whole,
+        None => {
+            let mut block = [[0; N]; BLOCK];
+            block[..chunks.len()].copy_from_slice(chunks);
+            block
         }
     }
 }
 
-/// As [`zip_block`], the other way.
+/// Stores the front of a block, as much as `bytes` has room for.
 #[inline(always)]
-fn zip_block_mut<C, T>(block: &[T; BLOCK], chunks: &mut [C], convert: impl Fn(&T, &mut C)) {
-    if let Some(whole) = chunks.first_chunk_mut::<BLOCK>() {
-        for i in 0..BLOCK {
-            convert(&block[i], &mut whole[i]);
-        }
-    } else {
-        for (slot, chunk) in block.iter().zip(chunks) {
-            convert(slot, chunk);
-        }
+fn give<const N: usize>(block: &[[u8; N]; BLOCK], bytes: &mut [u8]) {
+    let chunks = bytes.as_chunks_mut::<N>().0;
+    match chunks.first_chunk_mut::<BLOCK>() {
+        Some(whole) => *whole = *block,
+        None => chunks.copy_from_slice(&block[..chunks.len()]),
     }
 }
 
@@ -160,16 +156,14 @@ impl Element for f32 {
     const SIZE: usize = 4;
 
     #[inline(always)]
-    fn load(bytes: &[u8], out: &mut [f32; BLOCK]) {
-        zip_block(bytes.as_chunks::<4>().0, out, |chunk, slot| *slot = Self::from_le_bytes(*chunk));
+    fn load(bytes: &[u8]) -> [f32; BLOCK] {
+        take(bytes).map(Self::from_le_bytes)
     }
 
     #[inline(always)]
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8], rounded: &mut [f32; BLOCK]) {
-        zip_block_mut(values, bytes.as_chunks_mut::<4>().0, |value, chunk| {
-            *chunk = value.to_le_bytes();
-        });
-        *rounded = *values;
+    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK] {
+        give(&values.map(Self::to_le_bytes), bytes);
+        *values
     }
 }
 
@@ -177,27 +171,20 @@ impl Element for bf16 {
     const SIZE: usize = 2;
 
     #[inline(always)]
-    fn load(bytes: &[u8], out: &mut [f32; BLOCK]) {
-        zip_block(bytes.as_chunks::<2>().0, out, |chunk, slot| {
-            *slot = f32::from_bits(u32::from(u16::from_le_bytes(*chunk)) << 16);
-        });
+    fn load(bytes: &[u8]) -> [f32; BLOCK] {
+        take(bytes).map(|code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16))
     }
 
-    // `half` converts slices of bf16 one by one; this loop becomes vector instructions. A NaN may
+    // `half` converts slices of bf16 one by one; these loops become vector instructions. A NaN may
     // lose its payload here: the caller checks the values themselves.
     #[inline(always)]
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8], rounded: &mut [f32; BLOCK]) {
-        let mut codes = [0u32; BLOCK];
-        for (code, value) in codes.iter_mut().zip(values) {
+    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK] {
+        let codes = values.map(|value| {
             let bits = value.to_bits();
-            *code = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        }
-        for (slot, code) in rounded.iter_mut().zip(codes) {
-            *slot = f32::from_bits(code << 16);
-        }
-        zip_block_mut(&codes, bytes.as_chunks_mut::<2>().0, |code, chunk| {
-            *chunk = (*code as u16).to_le_bytes();
+            bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
         });
+        give(&codes.map(|code| (code as u16).to_le_bytes()), bytes);
+        codes.map(|code| f32::from_bits(code << 16))
     }
 }
 
@@ -205,22 +192,20 @@ impl Element for f16 {
     const SIZE: usize = 2;
 
     #[inline(always)]
-    fn load(bytes: &[u8], out: &mut [f32; BLOCK]) {
-        let mut codes = [Self::ZERO; BLOCK];
-        zip_block(bytes.as_chunks::<2>().0, &mut codes, |chunk, code| {
-            *code = Self::from_le_bytes(*chunk);
-        });
-        codes.convert_to_f32_slice(out);
+    fn load(bytes: &[u8]) -> [f32; BLOCK] {
+        let mut out = [0.0; BLOCK];
+        take(bytes).map(Self::from_le_bytes).convert_to_f32_slice(&mut out);
+        out
     }
 
     #[inline(always)]
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8], rounded: &mut [f32; BLOCK]) {
+    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK] {
         let mut codes = [Self::ZERO; BLOCK];
-        half::slice::HalfFloatSliceExt::convert_from_f32_slice(codes.as_mut_slice(), values);
-        zip_block_mut(&codes, bytes.as_chunks_mut::<2>().0, |code, chunk| {
-            *chunk = code.to_le_bytes();
-        });
-        codes.convert_to_f32_slice(rounded);
+        codes.convert_from_f32_slice(values);
+        give(&codes.map(Self::to_le_bytes), bytes);
+        let mut rounded = [0.0; BLOCK];
+        codes.convert_to_f32_slice(&mut rounded);
+        rounded
     }
 }
 
@@ -269,15 +254,14 @@ mod tests {
                     *value = 0.0;
                 }
             }
-            let (mut bytes, mut rounded) = ([0; BLOCK * 2], [0f32; BLOCK]);
-            bf16::store(&values, &mut bytes, &mut rounded);
+            let mut bytes = [0; BLOCK * 2];
+            let rounded = bf16::store(&values, &mut bytes);
             for i in 0..BLOCK {
                 assert_eq!(rounded[i].to_bits(), bf16::from_f32(values[i]).to_f32().to_bits());
             }
-            let mut back = [0f32; BLOCK];
-            bf16::load(&bytes, &mut back);
+            let back = bf16::load(&bytes);
             assert_eq!(back.map(f32::to_bits), rounded.map(f32::to_bits));
-            f16::store(&values, &mut bytes, &mut rounded);
+            let rounded = f16::store(&values, &mut bytes);
             for i in 0..BLOCK {
                 assert_eq!(rounded[i].to_bits(), f16::from_f32(values[i]).to_f32().to_bits());
             }

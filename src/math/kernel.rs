@@ -172,11 +172,11 @@ fn merge<I: Element, O: Element, const WIDTH: usize>(
                 let (mut old, mut sum, mut new) = (EMPTY, EMPTY, EMPTY);
                 for row in 0..ROWS.min(rows - first) {
                     let at = (first + row) * columns + from;
-                    I::load(&base[at * I::SIZE..][..width * I::SIZE], &mut old[row]);
+                    old[row] = I::load(&base[at * I::SIZE..][..width * I::SIZE]);
                     for i in 0..BLOCK {
                         sum[row][i] = old[row][i] + deltas[row][i];
                     }
-                    O::store(&sum[row], &mut out[at * O::SIZE..][..width * O::SIZE], &mut new[row]);
+                    new[row] = O::store(&sum[row], &mut out[at * O::SIZE..][..width * O::SIZE]);
                 }
                 sums.add(&deltas, &old, &sum, &new);
             }

@@ -1,0 +1,79 @@
+//! Single files of kohya's scripts, A1111, ComfyUI and their relatives: `<module>.lora_down.weight`,
+//! `.lora_up.weight`, `.alpha`, in any of the spellings of [`suffix`].
+//!
+//! The module is flattened (`lora_unet_mid_block_attn1_to_q`), which cannot be undone from the name:
+//! it is resolved by flattening the base's names. Some writers keep dotted paths; both are read.
+
+use super::{Convention, Key, MissingAlpha, Part, foreign_family, suffix};
+
+pub(super) static CONVENTION: Convention = Convention {
+    name: "kohya",
+    summary: "single file, flattened or dotted names, alpha as a tensor",
+    missing_alpha: MissingAlpha::One,
+    parse,
+    format,
+    recognises,
+};
+
+fn parse(key: &str) -> Option<Key> {
+    if let Some((module, part)) = suffix::split(key) {
+        return Some(Key { module: module.to_owned(), part });
+    }
+    foreign_family(key)?;
+    let module = key.split_once('.').map_or(key, |(module, _)| module);
+    Some(Key { module: module.to_owned(), part: Part::Foreign })
+}
+
+fn format(key: &Key) -> Option<String> {
+    let ending = match key.part {
+        Part::Down => "lora_down.weight",
+        Part::Up => "lora_up.weight",
+        Part::UpBias => "lora_up.bias",
+        Part::Magnitude => "lora_magnitude_vector",
+        Part::Alpha => "alpha",
+        _ => return None,
+    };
+    Some(format!("{}.{ending}", key.module))
+}
+
+fn recognises(key: &str) -> bool {
+    suffix::split(key).is_some_and(|(_, part)| matches!(part, Part::Down | Part::Up))
+        || foreign_family(key).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_is_understood() {
+        let down = [
+            "m.lora_down.weight",
+            "m_lora.down.weight",
+            "m.lora_A.weight",
+            "m.lora.down.weight",
+            "m.lora_A",
+            "m.lora_linear_layer.down.weight",
+            "m.lora_A.default.weight",
+            "m.lora_down",
+        ];
+        for key in down {
+            assert_eq!(parse(key), Some(Key { module: "m".into(), part: Part::Down }), "{key}");
+        }
+        assert_eq!(parse("m.alpha"), Some(Key { module: "m".into(), part: Part::Alpha }));
+        assert_eq!(parse("m.hada_w1_a").map(|key| key.part), Some(Part::Foreign));
+        assert_eq!(parse("model.embed.weight"), None);
+        assert_eq!(parse(".lora_down.weight"), None);
+    }
+
+    #[test]
+    fn parse_undoes_format() {
+        for part in [Part::Down, Part::Up, Part::UpBias, Part::Magnitude, Part::Alpha] {
+            for module in ["lora_unet_a_b", "a.b.0.c", "x"] {
+                let key = Key { module: module.into(), part };
+                let text = format(&key).expect("spelled");
+                assert_eq!(parse(&text), Some(key), "{text}");
+            }
+        }
+    }
+}

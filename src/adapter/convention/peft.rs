@@ -1,0 +1,189 @@
+//! PEFT's `adapter_model.safetensors`: `base_model.model.<path>.lora_A.weight` and its relatives
+//! (peft `utils/save_and_load.py`), with the wrapper prefixes and adapter names that leak into files.
+
+use super::{Convention, Key, MissingAlpha, Part, foreign_family};
+
+pub(super) static CONVENTION: Convention = Convention {
+    name: "peft",
+    summary: "adapter_config.json and adapter_model.safetensors, dotted paths",
+    missing_alpha: MissingAlpha::Unknown,
+    parse,
+    format,
+    recognises,
+};
+
+/// Put before every path by PEFT's model wrapper.
+const WRAPPER: &str = "base_model.model.";
+
+/// Path parts that wrappers of the training loop leave behind.
+const LEAKED: [&str; 3] = ["_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"];
+
+/// Path parts of PEFT's own nesting, which are no modules of the base.
+const NESTING: [&str; 2] = ["base_layer", "token_adapter"];
+
+fn parse(key: &str) -> Option<Key> {
+    let mut parts: Vec<&str> = key.split('.').filter(|part| !LEAKED.contains(part)).collect();
+    let start = wrapper_length(&parts);
+    parts.drain(..start);
+    if let Some(at) = parts.iter().position(|part| *part == "original_module") {
+        return Some(Key { module: parts.get(..at)?.join("."), part: Part::Original });
+    }
+    if let Some(at) = parts.iter().position(|part| *part == "modules_to_save") {
+        // `modules_to_save.<adapter name>.weight`, as older writers kept it.
+        parts.drain(at..(at + 2).min(parts.len().saturating_sub(1)));
+    }
+    let (path, part) = split(&parts)?;
+    let module: Vec<&str> = path.iter().filter(|part| !NESTING.contains(part)).copied().collect();
+    (!module.is_empty()).then(|| Key { module: module.join("."), part })
+}
+
+/// How many leading parts are wrappers: `base_model`, `model` (once, after it), and DDP's `module`.
+fn wrapper_length(parts: &[&str]) -> usize {
+    let mut start = 0;
+    while parts.get(start) == Some(&"module") {
+        start += 1;
+    }
+    if parts.get(start) == Some(&"base_model") {
+        start += 1;
+        if parts.get(start) == Some(&"model") {
+            start += 1;
+        }
+    }
+    while parts.get(start) == Some(&"module") {
+        start += 1;
+    }
+    start
+}
+
+fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
+    for (at, name) in parts.iter().enumerate() {
+        let rest = parts.get(at + 1..)?;
+        let part = match *name {
+            "lora_A" => factor(rest, Part::Down, None),
+            "lora_B" => factor(rest, Part::Up, Some(Part::UpBias)),
+            "lora_embedding_A" => named(rest, Part::EmbeddingDown),
+            "lora_embedding_B" => named(rest, Part::EmbeddingUp),
+            "lora_magnitude_vector" => factor(rest, Part::Magnitude, None),
+            "trainable_tokens_delta" => named(rest, Part::TokenRows),
+            _ => None,
+        };
+        if let Some(part) = part {
+            return Some((parts.get(..at)?, part));
+        }
+    }
+    let (last, path) = parts.split_last()?;
+    let part = match *last {
+        _ if foreign_family(&parts.join(".")).is_some() => Part::Foreign,
+        "weight" => Part::Weight,
+        "bias" => Part::Bias,
+        _ => return None,
+    };
+    Some((path, part))
+}
+
+/// `weight`, `<adapter>.weight`, nothing, or `<adapter>`; `bias` likewise where there can be one.
+fn factor(rest: &[&str], weight: Part, bias: Option<Part>) -> Option<Part> {
+    match rest {
+        [] | ["weight"] | [_, "weight"] => Some(weight),
+        ["bias"] | [_, "bias"] => bias,
+        [_] => Some(weight),
+        _ => None,
+    }
+}
+
+/// Nothing, or an adapter's name.
+fn named(rest: &[&str], part: Part) -> Option<Part> {
+    (rest.len() <= 1).then_some(part)
+}
+
+fn format(key: &Key) -> Option<String> {
+    let ending = match key.part {
+        Part::Down => "lora_A.weight",
+        Part::Up => "lora_B.weight",
+        Part::UpBias => "lora_B.bias",
+        Part::EmbeddingDown => "lora_embedding_A",
+        Part::EmbeddingUp => "lora_embedding_B",
+        Part::Magnitude => "lora_magnitude_vector",
+        Part::TokenRows => "token_adapter.trainable_tokens_delta",
+        Part::Weight => "weight",
+        Part::Bias => "bias",
+        Part::Alpha | Part::Original | Part::Foreign => return None,
+    };
+    Some(format!("{WRAPPER}{}.{ending}", key.module))
+}
+
+fn recognises(key: &str) -> bool {
+    key.contains(WRAPPER) || key.starts_with("base_model.")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(module: &str, part: Part) -> Option<Key> {
+        Some(Key { module: module.into(), part })
+    }
+
+    #[test]
+    fn what_leaks_is_stripped() {
+        let q = "model.layers.0.q_proj";
+        for spelled in [
+            "base_model.model.model.layers.0.q_proj.lora_A.weight",
+            "base_model.model.model.layers.0.q_proj.lora_A.default.weight",
+            "module.base_model.model.model.layers.0.q_proj.lora_A.weight",
+            "base_model.model._orig_mod.model.layers.0._fsdp_wrapped_module.q_proj.lora_A.weight",
+            "base_model.model.model.layers.0.q_proj.base_layer.lora_A.weight",
+            "model.layers.0.q_proj.lora_A.weight",
+        ] {
+            assert_eq!(parse(spelled), key(q, Part::Down), "{spelled}");
+        }
+        assert_eq!(
+            parse("base_model.model.score.modules_to_save.default.weight"),
+            key("score", Part::Weight)
+        );
+        assert_eq!(
+            parse("base_model.model.score.original_module.weight"),
+            key("score", Part::Original)
+        );
+        assert_eq!(
+            parse("base_model.model.q.base_layer.bias"),
+            key("q", Part::Bias)
+        );
+        assert_eq!(
+            parse("base_model.model.q.lora_magnitude_vector.default.weight"),
+            key("q", Part::Magnitude)
+        );
+        assert_eq!(parse("base_model.model.q.hada_w1_a"), key("q", Part::Foreign));
+        assert_eq!(parse("base_model.model"), None);
+        assert_eq!(parse(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parse_undoes_format(
+            path in prop::collection::vec("[a-z][a-z0-9_]{1,8}|[0-9]{1,2}", 1..6),
+            index in 0usize..9,
+        ) {
+            let parts = [
+                Part::Down, Part::Up, Part::UpBias, Part::EmbeddingDown, Part::EmbeddingUp,
+                Part::Magnitude, Part::TokenRows, Part::Weight, Part::Bias,
+            ];
+            // Names that PEFT itself gives a meaning cannot be a base's modules.
+            let special = |p: &String| {
+                ["modules_to_save", "original_module", "base_layer", "token_adapter", "module"]
+                    .contains(&p.as_str()) || foreign_family(p).is_some()
+            };
+            prop_assume!(!path.iter().any(special));
+            let key = Key { module: path.join("."), part: parts[index] };
+            let text = format(&key).expect("spelled");
+            prop_assert_eq!(parse(&text), Some(key));
+        }
+
+        #[test]
+        fn no_key_panics(text in "\\PC{0,40}|([a-z_.]|lora_A|base_model|modules_to_save|\\.){0,12}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What an adapter is: its files, its key grammar, its modules and their scales.
+//!
+//! **Invariant:** every tensor of an adapter's file is part of a module, a replacement, or a fault;
+//! none is ignored. Nothing here knows verbs or the terminal.
+
+pub mod convention;
+mod family;
+pub mod module;
+pub mod resolve;
+pub mod scale;
+pub mod sidecar;
+pub mod target;
+pub mod tensor;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use convention::{Convention, Part};
+use family::Parts;
+use module::{Module, Replacement};
+use scale::{ScaleOverride, ScaleSources};
+use sidecar::{CONFIG_NAME, PeftConfig};
+
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::checkpoint::{is_pickle, not_found};
+use crate::format::{Access, Checkpoint};
+
+/// How to open an adapter.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// How its file is read.
+    pub access: Access,
+    /// The convention's name, where the keys shall not decide.
+    pub convention: Option<String>,
+    /// The scale, where the file does not say it.
+    pub scale: ScaleOverride,
+    /// Config fields taken as harmless though unknown.
+    pub ignored_fields: Vec<String>,
+    /// The base is the residual that a base-changing initialisation left.
+    pub residual_base: bool,
+}
+
+/// An open adapter: names, shapes and scales known, factors still on disk.
+#[derive(Debug)]
+pub struct Adapter {
+    /// The path it was opened by.
+    pub path: PathBuf,
+    /// Its tensors.
+    pub file: Checkpoint,
+    /// Its key grammar.
+    pub convention: &'static Convention,
+    /// Its config, where the convention has one.
+    pub config: Option<PeftConfig>,
+    /// Its modules, by name.
+    pub modules: Vec<Module>,
+    /// Its replacements, by module.
+    pub replacements: Vec<Replacement>,
+    /// Tensors that carry nothing (copies of the base that a writer left in).
+    pub inert: Vec<String>,
+    /// What is wrong with single modules. Whoever needs the whole adapter calls [`Adapter::sound`].
+    pub faults: Vec<Error>,
+}
+
+impl Adapter {
+    /// Opens an adapter: a PEFT directory, or a file of any convention.
+    ///
+    /// Faults of single modules are kept in [`Adapter::faults`], so that they can be listed.
+    ///
+    /// # Errors
+    /// If there is no adapter, its file or config is broken, or its type cannot be merged.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let (tensors, config) = find_files(path)?;
+        let file = Checkpoint::open(&tensors, options.access)?;
+        let convention = recognise(&file, config.is_some(), options)?;
+        let config = match config {
+            Some(config) if convention.name == convention::peft().name => Some(PeftConfig::open(
+                &config,
+                &options.ignored_fields,
+                options.residual_base,
+            )?),
+            _ => None,
+        };
+        let mut adapter = Self {
+            path: path.to_path_buf(),
+            file,
+            convention,
+            config,
+            modules: Vec::new(),
+            replacements: Vec::new(),
+            inert: Vec::new(),
+            faults: Vec::new(),
+        };
+        let parts = adapter.sort_keys()?;
+        adapter.build(&parts, options.scale);
+        Ok(adapter)
+    }
+
+    /// Fails with the first fault, if there is one.
+    ///
+    /// # Errors
+    /// The fault, with its file.
+    pub fn sound(&mut self) -> Result<()> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        let path = self.file.path.clone();
+        Err(self.faults.remove(0).in_file(&path))
+    }
+
+    /// Fails if any factor or replacement holds an infinity or a NaN. Reads every tensor.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`] with tensor and index; reading errors.
+    pub fn check_finite(&self) -> Result<()> {
+        let factors = self.modules.iter().flat_map(Module::tensors);
+        let replaced = self.replacements.iter().map(|replacement| replacement.tensor.as_str());
+        for name in factors.chain(replaced) {
+            if let Some(view) = self.file.tensor(name) {
+                tensor::check_finite(view)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The base model's name, where the adapter says it.
+    pub fn base_model(&self) -> Option<&str> {
+        if let Some(config) = &self.config {
+            return config.base_model();
+        }
+        let metadata = self.file.shards.first()?.header.metadata.as_ref()?;
+        ["ss_sd_model_name", "modelspec.architecture", "ss_base_model_version"]
+            .iter()
+            .find_map(|key| metadata.get(*key))
+            .map(String::as_str)
+    }
+
+    fn sort_keys(&mut self) -> Result<BTreeMap<String, Parts>> {
+        let mut modules: BTreeMap<String, Parts> = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for name in self.file.names() {
+            match (self.convention.parse)(name) {
+                None => unknown.push(name.to_owned()),
+                Some(key) if key.part == Part::Original => self.inert.push(name.to_owned()),
+                Some(key) => {
+                    let parts = modules.entry(key.module.clone()).or_default();
+                    if let Some(first) = parts.insert(key.part, name.to_owned()) {
+                        let (first, second) = (first, name.to_owned());
+                        return Err(Error::from(ErrorKind::SameTarget { first, second })
+                            .in_tensor(&key.module)
+                            .in_file(&self.file.path));
+                    }
+                }
+            }
+        }
+        if let Some(first) = unknown.first() {
+            let (count, total, first) = (unknown.len(), self.file.len(), first.clone());
+            return Err(ErrorKind::UnknownKeys { count, total, first }).in_file(&self.file.path);
+        }
+        Ok(modules)
+    }
+
+    fn build(&mut self, modules: &BTreeMap<String, Parts>, given: ScaleOverride) {
+        let scales = ScaleSources {
+            config: self.config.as_ref(),
+            metadata: self.file.shards.first().and_then(|shard| shard.header.metadata.as_ref()),
+            missing: self.convention.missing_alpha,
+            given,
+        };
+        let dora = self.config.as_ref().is_some_and(|config| config.dora);
+        for (name, parts) in modules {
+            if let Some(key) = parts.get(&Part::Foreign) {
+                let family = convention::foreign_family(key).unwrap_or("an unknown family's");
+                self.faults.push(Error::from(ErrorKind::UnsupportedFamily { family }).in_tensor(name));
+                continue;
+            }
+            let replaced = family::replaced::replacements(name, parts, &self.file, self.config.as_ref());
+            let replaces_only = |part: &Part| matches!(part, Part::Weight | Part::Bias | Part::TokenRows);
+            let low_rank = if parts.keys().all(replaces_only) {
+                Ok(None)
+            } else {
+                family::lora::module(name, parts, &self.file, &scales)
+                    .and_then(|module| family::dora::apply(module, parts, &self.file, dora))
+                    .map(Some)
+            };
+            match (replaced, low_rank) {
+                (Ok(replaced), Ok(module)) => {
+                    self.replacements.extend(replaced);
+                    self.modules.extend(module);
+                }
+                (Err(error), _) | (_, Err(error)) => self.faults.push(error.in_tensor(name)),
+            }
+        }
+    }
+}
+
+/// The tensor file and the config of whatever `path` is.
+fn find_files(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
+    let metadata = std::fs::metadata(path).map_err(not_found).in_file(path)?;
+    if !metadata.is_dir() {
+        if is_pickle(path) {
+            return Err(ErrorKind::Pickle).in_file(path);
+        }
+        let config = path.parent().unwrap_or(Path::new("")).join(CONFIG_NAME);
+        let config = sidecar::is_peft_config(&config).then_some(config);
+        return Ok((path.to_path_buf(), config));
+    }
+    let config = path.join(CONFIG_NAME);
+    let config = config.is_file().then_some(config);
+    let tensors = path.join("adapter_model.safetensors");
+    if tensors.is_file() {
+        return Ok((tensors, config));
+    }
+    let pickle = path.join("adapter_model.bin");
+    if pickle.is_file() {
+        return Err(ErrorKind::Pickle).in_file(&pickle);
+    }
+    if let Some(config) = &config {
+        // A prompt or router type has no tensors to look for: say so first.
+        PeftConfig::open(config, &[], true)?;
+        let reason = "there is an adapter_config.json, but no adapter_model.safetensors".to_owned();
+        return Err(ErrorKind::NoAdapter { reason }).in_file(path);
+    }
+    only_file(path).map(|file| (file, None))
+}
+
+fn only_file(directory: &Path) -> Result<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).in_file(directory)? {
+        let file = entry.in_file(directory)?.path();
+        if file.extension().is_some_and(|end| end == "safetensors") {
+            files.push(file);
+        }
+    }
+    let reason = match (files.pop(), files.is_empty()) {
+        (Some(only), true) => return Ok(only),
+        (None, _) => "the directory holds no .safetensors file",
+        (Some(_), false) => "the directory holds several .safetensors files; name the one you mean",
+    };
+    Err(ErrorKind::NoAdapter { reason: reason.to_owned() }).in_file(directory)
+}
+
+fn recognise(
+    file: &Checkpoint,
+    has_config: bool,
+    options: &OpenOptions,
+) -> Result<&'static Convention> {
+    if let Some(name) = &options.convention {
+        return convention::by_name(name).ok_or_else(|| {
+            let names: Vec<_> = convention::CONVENTIONS.iter().map(|c| c.name).collect();
+            let reason = format!("convention `{name}` is unknown; there are {}", names.join(", "));
+            ErrorKind::BadOption(reason).into()
+        });
+    }
+    let nested = "lora_adapter_metadata";
+    let header = file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    if header.is_some_and(|metadata| metadata.contains_key(nested)) {
+        let reason = "the config of a diffusers pipeline's LoRA, which this version does not read";
+        let (field, reason) = (nested.to_owned(), reason.to_owned());
+        return Err(ErrorKind::UnsupportedField { field, reason }).in_file(&file.path);
+    }
+    let kohya = file.names().any(|key| key.contains(".lora_down") || key.ends_with(".alpha"));
+    if has_config && !kohya {
+        return Ok(convention::peft());
+    }
+    let mut recognised = convention::CONVENTIONS
+        .iter()
+        .copied()
+        .filter(|convention| file.names().any(convention.recognises));
+    recognised.next().ok_or_else(|| {
+        let total = file.len();
+        let first = file.names().next().unwrap_or("(no tensors)").to_owned();
+        Error::from(ErrorKind::UnknownKeys { count: total, total, first }).in_file(&file.path)
+    })
+}

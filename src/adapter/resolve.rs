@@ -1,0 +1,251 @@
+//! Which base tensor a name of the adapter means, by rewriting prefixes.
+//!
+//! Adapters and bases of one architecture differ in what stands before a layer's name: wrappers of
+//! transformers (`model.`, `bert.`), the language model inside a vision model, a pipeline's component
+//! directory. One rewriting is chosen for all names of an adapter, the one under which every name
+//! exists in the base; names are never mixed from several.
+
+use std::collections::BTreeSet;
+
+use crate::error::{ErrorKind, Result, UnmatchedName};
+
+/// Prefix rules of one rewriting, tried in order; a name that starts with none stays as it is.
+type Rules = Vec<(String, String)>;
+
+/// Renamings that need several rules at once, from releases that moved parts of vision-language
+/// models (transformers 4.52 and 5).
+const MOVED: [&[(&str, &str)]; 4] = [
+    &[
+        ("model.language_model.", "language_model.model."),
+        ("model.visual.", "visual."),
+        ("model.vision_tower.", "vision_tower."),
+        ("model.multi_modal_projector.", "multi_modal_projector."),
+        ("lm_head.", "language_model.lm_head."),
+    ],
+    &[
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head.", "lm_head."),
+        ("visual.", "model.visual."),
+        ("vision_tower.", "model.vision_tower."),
+        ("multi_modal_projector.", "model.multi_modal_projector."),
+    ],
+    &[("model.language_model.", "model."), ("model.visual.", "visual.")],
+    &[("visual.", "model.visual."), ("model.", "model.language_model.")],
+];
+
+/// A name that the base must have, in the forms it may be stored under.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// What to call it in messages.
+    pub(crate) label: String,
+    /// Stored names, the likeliest first.
+    pub(crate) stored: Vec<String>,
+}
+
+/// What became of the wanted names: for each, the base's name for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    /// One entry for each wanted name.
+    pub(crate) names: Vec<Option<String>>,
+}
+
+/// Finds the one rewriting under which all (or the most) wanted names exist.
+///
+/// # Errors
+/// [`ErrorKind::Ambiguous`] if two rewritings are equally good and lead to different tensors.
+pub(crate) fn resolve(wanted: &[Wanted], base: &BTreeSet<&str>) -> Result<Resolved> {
+    let plain = apply(&Vec::new(), wanted, base);
+    if plain.complete() {
+        return Ok(plain);
+    }
+    let mut best = plain;
+    for rules in MOVED {
+        let rules = rules.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        let found = apply(&rules, wanted, base);
+        if found.complete() {
+            return Ok(found);
+        }
+        best = best.or(found);
+    }
+    let mut complete: Option<(usize, Resolved)> = None;
+    for (kept, rules) in candidates(wanted, base) {
+        let found = apply(&rules, wanted, base);
+        if !found.complete() {
+            best = best.or(found);
+            continue;
+        }
+        match &complete {
+            Some((longest, _)) if kept < *longest => break,
+            Some((_, first)) if first.names != found.names => return Err(ambiguous(first, &found)),
+            Some(_) => {}
+            None => complete = Some((kept, found)),
+        }
+    }
+    Ok(complete.map_or(best, |(_, found)| found))
+}
+
+fn ambiguous(first: &Resolved, second: &Resolved) -> crate::error::Error {
+    let differing = first.names.iter().zip(&second.names).find(|(a, b)| a != b);
+    let (a, b) = differing.map_or((None, None), |(a, b)| (a.clone(), b.clone()));
+    ErrorKind::Ambiguous { first: a.unwrap_or_default(), second: b.unwrap_or_default() }.into()
+}
+
+impl Resolved {
+    fn complete(&self) -> bool {
+        self.names.iter().all(Option::is_some)
+    }
+
+    fn count(&self) -> usize {
+        self.names.iter().flatten().count()
+    }
+
+    fn or(self, other: Self) -> Self {
+        if other.count() > self.count() { other } else { self }
+    }
+}
+
+fn apply(rules: &Rules, wanted: &[Wanted], base: &BTreeSet<&str>) -> Resolved {
+    let locate = |name: &String| {
+        let renamed = rules
+            .iter()
+            .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from.as_str())?)));
+        let renamed = renamed.unwrap_or_else(|| name.clone());
+        base.contains(renamed.as_str()).then_some(renamed)
+    };
+    Resolved { names: wanted.iter().map(|wanted| wanted.stored.iter().find_map(locate)).collect() }
+}
+
+/// Rewritings that the names themselves suggest: for a few wanted names, every way to drop leading
+/// parts and put other ones of the base before the rest; the longest kept rest first.
+fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
+    const PROBES: usize = 5;
+    // Shorter rests (`0.weight`) fit anywhere and prove nothing.
+    const LEAST_KEPT: usize = 3;
+    let step = (wanted.len() / PROBES).max(1);
+    let mut found: BTreeSet<(usize, String, String)> = BTreeSet::new();
+    for probe in wanted.iter().step_by(step).take(PROBES + 1) {
+        for name in &probe.stored {
+            let parts: Vec<&str> = name.split('.').collect();
+            let dropped = parts.len().saturating_sub(LEAST_KEPT).max(usize::from(parts.len() == 2));
+            for drop in 0..=dropped.min(parts.len().saturating_sub(2)) {
+                let rest = parts.get(drop..).unwrap_or_default().join(".");
+                let from = name.strip_suffix(rest.as_str()).unwrap_or_default();
+                for other in base.iter().filter_map(|other| other.strip_suffix(rest.as_str())) {
+                    if other.is_empty() || other.ends_with(['.', '/']) {
+                        found.insert((parts.len() - drop, from.to_owned(), other.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+    let rules = found.into_iter().rev();
+    rules.map(|(kept, from, to)| (kept, vec![(from, to)])).collect()
+}
+
+/// The wanted names without a place, each with the base's names that look most like it.
+pub(crate) fn unmatched(
+    wanted: &[Wanted],
+    resolved: &Resolved,
+    base: &BTreeSet<&str>,
+) -> Vec<UnmatchedName> {
+    // Looking for neighbours costs a walk over the base; a list that long is not read anyway.
+    const WITH_NEIGHBOURS: usize = 16;
+    let missing = wanted.iter().zip(&resolved.names).filter(|(_, name)| name.is_none());
+    missing
+        .enumerate()
+        .map(|(at, (wanted, _))| UnmatchedName {
+            name: wanted.label.clone(),
+            nearest: match wanted.stored.first() {
+                Some(stored) if at < WITH_NEIGHBOURS => nearest(stored, base),
+                _ => Vec::new(),
+            },
+        })
+        .collect()
+}
+
+/// Up to two base names that share the most trailing, then leading, parts with `name`.
+pub(crate) fn nearest(name: &str, base: &BTreeSet<&str>) -> Vec<String> {
+    let separators = ['.', '/', '_'];
+    let parts: Vec<&str> = name.split(separators).collect();
+    let likeness = |other: &str| {
+        let others: Vec<&str> = other.split(separators).collect();
+        let same = |(a, b): &(&&str, &&str)| a == b;
+        let tail = parts.iter().rev().zip(others.iter().rev()).take_while(same).count();
+        let head = parts.iter().zip(others.iter()).take_while(same).count();
+        (tail + head, tail)
+    };
+    let mut scored: Vec<_> = base.iter().map(|other| (likeness(other), *other)).collect();
+    scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.into_iter().filter(|((all, _), _)| *all > 1).take(2).map(|(_, n)| n.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(wanted: &[&str], base: &[&str]) -> Result<Vec<Option<String>>> {
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|name| Wanted {
+                label: (*name).to_owned(),
+                stored: vec![format!("{name}.weight"), (*name).to_owned()],
+            })
+            .collect();
+        let base: Vec<String> = base.iter().map(|name| format!("{name}.weight")).collect();
+        let base = base.iter().map(String::as_str).collect();
+        resolve(&wanted, &base).map(|resolved| resolved.names)
+    }
+
+    fn names(found: &[Option<String>]) -> Vec<&str> {
+        found.iter().map(|name| name.as_deref().unwrap_or("-")).collect()
+    }
+
+    #[test]
+    fn prefixes_come_and_go() {
+        for (wanted, base) in [
+            ("model.layers.0.q", "model.layers.0.q"),
+            ("layers.0.q", "model.layers.0.q"),
+            ("model.layers.0.q", "layers.0.q"),
+            ("bert.encoder.layer.0.q", "encoder.layer.0.q"),
+            ("model.layers.0.attn.q", "unet/layers.0.attn.q"),
+            ("model.language_model.layers.0.q", "language_model.model.layers.0.q"),
+            ("model.layers.0.q", "model.language_model.layers.0.q"),
+            ("lin", "lin"),
+        ] {
+            let found = find(&[wanted], &[base, "other.layers.1.k"]).expect(wanted);
+            assert_eq!(names(&found), [format!("{base}.weight")], "{wanted}");
+        }
+    }
+
+    #[test]
+    fn one_rewriting_serves_all_parts_of_a_vision_model() {
+        let found = find(
+            &["model.language_model.layers.0.q", "model.visual.blocks.0.q"],
+            &["language_model.model.layers.0.q", "visual.blocks.0.q"],
+        );
+        assert!(found.expect("resolves").iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn rewritings_are_never_mixed() {
+        let found = find(
+            &["a.layers.0.q", "b.layers.1.q", "b.layers.2.q"],
+            &["x.layers.0.q", "y.layers.1.q", "y.layers.2.q"],
+        );
+        let found = found.expect("no ambiguity");
+        assert_eq!(names(&found), ["-", "y.layers.1.q.weight", "y.layers.2.q.weight"]);
+    }
+
+    #[test]
+    fn two_equally_good_places_are_an_error() {
+        let error = find(&["layers.0.q"], &["text.layers.0.q", "image.layers.0.q"]);
+        assert!(matches!(error.expect_err("two places").kind(), ErrorKind::Ambiguous { .. }));
+    }
+
+    #[test]
+    fn nearest_names_share_ends() {
+        let base = BTreeSet::from(["model.layers.0.q_proj.weight", "model.norm.weight", "x"]);
+        assert_eq!(nearest("layers.9.q_proj.weight", &base).first().map(String::as_str),
+            Some("model.layers.0.q_proj.weight"));
+    }
+}

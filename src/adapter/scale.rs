@@ -1,0 +1,145 @@
+//! The scale of a module's update: where it may be written, and which place wins.
+//!
+//! Precedence: an alpha tensor, then the config, then the header, then the convention's meaning of
+//! nothing at all. Two places that disagree are an error, never a choice.
+
+use serde::Serialize;
+
+use super::convention::MissingAlpha;
+use super::sidecar::PeftConfig;
+use crate::error::{ErrorKind, Result};
+use crate::format::Metadata;
+
+/// Where a scale was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleSource {
+    /// The module's alpha tensor.
+    AlphaTensor,
+    /// `lora_alpha` or `alpha_pattern` of the config.
+    Config,
+    /// The file's header.
+    Header,
+    /// No alpha anywhere, which in this convention means 1.
+    Convention,
+    /// The user.
+    Option,
+}
+
+impl ScaleSource {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AlphaTensor => "the alpha tensor",
+            Self::Config => "adapter_config.json",
+            Self::Header => "the file's header",
+            Self::Convention => "no alpha, which means scale 1",
+            Self::Option => "the command line",
+        }
+    }
+}
+
+/// A module's scale and its origin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// What B · A is multiplied by.
+    pub value: f64,
+    /// The alpha it was made of, if any.
+    pub alpha: Option<f64>,
+    /// Where it is from.
+    pub source: ScaleSource,
+}
+
+/// What a user says of a file that does not say it itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ScaleOverride {
+    /// Alpha: scale = alpha/rank (with `rslora`, alpha/√rank).
+    pub alpha: Option<f64>,
+    /// The scale itself.
+    pub scale: Option<f64>,
+    /// Divide by √rank.
+    pub rslora: bool,
+}
+
+/// All that is known about scales in one file.
+#[derive(Debug)]
+pub(super) struct ScaleSources<'a> {
+    pub(super) config: Option<&'a PeftConfig>,
+    pub(super) metadata: Option<&'a Metadata>,
+    pub(super) missing: MissingAlpha,
+    pub(super) given: ScaleOverride,
+}
+
+impl ScaleSources<'_> {
+    /// The scale of one module of this rank. `tensor` is its alpha tensor's value, if it has one.
+    pub(super) fn resolve(&self, module: &str, rank: usize, tensor: Option<f64>) -> Result<Scale> {
+        if let Some(config) = self.config {
+            let expected = config.rank_of(module);
+            if expected != rank {
+                return Err(ErrorKind::RankConfig { expected, found: rank }.into());
+            }
+        }
+        let config = self.config.map(|config| config.alpha_of(module));
+        let found = [
+            tensor.map(|alpha| (alpha, ScaleSource::AlphaTensor)),
+            config.map(|alpha| (alpha, ScaleSource::Config)),
+            self.header_alpha()?.map(|alpha| (alpha, ScaleSource::Header)),
+        ];
+        let mut found = found.into_iter().flatten();
+        let Some((alpha, source)) = found.next() else { return self.without_alpha(rank) };
+        if let Some((second, other)) = found.find(|(other, _)| differs(*other, alpha)) {
+            return Err(ErrorKind::ScaleConflict {
+                first: alpha,
+                first_source: source.name(),
+                second,
+                second_source: other.name(),
+            }
+            .into());
+        }
+        let rslora = self.config.is_some_and(|config| config.rslora);
+        Ok(Scale { value: divide(alpha, rank, rslora), alpha: Some(alpha), source })
+    }
+
+    fn without_alpha(&self, rank: usize) -> Result<Scale> {
+        let ScaleOverride { alpha, scale, rslora } = self.given;
+        match (scale, alpha, self.missing) {
+            (Some(value), _, _) => Ok(Scale { value, alpha: None, source: ScaleSource::Option }),
+            (None, Some(alpha), _) => Ok(Scale {
+                value: divide(alpha, rank, rslora),
+                alpha: Some(alpha),
+                source: ScaleSource::Option,
+            }),
+            (None, None, MissingAlpha::One) => {
+                Ok(Scale { value: 1.0, alpha: None, source: ScaleSource::Convention })
+            }
+            (None, None, MissingAlpha::Unknown) => Err(ErrorKind::UnknownScale.into()),
+        }
+    }
+
+    /// Writers that keep alpha in the header only (ComfyUI#15830 lists the spellings).
+    fn header_alpha(&self) -> Result<Option<f64>> {
+        let Some(metadata) = self.metadata else { return Ok(None) };
+        let spelled = ["lora_alpha", "network_alpha", "alpha"];
+        let entry = metadata.iter().find(|(key, _)| {
+            spelled.contains(&key.as_str()) || key.ends_with(".lora_alpha")
+        });
+        let Some((key, text)) = entry else { return Ok(None) };
+        match text.trim().parse::<f64>() {
+            Ok(alpha) if alpha.is_finite() => Ok(Some(alpha)),
+            _ => {
+                let reason = format!("the header's `{key}` is `{text}`, which is no number");
+                Err(ErrorKind::BadConfig { reason }.into())
+            }
+        }
+    }
+}
+
+fn divide(alpha: f64, rank: usize, rslora: bool) -> f64 {
+    let rank = rank as f64;
+    alpha / if rslora { rank.sqrt() } else { rank }
+}
+
+/// More apart than a bf16 alpha's rounding.
+fn differs(a: f64, b: f64) -> bool {
+    (a - b).abs() > a.abs().max(b.abs()) / 128.0
+}

@@ -1,0 +1,319 @@
+//! What stands beside an adapter's tensors: PEFT's `adapter_config.json`.
+//!
+//! Fields that change the mathematics are read or refused by name; a field this version has never
+//! heard of is refused too unless it is empty, since PEFT adds variants of LoRA as new fields.
+
+use std::path::Path;
+
+use regex::{Regex, RegexBuilder};
+use serde_json::{Map, Value};
+
+use crate::error::{ErrorKind, Locate, Result};
+
+/// A parsed `adapter_config.json` of type LORA.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    /// Rank where no pattern matches.
+    pub rank: usize,
+    /// Alpha where no pattern matches.
+    pub alpha: f64,
+    /// Scale is alpha/√rank instead of alpha/rank.
+    pub rslora: bool,
+    /// Whether modules carry DoRA magnitudes.
+    pub dora: bool,
+    /// What the config says of transposed weights; shapes decide, this breaks the tie of squares.
+    pub fan_in_fan_out: bool,
+    /// One copy of a LoRA serves both tied embeddings.
+    pub ties_weights: bool,
+    /// Indices of replaced embedding rows, by module; the empty name is the input embedding.
+    pub token_indices: Vec<(String, Vec<usize>)>,
+    /// The whole document.
+    pub document: Map<String, Value>,
+    rank_pattern: Vec<(Regex, usize)>,
+    alpha_pattern: Vec<(Regex, f64)>,
+}
+
+/// The config's name in an adapter directory.
+pub const CONFIG_NAME: &str = "adapter_config.json";
+
+/// Fields without influence on the weights, or read above.
+const KNOWN_FIELDS: [&str; 42] = [
+    "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping",
+    "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
+    "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "kasa_config",
+    "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+    "lora_bias", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
+    "modules_to_save", "monteclora_config", "peft_type", "peft_version", "qalora_group_size", "r",
+    "rank_pattern", "revision", "runtime_config", "target_modules", "target_parameters",
+    "task_type", "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora", "use_rslora",
+    "velora_config",
+];
+
+/// Fields whose presence means mathematics that is not done here, and why.
+const REFUSED_FIELDS: [(&str, &str); 7] = [
+    ("alora_invocation_tokens", "an activated LoRA acts only after its invocation tokens; no single weight can do that"),
+    ("arrow_config", "Arrow routes every token to its own experts; no single weight can do that"),
+    ("layer_replication", "its layers are copies that share a weight; merging would add several updates into one"),
+    ("use_qalora", "QA-LoRA's A acts on pooled inputs, which this version does not expand"),
+    ("use_bdlora", "its factors are stored block-diagonal, which this version does not expand"),
+    ("kasa_config", "KaSA truncates the base's own spectrum, which this version does not do"),
+    ("target_parameters", "updates of whole parameters (experts) are not applied by this version"),
+];
+
+/// Types of adapters without weights to merge, and why; anything else unknown is refused too.
+const REFUSED_TYPES: [(&str, &str); 12] = [
+    ("PROMPT_TUNING", "it adds virtual tokens and no weights"),
+    ("MULTITASK_PROMPT_TUNING", "it adds virtual tokens and no weights"),
+    ("P_TUNING", "it adds virtual tokens and no weights"),
+    ("PREFIX_TUNING", "it adds virtual keys and values and no weights"),
+    ("ADAPTION_PROMPT", "it adds gated prompts and no weights"),
+    ("CPT", "it adds virtual tokens and no weights"),
+    ("CARTRIDGE", "it adds virtual keys and values and no weights"),
+    ("XLORA", "it mixes its adapters anew for every token; no single weight can do that"),
+    ("POLY", "it routes every task through its own mixture; no single weight can do that"),
+    ("LOHA", "this version applies LoRA and DoRA only"),
+    ("LOKR", "this version applies LoRA and DoRA only"),
+    ("ADALORA", "this version applies LoRA and DoRA only"),
+];
+
+impl PeftConfig {
+    /// Reads a config file. Fields of `ignored` are taken as harmless.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no config, or says something that cannot be merged.
+    pub fn open(path: &Path, ignored: &[String], residual_base: bool) -> Result<Self> {
+        let text = std::fs::read(path).in_file(path)?;
+        Self::parse(&text, ignored, residual_base).map_err(|error| error.in_file(path))
+    }
+
+    fn parse(text: &[u8], ignored: &[String], residual_base: bool) -> Result<Self> {
+        let document: Map<String, Value> = serde_json::from_slice(text).map_err(bad)?;
+        let peft_type = match document.get("peft_type").map(|value| value.as_str()) {
+            Some(Some(name)) => name,
+            Some(None) => return Err(bad("`peft_type` is no string").into()),
+            None => return Err(bad("it has no `peft_type`, so it is no PEFT config").into()),
+        };
+        if peft_type != "LORA" {
+            let known = REFUSED_TYPES.iter().find(|(name, _)| *name == peft_type);
+            let reason = known.map_or("this version does not know the type", |(_, reason)| reason);
+            let (peft_type, reason) = (peft_type.to_owned(), reason.to_owned());
+            return Err(ErrorKind::UnsupportedType { peft_type, reason }.into());
+        }
+        refuse_fields(&document, ignored, residual_base)?;
+        let rank = count(&document, "r")?.unwrap_or(8);
+        let alpha = number(&document, "lora_alpha")?.unwrap_or(8.0);
+        let rank_pattern = patterns(&document, "rank_pattern")?
+            .into_iter()
+            .map(|(regex, value)| Ok((regex, as_count("rank_pattern", value)?)))
+            .collect::<Result<_>>()?;
+        let alpha_pattern = patterns(&document, "alpha_pattern")?
+            .into_iter()
+            .map(|(regex, value)| Ok((regex, as_number("alpha_pattern", value)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            rank,
+            alpha,
+            rslora: flag(&document, "use_rslora"),
+            dora: flag(&document, "use_dora"),
+            fan_in_fan_out: flag(&document, "fan_in_fan_out"),
+            ties_weights: flag(&document, "ensure_weight_tying"),
+            token_indices: token_indices(&document)?,
+            rank_pattern,
+            alpha_pattern,
+            document,
+        })
+    }
+
+    /// Rank of a module by the config: the first matching pattern in file order, else `r`.
+    pub fn rank_of(&self, module: &str) -> usize {
+        first_match(&self.rank_pattern, module).unwrap_or(self.rank)
+    }
+
+    /// Alpha of a module by the config: the first matching pattern in file order, else `lora_alpha`.
+    pub fn alpha_of(&self, module: &str) -> f64 {
+        first_match(&self.alpha_pattern, module).unwrap_or(self.alpha)
+    }
+
+    /// The base model's name, as the config has it.
+    pub fn base_model(&self) -> Option<&str> {
+        self.document.get("base_model_name_or_path")?.as_str()
+    }
+}
+
+/// Whether a config file says that it belongs to PEFT.
+pub fn is_peft_config(path: &Path) -> bool {
+    std::fs::read(path)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+        .is_some_and(|document| document.get("peft_type").is_some())
+}
+
+fn bad(reason: impl ToString) -> ErrorKind {
+    ErrorKind::BadConfig { reason: reason.to_string() }
+}
+
+fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(set) => *set,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
+fn refuse_fields(
+    document: &Map<String, Value>,
+    ignored: &[String],
+    residual_base: bool,
+) -> Result<()> {
+    for (field, value) in document.iter().filter(|(field, value)| truthy(value) && !ignored.contains(field)) {
+        if let Some((_, reason)) = REFUSED_FIELDS.iter().find(|(name, _)| name == field) {
+            let (field, reason) = (field.clone(), (*reason).to_owned());
+            return Err(ErrorKind::UnsupportedField { field, reason }.into());
+        }
+        if !KNOWN_FIELDS.contains(&field.as_str()) {
+            let mut value = value.to_string();
+            if value.chars().count() > 60 {
+                value = value.chars().take(60).chain(['…']).collect();
+            }
+            return Err(ErrorKind::UnknownField { field: field.clone(), value }.into());
+        }
+    }
+    refuse_mutating_init(document, residual_base)
+}
+
+/// Initialisations that changed the base before training: the adapter is relative to what was left
+/// (peft `tuners/lora/layer.py`, `pissa_init` and its relatives).
+fn refuse_mutating_init(document: &Map<String, Value>, residual_base: bool) -> Result<()> {
+    const MUTATING: [&str; 5] = ["pissa", "olora", "corda", "lora_ga", "loftq"];
+    let Some(init) = document.get("init_lora_weights").and_then(Value::as_str) else { return Ok(()) };
+    if residual_base || !MUTATING.iter().any(|name| init.to_lowercase().starts_with(name)) {
+        return Ok(());
+    }
+    let reason = format!(
+        "`{init}` changed the base before training, so the adapter does not fit the original base"
+    );
+    Err(ErrorKind::UnsupportedField { field: "init_lora_weights".to_owned(), reason }.into())
+}
+
+fn flag(document: &Map<String, Value>, field: &str) -> bool {
+    document.get(field).is_some_and(truthy)
+}
+
+fn number(document: &Map<String, Value>, field: &str) -> Result<Option<f64>> {
+    match document.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => as_number(field, value).map(Some),
+    }
+}
+
+fn as_number(field: &str, value: &Value) -> Result<f64> {
+    let number = value.as_f64().filter(|number| number.is_finite());
+    number.ok_or_else(|| bad(format!("`{field}` holds {value}, which is no number")).into())
+}
+
+fn count(document: &Map<String, Value>, field: &str) -> Result<Option<usize>> {
+    match document.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => as_count(field, value).map(Some),
+    }
+}
+
+fn as_count(field: &str, value: &Value) -> Result<usize> {
+    let number = value.as_u64().filter(|number| *number > 0 && *number < u64::from(u32::MAX));
+    number
+        .map(|number| number as usize)
+        .ok_or_else(|| bad(format!("`{field}` holds {value}, which is no positive count")).into())
+}
+
+/// A pattern dictionary in file order, each key as PEFT matches it: `^(.*\.)?(KEY)$`.
+fn patterns<'a>(document: &'a Map<String, Value>, field: &str) -> Result<Vec<(Regex, &'a Value)>> {
+    let entries = match document.get(field) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err(bad(format!("`{field}` is no object")).into()),
+    };
+    entries
+        .iter()
+        .map(|(key, value)| {
+            let regex = RegexBuilder::new(&format!(r"^(.*\.)?({key})$")).size_limit(1 << 20).build();
+            let regex = regex.map_err(|error| bad(format!("`{field}`: `{key}`: {error}")))?;
+            Ok((regex, value))
+        })
+        .collect()
+}
+
+fn first_match<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
+    patterns.iter().find(|(regex, _)| regex.is_match(module)).map(|(_, value)| *value)
+}
+
+fn token_indices(document: &Map<String, Value>) -> Result<Vec<(String, Vec<usize>)>> {
+    const FIELD: &str = "trainable_token_indices";
+    let indices = |value: &Value| -> Result<Vec<usize>> {
+        let items = value.as_array().ok_or_else(|| bad(format!("`{FIELD}` holds no list")))?;
+        items
+            .iter()
+            .map(|item| {
+                let index = item.as_u64().map(|index| index as usize);
+                index.ok_or_else(|| bad(format!("`{FIELD}` holds {item}, which is no index")).into())
+            })
+            .collect()
+    };
+    match document.get(FIELD) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Object(modules)) => {
+            modules.iter().map(|(module, value)| Ok((module.clone(), indices(value)?))).collect()
+        }
+        Some(value) => Ok(vec![(String::new(), indices(value)?)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(fields: &str) -> Result<PeftConfig> {
+        PeftConfig::parse(format!(r#"{{"peft_type":"LORA"{fields}}}"#).as_bytes(), &[], false)
+    }
+
+    #[test]
+    fn the_first_pattern_in_file_order_wins() {
+        let forward = parse(r#","r":8,"rank_pattern":{"q_proj":2,"layers.0.q_proj":4}"#);
+        assert_eq!(forward.expect("parses").rank_of("model.layers.0.q_proj"), 2);
+        let backward = parse(r#","r":8,"rank_pattern":{"layers.0.q_proj":4,"q_proj":2}"#);
+        let backward = backward.expect("parses");
+        assert_eq!(backward.rank_of("model.layers.0.q_proj"), 4);
+        assert_eq!(backward.rank_of("model.layers.1.q_proj"), 2);
+        assert_eq!(backward.rank_of("model.layers.1.xq_proj"), 8);
+        assert_eq!(backward.alpha_of("q_proj"), 8.0);
+    }
+
+    #[test]
+    fn what_cannot_be_merged_is_refused_by_name() {
+        let cases = [
+            (r#","alora_invocation_tokens":[1]"#, "alora_invocation_tokens"),
+            (r#","use_qalora":true"#, "use_qalora"),
+            (r#","target_parameters":["experts"]"#, "target_parameters"),
+            (r#","brand_new_trick":{"x":1}"#, "brand_new_trick"),
+            (r#","init_lora_weights":"pissa_niter_4""#, "init_lora_weights"),
+            (r#","rank_pattern":{"(":4}"#, "rank_pattern"),
+            (r#","rank_pattern":{"(a{1000}){1000}":4}"#, "rank_pattern"),
+            (r#","r":0"#, "`r`"),
+            (r#","r":-3"#, "`r`"),
+            (r#","lora_alpha":"x""#, "lora_alpha"),
+        ];
+        for (fields, expected) in cases {
+            let error = parse(fields).expect_err(fields).to_string();
+            assert!(error.contains(expected), "{fields}: {error}");
+        }
+        for peft_type in ["XLORA", "PROMPT_TUNING", "NEVER_HEARD_OF"] {
+            let text = format!(r#"{{"peft_type":"{peft_type}"}}"#);
+            let error = PeftConfig::parse(text.as_bytes(), &[], false).expect_err(peft_type);
+            assert!(error.to_string().contains(peft_type));
+        }
+        let harmless = r#","init_lora_weights":true,"brand_new_trick":null,"loftq_config":{}"#;
+        assert!(parse(harmless).is_ok());
+    }
+}

@@ -1,0 +1,73 @@
+//! From stored tensors to numbers: the one place where dtypes meet element types.
+
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Dtype, TensorView};
+use crate::math::{ElementType, Factor};
+
+/// The element type of a dtype that arithmetic can be done on.
+pub fn element_type(dtype: Dtype) -> Option<ElementType> {
+    match dtype {
+        Dtype::BF16 => Some(ElementType::Bf16),
+        Dtype::F16 => Some(ElementType::F16),
+        Dtype::F32 => Some(ElementType::F32),
+        Dtype::F64 => Some(ElementType::F64),
+        _ => None,
+    }
+}
+
+fn arithmetic(view: TensorView<'_>) -> Result<ElementType> {
+    element_type(view.spec.dtype)
+        .ok_or_else(|| ErrorKind::BadDtype { dtype: view.spec.dtype.to_string() })
+        .in_tensor(&view.spec.name)
+        .in_file(&view.shard.path)
+}
+
+/// Reads a whole tensor as a rows × columns factor.
+///
+/// # Errors
+/// If reading fails, the dtype is no floating-point type, or the tensor has another size.
+pub fn read_factor(view: TensorView<'_>, rows: usize, columns: usize) -> Result<Factor> {
+    let element = arithmetic(view)?;
+    if view.spec.elements() != rows * columns {
+        let expected = format!("{rows} × {columns} elements");
+        return Err(ErrorKind::BadShape { expected, found: view.spec.shape.clone() })
+            .in_tensor(&view.spec.name)
+            .in_file(&view.shard.path);
+    }
+    let mut scratch = Vec::new();
+    let mut values = vec![0.0; rows * columns];
+    element.decode_f32(view.all(&mut scratch)?, &mut values);
+    Ok(Factor::new(rows, columns, values))
+}
+
+/// Reads elements `first..first + count` of a tensor, in f64.
+///
+/// # Errors
+/// If reading fails or the dtype is no floating-point type.
+pub fn read_f64(view: TensorView<'_>, first: usize, count: usize) -> Result<Vec<f64>> {
+    let element = arithmetic(view)?;
+    let size = element.size() as u64;
+    let mut scratch = Vec::new();
+    let range = first as u64 * size..(first + count) as u64 * size;
+    let bytes = view.bytes(range, &mut scratch)?;
+    let mut values = vec![0.0; count];
+    element.decode(bytes, &mut values);
+    Ok(values)
+}
+
+/// Fails if any element of the tensor is infinite or NaN.
+///
+/// # Errors
+/// [`ErrorKind::NonFinite`] with the element's index; reading errors.
+pub fn check_finite(view: TensorView<'_>) -> Result<()> {
+    let values = read_factor(view, 1, view.spec.elements())?.values;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => {
+            let value = values.get(index).map(ToString::to_string).unwrap_or_default();
+            Err(ErrorKind::NonFinite { index, value })
+                .in_tensor(&view.spec.name)
+                .in_file(&view.shard.path)
+        }
+    }
+}

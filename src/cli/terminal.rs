@@ -1,0 +1,134 @@
+//! Talking to the user: results on stdout, everything else on stderr, colours and bars only where
+//! they are wanted, and hostile names made harmless.
+
+use std::io::{IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lora_tool::ops::Progress;
+use serde::Serialize;
+
+use super::Failure;
+
+/// Where and how to print; decided once.
+pub(crate) struct Terminal {
+    quiet: bool,
+}
+
+impl Terminal {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// Prints a report.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        let mut out = anstream::stdout().lock();
+        out.write_all(harmless(text).as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// Prints a report as JSON, whatever else is quiet: it was asked for.
+    pub(crate) fn json(&self, report: &impl Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_string_pretty(report).map_err(std::io::Error::other)?;
+        text.push('\n');
+        let mut out = anstream::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    pub(crate) fn warning(&self, text: &str) {
+        if !self.quiet {
+            label("warning", AnsiColor::Yellow, text);
+        }
+    }
+
+    pub(crate) fn error(&self, failure: &Failure) {
+        match failure {
+            Failure::Output(error) => label("error", AnsiColor::Red, &format!("standard output: {error}")),
+            Failure::Tool(error) => {
+                label("error", AnsiColor::Red, &error.to_string());
+                if let Some(hint) = error.hint() {
+                    label("hint", AnsiColor::Cyan, &hint);
+                }
+            }
+        }
+    }
+
+    /// A bar of bytes on a terminal, silence elsewhere.
+    pub(crate) fn progress(&self, what: &'static str) -> Box<dyn Progress> {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return Box::new(());
+        }
+        Box::new(Bar::new(what))
+    }
+}
+
+fn label(name: &str, color: AnsiColor, text: &str) {
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    let mut err = anstream::stderr().lock();
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(err, "{style}{name}:{style:#} {}", harmless(text));
+}
+
+struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    fn new(what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let template = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(what);
+        Self { bar }
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+        self.bar.set_position(0);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Names come from files: control and direction characters must not reach a terminal.
+fn harmless(text: &str) -> String {
+    let hostile = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hostile(c) {
+            safe.extend(c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[31mb\u{202e}c\nd"), "a\\u{1b}[31mb\\u{202e}c\nd");
+    }
+}

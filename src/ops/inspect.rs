@@ -1,0 +1,309 @@
+//! inspect: what is in these adapters or checkpoints. Reads headers only.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::adapter::module::{Kind, Module, Replaces};
+use crate::adapter::sidecar::CONFIG_NAME;
+use crate::adapter::{Adapter, OpenOptions, convention, target};
+use crate::error::Result;
+use crate::format::checkpoint::{Layout, PICKLES};
+use crate::format::{Checkpoint, Metadata};
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Adapters or checkpoints.
+    pub paths: Vec<PathBuf>,
+    /// A base to find the adapters' targets in.
+    pub against: Option<PathBuf>,
+    /// How adapters are opened.
+    pub open: OpenOptions,
+}
+
+/// All items, in the order they were asked for.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// `lora-tool`.
+    pub tool: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// One a path.
+    pub items: Vec<Item>,
+}
+
+/// One adapter or checkpoint.
+#[derive(Debug, Default, Serialize)]
+pub struct Item {
+    /// Its path.
+    pub path: PathBuf,
+    /// `adapter` or `checkpoint`.
+    pub kind: &'static str,
+    /// An adapter's key grammar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convention: Option<&'static str>,
+    /// The base an adapter says it was trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
+    /// Tensors.
+    pub tensors: usize,
+    /// Values in all tensors.
+    pub parameters: u64,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// Tensors by dtype.
+    pub dtypes: BTreeMap<String, usize>,
+    /// Weight files of a checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<Vec<ShardItem>>,
+    /// Modules by rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<BTreeMap<usize, usize>>,
+    /// An adapter's modules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modules: Option<Vec<ModuleItem>>,
+    /// Tensors that replace the base's, by label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replacements: Option<Vec<ReplacementItem>>,
+    /// An adapter's share of the base's parameters, with `against`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_of_base: Option<f64>,
+    /// The header's metadata, long values shortened.
+    pub metadata: Map<String, Value>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// One weight file.
+#[derive(Debug, Serialize)]
+pub struct ShardItem {
+    /// Its path below the checkpoint.
+    pub file: String,
+    /// Tensors in it.
+    pub tensors: usize,
+    /// Bytes of its tensors.
+    pub bytes: u64,
+}
+
+/// One module.
+#[derive(Debug, Serialize)]
+pub struct ModuleItem {
+    /// Its name.
+    pub name: String,
+    /// Its parametrisation.
+    pub family: &'static str,
+    /// `linear`, `conv` or `embedding`.
+    pub kind: &'static str,
+    /// Its rank.
+    pub rank: usize,
+    /// The alpha its scale was made of.
+    pub alpha: Option<f64>,
+    /// Its scale.
+    pub scale: f64,
+    /// Where the scale was read.
+    pub scale_source: &'static str,
+    /// Inputs.
+    #[serde(rename = "in")]
+    pub inputs: usize,
+    /// Outputs.
+    #[serde(rename = "out")]
+    pub outputs: usize,
+    /// Dtype of its factors.
+    pub dtype: String,
+    /// The base tensor it lands on, with `against`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_tensor: Option<String>,
+}
+
+/// One tensor that replaces the base's.
+#[derive(Debug, Serialize)]
+pub struct ReplacementItem {
+    /// What it replaces.
+    pub name: String,
+    /// How many rows, where it replaces some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// The base tensor it lands on, with `against`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_tensor: Option<String>,
+}
+
+/// Looks at every path.
+///
+/// # Errors
+/// If a path is neither a readable adapter nor a readable checkpoint. Faults of single modules are
+/// warnings here.
+pub fn run(options: &Options) -> Result<Report> {
+    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let base = base.transpose()?;
+    let mut items = Vec::with_capacity(options.paths.len());
+    for path in &options.paths {
+        items.push(if is_adapter(path, options)? {
+            adapter_item(path, options, base.as_ref())?
+        } else {
+            checkpoint_item(path, options)?
+        });
+    }
+    Ok(Report { tool: "lora-tool", version: env!("CARGO_PKG_VERSION"), items })
+}
+
+/// An adapter has its config beside it, or keys that only adapters have.
+fn is_adapter(path: &Path, options: &Options) -> Result<bool> {
+    if options.open.convention.is_some() || path.join(CONFIG_NAME).is_file() {
+        return Ok(true);
+    }
+    if path.is_dir() && path.join("adapter_model.safetensors").is_file() {
+        return Ok(true);
+    }
+    if path.is_dir() || path.extension().is_some_and(|end| PICKLES.iter().any(|p| end == *p)) {
+        return Ok(false);
+    }
+    if path.to_string_lossy().ends_with(".index.json") {
+        return Ok(false);
+    }
+    let file = Checkpoint::open(path, options.open.access)?;
+    let spelled = |key: &str| convention::CONVENTIONS.iter().any(|c| (c.recognises)(key));
+    Ok(file.names().any(spelled))
+}
+
+fn common(path: &Path, kind: &'static str, file: &Checkpoint) -> Item {
+    let mut item = Item { path: path.to_path_buf(), kind, tensors: file.len(), ..Item::default() };
+    for spec in file.shards.iter().flat_map(|shard| &shard.header.tensors) {
+        item.parameters += spec.elements() as u64;
+        item.bytes += spec.bytes();
+        *item.dtypes.entry(spec.dtype.to_string()).or_default() += 1;
+    }
+    if let Some(metadata) = file.shards.first().and_then(|shard| shard.header.metadata.as_ref()) {
+        item.metadata = shorten(metadata);
+    }
+    item
+}
+
+/// Metadata for reading: kohya keeps whole tag tables in single values.
+fn shorten(metadata: &Metadata) -> Map<String, Value> {
+    const LONGEST: usize = 200;
+    metadata
+        .iter()
+        .map(|(key, value)| {
+            let length = value.chars().count();
+            let text = if length > LONGEST {
+                let start: String = value.chars().take(LONGEST).collect();
+                format!("{start}… ({length} characters)")
+            } else {
+                value.clone()
+            };
+            (key.clone(), text.into())
+        })
+        .collect()
+}
+
+fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
+    let file = Checkpoint::open(path, options.open.access)?;
+    let mut item = common(path, "checkpoint", &file);
+    let shards = file.shards.iter().map(|shard| ShardItem {
+        file: shard.relative.clone(),
+        tensors: shard.header.tensors.len(),
+        bytes: shard.header.tensors.iter().map(|tensor| tensor.bytes()).sum(),
+    });
+    item.shards = Some(shards.collect());
+    let quantised: Vec<_> = file.names().filter_map(|name| target::quantisation(&file, name)).collect();
+    if let Some(scheme) = quantised.first() {
+        item.warnings.push(format!(
+            "{} tensors are quantised ({scheme}): adapters cannot be merged into them",
+            quantised.len()
+        ));
+    }
+    if crate::ops::merge::ties_embeddings(&file) {
+        item.warnings.push("the output head is tied to the input embedding".to_owned());
+    }
+    if file.layout == Layout::Pipeline {
+        let names: Vec<_> = file.components.iter().map(|c| c.prefix.trim_end_matches('/')).collect();
+        item.warnings.push(format!("a pipeline of {}", names.join(", ")));
+    }
+    Ok(item)
+}
+
+fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
+    let adapter = Adapter::open(path, &options.open)?;
+    let mut item = common(path, "adapter", &adapter.file);
+    item.convention = Some(adapter.convention.name);
+    item.base_model = adapter.base_model().map(str::to_owned);
+    let mut ranks = BTreeMap::new();
+    for module in &adapter.modules {
+        *ranks.entry(module.rank).or_default() += 1;
+    }
+    item.ranks = Some(ranks);
+    let targets = base.map(|base| target::find(&adapter, base, None)).transpose()?;
+    let landing = |at: usize| targets.as_ref()?.modules.get(at)?.clone();
+    let modules = adapter.modules.iter().enumerate();
+    item.modules = Some(modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect());
+    let replacements = adapter.replacements.iter().enumerate().map(|(at, replacement)| {
+        let rows = match &replacement.replaces {
+            Replaces::Rows(rows) => Some(rows.len()),
+            _ => None,
+        };
+        let base_tensor = targets.as_ref().and_then(|t| t.replacements.get(at)?.clone());
+        ReplacementItem { name: replacement.label(), rows, base_tensor }
+    });
+    item.replacements = Some(replacements.collect());
+    if let Some(base) = base {
+        let all: u64 = base.shards.iter().flat_map(|s| &s.header.tensors).map(|t| t.elements() as u64).sum();
+        item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
+    }
+    item.warnings = warnings(&adapter, targets.as_ref());
+    Ok(item)
+}
+
+fn module_item(module: &Module, adapter: &Adapter, base_tensor: Option<String>) -> ModuleItem {
+    let dtype = adapter.file.tensor(&module.down).map(|view| view.spec.dtype.to_string());
+    ModuleItem {
+        name: module.name.clone(),
+        family: module.family.name(),
+        kind: match module.kind {
+            Kind::Linear => "linear",
+            Kind::Conv(_) => "conv",
+            Kind::Embedding => "embedding",
+        },
+        rank: module.rank,
+        alpha: module.scale.alpha,
+        scale: module.scale.value,
+        scale_source: module.scale.source.name(),
+        inputs: module.inputs,
+        outputs: module.outputs,
+        dtype: dtype.unwrap_or_default(),
+        base_tensor,
+    }
+}
+
+fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {
+    let mut warnings: Vec<String> = adapter
+        .faults
+        .iter()
+        .map(|fault| match fault.hint() {
+            Some(hint) => format!("{fault} ({hint})"),
+            None => fault.to_string(),
+        })
+        .collect();
+    if !adapter.inert.is_empty() {
+        warnings.push(format!("{} copies of base tensors that carry nothing", adapter.inert.len()));
+    }
+    let leaked = ["_fsdp_wrapped_module", "_orig_mod", ".default.", ".modules_to_save."];
+    for part in leaked {
+        let count = adapter.file.names().filter(|name| name.contains(part)).count();
+        if count > 0 {
+            let part = part.trim_matches('.');
+            warnings.push(format!("{count} names carry a leaked `{part}`, which is read past"));
+        }
+    }
+    for unmatched in targets.map(|targets| targets.unmatched.as_slice()).unwrap_or_default() {
+        let nearest = match unmatched.nearest.first() {
+            Some(name) => format!("; the nearest is {name}"),
+            None => String::new(),
+        };
+        warnings.push(format!("{} fits nothing in the base{nearest}", unmatched.name));
+    }
+    warnings
+}

@@ -1,0 +1,417 @@
+//! From adapters and a base to the change of every touched tensor.
+
+use std::collections::BTreeMap;
+
+use super::change::{Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, Term};
+use super::tied::{self, Tied};
+use super::{Options, PlannedAdapter};
+use crate::adapter::module::{Kind, Module, Replacement, Replaces};
+use crate::adapter::target::{self, Targets};
+use crate::adapter::tensor::element_type;
+use crate::adapter::Adapter;
+use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
+use crate::format::{Checkpoint, TensorSpec};
+
+/// All changes, and what they mean for the rest of the output.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// By (component-prefixed) base tensor name.
+    pub(super) changes: BTreeMap<String, Change>,
+    /// A tied pair that the result stores as two.
+    pub(super) untied: Option<Tied>,
+    /// Tensors whose first dimension grows, with the new size.
+    pub(super) grown: BTreeMap<String, usize>,
+    pub(super) adapters: Vec<PlannedAdapter>,
+    pub(super) unmatched: Vec<UnmatchedName>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Finds every module's tensor and checks that it fits.
+pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -> Result<Bound> {
+    let tied = tied::find(base);
+    let mut binder = Binder {
+        options,
+        base,
+        tied,
+        conv1d: is_conv1d(base),
+        contested: Vec::new(),
+        bound: Bound {
+            changes: BTreeMap::new(),
+            untied: None,
+            grown: BTreeMap::new(),
+            adapters: Vec::new(),
+            unmatched: Vec::new(),
+            warnings: Vec::new(),
+        },
+    };
+    for (number, adapter) in adapters.iter().enumerate() {
+        binder.add(number, adapter).map_err(|error| error.in_file(&adapter.path))?;
+    }
+    binder.settle_contested(adapters)?;
+    binder.settle_tied(adapters)?;
+    let applied = binder.bound.adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
+    let filtered = options.include.is_some() || options.exclude.is_some();
+    if applied == 0 && filtered {
+        return Err(ErrorKind::NothingSelected.into());
+    }
+    Ok(binder.bound)
+}
+
+struct Binder<'a> {
+    options: &'a Options,
+    base: &'a Checkpoint,
+    tied: Option<Tied>,
+    conv1d: bool,
+    /// Second and further replacements of one tensor.
+    contested: Vec<(String, ReplaceStep)>,
+    bound: Bound,
+}
+
+impl Binder<'_> {
+    fn add(&mut self, number: usize, adapter: &Adapter) -> Result<()> {
+        let input = self.options.adapters.get(number);
+        let weight = input.map_or(1.0, |input| input.weight);
+        if !weight.is_finite() {
+            return Err(ErrorKind::BadWeight(weight).into());
+        }
+        let head = self.tied.as_ref().map(|tied| tied.head.as_str());
+        let targets = target::find(adapter, self.base, head)?;
+        let total = adapter.modules.len() + adapter.replacements.len();
+        self.check_unmatched(adapter, &targets, total)?;
+        let mut applied = 0;
+        let mut left_out = 0;
+        let transposed = self.decide_transposed(adapter, &targets);
+        let mut owners: BTreeMap<String, String> = BTreeMap::new();
+        for (index, (module, name)) in adapter.modules.iter().zip(&targets.modules).enumerate() {
+            let Some(name) = name else { continue };
+            if let Some(first) = owners.insert(name.clone(), module.name.clone()) {
+                let second = module.name.clone();
+                return Err(ErrorKind::SameTarget { first, second }).in_tensor(name);
+            }
+            let weight = weight * self.module_weight(&module.name, name);
+            if weight == 0.0 || !self.selected(&module.name, name) {
+                left_out += 1;
+                continue;
+            }
+            self.add_module((number, index), module, name, weight, transposed)
+                .map_err(|error| error.in_tensor(&module.name))?;
+            applied += 1;
+        }
+        for (replacement, name) in adapter.replacements.iter().zip(&targets.replacements) {
+            let Some(name) = name else { continue };
+            let weight = weight * self.module_weight(&replacement.module, name);
+            if weight == 0.0 || !self.selected(&replacement.module, name) {
+                left_out += 1;
+                continue;
+            }
+            self.add_replacement(number, adapter, replacement, name, weight)
+                .map_err(|error| error.in_tensor(&replacement.label()))?;
+            applied += 1;
+        }
+        self.bound.unmatched.extend(targets.unmatched);
+        self.bound.adapters.push(PlannedAdapter {
+            path: adapter.path.clone(),
+            weight,
+            convention: adapter.convention.name,
+            total,
+            applied,
+            left_out,
+        });
+        Ok(())
+    }
+
+    fn check_unmatched(&self, adapter: &Adapter, targets: &Targets, total: usize) -> Result<()> {
+        let unmatched = targets.unmatched.clone();
+        if unmatched.is_empty() || (self.options.allow_unmatched && unmatched.len() < total) {
+            return Ok(());
+        }
+        let guess = (unmatched.len() == total).then(|| {
+            let trained = adapter.base_model().map(|name| format!(" (it was trained on `{name}`)"));
+            format!(
+                "none of its names exist in this base: it belongs to another architecture{}",
+                trained.unwrap_or_default()
+            )
+        });
+        let base = self.base.path.clone();
+        Err(ErrorKind::Unmatched { unmatched, total, base, guess }.into())
+    }
+
+    fn selected(&self, module: &str, tensor: &str) -> bool {
+        let matches = |regex: &regex::Regex| regex.is_match(module) || regex.is_match(tensor);
+        self.options.include.as_ref().is_none_or(matches)
+            && !self.options.exclude.as_ref().is_some_and(matches)
+    }
+
+    fn module_weight(&self, module: &str, tensor: &str) -> f64 {
+        let rules = self.options.module_weights.iter().rev();
+        rules
+            .filter(|(regex, _)| regex.is_match(module) || regex.is_match(tensor))
+            .map(|(_, weight)| *weight)
+            .next()
+            .unwrap_or(1.0)
+    }
+
+    /// Whether square weights of this adapter are stored transposed: as its other modules are, else
+    /// as the base's known layers are, else as its config says (which is often wrong: PEFT corrects
+    /// it from the layer's class, which no file holds).
+    fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
+        let mut votes = adapter.modules.iter().zip(&targets.modules).filter_map(|(module, name)| {
+            let shape = &self.base.tensor(name.as_deref()?)?.spec.shape;
+            let (straight, turned) = ([module.outputs, module.inputs], [module.inputs, module.outputs]);
+            let votes = module.kind == Kind::Linear && module.inputs != module.outputs;
+            match votes {
+                true if *shape == straight => Some(false),
+                true if *shape == turned => Some(true),
+                _ => None,
+            }
+        });
+        match votes.next() {
+            Some(first) => first || votes.any(|vote| vote),
+            None if self.conv1d => true,
+            None => adapter.config.as_ref().is_some_and(|config| config.fan_in_fan_out),
+        }
+    }
+
+    /// The stored tensor behind a name: the name's own, or the embedding behind a tied head.
+    fn stored(&self, name: &str) -> Result<&TensorSpec> {
+        let behind = match &self.tied {
+            Some(tied) if tied.head == name => tied.embedding.as_str(),
+            _ => name,
+        };
+        let view = self.base.tensor(behind);
+        view.map(|view| view.spec).ok_or(ErrorKind::NotFound).in_tensor(name)
+    }
+
+    fn check_dtype(&self, name: &str) -> Result<()> {
+        if let Some(scheme) = target::quantisation(self.base, name) {
+            return Err(ErrorKind::Quantised { base_tensor: name.to_owned(), scheme }.into());
+        }
+        let dtype = self.stored(name)?.dtype;
+        if element_type(dtype).is_none() {
+            let (base_tensor, dtype) = (name.to_owned(), dtype.to_string());
+            return Err(ErrorKind::TargetDtype { base_tensor, dtype }.into());
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, name: &str) -> Result<&mut Change> {
+        let shape = self.stored(name)?.shape.clone();
+        let (rows, columns) = as_matrix(&shape);
+        let empty = Change { rows, columns, ..Change::default() };
+        Ok(self.bound.changes.entry(name.to_owned()).or_insert(empty))
+    }
+
+    fn add_module(
+        &mut self,
+        (adapter, index): (usize, usize),
+        module: &Module,
+        name: &str,
+        weight: f64,
+        transposed: bool,
+    ) -> Result<()> {
+        self.check_dtype(name)?;
+        let source = self.orientation(module, name, transposed)?;
+        let term = |source, coefficient| Term { adapter, module: index, source, coefficient };
+        if module.magnitude.is_some() {
+            let axis = if source == Source::Product { Axis::Rows } else { Axis::Columns };
+            let change = self.change(name)?;
+            if change.dora.is_some() {
+                return Err(ErrorKind::DoraOrder.into());
+            }
+            change.dora = Some(DoraStep { term: term(source, module.scale.value), axis, weight });
+        } else {
+            let change = self.change(name)?;
+            if change.dora.is_some() {
+                return Err(ErrorKind::DoraOrder.into());
+            }
+            change.terms.push(term(source, weight * module.scale.value));
+        }
+        if module.up_bias.is_some() {
+            let bias = bias_of(name);
+            let found = self.base.tensor(&bias).map(|view| view.spec.shape.clone());
+            if found.as_deref() != Some([module.outputs].as_slice()) {
+                return Err(ErrorKind::ShapeMismatch {
+                    delta: vec![module.outputs],
+                    base_tensor: bias,
+                    found: found.unwrap_or_default(),
+                }
+                .into());
+            }
+            self.check_dtype(&bias)?;
+            self.change(&bias)?.terms.push(term(Source::Bias, weight * module.scale.value));
+        }
+        Ok(())
+    }
+
+    /// How the module's update lies in the stored tensor; an error if it does not fit at all.
+    fn orientation(&self, module: &Module, name: &str, square_transposed: bool) -> Result<Source> {
+        let found = &self.stored(name)?.shape;
+        let (outputs, inputs) = (module.outputs, module.inputs);
+        let straight = *found == module.shape() || flat_equal(found, outputs, inputs, &module.kind);
+        let turned = module.kind == Kind::Linear && found.as_slice() == [inputs, outputs];
+        match (&module.kind, straight, turned) {
+            (Kind::Embedding, true, _) => Ok(Source::Transposed),
+            (Kind::Linear, true, true) if square_transposed => Ok(Source::Transposed),
+            (_, true, _) => Ok(Source::Product),
+            (_, false, true) => Ok(Source::Transposed),
+            (_, false, false) => Err(ErrorKind::ShapeMismatch {
+                delta: module.shape(),
+                base_tensor: name.to_owned(),
+                found: found.clone(),
+            }
+            .into()),
+        }
+    }
+
+    fn add_replacement(
+        &mut self,
+        number: usize,
+        adapter: &Adapter,
+        replacement: &Replacement,
+        name: &str,
+        weight: f64,
+    ) -> Result<()> {
+        self.check_dtype(name)?;
+        let values = adapter.file.tensor(&replacement.tensor).ok_or(ErrorKind::NotFound)?.spec;
+        if element_type(values.dtype).is_none() {
+            return Err(ErrorKind::BadDtype { dtype: values.dtype.to_string() }.into());
+        }
+        let (given, found) = (values.shape.clone(), self.stored(name)?.shape.clone());
+        let step = ReplaceStep { adapter: number, tensor: replacement.tensor.clone(), weight };
+        if let Replaces::Rows(rows) = &replacement.replaces {
+            let (count, columns) = as_matrix(&found);
+            if given.get(1) != Some(&columns) || rows.iter().any(|&row| row >= count) {
+                return Err(mismatch(given, name, found));
+            }
+            let rows = rows.clone();
+            self.change(name)?.row_steps.push(RowsStep { values: step, rows });
+            return Ok(());
+        }
+        if given != found {
+            self.check_growth(&given, &found, name, weight)?;
+            self.bound.grown.insert(name.to_owned(), given.first().copied().unwrap_or(0));
+        }
+        let (rows, columns) = as_matrix(&given);
+        let change = self.change(name)?;
+        (change.rows, change.columns) = (rows, columns);
+        if change.replace.is_none() {
+            change.replace = Some(step);
+        } else {
+            self.contested.push((name.to_owned(), step));
+        }
+        Ok(())
+    }
+
+    /// A vocabulary may grow: the same width, more rows, replaced outright.
+    fn check_growth(&self, given: &[usize], found: &[usize], name: &str, weight: f64) -> Result<()> {
+        let vocabulary = ["embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight"]
+            .iter()
+            .any(|ending| name.ends_with(ending));
+        match (given, found) {
+            #[allow(clippy::float_cmp, reason = "only an outright replacement can grow")]
+            ([more, width], [rows, same])
+                if vocabulary && width == same && more > rows && weight == 1.0 =>
+            {
+                Ok(())
+            }
+            _ => Err(mismatch(given.to_vec(), name, found.to_vec())),
+        }
+    }
+
+    /// Several adapters may replace one tensor only with the same bytes, and as strongly.
+    fn settle_contested(&self, adapters: &[Adapter]) -> Result<()> {
+        for (name, second) in &self.contested {
+            let first = self.bound.changes.get(name).and_then(|change| change.replace.as_ref());
+            let same = match first {
+                #[allow(clippy::float_cmp, reason = "equal weights, as they were given")]
+                Some(first) if first.weight == second.weight => same_bytes(adapters, first, second)?,
+                _ => false,
+            };
+            if !same {
+                return Err(ErrorKind::ReplaceConflict).in_tensor(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_tied(&mut self, adapters: &[Adapter]) -> Result<()> {
+        let Some(tied) = self.tied.clone() else { return Ok(()) };
+        let changed = |name: &str| self.bound.changes.get(name);
+        let (embedding, head) = (changed(&tied.embedding), changed(&tied.head));
+        // Trained tokens are shared by both sides in PEFT too; a grown vocabulary needs both grown.
+        let shared = |change: &Change| change.replace.is_none() && change.terms.is_empty() && change.dora.is_none();
+        let same = match (embedding.and_then(|c| c.replace.as_ref()), head.and_then(|c| c.replace.as_ref())) {
+            (Some(first), Some(second)) => same_bytes(adapters, first, second)?,
+            _ => false,
+        };
+        let keep = self.options.keep_tied
+            || adapters.iter().any(|a| a.config.as_ref().is_some_and(|config| config.ties_weights));
+        match (embedding, head) {
+            (None, None) => return Ok(()),
+            (Some(change), None) if shared(change) || self.bound.grown.contains_key(&tied.embedding) => return Ok(()),
+            (Some(_), Some(_)) if same => {
+                self.bound.changes.remove(&tied.head);
+                return Ok(());
+            }
+            (_, Some(_)) if keep => {
+                let reason = format!("the adapter changes `{}`, so the embeddings cannot stay tied", tied.head);
+                return Err(ErrorKind::BadOption(reason).into());
+            }
+            (Some(_), None) if keep => return Ok(()),
+            _ => {}
+        }
+        self.bound.warnings.push(format!(
+            "the base ties `{}` to `{}` and the adapter changes only one side: the result stores both \
+             and sets tie_word_embeddings to false",
+            tied.head, tied.embedding
+        ));
+        self.bound.untied = Some(tied);
+        Ok(())
+    }
+}
+
+fn mismatch(given: Vec<usize>, name: &str, found: Vec<usize>) -> Error {
+    ErrorKind::ShapeMismatch { delta: given, base_tensor: name.to_owned(), found }.into()
+}
+
+fn same_bytes(adapters: &[Adapter], first: &ReplaceStep, second: &ReplaceStep) -> Result<bool> {
+    let view = |step: &ReplaceStep| adapters.get(step.adapter)?.file.tensor(&step.tensor);
+    let (Some(a), Some(b)) = (view(first), view(second)) else { return Ok(false) };
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    Ok(a.spec.dtype == b.spec.dtype
+        && a.spec.shape == b.spec.shape
+        && a.all(&mut left)? == b.all(&mut right)?)
+}
+
+/// A tensor as rows × columns: the first dimension by all others; a vector is one row.
+pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [length] => (1, *length),
+        [rows, rest @ ..] => (*rows, rest.iter().product()),
+    }
+}
+
+/// Shapes that differ only in a kernel of ones: linear factors on a 1 × 1 convolution, or the
+/// reverse.
+fn flat_equal(found: &[usize], outputs: usize, inputs: usize, kind: &Kind) -> bool {
+    match (kind, found) {
+        (Kind::Linear, [rows, columns, ones @ ..]) => {
+            *rows == outputs && *columns == inputs && ones.iter().all(|&size| size == 1)
+        }
+        _ => false,
+    }
+}
+
+fn bias_of(weight: &str) -> String {
+    format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight))
+}
+
+/// Whether the base is of the GPT-2 kind, whose linear weights are stored in × out: its fused
+/// attention is three times as wide as high.
+fn is_conv1d(base: &Checkpoint) -> bool {
+    base.names().filter(|name| name.ends_with("c_attn.weight")).any(|name| {
+        let shape = base.tensor(name).map(|view| view.spec.shape.as_slice());
+        matches!(shape, Some([inputs, outputs]) if *outputs == 3 * inputs)
+    })
+}

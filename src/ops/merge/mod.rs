@@ -1,0 +1,316 @@
+//! merge: bake adapters into base weights, W' = round(W + Σ wᵢ·sᵢ·Bᵢ·Aᵢ), in one pass.
+//!
+//! [`plan`] opens everything and decides every output tensor; [`Merge::run`] streams the outputs in
+//! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
+//! made without the others.
+
+mod bind;
+mod change;
+mod layout;
+mod side;
+mod stream;
+mod tied;
+pub(super) mod work;
+
+pub(super) use bind::as_matrix;
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Serialize;
+
+pub use change::{Action, Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, Term};
+pub use layout::{OutputShard, OutputTensor};
+pub use side::SideFile;
+
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{ErrorKind, Result, UnmatchedName};
+use crate::format::staging::free_space;
+use crate::format::{Checkpoint, Dtype};
+use crate::math::DeltaStats;
+use crate::ops::{Progress, check_output, verify};
+
+/// An adapter to merge, and how strongly.
+#[derive(Debug, Clone)]
+pub struct AdapterInput {
+    /// Its file or directory.
+    pub path: PathBuf,
+    /// Multiplies its scale.
+    pub weight: f64,
+}
+
+/// What to merge, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The base checkpoint.
+    pub base: PathBuf,
+    /// The adapters, in order.
+    pub adapters: Vec<AdapterInput>,
+    /// Where the result goes: one file if it ends in `.safetensors`, else a directory.
+    pub output: PathBuf,
+    /// How adapters are opened, and how all inputs are read.
+    pub open: OpenOptions,
+    /// Dtype of all floating-point tensors of the result; the base's own if `None`.
+    pub dtype: Option<Dtype>,
+    /// Bytes a shard may have; the base's own shards if `None`.
+    pub max_shard_size: Option<u64>,
+    /// Only modules that match.
+    pub include: Option<Regex>,
+    /// No modules that match.
+    pub exclude: Option<Regex>,
+    /// Factors for the weight of modules that match; the last match wins.
+    pub module_weights: Vec<(Regex, f64)>,
+    /// Merge the rest if some adapter tensors fit nothing.
+    pub allow_unmatched: bool,
+    /// Leave tied embeddings tied, though the adapter changes only one side.
+    pub keep_tied: bool,
+    /// Replace an existing output.
+    pub force: bool,
+    /// Check the written result against an f64 recomputation.
+    pub verify: bool,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+/// An adapter's part in a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlannedAdapter {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its weight.
+    pub weight: f64,
+    /// Its convention.
+    pub convention: &'static str,
+    /// Modules and replacements in it.
+    pub total: usize,
+    /// Of those, what is applied.
+    pub applied: usize,
+    /// Of those, what `--include`, `--exclude` or a weight of 0 leave out.
+    pub left_out: usize,
+}
+
+/// Everything that will be written, decided before a byte is.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The base.
+    pub base: PathBuf,
+    /// The adapters.
+    pub adapters: Vec<PlannedAdapter>,
+    /// The output.
+    pub output: PathBuf,
+    /// Whether the output is one file.
+    pub one_file: bool,
+    /// Weight files to write.
+    pub shards: Vec<OutputShard>,
+    /// Other files to write.
+    pub side_files: Vec<SideFile>,
+    /// Adapter tensors that fit nothing, if that was allowed.
+    pub unmatched: Vec<UnmatchedName>,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Tensors of all shards.
+    pub fn tensors(&self) -> impl Iterator<Item = &OutputTensor> {
+        self.shards.iter().flat_map(|shard| &shard.tensors)
+    }
+
+    fn count(&self, wanted: fn(&Action) -> bool) -> usize {
+        self.tensors().filter(|tensor| wanted(&tensor.action)).count()
+    }
+}
+
+/// A plan with its inputs open.
+#[derive(Debug)]
+pub struct Merge {
+    /// What will be written.
+    pub plan: Plan,
+    pub(super) base: Checkpoint,
+    pub(super) adapters: Vec<Adapter>,
+    force: bool,
+    verify: bool,
+    threads: usize,
+}
+
+/// What the rounded result added, against what was asked.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Effective {
+    /// Cosine of added and asked.
+    pub cosine: f64,
+    /// ‖added‖ / ‖asked‖.
+    pub norm_ratio: f64,
+    /// Share of the merged tensors' elements that did not change.
+    pub unchanged: f64,
+}
+
+impl From<&DeltaStats> for Effective {
+    fn from(stats: &DeltaStats) -> Self {
+        Self {
+            cosine: stats.cosine(),
+            norm_ratio: stats.norm_ratio(),
+            unchanged: stats.unchanged_share(),
+        }
+    }
+}
+
+/// One merged tensor of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// What rounding left of its update.
+    #[serde(flatten)]
+    pub effective: Effective,
+}
+
+/// What a merge did.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where the result is.
+    pub output: PathBuf,
+    /// The base.
+    pub base: PathBuf,
+    /// The adapters, with what was applied of each.
+    pub adapters: Vec<PlannedAdapter>,
+    /// Modules and replacements in all adapters.
+    pub modules: usize,
+    /// Of those, applied.
+    pub modules_applied: usize,
+    /// Tensors that changed.
+    pub tensors_changed: usize,
+    /// Tensors that were only converted to another dtype.
+    pub tensors_converted: usize,
+    /// Tensors with the base's very bytes.
+    pub tensors_copied: usize,
+    /// Weight files.
+    pub shards: usize,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+    /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
+    pub effective: Option<Effective>,
+    /// The same for each tensor.
+    pub tensors: Vec<TensorReport>,
+    /// Adapter tensors that fit nothing, if that was allowed.
+    pub unmatched: Vec<UnmatchedName>,
+    /// The verification, if it was asked for.
+    pub verification: Option<verify::Report>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Cosine of the effective delta below which a warning is due.
+const COSINE_WARNING: f64 = 0.99;
+
+/// Opens all inputs and decides the whole output.
+///
+/// # Errors
+/// Everything a user can get wrong; nothing has been written then.
+pub fn plan(options: &Options) -> Result<Merge> {
+    let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
+    let inputs = inputs.chain([options.base.as_path()]);
+    check_output(&options.output, inputs, options.force)?;
+    let merge = prepare(options)?;
+    if let Some(free) = free_space(&options.output)
+        && free < merge.plan.bytes
+    {
+        return Err(crate::Error::from(ErrorKind::DiskFull { needed: merge.plan.bytes, free })
+            .in_file(&options.output));
+    }
+    Ok(merge)
+}
+
+/// As [`plan`], without a look at the output's path: what [`verify`] compares with.
+pub(super) fn prepare(options: &Options) -> Result<Merge> {
+    let base = Checkpoint::open(&options.base, options.open.access)?;
+    let mut adapters = Vec::with_capacity(options.adapters.len());
+    for input in &options.adapters {
+        let mut adapter = Adapter::open(&input.path, &options.open)?;
+        adapter.sound()?;
+        adapter.check_finite()?;
+        adapters.push(adapter);
+    }
+    let bound = bind::bind(options, &base, &adapters)?;
+    let one_file = is_file(&options.output);
+    let shards = layout::shards(options, &base, &bound, one_file)?;
+    let side_files = side::collect(options, &base, &bound, &shards, one_file)?;
+    let plan = Plan {
+        base: options.base.clone(),
+        adapters: bound.adapters,
+        output: options.output.clone(),
+        one_file,
+        bytes: shards.iter().map(OutputShard::bytes).sum(),
+        shards,
+        side_files,
+        unmatched: bound.unmatched,
+        warnings: bound.warnings,
+    };
+    let (force, verify, threads) = (options.force, options.verify, options.threads);
+    Ok(Merge { plan, base, adapters, force, verify, threads })
+}
+
+/// Whether a checkpoint stores one matrix for both embeddings.
+pub(super) fn ties_embeddings(base: &Checkpoint) -> bool {
+    tied::find(base).is_some()
+}
+
+/// Whether an output path means one file.
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "safetensors")
+}
+
+impl Merge {
+    /// Writes the output.
+    ///
+    /// # Errors
+    /// I/O, a base value that is not finite, an overflow of the output's dtype, an input that changed
+    /// meanwhile; nothing is left at the output's path then.
+    pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
+        let stats = stream::write(self, progress)?;
+        let mut report = self.report(&stats);
+        if self.verify {
+            let merged = Checkpoint::open(&self.plan.output, crate::format::Access::Map)?;
+            report.verification = Some(verify::check(self, &merged, progress)?);
+        }
+        Ok(report)
+    }
+
+    fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
+        let mut total = DeltaStats::default();
+        for (_, tensor) in stats {
+            total.add(tensor);
+        }
+        let effective = (total.asked > 0.0).then(|| Effective::from(&total));
+        let plan = &self.plan;
+        let mut warnings = plan.warnings.clone();
+        if let Some(low) = effective.filter(|effective| effective.cosine < COSINE_WARNING) {
+            warnings.push(format!(
+                "rounding lost part of the update: cosine {:.4} between what was asked and what the \
+                 result holds; a wider --dtype keeps more",
+                low.cosine
+            ));
+        }
+        Report {
+            output: plan.output.clone(),
+            base: plan.base.clone(),
+            adapters: plan.adapters.clone(),
+            modules: plan.adapters.iter().map(|adapter| adapter.total).sum(),
+            modules_applied: plan.adapters.iter().map(|adapter| adapter.applied).sum(),
+            tensors_changed: plan.count(|action| matches!(action, Action::Change(_))),
+            tensors_converted: plan.count(|action| matches!(action, Action::Convert)),
+            tensors_copied: plan.count(|action| matches!(action, Action::Copy)),
+            shards: plan.shards.len(),
+            bytes: plan.bytes,
+            effective,
+            tensors: stats
+                .iter()
+                .map(|(name, stats)| TensorReport { name: name.clone(), effective: stats.into() })
+                .collect(),
+            unmatched: plan.unmatched.clone(),
+            verification: None,
+            warnings,
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! One changed tensor at work: its factors packed once, its rows computed in any order.
+
+use half::{bf16, f16};
+
+use super::change::{Axis, Change, DoraStep, ReplaceStep, Source, Term};
+use super::layout::OutputTensor;
+use super::{Action, Merge};
+use crate::adapter::Adapter;
+use crate::adapter::module::Module;
+use crate::adapter::tensor::{element_type, read_f64, read_factor};
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::TensorView;
+use crate::math::kernel::{self, PanelResult};
+use crate::math::staged::{self, Panel};
+use crate::math::{DeltaStats, Element, ElementType, Factor, PackedLeft, PackedRight};
+
+/// Bytes of output that one panel of the fused kernel has, about.
+const FUSED_PANEL: usize = 1 << 20;
+/// Elements that one panel in f64 has, about.
+const STAGED_PANEL: usize = 128 << 10;
+
+/// A tensor ready to be computed.
+pub(in crate::ops) struct Work<'a> {
+    merge: &'a Merge,
+    base: TensorView<'a>,
+    tensor: &'a OutputTensor,
+    input: ElementType,
+    output: ElementType,
+    rows: usize,
+    columns: usize,
+    terms: Product,
+    staged: Option<StagedWork<'a>>,
+}
+
+/// Left and right factors of Σ coefficient · left · right.
+struct Product {
+    left: Vec<(Factor, f64)>,
+    right: PackedRight,
+}
+
+/// What a tensor needs beyond its terms.
+struct StagedWork<'a> {
+    change: &'a Change,
+    dora: Option<Dora<'a>>,
+}
+
+struct Dora<'a> {
+    step: &'a DoraStep,
+    product: Product,
+    magnitude: Vec<f64>,
+    /// Factors of the columns, where the magnitudes are theirs: they need the whole tensor first.
+    columns: Option<Vec<f64>>,
+}
+
+/// The factors of a term: left is rows × rank, right is rank × columns of the stored tensor.
+pub(in crate::ops) fn factors(term: &Term, adapters: &[Adapter]) -> Result<(Factor, Factor)> {
+    let (adapter, module) = module(term, adapters)?;
+    let read = |name: &str, rows, columns| {
+        let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        read_factor(view, rows, columns)
+    };
+    if term.source == Source::Bias {
+        let bias = module.up_bias.as_deref().unwrap_or_default();
+        return Ok((Factor::new(1, 1, vec![1.0]), read(bias, 1, module.outputs)?));
+    }
+    let up = read(&module.up, module.outputs, module.rank)?;
+    let down = read(&module.down, module.rank, module.inputs)?;
+    Ok(match term.source {
+        Source::Transposed => (down.transposed(), up.transposed()),
+        _ => (up, down),
+    })
+}
+
+/// The adapter and module of a term.
+fn module<'a>(term: &Term, adapters: &'a [Adapter]) -> Result<(&'a Adapter, &'a Module)> {
+    let adapter = adapters.get(term.adapter).ok_or(ErrorKind::NotFound)?;
+    Ok((adapter, adapter.modules.get(term.module).ok_or(ErrorKind::NotFound)?))
+}
+
+/// The magnitudes of a DoRA step, one an output.
+pub(in crate::ops) fn magnitude(step: &DoraStep, adapters: &[Adapter]) -> Result<Vec<f64>> {
+    let (adapter, module) = module(&step.term, adapters)?;
+    let name = module.magnitude.as_deref().unwrap_or_default();
+    let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+    read_f64(view, 0, module.outputs)
+}
+
+/// Elements of the values that a step puts in place.
+pub(in crate::ops) fn replacing(
+    step: &ReplaceStep,
+    adapters: &[Adapter],
+    first: usize,
+    count: usize,
+) -> Result<Vec<f64>> {
+    let adapter = adapters.get(step.adapter).ok_or(ErrorKind::NotFound)?;
+    let view = adapter.file.tensor(&step.tensor).ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
+    read_f64(view, first, count)
+}
+
+impl Product {
+    fn new(terms: &[&Term], adapters: &[Adapter], columns: usize) -> Result<Self> {
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        for term in terms {
+            let (a, b) = factors(term, adapters)?;
+            left.push((a, term.coefficient));
+            right.push(b);
+        }
+        Ok(Self { left, right: PackedRight::new(columns, &right) })
+    }
+
+    fn rows(&self, first: usize, rows: usize) -> PackedLeft {
+        if self.left.is_empty() {
+            return PackedLeft::new(&[(Factor::new(first + rows, 0, Vec::new()), 1.0)], first, rows);
+        }
+        PackedLeft::new(&self.left, first, rows)
+    }
+}
+
+impl<'a> Work<'a> {
+    /// Reads and packs what the tensor needs.
+    pub(in crate::ops) fn new(merge: &'a Merge, tensor: &'a OutputTensor) -> Result<Self> {
+        let base = merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let element = |dtype: crate::format::Dtype| {
+            element_type(dtype)
+                .ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })
+                .in_tensor(&tensor.base)
+        };
+        let (rows, columns) = super::bind::as_matrix(&tensor.shape);
+        let change = match &tensor.action {
+            Action::Change(change) => Some(change),
+            _ => None,
+        };
+        let terms: Vec<&Term> = change.iter().flat_map(|change| &change.terms).collect();
+        let (input, output) = (element(base.spec.dtype)?, element(tensor.dtype)?);
+        let fused = change.is_none_or(Change::only_terms)
+            && input != ElementType::F64
+            && output != ElementType::F64;
+        let mut work = Self {
+            merge,
+            base,
+            tensor,
+            input,
+            output,
+            rows,
+            columns,
+            terms: Product::new(&terms, &merge.adapters, columns)?,
+            staged: None,
+        };
+        if !fused {
+            static NOTHING: Change = Change {
+                rows: 0,
+                columns: 0,
+                replace: None,
+                terms: Vec::new(),
+                dora: None,
+                row_steps: Vec::new(),
+            };
+            let change = change.unwrap_or(&NOTHING);
+            work.staged = Some(StagedWork { change, dora: None });
+            if let Some(step) = &change.dora {
+                let dora = work.prepare_dora(step)?;
+                work.staged = Some(StagedWork { change, dora: Some(dora) });
+            }
+        }
+        Ok(work)
+    }
+
+    /// Rows that one panel has, for a tensor of this shape.
+    pub(super) fn panel_rows(tensor: &OutputTensor) -> usize {
+        let (_, columns) = super::bind::as_matrix(&tensor.shape);
+        let size = (tensor.dtype.bitsize() / 8).max(1);
+        let fused = match &tensor.action {
+            Action::Change(change) => change.only_terms(),
+            _ => true,
+        };
+        let elements = if fused { FUSED_PANEL / size } else { STAGED_PANEL };
+        (elements / columns.max(1)).max(1).next_multiple_of(4)
+    }
+
+    fn prepare_dora(&self, step: &'a DoraStep) -> Result<Dora<'a>> {
+        let adapters = &self.merge.adapters;
+        let product = Product::new(&[&step.term], adapters, self.columns)?;
+        let magnitude = magnitude(step, adapters)?;
+        let mut dora = Dora { step, product, magnitude, columns: None };
+        if step.axis == Axis::Columns {
+            let mut squares = vec![0.0; self.columns];
+            let part = (STAGED_PANEL / self.columns.max(1)).max(1);
+            let mut scratch = Scratch::default();
+            for first in (0..self.rows).step_by(part) {
+                let rows = part.min(self.rows - first);
+                let mut panel = self.base_panel(first, rows, &mut scratch)?;
+                panel.add_product(&dora.product.rows(first, rows), &dora.product.right, &mut scratch.product);
+                panel.add_column_squares(&mut squares);
+            }
+            dora.columns = Some(staged::magnitude_factors(&dora.magnitude, &squares));
+        }
+        Ok(dora)
+    }
+
+    /// Computes rows `first..first + rows` of the result into `out`.
+    pub(super) fn compute(
+        &self,
+        first: usize,
+        rows: usize,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        out.resize(rows * self.columns * self.output.size(), 0);
+        if self.staged.is_some() {
+            return self.compute_staged(first, rows, out, scratch);
+        }
+        let left = self.terms.rows(first, rows);
+        let size = (self.columns * self.input.size()) as u64;
+        let range = first as u64 * size..(first + rows) as u64 * size;
+        let base = self.base.bytes(range, &mut scratch.bytes)?;
+        let found = merge_panel((self.input, self.output), base, out, &left, &self.terms.right);
+        if found.non_finite {
+            self.explain_non_finite(first, base, out)?;
+        }
+        Ok(if matches!(self.tensor.action, Action::Convert) { DeltaStats::default() } else { found.stats })
+    }
+
+    /// The base's rows (or those that replace them), plus the terms: what DoRA starts from.
+    fn base_panel(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
+        let (at, count) = (first * self.columns, rows * self.columns);
+        let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
+        #[allow(clippy::float_cmp, reason = "only an outright replacement does without the base")]
+        let values = match replace {
+            Some(step) if step.weight == 1.0 => replacing(step, &self.merge.adapters, at, count)?,
+            Some(step) => {
+                let mut values = self.base_values(at, count)?;
+                staged::blend(
+                    &mut values,
+                    &replacing(step, &self.merge.adapters, at, count)?,
+                    step.weight,
+                );
+                values
+            }
+            None => self.base_values(at, count)?,
+        };
+        let mut panel = Panel { rows, columns: self.columns, values };
+        if self.terms.right.depth() > 0 {
+            panel.add_product(&self.terms.rows(first, rows), &self.terms.right, &mut scratch.product);
+        }
+        Ok(panel)
+    }
+
+    fn base_values(&self, first: usize, count: usize) -> Result<Vec<f64>> {
+        let values = read_f64(self.base, first, count)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => Err(self.non_finite_base(first + at, values.get(at).copied())),
+        }
+    }
+
+    fn compute_staged(
+        &self,
+        first: usize,
+        rows: usize,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
+        let mut panel = self.base_panel(first, rows, scratch)?;
+        if let Some(dora) = &staged.dora {
+            let before = panel.values.clone();
+            panel.add_product(&dora.product.rows(first, rows), &dora.product.right, &mut scratch.product);
+            if let Some(factors) = &dora.columns {
+                panel.scale_columns(factors);
+            } else {
+                let magnitude = dora.magnitude.get(first..first + rows).unwrap_or_default();
+                panel.scale_rows(&staged::magnitude_factors(magnitude, &panel.row_squares()));
+            }
+            let full = std::mem::replace(&mut panel.values, before);
+            panel.move_towards(&full, dora.step.weight);
+        }
+        for step in &staged.change.row_steps {
+            for (at, &row) in step.rows.iter().enumerate() {
+                let Some(local) = row.checked_sub(first).filter(|local| *local < rows) else { continue };
+                let values =
+                    replacing(&step.values, &self.merge.adapters, at * self.columns, self.columns)?;
+                let start = local * self.columns;
+                if let Some(target) = panel.values.get_mut(start..start + self.columns) {
+                    staged::blend(target, &values, step.values.weight);
+                }
+            }
+        }
+        self.output.encode(&panel.values, out);
+        let mut stored = vec![0.0; panel.values.len()];
+        self.output.decode(out, &mut stored);
+        if let Some(at) = stored.iter().position(|value| !value.is_finite()) {
+            let value = panel.values.get(at).copied().unwrap_or(f64::NAN);
+            return Err(self.overflow(first * self.columns + at, value));
+        }
+        self.staged_stats(staged.change, first, rows, &panel, &stored)
+    }
+
+    /// What rounding did, where something was added; replaced values have no update to speak of.
+    fn staged_stats(
+        &self,
+        change: &Change,
+        first: usize,
+        rows: usize,
+        panel: &Panel,
+        stored: &[f64],
+    ) -> Result<DeltaStats> {
+        let mut stats = DeltaStats::default();
+        if change.replace.is_some() || (change.terms.is_empty() && change.dora.is_none()) {
+            return Ok(stats);
+        }
+        let base = self.base_values(first * self.columns, rows * self.columns)?;
+        for ((value, new), old) in panel.values.iter().zip(stored).zip(base) {
+            let (asked, added) = (value - old, new - old);
+            stats.asked += asked * asked;
+            stats.added += added * added;
+            stats.dot += asked * added;
+            stats.unchanged += u64::from(added == 0.0);
+            stats.elements += 1;
+        }
+        Ok(stats)
+    }
+
+    /// Finds the element that the kernel saw go wrong, and whose fault it is.
+    fn explain_non_finite(&self, first: usize, base: &[u8], out: &[u8]) -> Result<()> {
+        let count = out.len() / self.output.size();
+        let (mut old, mut new) = (vec![0.0; count], vec![0.0; count]);
+        self.input.decode(base, &mut old);
+        self.output.decode(out, &mut new);
+        let start = first * self.columns;
+        if let Some(at) = old.iter().position(|value| !value.is_finite()) {
+            return Err(self.non_finite_base(start + at, old.get(at).copied()));
+        }
+        match new.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                let index = start + at;
+                let delta = self.exact_delta(index / self.columns, index % self.columns);
+                Err(self.overflow(index, old.get(at).copied().unwrap_or(f64::NAN) + delta))
+            }
+        }
+    }
+
+    fn exact_delta(&self, row: usize, column: usize) -> f64 {
+        use crate::math::element::BLOCK;
+        let block = self.terms.right.block(column / BLOCK);
+        let left = self.terms.left.iter().flat_map(|(factor, scale)| {
+            factor.row(row).iter().map(move |value| f64::from(*value) * scale)
+        });
+        left.zip(block)
+            .map(|(a, b)| a * f64::from(b.get(column % BLOCK).copied().unwrap_or(0.0)))
+            .sum()
+    }
+
+    fn non_finite_base(&self, index: usize, value: Option<f64>) -> Error {
+        let value = value.unwrap_or(f64::NAN).to_string();
+        Error::from(ErrorKind::NonFiniteBase { index, value })
+            .in_tensor(&self.tensor.base)
+            .in_file(&self.base.shard.path)
+    }
+
+    fn overflow(&self, index: usize, value: f64) -> Error {
+        let dtype = self.tensor.dtype.to_string();
+        Error::from(ErrorKind::Overflow { index, value, dtype }).in_tensor(&self.tensor.full_name)
+    }
+}
+
+/// Buffers that one thread uses again and again.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    bytes: Vec<u8>,
+    product: Vec<f32>,
+}
+
+/// The fused kernel for a pair of types.
+fn merge_panel(
+    types: (ElementType, ElementType),
+    base: &[u8],
+    out: &mut [u8],
+    left: &PackedLeft,
+    right: &PackedRight,
+) -> PanelResult {
+    fn to<I: Element>(
+        output: ElementType,
+        base: &[u8],
+        out: &mut [u8],
+        left: &PackedLeft,
+        right: &PackedRight,
+    ) -> PanelResult {
+        match output {
+            ElementType::Bf16 => kernel::merge_panel::<I, bf16>(base, out, left, right),
+            ElementType::F16 => kernel::merge_panel::<I, f16>(base, out, left, right),
+            ElementType::F32 => kernel::merge_panel::<I, f32>(base, out, left, right),
+            ElementType::F64 => unreachable!("f64 is computed in stages"),
+        }
+    }
+    match types.0 {
+        ElementType::Bf16 => to::<bf16>(types.1, base, out, left, right),
+        ElementType::F16 => to::<f16>(types.1, base, out, left, right),
+        ElementType::F32 => to::<f32>(types.1, base, out, left, right),
+        ElementType::F64 => unreachable!("f64 is computed in stages"),
+    }
+}

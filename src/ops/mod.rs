@@ -1,0 +1,63 @@
+//! Verbs, one a file: `Options` (plain data) → `plan()` → `run()` → `Report`.
+//!
+//! **Invariants:** `plan` reads headers and the adapters' factors, never base data, and raises every
+//! error a user can cause. The library never prints: warnings are values in the report. Nothing here
+//! knows clap, colours, or stdout.
+
+pub mod inspect;
+pub mod merge;
+pub mod verify;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{ErrorKind, Locate, Result};
+
+/// What a running verb tells of its progress. `()` is silent.
+pub trait Progress: Sync {
+    /// Work of so many bytes begins.
+    fn begin(&self, _bytes: u64) {}
+    /// So many more bytes are done.
+    fn advance(&self, _bytes: u64) {}
+}
+
+impl Progress for () {}
+
+/// Fails if the output exists (without `force`), or is, contains, or lies inside an input.
+///
+/// # Errors
+/// [`ErrorKind::OutputExists`] or [`ErrorKind::OutputInInput`].
+pub fn check_output<'a>(
+    output: &Path,
+    inputs: impl IntoIterator<Item = &'a Path>,
+    force: bool,
+) -> Result<()> {
+    let real = resolve_new(output);
+    for input in inputs {
+        let Ok(other) = input.canonicalize() else { continue };
+        if real.starts_with(&other) || other.starts_with(&real) {
+            return Err(ErrorKind::OutputInInput { input: input.to_path_buf() }).in_file(output);
+        }
+    }
+    if !force && output.symlink_metadata().is_ok() {
+        return Err(ErrorKind::OutputExists).in_file(output);
+    }
+    Ok(())
+}
+
+/// The absolute path of something that may not exist yet: its nearest existing ancestor resolved.
+fn resolve_new(path: &Path) -> PathBuf {
+    let mut rest = Vec::new();
+    let mut current = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    loop {
+        if let Ok(real) = current.canonicalize() {
+            return rest.iter().rev().fold(real, |path, part| path.join(part));
+        }
+        match (current.file_name().map(ToOwned::to_owned), current.parent()) {
+            (Some(name), Some(parent)) => {
+                rest.push(name);
+                current = parent.to_path_buf();
+            }
+            _ => return path.to_path_buf(),
+        }
+    }
+}

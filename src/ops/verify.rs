@@ -1,0 +1,333 @@
+//! verify: is this checkpoint what the merge should have written?
+//!
+//! Copied tensors are compared byte by byte; of every changed tensor some rows are computed again in
+//! f64, by plain loops that share nothing with the kernel, and held to what one rounding (and f32
+//! accumulation) can explain.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Progress;
+use super::merge::work::{factors, magnitude, replacing};
+use super::merge::{self, Action, Axis, Change, Merge, OutputTensor};
+use crate::adapter::tensor::{element_type, read_f64};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, TensorView};
+use crate::math::{ElementType, Factor};
+
+/// Rows of each changed tensor that are computed again.
+const SAMPLED_ROWS: usize = 8;
+/// Bytes compared at a time.
+const CHUNK: u64 = 4 << 20;
+/// Faults that are listed; more only count.
+const LISTED: usize = 100;
+
+/// What to verify: the merged checkpoint, and the options of the merge that should have made it
+/// (whose `output` is not looked at).
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The checkpoint to judge.
+    pub merged: PathBuf,
+    /// How it should have been made.
+    pub merge: merge::Options,
+}
+
+/// A tensor that is not what it should be.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fault {
+    /// Its name.
+    pub tensor: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Whether everything is as it should be.
+    pub ok: bool,
+    /// Tensors compared byte by byte.
+    pub copied: usize,
+    /// Tensors of which rows were computed again.
+    pub recomputed: usize,
+    /// Elements computed again.
+    pub elements: u64,
+    /// The largest distance from the f64 result, in units in the last place of the stored type.
+    pub max_ulps: f64,
+    /// How many faults there are.
+    pub fault_count: usize,
+    /// The first of them.
+    pub faults: Vec<Fault>,
+}
+
+/// Compares `options.merged` with what `options.merge` would write.
+///
+/// # Errors
+/// If either cannot be read or planned; differences are no error but faults of the report.
+pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    let merge = merge::prepare(&options.merge)?;
+    let merged = Checkpoint::open(&options.merged, options.merge.open.access)?;
+    check(&merge, &merged, progress)
+}
+
+/// Compares an open checkpoint with a plan.
+pub(super) fn check(merge: &Merge, merged: &Checkpoint, progress: &dyn Progress) -> Result<Report> {
+    progress.begin(merge.plan.bytes);
+    let mut checker = Checker { merge, merged, report: Report::default() };
+    let mut expected = std::collections::BTreeSet::new();
+    for tensor in merge.plan.tensors() {
+        expected.insert(tensor.full_name.as_str());
+        checker.tensor(tensor)?;
+        progress.advance(merge.base.tensor(&tensor.base).map_or(0, |view| view.spec.bytes()));
+    }
+    for name in merged.names().filter(|name| !expected.contains(name)) {
+        checker.fault(name, "it should not be there".to_owned());
+    }
+    let mut report = checker.report;
+    report.ok = report.fault_count == 0;
+    Ok(report)
+}
+
+struct Checker<'a> {
+    merge: &'a Merge,
+    merged: &'a Checkpoint,
+    report: Report,
+}
+
+impl Checker<'_> {
+    fn fault(&mut self, tensor: &str, what: String) {
+        self.report.fault_count += 1;
+        if self.report.faults.len() < LISTED {
+            self.report.faults.push(Fault { tensor: tensor.to_owned(), what });
+        }
+    }
+
+    fn tensor(&mut self, tensor: &OutputTensor) -> Result<()> {
+        let name = &tensor.full_name;
+        let Some(found) = self.merged.tensor(name) else {
+            self.fault(name, "it is missing".to_owned());
+            return Ok(());
+        };
+        if found.spec.dtype != tensor.dtype || found.spec.shape != tensor.shape {
+            let (dtype, shape) = (found.spec.dtype, &found.spec.shape);
+            let what =
+                format!("it is {dtype} {shape:?}, expected {} {:?}", tensor.dtype, tensor.shape);
+            self.fault(name, what);
+            return Ok(());
+        }
+        let base = self.merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        match &tensor.action {
+            Action::Copy => {
+                self.report.copied += 1;
+                if let Some(at) = first_difference(base, found)? {
+                    self.fault(name, format!("its bytes differ from the base's, first at byte {at}"));
+                }
+                Ok(())
+            }
+            Action::Convert => self.rows(tensor, &Change::default(), base, found),
+            Action::Change(change) => self.rows(tensor, change, base, found),
+        }
+    }
+
+    fn rows(
+        &mut self,
+        tensor: &OutputTensor,
+        change: &Change,
+        base: TensorView<'_>,
+        found: TensorView<'_>,
+    ) -> Result<()> {
+        let (rows, columns) = merge::as_matrix(&tensor.shape);
+        let Some(element) = element_type(tensor.dtype).filter(|_| rows * columns > 0) else {
+            return Ok(());
+        };
+        self.report.recomputed += 1;
+        let exact = Exact::new(self.merge, change, base, columns)?;
+        let mut worst: Option<(f64, String)> = None;
+        for row in sample(rows) {
+            let (values, bounds) = exact.row(row)?;
+            let stored = read_f64(found, row * columns, columns)?;
+            self.report.elements += columns as u64;
+            for (column, ((value, bound), got)) in values.iter().zip(&bounds).zip(&stored).enumerate() {
+                let ulp = element.ulp(*value);
+                let distance = (got - value).abs();
+                self.report.max_ulps = self.report.max_ulps.max(distance / ulp);
+                let allowed = ulp * 0.5 * (1.0 + 1e-9) + bound;
+                // Not `distance > allowed`, which a NaN would pass.
+                let fits = distance <= allowed;
+                if !fits && worst.as_ref().is_none_or(|(most, _)| distance > *most) {
+                    let what = format!("row {row}, column {column} is {got}, expected {value}");
+                    worst = Some((distance, what));
+                }
+            }
+        }
+        if let Some((_, what)) = worst {
+            self.fault(&tensor.full_name, what);
+        }
+        Ok(())
+    }
+}
+
+/// First byte in which two tensors of one size differ.
+fn first_difference(a: TensorView<'_>, b: TensorView<'_>) -> Result<Option<u64>> {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while at < a.spec.bytes() {
+        let end = (at + CHUNK).min(a.spec.bytes());
+        let (x, y) = (a.bytes(at..end, &mut left)?, b.bytes(at..end, &mut right)?);
+        if x != y {
+            let within = x.iter().zip(y).position(|(x, y)| x != y).unwrap_or(0);
+            return Ok(Some(at + within as u64));
+        }
+        at = end;
+    }
+    Ok(None)
+}
+
+/// The first row, the last, and others spread evenly between.
+fn sample(rows: usize) -> Vec<usize> {
+    let count = SAMPLED_ROWS.min(rows);
+    let mut sampled: Vec<usize> =
+        (0..count).map(|at| at * rows.saturating_sub(1) / (count - 1).max(1)).collect();
+    sampled.dedup();
+    sampled
+}
+
+/// A changed tensor's rows in f64, by the formulas themselves.
+struct Exact<'a> {
+    merge: &'a Merge,
+    change: &'a Change,
+    base: TensorView<'a>,
+    columns: usize,
+    terms: Vec<(Factor, Factor, f64)>,
+    dora: Option<ExactDora>,
+}
+
+struct ExactDora {
+    term: (Factor, Factor, f64),
+    magnitude: Vec<f64>,
+    weight: f64,
+    /// ‖V‖ of each column, where the magnitudes are the columns'.
+    norms: Option<Vec<f64>>,
+}
+
+impl<'a> Exact<'a> {
+    fn new(
+        merge: &'a Merge,
+        change: &'a Change,
+        base: TensorView<'a>,
+        columns: usize,
+    ) -> Result<Self> {
+        let load = |term: &merge::Term| -> Result<(Factor, Factor, f64)> {
+            let (left, right) = factors(term, &merge.adapters)?;
+            Ok((left, right, term.coefficient))
+        };
+        let terms = change.terms.iter().map(load).collect::<Result<_>>()?;
+        let mut exact = Self { merge, change, base, columns, terms, dora: None };
+        if let Some(step) = &change.dora {
+            let mut dora = ExactDora {
+                term: load(&step.term)?,
+                magnitude: magnitude(step, &merge.adapters)?,
+                weight: step.weight,
+                norms: None,
+            };
+            if step.axis == Axis::Columns {
+                let mut squares = vec![0.0; columns];
+                for row in 0..change.rows {
+                    let (mut values, mut bounds) = exact.before_dora(row)?;
+                    add(&mut values, &mut bounds, &dora.term, row);
+                    for (square, value) in squares.iter_mut().zip(values) {
+                        *square += value * value;
+                    }
+                }
+                dora.norms = Some(squares.into_iter().map(f64::sqrt).collect());
+            }
+            exact.dora = Some(dora);
+        }
+        Ok(exact)
+    }
+
+    /// (values, what f32 accumulation may add to the distance of each).
+    fn row(&self, row: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let (mut values, mut bounds) = self.before_dora(row)?;
+        if let Some(dora) = &self.dora {
+            let before = values.clone();
+            add(&mut values, &mut bounds, &dora.term, row);
+            let norm = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+            for (column, (value, bound)) in values.iter_mut().zip(&mut bounds).enumerate() {
+                let (norm, magnitude) = match &dora.norms {
+                    Some(norms) => (at(norms, column), at(&dora.magnitude, column)),
+                    None => (norm, at(&dora.magnitude, row)),
+                };
+                let factor = if norm > 0.0 { magnitude / norm } else { 0.0 };
+                let full = *value * factor;
+                *value = at(&before, column) + dora.weight * (full - at(&before, column));
+                *bound = *bound * factor.abs().max(1.0) * dora.weight.abs().max(1.0)
+                    + 1e-6 * full.abs() * dora.weight.abs();
+            }
+        }
+        for step in &self.change.row_steps {
+            if let Some(number) = step.rows.iter().position(|&other| other == row) {
+                let adapters = &self.merge.adapters;
+                let given =
+                    replacing(&step.values, adapters, number * self.columns, self.columns)?;
+                move_towards(&mut values, &given, step.values.weight);
+            }
+        }
+        Ok((values, bounds))
+    }
+
+    fn before_dora(&self, row: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let (first, count) = (row * self.columns, self.columns);
+        let mut values = match &self.change.replace {
+            #[allow(clippy::float_cmp, reason = "an outright replacement does without the base")]
+            Some(step) if step.weight == 1.0 => {
+                replacing(step, &self.merge.adapters, first, count)?
+            }
+            Some(step) => {
+                let mut values = read_f64(self.base, first, count)?;
+                let given = replacing(step, &self.merge.adapters, first, count)?;
+                move_towards(&mut values, &given, step.weight);
+                values
+            }
+            None => read_f64(self.base, first, count)?,
+        };
+        let mut bounds = vec![0.0; count];
+        for term in &self.terms {
+            add(&mut values, &mut bounds, term, row);
+        }
+        Ok((values, bounds))
+    }
+}
+
+fn at(values: &[f64], index: usize) -> f64 {
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn move_towards(values: &mut [f64], given: &[f64], weight: f64) {
+    for (value, given) in values.iter_mut().zip(given) {
+        *value += weight * (given - *value);
+    }
+}
+
+/// Adds one row of coefficient · left · right, and to the bounds what f32 may make of it.
+fn add(
+    values: &mut [f64],
+    bounds: &mut [f64],
+    (left, right, coefficient): &(Factor, Factor, f64),
+    row: usize,
+) {
+    let ulp = ElementType::F32.ulp(1.0);
+    let slack = ulp * (left.columns + 4) as f64;
+    for (value, bound) in values.iter().zip(bounds.iter_mut()) {
+        *bound += value.abs() * ulp;
+    }
+    for (level, a) in left.row(row).iter().enumerate() {
+        let a = f64::from(*a) * coefficient;
+        for ((value, bound), b) in values.iter_mut().zip(bounds.iter_mut()).zip(right.row(level)) {
+            let product = a * f64::from(*b);
+            *value += product;
+            *bound += product.abs() * slack;
+        }
+    }
+}
