@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use half::bf16;
-use lora_tool::math::{Factor, PackedLeft, PackedRight, kernel};
+use lora_tool::math::{Factor, PackedLeft, PackedRight, fused};
 
 const ROWS: usize = 256;
 const COLUMNS: usize = 4096;
@@ -41,7 +41,7 @@ fn main() {
         let up = [(up, 0.5)];
         let speed = median_gb_per_s(base.len(), || {
             let left = PackedLeft::new(&up, 0, ROWS);
-            let found = kernel::merge_panel::<bf16, bf16>(&base, &mut out, &left, &right);
+            let found = fused::merge_panel::<bf16, bf16>(&base, &mut out, &left, &right);
             black_box(found);
         });
         println!("rank {depth:4}   {speed:6.2} GB/s");

@@ -9,9 +9,6 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 use super::access::Source;
 use crate::error::{ErrorKind, Locate, Result};
 
-/// Bytes copied inside the kernel at a time, so that progress can be shown.
-pub const COPY_CHUNK: u64 = 32 << 20;
-
 /// An output being built; nothing stands at the target until [`Staging::commit`].
 #[derive(Debug)]
 pub struct Staging {
@@ -239,10 +236,7 @@ impl OutputFile {
     /// # Errors
     /// Whatever the operating system says of writing.
     pub fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.write_all(bytes))
-            .in_file(&self.path)
+        write_all_at(&mut self.file, bytes, offset).in_file(&self.path)
     }
 
     /// Copies bytes of an input, inside the kernel where it can (`copy_file_range`).
@@ -267,6 +261,17 @@ impl OutputFile {
     pub fn finish(self) -> Result<()> {
         self.file.sync_all().in_file(&self.path)
     }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(not(unix))]
+fn write_all_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)
 }
 
 /// Bytes that may still be written to the file system that holds `path`, where it can be asked.

@@ -3,11 +3,7 @@
 //! Narrowing rounds once, to nearest, ties to even. Bytes may be unaligned: a safetensors header of
 //! odd length shifts everything after it.
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-
-/// Elements converted at a time by the merge kernel.
-pub const BLOCK: usize = 64;
 
 /// A stored floating-point type, chosen at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,97 +111,91 @@ fn to_odd(value: f64) -> f32 {
     if back < value { near.next_up() } else { near.next_down() }
 }
 
-/// A stored type as the kernel sees it, fixed at compile time: up to [`BLOCK`] elements at a time.
-pub trait Element: Copy {
+/// A stored type as the kernel sees it, fixed at compile time: sixteen elements at a time.
+pub trait Element: sealed::Vectors {
     /// Bytes in one element.
     const SIZE: usize;
 
-    /// Widens what is in `bytes`; zeros after it.
-    fn load(bytes: &[u8]) -> [f32; BLOCK];
-
-    /// Narrows the front of `values` into `bytes`; returns what the stored codes stand for.
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK];
-}
-
-/// Copies up to a block of stored elements. A whole block has its length known at compile time: the
-/// copy, and the loops over the local array, then become a few vector instructions.
-#[inline(always)]
-fn take<const N: usize>(bytes: &[u8]) -> [[u8; N]; BLOCK] {
-    let chunks = bytes.as_chunks::<N>().0;
-    match chunks.first_chunk::<BLOCK>() {
-        Some(whole) => *whole,
-        None => {
-            let mut block = [[0; N]; BLOCK];
-            block[..chunks.len()].copy_from_slice(chunks);
-            block
-        }
-    }
-}
-
-/// Stores the front of a block, as much as `bytes` has room for.
-#[inline(always)]
-fn give<const N: usize>(block: &[[u8; N]; BLOCK], bytes: &mut [u8]) {
-    let chunks = bytes.as_chunks_mut::<N>().0;
-    match chunks.first_chunk_mut::<BLOCK>() {
-        Some(whole) => *whole = *block,
-        None => chunks.copy_from_slice(&block[..chunks.len()]),
-    }
+    /// The least magnitude that rounds to infinity.
+    const LEAST_INFINITE: f32;
 }
 
 impl Element for f32 {
     const SIZE: usize = 4;
-
-    #[inline(always)]
-    fn load(bytes: &[u8]) -> [f32; BLOCK] {
-        take(bytes).map(Self::from_le_bytes)
-    }
-
-    #[inline(always)]
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK] {
-        give(&values.map(Self::to_le_bytes), bytes);
-        *values
-    }
+    const LEAST_INFINITE: f32 = Self::INFINITY;
 }
 
 impl Element for bf16 {
     const SIZE: usize = 2;
-
-    #[inline(always)]
-    fn load(bytes: &[u8]) -> [f32; BLOCK] {
-        take(bytes).map(|code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16))
-    }
-
-    // `half` converts slices of bf16 one by one; these loops become vector instructions. A NaN may
-    // lose its payload here: the caller checks the values themselves.
-    #[inline(always)]
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK] {
-        let codes = values.map(|value| {
-            let bits = value.to_bits();
-            bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
-        });
-        give(&codes.map(|code| (code as u16).to_le_bytes()), bytes);
-        codes.map(|code| f32::from_bits(code << 16))
-    }
+    // Half way between the largest bf16 and the one after it, which rounds up to even.
+    const LEAST_INFINITE: f32 = f32::from_bits(0x7f7f_8000);
 }
 
 impl Element for f16 {
     const SIZE: usize = 2;
+    const LEAST_INFINITE: f32 = 65520.0;
+}
 
-    #[inline(always)]
-    fn load(bytes: &[u8]) -> [f32; BLOCK] {
-        let mut out = [0.0; BLOCK];
-        take(bytes).map(Self::from_le_bytes).convert_to_f32_slice(&mut out);
-        out
+mod sealed {
+    use super::{bf16, f16};
+    use crate::math::kernel::{LANES, Lanes};
+
+    /// Conversion of whole vectors; only this crate's three types have it.
+    pub trait Vectors: Copy {
+        /// Widens the first sixteen elements of `bytes`.
+        fn load<V: Lanes>(bytes: &[u8]) -> V;
+        /// Narrows into the first sixteen elements of `bytes`; returns what they stand for.
+        fn store<V: Lanes>(values: V, bytes: &mut [u8]) -> V;
     }
 
     #[inline(always)]
-    fn store(values: &[f32; BLOCK], bytes: &mut [u8]) -> [f32; BLOCK] {
-        let mut codes = [Self::ZERO; BLOCK];
-        codes.convert_from_f32_slice(values);
-        give(&codes.map(Self::to_le_bytes), bytes);
-        let mut rounded = [0.0; BLOCK];
-        codes.convert_to_f32_slice(&mut rounded);
-        rounded
+    fn first<const N: usize>(bytes: &[u8]) -> &[[u8; N]; LANES] {
+        match bytes.as_chunks::<N>().0.first_chunk() {
+            Some(chunk) => chunk,
+            None => unreachable!("sixteen elements were promised"),
+        }
+    }
+
+    #[inline(always)]
+    fn first_mut<const N: usize>(bytes: &mut [u8]) -> &mut [[u8; N]; LANES] {
+        match bytes.as_chunks_mut::<N>().0.first_chunk_mut() {
+            Some(chunk) => chunk,
+            None => unreachable!("sixteen elements were promised"),
+        }
+    }
+
+    impl Vectors for f32 {
+        #[inline(always)]
+        fn load<V: Lanes>(bytes: &[u8]) -> V {
+            V::from_f32(first(bytes))
+        }
+        #[inline(always)]
+        fn store<V: Lanes>(values: V, bytes: &mut [u8]) -> V {
+            values.to_f32(first_mut(bytes));
+            values
+        }
+    }
+
+    impl Vectors for bf16 {
+        #[inline(always)]
+        fn load<V: Lanes>(bytes: &[u8]) -> V {
+            V::from_bf16(first(bytes))
+        }
+        #[inline(always)]
+        fn store<V: Lanes>(values: V, bytes: &mut [u8]) -> V {
+            values.to_bf16(first_mut(bytes))
+        }
+    }
+
+    impl Vectors for f16 {
+        #[inline(always)]
+        fn load<V: Lanes>(bytes: &[u8]) -> V {
+            V::from_f16(first(bytes))
+        }
+        #[inline(always)]
+        fn store<V: Lanes>(values: V, bytes: &mut [u8]) -> V {
+            values.to_f16(first_mut(bytes))
+        }
     }
 }
 
@@ -244,26 +234,30 @@ mod tests {
 
     #[test]
     fn kernel_conversions_agree_with_half() {
+        use crate::math::kernel::{LANES, Lanes, Task, on_all};
+
+        struct Convert([f32; LANES]);
+        impl Task for Convert {
+            type Output = [[u32; LANES]; 4];
+            fn run<V: Lanes>(self) -> Self::Output {
+                let (mut wide, mut narrow) = ([[0; 2]; LANES], [[0; 2]; LANES]);
+                let b = V::load(&self.0).to_bf16(&mut wide);
+                let h = V::load(&self.0).to_f16(&mut narrow);
+                [b, V::from_bf16(&wide), h, V::from_f16(&narrow)].map(|v| v.to_array().map(f32::to_bits))
+            }
+        }
+
         let mut state = 1u32;
-        for _ in 0..2000 {
-            let mut values = [0f32; BLOCK];
-            for value in &mut values {
+        for _ in 0..4000 {
+            let values = [0; LANES].map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                *value = f32::from_bits(state);
-                if !value.is_finite() {
-                    *value = 0.0;
-                }
-            }
-            let mut bytes = [0; BLOCK * 2];
-            let rounded = bf16::store(&values, &mut bytes);
-            for i in 0..BLOCK {
-                assert_eq!(rounded[i].to_bits(), bf16::from_f32(values[i]).to_f32().to_bits());
-            }
-            let back = bf16::load(&bytes);
-            assert_eq!(back.map(f32::to_bits), rounded.map(f32::to_bits));
-            let rounded = f16::store(&values, &mut bytes);
-            for i in 0..BLOCK {
-                assert_eq!(rounded[i].to_bits(), f16::from_f32(values[i]).to_f32().to_bits());
+                let value = f32::from_bits(state);
+                if value.is_finite() { value } else { 0.0 }
+            });
+            let b = values.map(|value| bf16::from_f32(value).to_f32().to_bits());
+            let h = values.map(|value| f16::from_f32(value).to_f32().to_bits());
+            for found in on_all(|| Convert(values)) {
+                assert_eq!(found, [b, b, h, h]);
             }
         }
     }

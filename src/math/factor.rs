@@ -4,7 +4,8 @@
 //! sum of the ranks of everything merged into it. Scales are folded into left, in f64, before it is
 //! rounded to f32.
 
-use super::element::BLOCK;
+/// Columns that a packed right factor keeps together.
+pub const BLOCK: usize = 64;
 
 /// Rows that the kernel computes together.
 pub const ROWS: usize = 4;

@@ -1,338 +1,503 @@
-//! The merge kernel: stored base rows + left · right → stored result rows, in one pass.
+//! Sixteen floats at a time: the merge kernel's arithmetic in the machine's widest instructions,
+//! chosen when it runs.
 //!
-//! Each tile of [`ROWS`] × [`BLOCK`] of the product is accumulated in registers with fused
-//! multiply-adds from zero, added to the widened base, rounded once and stored; nothing of the
-//! base's size is held. The order of every operation is the same for all instruction sets, so the
-//! same bytes come out on every machine. Sums of what rounding did are a by-product.
-//!
-//! The one `unsafe` block calls a function compiled for instructions that were just detected.
+//! Every implementation does the same IEEE operations in the same order (fused multiply-add included),
+//! so all of them give the same bytes. This file holds the crate's only `unsafe` beside the memory
+//! map: calls of vector instructions, made only inside functions that are compiled for them and
+//! entered only after they were detected.
 
-use super::delta::DeltaStats;
-use super::element::{BLOCK, Element};
-use super::factor::{PackedLeft, PackedRight, ROWS};
+use half::f16;
 
-/// What one step works on: a few rows of one block of columns.
-type Tile = [[f32; BLOCK]; ROWS];
+/// Floats in one vector.
+pub(super) const LANES: usize = 16;
 
-const EMPTY: Tile = [[0.0; BLOCK]; ROWS];
+/// Sixteen f32, and what the kernel does with them. Sealed: this module is private.
+#[allow(unreachable_pub, missing_docs, reason = "it bounds methods of a sealed public trait")]
+pub trait Lanes: Copy {
+    /// Vectors of one row that a tile keeps in registers.
+    const ACROSS: usize;
 
-/// The right factor is walked in parts of about this many bytes, so that they stay in the cache.
-const RIGHT_CACHE: usize = 192 << 10;
-
-/// Exponent bits of a float: all set in an infinity or a NaN.
-const NON_FINITE: u32 = 0x7f80_0000;
-
-/// What a panel's merge found.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PanelResult {
-    /// Sums of asked and added.
-    pub stats: DeltaStats,
-    /// Whether any base value, sum or stored result is infinite or NaN.
-    pub non_finite: bool,
+    fn splat(value: f32) -> Self;
+    fn load(values: &[f32; LANES]) -> Self;
+    fn to_array(self) -> [f32; LANES];
+    /// self · factor + sum, rounded once.
+    fn mul_add(self, factor: Self, sum: Self) -> Self;
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    /// The larger magnitude of each pair by its bits, so that an infinity or a NaN always wins.
+    fn max_magnitude(self, other: Self) -> Self;
+    /// How many lanes differ.
+    fn count_different(self, other: Self) -> u32;
+    fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self;
+    /// Rounds to nearest even and stores; returns what the codes stand for.
+    fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self;
+    fn from_f16(codes: &[[u8; 2]; LANES]) -> Self;
+    /// Rounds to nearest even and stores; returns what the codes stand for.
+    fn to_f16(self, codes: &mut [[u8; 2]; LANES]) -> Self;
+    fn from_f32(bytes: &[[u8; 4]; LANES]) -> Self;
+    fn to_f32(self, bytes: &mut [[u8; 4]; LANES]);
 }
 
-/// Merges some whole rows: `out` = round(`base` + `left` · `right`), all row-major.
-///
-/// `base` and `out` hold rows × columns elements of `I` and `O`. f32 accumulation; one rounding.
-///
-/// # Panics
-/// If the lengths of the slices disagree with the factors' rows and columns.
-#[track_caller]
-pub fn merge_panel<I: Element, O: Element>(
-    base: &[u8],
-    out: &mut [u8],
-    left: &PackedLeft,
-    right: &PackedRight,
-) -> PanelResult {
-    let elements = left.rows() * right.columns();
-    assert_eq!(base.len(), elements * I::SIZE, "base bytes");
-    assert_eq!(out.len(), elements * O::SIZE, "output bytes");
-    dispatch::<I, O>(base, out, left, right)
+/// Work that can be done with any vectors.
+pub(super) trait Task {
+    type Output;
+    fn run<V: Lanes>(self) -> Self::Output;
 }
 
-/// Writes left · right itself, as f32, into `out` (rows × columns).
-///
-/// # Panics
-/// If `out` has another length.
-#[track_caller]
-pub fn product(out: &mut [f32], left: &PackedLeft, right: &PackedRight) {
-    assert_eq!(out.len(), left.rows() * right.columns(), "product elements");
-    let columns = right.columns();
-    for group in 0..left.group_count() {
-        let first = group * ROWS;
-        for block in 0..right.block_count() {
-            let tile = tile::<16>(left.group(group), right.block(block));
-            let from = block * BLOCK;
-            let width = BLOCK.min(columns - from);
-            for (row, values) in tile.iter().enumerate().take(left.rows() - first) {
-                out[(first + row) * columns + from..][..width].copy_from_slice(&values[..width]);
-            }
+/// Does a task with the widest vectors this machine has.
+pub(super) fn dispatch<T: Task>(task: T) -> T::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(level) = x86::detect() {
+        return x86::run(level, task);
+    }
+    task.run::<Portable>()
+}
+
+/// Plain arrays; the compiler's own vectors where it finds them.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([f32; LANES]);
+
+impl Portable {
+    #[inline(always)]
+    fn each(self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
+        let mut result = self.0;
+        for (value, other) in result.iter_mut().zip(other.0) {
+            *value = operation(*value, other);
         }
+        Self(result)
+    }
+}
+
+impl Lanes for Portable {
+    const ACROSS: usize = 1;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; LANES])
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        Self(*values)
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        self.0
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, sum: Self) -> Self {
+        let mut result = sum.0;
+        for ((sum, value), factor) in result.iter_mut().zip(self.0).zip(factor.0) {
+            *sum = value.mul_add(factor, *sum);
+        }
+        Self(result)
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.each(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.each(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, other: Self) -> Self {
+        self.each(other, |a, b| f32::from_bits(a.abs().to_bits().max(b.abs().to_bits())))
+    }
+
+    #[inline(always)]
+    fn count_different(self, other: Self) -> u32 {
+        self.0.iter().zip(other.0).map(|(a, b)| u32::from(*a != b)).sum()
+    }
+
+    #[inline(always)]
+    fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self {
+        Self(codes.map(|code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16)))
+    }
+
+    #[inline(always)]
+    fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
+        let rounded = self.0.map(|value| {
+            let bits = value.to_bits();
+            bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
+        });
+        *codes = rounded.map(|code| (code as u16).to_le_bytes());
+        Self(rounded.map(|code| f32::from_bits(code << 16)))
+    }
+
+    #[inline(always)]
+    fn from_f16(codes: &[[u8; 2]; LANES]) -> Self {
+        Self(codes.map(|code| f16::from_le_bytes(code).to_f32()))
+    }
+
+    #[inline(always)]
+    fn to_f16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
+        let rounded = self.0.map(f16::from_f32);
+        *codes = rounded.map(f16::to_le_bytes);
+        Self(rounded.map(f16::to_f32))
+    }
+
+    #[inline(always)]
+    fn from_f32(bytes: &[[u8; 4]; LANES]) -> Self {
+        Self(bytes.map(f32::from_le_bytes))
+    }
+
+    #[inline(always)]
+    fn to_f32(self, bytes: &mut [[u8; 4]; LANES]) {
+        *bytes = self.0.map(f32::to_le_bytes);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "calling a function compiled for detected instructions")]
-fn dispatch<I: Element, O: Element>(
-    base: &[u8],
-    out: &mut [u8],
-    left: &PackedLeft,
-    right: &PackedRight,
-) -> PanelResult {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
-    fn avx512<I: Element, O: Element>(
-        base: &[u8],
-        out: &mut [u8],
-        left: &PackedLeft,
-        right: &PackedRight,
-    ) -> PanelResult {
-        merge::<I, O, 64>(base, out, left, right)
-    }
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn avx2<I: Element, O: Element>(
-        base: &[u8],
-        out: &mut [u8],
-        left: &PackedLeft,
-        right: &PackedRight,
-    ) -> PanelResult {
-        merge::<I, O, 16>(base, out, left, right)
-    }
-    let fma = is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-    if fma
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-    {
-        // SAFETY: every feature that `avx512` is compiled for was detected in the condition above.
-        return unsafe { avx512::<I, O>(base, out, left, right) };
-    }
-    if fma && is_x86_feature_detected!("avx2") {
-        // SAFETY: every feature that `avx2` is compiled for was detected in the condition above.
-        return unsafe { avx2::<I, O>(base, out, left, right) };
-    }
-    merge::<I, O, 16>(base, out, left, right)
-}
+#[allow(unsafe_code, reason = "vector instructions, behind their detection")]
+mod x86 {
+    use std::arch::x86_64::*;
 
-#[cfg(not(target_arch = "x86_64"))]
-fn dispatch<I: Element, O: Element>(
-    base: &[u8],
-    out: &mut [u8],
-    left: &PackedLeft,
-    right: &PackedRight,
-) -> PanelResult {
-    merge::<I, O, 16>(base, out, left, right)
-}
+    use super::{LANES, Lanes, Task};
 
-/// One tile of left · right, `WIDTH` columns at a time: as many as the machine's registers hold.
-#[inline(always)]
-fn tile<const WIDTH: usize>(
-    left: &[[f32; ROWS]],
-    right: &[[f32; BLOCK]],
-) -> Tile {
-    let mut result = EMPTY;
-    for part in 0..BLOCK / WIDTH {
-        let mut sums = [[0f32; WIDTH]; ROWS];
-        for (scales, values) in left.iter().zip(right) {
-            let values = &values[part * WIDTH..][..WIDTH];
-            for (row, scale) in sums.iter_mut().zip(scales) {
-                for (sum, value) in row.iter_mut().zip(values) {
-                    *sum = scale.mul_add(*value, *sum);
+    #[derive(Clone, Copy)]
+    pub(super) enum Level {
+        Avx512,
+        Avx2,
+    }
+
+    pub(super) fn detect() -> Option<Level> {
+        let common = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt");
+        let wide = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq");
+        match (common, wide) {
+            (true, true) => Some(Level::Avx512),
+            (true, false) => Some(Level::Avx2),
+            _ => None,
+        }
+    }
+
+    pub(super) fn run<T: Task>(level: Level, task: T) -> T::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")]
+        fn avx512<T: Task>(task: T) -> T::Output {
+            task.run::<Avx512>()
+        }
+        #[target_feature(enable = "avx2,fma,f16c,popcnt")]
+        fn avx2<T: Task>(task: T) -> T::Output {
+            task.run::<Avx2>()
+        }
+        match level {
+            // SAFETY: `detect` returns this level only where all these features are.
+            Level::Avx512 => unsafe { avx512(task) },
+            // SAFETY: likewise.
+            Level::Avx2 => unsafe { avx2(task) },
+        }
+    }
+
+    // SAFETY of every block below: these types exist only inside `run`'s functions, into which all of
+    // this is inlined and which are compiled for the instructions used; pointers come from references
+    // to arrays of exactly the bytes that are read or written, with instructions that need no
+    // alignment.
+
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx512(__m512);
+
+    impl Lanes for Avx512 {
+        const ACROSS: usize = 4;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_set1_ps(value)) }
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES]) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_loadu_ps(values.as_ptr())) }
+        }
+
+        #[inline(always)]
+        fn to_array(self) -> [f32; LANES] {
+            let mut values = [0.0; LANES];
+            // SAFETY: see above.
+            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), self.0) };
+            values
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, sum: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, sum.0)) }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        fn max_magnitude(self, other: Self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let a = _mm512_castps_si512(_mm512_abs_ps(self.0));
+                let b = _mm512_castps_si512(_mm512_abs_ps(other.0));
+                Self(_mm512_castsi512_ps(_mm512_max_epu32(a, b)))
+            }
+        }
+
+        #[inline(always)]
+        fn count_different(self, other: Self) -> u32 {
+            // SAFETY: see above.
+            unsafe { _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(self.0, other.0).count_ones() }
+        }
+
+        #[inline(always)]
+        fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(codes.as_ptr().cast()));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+            }
+        }
+
+        #[inline(always)]
+        fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+                let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, up));
+                let packed = _mm512_cvtepi32_epi16(rounded);
+                _mm256_storeu_si256(codes.as_mut_ptr().cast(), packed);
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(rounded)))
+            }
+        }
+
+        #[inline(always)]
+        fn from_f16(codes: &[[u8; 2]; LANES]) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(codes.as_ptr().cast()))) }
+        }
+
+        #[inline(always)]
+        fn to_f16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let packed = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+                _mm256_storeu_si256(codes.as_mut_ptr().cast(), packed);
+                Self(_mm512_cvtph_ps(packed))
+            }
+        }
+
+        #[inline(always)]
+        fn from_f32(bytes: &[[u8; 4]; LANES]) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_loadu_ps(bytes.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        fn to_f32(self, bytes: &mut [[u8; 4]; LANES]) {
+            // SAFETY: see above.
+            unsafe { _mm512_storeu_ps(bytes.as_mut_ptr().cast(), self.0) };
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx2(__m256, __m256);
+
+    impl Avx2 {
+        /// The upper 16 of each 32 bits, rounded to nearest even, still in the low half.
+        #[inline(always)]
+        fn round_bf16(value: __m256) -> __m256i {
+            // SAFETY: see above.
+            unsafe {
+                let bits = _mm256_castps_si256(value);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+                _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, up))
+            }
+        }
+    }
+
+    impl Lanes for Avx2 {
+        const ACROSS: usize = 1;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES]) -> Self {
+            let at = values.as_ptr();
+            // SAFETY: see above.
+            unsafe { Self(_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))) }
+        }
+
+        #[inline(always)]
+        fn to_array(self) -> [f32; LANES] {
+            let mut values = [0.0; LANES];
+            let at = values.as_mut_ptr();
+            // SAFETY: see above.
+            unsafe {
+                _mm256_storeu_ps(at, self.0);
+                _mm256_storeu_ps(at.add(8), self.1);
+            }
+            values
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, sum: Self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                Self(
+                    _mm256_fmadd_ps(self.0, factor.0, sum.0),
+                    _mm256_fmadd_ps(self.1, factor.1, sum.1),
+                )
+            }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        fn max_magnitude(self, other: Self) -> Self {
+            #[inline(always)]
+            fn half(a: __m256, b: __m256) -> __m256 {
+                // SAFETY: see above.
+                unsafe {
+                    let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fff_ffff));
+                    let a = _mm256_castps_si256(_mm256_and_ps(a, mask));
+                    let b = _mm256_castps_si256(_mm256_and_ps(b, mask));
+                    _mm256_castsi256_ps(_mm256_max_epu32(a, b))
                 }
             }
+            Self(half(self.0, other.0), half(self.1, other.1))
         }
-        for (row, sums) in result.iter_mut().zip(&sums) {
-            row[part * WIDTH..][..WIDTH].copy_from_slice(sums);
-        }
-    }
-    result
-}
 
-#[inline(always)]
-fn merge<I: Element, O: Element, const WIDTH: usize>(
-    base: &[u8],
-    out: &mut [u8],
-    left: &PackedLeft,
-    right: &PackedRight,
-) -> PanelResult {
-    let (rows, columns, blocks) = (left.rows(), right.columns(), right.block_count());
-    let mut result = PanelResult::default();
-    result.stats.elements = (rows * columns) as u64;
-    // Counted down as changes are found.
-    result.stats.unchanged = result.stats.elements;
-    let part = (RIGHT_CACHE / (right.depth().max(1) * BLOCK * 4)).max(1);
-    for first_block in (0..blocks).step_by(part) {
-        for group in 0..left.group_count() {
-            let first = group * ROWS;
-            let mut sums = Sums::default();
-            for block in first_block..(first_block + part).min(blocks) {
-                let deltas = tile::<WIDTH>(left.group(group), right.block(block));
-                let from = block * BLOCK;
-                let width = BLOCK.min(columns - from);
-                let (mut old, mut sum, mut new) = (EMPTY, EMPTY, EMPTY);
-                for row in 0..ROWS.min(rows - first) {
-                    let at = (first + row) * columns + from;
-                    old[row] = I::load(&base[at * I::SIZE..][..width * I::SIZE]);
-                    for i in 0..BLOCK {
-                        sum[row][i] = old[row][i] + deltas[row][i];
-                    }
-                    new[row] = O::store(&sum[row], &mut out[at * O::SIZE..][..width * O::SIZE]);
+        #[inline(always)]
+        fn count_different(self, other: Self) -> u32 {
+            // SAFETY: see above.
+            unsafe {
+                let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(self.0, other.0));
+                let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(self.1, other.1));
+                low.count_ones() + high.count_ones()
+            }
+        }
+
+        #[inline(always)]
+        fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self {
+            #[inline(always)]
+            fn half(codes: __m128i) -> __m256 {
+                // SAFETY: see above.
+                unsafe {
+                    let wide = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(codes));
+                    _mm256_castsi256_ps(wide)
                 }
-                sums.add(&deltas, &old, &sum, &new);
             }
-            sums.flush(&mut result);
+            let at = codes.as_ptr().cast::<__m128i>();
+            // SAFETY: see above.
+            unsafe { Self(half(_mm_loadu_si128(at)), half(_mm_loadu_si128(at.add(1)))) }
         }
-    }
-    result
-}
 
-/// Running sums over a few thousand elements: one lane of f32 for each column of a tile.
-struct Sums {
-    asked: [f32; BLOCK],
-    added: [f32; BLOCK],
-    dot: [f32; BLOCK],
-    changed: [u32; BLOCK],
-    worst: [u32; BLOCK],
-}
-
-impl Default for Sums {
-    fn default() -> Self {
-        let (zeros, none) = ([0.0; BLOCK], [0; BLOCK]);
-        Self { asked: zeros, added: zeros, dot: zeros, changed: none, worst: none }
-    }
-}
-
-impl Sums {
-    // Rows and columns that only fill up the tile are zeros throughout, and change nothing here.
-    #[inline(always)]
-    fn add(&mut self, deltas: &Tile, old: &Tile, sum: &Tile, new: &Tile) {
-        for i in 0..BLOCK {
-            let (mut asked, mut added, mut dot) = (self.asked[i], self.added[i], self.dot[i]);
-            let (mut changed, mut worst) = (self.changed[i], self.worst[i]);
-            for row in 0..ROWS {
-                let delta = deltas[row][i];
-                let change = new[row][i] - old[row][i];
-                asked = delta.mul_add(delta, asked);
-                added = change.mul_add(change, added);
-                dot = delta.mul_add(change, dot);
-                changed += u32::from(change != 0.0);
-                worst = worst.max(sum[row][i].to_bits() & NON_FINITE);
-                worst = worst.max(new[row][i].to_bits() & NON_FINITE);
+        #[inline(always)]
+        fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
+            let (low, high) = (Self::round_bf16(self.0), Self::round_bf16(self.1));
+            // SAFETY: see above.
+            unsafe {
+                // Packing works within 128-bit halves; the permutation puts the quarters in order.
+                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+                _mm256_storeu_si256(codes.as_mut_ptr().cast(), packed);
+                Self(
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+                )
             }
-            (self.asked[i], self.added[i], self.dot[i]) = (asked, added, dot);
-            (self.changed[i], self.worst[i]) = (changed, worst);
+        }
+
+        #[inline(always)]
+        fn from_f16(codes: &[[u8; 2]; LANES]) -> Self {
+            let at = codes.as_ptr().cast::<__m128i>();
+            // SAFETY: see above.
+            unsafe {
+                Self(
+                    _mm256_cvtph_ps(_mm_loadu_si128(at)),
+                    _mm256_cvtph_ps(_mm_loadu_si128(at.add(1))),
+                )
+            }
+        }
+
+        #[inline(always)]
+        fn to_f16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
+            let at = codes.as_mut_ptr().cast::<__m128i>();
+            // SAFETY: see above.
+            unsafe {
+                let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+                let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1);
+                _mm_storeu_si128(at, low);
+                _mm_storeu_si128(at.add(1), high);
+                Self(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+            }
+        }
+
+        #[inline(always)]
+        fn from_f32(bytes: &[[u8; 4]; LANES]) -> Self {
+            let at = bytes.as_ptr().cast::<f32>();
+            // SAFETY: see above.
+            unsafe { Self(_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))) }
+        }
+
+        #[inline(always)]
+        fn to_f32(self, bytes: &mut [[u8; 4]; LANES]) {
+            let at = bytes.as_mut_ptr().cast::<f32>();
+            // SAFETY: see above.
+            unsafe {
+                _mm256_storeu_ps(at, self.0);
+                _mm256_storeu_ps(at.add(8), self.1);
+            }
         }
     }
 
-    #[inline(always)]
-    fn flush(&self, result: &mut PanelResult) {
-        for i in 0..BLOCK {
-            result.stats.asked += f64::from(self.asked[i]);
-            result.stats.added += f64::from(self.added[i]);
-            result.stats.dot += f64::from(self.dot[i]);
-            result.stats.unchanged -= u64::from(self.changed[i]);
-            result.non_finite |= self.worst[i] == NON_FINITE;
+    /// Runs a task at every level this machine has, for tests that compare them.
+    #[cfg(test)]
+    pub(super) fn levels() -> Vec<Level> {
+        match detect() {
+            Some(Level::Avx512) => vec![Level::Avx512, Level::Avx2],
+            Some(Level::Avx2) => vec![Level::Avx2],
+            None => Vec::new(),
         }
     }
 }
 
+/// What a task gives on every kind of vectors this machine has, the portable ones first.
 #[cfg(test)]
-mod tests {
-    use half::{bf16, f16};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::math::Factor;
-    use crate::math::element::ElementType;
-
-    fn random(seed: &mut u64, count: usize, size: f32) -> Vec<f32> {
-        (0..count)
-            .map(|_| {
-                *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                ((*seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * size
-            })
-            .collect()
-    }
-
-    fn check<I: Element, O: Element>(
-        (input, output): (ElementType, ElementType),
-        (rows, columns, depth): (usize, usize, usize),
-        seed: u64,
-    ) {
-        let mut seed = seed;
-        let weights: Vec<f64> =
-            random(&mut seed, rows * columns, 1.0).into_iter().map(f64::from).collect();
-        let mut base = vec![0; weights.len() * I::SIZE];
-        input.encode(&weights, &mut base);
-        let mut stored = vec![0.0; weights.len()];
-        input.decode(&base, &mut stored);
-        let up = Factor::new(rows, depth, random(&mut seed, rows * depth, 0.3));
-        let down = Factor::new(depth, columns, random(&mut seed, depth * columns, 0.3));
-        let scale = 0.75;
-        let left = PackedLeft::new(&[(up.clone(), scale)], 0, rows);
-        let right = PackedRight::new(columns, std::slice::from_ref(&down));
-
-        let mut portable = vec![0; weights.len() * O::SIZE];
-        let expected = merge::<I, O, 16>(&base, &mut portable, &left, &right);
-        let mut out = vec![0; portable.len()];
-        let result = merge_panel::<I, O>(&base, &mut out, &left, &right);
-        assert_eq!(out, portable, "all instruction sets give the same bytes");
-        assert_eq!(result.stats, expected.stats);
-        assert!(!result.non_finite);
-
-        let mut got = vec![0.0; weights.len()];
-        output.decode(&out, &mut got);
-        let (mut unchanged, mut asked, mut added) = (0, 0.0, 0.0);
-        for row in 0..rows {
-            for column in 0..columns {
-                let delta: f64 = (0..depth)
-                    .map(|k| f64::from(up.row(row)[k]) * scale * f64::from(down.row(k)[column]))
-                    .sum();
-                let at = row * columns + column;
-                let exact = stored[at] + delta;
-                let bound = output.ulp(exact) * 0.5 + (depth + 2) as f64 * 2e-7;
-                assert!((got[at] - exact).abs() <= bound, "{} against {exact}", got[at]);
-                unchanged += u64::from(got[at] == stored[at]);
-                asked += delta * delta;
-                added += (got[at] - stored[at]).powi(2);
-            }
-        }
-        assert_eq!(result.stats.unchanged, unchanged);
-        assert!((result.stats.asked - asked).abs() <= 1e-5 * asked + 1e-12);
-        assert!((result.stats.added - added).abs() <= 1e-5 * added + 1e-12);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn agrees_with_f64(rows in 1usize..19, columns in 1usize..200, depth in 0usize..20, seed: u64) {
-            use ElementType::{Bf16, F16, F32};
-            let shape = (rows, columns, depth);
-            check::<bf16, bf16>((Bf16, Bf16), shape, seed);
-            check::<f16, f16>((F16, F16), shape, seed);
-            check::<f32, f32>((F32, F32), shape, seed);
-            check::<f32, bf16>((F32, Bf16), shape, seed);
-            check::<bf16, f32>((Bf16, F32), shape, seed);
-        }
-    }
-
-    #[test]
-    fn a_deep_update_walks_the_right_factor_in_parts() {
-        check::<bf16, bf16>((ElementType::Bf16, ElementType::Bf16), (5, 300, 700), 7);
-    }
-
-    #[test]
-    fn infinities_are_seen() {
-        let left = PackedLeft::new(&[(Factor::new(1, 1, vec![1.0]), 1.0)], 0, 1);
-        for (base, delta) in [(1.0f32, 3e38f32), (f32::NAN, 0.0), (f32::INFINITY, 0.0)] {
-            let right = PackedRight::new(1, &[Factor::new(1, 1, vec![delta])]);
-            let mut out = [0; 2];
-            let result = merge_panel::<f32, f16>(&base.to_le_bytes(), &mut out, &left, &right);
-            assert!(result.non_finite, "{base} + {delta}");
-        }
-        let right = PackedRight::new(1, &[Factor::new(1, 1, vec![f32::MAX])]);
-        let mut out = [0; 2];
-        let rounded_up = merge_panel::<f32, bf16>(&0f32.to_le_bytes(), &mut out, &left, &right);
-        assert!(rounded_up.non_finite, "f32::MAX rounds to infinity in bf16");
-    }
+pub(super) fn on_all<T: Task>(task: impl Fn() -> T) -> Vec<T::Output> {
+    let mut outputs = vec![task().run::<Portable>()];
+    #[cfg(target_arch = "x86_64")]
+    outputs.extend(x86::levels().into_iter().map(|level| x86::run(level, task())));
+    outputs
 }

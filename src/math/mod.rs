@@ -6,7 +6,8 @@
 pub mod delta;
 pub mod element;
 pub mod factor;
-pub mod kernel;
+pub mod fused;
+mod kernel;
 pub mod staged;
 
 pub use delta::DeltaStats;

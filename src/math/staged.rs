@@ -3,7 +3,7 @@
 //! Slower than the fused kernel and used only where the formula asks for it.
 
 use super::factor::{PackedLeft, PackedRight};
-use super::kernel;
+use super::fused;
 
 /// A few rows of a weight, in f64.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ impl Panel {
     pub fn add_product(&mut self, left: &PackedLeft, right: &PackedRight, scratch: &mut Vec<f32>) {
         assert_eq!((left.rows(), right.columns()), (self.rows, self.columns), "shape of an update");
         scratch.resize(self.values.len(), 0.0);
-        kernel::product(scratch, left, right);
+        fused::product(scratch, left, right);
         for (value, delta) in self.values.iter_mut().zip(scratch.iter()) {
             *value += f64::from(*delta);
         }

@@ -1,24 +1,27 @@
-//! From plan to files: workers compute panels, one writer puts them in place and copies the rest.
+//! From plan to files: every worker takes the next piece of a shard, computes it, and writes it in
+//! its place.
 //!
-//! Two threads writing one file contend for it, so only the writer writes; a fixed set of buffers
-//! goes round between it and the workers, which bounds memory whatever the model's size. Panels may
-//! arrive in any order: every one has its place, and sums are added up in panel order.
+//! A piece is small enough to go from the registers to the page cache without leaving the core's own
+//! cache; handing it to another core's writer costs twice as much as writing it. One worker writes at
+//! a time, because two writers of one file contend for it, and the others compute meanwhile. Pieces
+//! may finish in any order: each has its place, and sums are added up in the order of the rows.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::layout::{OutputShard, OutputTensor};
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::staging::COPY_CHUNK;
+use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::{OutputFile, Source, Staging, header};
 use crate::math::DeltaStats;
 use crate::ops::Progress;
+
+/// Bytes that a worker copies at a time, inside the kernel.
+const COPY_PIECE: u64 = 8 << 20;
 
 /// Statistics of each changed tensor, in output order.
 type Stats = Vec<(String, DeltaStats)>;
@@ -32,12 +35,8 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
         Staging::directory(&plan.output, merge.force)?
     };
     progress.begin(plan.bytes);
-    let threads = match merge.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
     let pool = ThreadPoolBuilder::new()
-        .num_threads(threads)
+        .num_threads(merge.threads)
         .build()
         .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
     let mut stats = Stats::new();
@@ -45,7 +44,8 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
         let mut syncing = Vec::new();
         for shard in &plan.shards {
             let file = staging.create(&shard.relative)?;
-            let file = write_shard(merge, shard, file, &pool, threads, progress, &mut stats)?;
+            let (file, found) = write_shard(merge, shard, file, &pool, progress)?;
+            stats.extend(found);
             // The disk works on this file while the next one is computed.
             syncing.push(scope.spawn(move || file.finish()));
         }
@@ -58,7 +58,8 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
             staging.write(&file.relative, &content)?;
         }
         for handle in syncing {
-            handle.join().unwrap_or_else(|_| Err(std::io::Error::other("a sync thread failed").into()))?;
+            let failed = || Err(std::io::Error::other("a sync thread failed").into());
+            handle.join().unwrap_or_else(|_| failed())?;
         }
         Ok(())
     })?;
@@ -70,84 +71,33 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
     Ok(stats)
 }
 
-/// Bytes of one input that go unchanged into the output.
-struct CopyRun<'a> {
-    source: &'a Source,
-    from: u64,
-    to: u64,
-    bytes: u64,
-}
-
-/// A tensor to compute.
-struct TensorJob<'a> {
-    tensor: &'a OutputTensor,
-    offset: u64,
-    rows: usize,
-    row_bytes: u64,
-    panel_rows: usize,
-    /// Made by the worker that needs it first, dropped with the last panel.
-    work: Mutex<Option<Arc<Work<'a>>>>,
-    left: AtomicUsize,
-}
-
-impl TensorJob<'_> {
-    fn panels(&self) -> usize {
-        self.rows.div_ceil(self.panel_rows)
-    }
-}
-
-/// A computed panel on its way to the file.
-struct Computed {
-    job: usize,
-    panel: usize,
-    offset: u64,
-    bytes: Vec<u8>,
-    stats: DeltaStats,
-}
-
 fn write_shard(
     merge: &Merge,
     shard: &OutputShard,
     mut file: OutputFile,
-    pool: &rayon::ThreadPool,
-    threads: usize,
+    pool: &ThreadPool,
     progress: &dyn Progress,
-    stats: &mut Stats,
-) -> Result<OutputFile> {
+) -> Result<(OutputFile, Stats)> {
     let header = header_bytes(merge, shard)?;
     let data_start = header.len() as u64;
     file.set_length(data_start + shard.bytes())?;
     file.write_at(&header, 0)?;
-    let (copies, jobs) = sort_out(merge, shard, data_start)?;
-    let panels: Vec<(usize, usize)> = jobs
-        .iter()
-        .enumerate()
-        .flat_map(|(job, tensor)| (0..tensor.panels()).map(move |panel| (job, panel)))
-        .collect();
-    let queue = Queue::new(merge, &jobs, &panels);
-    let (filled_in, filled_out) = channel::<Result<Computed>>();
-    let (empty_in, empty_out) = channel::<Vec<u8>>();
-    for _ in 0..2 * threads + 2 {
-        // The receiver lives as long as this function.
-        let _ = empty_in.send(Vec::new());
+    let jobs = jobs(merge, shard, data_start)?;
+    let shared = Shared {
+        merge,
+        jobs: &jobs,
+        next: Mutex::new((0, 0)),
+        file: Mutex::new(file),
+        failed: AtomicBool::new(false),
+        failure: Mutex::new(None),
+        progress,
+    };
+    pool.broadcast(|_| shared.work());
+    if let Some((_, error)) = take(shared.failure) {
+        return Err(error);
     }
-    let empty_out = Mutex::new(empty_out);
-    pool.in_place_scope(|scope| {
-        for _ in 0..threads {
-            let filled = filled_in.clone();
-            let (queue, empty) = (&queue, &empty_out);
-            scope.spawn(move |_| queue.work(empty, &filled));
-        }
-        drop(filled_in);
-        let mut writer = Writer { file: &mut file, progress, jobs: &jobs, open: BTreeMap::new(), stats };
-        let written = writer.run(&copies, &filled_out, &empty_in);
-        queue.stop.store(true, Ordering::Relaxed);
-        // Workers that wait for a buffer see the channel close.
-        drop(empty_in);
-        drop(filled_out);
-        written
-    })?;
-    Ok(file)
+    let stats = jobs.iter().filter_map(Job::stats).collect();
+    Ok((take(shared.file), stats))
 }
 
 fn header_bytes(merge: &Merge, shard: &OutputShard) -> Result<Vec<u8>> {
@@ -162,182 +112,185 @@ fn header_bytes(merge: &Merge, shard: &OutputShard) -> Result<Vec<u8>> {
     }
 }
 
-/// Splits a shard into runs of bytes to copy and tensors to compute.
-fn sort_out<'a>(
-    merge: &'a Merge,
-    shard: &'a OutputShard,
-    data_start: u64,
-) -> Result<(Vec<CopyRun<'a>>, Vec<TensorJob<'a>>)> {
-    let (mut copies, mut jobs): (Vec<CopyRun<'a>>, Vec<_>) = (Vec::new(), Vec::new());
+/// A poisoned lock belongs to a worker that panicked, and the panic is passed on anyway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A stretch of the output, in pieces.
+enum Job<'a> {
+    Copy(CopyJob<'a>),
+    Tensor(TensorJob<'a>),
+}
+
+/// Bytes of one input that go unchanged into the output.
+struct CopyJob<'a> {
+    source: &'a Source,
+    from: u64,
+    to: u64,
+    bytes: u64,
+}
+
+/// A tensor to compute.
+struct TensorJob<'a> {
+    tensor: &'a OutputTensor,
+    offset: u64,
+    rows: usize,
+    row_bytes: u64,
+    panel_rows: usize,
+    state: Mutex<TensorState<'a>>,
+}
+
+#[derive(Default)]
+struct TensorState<'a> {
+    /// Made by the worker that needs it first, dropped with the last panel.
+    work: Option<Arc<Work<'a>>>,
+    /// Sums by panel; all in one when the last is in.
+    stats: BTreeMap<usize, DeltaStats>,
+}
+
+impl Job<'_> {
+    fn pieces(&self) -> usize {
+        match self {
+            Self::Copy(copy) => copy.bytes.div_ceil(COPY_PIECE) as usize,
+            Self::Tensor(tensor) => tensor.rows.div_ceil(tensor.panel_rows),
+        }
+    }
+
+    fn stats(&self) -> Option<(String, DeltaStats)> {
+        let Self::Tensor(job) = self else { return None };
+        let stats = lock(&job.state).stats.values().next().copied()?;
+        (stats.elements > 0).then(|| (job.tensor.full_name.clone(), stats))
+    }
+}
+
+/// Splits a shard into runs of bytes to copy and tensors to compute, in file order.
+fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result<Vec<Job<'a>>> {
+    let mut jobs: Vec<Job<'a>> = Vec::new();
     for (tensor, spec) in shard.tensors.iter().zip(shard.specs()) {
         let base = merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
-        let to = data_start + spec.start;
+        let (to, bytes) = (data_start + spec.start, spec.bytes());
+        if bytes == 0 {
+            continue;
+        }
         if matches!(tensor.action, Action::Copy) {
             let source = &base.shard.source;
-            let (from, bytes) = (base.shard.header.data_start + base.spec.start, spec.bytes());
-            match copies.last_mut() {
-                Some(run)
+            let from = base.shard.header.data_start + base.spec.start;
+            match jobs.last_mut() {
+                Some(Job::Copy(run))
                     if std::ptr::eq(run.source, source)
                         && run.from + run.bytes == from
                         && run.to + run.bytes == to =>
                 {
                     run.bytes += bytes;
                 }
-                _ => copies.push(CopyRun { source, from, to, bytes }),
+                _ => jobs.push(Job::Copy(CopyJob { source, from, to, bytes })),
             }
             continue;
         }
-        let (rows, columns) = super::bind::as_matrix(&tensor.shape);
-        if rows * columns == 0 {
-            continue;
-        }
-        let panel_rows = Work::panel_rows(tensor);
-        jobs.push(TensorJob {
+        let (rows, _) = super::bind::as_matrix(&tensor.shape);
+        jobs.push(Job::Tensor(TensorJob {
             tensor,
             offset: to,
             rows,
-            row_bytes: spec.bytes() / rows as u64,
-            panel_rows,
-            work: Mutex::new(None),
-            left: AtomicUsize::new(rows.div_ceil(panel_rows)),
-        });
+            row_bytes: bytes / rows.max(1) as u64,
+            panel_rows: Work::panel_rows(tensor),
+            state: Mutex::default(),
+        }));
     }
-    Ok((copies, jobs))
+    Ok(jobs)
 }
 
-/// The panels still to compute, and who computes them.
-struct Queue<'a> {
+/// What the workers of one shard share.
+struct Shared<'s, 'a> {
     merge: &'a Merge,
-    jobs: &'a [TensorJob<'a>],
-    panels: &'a [(usize, usize)],
-    next: AtomicUsize,
-    stop: AtomicBool,
+    jobs: &'s [Job<'a>],
+    /// Job and piece that are next.
+    next: Mutex<(usize, usize)>,
+    /// Whoever holds it writes.
+    file: Mutex<OutputFile>,
+    failed: AtomicBool,
+    /// The failure of the earliest piece, so that every run says the same.
+    failure: Mutex<Option<((usize, usize), Error)>>,
+    progress: &'s dyn Progress,
 }
 
-impl<'a> Queue<'a> {
-    fn new(merge: &'a Merge, jobs: &'a [TensorJob<'a>], panels: &'a [(usize, usize)]) -> Self {
-        Self { merge, jobs, panels, next: AtomicUsize::new(0), stop: AtomicBool::new(false) }
-    }
-
-    /// One worker: takes an empty buffer, then the next panel, until there is none of either.
-    fn work(&self, empty: &Mutex<Receiver<Vec<u8>>>, filled: &Sender<Result<Computed>>) {
-        let mut scratch = Scratch::default();
-        while !self.stop.load(Ordering::Relaxed) {
-            let buffer = empty.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(buffer) = buffer else { return };
-            let Some(&(job, panel)) = self.panels.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
-                return;
+impl<'s, 'a> Shared<'s, 'a> {
+    /// One worker: the next piece, until there is none or one failed.
+    fn work(&self) {
+        let (mut buffer, mut scratch) = (Vec::new(), Scratch::default());
+        while !self.failed.load(Ordering::Relaxed) {
+            let Some((at, job)) = self.take_next() else { return };
+            let done = match job {
+                Job::Copy(copy) => self.copy(copy, at.1),
+                Job::Tensor(tensor) => self.compute(tensor, at.1, &mut buffer, &mut scratch),
             };
-            let computed = self.compute(job, panel, buffer, &mut scratch);
-            if filled.send(computed).is_err() {
-                return;
+            match done {
+                Ok(bytes) => self.progress.advance(bytes),
+                Err(error) => self.fail(at, error),
             }
         }
+    }
+
+    fn take_next(&self) -> Option<((usize, usize), &'s Job<'a>)> {
+        let mut next = lock(&self.next);
+        loop {
+            let job = self.jobs.get(next.0)?;
+            if next.1 < job.pieces() {
+                let at = *next;
+                next.1 += 1;
+                return Some((at, job));
+            }
+            *next = (next.0 + 1, 0);
+        }
+    }
+
+    fn fail(&self, at: (usize, usize), error: Error) {
+        self.failed.store(true, Ordering::Relaxed);
+        let mut failure = lock(&self.failure);
+        if failure.as_ref().is_none_or(|(earliest, _)| at < *earliest) {
+            *failure = Some((at, error));
+        }
+    }
+
+    fn copy(&self, copy: &CopyJob<'_>, piece: usize) -> Result<u64> {
+        let done = piece as u64 * COPY_PIECE;
+        let bytes = COPY_PIECE.min(copy.bytes - done);
+        lock(&self.file).copy_from(copy.source, copy.from + done, copy.to + done, bytes)?;
+        Ok(bytes)
     }
 
     fn compute(
         &self,
-        job: usize,
+        job: &TensorJob<'a>,
         panel: usize,
-        mut bytes: Vec<u8>,
+        buffer: &mut Vec<u8>,
         scratch: &mut Scratch,
-    ) -> Result<Computed> {
-        let tensor = self.jobs.get(job).ok_or(ErrorKind::NotFound)?;
-        let first = panel * tensor.panel_rows;
-        let rows = tensor.panel_rows.min(tensor.rows - first);
-        let work = self.work_of(tensor)?;
-        let stats = work.compute(first, rows, &mut bytes, scratch)?;
-        drop(work);
-        if tensor.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            *tensor.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        let offset = tensor.offset + first as u64 * tensor.row_bytes;
-        Ok(Computed { job, panel, offset, bytes, stats })
-    }
-
-    fn work_of(&self, job: &TensorJob<'a>) -> Result<Arc<Work<'a>>> {
-        let mut slot = job.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(work) = &*slot {
-            return Ok(Arc::clone(work));
-        }
-        let work = Arc::new(Work::new(self.merge, job.tensor)?);
-        *slot = Some(Arc::clone(&work));
-        Ok(work)
-    }
-}
-
-/// The one thread that writes.
-struct Writer<'a> {
-    file: &'a mut OutputFile,
-    progress: &'a dyn Progress,
-    jobs: &'a [TensorJob<'a>],
-    /// Tensors of which some panels are written: their sums, by panel.
-    open: BTreeMap<usize, BTreeMap<usize, DeltaStats>>,
-    stats: &'a mut Stats,
-}
-
-impl Writer<'_> {
-    /// Writes panels as they come, and copies while none is there.
-    fn run(
-        &mut self,
-        copies: &[CopyRun<'_>],
-        filled: &Receiver<Result<Computed>>,
-        empty: &Sender<Vec<u8>>,
-    ) -> Result<()> {
-        let mut copies = copies.iter();
-        let mut rest: Option<(&CopyRun<'_>, u64)> = None;
-        let mut finished: BTreeMap<usize, DeltaStats> = BTreeMap::new();
-        loop {
-            let (run, done) = match rest.take().or_else(|| copies.next().map(|run| (run, 0))) {
-                Some(next) => next,
-                None => match filled.recv() {
-                    Ok(computed) => {
-                        self.put(computed?, empty, &mut finished)?;
-                        continue;
-                    }
-                    Err(_) => break,
-                },
-            };
-            while let Ok(computed) = filled.try_recv() {
-                self.put(computed?, empty, &mut finished)?;
+    ) -> Result<u64> {
+        let first = panel * job.panel_rows;
+        let rows = job.panel_rows.min(job.rows - first);
+        let work = {
+            let mut state = lock(&job.state);
+            match &state.work {
+                Some(work) => Arc::clone(work),
+                None => Arc::clone(state.work.insert(Arc::new(Work::new(self.merge, job.tensor)?))),
             }
-            let bytes = COPY_CHUNK.min(run.bytes - done);
-            self.file.copy_from(run.source, run.from + done, run.to + done, bytes)?;
-            self.progress.advance(bytes);
-            if done + bytes < run.bytes {
-                rest = Some((run, done + bytes));
-            }
-        }
-        for (job, stats) in finished {
-            let tensor = self.jobs.get(job).map(|job| job.tensor);
-            if let Some(tensor) = tensor.filter(|_| stats.elements > 0) {
-                self.stats.push((tensor.full_name.clone(), stats));
-            }
-        }
-        Ok(())
-    }
-
-    fn put(
-        &mut self,
-        computed: Computed,
-        empty: &Sender<Vec<u8>>,
-        finished: &mut BTreeMap<usize, DeltaStats>,
-    ) -> Result<()> {
-        self.file.write_at(&computed.bytes, computed.offset)?;
-        self.progress.advance(computed.bytes.len() as u64);
-        // A worker that has gone needs no buffer.
-        let _ = empty.send(computed.bytes);
-        let panels = self.open.entry(computed.job).or_default();
-        panels.insert(computed.panel, computed.stats);
-        let all = self.jobs.get(computed.job).map_or(0, TensorJob::panels);
-        if panels.len() == all {
+        };
+        let stats = work.compute(first, rows, buffer, scratch)?;
+        lock(&self.file).write_at(buffer, job.offset + first as u64 * job.row_bytes)?;
+        let mut state = lock(&job.state);
+        state.stats.insert(panel, stats);
+        if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
             let mut sum = DeltaStats::default();
-            for stats in panels.values() {
+            for stats in state.stats.values() {
                 sum.add(stats);
             }
-            self.open.remove(&computed.job);
-            finished.insert(computed.job, sum);
+            *state = TensorState { work: None, stats: BTreeMap::from([(0, sum)]) };
         }
-        Ok(())
+        Ok(buffer.len() as u64)
     }
 }

@@ -10,12 +10,12 @@ use crate::adapter::module::Module;
 use crate::adapter::tensor::{element_type, read_f64, read_factor};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::TensorView;
-use crate::math::kernel::{self, PanelResult};
+use crate::math::fused::{self, PanelResult};
 use crate::math::staged::{self, Panel};
 use crate::math::{DeltaStats, Element, ElementType, Factor, PackedLeft, PackedRight};
 
-/// Bytes of output that one panel of the fused kernel has, about.
-const FUSED_PANEL: usize = 1 << 20;
+/// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
+const FUSED_PANEL: usize = 256 << 10;
 /// Elements that one panel in f64 has, about.
 const STAGED_PANEL: usize = 128 << 10;
 
@@ -341,7 +341,7 @@ impl<'a> Work<'a> {
     }
 
     fn exact_delta(&self, row: usize, column: usize) -> f64 {
-        use crate::math::element::BLOCK;
+        use crate::math::factor::BLOCK;
         let block = self.terms.right.block(column / BLOCK);
         let left = self.terms.left.iter().flat_map(|(factor, scale)| {
             factor.row(row).iter().map(move |value| f64::from(*value) * scale)
@@ -387,9 +387,9 @@ fn merge_panel(
         right: &PackedRight,
     ) -> PanelResult {
         match output {
-            ElementType::Bf16 => kernel::merge_panel::<I, bf16>(base, out, left, right),
-            ElementType::F16 => kernel::merge_panel::<I, f16>(base, out, left, right),
-            ElementType::F32 => kernel::merge_panel::<I, f32>(base, out, left, right),
+            ElementType::Bf16 => fused::merge_panel::<I, bf16>(base, out, left, right),
+            ElementType::F16 => fused::merge_panel::<I, f16>(base, out, left, right),
+            ElementType::F32 => fused::merge_panel::<I, f32>(base, out, left, right),
             ElementType::F64 => unreachable!("f64 is computed in stages"),
         }
     }
