@@ -4,8 +4,9 @@
 //! draws it:
 //!
 //! - [`format`](mod@format): bytes on disk: safetensors headers, mapped checkpoints, the atomic writer
-//! - [`math`]: matrices in memory: packed factors and the merge kernel
+//! - [`math`]: matrices in memory: the merge kernel and the exact low-rank algebra
 //! - [`adapter`]: what an adapter is: key grammars, modules, scales, where they land in a base
+//! - [`method`]: how deltas are combined, one pure file a method
 //! - [`ops`]: one verb a file: options → plan → run → report
 //! - [`error`]: what can go wrong, where, and what to do about it
 //!
@@ -15,6 +16,7 @@ pub mod adapter;
 pub mod error;
 pub mod format;
 pub mod math;
+pub mod method;
 pub mod ops;
 
 pub use error::{Error, ErrorKind, Result};

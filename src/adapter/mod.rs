@@ -3,10 +3,12 @@
 //! **Invariant:** every tensor of an adapter's file is part of a module, a replacement, or a fault;
 //! none is ignored. Nothing here knows verbs or the terminal.
 
+pub mod block_weights;
 pub mod convention;
 mod family;
 pub mod module;
-pub mod resolve;
+mod resolve;
+pub mod save;
 pub mod scale;
 pub mod sidecar;
 pub mod target;
@@ -24,6 +26,7 @@ use sidecar::{CONFIG_NAME, PeftConfig};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{is_pickle, not_found};
 use crate::format::{Access, Checkpoint};
+use crate::math::LowRank;
 
 /// How to open an adapter.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +123,20 @@ impl Adapter {
             }
         }
         Ok(())
+    }
+
+    /// The stored factors of a module, without its scale: out × rank and rank × in, in f64.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub fn factors(&self, module: &Module) -> Result<LowRank> {
+        let read = |name: &str, rows, columns| {
+            let view = self.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+            tensor::read_factor(view, rows, columns)
+        };
+        let up = read(&module.up, module.outputs, module.rank)?;
+        let down = read(&module.down, module.rank, module.inputs)?;
+        Ok(LowRank::from_factors(&up, &down, 1.0))
     }
 
     /// The base model's name, where the adapter says it.

@@ -86,7 +86,11 @@ impl PeftConfig {
         Self::parse(&text, ignored, residual_base).map_err(|error| error.in_file(path))
     }
 
-    fn parse(text: &[u8], ignored: &[String], residual_base: bool) -> Result<Self> {
+    /// As [`PeftConfig::open`], from the text itself.
+    ///
+    /// # Errors
+    /// As [`PeftConfig::open`], without a file named.
+    pub fn parse(text: &[u8], ignored: &[String], residual_base: bool) -> Result<Self> {
         let document: Map<String, Value> = serde_json::from_slice(text).map_err(bad)?;
         let peft_type = match document.get("peft_type").map(|value| value.as_str()) {
             Some(Some(name)) => name,

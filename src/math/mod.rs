@@ -1,15 +1,24 @@
-//! Matrices in memory: element types, packed factors, and the merge kernel.
+//! Matrices in memory: element types, the merge kernel, and the exact low-rank algebra.
 //!
 //! **Invariant:** nothing here knows files, tensor names, alpha, or dtype strings, and nothing here
-//! fails on user data: shapes were checked before. A wrong shape is the caller's bug and panics.
+//! fails on user data: shapes and finiteness were checked before. A wrong shape is the caller's bug
+//! and panics.
 
 pub mod delta;
 pub mod element;
 pub mod factor;
 pub mod fused;
 mod kernel;
+pub mod low_rank;
+pub mod matrix;
+pub mod qr;
+pub mod rank;
+pub mod spectrum;
 pub mod staged;
 
 pub use delta::DeltaStats;
 pub use element::{Element, ElementType};
 pub use factor::{Factor, PackedLeft, PackedRight};
+pub use low_rank::{LowRank, Svd};
+pub use matrix::Matrix;
+pub use rank::RankPolicy;

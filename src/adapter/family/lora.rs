@@ -28,8 +28,8 @@ pub(crate) fn module(
     let outputs = outputs_of(up_view, down_view, rank)?;
     let kind = match kernel {
         _ if embedding => Kind::Embedding,
-        kernel if kernel.iter().any(|&size| size != 1) => Kind::Conv(kernel),
-        _ => Kind::Linear,
+        kernel if kernel.is_empty() => Kind::Linear,
+        kernel => Kind::Conv(kernel),
     };
     let up_bias = parts.get(&Part::UpBias).cloned();
     if let Some(bias) = &up_bias {

@@ -395,12 +395,13 @@ pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
 /// Shapes that differ only in a kernel of ones: linear factors on a 1 × 1 convolution, or the
 /// reverse.
 fn flat_equal(found: &[usize], outputs: usize, inputs: usize, kind: &Kind) -> bool {
-    match (kind, found) {
-        (Kind::Linear, [rows, columns, ones @ ..]) => {
-            *rows == outputs && *columns == inputs && ones.iter().all(|&size| size == 1)
-        }
-        _ => false,
-    }
+    let ones = |sizes: &[usize]| sizes.iter().all(|&size| size == 1);
+    let flat = match kind {
+        Kind::Linear => true,
+        Kind::Conv(kernel) => ones(kernel),
+        Kind::Embedding => false,
+    };
+    flat && matches!(found, [rows, columns, rest @ ..] if *rows == outputs && *columns == inputs && ones(rest))
 }
 
 fn bias_of(weight: &str) -> String {

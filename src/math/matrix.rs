@@ -1,0 +1,104 @@
+//! Dense f64 matrices and their products.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+/// A dense matrix of f64, column by column.
+pub type Matrix = nalgebra::DMatrix<f64>;
+
+fn view(matrix: &Matrix) -> MatRef<'_, f64> {
+    MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
+}
+
+fn view_mut(matrix: &mut Matrix) -> MatMut<'_, f64> {
+    let (rows, columns) = matrix.shape();
+    MatMut::from_column_major_slice_mut(matrix.as_mut_slice(), rows, columns)
+}
+
+/// a · b; a: m × k, b: k × n.
+///
+/// # Panics
+/// If the inner dimensions differ.
+#[track_caller]
+pub fn product(a: &Matrix, b: &Matrix) -> Matrix {
+    assert_eq!(a.ncols(), b.nrows(), "inner dimensions of a product");
+    let mut result = Matrix::zeros(a.nrows(), b.ncols());
+    matmul(view_mut(&mut result), Accum::Replace, view(a), view(b), 1.0, Par::Seq);
+    result
+}
+
+/// aᵀ · b; a: k × m, b: k × n.
+///
+/// # Panics
+/// If the inner dimensions differ.
+#[track_caller]
+pub fn transposed_product(a: &Matrix, b: &Matrix) -> Matrix {
+    assert_eq!(a.nrows(), b.nrows(), "inner dimensions of a product");
+    let mut result = Matrix::zeros(a.ncols(), b.ncols());
+    matmul(view_mut(&mut result), Accum::Replace, view(a).transpose(), view(b), 1.0, Par::Seq);
+    result
+}
+
+/// a · bᵀ; a: m × k, b: n × k.
+///
+/// # Panics
+/// If the inner dimensions differ.
+#[track_caller]
+pub fn product_transposed(a: &Matrix, b: &Matrix) -> Matrix {
+    assert_eq!(a.ncols(), b.ncols(), "inner dimensions of a product");
+    let mut result = Matrix::zeros(a.nrows(), b.nrows());
+    matmul(view_mut(&mut result), Accum::Replace, view(a), view(b).transpose(), 1.0, Par::Seq);
+    result
+}
+
+/// target −= a · b on the rows of `target` from `first` on, columns `from..`.
+pub(super) fn subtract_product(
+    target: &mut Matrix,
+    (first, from): (usize, usize),
+    a: &Matrix,
+    b: &Matrix,
+) {
+    let part = view_mut(target).submatrix_mut(first, from, a.nrows(), b.ncols());
+    matmul(part, Accum::Add, view(a), view(b), -1.0, Par::Seq);
+}
+
+/// aᵀ · (the rows of `b` from `first` on, columns `from..`).
+pub(super) fn transposed_part_product(
+    a: &Matrix,
+    b: &Matrix,
+    (first, from): (usize, usize),
+) -> Matrix {
+    let columns = b.ncols() - from;
+    let mut result = Matrix::zeros(a.ncols(), columns);
+    let part = view(b).submatrix(first, from, a.nrows(), columns);
+    matmul(view_mut(&mut result), Accum::Replace, view(a).transpose(), part, 1.0, Par::Seq);
+    result
+}
+
+/// Thin singular value decomposition of a small matrix: (U, σ descending, V), a = U·diag(σ)·Vᵀ.
+///
+/// faer's, in f64: exact to rounding on rank-deficient matrices too.
+pub(super) fn dense_svd(a: &Matrix) -> (Matrix, Vec<f64>, Matrix) {
+    let least = a.nrows().min(a.ncols());
+    let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    if least == 0 || largest == 0.0 {
+        return (
+            Matrix::identity(a.nrows(), least),
+            vec![0.0; least],
+            Matrix::identity(a.ncols(), least),
+        );
+    }
+    // Entries near 1, so that their squares neither overflow nor vanish.
+    let scale = 2f64.powi(-(largest.log2().floor() as i32));
+    let scaled = a * scale;
+    let Ok(svd) = view(&scaled).thin_svd() else {
+        // faer gives up only on matrices that are not finite, which factors were checked to be.
+        panic!("singular values of a matrix that is not finite");
+    };
+    let copy = |matrix: MatRef<'_, f64>| {
+        Matrix::from_fn(matrix.nrows(), matrix.ncols(), |row, column| matrix[(row, column)])
+    };
+    let values = svd.S().column_vector();
+    let values = (0..least).map(|at| values[at].max(0.0) / scale).collect();
+    (copy(svd.U()), values, copy(svd.V()))
+}

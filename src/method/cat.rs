@@ -1,0 +1,24 @@
+//! The weighted sum as PEFT's `cat` stores it: B side by side, wᵢ·sᵢ·A one under another
+//! (peft `tuners/lora/model.py`, `add_weighted_adapter`,
+//! <https://huggingface.co/docs/peft/developer_guides/model_merging>).
+
+use super::{Combined, Law, Method, Refusal, Weighted};
+use crate::math::LowRank;
+
+pub(super) static METHOD: Method = Method {
+    name: "cat",
+    aliases: &["concat"],
+    summary: "the exact weighted sum, factors stacked as they are",
+    source: "https://huggingface.co/docs/peft/developer_guides/model_merging",
+    keeps_factors: true,
+    laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::WeightedSum],
+    combine,
+};
+
+fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+    let scaled = |input: &Weighted| {
+        LowRank::new(input.factors.up.clone(), &input.factors.down * input.coefficient())
+    };
+    let parts: Vec<LowRank> = inputs.iter().map(scaled).collect();
+    Ok(Combined { factors: LowRank::sum(rows, columns, &parts), scale: 1.0 })
+}

@@ -1,0 +1,29 @@
+//! kohya's `merge_lora.py --concat`, for parity: factors are stacked, each times ratio·√(αᵢ/α₁), and
+//! alpha stays the first one's while the rank grows
+//! (<https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py>).
+
+use super::{Combined, Method, Refusal, Weighted};
+use crate::math::LowRank;
+
+pub(super) static METHOD: Method = Method {
+    name: "kohya-cat",
+    aliases: &[],
+    summary: "kohya's concatenation, weaker than the sum: for parity only",
+    source: "https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py",
+    keeps_factors: true,
+    laws: &[],
+    combine,
+};
+
+fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+    let alpha = |input: &Weighted| input.scale * input.factors.rank() as f64;
+    let base = inputs.first().map_or(1.0, alpha);
+    let scaled = |input: &Weighted| {
+        let share = (alpha(input) / base).sqrt() * input.weight;
+        LowRank::new(&input.factors.up * share.abs(), &input.factors.down * share)
+    };
+    let parts: Vec<LowRank> = inputs.iter().map(scaled).collect();
+    let factors = LowRank::sum(rows, columns, &parts);
+    let scale = base / factors.rank().max(1) as f64;
+    Ok(Combined { factors, scale })
+}

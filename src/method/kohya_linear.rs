@@ -1,0 +1,24 @@
+//! kohya's `merge_lora.py`, for parity: factors are summed apart, each times ratio·√(αᵢ/α₁), so that
+//! the ratio acts squared and cross terms come in
+//! (<https://github.com/kohya-ss/sd-scripts/issues/868>).
+
+use super::{Combined, Law, Method, Refusal, Weighted, add_factors};
+
+pub(super) static METHOD: Method = Method {
+    name: "kohya-linear",
+    aliases: &[],
+    summary: "kohya's sum of the factors, its ratios squared: for parity only",
+    source: "https://github.com/kohya-ss/sd-scripts/issues/868",
+    keeps_factors: true,
+    laws: &[Law::Identity],
+    combine,
+};
+
+fn combine(_rows: usize, _columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+    let base = inputs.first().map_or(1.0, |input| input.scale);
+    let factors = add_factors(inputs, |input| {
+        let share = (input.scale / base).sqrt() * input.weight;
+        (share.abs(), share)
+    })?;
+    Ok(Combined { factors, scale: base })
+}
