@@ -23,8 +23,9 @@ pub use change::{Action, Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, 
 pub use layout::{OutputShard, OutputTensor};
 pub use side::SideFile;
 
+use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Result, UnmatchedName};
+use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
 use crate::format::{Checkpoint, Dtype};
 use crate::math::DeltaStats;
@@ -213,11 +214,13 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
     let merge = prepare(options)?;
+    let files = merge.input_files();
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(free) = free_space(&options.output)
         && free < merge.plan.bytes
     {
-        return Err(crate::Error::from(ErrorKind::DiskFull { needed: merge.plan.bytes, free })
-            .in_file(&options.output));
+        let needed = merge.plan.bytes;
+        return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
 }
@@ -262,6 +265,18 @@ fn is_file(path: &Path) -> bool {
 }
 
 impl Merge {
+    /// Every file that is read, also those that no option names: shards, configs, side files.
+    fn input_files(&self) -> Vec<PathBuf> {
+        let adapters = self.adapters.iter();
+        let files = adapters.clone().map(|adapter| &adapter.file).chain([&self.base]);
+        let shards = files.flat_map(|file| &file.shards).map(|shard| shard.path.clone());
+        let configs = adapters.filter(|adapter| adapter.config.is_some()).flat_map(|adapter| {
+            adapter.file.shards.iter().map(|shard| shard.path.with_file_name(CONFIG_NAME))
+        });
+        let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
+        shards.chain(configs).chain(side_files).collect()
+    }
+
     /// Writes the output.
     ///
     /// # Errors
