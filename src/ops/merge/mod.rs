@@ -216,6 +216,11 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    let target = options.output.symlink_metadata();
+    if merge.plan.one_file && target.is_ok_and(|target| target.is_dir()) {
+        let reason = "it is a directory, which one file does not replace".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
     if let Some(free) = free_space(&options.output)
         && free < merge.plan.bytes
     {
