@@ -23,6 +23,7 @@ pub use change::{Action, Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, 
 pub use layout::{OutputShard, OutputTensor};
 pub use side::SideFile;
 
+use crate::adapter::scale::{ScaleOverride, ScaleSource};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
@@ -240,6 +241,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         adapter.check_finite()?;
         adapters.push(adapter);
     }
+    check_scale_taken(options, &adapters)?;
     let bound = bind::bind(options, &base, &adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
@@ -257,6 +259,17 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     };
     let (force, verify, threads) = (options.force, options.verify, options.threads);
     Ok(Merge { plan, base, adapters, force, verify, threads })
+}
+
+/// A scale that the user gives and no adapter takes would be ignored without a word.
+fn check_scale_taken(options: &Options, adapters: &[Adapter]) -> Result<()> {
+    let given = options.open.scale != ScaleOverride::default();
+    let mut modules = adapters.iter().flat_map(|adapter| &adapter.modules);
+    if given && modules.all(|module| module.scale.source != ScaleSource::Option) {
+        let reason = "an alpha or scale is given, but every adapter says its own scale".to_owned();
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    Ok(())
 }
 
 /// Whether a checkpoint stores one matrix for both embeddings.
