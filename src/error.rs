@@ -410,8 +410,13 @@ pub enum ErrorKind {
         dtype: String,
     },
     /// Several adapters replace one tensor, differently.
-    #[error("two adapters replace it with different values")]
-    ReplaceConflict,
+    #[error("both {} and {} replace it, with different values", first.display(), second.display())]
+    ReplaceConflict {
+        /// One adapter.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// DoRA with others, out of order.
     #[error("a DoRA adapter rescales the weight it finds: it merges alone, or last, and only once")]
     DoraOrder,
@@ -578,7 +583,7 @@ impl ErrorKind {
             }
             Self::ShapeMismatch { .. } => "is this the base the adapter was trained on?",
             Self::Quantised { .. } => "merge into the 16-bit or 32-bit original, then quantise again",
-            Self::ReplaceConflict => {
+            Self::ReplaceConflict { .. } => {
                 "leave it to one of them: merge one at a time, or use --exclude"
             }
             Self::DoraOrder => "give the DoRA adapter last, or merge in two steps",
