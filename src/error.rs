@@ -410,8 +410,13 @@ pub enum ErrorKind {
         dtype: String,
     },
     /// Several adapters replace one tensor, differently.
-    #[error("two adapters replace it with different values")]
-    ReplaceConflict,
+    #[error("both {} and {} replace it, with different values", first.display(), second.display())]
+    ReplaceConflict {
+        /// One adapter.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// DoRA with others, out of order.
     #[error("a DoRA adapter rescales the weight it finds: it merges alone, or last, and only once")]
     DoraOrder,
@@ -495,6 +500,11 @@ impl ErrorKind {
             Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
                 "nothing was left behind; free some space or write to another disk"
             }
+            Self::Io(error)
+                if matches!(error.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded) =>
+            {
+                "nothing was left behind; a limit (ulimit -f, a quota, the file system's own) is in the way"
+            }
             Self::TruncatedHeader { .. } | Self::FileLength { .. } => {
                 "the download or copy was probably cut short; fetch the file again"
             }
@@ -506,6 +516,10 @@ impl ErrorKind {
             }
             Self::MissingShard { .. } | Self::MissingTensor { .. } => {
                 "the checkpoint is incomplete; fetch the missing shard"
+            }
+            Self::BadIndex { .. } => "the file is damaged; get it from its source again",
+            Self::TensorTwice { .. } => {
+                "one of the files is stale, left over from another save; move it away"
             }
             Self::IndexEscapes { .. } => "shards must lie in the index's own directory",
             Self::Pickle => {
@@ -523,8 +537,30 @@ impl ErrorKind {
             Self::UnsupportedField { field, .. } if field == "init_lora_weights" => {
                 "save it with PEFT's path_initial_model_for_weight_conversion, or pass --residual-base if BASE is the residual model it was trained on"
             }
+            Self::UnsupportedType { .. }
+            | Self::UnsupportedField { .. }
+            | Self::UnsupportedFamily { .. } => {
+                "load it beside the base, unmerged, with the library that trained it"
+            }
+            Self::UnknownKeys { .. } => {
+                "is it an adapter, and a whole one? `lora-tool inspect FILE` shows what a checkpoint holds"
+            }
             Self::UnknownField { .. } => {
                 "pass --ignore-field NAME if you know that it does not change the weights"
+            }
+            Self::BadConfig { .. } => "correct it, or save the adapter again",
+            Self::ScaleConflict { .. } => {
+                "correct the one that is wrong; the factors cannot tell which"
+            }
+            Self::SameTarget { .. } => "save the adapter again with one of them only",
+            Self::FlatCollision { .. } => {
+                "convert the adapter to a format with dotted names, such as PEFT's"
+            }
+            Self::BadDtype { .. } | Self::TargetDtype { .. } => {
+                "store it as F32, F16 or BF16 first"
+            }
+            Self::NothingSelected => {
+                "`lora-tool inspect ADAPTER --modules` lists the names they are matched with"
             }
             Self::UnknownScale => {
                 "pass --alpha ALPHA (scale = alpha/rank, with --rslora alpha/√rank) or --scale SCALE"
@@ -547,7 +583,7 @@ impl ErrorKind {
             }
             Self::ShapeMismatch { .. } => "is this the base the adapter was trained on?",
             Self::Quantised { .. } => "merge into the 16-bit or 32-bit original, then quantise again",
-            Self::ReplaceConflict => {
+            Self::ReplaceConflict { .. } => {
                 "leave it to one of them: merge one at a time, or use --exclude"
             }
             Self::DoraOrder => "give the DoRA adapter last, or merge in two steps",

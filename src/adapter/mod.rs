@@ -72,6 +72,7 @@ impl Adapter {
     /// # Errors
     /// If there is no adapter, its file or config is broken, or its type cannot be merged.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        options.scale.check()?;
         let (tensors, config) = find_files(path)?;
         let file = Checkpoint::open(&tensors, options.access)?;
         let convention = recognise(&file, config.is_some(), options)?;

@@ -130,6 +130,10 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
             for drop in 0..=dropped.min(parts.len().saturating_sub(2)) {
                 let rest = parts.get(drop..).unwrap_or_default().join(".");
                 let from = name.strip_suffix(rest.as_str()).unwrap_or_default();
+                // A number is a layer's or an expert's: without it the rest is any of them.
+                if from.split('.').any(is_number) {
+                    break;
+                }
                 for other in base.iter().filter_map(|other| other.strip_suffix(rest.as_str())) {
                     if other.is_empty() || other.ends_with(['.', '/']) {
                         found.insert((parts.len() - drop, from.to_owned(), other.to_owned()));
@@ -140,6 +144,10 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
     }
     let rules = found.into_iter().rev();
     rules.map(|(kept, from, to)| (kept, vec![(from, to)])).collect()
+}
+
+fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The wanted names without a place, each with the base's names that look most like it.
@@ -234,6 +242,14 @@ mod tests {
         );
         let found = found.expect("no ambiguity");
         assert_eq!(names(&found), ["-", "y.layers.1.q.weight", "y.layers.2.q.weight"]);
+    }
+
+    #[test]
+    fn a_layer_never_lands_on_another_one() {
+        for wanted in ["model.layers.5.attn.q", "5.attn.mlp.q", "layers.0.experts.1.w.x"] {
+            let base = ["model.layers.0.attn.q", "0.attn.mlp.q", "layers.1.experts.1.w.x"];
+            assert_eq!(names(&find(&[wanted], &base).expect("no ambiguity")), ["-"], "{wanted}");
+        }
     }
 
     #[test]

@@ -61,6 +61,18 @@ pub struct ScaleOverride {
     pub rslora: bool,
 }
 
+impl ScaleOverride {
+    pub(super) fn check(self) -> Result<()> {
+        for (name, value) in [("alpha", self.alpha), ("scale", self.scale)] {
+            if let Some(value) = value.filter(|value| !value.is_finite()) {
+                let reason = format!("{name} {value} is not a finite number");
+                return Err(ErrorKind::BadOption(reason).into());
+            }
+        }
+        Ok(())
+    }
+}
+
 /// All that is known about scales in one file.
 #[derive(Debug)]
 pub(super) struct ScaleSources<'a> {

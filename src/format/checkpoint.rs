@@ -140,7 +140,9 @@ impl Checkpoint {
                 None => checkpoint.add_pipeline(path, access)?,
             }
         } else if path.to_string_lossy().ends_with(INDEX_SUFFIX) {
-            let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
+            // Not the empty path, which cannot be listed.
+            let above = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let directory = above.unwrap_or(Path::new(".")).to_path_buf();
             checkpoint.add(String::new(), &directory, Model::Index(path.to_path_buf()), access)?;
         } else {
             checkpoint.layout = Layout::File;

@@ -29,8 +29,8 @@ impl Staging {
     /// # Errors
     /// If the target exists without `force`, or its directory cannot be written.
     pub fn file(target: &Path, force: bool) -> Result<Self> {
-        let parent = prepare(target, force)?;
-        let place = builder(&prefix(target), 0o666).tempfile_in(&parent).in_file(target)?;
+        check_target(target, force)?;
+        let place = builder(&prefix(target), 0o666).tempfile_in(parent_of(target)).in_file(target)?;
         Ok(Self { target: target.to_path_buf(), force, place: Place::File(place) })
     }
 
@@ -39,8 +39,8 @@ impl Staging {
     /// # Errors
     /// If the target exists without `force`, or its parent cannot be written.
     pub fn directory(target: &Path, force: bool) -> Result<Self> {
-        let parent = prepare(target, force)?;
-        let place = builder(&prefix(target), 0o777).tempdir_in(&parent).in_file(target)?;
+        check_target(target, force)?;
+        let place = builder(&prefix(target), 0o777).tempdir_in(parent_of(target)).in_file(target)?;
         Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place) })
     }
 
@@ -111,7 +111,11 @@ fn parent_of(target: &Path) -> &Path {
     }
 }
 
-fn prepare(target: &Path, force: bool) -> Result<PathBuf> {
+/// Fails unless an output can be started at `target`.
+///
+/// # Errors
+/// If it exists without `force`, or there is no directory to put it in.
+pub fn check_target(target: &Path, force: bool) -> Result<()> {
     if !force && target.symlink_metadata().is_ok() {
         return Err(ErrorKind::OutputExists).in_file(target);
     }
@@ -120,7 +124,7 @@ fn prepare(target: &Path, force: bool) -> Result<PathBuf> {
         let reason = format!("its directory {} does not exist", parent.display());
         return Err(ErrorKind::BadOption(reason)).in_file(target);
     }
-    Ok(parent.to_path_buf())
+    Ok(())
 }
 
 /// Temporaries are named after their target, so that one left by a killed process explains itself.

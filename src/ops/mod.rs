@@ -11,6 +11,7 @@ pub mod verify;
 use std::path::{Path, PathBuf};
 
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::staging::check_target;
 
 /// What a running verb tells of its progress. `()` is silent.
 pub trait Progress: Sync {
@@ -22,10 +23,10 @@ pub trait Progress: Sync {
 
 impl Progress for () {}
 
-/// Fails if the output exists (without `force`), or is, contains, or lies inside an input.
+/// Fails if the output is, contains, or lies inside an input, or could not be started.
 ///
 /// # Errors
-/// [`ErrorKind::OutputExists`] or [`ErrorKind::OutputInInput`].
+/// [`ErrorKind::OutputInInput`], and those of [`check_target`].
 pub fn check_output<'a>(
     output: &Path,
     inputs: impl IntoIterator<Item = &'a Path>,
@@ -38,10 +39,7 @@ pub fn check_output<'a>(
             return Err(ErrorKind::OutputInInput { input: input.to_path_buf() }).in_file(output);
         }
     }
-    if !force && output.symlink_metadata().is_ok() {
-        return Err(ErrorKind::OutputExists).in_file(output);
-    }
-    Ok(())
+    check_target(output, force)
 }
 
 /// The absolute path of something that may not exist yet: its nearest existing ancestor resolved.

@@ -322,13 +322,13 @@ impl Binder<'_> {
     fn settle_contested(&self, adapters: &[Adapter]) -> Result<()> {
         for (name, second) in &self.contested {
             let first = self.bound.changes.get(name).and_then(|change| change.replace.as_ref());
-            let same = match first {
-                #[allow(clippy::float_cmp, reason = "equal weights, as they were given")]
-                Some(first) if first.weight == second.weight => same_bytes(adapters, first, second)?,
-                _ => false,
-            };
+            let Some(first) = first else { continue };
+            #[allow(clippy::float_cmp, reason = "equal weights, as they were given")]
+            let same = first.weight == second.weight && same_bytes(adapters, first, second)?;
             if !same {
-                return Err(ErrorKind::ReplaceConflict).in_tensor(name);
+                let path = |step: &ReplaceStep| adapters.get(step.adapter).map(|a| a.path.clone());
+                let (first, second) = (path(first).unwrap_or_default(), path(second).unwrap_or_default());
+                return Err(ErrorKind::ReplaceConflict { first, second }).in_tensor(name);
             }
         }
         Ok(())

@@ -23,8 +23,10 @@ pub use change::{Action, Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, 
 pub use layout::{OutputShard, OutputTensor};
 pub use side::SideFile;
 
+use crate::adapter::scale::{ScaleOverride, ScaleSource};
+use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Result, UnmatchedName};
+use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
 use crate::format::{Checkpoint, Dtype};
 use crate::math::DeltaStats;
@@ -213,11 +215,18 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
     let merge = prepare(options)?;
+    let files = merge.input_files();
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    let target = options.output.symlink_metadata();
+    if merge.plan.one_file && target.is_ok_and(|target| target.is_dir()) {
+        let reason = "it is a directory, which one file does not replace".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
     if let Some(free) = free_space(&options.output)
         && free < merge.plan.bytes
     {
-        return Err(crate::Error::from(ErrorKind::DiskFull { needed: merge.plan.bytes, free })
-            .in_file(&options.output));
+        let needed = merge.plan.bytes;
+        return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
 }
@@ -232,6 +241,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         adapter.check_finite()?;
         adapters.push(adapter);
     }
+    check_scale_taken(options, &adapters)?;
     let bound = bind::bind(options, &base, &adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
@@ -251,6 +261,17 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     Ok(Merge { plan, base, adapters, force, verify, threads })
 }
 
+/// A scale that the user gives and no adapter takes would be ignored without a word.
+fn check_scale_taken(options: &Options, adapters: &[Adapter]) -> Result<()> {
+    let given = options.open.scale != ScaleOverride::default();
+    let mut modules = adapters.iter().flat_map(|adapter| &adapter.modules);
+    if given && modules.all(|module| module.scale.source != ScaleSource::Option) {
+        let reason = "an alpha or scale is given, but every adapter says its own scale".to_owned();
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    Ok(())
+}
+
 /// Whether a checkpoint stores one matrix for both embeddings.
 pub(super) fn ties_embeddings(base: &Checkpoint) -> bool {
     tied::find(base).is_some()
@@ -262,6 +283,18 @@ fn is_file(path: &Path) -> bool {
 }
 
 impl Merge {
+    /// Every file that is read, also those that no option names: shards, configs, side files.
+    fn input_files(&self) -> Vec<PathBuf> {
+        let adapters = self.adapters.iter();
+        let files = adapters.clone().map(|adapter| &adapter.file).chain([&self.base]);
+        let shards = files.flat_map(|file| &file.shards).map(|shard| shard.path.clone());
+        let configs = adapters.filter(|adapter| adapter.config.is_some()).flat_map(|adapter| {
+            adapter.file.shards.iter().map(|shard| shard.path.with_file_name(CONFIG_NAME))
+        });
+        let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
+        shards.chain(configs).chain(side_files).collect()
+    }
+
     /// Writes the output.
     ///
     /// # Errors

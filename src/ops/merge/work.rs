@@ -360,7 +360,9 @@ impl<'a> Work<'a> {
 
     fn overflow(&self, index: usize, value: f64) -> Error {
         let dtype = self.tensor.dtype.to_string();
-        Error::from(ErrorKind::Overflow { index, value, dtype }).in_tensor(&self.tensor.full_name)
+        Error::from(ErrorKind::Overflow { index, value, dtype })
+            .in_tensor(&self.tensor.full_name)
+            .in_file(&self.merge.plan.output)
     }
 }
 
