@@ -32,7 +32,8 @@ fn main() {
         .flat_map(|i| bf16::from_f32((i % 509) as f32 / 509.0 - 0.5).to_le_bytes())
         .collect();
     let mut out = vec![0u8; base.len()];
-    let copy = median_gb_per_s(base.len(), || black_box(&mut out).copy_from_slice(black_box(&base)));
+    let copy =
+        median_gb_per_s(base.len(), || black_box(&mut out).copy_from_slice(black_box(&base)));
     println!("memcpy      {copy:6.2} GB/s");
     for depth in [0, 8, 16, 64, 128] {
         let up = Factor::new(ROWS, depth, vec![0.01; ROWS * depth]);

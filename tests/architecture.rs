@@ -35,16 +35,8 @@ const PLACES: [(&[&str], &[&str], &str); 6] = [
         &[],
         "does not print as the rest does: reports and warnings are values, `cli/terminal.rs` writes them",
     ),
-    (
-        &["process::exit"],
-        &[],
-        "skips destructors, and with them the removal of temporaries",
-    ),
-    (
-        &["HashMap", "HashSet"],
-        &[],
-        "has an order that differs between runs",
-    ),
+    (&["process::exit"], &[], "skips destructors, and with them the removal of temporaries"),
+    (&["HashMap", "HashSet"], &[], "has an order that differs between runs"),
     (
         &[
             "File::create",
@@ -84,11 +76,8 @@ fn the_sources_keep_the_rules() {
     let mut faults = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a readable source");
-        let path = file
-            .strip_prefix(&root)
-            .expect("below src")
-            .to_string_lossy()
-            .replace('\\', "/");
+        let path =
+            file.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
         let source = Source { path, text };
         faults.extend(CHECKS.iter().flat_map(|check| check(&source)));
     }
@@ -113,10 +102,7 @@ fn layers(source: &Source) -> Vec<String> {
         return Vec::new();
     };
     let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
-        return vec![format!(
-            "{}: `{layer}` is no layer of the design",
-            source.path
-        )];
+        return vec![format!("{}: `{layer}` is no layer of the design", source.path)];
     };
     let used = used_layers(source).into_iter();
     used.filter(|(_, other)| other != layer && !allowed.contains(&other.as_str()))
@@ -144,21 +130,13 @@ fn places(source: &Source) -> Vec<String> {
 /// No file is longer than one can keep in mind.
 fn lengths(source: &Source) -> Vec<String> {
     let all = source.text.lines().count();
-    let before_tests = source
-        .text
-        .lines()
-        .take_while(|line| line.trim() != "#[cfg(test)]")
-        .count();
+    let before_tests = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
     let long = all > LONGEST.0 || before_tests > LONGEST.1;
     match (long, LISTS.contains(&source.path.as_str())) {
-        (true, false) => vec![format!(
-            "{}: {all} lines, {before_tests} before its tests",
-            source.path
-        )],
-        (false, true) => vec![format!(
-            "{}: short enough to need no exception",
-            source.path
-        )],
+        (true, false) => {
+            vec![format!("{}: {all} lines, {before_tests} before its tests", source.path)]
+        }
+        (false, true) => vec![format!("{}: short enough to need no exception", source.path)],
         _ => Vec::new(),
     }
 }
@@ -167,10 +145,7 @@ fn lengths(source: &Source) -> Vec<String> {
 fn heads(source: &Source) -> Vec<String> {
     match source.text.strip_prefix("//! ") {
         Some(_) => Vec::new(),
-        None => vec![format!(
-            "{}: does not begin with a `//!` comment",
-            source.path
-        )],
+        None => vec![format!("{}: does not begin with a `//!` comment", source.path)],
     }
 }
 
@@ -182,61 +157,25 @@ fn found(check: Check, path: &str, text: &str) -> String {
 #[test]
 fn layers_that_reach_up_are_found() {
     let cases = [
-        (
-            "format/x.rs",
-            "use crate::math::Factor;",
-            "x.rs:1: format may not use math",
-        ),
-        (
-            "math/x.rs",
-            "use crate::error::Error;",
-            "math may not use error",
-        ),
-        (
-            "math/x.rs",
-            "\nfn f() { crate::Result::Ok(1) }",
-            "x.rs:2: math may not use error",
-        ),
-        (
-            "adapter/family/x.rs",
-            "use super::super::super::ops::merge;",
-            "adapter may not use ops",
-        ),
+        ("format/x.rs", "use crate::math::Factor;", "x.rs:1: format may not use math"),
+        ("math/x.rs", "use crate::error::Error;", "math may not use error"),
+        ("math/x.rs", "\nfn f() { crate::Result::Ok(1) }", "x.rs:2: math may not use error"),
+        ("adapter/family/x.rs", "use super::super::super::ops::merge;", "adapter may not use ops"),
         (
             "adapter/mod.rs",
             "pub use super::{error::Error, method::x};",
             "adapter may not use method",
         ),
-        (
-            "method/x.rs",
-            "use crate::{math::A, adapter::{B, C}};",
-            "method may not use adapter",
-        ),
+        ("method/x.rs", "use crate::{math::A, adapter::{B, C}};", "method may not use adapter"),
         (
             "method/x.rs",
             "use crate::{\n    math::{A, B},\n    format,\n};",
             "method may not use format",
         ),
-        (
-            "ops/merge/x.rs",
-            "use crate::cli::Terminal;",
-            "ops may not use cli",
-        ),
-        (
-            "cli/x.rs",
-            "use lora_tool::math::Factor;",
-            "cli may not use math",
-        ),
-        (
-            "main.rs",
-            "fn f() { lora_tool::math::x() }",
-            "cli may not use math",
-        ),
-        (
-            "error.rs",
-            "use crate::format::Dtype;",
-            "error may not use format",
-        ),
+        ("ops/merge/x.rs", "use crate::cli::Terminal;", "ops may not use cli"),
+        ("cli/x.rs", "use lora_tool::math::Factor;", "cli may not use math"),
+        ("main.rs", "fn f() { lora_tool::math::x() }", "cli may not use math"),
+        ("error.rs", "use crate::format::Dtype;", "error may not use format"),
         (
             "adapter/x.rs",
             "mod tests {\n    use super::super::super::ops;\n}",
@@ -258,31 +197,19 @@ fn layers_that_reach_up_are_found() {
 #[test]
 fn layers_that_keep_to_the_design_pass() {
     let cases = [
-        (
-            "format/x.rs",
-            "use crate::error::{Error, Result};\nuse super::header;",
-        ),
-        (
-            "adapter/family/x.rs",
-            "use super::super::module::Module;\nuse crate::math::Factor;",
-        ),
+        ("format/x.rs", "use crate::error::{Error, Result};\nuse super::header;"),
+        ("adapter/family/x.rs", "use super::super::module::Module;\nuse crate::math::Factor;"),
         (
             "adapter/x.rs",
             "// crate::ops\nconst X: &str = \"crate::ops\"; const Y: &str = r#\"\"crate::ops\"#;",
         ),
-        (
-            "adapter/x.rs",
-            "fn f<'a>(x: &'a str) -> char { '\"' } // \"\nuse crate::math;",
-        ),
+        ("adapter/x.rs", "fn f<'a>(x: &'a str) -> char { '\"' } // \"\nuse crate::math;"),
         (
             "ops/merge/x.rs",
             "pub(in crate::ops) fn f() -> crate::Error { super::super::verify::x() }",
         ),
         ("math/x.rs", "mod tests {\n    use super::super::factor;\n}"),
-        (
-            "cli/x.rs",
-            "use lora_tool::ops::merge;\nuse super::terminal;\nuse crate::cli::Answer;",
-        ),
+        ("cli/x.rs", "use lora_tool::ops::merge;\nuse super::terminal;\nuse crate::cli::Answer;"),
         ("lib.rs", "pub mod ops;\npub use error::Error;"),
     ];
     for (path, text) in cases {
@@ -317,27 +244,16 @@ fn long_and_headless_files_are_found() {
     assert_ne!(found(lengths, "ops/x.rs", &lines(501)), "");
     assert_ne!(found(lengths, "ops/x.rs", &lines(451)), "");
     assert_eq!(
-        found(
-            lengths,
-            "ops/x.rs",
-            &format!("{}#[cfg(test)]\n{}", lines(450), lines(49))
-        ),
+        found(lengths, "ops/x.rs", &format!("{}#[cfg(test)]\n{}", lines(450), lines(49))),
         ""
     );
     assert_ne!(
-        found(
-            lengths,
-            "ops/x.rs",
-            &format!("{}#[cfg(test)]\n{}", lines(450), lines(50))
-        ),
+        found(lengths, "ops/x.rs", &format!("{}#[cfg(test)]\n{}", lines(450), lines(50))),
         ""
     );
     assert_eq!(found(lengths, LISTS[0], &lines(501)), "");
     assert_ne!(found(lengths, LISTS[0], &lines(10)), "");
-    assert_ne!(
-        found(heads, "ops/x.rs", "use std::fmt;\n//! Too late.\n"),
-        ""
-    );
+    assert_ne!(found(heads, "ops/x.rs", "use std::fmt;\n//! Too late.\n"), "");
     assert_ne!(found(heads, "ops/x.rs", "/// Of an item.\n"), "");
     assert_eq!(found(heads, "ops/x.rs", "//! What it is for.\n"), "");
 }

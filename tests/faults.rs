@@ -2,10 +2,7 @@
 //! two runs at once. The output is absent, old or complete; inputs never change.
 #![cfg(unix)]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::print_stderr,
-    reason = "what was skipped, and how often the kill came in time"
-)]
+#![allow(clippy::print_stderr, reason = "what was skipped, and how often the kill came in time")]
 
 mod common;
 
@@ -39,12 +36,7 @@ fn scene(shards: Shards<'_>, side: usize) -> Scene {
             // A pattern, for it is quicker than as many random numbers.
             let row = Tensors::new().float("row", Dtype::BF16, &[size], &random.values(size, 0.02));
             let bytes = row.entries[0].3.repeat(size);
-            tensors = tensors.raw(
-                &format!("{module}.weight"),
-                Dtype::BF16,
-                &[size, size],
-                &bytes,
-            );
+            tensors = tensors.raw(&format!("{module}.weight"), Dtype::BF16, &[size, size], &bytes);
             let factors = [random.values(8 * size, 0.05), random.values(8 * size, 0.05)];
             adapter = adapter.linear(&module, 8, &factors[0], &factors[1]);
             weight_map.insert(format!("{module}.weight"), json!(file));
@@ -60,13 +52,8 @@ fn scene(shards: Shards<'_>, side: usize) -> Scene {
 
 fn start(scene: &Scene, options: &str) -> Child {
     let mut command = Command::new(TOOL);
-    command
-        .current_dir(scene.path(""))
-        .args(["-q", "merge", "base", "adapter"]);
-    command
-        .args(options.split(' '))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.current_dir(scene.path("")).args(["-q", "merge", "base", "adapter"]);
+    command.args(options.split(' ')).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().expect("started")
 }
 
@@ -74,15 +61,8 @@ fn start(scene: &Scene, options: &str) -> Child {
 fn through_shell(scene: &Scene, before: &str, out: &str) -> (Option<i32>, String) {
     let line = format!("{before}; exec '{TOOL}' -q merge base adapter -o {out}");
     let mut command = Command::new("sh");
-    let output = command
-        .current_dir(scene.path(""))
-        .args(["-c", &line])
-        .output()
-        .expect("a shell");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    let output = command.current_dir(scene.path("")).args(["-c", &line]).output().expect("a shell");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
@@ -90,17 +70,8 @@ fn a_limit_on_file_sizes_leaves_nothing() {
     // 64 KiB, 512 KiB and 4 MiB; a shell's block is 512 or 1024 bytes.
     let scene = scene(&[&[128, 128], &[512]], 4 << 20);
     let before = tree(&scene.path(""));
-    let (first, second) = (
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    );
-    let cases = [
-        (0, first),
-        (1, first),
-        (60, first),
-        (256, second),
-        (2048, "tokenizer.json"),
-    ];
+    let (first, second) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    let cases = [(0, first), (1, first), (60, first), (256, second), (2048, "tokenizer.json")];
     for (blocks, file) in cases {
         let limit = format!("trap '' XFSZ; ulimit -f {blocks}");
         let (code, stderr) = through_shell(&scene, &limit, "out");
@@ -109,25 +80,13 @@ fn a_limit_on_file_sizes_leaves_nothing() {
             stderr.starts_with(&format!("error: out/{file}: File too large")),
             "{blocks} blocks\n{stderr}"
         );
-        assert!(
-            stderr.contains("\nhint: nothing was left behind"),
-            "{blocks} blocks\n{stderr}"
-        );
-        assert!(
-            tree(&scene.path("")) == before,
-            "{blocks} blocks left something"
-        );
+        assert!(stderr.contains("\nhint: nothing was left behind"), "{blocks} blocks\n{stderr}");
+        assert!(tree(&scene.path("")) == before, "{blocks} blocks left something");
         if blocks < 2048 {
             let (code, stderr) = through_shell(&scene, &limit, "out.safetensors");
             assert_eq!(code, Some(2), "{blocks} blocks\n{stderr}");
-            assert!(
-                stderr.starts_with("error: out.safetensors: File too large"),
-                "{stderr}"
-            );
-            assert!(
-                tree(&scene.path("")) == before,
-                "{blocks} blocks left something"
-            );
+            assert!(stderr.starts_with("error: out.safetensors: File too large"), "{stderr}");
+            assert!(tree(&scene.path("")) == before, "{blocks} blocks left something");
         }
     }
     let (code, stderr) = through_shell(&scene, "trap '' XFSZ; ulimit -f 20000", "out");
@@ -141,9 +100,7 @@ impl Mount {
     /// `None` where mounting is not permitted.
     fn new(at: PathBuf, bytes: usize) -> Option<Self> {
         let mut command = Command::new("mount");
-        command
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
-            .arg(&at);
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(&at);
         let mounted = command.output().is_ok_and(|output| output.status.success());
         mounted.then_some(Self(at))
     }
@@ -152,11 +109,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let unmounted = Command::new("umount").arg(&self.0).status();
-        assert!(
-            unmounted.is_ok_and(|status| status.success()),
-            "{} stays",
-            self.0.display()
-        );
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays", self.0.display());
     }
 }
 
@@ -172,19 +125,9 @@ fn a_full_disk_leaves_nothing() {
             true,
         ),
         // Room for the weights, not for a header.
-        (
-            WEIGHTS,
-            0,
-            "error: disk/out/model-00002-of-00002.safetensors: No space left",
-            false,
-        ),
+        (WEIGHTS, 0, "error: disk/out/model-00002-of-00002.safetensors: No space left", false),
         // Room for the weight files, not for what lies beside them.
-        (
-            1 << 20,
-            1 << 20,
-            "error: disk/out/tokenizer.json: No space left",
-            false,
-        ),
+        (1 << 20, 1 << 20, "error: disk/out/tokenizer.json: No space left", false),
     ];
     for (bytes, side, says, planned) in cases {
         let scene = scene(&[&[128, 128], &[512]], side);
@@ -216,25 +159,15 @@ fn output(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     if path.is_dir() {
         return tree(path).into_iter().collect();
     }
-    std::fs::read(path)
-        .map(|bytes| (PathBuf::new(), bytes))
-        .into_iter()
-        .collect()
+    std::fs::read(path).map(|bytes| (PathBuf::new(), bytes)).into_iter().collect()
 }
 
 /// Names in a directory other than the output's own and its temporaries'.
 fn strangers(directory: &Path, out: &str) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a readable directory");
-    let names = entries.map(|entry| {
-        entry
-            .expect("an entry")
-            .file_name()
-            .to_string_lossy()
-            .into_owned()
-    });
-    names
-        .filter(|name| name != out && !name.starts_with(&format!(".{out}.partial-")))
-        .collect()
+    let names =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != out && !name.starts_with(&format!(".{out}.partial-"))).collect()
 }
 
 #[test]
@@ -272,41 +205,24 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
         let _ = child.kill();
         let done = child.wait_with_output().expect("it ended");
         let said = String::from_utf8_lossy(&done.stderr);
-        assert!(
-            matches!(done.status.code(), None | Some(0)),
-            "run {run}: {said}"
-        );
+        assert!(matches!(done.status.code(), None | Some(0)), "run {run}: {said}");
         killed += usize::from(done.status.code().is_none());
         let found = output(&directory.join(out));
         if found == references[run % kinds.len()] {
             complete += 1;
         } else {
-            assert!(
-                found == before,
-                "run {run}, killed at {moment:.3}: a partial {out}"
-            );
-            assert_ne!(
-                done.status.code(),
-                Some(0),
-                "run {run}: done, and nothing there"
-            );
+            assert!(found == before, "run {run}, killed at {moment:.3}: a partial {out}");
+            assert_ne!(done.status.code(), Some(0), "run {run}: done, and nothing there");
             absent += usize::from(!replace);
             old += usize::from(replace);
         }
-        assert_eq!(
-            strangers(&directory, out),
-            Vec::<String>::new(),
-            "run {run}"
-        );
+        assert_eq!(strangers(&directory, out), Vec::<String>::new(), "run {run}");
         std::fs::remove_dir_all(&directory).expect("removed");
     }
     eprintln!(
         "of {RUNS} runs of {longest:.2?}, {killed} were killed: {absent} absent, {old} old, {complete} complete"
     );
-    assert!(
-        killed > RUNS / 6,
-        "only {killed} runs were killed before they were done"
-    );
+    assert!(killed > RUNS / 6, "only {killed} runs were killed before they were done");
     assert!(
         inputs == [tree(&scene.path("base")), tree(&scene.path("adapter"))],
         "an input changed"
@@ -316,12 +232,9 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
 #[test]
 fn two_runs_for_one_output_do_not_mix() {
     let scene = scene(&[&[512; 4], &[512; 4]], 1 << 10);
-    for (out, force) in [
-        ("out", ""),
-        ("out.safetensors", ""),
-        ("out", " --force"),
-        ("out.safetensors", " --force"),
-    ] {
+    for (out, force) in
+        [("out", ""), ("out.safetensors", ""), ("out", " --force"), ("out.safetensors", " --force")]
+    {
         scene.directory("reference");
         scene.runs(&format!("merge base adapter -o reference/{out} --force"));
         let reference = output(&scene.path("reference").join(out));
@@ -329,10 +242,7 @@ fn two_runs_for_one_output_do_not_mix() {
             let directory = scene.directory("run");
             let children = [(); 2].map(|()| start(&scene, &format!("-o run/{out}{force}")));
             let ends = children.map(|child| child.wait_with_output().expect("it ended"));
-            let won = ends
-                .iter()
-                .filter(|end| end.status.code() == Some(0))
-                .count();
+            let won = ends.iter().filter(|end| end.status.code() == Some(0)).count();
             for end in ends.iter().filter(|end| end.status.code() != Some(0)) {
                 let said = String::from_utf8_lossy(&end.stderr);
                 let refused = end.status.code() == Some(2) && said.contains("it exists already");
@@ -344,13 +254,8 @@ fn two_runs_for_one_output_do_not_mix() {
                 output(&directory.join(out)) == reference,
                 "round {round}: a mixed {out}{force}"
             );
-            let left = std::fs::read_dir(&directory)
-                .expect("a readable directory")
-                .count();
-            assert_eq!(
-                left, 1,
-                "round {round} of {out}{force}: temporaries are left"
-            );
+            let left = std::fs::read_dir(&directory).expect("a readable directory").count();
+            assert_eq!(left, 1, "round {round} of {out}{force}: temporaries are left");
             std::fs::remove_dir_all(&directory).expect("removed");
         }
     }
@@ -359,41 +264,22 @@ fn two_runs_for_one_output_do_not_mix() {
 #[test]
 fn modes_follow_the_umask() {
     let scene = scene(&[&[16], &[16]], 16);
-    let mode = |path: &str| {
-        scene
-            .path(path)
-            .metadata()
-            .expect("it exists")
-            .permissions()
-            .mode()
-            & 0o7777
-    };
-    for (umask, file, directory) in [
-        ("022", 0o644, 0o755),
-        ("077", 0o600, 0o700),
-        ("002", 0o664, 0o775),
-    ] {
+    let mode =
+        |path: &str| scene.path(path).metadata().expect("it exists").permissions().mode() & 0o7777;
+    for (umask, file, directory) in
+        [("022", 0o644, 0o755), ("077", 0o600, 0o700), ("002", 0o664, 0o775)]
+    {
         for out in ["out", "out.safetensors"] {
             let (code, stderr) =
                 through_shell(&scene, &format!("umask {umask}"), &format!("{umask}-{out}"));
             assert_eq!(code, Some(0), "{stderr}");
         }
-        assert_eq!(
-            mode(&format!("{umask}-out.safetensors")),
-            file,
-            "umask {umask}"
-        );
+        assert_eq!(mode(&format!("{umask}-out.safetensors")), file, "umask {umask}");
         assert_eq!(mode(&format!("{umask}-out")), directory, "umask {umask}");
-        for name in [
-            "model-00001-of-00002.safetensors",
-            "model.safetensors.index.json",
-            "tokenizer.json",
-        ] {
-            assert_eq!(
-                mode(&format!("{umask}-out/{name}")),
-                file,
-                "{name} under umask {umask}"
-            );
+        for name in
+            ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json"]
+        {
+            assert_eq!(mode(&format!("{umask}-out/{name}")), file, "{name} under umask {umask}");
         }
     }
 }

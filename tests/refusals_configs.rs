@@ -28,59 +28,29 @@ fn types_that_hold_no_weights_to_merge() {
     let scene = Scene::sound();
     foreign.save(&scene.path("loha.safetensors"));
     let says = ["error: loha.safetensors: ", "lora_unet_x", "LoHa"];
-    scene.refuses(
-        "merge base.safetensors loha.safetensors -o out",
-        &says,
-        unmerged,
-    );
+    scene.refuses("merge base.safetensors loha.safetensors -o out", &says, unmerged);
 }
 
 #[test]
 fn fields_that_change_the_mathematics() {
     let cases = [
-        (
-            "alora_invocation_tokens",
-            json!([1, 2]),
-            "invocation tokens",
-        ),
+        ("alora_invocation_tokens", json!([1, 2]), "invocation tokens"),
         ("use_qalora", json!(true), "pooled inputs"),
         ("arrow_config", json!({"top_k": 2}), "experts"),
-        (
-            "layer_replication",
-            json!([[0, 2], [1, 3]]),
-            "share a weight",
-        ),
+        ("layer_replication", json!([[0, 2], [1, 3]]), "share a weight"),
         ("target_parameters", json!(["experts.up"]), "parameters"),
     ];
     for (field, value, reason) in cases {
         let scene = Scene::of(&base(), &adapter(1.0).field(field, value));
-        scene.refuses(
-            MERGE,
-            &[CONFIG, &format!("`{field}` is set"), reason],
-            "unmerged",
-        );
+        scene.refuses(MERGE, &[CONFIG, &format!("`{field}` is set"), reason], "unmerged");
     }
-    for harmless in [
-        json!(null),
-        json!(false),
-        json!(0),
-        json!(""),
-        json!([]),
-        json!({}),
-    ] {
+    for harmless in [json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
         Scene::of(&base(), &adapter(1.0).field("brand_new_trick", harmless)).runs(MERGE);
     }
-    let scene = Scene::of(
-        &base(),
-        &adapter(1.0).field("brand_new_trick", json!({"strength": 2})),
-    );
+    let scene = Scene::of(&base(), &adapter(1.0).field("brand_new_trick", json!({"strength": 2})));
     let says = [CONFIG, "`brand_new_trick` is set to", r#"{"strength":2}"#];
     scene.refuses(MERGE, &says, "--ignore-field");
-    scene.refuses(
-        &format!("{MERGE} --ignore-field other"),
-        &says,
-        "--ignore-field",
-    );
+    scene.refuses(&format!("{MERGE} --ignore-field other"), &says, "--ignore-field");
     scene.runs(&format!("{MERGE} --ignore-field brand_new_trick"));
 }
 
@@ -88,12 +58,7 @@ fn fields_that_change_the_mathematics() {
 fn initialisations_that_changed_the_base() {
     for init in ["pissa", "pissa_niter_16", "olora", "corda", "loftq"] {
         let scene = Scene::of(&base(), &adapter(1.0).field("init_lora_weights", init));
-        let says = [
-            CONFIG,
-            "`init_lora_weights` is set",
-            init,
-            "does not fit the original base",
-        ];
+        let says = [CONFIG, "`init_lora_weights` is set", init, "does not fit the original base"];
         scene.refuses(MERGE, &says, "--residual-base");
         scene.runs(&format!("{MERGE} --residual-base"));
     }
@@ -102,21 +67,9 @@ fn initialisations_that_changed_the_base() {
 #[test]
 fn configs_that_make_no_sense() {
     let cases = [
-        (
-            "rank_pattern",
-            json!({"(": 4}),
-            &["`rank_pattern`", "`(`", "regex parse error"][..],
-        ),
-        (
-            "alpha_pattern",
-            json!({"q(?!x)": 4}),
-            &["`alpha_pattern`", "`q(?!x)`", "look-around"],
-        ),
-        (
-            "rank_pattern",
-            json!({"q_proj": 0}),
-            &["`rank_pattern` holds 0"],
-        ),
+        ("rank_pattern", json!({"(": 4}), &["`rank_pattern`", "`(`", "regex parse error"][..]),
+        ("alpha_pattern", json!({"q(?!x)": 4}), &["`alpha_pattern`", "`q(?!x)`", "look-around"]),
+        ("rank_pattern", json!({"q_proj": 0}), &["`rank_pattern` holds 0"]),
         ("r", json!(-1), &["`r` holds -1"]),
         ("lora_alpha", json!("many"), &["`lora_alpha` holds", "many"]),
     ];
@@ -133,40 +86,19 @@ fn configs_that_make_no_sense() {
 #[test]
 fn a_scale_that_nobody_wrote_down() {
     let mut random = Random::new(7);
-    let (weights, down, up) = (
-        random.values(12, 1.0),
-        random.values(6, 1.0),
-        random.values(8, 1.0),
-    );
+    let (weights, down, up) =
+        (random.values(12, 1.0), random.values(6, 1.0), random.values(8, 1.0));
     let scene = Scene::empty();
-    Tensors::new()
-        .f32(TARGET, &[4, 3], &weights)
-        .save(&scene.path("base.safetensors"));
-    Peft::new(2, 4.0)
-        .linear(MODULE, 2, &down, &up)
-        .tensors
-        .save(&scene.path("bare.safetensors"));
+    Tensors::new().f32(TARGET, &[4, 3], &weights).save(&scene.path("base.safetensors"));
+    Peft::new(2, 4.0).linear(MODULE, 2, &down, &up).tensors.save(&scene.path("bare.safetensors"));
     let merge = "merge base.safetensors bare.safetensors -o out";
-    let says = [
-        "error: bare.safetensors: ",
-        MODULE,
-        "the scale is unknown",
-        "adapter_config.json",
-    ];
+    let says = ["error: bare.safetensors: ", MODULE, "the scale is unknown", "adapter_config.json"];
     scene.refuses(merge, &says, "--alpha ALPHA");
     for (options, says) in [("--scale nan", "scale NaN"), ("--alpha inf", "alpha inf")] {
-        scene.refuses(
-            &format!("{merge} {options}"),
-            &[says, "not a finite number"],
-            "",
-        );
+        scene.refuses(&format!("{merge} {options}"), &[says, "not a finite number"], "");
     }
     let root = 2f64.sqrt();
-    let cases = [
-        ("--alpha 6", 3.0),
-        ("--scale -0.5", -0.5),
-        ("--alpha 6 --rslora", 6.0 / root),
-    ];
+    let cases = [("--alpha 6", 3.0), ("--scale -0.5", -0.5), ("--alpha 6 --rslora", 6.0 / root)];
     for (options, scale) in cases {
         scene.runs(&format!("{merge} {options} --force"));
         let merged = read(&scene.path("out"))[TARGET].values();
@@ -187,16 +119,8 @@ fn a_scale_that_nobody_wrote_down() {
 fn scales_that_contradict_one_another() {
     let scene = Scene::sound();
     let mut file = Tensors::new()
-        .f32(
-            "lora_unet_model_layers_0_q_proj.lora_down.weight",
-            &[1, 3],
-            &[1.0; 3],
-        )
-        .f32(
-            "lora_unet_model_layers_0_q_proj.lora_up.weight",
-            &[4, 1],
-            &[1.0; 4],
-        )
+        .f32("lora_unet_model_layers_0_q_proj.lora_down.weight", &[1, 3], &[1.0; 3])
+        .f32("lora_unet_model_layers_0_q_proj.lora_up.weight", &[4, 1], &[1.0; 4])
         .f32("lora_unet_model_layers_0_q_proj.alpha", &[], &[4.0]);
     let headed = file.metadata.get_or_insert_default();
     headed.insert("lora_alpha".to_owned(), "8".to_owned());
@@ -205,19 +129,11 @@ fn scales_that_contradict_one_another() {
         "error: kohya.safetensors: `lora_unet_model_layers_0_q_proj`: ",
         "alpha is 4 by the alpha tensor, 8 by the file's header",
     ];
-    scene.refuses(
-        "merge base.safetensors kohya.safetensors -o out",
-        &says,
-        "correct the one",
-    );
+    scene.refuses("merge base.safetensors kohya.safetensors -o out", &says, "correct the one");
     let mut told = adapter(1.0);
     let headed = told.tensors.metadata.get_or_insert_default();
     headed.insert("lora_alpha".to_owned(), "2".to_owned());
-    let says = [
-        FILE,
-        MODULE,
-        "alpha is 1 by adapter_config.json, 2 by the file's header",
-    ];
+    let says = [FILE, MODULE, "alpha is 1 by adapter_config.json, 2 by the file's header"];
     Scene::of(&base(), &told).refuses(MERGE, &says, "correct the one");
 }
 

@@ -26,22 +26,10 @@ fn files_cut_short_or_padded() {
         (0, "needs 8 bytes, the file has 0", CUT_SHORT),
         (7, "needs 8 bytes, the file has 7", CUT_SHORT),
         (20, "the file has 20", CUT_SHORT),
-        (
-            header - 1,
-            "the file is truncated: its header needs",
-            CUT_SHORT,
-        ),
+        (header - 1, "the file is truncated: its header needs", CUT_SHORT),
         (header, "the file is truncated or padded", CUT_SHORT),
-        (
-            whole.len() - 1,
-            "the file is truncated or padded",
-            CUT_SHORT,
-        ),
-        (
-            whole.len() + 1,
-            "the file is truncated or padded",
-            CUT_SHORT,
-        ),
+        (whole.len() - 1, "the file is truncated or padded", CUT_SHORT),
+        (whole.len() + 1, "the file is truncated or padded", CUT_SHORT),
     ];
     for (length, says, hint) in cases {
         let scene = Scene::sound();
@@ -51,11 +39,7 @@ fn files_cut_short_or_padded() {
         scene.refuses(MERGE, &["error: base.safetensors: ", says], hint);
         let scene = Scene::sound();
         scene.write("adapter/adapter_model.safetensors", &bytes);
-        scene.refuses(
-            MERGE,
-            &["error: adapter/adapter_model.safetensors: ", says],
-            hint,
-        );
+        scene.refuses(MERGE, &["error: adapter/adapter_model.safetensors: ", says], hint);
     }
 }
 
@@ -74,85 +58,29 @@ fn headers_that_lie() {
             &["`b`: ", "start at 4, expected 8", "overlap"],
             DAMAGED,
         ),
-        (
-            file(&two("[0,8]", "[0,8]"), 8),
-            &["`b`: ", "overlap"],
-            DAMAGED,
-        ),
+        (file(&two("[0,8]", "[0,8]"), 8), &["`b`: ", "overlap"], DAMAGED),
         (
             file(&two("[0,8]", "[12,20]"), 20),
             &["`b`: ", "start at 12, expected 8", "hole"],
             DAMAGED,
         ),
-        (
-            file(&two("[4,12]", "[12,20]"), 20),
-            &["`a`: ", "start at 4, expected 0"],
-            DAMAGED,
-        ),
-        (
-            file(&two("[0,8]", "[8,16]"), 8),
-            &["its tensors end at byte", "the file at"],
-            CUT_SHORT,
-        ),
-        (
-            file(&two("[0,8]", "[800000,800008]"), 16),
-            &["`b`: ", "hole"],
-            DAMAGED,
-        ),
-        (
-            file(&two("[0,8]", "[8,4]"), 16),
-            &["`b`: ", "needs 8 bytes"],
-            DAMAGED,
-        ),
-        (
-            file(&two("[0,8]", "[8,12]"), 12),
-            &["`b`: ", "F32 [2] needs 8 bytes", "span 4"],
-            DAMAGED,
-        ),
-        (
-            file(&format!(r#"{{"a":{same},"a":{same}}}"#), 8),
-            &["`a`: ", "twice"],
-            DAMAGED,
-        ),
-        (
-            file(&shape("[NaN]"), 8),
-            &["not a safetensors file", "`a`"],
-            NOT_WHOLE,
-        ),
-        (
-            file(&shape("[-2]"), 8),
-            &["not a safetensors file", "`a`", "-2"],
-            NOT_WHOLE,
-        ),
-        (
-            file(&shape("[1.5]"), 8),
-            &["not a safetensors file", "`a`"],
-            NOT_WHOLE,
-        ),
-        (
-            file(&shape("[4294967296,4294967296]"), 8),
-            &["`a`: ", "address space"],
-            DAMAGED,
-        ),
-        (
-            file("\"text\"", 0),
-            &["not a safetensors file", "object"],
-            NOT_WHOLE,
-        ),
-        (
-            vec![0xff; 64],
-            &["claims 18446744073709551615 bytes", "100000000"],
-            NOT_WHOLE,
-        ),
+        (file(&two("[4,12]", "[12,20]"), 20), &["`a`: ", "start at 4, expected 0"], DAMAGED),
+        (file(&two("[0,8]", "[8,16]"), 8), &["its tensors end at byte", "the file at"], CUT_SHORT),
+        (file(&two("[0,8]", "[800000,800008]"), 16), &["`b`: ", "hole"], DAMAGED),
+        (file(&two("[0,8]", "[8,4]"), 16), &["`b`: ", "needs 8 bytes"], DAMAGED),
+        (file(&two("[0,8]", "[8,12]"), 12), &["`b`: ", "F32 [2] needs 8 bytes", "span 4"], DAMAGED),
+        (file(&format!(r#"{{"a":{same},"a":{same}}}"#), 8), &["`a`: ", "twice"], DAMAGED),
+        (file(&shape("[NaN]"), 8), &["not a safetensors file", "`a`"], NOT_WHOLE),
+        (file(&shape("[-2]"), 8), &["not a safetensors file", "`a`", "-2"], NOT_WHOLE),
+        (file(&shape("[1.5]"), 8), &["not a safetensors file", "`a`"], NOT_WHOLE),
+        (file(&shape("[4294967296,4294967296]"), 8), &["`a`: ", "address space"], DAMAGED),
+        (file("\"text\"", 0), &["not a safetensors file", "object"], NOT_WHOLE),
+        (vec![0xff; 64], &["claims 18446744073709551615 bytes", "100000000"], NOT_WHOLE),
     ];
     for (bytes, says, hint) in cases {
         let scene = Scene::sound();
         scene.write("base.safetensors", bytes);
-        scene.refuses(
-            MERGE,
-            &[&["error: base.safetensors: "], says].concat(),
-            hint,
-        );
+        scene.refuses(MERGE, &[&["error: base.safetensors: "], says].concat(), hint);
     }
 }
 
@@ -165,31 +93,15 @@ fn indexes_that_lie() {
             &["`gone.safetensors`", "missing"],
             "fetch",
         ),
-        (
-            json!({TARGET: shard, "a": shard}),
-            &["`a`: ", shard, "does not hold it"],
-            "fetch",
-        ),
+        (json!({TARGET: shard, "a": shard}), &["`a`: ", shard, "does not hold it"], "fetch"),
         (
             json!({TARGET: "../base.safetensors"}),
             &["../base.safetensors", "outside"],
             "index's own",
         ),
-        (
-            json!({TARGET: "/etc/hostname"}),
-            &["/etc/hostname", "outside"],
-            "index's own",
-        ),
-        (
-            json!({TARGET: ""}),
-            &["outside the directory"],
-            "index's own",
-        ),
-        (
-            json!({TARGET: 1}),
-            &["not a checkpoint index", TARGET],
-            "again",
-        ),
+        (json!({TARGET: "/etc/hostname"}), &["/etc/hostname", "outside"], "index's own"),
+        (json!({TARGET: ""}), &["outside the directory"], "index's own"),
+        (json!({TARGET: 1}), &["not a checkpoint index", TARGET], "again"),
         (json!({}), &["not a checkpoint index", "empty"], "again"),
     ];
     for (weight_map, says, hint) in cases {
@@ -199,19 +111,11 @@ fn indexes_that_lie() {
         scene.write("base/model.safetensors.index.json", index.to_string());
         let named = [&["error: base/model.safetensors.index.json: "], says].concat();
         scene.refuses("merge base adapter -o out", &named, hint);
-        scene.refuses(
-            "merge base/model.safetensors.index.json adapter -o out",
-            &named,
-            hint,
-        );
+        scene.refuses("merge base/model.safetensors.index.json adapter -o out", &named, hint);
     }
     let scene = Scene::sound();
     scene.write("base/model.safetensors.index.json", "{");
-    let says = [
-        "error: base/model.safetensors.index.json: ",
-        "not a checkpoint index",
-        "EOF",
-    ];
+    let says = ["error: base/model.safetensors.index.json: ", "not a checkpoint index", "EOF"];
     scene.refuses("merge base adapter -o out", &says, "again");
 }
 
@@ -220,43 +124,26 @@ fn directories_that_are_not_one_checkpoint() {
     let scene = Scene::sound();
     base().save(&scene.path("two/a.safetensors"));
     base().save(&scene.path("two/b.safetensors"));
-    let says = [
-        "error: two: ",
-        "several unrelated files",
-        "a.safetensors, b.safetensors",
-        "name the one",
-    ];
+    let says =
+        ["error: two: ", "several unrelated files", "a.safetensors, b.safetensors", "name the one"];
     scene.refuses("merge two adapter -o out", &says, "a checkpoint is");
     let says = ["error: two: ", "several .safetensors files", "name the one"];
     scene.refuses("merge base.safetensors two -o out", &says, "an adapter is");
     base().save(&scene.path("lacking/model-00001-of-00003.safetensors"));
     base().save(&scene.path("lacking/model-00003-of-00003.safetensors"));
-    let says = [
-        "error: lacking: ",
-        "`model-00002-of-00003.safetensors` is missing",
-    ];
+    let says = ["error: lacking: ", "`model-00002-of-00003.safetensors` is missing"];
     scene.refuses("merge lacking adapter -o out", &says, "a checkpoint is");
     base().save(&scene.path("twice/model-00001-of-00002.safetensors"));
     base().save(&scene.path("twice/model-00002-of-00002.safetensors"));
-    let says = [
-        "error: twice: ",
-        TARGET,
-        "both `model-00001-of-00002",
-        "and `model-00002-of-00002",
-    ];
+    let says =
+        ["error: twice: ", TARGET, "both `model-00001-of-00002", "and `model-00002-of-00002"];
     scene.refuses("merge twice adapter -o out", &says, "stale");
 }
 
 #[test]
 fn pickles_are_never_opened() {
     let scene = Scene::sound();
-    let files = [
-        "model.bin",
-        "base/pytorch_model.bin",
-        "old/model.CKPT",
-        "lora.pt",
-        "lora.pth",
-    ];
+    let files = ["model.bin", "base/pytorch_model.bin", "old/model.CKPT", "lora.pt", "lora.pth"];
     for file in files {
         scene.write(file, "not even a pickle");
     }
@@ -275,10 +162,6 @@ fn pickles_are_never_opened() {
     ];
     for (inputs, named) in cases {
         let says = [&format!("error: {named}: "), "pickle", "can run code"];
-        scene.refuses(
-            &format!("merge {inputs} -o out"),
-            &says,
-            "weights_only=True",
-        );
+        scene.refuses(&format!("merge {inputs} -o out"), &says, "weights_only=True");
     }
 }

@@ -29,13 +29,7 @@ fn results_out_of_range() {
     ];
     for (dtype, value, amount, shown) in cases {
         let dtype_name = dtype.to_string();
-        let says = [
-            "error: out: ",
-            TARGET,
-            "element 5 of the result",
-            shown,
-            &dtype_name,
-        ];
+        let says = ["error: out: ", TARGET, "element 5 of the result", shown, &dtype_name];
         adding(dtype, value, amount).refuses_late(MERGE, &says, "wider type");
         // As much below the limit as it was above.
         adding(dtype, value, -amount).runs(MERGE);
@@ -74,23 +68,14 @@ fn quantised_targets() {
     };
     let cases = [
         (
-            vec![
-                tensor("qweight", Dtype::I32, &[1, 4]),
-                tensor("scales", Dtype::F16, &[1, 4]),
-            ],
+            vec![tensor("qweight", Dtype::I32, &[1, 4]), tensor("scales", Dtype::F16, &[1, 4])],
             ["qweight", "GPTQ or AWQ"],
         ),
         (
-            vec![
-                tensor("weight", Dtype::U8, &[6, 1]),
-                tensor("weight.absmax", Dtype::F32, &[1]),
-            ],
+            vec![tensor("weight", Dtype::U8, &[6, 1]), tensor("weight.absmax", Dtype::F32, &[1])],
             ["weight", "bitsandbytes 4-bit"],
         ),
-        (
-            vec![tensor("weight.absmax", Dtype::F32, &[1])],
-            ["weight.absmax", "bitsandbytes"],
-        ),
+        (vec![tensor("weight.absmax", Dtype::F32, &[1])], ["weight.absmax", "bitsandbytes"]),
         (
             vec![
                 tensor("weight", Dtype::F8_E4M3, &[4, 3]),
@@ -105,45 +90,27 @@ fn quantised_targets() {
             ],
             ["weight", "F8_E4M3 with `weight_scale_inv`"],
         ),
+        (vec![tensor("weight", Dtype::F8_E5M2, &[4, 3])], ["weight", "F8_E5M2"]),
         (
-            vec![tensor("weight", Dtype::F8_E5M2, &[4, 3])],
-            ["weight", "F8_E5M2"],
-        ),
-        (
-            vec![
-                tensor("weight", Dtype::I8, &[4, 3]),
-                tensor("SCB", Dtype::F32, &[4]),
-            ],
+            vec![tensor("weight", Dtype::I8, &[4, 3]), tensor("SCB", Dtype::F32, &[4])],
             ["weight", "I8 with `SCB`"],
         ),
-        (
-            vec![tensor("weight", Dtype::I8, &[4, 3])],
-            ["weight", "packed in I8"],
-        ),
+        (vec![tensor("weight", Dtype::I8, &[4, 3])], ["weight", "packed in I8"]),
         (
             vec![tensor("weight_packed", Dtype::I32, &[4, 1])],
             ["weight_packed", "compressed-tensors"],
         ),
     ];
     for (tensors, [name, scheme]) in cases {
-        let base = tensors
-            .iter()
-            .fold(Tensors::new(), |base, (name, dtype, shape)| {
-                let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-                base.raw(name, *dtype, shape, &vec![0; bytes])
-            });
+        let base = tensors.iter().fold(Tensors::new(), |base, (name, dtype, shape)| {
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            base.raw(name, *dtype, shape, &vec![0; bytes])
+        });
         let scene = Scene::of(&base, &adapter(1.0));
-        let says = [
-            "error: adapter: ",
-            MODULE,
-            &format!("`{MODULE}.{name}` is quantised ({scheme}"),
-        ];
+        let says =
+            ["error: adapter: ", MODULE, &format!("`{MODULE}.{name}` is quantised ({scheme}")];
         scene.refuses(MERGE, &says, "then quantise again");
-        scene.refuses(
-            &format!("{MERGE} --allow-unmatched"),
-            &says,
-            "then quantise again",
-        );
+        scene.refuses(&format!("{MERGE} --allow-unmatched"), &says, "then quantise again");
         // Beside a target that is not, it is copied.
         let mixed = base.f32("plain.layers.q_proj.weight", &[4, 3], &[0.0; 12]);
         let plain = Peft::new(1, 1.0).linear("plain.layers.q_proj", 1, &[1.0; 3], &[1.0; 4]);
@@ -157,28 +124,13 @@ fn quantised_targets() {
 #[test]
 fn weights_that_make_no_sense() {
     let scene = Scene::sound();
-    scene.refuses(
-        &format!("{MERGE} -w 1 2"),
-        &["2 weights for 1 adapters"],
-        "-w 0.7,0.3",
-    );
+    scene.refuses(&format!("{MERGE} -w 1 2"), &["2 weights for 1 adapters"], "-w 0.7,0.3");
     let two = "merge base.safetensors adapter adapter -o out";
-    scene.refuses(
-        &format!("{two} -w 0.5"),
-        &["1 weights for 2 adapters"],
-        "-w 0.7,0.3",
-    );
+    scene.refuses(&format!("{two} -w 0.5"), &["1 weights for 2 adapters"], "-w 0.7,0.3");
     for (weight, shown) in [("nan", "NaN"), ("inf", "inf")] {
-        let says = [
-            "error: adapter: ",
-            &format!("weight {shown} is not a finite number"),
-        ];
+        let says = ["error: adapter: ", &format!("weight {shown} is not a finite number")];
         scene.refuses(&format!("{MERGE} -w {weight}"), &says, "");
-        scene.refuses(
-            &format!("merge base.safetensors adapter:{weight} -o out"),
-            &says,
-            "",
-        );
+        scene.refuses(&format!("merge base.safetensors adapter:{weight} -o out"), &says, "");
     }
     let says = ["`adapter:2` carries a weight and so does -w"];
     scene.refuses("merge base.safetensors adapter:2 -o out -w 1", &says, "");
@@ -212,16 +164,10 @@ fn dora_comes_last_and_once() {
     dora.tensor(&format!("{MODULE}.lora_magnitude_vector"), &[4], &[1.0; 4])
         .save(&scene.path("dora"));
     let says = [MODULE, "it merges alone, or last, and only once"];
-    for (adapters, named) in [
-        ("dora adapter", "error: adapter: "),
-        ("dora dora", "error: dora: "),
-    ] {
+    for (adapters, named) in [("dora adapter", "error: adapter: "), ("dora dora", "error: dora: ")]
+    {
         let line = format!("merge base.safetensors {adapters} -o out");
-        scene.refuses(
-            &line,
-            &[&[named], &says[..]].concat(),
-            "last, or merge in two steps",
-        );
+        scene.refuses(&line, &[&[named], &says[..]].concat(), "last, or merge in two steps");
     }
     scene.runs("merge base.safetensors adapter dora -o out");
     // What no two adapters share has no order.
@@ -231,46 +177,23 @@ fn dora_comes_last_and_once() {
 #[test]
 fn replacements_that_contradict_one_another() {
     let scene = Scene::empty();
-    base()
-        .f32("score.weight", &[2], &[0.0; 2])
-        .save(&scene.path("base.safetensors"));
+    base().f32("score.weight", &[2], &[0.0; 2]).save(&scene.path("base.safetensors"));
     for (name, value) in [("first", 1.0), ("same", 1.0), ("other", 2.0)] {
-        adapter(0.5)
-            .tensor("score.weight", &[2], &[value; 2])
-            .save(&scene.path(name));
+        adapter(0.5).tensor("score.weight", &[2], &[value; 2]).save(&scene.path(name));
     }
-    let says = [
-        "`score.weight`",
-        "both first and other replace it",
-        "different values",
-    ];
-    scene.refuses(
-        "merge base.safetensors first other -o out",
-        &says,
-        "--exclude",
-    );
+    let says = ["`score.weight`", "both first and other replace it", "different values"];
+    scene.refuses("merge base.safetensors first other -o out", &says, "--exclude");
     scene.refuses(
         "merge base.safetensors same first other -o out",
         &["same and other"],
         "--exclude",
     );
     // Equal values, unequally strong.
-    scene.refuses(
-        "merge base.safetensors first same:0.5 -o out",
-        &["first and same"],
-        "--exclude",
-    );
+    scene.refuses("merge base.safetensors first same:0.5 -o out", &["first and same"], "--exclude");
     scene.runs("merge base.safetensors first same -o out");
-    assert_eq!(
-        read(&scene.path("out"))["score.weight"].values(),
-        [1.0, 1.0]
-    );
+    assert_eq!(read(&scene.path("out"))["score.weight"].values(), [1.0, 1.0]);
     let grown = adapter(0.5).tensor("score.weight", &[3], &[1.0; 3]);
     grown.save(&scene.path("grown"));
     let says = ["error: grown: ", "score.weight", "[3]", "[2]"];
-    scene.refuses(
-        "merge base.safetensors grown -o elsewhere",
-        &says,
-        "trained on",
-    );
+    scene.refuses("merge base.safetensors grown -o elsewhere", &says, "trained on");
 }

@@ -18,41 +18,14 @@ fn paths_without_what_they_should_hold() {
     scene.write("base-dir/model.safetensors.index.json", index.to_string());
     let merge = |base: &str, adapter: &str| format!("merge {base} {adapter} -o out");
     let nothing = "no such file or directory";
-    scene.refuses(
-        &merge("nowhere", "adapter"),
-        &["error: nowhere: ", nothing],
-        "",
-    );
-    scene.refuses(
-        &merge("base.safetensors", "nowhere"),
-        &["error: nowhere: ", nothing],
-        "",
-    );
-    scene.refuses(
-        &merge("base.safetensors", "nowhere:0.5"),
-        &["error: nowhere: ", nothing],
-        "",
-    );
-    scene.refuses(
-        &merge("empty", "adapter"),
-        &["empty: ", "no checkpoint"],
-        "a checkpoint is",
-    );
-    scene.refuses(
-        &merge("base.safetensors", "empty"),
-        &["empty: ", "no adapter"],
-        "an adapter is",
-    );
+    scene.refuses(&merge("nowhere", "adapter"), &["error: nowhere: ", nothing], "");
+    scene.refuses(&merge("base.safetensors", "nowhere"), &["error: nowhere: ", nothing], "");
+    scene.refuses(&merge("base.safetensors", "nowhere:0.5"), &["error: nowhere: ", nothing], "");
+    scene.refuses(&merge("empty", "adapter"), &["empty: ", "no checkpoint"], "a checkpoint is");
+    scene.refuses(&merge("base.safetensors", "empty"), &["empty: ", "no adapter"], "an adapter is");
     let without = ["config-only: ", "no adapter_model.safetensors"];
-    scene.refuses(
-        &merge("base.safetensors", "config-only"),
-        &without,
-        "an adapter is",
-    );
-    let shard = [
-        "base-dir/model-00001-of-00001.safetensors: ",
-        "it is a directory",
-    ];
+    scene.refuses(&merge("base.safetensors", "config-only"), &without, "an adapter is");
+    let shard = ["base-dir/model-00001-of-00001.safetensors: ", "it is a directory"];
     scene.refuses(&merge("base-dir", "adapter"), &shard, "");
     let parent = ["error: no/where: ", "its directory no does not exist"];
     scene.refuses("merge base.safetensors adapter -o no/where", &parent, "");
@@ -68,22 +41,14 @@ fn an_output_that_exists_is_replaced_only_by_force() {
     scene.directory("empty");
     for out in ["file.safetensors", "directory", "empty"] {
         let line = format!("merge base.safetensors adapter -o {out}");
-        scene.refuses(
-            &line,
-            &[&format!("error: {out}: "), "it exists already"],
-            "--force",
-        );
+        scene.refuses(&line, &[&format!("error: {out}: "), "it exists already"], "--force");
         scene.runs(&format!("{line} --force"));
         assert_eq!(read(&scene.path(out)), read(&reference), "{out}");
     }
-    assert!(
-        !scene.path("directory/notes.txt").exists(),
-        "a directory is replaced as a whole"
-    );
+    assert!(!scene.path("directory/notes.txt").exists(), "a directory is replaced as a whole");
     let left = tree(&scene.path(""));
     assert!(
-        left.keys()
-            .all(|path| !path.to_string_lossy().contains("partial")),
+        left.keys().all(|path| !path.to_string_lossy().contains("partial")),
         "{:?}",
         left.keys()
     );
@@ -98,40 +63,22 @@ fn inputs_are_never_outputs() {
     let shards = Tensors::new().f32("other", &[1], &[1.0]);
     base().save(&scene.path("base/model-00001-of-00002.safetensors"));
     shards.save(&scene.path("base/model-00002-of-00002.safetensors"));
-    let (first, second) = (
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    );
+    let (first, second) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
     let index = json!({"weight_map": {TARGET: first, "other": second}});
     scene.write("base/model.safetensors.index.json", index.to_string());
     adapter(0.5).save(&scene.path("more/second"));
     #[cfg(unix)]
     std::os::unix::fs::symlink("adapter", scene.path("link")).expect("linked");
     let cases = [
-        (
-            "base.safetensors adapter -o base.safetensors",
-            "base.safetensors",
-        ),
-        (
-            "base.safetensors adapter -o ./adapter/../base.safetensors",
-            "base.safetensors",
-        ),
+        ("base.safetensors adapter -o base.safetensors", "base.safetensors"),
+        ("base.safetensors adapter -o ./adapter/../base.safetensors", "base.safetensors"),
         ("base.safetensors adapter -o adapter", "adapter"),
         ("base.safetensors adapter -o adapter/out", "adapter"),
-        (
-            "base.safetensors adapter -o base.safetensors/out",
-            "base.safetensors",
-        ),
-        (
-            "base.safetensors adapter more/second -o more",
-            "more/second",
-        ),
+        ("base.safetensors adapter -o base.safetensors/out", "base.safetensors"),
+        ("base.safetensors adapter more/second -o more", "more/second"),
         ("base adapter -o base", "base"),
         ("base adapter -o base/merged.safetensors", "base"),
-        (
-            "base/model.safetensors.index.json adapter -o base",
-            "base/model.safetensors.index.json",
-        ),
+        ("base/model.safetensors.index.json adapter -o base", "base/model.safetensors.index.json"),
         (
             "base/model.safetensors.index.json adapter -o base/model-00001-of-00002.safetensors",
             "base/model-00001-of-00002.safetensors",
@@ -156,9 +103,6 @@ fn an_index_in_the_working_directory_is_found() {
     scene.write("model.safetensors.index.json", index.to_string());
     scene.write("config.json", "{}");
     let out = scene.directory("elsewhere").join("out");
-    scene.runs(&format!(
-        "merge model.safetensors.index.json adapter -o {}",
-        out.display()
-    ));
+    scene.runs(&format!("merge model.safetensors.index.json adapter -o {}", out.display()));
     assert!(out.join("config.json").exists());
 }

@@ -22,7 +22,8 @@ const SHORT: [(usize, bool, &[usize]); 4] = [
         26,
         false,
         &[
-            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+            24, 25,
         ],
     ),
 ];
@@ -33,7 +34,8 @@ impl BlockWeights {
     /// # Errors
     /// If the list has another length, or a number is not finite.
     pub fn new(list: &[f64]) -> Result<Self> {
-        let Some((_, sdxl, places)) = SHORT.iter().find(|(length, ..)| *length == list.len()) else {
+        let Some((_, sdxl, places)) = SHORT.iter().find(|(length, ..)| *length == list.len())
+        else {
             let reason =
                 format!("block weights come as 12, 17, 20 or 26 numbers; these are {}", list.len());
             return Err(ErrorKind::BadOption(reason).into());

@@ -77,11 +77,9 @@ impl Adapter {
         let file = Checkpoint::open(&tensors, options.access)?;
         let convention = recognise(&file, config.is_some(), options)?;
         let config = match config {
-            Some(config) if convention.name == convention::peft().name => Some(PeftConfig::open(
-                &config,
-                &options.ignored_fields,
-                options.residual_base,
-            )?),
+            Some(config) if convention.name == convention::peft().name => {
+                Some(PeftConfig::open(&config, &options.ignored_fields, options.residual_base)?)
+            }
             _ => None,
         };
         let mut adapter = Self {
@@ -188,11 +186,14 @@ impl Adapter {
         for (name, parts) in modules {
             if let Some(key) = parts.get(&Part::Foreign) {
                 let family = convention::foreign_family(key).unwrap_or("an unknown family's");
-                self.faults.push(Error::from(ErrorKind::UnsupportedFamily { family }).in_tensor(name));
+                self.faults
+                    .push(Error::from(ErrorKind::UnsupportedFamily { family }).in_tensor(name));
                 continue;
             }
-            let replaced = family::replaced::replacements(name, parts, &self.file, self.config.as_ref());
-            let replaces_only = |part: &Part| matches!(part, Part::Weight | Part::Bias | Part::TokenRows);
+            let replaced =
+                family::replaced::replacements(name, parts, &self.file, self.config.as_ref());
+            let replaces_only =
+                |part: &Part| matches!(part, Part::Weight | Part::Bias | Part::TokenRows);
             let low_rank = if parts.keys().all(replaces_only) {
                 Ok(None)
             } else {

@@ -261,7 +261,9 @@ mod tests {
     #[test]
     fn nearest_names_share_ends() {
         let base = BTreeSet::from(["model.layers.0.q_proj.weight", "model.norm.weight", "x"]);
-        assert_eq!(nearest("layers.9.q_proj.weight", &base).first().map(String::as_str),
-            Some("model.layers.0.q_proj.weight"));
+        assert_eq!(
+            nearest("layers.9.q_proj.weight", &base).first().map(String::as_str),
+            Some("model.layers.0.q_proj.weight")
+        );
     }
 }

@@ -199,8 +199,12 @@ impl NewAdapter {
             let alpha = module.scale * module.factors.rank() as f64;
             format!("{alpha:?}")
         };
-        metadata.insert("ss_network_dim".to_owned(), uniform(self.modules.iter().map(rank).collect()));
-        metadata.insert("ss_network_alpha".to_owned(), uniform(self.modules.iter().map(alpha).collect()));
+        metadata
+            .insert("ss_network_dim".to_owned(), uniform(self.modules.iter().map(rank).collect()));
+        metadata.insert(
+            "ss_network_alpha".to_owned(),
+            uniform(self.modules.iter().map(alpha).collect()),
+        );
         for stale in ["sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"] {
             metadata.shift_remove(stale);
         }
@@ -320,12 +324,8 @@ fn pattern(names: &[&str], values: &[Value]) -> (Value, Value) {
     let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
     let common = counts.iter().find(|(_, count)| *count == most).map(|(value, _)| (*value).clone());
     let common = common.unwrap_or_else(|| json!(1));
-    let mut others: Vec<(&str, &Value)> = names
-        .iter()
-        .copied()
-        .zip(values)
-        .filter(|(_, value)| **value != common)
-        .collect();
+    let mut others: Vec<(&str, &Value)> =
+        names.iter().copied().zip(values).filter(|(_, value)| **value != common).collect();
     others.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.0.cmp(b.0)));
     let mut patterns = Map::new();
     for (name, value) in others {

@@ -132,9 +132,9 @@ impl ScaleSources<'_> {
     fn header_alpha(&self) -> Result<Option<f64>> {
         let Some(metadata) = self.metadata else { return Ok(None) };
         let spelled = ["lora_alpha", "network_alpha", "alpha"];
-        let entry = metadata.iter().find(|(key, _)| {
-            spelled.contains(&key.as_str()) || key.ends_with(".lora_alpha")
-        });
+        let entry = metadata
+            .iter()
+            .find(|(key, _)| spelled.contains(&key.as_str()) || key.ends_with(".lora_alpha"));
         let Some((key, text)) = entry else { return Ok(None) };
         match text.trim().parse::<f64>() {
             Ok(alpha) if alpha.is_finite() => Ok(Some(alpha)),

@@ -38,22 +38,61 @@ pub const CONFIG_NAME: &str = "adapter_config.json";
 
 /// Fields without influence on the weights, or read above.
 const KNOWN_FIELDS: [&str; 42] = [
-    "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping",
-    "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
-    "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "kasa_config",
-    "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
-    "lora_bias", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
-    "modules_to_save", "monteclora_config", "peft_type", "peft_version", "qalora_group_size", "r",
-    "rank_pattern", "revision", "runtime_config", "target_modules", "target_parameters",
-    "task_type", "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora", "use_rslora",
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "kasa_config",
+    "layer_replication",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_bias",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "modules_to_save",
+    "monteclora_config",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "target_parameters",
+    "task_type",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
     "velora_config",
 ];
 
 /// Fields whose presence means mathematics that is not done here, and why.
 const REFUSED_FIELDS: [(&str, &str); 7] = [
-    ("alora_invocation_tokens", "an activated LoRA acts only after its invocation tokens; no single weight can do that"),
+    (
+        "alora_invocation_tokens",
+        "an activated LoRA acts only after its invocation tokens; no single weight can do that",
+    ),
     ("arrow_config", "Arrow routes every token to its own experts; no single weight can do that"),
-    ("layer_replication", "its layers are copies that share a weight; merging would add several updates into one"),
+    (
+        "layer_replication",
+        "its layers are copies that share a weight; merging would add several updates into one",
+    ),
     ("use_qalora", "QA-LoRA's A acts on pooled inputs, which this version does not expand"),
     ("use_bdlora", "its factors are stored block-diagonal, which this version does not expand"),
     ("kasa_config", "KaSA truncates the base's own spectrum, which this version does not do"),
@@ -172,7 +211,9 @@ fn refuse_fields(
     ignored: &[String],
     residual_base: bool,
 ) -> Result<()> {
-    for (field, value) in document.iter().filter(|(field, value)| truthy(value) && !ignored.contains(field)) {
+    for (field, value) in
+        document.iter().filter(|(field, value)| truthy(value) && !ignored.contains(field))
+    {
         if let Some((_, reason)) = REFUSED_FIELDS.iter().find(|(name, _)| name == field) {
             let (field, reason) = (field.clone(), (*reason).to_owned());
             return Err(ErrorKind::UnsupportedField { field, reason }.into());
@@ -192,7 +233,9 @@ fn refuse_fields(
 /// (peft `tuners/lora/layer.py`, `pissa_init` and its relatives).
 fn refuse_mutating_init(document: &Map<String, Value>, residual_base: bool) -> Result<()> {
     const MUTATING: [&str; 5] = ["pissa", "olora", "corda", "lora_ga", "loftq"];
-    let Some(init) = document.get("init_lora_weights").and_then(Value::as_str) else { return Ok(()) };
+    let Some(init) = document.get("init_lora_weights").and_then(Value::as_str) else {
+        return Ok(());
+    };
     if residual_base || !MUTATING.iter().any(|name| init.to_lowercase().starts_with(name)) {
         return Ok(());
     }
@@ -242,7 +285,8 @@ fn patterns<'a>(document: &'a Map<String, Value>, field: &str) -> Result<Vec<(Re
     entries
         .iter()
         .map(|(key, value)| {
-            let regex = RegexBuilder::new(&format!(r"^(.*\.)?({key})$")).size_limit(1 << 20).build();
+            let regex =
+                RegexBuilder::new(&format!(r"^(.*\.)?({key})$")).size_limit(1 << 20).build();
             let regex = regex.map_err(|error| bad(format!("`{field}`: `{key}`: {error}")))?;
             Ok((regex, value))
         })
@@ -261,7 +305,8 @@ fn token_indices(document: &Map<String, Value>) -> Result<Vec<(String, Vec<usize
             .iter()
             .map(|item| {
                 let index = item.as_u64().map(|index| index as usize);
-                index.ok_or_else(|| bad(format!("`{FIELD}` holds {item}, which is no index")).into())
+                index
+                    .ok_or_else(|| bad(format!("`{FIELD}` holds {item}, which is no index")).into())
             })
             .collect()
     };

@@ -29,7 +29,11 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     let names: BTreeSet<&str> = base.names().chain(tied_head).collect();
     let flattened = adapter.convention.name == "kohya";
     let wanted: Vec<Wanted> = wanted(adapter);
-    let resolved = if flattened { by_flat_names(adapter, &wanted, base, &names)? } else { resolve(&wanted, &names)? };
+    let resolved = if flattened {
+        by_flat_names(adapter, &wanted, base, &names)?
+    } else {
+        resolve(&wanted, &names)?
+    };
     refuse_packed(&wanted, &resolved, base)?;
     let missing = if flattened {
         flat_unmatched(adapter, &resolved, &names)
@@ -137,8 +141,14 @@ enum Scope {
     TextEncoder(u8),
 }
 
-fn flatten(name: &str) -> String {
+/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
+pub(crate) fn flatten(name: &str) -> String {
     name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
+}
+
+/// A flattened name without the prefix that says which part of a model it belongs to.
+pub(crate) fn bare_name(name: &str) -> &str {
+    SCOPES.iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
 /// (scope, flattened name) → base names that flatten to it.
@@ -170,7 +180,8 @@ fn by_flat_names(
     }
     let flat = flat_names(names);
     let look_up = |name: &str| -> Result<Option<String>> {
-        let scoped = SCOPES.iter().find_map(|(prefix, scope)| Some((name.strip_prefix(prefix)?, *scope)));
+        let scoped =
+            SCOPES.iter().find_map(|(prefix, scope)| Some((name.strip_prefix(prefix)?, *scope)));
         let (bare, scope) = scoped.unwrap_or((name, Scope::Any));
         // A checkpoint without known roots holds one part only, whichever it is.
         let found = flat.get(&(scope, flatten(bare))).or_else(|| {

@@ -13,6 +13,7 @@ use super::merge_args::{MergeOptions, OpenArgs};
 Examples:
   lora-tool inspect ADAPTER
   lora-tool inspect ADAPTER --modules --against BASE
+  lora-tool inspect ADAPTER --spectrum
   lora-tool inspect BASE ADAPTER --json")]
 pub(crate) struct InspectArgs {
     /// Adapters or checkpoints
@@ -21,6 +22,9 @@ pub(crate) struct InspectArgs {
     /// List every module
     #[arg(long)]
     pub(crate) modules: bool,
+    /// Read the factors: norms, singular values and effective ranks of every module
+    #[arg(long)]
+    pub(crate) spectrum: bool,
     /// Show where each module lands in this base
     #[arg(long, value_name = "BASE")]
     pub(crate) against: Option<PathBuf>,
@@ -36,6 +40,7 @@ impl InspectArgs {
         inspect::Options {
             paths: self.paths.clone(),
             against: self.against.clone(),
+            spectrum: self.spectrum,
             open: self.open.options(),
         }
     }

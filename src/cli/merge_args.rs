@@ -123,7 +123,7 @@ impl MergeOptions {
             dtype: self.dtype.dtype(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
-            module_weights: self.module_weight.iter().map(|m| (m.0.clone(), m.1)).collect(),
+            module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
             allow_unmatched: self.allow_unmatched,
             keep_tied: self.keep_tied,
             ..Options::default()
@@ -145,7 +145,7 @@ impl MergeArgs {
 }
 
 /// Gives each adapter its weight: from `-w`, from `path:0.7`, or 1.
-fn weigh(adapters: &[String], weights: &[f64]) -> Result<Vec<AdapterInput>> {
+pub(crate) fn weigh(adapters: &[String], weights: &[f64]) -> Result<Vec<AdapterInput>> {
     if !weights.is_empty() && weights.len() != adapters.len() {
         let (weights, adapters) = (weights.len(), adapters.len());
         return Err(ErrorKind::WeightCount { weights, adapters }.into());
@@ -194,7 +194,7 @@ pub(crate) enum DtypeArg {
 }
 
 impl DtypeArg {
-    fn dtype(self) -> Option<Dtype> {
+    pub(crate) fn dtype(self) -> Option<Dtype> {
         match self {
             Self::Keep => None,
             Self::F32 => Some(Dtype::F32),
@@ -207,6 +207,12 @@ impl DtypeArg {
 /// `REGEX=W`.
 #[derive(Debug, Clone)]
 pub(crate) struct ModuleWeight(Regex, f64);
+
+impl ModuleWeight {
+    pub(crate) fn parts(&self) -> (Regex, f64) {
+        (self.0.clone(), self.1)
+    }
+}
 
 impl FromStr for ModuleWeight {
     type Err = String;
@@ -252,7 +258,11 @@ fn parse_size(text: &str) -> std::result::Result<u64, String> {
         "mib" => 1024f64.powi(2),
         "gib" => 1024f64.powi(3),
         "tib" => 1024f64.powi(4),
-        unit => return Err(format!("`{unit}` is no unit; there are KB, MB, GB, TB and KiB, MiB, GiB, TiB")),
+        unit => {
+            return Err(format!(
+                "`{unit}` is no unit; there are KB, MB, GB, TB and KiB, MiB, GiB, TiB"
+            ));
+        }
     };
     let bytes = number * factor;
     if bytes < 1.0 || bytes > u64::MAX as f64 {

@@ -2,17 +2,21 @@
 //! in the library, and knows no LoRA mathematics.
 
 mod args;
+mod combine_args;
 mod merge_args;
 mod render;
+mod render_combine;
 mod terminal;
 
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
-use lora_tool::ops::{inspect, merge, verify};
+use lora_tool::ops::combine::Combine;
+use lora_tool::ops::{combine, compare, inspect, merge, resize, verify};
 use serde::Serialize;
 
 use args::{InspectArgs, VerifyArgs};
+use combine_args::{CombineArgs, CombineOptions, CompareArgs, ResizeArgs};
 use merge_args::MergeArgs;
 use terminal::Terminal;
 
@@ -60,7 +64,9 @@ impl From<std::io::Error> for Failure {
 /// Manage and merge LoRA adapters: exact, streaming, without Python.
 #[derive(Debug, Parser)]
 #[command(name = "lora-tool", version, max_term_width = 100, help_expected = true)]
-#[command(after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify), 2 it could not be done.")]
+#[command(
+    after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify), 2 it could not be done."
+)]
 pub(crate) struct Cli {
     /// Print errors only
     #[arg(short, long, global = true)]
@@ -81,6 +87,13 @@ enum Command {
     Inspect(InspectArgs),
     /// Bake adapters into base weights
     Merge(MergeArgs),
+    /// Make one adapter of several
+    Combine(CombineArgs),
+    /// Lower or fit an adapter's rank
+    #[command(alias = "compress")]
+    Resize(ResizeArgs),
+    /// See whether adapters get along
+    Compare(CompareArgs),
     /// Check that a merged checkpoint is what merge should have written
     Verify(VerifyArgs),
 }
@@ -96,7 +109,8 @@ fn split_weights(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut in_weights = false;
     for arg in args {
         let text = arg.to_string_lossy().into_owned();
-        let numbers = |list: &str| list.split(',').all(|number| number.trim().parse::<f64>().is_ok());
+        let numbers =
+            |list: &str| list.split(',').all(|number| number.trim().parse::<f64>().is_ok());
         if ["-w", "--weights", "--ratios"].contains(&text.as_str()) {
             in_weights = true;
         } else if in_weights && numbers(&text) {
@@ -135,6 +149,15 @@ impl Cli {
         match &self.command {
             Command::Inspect(args) => self.inspect(args, terminal),
             Command::Merge(args) => self.merge(args, terminal),
+            Command::Combine(args) => {
+                let combine = combine::plan(&args.options(self.threads)?)?;
+                self.combine(&combine, ("combine", "combined into"), args.how(), terminal)
+            }
+            Command::Resize(args) => {
+                let combine = resize::plan(&args.options(self.threads)?)?;
+                self.combine(&combine, ("resize", "resized into"), args.how(), terminal)
+            }
+            Command::Compare(args) => self.compare(args, terminal),
             Command::Verify(args) => self.verify(args, terminal),
         }
     }
@@ -172,6 +195,44 @@ impl Cli {
         Ok(if good { Answer::Yes } else { Answer::No })
     }
 
+    fn combine(
+        &self,
+        combine: &Combine,
+        (command, verb): (&'static str, &str),
+        how: &CombineOptions,
+        terminal: &Terminal,
+    ) -> Result<Answer, Failure> {
+        let modules = how.modules || self.verbose > 0;
+        if how.dry_run {
+            if how.json {
+                terminal.json(&named(command, &combine.plan))?;
+            } else {
+                terminal.print(&render_combine::plan(&combine.plan, modules))?;
+            }
+            return Ok(Answer::Yes);
+        }
+        let report = combine.run(&*terminal.progress("combining"))?;
+        for warning in &report.warnings {
+            terminal.warning(warning);
+        }
+        if how.json {
+            terminal.json(&named(command, &report))?;
+        } else {
+            terminal.print(&render_combine::combine(&report, verb, modules))?;
+        }
+        Ok(Answer::Yes)
+    }
+
+    fn compare(&self, args: &CompareArgs, terminal: &Terminal) -> Result<Answer, Failure> {
+        let report = compare::run(&args.options(self.threads)?, &*terminal.progress("comparing"))?;
+        if args.json {
+            terminal.json(&named("compare", &report))?;
+        } else {
+            terminal.print(&render_combine::compare(&report, args.modules || self.verbose > 0))?;
+        }
+        Ok(Answer::Yes)
+    }
+
     fn verify(&self, args: &VerifyArgs, terminal: &Terminal) -> Result<Answer, Failure> {
         let report = verify::run(&args.options()?, &*terminal.progress("verifying"))?;
         if args.json {
@@ -200,7 +261,10 @@ mod tests {
             let args = line.split(' ').map(OsString::from);
             split_weights(args).iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(split("merge b a -w -1,0.5 -o x"), ["merge", "b", "a", "-w", "-1", "0.5", "-o", "x"]);
+        assert_eq!(
+            split("merge b a -w -1,0.5 -o x"),
+            ["merge", "b", "a", "-w", "-1", "0.5", "-o", "x"]
+        );
         assert_eq!(split("merge -w 1 2 a,b"), ["merge", "-w", "1", "2", "a,b"]);
     }
 }

@@ -19,10 +19,15 @@ pub(crate) fn bytes(count: u64) -> String {
         unit += 1;
     }
     let unit = UNITS.get(unit).copied().unwrap_or_default();
-    if value < 9.95 && unit != "B" { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    if value < 9.95 && unit != "B" {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
 }
 
-fn count(number: u64) -> String {
+/// Counts in thousands, millions and so on.
+pub(crate) fn count(number: u64) -> String {
     let value = number as f64;
     match number {
         0..10_000 => number.to_string(),
@@ -34,21 +39,31 @@ fn count(number: u64) -> String {
 
 /// Lines of `label  value`, the values aligned.
 #[derive(Default)]
-struct Lines(String);
+pub(crate) struct Lines(String);
 
 impl Lines {
-    fn add(&mut self, label: &str, value: impl std::fmt::Display) {
+    pub(crate) fn add(&mut self, label: &str, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "  {label:<12} {value}");
     }
 
-    fn plain(&mut self, text: impl std::fmt::Display) {
+    pub(crate) fn plain(&mut self, text: impl std::fmt::Display) {
         let _ = writeln!(self.0, "{text}");
+    }
+
+    /// Text with its own line ends.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.0.push_str(text);
+    }
+
+    /// All lines.
+    pub(crate) fn into_text(self) -> String {
+        self.0
     }
 }
 
 /// Columns, each as wide as its widest cell.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         for (at, cell) in row.iter().enumerate() {
@@ -75,7 +90,10 @@ fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
         };
         let (applied, total) = (adapter.applied, adapter.total);
         let (path, weight) = (adapter.path.display(), adapter.weight);
-        lines.add("adapter", format!("{path}  weight {weight}: {applied}/{total} modules applied{left_out}"));
+        lines.add(
+            "adapter",
+            format!("{path}  weight {weight}: {applied}/{total} modules applied{left_out}"),
+        );
     }
 }
 
@@ -98,7 +116,15 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let copied = plan.tensors().filter(|t| matches!(t.action, Action::Copy)).count();
     let converted = plan.tensors().count() - changed - copied;
     lines.add("tensors", tensors(changed, converted, copied));
-    lines.add("files", format!("{} of weights, {}; {} others", plan.shards.len(), bytes(plan.bytes), plan.side_files.len()));
+    lines.add(
+        "files",
+        format!(
+            "{} of weights, {}; {} others",
+            plan.shards.len(),
+            bytes(plan.bytes),
+            plan.side_files.len()
+        ),
+    );
     if verbose {
         for tensor in plan.tensors() {
             let what = match &tensor.action {
@@ -138,7 +164,10 @@ pub(crate) fn merge(report: &Report, verbose: bool) -> String {
     lines.plain(format!("merged into {}", report.output.display()));
     lines.add("base", report.base.display());
     adapters(&mut lines, &report.adapters);
-    lines.add("tensors", tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied));
+    lines.add(
+        "tensors",
+        tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
+    );
     lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
     if let Some(found) = &report.effective {
         lines.add("effective", effective(found));
@@ -203,7 +232,10 @@ fn inspect_item(item: &inspect::Item, list_modules: bool) -> String {
     }
     if let Some(shards) = item.shards.as_deref().filter(|shards| shards.len() > 1) {
         for shard in shards {
-            lines.add("shard", format!("{}  {} tensors, {}", shard.file, shard.tensors, bytes(shard.bytes)));
+            lines.add(
+                "shard",
+                format!("{}  {} tensors, {}", shard.file, shard.tensors, bytes(shard.bytes)),
+            );
         }
     }
     lines.add("tensors", format!("{} ({})", item.tensors, tally(&item.dtypes)));
@@ -219,6 +251,9 @@ fn inspect_item(item: &inspect::Item, list_modules: bool) -> String {
     if let Some(modules) = item.modules.as_deref().filter(|_| list_modules) {
         lines.0.push_str(&module_table(modules));
     }
+    if let Some(modules) = &item.modules {
+        lines.0.push_str(&spectrum_table(modules));
+    }
     lines.0
 }
 
@@ -230,7 +265,8 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
         *families.entry(module.family).or_default() += 1;
         let last = module.name.rsplit('.').next().unwrap_or_default();
         *targets.entry(last).or_default() += 1;
-        let alpha = module.alpha.map_or_else(|| "no alpha".to_owned(), |alpha| format!("alpha {alpha}"));
+        let alpha =
+            module.alpha.map_or_else(|| "no alpha".to_owned(), |alpha| format!("alpha {alpha}"));
         let text = format!("{} ({alpha}, from {})", module.scale, module.scale_source);
         *scales.entry(text).or_default() += 1;
     }
@@ -243,7 +279,8 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
     if let Some(replacements) = item.replacements.as_deref().filter(|r| !r.is_empty()) {
         let names: Vec<_> = replacements.iter().take(4).map(|r| r.name.as_str()).collect();
         let more = if replacements.len() > 4 { ", …" } else { "" };
-        lines.add("replaces", format!("{} tensors: {}{more}", replacements.len(), names.join(", ")));
+        lines
+            .add("replaces", format!("{} tensors: {}{more}", replacements.len(), names.join(", ")));
     }
 }
 
@@ -270,6 +307,49 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
         }
     }
     table(&rows)
+}
+
+/// Singular values and what they say, a row a module; nothing if they were not asked for.
+fn spectrum_table(modules: &[inspect::ModuleItem]) -> String {
+    let head = [
+        "module",
+        "norm",
+        "σ₁",
+        "effective rank",
+        "stable rank",
+        "90 %",
+        "95 %",
+        "99 %",
+        "spectrum",
+    ];
+    let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
+    for module in modules {
+        let Some(spectrum) = &module.spectrum else { continue };
+        rows.push(vec![
+            module.name.clone(),
+            format!("{:.4}", spectrum.norm),
+            format!("{:.4}", spectrum.singular_values.first().copied().unwrap_or(0.0)),
+            format!("{:.2}", spectrum.effective_rank),
+            format!("{:.2}", spectrum.stable_rank),
+            spectrum.rank_90.to_string(),
+            spectrum.rank_95.to_string(),
+            spectrum.rank_99.to_string(),
+            sparkline(&spectrum.singular_values),
+        ]);
+    }
+    if rows.len() > 1 { table(&rows) } else { String::new() }
+}
+
+/// Singular values as bars against the largest, at most sixteen of them.
+fn sparkline(values: &[f64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let first = values.first().copied().unwrap_or(0.0);
+    let bar = |value: &f64| {
+        let share = if first > 0.0 { value / first } else { 0.0 };
+        let step = (share * (BARS.len() - 1) as f64).round() as usize;
+        BARS.get(step).copied().unwrap_or('▁')
+    };
+    values.iter().take(16).map(bar).collect()
 }
 
 #[cfg(test)]

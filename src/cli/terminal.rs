@@ -47,7 +47,9 @@ impl Terminal {
 
     pub(crate) fn error(&self, failure: &Failure) {
         match failure {
-            Failure::Output(error) => label("error", AnsiColor::Red, &format!("standard output: {error}")),
+            Failure::Output(error) => {
+                label("error", AnsiColor::Red, &format!("standard output: {error}"))
+            }
             Failure::Tool(error) => {
                 label("error", AnsiColor::Red, &error.to_string());
                 if let Some(hint) = error.hint() {

@@ -66,7 +66,11 @@ impl Source {
     ///
     /// # Errors
     /// `UnexpectedEof` if the file ends before `range` does; whatever reading says.
-    pub fn bytes<'a>(&'a self, range: Range<u64>, scratch: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+    pub fn bytes<'a>(
+        &'a self,
+        range: Range<u64>,
+        scratch: &'a mut Vec<u8>,
+    ) -> io::Result<&'a [u8]> {
         if range.end < range.start || range.end > self.length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -217,7 +217,13 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn add(&mut self, prefix: String, directory: &Path, model: Model, access: Access) -> Result<()> {
+    fn add(
+        &mut self,
+        prefix: String,
+        directory: &Path,
+        model: Model,
+        access: Access,
+    ) -> Result<()> {
         let index = match &model {
             Model::Index(path) => Some(Index::open(path)?),
             Model::Files(_) => None,
@@ -244,7 +250,12 @@ impl Checkpoint {
         if let Some(index) = &index {
             self.check_index(index, &prefix, directory)?;
         }
-        self.components.push(Component { prefix, directory: directory.to_path_buf(), index, shards });
+        self.components.push(Component {
+            prefix,
+            directory: directory.to_path_buf(),
+            index,
+            shards,
+        });
         Ok(())
     }
 
@@ -354,7 +365,8 @@ fn several_models(directory: &Path, names: &[&String]) -> Error {
 
 /// `NAME-00001-of-00003.safetensors` and its siblings, all of them or an error.
 fn numbered_shards(directory: &Path, files: &[&String]) -> Result<Option<Vec<String>>> {
-    let numbered: Vec<_> = files.iter().filter_map(|file| Some((shard_number(file)?, *file))).collect();
+    let numbered: Vec<_> =
+        files.iter().filter_map(|file| Some((shard_number(file)?, *file))).collect();
     let Some(((stem, _, total), _)) = numbered.first() else { return Ok(None) };
     if numbered.iter().any(|((other, _, count), _)| other != stem || count != total) {
         return Err(several_models(directory, files));
@@ -380,7 +392,8 @@ fn shard_number(file: &str) -> Option<(&str, usize, usize)> {
 
 /// Whether the file's name ends as pickled weights do.
 pub fn is_pickle(path: &Path) -> bool {
-    path.extension().is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)))
+    path.extension()
+        .is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)))
 }
 
 fn refuse_pickle(path: &Path) -> Result<()> {

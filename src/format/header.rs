@@ -204,7 +204,9 @@ impl<'de> serde::Deserialize<'de> for StrictMetadata {
                 let mut metadata = Metadata::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
                     if let Some(_earlier) = metadata.insert(key.clone(), value) {
-                        return Err(A::Error::custom(format!("`__metadata__` names `{key}` twice")));
+                        return Err(A::Error::custom(format!(
+                            "`__metadata__` names `{key}` twice"
+                        )));
                     }
                 }
                 Ok(StrictMetadata(Some(metadata)))
@@ -299,7 +301,8 @@ mod tests {
             (r#"{"a":{"dtype":"F99","shape":[],"data_offsets":[0,0]}}"#.into(), 0, "F99"),
             (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#.into(), 4, "`a`"),
             (
-                r#"{"a":{"dtype":"F64","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#.into(),
+                r#"{"a":{"dtype":"F64","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#
+                    .into(),
                 0,
                 "address space",
             ),

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn rewriting_keeps_what_it_does_not_know() {
-        let text = br#"{"metadata":{"total_size":1,"note":"x"},"weight_map":{"a":"s"},"other":[1]}"#;
+        let text =
+            br#"{"metadata":{"total_size":1,"note":"x"},"weight_map":{"a":"s"},"other":[1]}"#;
         let index = Index::parse(text, "i".into()).expect("parses");
         let map = BTreeMap::from([("b".to_owned(), "t".to_owned())]);
         let again = Index::rewrite(Some(&index), &map, 9, 3);

@@ -30,7 +30,8 @@ impl Staging {
     /// If the target exists without `force`, or its directory cannot be written.
     pub fn file(target: &Path, force: bool) -> Result<Self> {
         check_target(target, force)?;
-        let place = builder(&prefix(target), 0o666).tempfile_in(parent_of(target)).in_file(target)?;
+        let place =
+            builder(&prefix(target), 0o666).tempfile_in(parent_of(target)).in_file(target)?;
         Ok(Self { target: target.to_path_buf(), force, place: Place::File(place) })
     }
 
@@ -40,7 +41,8 @@ impl Staging {
     /// If the target exists without `force`, or its parent cannot be written.
     pub fn directory(target: &Path, force: bool) -> Result<Self> {
         check_target(target, force)?;
-        let place = builder(&prefix(target), 0o777).tempdir_in(parent_of(target)).in_file(target)?;
+        let place =
+            builder(&prefix(target), 0o777).tempdir_in(parent_of(target)).in_file(target)?;
         Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place) })
     }
 

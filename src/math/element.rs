@@ -220,15 +220,24 @@ mod tests {
         let above_tie = 1.0 + 2f64.powi(-8) + 2f64.powi(-40);
         let below_tie = 1.0 + 3.0 * 2f64.powi(-8) - 2f64.powi(-40);
         let half_tie = 1.0 + 2f64.powi(-11) + 2f64.powi(-45);
-        let values = [above_tie, below_tie, half_tie, -above_tie, 0.1, 1e-40, -3e-41, 2e-8, 65519.9];
+        let values =
+            [above_tie, below_tie, half_tie, -above_tie, 0.1, 1e-40, -3e-41, 2e-8, 65519.9];
         for value in values {
             let mut bytes = [0; 2];
             ElementType::Bf16.encode(&[value], &mut bytes);
             let best = nearest(value, |c| bf16::from_bits(c).to_f64());
-            assert_eq!(bf16::from_le_bytes(bytes).to_f64(), bf16::from_bits(best).to_f64(), "{value}");
+            assert_eq!(
+                bf16::from_le_bytes(bytes).to_f64(),
+                bf16::from_bits(best).to_f64(),
+                "{value}"
+            );
             ElementType::F16.encode(&[value], &mut bytes);
             let best = nearest(value, |c| f16::from_bits(c).to_f64());
-            assert_eq!(f16::from_le_bytes(bytes).to_f64(), f16::from_bits(best).to_f64(), "{value}");
+            assert_eq!(
+                f16::from_le_bytes(bytes).to_f64(),
+                f16::from_bits(best).to_f64(),
+                "{value}"
+            );
         }
     }
 
@@ -243,7 +252,8 @@ mod tests {
                 let (mut wide, mut narrow) = ([[0; 2]; LANES], [[0; 2]; LANES]);
                 let b = V::load(&self.0).to_bf16(&mut wide);
                 let h = V::load(&self.0).to_f16(&mut narrow);
-                [b, V::from_bf16(&wide), h, V::from_f16(&narrow)].map(|v| v.to_array().map(f32::to_bits))
+                [b, V::from_bf16(&wide), h, V::from_f16(&narrow)]
+                    .map(|v| v.to_array().map(f32::to_bits))
             }
         }
 

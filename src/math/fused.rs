@@ -159,7 +159,8 @@ impl<V: Lanes> Sums<V> {
         out: &mut [u8],
     ) {
         let (from, to) = (lane * I::SIZE, lane * O::SIZE);
-        let whole = base.get(from..from + LANES * I::SIZE).zip(out.get_mut(to..to + LANES * O::SIZE));
+        let whole =
+            base.get(from..from + LANES * I::SIZE).zip(out.get_mut(to..to + LANES * O::SIZE));
         if let Some((base, out)) = whole {
             self.merge_whole::<I, O>(delta, base, out);
             return;
@@ -168,11 +169,7 @@ impl<V: Lanes> Sums<V> {
         let (mut padded, mut stored) = ([0; LANES * 8], [0; LANES * 8]);
         let (Some(base), Some(out)) = (base.get(from..), out.get_mut(to..)) else { return };
         padded[..base.len()].copy_from_slice(base);
-        self.merge_whole::<I, O>(
-            delta,
-            &padded[..LANES * I::SIZE],
-            &mut stored[..LANES * O::SIZE],
-        );
+        self.merge_whole::<I, O>(delta, &padded[..LANES * I::SIZE], &mut stored[..LANES * O::SIZE]);
         out.copy_from_slice(&stored[..out.len()]);
     }
 
@@ -264,7 +261,9 @@ mod tests {
     fn random(seed: &mut u64, count: usize, size: f32) -> Vec<f32> {
         (0..count)
             .map(|_| {
-                *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 ((*seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * size
             })
             .collect()
@@ -291,7 +290,8 @@ mod tests {
         let mut out = vec![0; weights.len() * O::SIZE];
         let result = merge_panel::<I, O>(&base, &mut out, &left, &right);
         assert!(!result.non_finite);
-        let run = || Recorded::<I, O> { base: &base, left: &left, right: &right, types: PhantomData };
+        let run =
+            || Recorded::<I, O> { base: &base, left: &left, right: &right, types: PhantomData };
         for (bytes, other) in kernel::on_all(run) {
             assert_eq!(bytes, out, "all instruction sets give the same bytes");
             assert_eq!(other.stats, result.stats);

@@ -430,7 +430,8 @@ mod x86 {
             // SAFETY: see above.
             unsafe {
                 // Packing works within 128-bit halves; the permutation puts the quarters in order.
-                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+                let packed =
+                    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
                 _mm256_storeu_si256(codes.as_mut_ptr().cast(), packed);
                 Self(
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),

@@ -197,11 +197,15 @@ mod tests {
         let mut seed = 1u64;
         let mut random = |rows, columns| {
             Matrix::from_fn(rows, columns, |_, _| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (seed >> 33) as f64 / f64::from(1u32 << 30) - 1.0
             })
         };
-        for (rows, columns) in [(1, 1), (5, 1), (1, 5), (3, 7), (40, 33), (33, 40), (200, 64), (130, 100)] {
+        for (rows, columns) in
+            [(1, 1), (5, 1), (1, 5), (3, 7), (40, 33), (33, 40), (200, 64), (130, 100)]
+        {
             check(&random(rows, columns));
         }
         let a = random(90, 20);

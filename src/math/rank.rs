@@ -113,7 +113,9 @@ impl RankPolicy {
             return 1;
         }
         let index = match self {
-            Self::KohyaRatio(ratio) => values.iter().filter(|value| **value > first / ratio).count(),
+            Self::KohyaRatio(ratio) => {
+                values.iter().filter(|value| **value > first / ratio).count()
+            }
             Self::KohyaFrobenius(share) => reaching(&values, share * share, |value| value * value),
             Self::KohyaCumulative(share) => reaching(&values, share, |value| value),
             _ => values.len(),
@@ -211,7 +213,8 @@ fn steps(modules: &[Candidate], cap: &dyn Fn(usize) -> usize) -> Vec<Step> {
 /// Takes steps while they fit; a module that lost one takes no later one.
 fn fill(modules: &[Candidate], steps: &[Step], mut budget: u64, ranks: &mut [usize]) {
     for step in steps {
-        let (Some(module), Some(rank)) = (modules.get(step.module), ranks.get_mut(step.module)) else {
+        let (Some(module), Some(rank)) = (modules.get(step.module), ranks.get_mut(step.module))
+        else {
             continue;
         };
         if module.cost() <= budget && *rank + 1 == step.rank {
@@ -229,7 +232,8 @@ fn fill_bytes(
     bytes: &dyn Fn(&[usize]) -> u64,
     ranks: &mut Vec<usize>,
 ) {
-    let everything: u64 = steps.iter().filter_map(|step| Some(modules.get(step.module)?.cost())).sum();
+    let everything: u64 =
+        steps.iter().filter_map(|step| Some(modules.get(step.module)?.cost())).sum();
     let (mut fits, mut exceeds) = (0, everything + 1);
     while exceeds - fits > 1 {
         let middle = fits + (exceeds - fits) / 2;
@@ -287,7 +291,9 @@ impl FromStr for RankPolicy {
         };
         let above = |least: f64| {
             let number = number()?;
-            (number > least).then_some(number).ok_or_else(|| format!("`{value}` must be above {least}"))
+            (number > least)
+                .then_some(number)
+                .ok_or_else(|| format!("`{value}` must be above {least}"))
         };
         match name {
             "energy" => share().map(Self::Energy),
@@ -395,10 +401,24 @@ mod tests {
 
     #[test]
     fn what_is_no_policy_is_refused() {
-        for text in ["0", "-1", "energy", "energy:0", "energy:2", "energy:x", "ratio:1", "size:0", "params:2X", "best:1", "abs:nan"] {
+        for text in [
+            "0",
+            "-1",
+            "energy",
+            "energy:0",
+            "energy:2",
+            "energy:x",
+            "ratio:1",
+            "size:0",
+            "params:2X",
+            "best:1",
+            "abs:nan",
+        ] {
             assert!(text.parse::<RankPolicy>().is_err(), "{text}");
         }
-        for text in ["16", "lossless", "energy:0.9", "ratio:10", "abs:0.001", "size:32", "sv_fro:0.9"] {
+        for text in
+            ["16", "lossless", "energy:0.9", "ratio:10", "abs:0.001", "size:32", "sv_fro:0.9"]
+        {
             assert_eq!(text.parse::<RankPolicy>().expect(text).to_string(), text);
         }
         assert_eq!("size:32MiB".parse(), Ok(RankPolicy::Size(32 << 20)));

@@ -115,7 +115,10 @@ mod tests {
         assert_eq!(flat.rank_for_energy(1.0), 4);
         assert_eq!(flat.norm(), 4.0);
         let zero = Spectrum { singular_values: vec![0.0; 2] };
-        assert_eq!((zero.effective_rank(), zero.stable_rank(), zero.rank_for_energy(0.9)), (0.0, 0.0, 0));
+        assert_eq!(
+            (zero.effective_rank(), zero.stable_rank(), zero.rank_for_energy(0.9)),
+            (0.0, 0.0, 0)
+        );
     }
 
     #[test]

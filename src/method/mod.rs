@@ -42,7 +42,9 @@ pub struct Combined {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It adds factors, so they must have one rank.
-    #[error("this method adds factors to factors, which takes equal ranks; these are {first} and {second}")]
+    #[error(
+        "this method adds factors to factors, which takes equal ranks; these are {first} and {second}"
+    )]
     RanksDiffer {
         /// One input's rank.
         first: usize,
@@ -103,9 +105,13 @@ pub fn by_name(name: &str) -> Option<&'static Method> {
 }
 
 /// Adds factors side by side, each times its own factor: what peers' `linear` does.
-fn add_factors(inputs: &[Weighted], share: impl Fn(&Weighted) -> (f64, f64)) -> Result<LowRank, Refusal> {
+fn add_factors(
+    inputs: &[Weighted],
+    share: impl Fn(&Weighted) -> (f64, f64),
+) -> Result<LowRank, Refusal> {
     let first = inputs.first().map_or(0, |input| input.factors.rank());
-    if let Some(other) = inputs.iter().map(|input| input.factors.rank()).find(|rank| *rank != first) {
+    if let Some(other) = inputs.iter().map(|input| input.factors.rank()).find(|rank| *rank != first)
+    {
         return Err(Refusal::RanksDiffer { first, second: other });
     }
     let mut inputs = inputs.iter().map(|input| {

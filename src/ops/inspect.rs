@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions, convention, target};
-use crate::error::Result;
+use crate::error::{Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata};
+use crate::math::spectrum::Spectrum;
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,8 @@ pub struct Options {
     pub paths: Vec<PathBuf>,
     /// A base to find the adapters' targets in.
     pub against: Option<PathBuf>,
+    /// Read the factors and describe each module's singular values.
+    pub spectrum: bool,
     /// How adapters are opened.
     pub open: OpenOptions,
 }
@@ -116,6 +120,28 @@ pub struct ModuleItem {
     /// The base tensor it lands on, with `against`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_tensor: Option<String>,
+    /// Its singular values, with `spectrum`.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub spectrum: Option<SpectrumItem>,
+}
+
+/// The singular values of a module's delta, scale · B · A, and what they say.
+#[derive(Debug, Serialize)]
+pub struct SpectrumItem {
+    /// Frobenius norm.
+    pub norm: f64,
+    /// Singular values, descending.
+    pub singular_values: Vec<f64>,
+    /// exp of the entropy of the normalised singular values.
+    pub effective_rank: f64,
+    /// Squared norm over the largest squared singular value.
+    pub stable_rank: f64,
+    /// The fewest ranks that keep 90, 95 and 99 % of the energy.
+    pub rank_90: usize,
+    /// As `rank_90`.
+    pub rank_95: usize,
+    /// As `rank_90`.
+    pub rank_99: usize,
 }
 
 /// One tensor that replaces the base's.
@@ -209,7 +235,8 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
         bytes: shard.header.tensors.iter().map(|tensor| tensor.bytes()).sum(),
     });
     item.shards = Some(shards.collect());
-    let quantised: Vec<_> = file.names().filter_map(|name| target::quantisation(&file, name)).collect();
+    let quantised: Vec<_> =
+        file.names().filter_map(|name| target::quantisation(&file, name)).collect();
     if let Some(scheme) = quantised.first() {
         item.warnings.push(format!(
             "{} tensors are quantised ({scheme}): adapters cannot be merged into them",
@@ -220,7 +247,8 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
         item.warnings.push("the output head is tied to the input embedding".to_owned());
     }
     if file.layout == Layout::Pipeline {
-        let names: Vec<_> = file.components.iter().map(|c| c.prefix.trim_end_matches('/')).collect();
+        let names: Vec<_> =
+            file.components.iter().map(|c| c.prefix.trim_end_matches('/')).collect();
         item.warnings.push(format!("a pipeline of {}", names.join(", ")));
     }
     Ok(item)
@@ -239,7 +267,12 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     let targets = base.map(|base| target::find(&adapter, base, None)).transpose()?;
     let landing = |at: usize| targets.as_ref()?.modules.get(at)?.clone();
     let modules = adapter.modules.iter().enumerate();
-    item.modules = Some(modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect());
+    let mut modules: Vec<_> =
+        modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect();
+    if options.spectrum {
+        add_spectra(&adapter, &mut modules)?;
+    }
+    item.modules = Some(modules);
     let replacements = adapter.replacements.iter().enumerate().map(|(at, replacement)| {
         let rows = match &replacement.replaces {
             Replaces::Rows(rows) => Some(rows.len()),
@@ -250,7 +283,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     });
     item.replacements = Some(replacements.collect());
     if let Some(base) = base {
-        let all: u64 = base.shards.iter().flat_map(|s| &s.header.tensors).map(|t| t.elements() as u64).sum();
+        let all: u64 =
+            base.shards.iter().flat_map(|s| &s.header.tensors).map(|t| t.elements() as u64).sum();
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
@@ -275,7 +309,31 @@ fn module_item(module: &Module, adapter: &Adapter, base_tensor: Option<String>) 
         outputs: module.outputs,
         dtype: dtype.unwrap_or_default(),
         base_tensor,
+        spectrum: None,
     }
+}
+
+/// Describes the singular values of every module; modules are independent, so threads share them out.
+fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
+    let pairs = adapter.modules.par_iter().zip(items.par_iter_mut());
+    pairs.try_for_each(|(module, item)| {
+        let factors =
+            adapter.factors(module).in_tensor(&module.name).in_file(&adapter.file.path)?;
+        let scale = module.scale.value.abs();
+        let svd = factors.svd();
+        let singular_values = svd.singular_values().iter().map(|value| value * scale).collect();
+        let spectrum = Spectrum { singular_values };
+        item.spectrum = Some(SpectrumItem {
+            norm: spectrum.norm(),
+            effective_rank: spectrum.effective_rank(),
+            stable_rank: spectrum.stable_rank(),
+            rank_90: spectrum.rank_for_energy(0.90),
+            rank_95: spectrum.rank_for_energy(0.95),
+            rank_99: spectrum.rank_for_energy(0.99),
+            singular_values: spectrum.singular_values,
+        });
+        Ok(())
+    })
 }
 
 fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {

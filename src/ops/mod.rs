@@ -4,12 +4,17 @@
 //! error a user can cause. The library never prints: warnings are values in the report. Nothing here
 //! knows clap, colours, or stdout.
 
+pub mod combine;
+pub mod compare;
 pub mod inspect;
 pub mod merge;
+pub mod resize;
 pub mod verify;
 
 use std::path::{Path, PathBuf};
 
+use crate::adapter::Adapter;
+use crate::adapter::sidecar::CONFIG_NAME;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::staging::check_target;
 
@@ -22,6 +27,14 @@ pub trait Progress: Sync {
 }
 
 impl Progress for () {}
+
+/// Every file that is read of an adapter: its tensors, and its config.
+pub(crate) fn files_of(adapter: &Adapter) -> Vec<PathBuf> {
+    let shards = adapter.file.shards.iter().map(|shard| shard.path.clone());
+    let config = adapter.config.is_some();
+    let configs = adapter.file.shards.iter().filter(|_| config);
+    shards.chain(configs.map(|shard| shard.path.with_file_name(CONFIG_NAME))).collect()
+}
 
 /// Fails if the output is, contains, or lies inside an input, or could not be started.
 ///

@@ -116,12 +116,16 @@ impl Checker<'_> {
             self.fault(name, what);
             return Ok(());
         }
-        let base = self.merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let base =
+            self.merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
         match &tensor.action {
             Action::Copy => {
                 self.report.copied += 1;
                 if let Some(at) = first_difference(base, found)? {
-                    self.fault(name, format!("its bytes differ from the base's, first at byte {at}"));
+                    self.fault(
+                        name,
+                        format!("its bytes differ from the base's, first at byte {at}"),
+                    );
                 }
                 Ok(())
             }
@@ -148,7 +152,9 @@ impl Checker<'_> {
             let (values, bounds) = exact.row(row)?;
             let stored = read_f64(found, row * columns, columns)?;
             self.report.elements += columns as u64;
-            for (column, ((value, bound), got)) in values.iter().zip(&bounds).zip(&stored).enumerate() {
+            for (column, ((value, bound), got)) in
+                values.iter().zip(&bounds).zip(&stored).enumerate()
+            {
                 let ulp = element.ulp(*value);
                 let distance = (got - value).abs();
                 self.report.max_ulps = self.report.max_ulps.max(distance / ulp);
@@ -269,8 +275,7 @@ impl<'a> Exact<'a> {
         for step in &self.change.row_steps {
             if let Some(number) = step.rows.iter().position(|&other| other == row) {
                 let adapters = &self.merge.adapters;
-                let given =
-                    replacing(&step.values, adapters, number * self.columns, self.columns)?;
+                let given = replacing(&step.values, adapters, number * self.columns, self.columns)?;
                 move_towards(&mut values, &given, step.values.weight);
             }
         }

@@ -9,10 +9,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { path: path.to_owned(), text: text.to_owned() }
     }
 
     /// Its layer: the folder, or the file's own name; the crate's root is above all layers.
@@ -27,16 +24,9 @@ impl Source {
 
     /// The module it is, as parts of a path from the crate's root.
     fn module(&self) -> Vec<String> {
-        let mut parts: Vec<_> = self
-            .path
-            .trim_end_matches(".rs")
-            .split('/')
-            .map(str::to_owned)
-            .collect();
-        if parts
-            .last()
-            .is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str()))
-        {
+        let mut parts: Vec<_> =
+            self.path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+        if parts.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
             parts.pop();
         }
         parts
@@ -72,9 +62,8 @@ pub(crate) fn used_layers(source: &Source) -> Vec<(usize, String)> {
                     rest = further;
                 }
             }
-            let starts = module
-                .first()
-                .map_or_else(|| first_names(rest), |layer| vec![layer.clone()]);
+            let starts =
+                module.first().map_or_else(|| first_names(rest), |layer| vec![layer.clone()]);
             used.extend(starts.into_iter().map(|name| (number + 1, layer_of(&name))));
         }
         inline.braces(line);
@@ -123,9 +112,7 @@ struct InlineModules {
 
 impl InlineModules {
     fn enter(&mut self, after: &str) {
-        let body = after
-            .split_once('{')
-            .filter(|(head, _)| !head.contains(';'));
+        let body = after.split_once('{').filter(|(head, _)| !head.contains(';'));
         if let Some((name, _)) = body {
             self.open.push((name.trim().to_owned(), self.depth));
         }
@@ -156,16 +143,9 @@ pub(crate) fn code_of(text: &str) -> String {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let length = skipped(rest, code.chars().next_back());
-        let (taken, blank) = if length > 0 {
-            (length, true)
-        } else {
-            (first.len_utf8(), false)
-        };
+        let (taken, blank) = if length > 0 { (length, true) } else { (first.len_utf8(), false) };
         let (part, further) = rest.split_at(taken);
-        code.extend(
-            part.chars()
-                .map(|c| if blank && c != '\n' { ' ' } else { c }),
-        );
+        code.extend(part.chars().map(|c| if blank && c != '\n' { ' ' } else { c }));
         rest = further;
     }
     code
@@ -185,9 +165,7 @@ fn skipped(rest: &str, before: Option<char>) -> usize {
         .filter(|_| !in_word)
         .map(|raw| raw.len() - raw.trim_start_matches('#').len());
     if let Some(hashes) = hashes
-        && rest
-            .get(1 + hashes..)
-            .is_some_and(|raw| raw.starts_with('"'))
+        && rest.get(1 + hashes..).is_some_and(|raw| raw.starts_with('"'))
     {
         let end = format!("\"{}", "#".repeat(hashes));
         let start = hashes + 2;

@@ -32,7 +32,8 @@ impl Random {
 
     /// Uniform in [-size, size).
     pub fn value(&mut self, size: f32) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * size
     }
 
@@ -121,10 +122,11 @@ impl Peft {
     pub fn linear(mut self, module: &str, rank: usize, down: &[f32], up: &[f32]) -> Self {
         let (inputs, outputs) = (down.len() / rank, up.len() / rank);
         let key = |part: &str| format!("base_model.model.{module}.{part}.weight");
-        self.tensors = self
-            .tensors
-            .f32(&key("lora_A"), &[rank, inputs], down)
-            .f32(&key("lora_B"), &[outputs, rank], up);
+        self.tensors = self.tensors.f32(&key("lora_A"), &[rank, inputs], down).f32(
+            &key("lora_B"),
+            &[outputs, rank],
+            up,
+        );
         self
     }
 

@@ -81,11 +81,7 @@ impl Scene {
         command.current_dir(self.0.path()).args(line.split(' '));
         let output = command.output().expect("the command runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
     /// Runs a line that must succeed; its standard output.
@@ -100,10 +96,7 @@ impl Scene {
     /// The error must hold all of `says`, the hint `hint`; an empty one means that there is none.
     pub fn refuses(&self, line: &str, says: &[&str], hint: &str) {
         let said = self.refuses_late(line, says, hint);
-        assert_eq!(
-            self.refuses_late(&format!("{line} --dry-run"), says, hint),
-            said
-        );
+        assert_eq!(self.refuses_late(&format!("{line} --dry-run"), says, hint), said);
     }
 
     /// A line that must be refused, though only what the base's tensors hold can tell.
@@ -115,23 +108,11 @@ impl Scene {
         assert!(stderr.starts_with("error: "), "{line}\n{stderr}");
         let (error, found) = stderr.split_once("\nhint: ").unwrap_or((&stderr, ""));
         for fragment in says {
-            assert!(
-                error.contains(fragment),
-                "{line}\nno `{fragment}` in\n{stderr}"
-            );
+            assert!(error.contains(fragment), "{line}\nno `{fragment}` in\n{stderr}");
         }
-        assert!(
-            found.contains(hint),
-            "{line}\nno hint `{hint}` in\n{stderr}"
-        );
-        assert!(
-            hint.is_empty() == found.is_empty(),
-            "{line}\nan unexpected hint in\n{stderr}"
-        );
-        assert!(
-            before == tree(self.0.path()),
-            "{line}\nsomething changed on the disk\n{stderr}"
-        );
+        assert!(found.contains(hint), "{line}\nno hint `{hint}` in\n{stderr}");
+        assert!(hint.is_empty() == found.is_empty(), "{line}\nan unexpected hint in\n{stderr}");
+        assert!(before == tree(self.0.path()), "{line}\nsomething changed on the disk\n{stderr}");
         stderr
     }
 }
@@ -142,15 +123,8 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         for entry in std::fs::read_dir(directory).expect("a readable directory") {
             let path = entry.expect("an entry").path();
             let kind = path.symlink_metadata().expect("metadata").file_type();
-            let bytes = if kind.is_file() {
-                std::fs::read(&path)
-            } else {
-                Ok(Vec::new())
-            };
-            let name = path
-                .strip_prefix(root)
-                .expect("below the root")
-                .to_path_buf();
+            let bytes = if kind.is_file() { std::fs::read(&path) } else { Ok(Vec::new()) };
+            let name = path.strip_prefix(root).expect("below the root").to_path_buf();
             found.insert(name, bytes.expect("a readable file"));
             if kind.is_dir() {
                 walk(root, &path, found);

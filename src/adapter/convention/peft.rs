@@ -147,10 +147,7 @@ mod tests {
             parse("base_model.model.score.original_module.weight"),
             key("score", Part::Original)
         );
-        assert_eq!(
-            parse("base_model.model.q.base_layer.bias"),
-            key("q", Part::Bias)
-        );
+        assert_eq!(parse("base_model.model.q.base_layer.bias"), key("q", Part::Bias));
         assert_eq!(
             parse("base_model.model.q.lora_magnitude_vector.default.weight"),
             key("q", Part::Magnitude)

@@ -70,10 +70,14 @@ fn factors(parts: &Parts) -> Result<(&str, &str, bool)> {
         match (parts.get(&down), parts.get(&up)) {
             (Some(down), Some(up)) => return Ok((down, up, embedding)),
             (Some(_), None) => {
-                return Err(ErrorKind::MissingFactor { present: "A (down)", missing: "B (up)" }.into());
+                return Err(
+                    ErrorKind::MissingFactor { present: "A (down)", missing: "B (up)" }.into()
+                );
             }
             (None, Some(_)) => {
-                return Err(ErrorKind::MissingFactor { present: "B (up)", missing: "A (down)" }.into());
+                return Err(
+                    ErrorKind::MissingFactor { present: "B (up)", missing: "A (down)" }.into()
+                );
             }
             (None, None) => {}
         }

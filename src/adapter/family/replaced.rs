@@ -38,11 +38,11 @@ fn token_rows(
 ) -> Result<Vec<usize>> {
     let view = view(file, tensor)?;
     let listed = config.map(|config| config.token_indices.as_slice()).unwrap_or_default();
-    let ends_with = |name: &str| {
-        name.is_empty() || module == name || module.ends_with(&format!(".{name}"))
-    };
+    let ends_with =
+        |name: &str| name.is_empty() || module == name || module.ends_with(&format!(".{name}"));
     let Some((_, rows)) = listed.iter().find(|(name, _)| ends_with(name)) else {
-        let reason = format!("`trainable_token_indices` does not say which rows of `{module}` these are");
+        let reason =
+            format!("`trainable_token_indices` does not say which rows of `{module}` these are");
         return Err(ErrorKind::BadConfig { reason }).in_tensor(tensor);
     };
     match view.spec.shape.as_slice() {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::change::{Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, Term};
 use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
+use crate::adapter::Adapter;
 use crate::adapter::module::{Kind, Module, Replacement, Replaces};
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
-use crate::adapter::Adapter;
 use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
 
@@ -155,16 +155,18 @@ impl Binder<'_> {
     /// as the base's known layers are, else as its config says (which is often wrong: PEFT corrects
     /// it from the layer's class, which no file holds).
     fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
-        let mut votes = adapter.modules.iter().zip(&targets.modules).filter_map(|(module, name)| {
-            let shape = &self.base.tensor(name.as_deref()?)?.spec.shape;
-            let (straight, turned) = ([module.outputs, module.inputs], [module.inputs, module.outputs]);
-            let votes = module.kind == Kind::Linear && module.inputs != module.outputs;
-            match votes {
-                true if *shape == straight => Some(false),
-                true if *shape == turned => Some(true),
-                _ => None,
-            }
-        });
+        let mut votes =
+            adapter.modules.iter().zip(&targets.modules).filter_map(|(module, name)| {
+                let shape = &self.base.tensor(name.as_deref()?)?.spec.shape;
+                let (straight, turned) =
+                    ([module.outputs, module.inputs], [module.inputs, module.outputs]);
+                let votes = module.kind == Kind::Linear && module.inputs != module.outputs;
+                match votes {
+                    true if *shape == straight => Some(false),
+                    true if *shape == turned => Some(true),
+                    _ => None,
+                }
+            });
         match votes.next() {
             Some(first) => first || votes.any(|vote| vote),
             None if self.conv1d => true,
@@ -303,10 +305,17 @@ impl Binder<'_> {
     }
 
     /// A vocabulary may grow: the same width, more rows, replaced outright.
-    fn check_growth(&self, given: &[usize], found: &[usize], name: &str, weight: f64) -> Result<()> {
-        let vocabulary = ["embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight"]
-            .iter()
-            .any(|ending| name.ends_with(ending));
+    fn check_growth(
+        &self,
+        given: &[usize],
+        found: &[usize],
+        name: &str,
+        weight: f64,
+    ) -> Result<()> {
+        let vocabulary =
+            ["embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight"]
+                .iter()
+                .any(|ending| name.ends_with(ending));
         match (given, found) {
             #[allow(clippy::float_cmp, reason = "only an outright replacement can grow")]
             ([more, width], [rows, same])
@@ -327,7 +336,8 @@ impl Binder<'_> {
             let same = first.weight == second.weight && same_bytes(adapters, first, second)?;
             if !same {
                 let path = |step: &ReplaceStep| adapters.get(step.adapter).map(|a| a.path.clone());
-                let (first, second) = (path(first).unwrap_or_default(), path(second).unwrap_or_default());
+                let (first, second) =
+                    (path(first).unwrap_or_default(), path(second).unwrap_or_default());
                 return Err(ErrorKind::ReplaceConflict { first, second }).in_tensor(name);
             }
         }
@@ -339,8 +349,13 @@ impl Binder<'_> {
         let changed = |name: &str| self.bound.changes.get(name);
         let (embedding, head) = (changed(&tied.embedding), changed(&tied.head));
         // Trained tokens are shared by both sides in PEFT too; a grown vocabulary needs both grown.
-        let shared = |change: &Change| change.replace.is_none() && change.terms.is_empty() && change.dora.is_none();
-        let same = match (embedding.and_then(|c| c.replace.as_ref()), head.and_then(|c| c.replace.as_ref())) {
+        let shared = |change: &Change| {
+            change.replace.is_none() && change.terms.is_empty() && change.dora.is_none()
+        };
+        let same = match (
+            embedding.and_then(|c| c.replace.as_ref()),
+            head.and_then(|c| c.replace.as_ref()),
+        ) {
             (Some(first), Some(second)) => same_bytes(adapters, first, second)?,
             _ => false,
         };
@@ -348,13 +363,20 @@ impl Binder<'_> {
             || adapters.iter().any(|a| a.config.as_ref().is_some_and(|config| config.ties_weights));
         match (embedding, head) {
             (None, None) => return Ok(()),
-            (Some(change), None) if shared(change) || self.bound.grown.contains_key(&tied.embedding) => return Ok(()),
+            (Some(change), None)
+                if shared(change) || self.bound.grown.contains_key(&tied.embedding) =>
+            {
+                return Ok(());
+            }
             (Some(_), Some(_)) if same => {
                 self.bound.changes.remove(&tied.head);
                 return Ok(());
             }
             (_, Some(_)) if keep => {
-                let reason = format!("the adapter changes `{}`, so the embeddings cannot stay tied", tied.head);
+                let reason = format!(
+                    "the adapter changes `{}`, so the embeddings cannot stay tied",
+                    tied.head
+                );
                 return Err(ErrorKind::BadOption(reason).into());
             }
             (Some(_), None) if keep => return Ok(()),

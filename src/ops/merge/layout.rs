@@ -2,9 +2,9 @@
 
 use serde::{Serialize, Serializer};
 
+use super::Options;
 use super::bind::Bound;
 use super::change::{Action, Change};
-use super::Options;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
@@ -62,7 +62,9 @@ impl OutputShard {
     /// Its tensors' byte ranges.
     pub fn specs(&self) -> Vec<TensorSpec> {
         let tensors = self.tensors.iter();
-        header::lay_out(tensors.map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone())))
+        header::lay_out(
+            tensors.map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone())),
+        )
     }
 }
 
@@ -74,7 +76,8 @@ pub(super) fn shards(
     one_file: bool,
 ) -> Result<Vec<OutputShard>> {
     if one_file && base.layout == Layout::Pipeline {
-        let reason = "a pipeline of several components cannot be one file; give a directory".to_owned();
+        let reason =
+            "a pipeline of several components cannot be one file; give a directory".to_owned();
         return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
     }
     let mut shards = Vec::new();
@@ -142,14 +145,27 @@ fn output(
         _ if dtype != spec.dtype => Action::Convert,
         _ => Action::Copy,
     };
-    OutputTensor { name, full_name: full_name.to_owned(), base: base.to_owned(), dtype, shape, action }
+    OutputTensor {
+        name,
+        full_name: full_name.to_owned(),
+        base: base.to_owned(),
+        dtype,
+        shape,
+        action,
+    }
 }
 
 fn join(shards: Vec<OutputShard>, relative: String) -> OutputShard {
     let alone = shards.len() == 1;
     let mut shards = shards.into_iter();
     let Some(mut joined) = shards.next() else {
-        return OutputShard { relative, component: 0, metadata: None, tensors: Vec::new(), same_header_as: None };
+        return OutputShard {
+            relative,
+            component: 0,
+            metadata: None,
+            tensors: Vec::new(),
+            same_header_as: None,
+        };
     };
     joined.relative = relative;
     joined.tensors.extend(shards.flat_map(|shard| shard.tensors));
@@ -161,7 +177,8 @@ fn join(shards: Vec<OutputShard>, relative: String) -> OutputShard {
 
 /// Fills shards of at most `limit` bytes, in order; a larger tensor gets one to itself.
 fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<OutputShard> {
-    let stem = shards.first().map(|shard| stem(&shard.relative, &component.prefix)).unwrap_or_default();
+    let stem =
+        shards.first().map(|shard| stem(&shard.relative, &component.prefix)).unwrap_or_default();
     let number = shards.first().map_or(0, |shard| shard.component);
     let metadata = shards.first().and_then(|shard| shard.metadata.clone());
     let mut groups: Vec<Vec<OutputTensor>> = vec![Vec::new()];

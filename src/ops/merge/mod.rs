@@ -24,13 +24,12 @@ pub use layout::{OutputShard, OutputTensor};
 pub use side::SideFile;
 
 use crate::adapter::scale::{ScaleOverride, ScaleSource};
-use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
 use crate::format::{Checkpoint, Dtype};
 use crate::math::DeltaStats;
-use crate::ops::{Progress, check_output, verify};
+use crate::ops::{Progress, check_output, files_of, verify};
 
 /// An adapter to merge, and how strongly.
 #[derive(Debug, Clone)]
@@ -285,14 +284,9 @@ fn is_file(path: &Path) -> bool {
 impl Merge {
     /// Every file that is read, also those that no option names: shards, configs, side files.
     fn input_files(&self) -> Vec<PathBuf> {
-        let adapters = self.adapters.iter();
-        let files = adapters.clone().map(|adapter| &adapter.file).chain([&self.base]);
-        let shards = files.flat_map(|file| &file.shards).map(|shard| shard.path.clone());
-        let configs = adapters.filter(|adapter| adapter.config.is_some()).flat_map(|adapter| {
-            adapter.file.shards.iter().map(|shard| shard.path.with_file_name(CONFIG_NAME))
-        });
+        let base = self.base.shards.iter().map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
-        shards.chain(configs).chain(side_files).collect()
+        base.chain(self.adapters.iter().flat_map(files_of)).chain(side_files).collect()
     }
 
     /// Writes the output.

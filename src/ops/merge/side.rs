@@ -19,8 +19,24 @@ const LARGEST: u64 = 64 << 20;
 
 /// Endings of weights in other formats, which a merge would make stale.
 const WEIGHTS: [&str; 18] = [
-    "safetensors", "bin", "pt", "pth", "ckpt", "gguf", "ggml", "onnx", "onnx_data", "h5", "msgpack",
-    "tflite", "npz", "ot", "mlmodel", "pb", "pkl", "index.json",
+    "safetensors",
+    "bin",
+    "pt",
+    "pth",
+    "ckpt",
+    "gguf",
+    "ggml",
+    "onnx",
+    "onnx_data",
+    "h5",
+    "msgpack",
+    "tflite",
+    "npz",
+    "ot",
+    "mlmodel",
+    "pb",
+    "pkl",
+    "index.json",
 ];
 
 /// A file of the output that is no weight file.
@@ -128,7 +144,8 @@ fn add_index(
             let mut map = BTreeMap::new();
             let (mut bytes, mut parameters) = (0, 0);
             for shard in shards {
-                let name = shard.relative.strip_prefix(&component.prefix).unwrap_or(&shard.relative);
+                let name =
+                    shard.relative.strip_prefix(&component.prefix).unwrap_or(&shard.relative);
                 for tensor in &shard.tensors {
                     map.insert(tensor.name.clone(), name.to_owned());
                     parameters += tensor.shape.iter().product::<usize>() as u64;

@@ -172,7 +172,8 @@ impl Job<'_> {
 fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result<Vec<Job<'a>>> {
     let mut jobs: Vec<Job<'a>> = Vec::new();
     for (tensor, spec) in shard.tensors.iter().zip(shard.specs()) {
-        let base = merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let base =
+            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
         let (to, bytes) = (data_start + spec.start, spec.bytes());
         if bytes == 0 {
             continue;

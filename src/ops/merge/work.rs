@@ -93,7 +93,8 @@ pub(in crate::ops) fn replacing(
     count: usize,
 ) -> Result<Vec<f64>> {
     let adapter = adapters.get(step.adapter).ok_or(ErrorKind::NotFound)?;
-    let view = adapter.file.tensor(&step.tensor).ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
+    let view =
+        adapter.file.tensor(&step.tensor).ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
     read_f64(view, first, count)
 }
 
@@ -110,7 +111,11 @@ impl Product {
 
     fn rows(&self, first: usize, rows: usize) -> PackedLeft {
         if self.left.is_empty() {
-            return PackedLeft::new(&[(Factor::new(first + rows, 0, Vec::new()), 1.0)], first, rows);
+            return PackedLeft::new(
+                &[(Factor::new(first + rows, 0, Vec::new()), 1.0)],
+                first,
+                rows,
+            );
         }
         PackedLeft::new(&self.left, first, rows)
     }
@@ -119,7 +124,8 @@ impl Product {
 impl<'a> Work<'a> {
     /// Reads and packs what the tensor needs.
     pub(in crate::ops) fn new(merge: &'a Merge, tensor: &'a OutputTensor) -> Result<Self> {
-        let base = merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let base =
+            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
         let element = |dtype: crate::format::Dtype| {
             element_type(dtype)
                 .ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })
@@ -189,7 +195,11 @@ impl<'a> Work<'a> {
             for first in (0..self.rows).step_by(part) {
                 let rows = part.min(self.rows - first);
                 let mut panel = self.base_panel(first, rows, &mut scratch)?;
-                panel.add_product(&dora.product.rows(first, rows), &dora.product.right, &mut scratch.product);
+                panel.add_product(
+                    &dora.product.rows(first, rows),
+                    &dora.product.right,
+                    &mut scratch.product,
+                );
                 panel.add_column_squares(&mut squares);
             }
             dora.columns = Some(staged::magnitude_factors(&dora.magnitude, &squares));
@@ -217,7 +227,11 @@ impl<'a> Work<'a> {
         if found.non_finite {
             self.explain_non_finite(first, base, out)?;
         }
-        Ok(if matches!(self.tensor.action, Action::Convert) { DeltaStats::default() } else { found.stats })
+        Ok(if matches!(self.tensor.action, Action::Convert) {
+            DeltaStats::default()
+        } else {
+            found.stats
+        })
     }
 
     /// The base's rows (or those that replace them), plus the terms: what DoRA starts from.
@@ -240,7 +254,11 @@ impl<'a> Work<'a> {
         };
         let mut panel = Panel { rows, columns: self.columns, values };
         if self.terms.right.depth() > 0 {
-            panel.add_product(&self.terms.rows(first, rows), &self.terms.right, &mut scratch.product);
+            panel.add_product(
+                &self.terms.rows(first, rows),
+                &self.terms.right,
+                &mut scratch.product,
+            );
         }
         Ok(panel)
     }
@@ -264,7 +282,11 @@ impl<'a> Work<'a> {
         let mut panel = self.base_panel(first, rows, scratch)?;
         if let Some(dora) = &staged.dora {
             let before = panel.values.clone();
-            panel.add_product(&dora.product.rows(first, rows), &dora.product.right, &mut scratch.product);
+            panel.add_product(
+                &dora.product.rows(first, rows),
+                &dora.product.right,
+                &mut scratch.product,
+            );
             if let Some(factors) = &dora.columns {
                 panel.scale_columns(factors);
             } else {
@@ -276,7 +298,9 @@ impl<'a> Work<'a> {
         }
         for step in &staged.change.row_steps {
             for (at, &row) in step.rows.iter().enumerate() {
-                let Some(local) = row.checked_sub(first).filter(|local| *local < rows) else { continue };
+                let Some(local) = row.checked_sub(first).filter(|local| *local < rows) else {
+                    continue;
+                };
                 let values =
                     replacing(&step.values, &self.merge.adapters, at * self.columns, self.columns)?;
                 let start = local * self.columns;

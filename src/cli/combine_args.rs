@@ -1,0 +1,278 @@
+//! `combine`, `resize` and `compare`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use lora_tool::math::RankPolicy;
+use lora_tool::ops::{combine, compare, resize};
+use lora_tool::{ErrorKind, Result};
+use regex::Regex;
+
+use super::merge_args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool combine style task -w 0.7 0.3 -o OUT
+  lora-tool combine style:0.7 task:-0.2 -o OUT --rank 16
+  lora-tool combine a.safetensors b.safetensors -o c.safetensors --rank size:32MiB
+  lora-tool combine style task -o OUT --method cat")]
+pub(crate) struct CombineArgs {
+    /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
+    #[arg(required_unless_present = "models", value_name = "ADAPTER")]
+    adapters: Vec<String>,
+    /// The same, as kohya's scripts have it
+    #[arg(long, hide = true, num_args = 1.., value_name = "ADAPTER", conflicts_with = "adapters")]
+    models: Vec<String>,
+    /// One weight per adapter, in order; 1 each by default
+    #[arg(short, long, alias = "ratios", value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    weights: Vec<f64>,
+    /// How to combine: linear (the exact weighted sum), cat, svd; peft-linear for parity
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Reproduce a peer's arithmetic instead of the exact one
+    #[arg(long, value_enum, value_name = "PEER")]
+    compat: Option<CompatArg>,
+    /// Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3,
+    /// error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
+    #[arg(long, alias = "new_rank", alias = "svd_rank", value_name = "POLICY")]
+    rank: Option<RankPolicy>,
+    /// Rank of convolutions with kernels above 1 × 1; as --rank by default
+    #[arg(long, alias = "new_conv_rank", value_name = "POLICY")]
+    conv_rank: Option<RankPolicy>,
+    #[command(flatten)]
+    how: CombineOptions,
+    /// Multiply the weight of modules that match; the last match wins
+    #[arg(long, value_name = "REGEX=W")]
+    module_weight: Vec<ModuleWeight>,
+    /// kohya's block weights, 12, 17, 20 or 26 numbers, once an adapter in order
+    #[arg(long, alias = "lbws", value_name = "W1,…,Wn", allow_hyphen_values = true)]
+    lbw: Vec<BlockList>,
+    /// What to do where adapters replace one tensor with different values; an error by default
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_conflict: Option<ConflictArg>,
+}
+
+/// What `combine` and `resize` share.
+#[derive(Debug, Args)]
+pub(crate) struct CombineOptions {
+    /// Where the result goes: a directory for PEFT, a .safetensors file for kohya
+    #[arg(short, long, alias = "save_to", value_name = "OUT")]
+    output: PathBuf,
+    /// The highest rank of any module
+    #[arg(long, value_name = "R")]
+    max_rank: Option<usize>,
+    /// Fill all modules up to one rank with zeros, for servers that need it
+    #[arg(long)]
+    uniform: bool,
+    /// Keep only modules that match
+    #[arg(long, value_name = "REGEX")]
+    include: Option<Regex>,
+    /// Leave out modules that match
+    #[arg(long, value_name = "REGEX")]
+    exclude: Option<Regex>,
+    /// Dtype of the factors; the widest among the inputs by default
+    #[arg(long, alias = "save_precision", value_enum, default_value = "keep")]
+    dtype: DtypeArg,
+    /// The convention to write: peft or kohya; the inputs' by default
+    #[arg(long, value_name = "CONVENTION")]
+    to: Option<String>,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Replace an existing OUT
+    #[arg(short, long)]
+    force: bool,
+    /// List every module
+    #[arg(long)]
+    pub(crate) modules: bool,
+    /// Check everything and print the plan; write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl CombineOptions {
+    fn options(&self, threads: usize) -> combine::Options {
+        combine::Options {
+            output: self.output.clone(),
+            open: self.open.options(),
+            max_rank: self.max_rank,
+            uniform: self.uniform,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            dtype: self.dtype.dtype(),
+            to: self.to.clone(),
+            force: self.force,
+            threads,
+            ..combine::Options::default()
+        }
+    }
+}
+
+impl CombineArgs {
+    pub(crate) fn how(&self) -> &CombineOptions {
+        &self.how
+    }
+
+    pub(crate) fn options(&self, threads: usize) -> Result<combine::Options> {
+        let adapters = if self.models.is_empty() { &self.adapters } else { &self.models };
+        Ok(combine::Options {
+            adapters: weigh(adapters, &self.weights)?,
+            method: self.method.clone(),
+            compat: self.compat.map(|compat| match compat {
+                CompatArg::Peft => combine::Compat::Peft,
+                CompatArg::Kohya => combine::Compat::Kohya,
+            }),
+            rank: self.rank,
+            conv_rank: self.conv_rank,
+            module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
+            block_weights: self.lbw.iter().map(|list| list.0.clone()).collect(),
+            on_conflict: self.on_conflict.map(|what| match what {
+                ConflictArg::First => combine::OnConflict::First,
+                ConflictArg::Average => combine::OnConflict::Average,
+                ConflictArg::Drop => combine::OnConflict::Drop,
+            }),
+            ..self.how.options(threads)
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool resize style -o style-r8 --rank 8
+  lora-tool resize style.safetensors -o small.safetensors --rank energy:0.98
+  lora-tool resize style.safetensors -o small.safetensors --rank size:32MiB
+  lora-tool resize style -o style-r16 --rank lossless --max-rank 16 --uniform")]
+pub(crate) struct ResizeArgs {
+    /// The adapter: a PEFT directory or a .safetensors file
+    #[arg(required_unless_present = "model")]
+    adapter: Option<PathBuf>,
+    /// The same, as kohya's scripts have it
+    #[arg(long, hide = true, conflicts_with = "adapter")]
+    model: Option<PathBuf>,
+    /// Rank policy: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05,
+    /// size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
+    #[arg(
+        long,
+        alias = "new_rank",
+        value_name = "POLICY",
+        required_unless_present = "dynamic_method"
+    )]
+    rank: Option<RankPolicy>,
+    /// Rank policy of convolutions, 1 × 1 too; as --rank by default
+    #[arg(long, alias = "new_conv_rank", value_name = "POLICY")]
+    conv_rank: Option<RankPolicy>,
+    /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank, if given, is then the highest rank
+    #[arg(long, alias = "dynamic_method", value_name = "NAME", requires = "dynamic_param")]
+    dynamic_method: Option<String>,
+    /// The criterion's parameter
+    #[arg(long, alias = "dynamic_param", value_name = "X", requires = "dynamic_method")]
+    dynamic_param: Option<f64>,
+    #[command(flatten)]
+    how: CombineOptions,
+}
+
+impl ResizeArgs {
+    pub(crate) fn how(&self) -> &CombineOptions {
+        &self.how
+    }
+
+    pub(crate) fn options(&self, threads: usize) -> Result<resize::Options> {
+        let adapter = self.adapter.clone().or_else(|| self.model.clone()).unwrap_or_default();
+        let mut shared = self.how.options(threads);
+        let mut rank = self.rank.unwrap_or(RankPolicy::Lossless);
+        shared.conv_rank = self.conv_rank;
+        if let (Some(method), Some(parameter)) = (&self.dynamic_method, self.dynamic_param) {
+            let policy = format!("{method}:{parameter}").parse().map_err(ErrorKind::BadOption)?;
+            // kohya's --new_rank caps what its criterion finds.
+            match self.rank {
+                Some(RankPolicy::Fixed(cap)) => {
+                    shared.max_rank = Some(shared.max_rank.map_or(cap, |most| most.min(cap)));
+                }
+                None => {}
+                Some(other) => {
+                    let reason =
+                        format!("--dynamic-method and --rank {other} are two criteria; give one");
+                    return Err(ErrorKind::BadOption(reason).into());
+                }
+            }
+            rank = policy;
+            shared.conv_rank = None;
+        }
+        Ok(resize::Options { adapter, rank, combine: shared })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool compare style task
+  lora-tool compare style task -w 0.7 0.3 --modules
+  lora-tool compare a.safetensors b.safetensors --json")]
+pub(crate) struct CompareArgs {
+    /// Adapters, two or more
+    #[arg(required = true, num_args = 2.., value_name = "ADAPTER")]
+    adapters: Vec<String>,
+    /// The weights they would have in a sum; 1 each by default
+    #[arg(short, long, value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    weights: Vec<f64>,
+    /// Chooses the elements at which signs are compared
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// List every module
+    #[arg(long)]
+    pub(crate) modules: bool,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl CompareArgs {
+    pub(crate) fn options(&self, threads: usize) -> Result<compare::Options> {
+        Ok(compare::Options {
+            adapters: weigh(&self.adapters, &self.weights)?,
+            open: self.open.options(),
+            seed: self.seed,
+            threads,
+        })
+    }
+}
+
+/// A peer to reproduce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompatArg {
+    /// PEFT's add_weighted_adapter
+    Peft,
+    /// kohya's merge_lora.py
+    Kohya,
+}
+
+/// Whose replaced tensors to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ConflictArg {
+    /// The first adapter's
+    First,
+    /// The mean of all
+    Average,
+    /// None
+    Drop,
+}
+
+/// A list of numbers, with or without kohya's brackets.
+#[derive(Debug, Clone, PartialEq)]
+struct BlockList(Vec<f64>);
+
+impl std::str::FromStr for BlockList {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+        let number = |part: &str| part.trim().parse().map_err(|_| format!("`{part}` is no number"));
+        inner.split(',').map(number).collect::<std::result::Result<_, _>>().map(Self)
+    }
+}

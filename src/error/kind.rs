@@ -1,0 +1,427 @@
+//! What can go wrong, with the facts: expected and found.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A module that found no place in the base, and the base's nearest names.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct UnmatchedName {
+    /// The adapter's own name for it.
+    pub name: String,
+    /// Names in the base that look most like it.
+    pub nearest: Vec<String>,
+}
+
+/// What can go wrong. Shapes are in the order they are stored in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system said no.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// No such file or directory.
+    #[error("no such file or directory")]
+    NotFound,
+    /// The file is too short for its own header.
+    #[error("the file is truncated: its header needs {needed} bytes, the file has {found}")]
+    TruncatedHeader {
+        /// Bytes the header claims, with its 8-byte length.
+        needed: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// The header claims an absurd size.
+    #[error(
+        "the header claims {claimed} bytes, more than the {limit} a safetensors header may have"
+    )]
+    HeaderTooLarge {
+        /// What the first eight bytes say.
+        claimed: u64,
+        /// The format's limit.
+        limit: u64,
+    },
+    /// The header is not what the format says.
+    #[error("not a safetensors file: {reason}")]
+    BadHeader {
+        /// What the parser met.
+        reason: String,
+    },
+    /// One name, twice.
+    #[error("the header names it twice")]
+    DuplicateKey,
+    /// A tensor's byte range disagrees with its dtype and shape.
+    #[error("{dtype} {shape:?} needs {expected} bytes, its offsets span {found}")]
+    ByteCount {
+        /// The tensor's dtype.
+        dtype: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Bytes that dtype and shape need.
+        expected: String,
+        /// Bytes that the offsets span.
+        found: u64,
+    },
+    /// A tensor starts before the previous one ends, or later.
+    #[error("its bytes start at {found}, expected {expected}: tensors {what}")]
+    Offsets {
+        /// Where the previous tensor ended.
+        expected: u64,
+        /// Where this one starts.
+        found: u64,
+        /// `overlap` or `leave a hole`.
+        what: &'static str,
+    },
+    /// The tensors' bytes do not fill the file.
+    #[error(
+        "the file is truncated or padded: its tensors end at byte {expected}, the file at {found}"
+    )]
+    FileLength {
+        /// Where the last tensor ends, from the file's start.
+        expected: u64,
+        /// The file's length.
+        found: u64,
+    },
+    /// An index that cannot be read.
+    #[error("not a checkpoint index: {reason}")]
+    BadIndex {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The index names a shard outside its directory.
+    #[error("the index names shard `{shard}`, which leads outside the directory")]
+    IndexEscapes {
+        /// The shard's name.
+        shard: String,
+    },
+    /// The index names a shard that is not there.
+    #[error("the index names shard `{shard}`, which is missing")]
+    MissingShard {
+        /// The shard's name.
+        shard: String,
+    },
+    /// The index places a tensor in a shard that lacks it.
+    #[error("the index places it in `{shard}`, which does not hold it")]
+    MissingTensor {
+        /// The shard's name.
+        shard: String,
+    },
+    /// Two shards hold one tensor.
+    #[error("both `{first}` and `{second}` hold it")]
+    TensorTwice {
+        /// The first file.
+        first: String,
+        /// The second file.
+        second: String,
+    },
+    /// A pickle, which could run code.
+    #[error("this is a pickle file, which can run code when it is opened; it is not read")]
+    Pickle,
+    /// A directory without weights we know.
+    #[error("no checkpoint here: {reason}")]
+    NoCheckpoint {
+        /// What was looked for.
+        reason: String,
+    },
+    /// An input changed under our eyes.
+    #[error("the file changed while it was read")]
+    Changed,
+    /// A config that does not parse.
+    #[error("{reason}")]
+    BadConfig {
+        /// What is wrong.
+        reason: String,
+    },
+    /// No adapter in a directory.
+    #[error("no adapter here: {reason}")]
+    NoAdapter {
+        /// What was looked for.
+        reason: String,
+    },
+    /// A `peft_type` that cannot be merged, or that is not known.
+    #[error("adapters of type {peft_type} cannot be merged: {reason}")]
+    UnsupportedType {
+        /// The config's `peft_type`.
+        peft_type: String,
+        /// Why.
+        reason: String,
+    },
+    /// A config field that changes the mathematics in a way we do not do.
+    #[error("`{field}` is set: {reason}")]
+    UnsupportedField {
+        /// The field.
+        field: String,
+        /// Why it cannot be merged.
+        reason: String,
+    },
+    /// A config field nobody told us about.
+    #[error("`{field}` is set to {value}, and this version does not know what it changes")]
+    UnknownField {
+        /// The field.
+        field: String,
+        /// Its value, shortened.
+        value: String,
+    },
+    /// A key no grammar explains.
+    #[error("{count} of {total} keys belong to no known adapter format, such as `{first}`")]
+    UnknownKeys {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A family that is not read.
+    #[error("it is a {family} module, which this version cannot apply")]
+    UnsupportedFamily {
+        /// The family's name.
+        family: &'static str,
+    },
+    /// One factor without the other.
+    #[error("it has {present} but no {missing}")]
+    MissingFactor {
+        /// The factor that is there.
+        present: &'static str,
+        /// The factor that is not.
+        missing: &'static str,
+    },
+    /// A factor of zero size.
+    #[error("the factor is empty, shape {shape:?}")]
+    EmptyFactor {
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Factors whose ranks differ.
+    #[error("rank of A and B differ: A is {down:?}, B is {up:?}")]
+    RankMismatch {
+        /// A's shape.
+        down: Vec<usize>,
+        /// B's shape.
+        up: Vec<usize>,
+    },
+    /// Factors and config disagree.
+    #[error("the factors have rank {found}, the config says {expected}")]
+    RankConfig {
+        /// The config's rank.
+        expected: usize,
+        /// The factors'.
+        found: usize,
+    },
+    /// A shape that makes no sense for what the tensor is.
+    #[error("shape {found:?} does not fit: expected {expected}")]
+    BadShape {
+        /// What would fit.
+        expected: String,
+        /// What is there.
+        found: Vec<usize>,
+    },
+    /// A dtype that cannot hold numbers of a factor.
+    #[error("dtype {dtype} cannot be used for arithmetic")]
+    BadDtype {
+        /// The dtype.
+        dtype: String,
+    },
+    /// NaN or infinity in an adapter.
+    #[error("element {index} is {value}")]
+    NonFinite {
+        /// Flat index.
+        index: usize,
+        /// What it is.
+        value: String,
+    },
+    /// A scale nobody wrote down.
+    #[error("the scale is unknown: there is no adapter_config.json beside it")]
+    UnknownScale,
+    /// Two sources of the scale disagree.
+    #[error("alpha is {first} by {first_source}, {second} by {second_source}")]
+    ScaleConflict {
+        /// One value.
+        first: f64,
+        /// Its source.
+        first_source: &'static str,
+        /// The other.
+        second: f64,
+        /// Its source.
+        second_source: &'static str,
+    },
+    /// Modules that fit nothing in the base.
+    #[error("{} of {total} adapter tensors fit nothing in {}{}", unmatched.len(), base.display(), list_unmatched(unmatched))]
+    Unmatched {
+        /// The ones without a place.
+        unmatched: Vec<UnmatchedName>,
+        /// How many there are in all.
+        total: usize,
+        /// The base.
+        base: PathBuf,
+        /// What may be the reason.
+        guess: Option<String>,
+    },
+    /// Names that fit in several ways.
+    #[error("the adapter's names fit the base in two ways: `{first}` or `{second}`")]
+    Ambiguous {
+        /// One reading.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two base names that flatten to one.
+    #[error("`{first}` and `{second}` of the base both flatten to this name")]
+    FlatCollision {
+        /// One base name.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two modules of one adapter, one tensor.
+    #[error("modules `{first}` and `{second}` of one adapter land on it")]
+    SameTarget {
+        /// One module.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The delta does not fit the base's tensor.
+    #[error("the adapter's update is {delta:?}, the base's `{base_tensor}` is {found:?}")]
+    ShapeMismatch {
+        /// The update's shape.
+        delta: Vec<usize>,
+        /// The base tensor's name.
+        base_tensor: String,
+        /// The base tensor's shape.
+        found: Vec<usize>,
+    },
+    /// A quantised target.
+    #[error(
+        "the base's `{base_tensor}` is quantised ({scheme}); adding to its codes would destroy it"
+    )]
+    Quantised {
+        /// The base tensor.
+        base_tensor: String,
+        /// How it is quantised.
+        scheme: String,
+    },
+    /// A target that holds no numbers we can add to.
+    #[error("the base's `{base_tensor}` is {dtype}, which cannot take an update")]
+    TargetDtype {
+        /// The base tensor.
+        base_tensor: String,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// Several adapters replace one tensor, differently.
+    #[error("both {} and {} replace it, with different values", first.display(), second.display())]
+    ReplaceConflict {
+        /// One adapter.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// Replaced tensors of a combination that are not the same.
+    #[error("{} and {} replace it with different values", first.display(), second.display())]
+    ReplacementsDiffer {
+        /// One adapter.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A family whose update depends on the base.
+    #[error("{family} updates depend on the base's weights, so they do not add up")]
+    NotAdditive {
+        /// The family.
+        family: &'static str,
+    },
+    /// A method nobody knows.
+    #[error("there is no method `{name}`; there are {all}")]
+    UnknownMethod {
+        /// What was asked for.
+        name: String,
+        /// The name most like it.
+        near: Option<String>,
+        /// All names.
+        all: String,
+    },
+    /// A budget below one rank everywhere.
+    #[error("{budget} does not reach: rank 1 in every module takes {least} {unit}")]
+    BudgetTooSmall {
+        /// The policy.
+        budget: String,
+        /// What rank 1 everywhere takes.
+        least: u64,
+        /// Bytes or parameters.
+        unit: &'static str,
+    },
+    /// DoRA with others, out of order.
+    #[error("a DoRA adapter rescales the weight it finds: it merges alone, or last, and only once")]
+    DoraOrder,
+    /// An `--include`/`--exclude` that leaves nothing.
+    #[error("no module of any adapter is left after --include and --exclude")]
+    NothingSelected,
+    /// Weights and adapters differ in number.
+    #[error("{weights} weights for {adapters} adapters")]
+    WeightCount {
+        /// How many weights.
+        weights: usize,
+        /// How many adapters.
+        adapters: usize,
+    },
+    /// A weight that is no number.
+    #[error("weight {0} is not a finite number")]
+    BadWeight(f64),
+    /// An option that does not parse or does not fit.
+    #[error("{0}")]
+    BadOption(String),
+    /// The output is there already.
+    #[error("it exists already")]
+    OutputExists,
+    /// The output is, holds, or lies in an input.
+    #[error("the output is, contains or lies inside the input {}", input.display())]
+    OutputInInput {
+        /// The input.
+        input: PathBuf,
+    },
+    /// The disk cannot take it.
+    #[error("the output needs {needed} bytes, the disk has {free} free")]
+    DiskFull {
+        /// Bytes to write.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// A result outside the output's range.
+    #[error("element {index} of the result is {value:e}, outside the range of {dtype}")]
+    Overflow {
+        /// Flat index in the tensor.
+        index: usize,
+        /// The exact result.
+        value: f64,
+        /// The output's dtype.
+        dtype: String,
+    },
+    /// The base holds a NaN or an infinity.
+    #[error("element {index} of the base tensor is {value}")]
+    NonFiniteBase {
+        /// Flat index in the tensor.
+        index: usize,
+        /// What it is.
+        value: String,
+    },
+}
+
+/// The unmatched names as lines, at most eight of them.
+fn list_unmatched(unmatched: &[UnmatchedName]) -> String {
+    const SHOWN: usize = 8;
+    let mut lines = String::new();
+    for name in unmatched.iter().take(SHOWN) {
+        lines.push_str("\n  ");
+        lines.push_str(&name.name);
+        if !name.nearest.is_empty() {
+            lines.push_str("   (nearest: ");
+            lines.push_str(&name.nearest.join(", "));
+            lines.push(')');
+        }
+    }
+    if unmatched.len() > SHOWN {
+        lines.push_str(&format!("\n  … and {} more", unmatched.len() - SHOWN));
+    }
+    lines
+}

@@ -1,0 +1,248 @@
+//! What a combination carries over beside the deltas: replaced tensors, configs, metadata, and where
+//! it came from.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::compute::Done;
+use super::{Combine, Options};
+use crate::adapter::Adapter;
+use crate::adapter::convention::{self, Convention};
+use crate::adapter::module::Replaces;
+use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
+use crate::adapter::tensor::{element_type, read_f64};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Metadata;
+
+/// What to do where adapters replace one tensor with different values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The first adapter's.
+    First,
+    /// The mean of all.
+    Average,
+    /// None: the tensor is left out.
+    Drop,
+}
+
+/// Replaced tensors of the result.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Carried {
+    pub(super) replacements: Vec<NewReplacement>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Carried {
+    pub(super) fn labels(&self) -> Vec<String> {
+        let label = |r: &NewReplacement| match r.replaces {
+            Replaces::Bias => format!("{}.bias", r.module),
+            _ => format!("{}.weight", r.module),
+        };
+        self.replacements.iter().map(label).collect()
+    }
+
+    /// Bytes in a file, header entries included, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.replacements.iter().map(|r| r.bytes.len() as u64 + r.module.len() as u64 + 128).sum()
+    }
+}
+
+/// Gathers replaced tensors; identical ones pass, different ones are the user's to decide.
+pub(super) fn replacements(
+    options: &Options,
+    adapters: &[Adapter],
+    output: &Convention,
+) -> Result<Carried> {
+    let mut carried = Carried::default();
+    let mut found: BTreeMap<(String, u8), Vec<(usize, NewReplacement)>> = BTreeMap::new();
+    for (number, adapter) in adapters.iter().enumerate() {
+        for replacement in &adapter.replacements {
+            let name = &replacement.tensor;
+            let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+            let mut scratch = Vec::new();
+            let new = NewReplacement {
+                module: replacement.module.clone(),
+                replaces: replacement.replaces.clone(),
+                dtype: view.spec.dtype,
+                shape: view.spec.shape.clone(),
+                bytes: view.all(&mut scratch)?.to_vec(),
+            };
+            let kind = match new.replaces {
+                Replaces::Weight => 0,
+                Replaces::Bias => 1,
+                Replaces::Rows(_) => 2,
+            };
+            found.entry((new.module.clone(), kind)).or_default().push((number, new));
+        }
+    }
+    if !found.is_empty() && output.name != convention::peft().name {
+        let reason = format!(
+            "the {} convention cannot hold tensors that replace the base's, and an input has {}",
+            output.name,
+            found.len()
+        );
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    for ((module, _), all) in found {
+        settle(options, adapters, &module, &all, &mut carried)?;
+    }
+    Ok(carried)
+}
+
+fn settle(
+    options: &Options,
+    adapters: &[Adapter],
+    module: &str,
+    all: &[(usize, NewReplacement)],
+    carried: &mut Carried,
+) -> Result<()> {
+    let Some((number, first)) = all.first() else { return Ok(()) };
+    let other = all.iter().find(|(_, other)| {
+        other.bytes != first.bytes || other.shape != first.shape || other.replaces != first.replaces
+    });
+    let Some((second, _)) = other else {
+        carried.replacements.push(first.clone());
+        return Ok(());
+    };
+    let path = |number: usize| adapters.get(number).map(|a| a.path.clone()).unwrap_or_default();
+    match options.on_conflict {
+        None => {
+            let (first, second) = (path(*number), path(*second));
+            return Err(ErrorKind::ReplacementsDiffer { first, second }).in_tensor(module);
+        }
+        Some(OnConflict::Drop) => {
+            carried
+                .warnings
+                .push(format!("`{module}` is replaced differently by the inputs and was left out"));
+        }
+        Some(OnConflict::First) => carried.replacements.push(first.clone()),
+        Some(OnConflict::Average) => carried.replacements.push(average(adapters, all, module)?),
+    }
+    Ok(())
+}
+
+fn average(
+    adapters: &[Adapter],
+    all: &[(usize, NewReplacement)],
+    module: &str,
+) -> Result<NewReplacement> {
+    let Some((_, first)) = all.first() else { return Err(ErrorKind::NotFound.into()) };
+    let mut sum = vec![0.0; first.shape.iter().product()];
+    for (number, other) in all {
+        let same = other.shape == first.shape && other.replaces == first.replaces;
+        let adapter = adapters.get(*number).filter(|_| same);
+        let tensor = adapter.and_then(|adapter| {
+            let replaced = adapter.replacements.iter();
+            let mut own =
+                replaced.filter(|r| r.module == other.module && r.replaces == other.replaces);
+            adapter.file.tensor(&own.next()?.tensor)
+        });
+        let Some(view) = tensor else {
+            let (expected, found) =
+                (format!("{:?} as in the first adapter", first.shape), other.shape.clone());
+            return Err(ErrorKind::BadShape { expected, found }).in_tensor(module);
+        };
+        for (sum, value) in sum.iter_mut().zip(read_f64(view, 0, view.spec.elements())?) {
+            *sum += value / all.len() as f64;
+        }
+    }
+    let element = element_type(first.dtype)
+        .ok_or_else(|| ErrorKind::BadDtype { dtype: first.dtype.to_string() })
+        .in_tensor(module)?;
+    let mut averaged = first.clone();
+    averaged.bytes = vec![0; sum.len() * element.size()];
+    element.encode(&sum, &mut averaged.bytes);
+    Ok(averaged)
+}
+
+/// Metadata of the result: that of a single input, and what the result was made of.
+pub(super) fn metadata(combine: &Combine) -> Metadata {
+    let mut metadata = Metadata::new();
+    for adapter in &combine.adapters {
+        let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+        for (key, value) in own.into_iter().flatten() {
+            metadata.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
+    let inputs: Vec<Value> = combine
+        .adapters
+        .iter()
+        .zip(&combine.options.adapters)
+        .map(|(adapter, input)| {
+            let path = &adapter.file.path;
+            json!({
+                "name": input.path.file_name().unwrap_or_default().to_string_lossy(),
+                "weight": input.weight,
+                "sha256": sha256(path).unwrap_or_default(),
+            })
+        })
+        .collect();
+    let made = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "method": combine.method.name,
+        "rank": combine.plan.rank,
+        "inputs": inputs,
+    });
+    metadata.insert("lora_tool".to_owned(), made.to_string());
+    metadata
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Puts the computed modules and all that is carried over into one adapter.
+pub(super) fn assemble(combine: &Combine, done: &[Done]) -> Result<NewAdapter> {
+    let modules = combine.groups.iter().zip(done).map(|(group, done)| NewModule {
+        name: group.name.clone(),
+        kind: group.kind.clone(),
+        factors: done.combined_factors.factors.clone(),
+        scale: done.combined_factors.scale,
+        up_bias: done.up_bias.clone(),
+    });
+    let configs: Vec<_> = combine.adapters.iter().filter_map(|a| a.config.as_ref()).collect();
+    Ok(NewAdapter {
+        modules: modules.collect(),
+        replacements: combine.carried.replacements.clone(),
+        dtype: combine.dtype,
+        metadata: metadata(combine),
+        config: configs.first().map(|config| config.document.clone()),
+        target_modules: target_modules(combine),
+    })
+}
+
+/// The union of the inputs' `target_modules`, where suffixes name just the modules of the result;
+/// else `None`, which lists full names.
+fn target_modules(combine: &Combine) -> Option<Vec<String>> {
+    let mut union = Vec::new();
+    let mut excluded = Vec::new();
+    for adapter in &combine.adapters {
+        let config = adapter.config.as_ref()?;
+        let field = |name: &str| config.document.get(name).filter(|value| !value.is_null());
+        if field("layers_to_transform").is_some() {
+            return None;
+        }
+        excluded.push(field("exclude_modules"));
+        for target in field("target_modules")?.as_array()? {
+            let target = target.as_str()?.to_owned();
+            if !union.contains(&target) {
+                union.push(target);
+            }
+        }
+    }
+    union.sort();
+    let hit = |name: &str| union.iter().any(|t| name == t || name.ends_with(&format!(".{t}")));
+    let filtered = combine.options.include.is_some() || combine.options.exclude.is_some();
+    let all_hit = combine.groups.iter().all(|group| hit(&group.name));
+    // The first config's exclusions are written, so they must be everybody's.
+    let same = excluded.iter().all(|other| excluded.first() == Some(other));
+    (all_hit && !filtered && same).then_some(union)
+}

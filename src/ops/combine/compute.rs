@@ -1,0 +1,275 @@
+//! From groups of factors to the result's factors, module by module, in parallel.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::group::{Group, Member};
+use super::{Combine, ConvScope};
+use crate::adapter::save::{self, Sized};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Metadata;
+use crate::math::rank::{Candidate, TooSmall};
+use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::method::{Combined, Weighted};
+use crate::ops::Progress;
+
+/// One module of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModuleReport {
+    /// Its name.
+    pub name: String,
+    /// Sum of the inputs' ranks.
+    pub rank_before: usize,
+    /// Its rank now.
+    pub rank: usize,
+    /// ‖written‖² / ‖combined‖².
+    pub energy_kept: f64,
+    /// ‖combined − written‖ / ‖combined‖.
+    pub relative_error: f64,
+}
+
+/// A computed module, and the sums that reports are made of.
+#[derive(Debug, Clone)]
+pub(super) struct Done {
+    pub(super) combined_factors: Combined,
+    pub(super) up_bias: Option<Vec<f64>>,
+    pub(super) report: ModuleReport,
+    /// ‖combined‖², and what of it was written and dropped.
+    pub(super) combined: f64,
+    pub(super) kept: f64,
+    pub(super) dropped: f64,
+    /// ‖Σ wᵢΔᵢ‖², and the squared distance of the combined from it.
+    pub(super) exact: f64,
+    pub(super) off_sum: f64,
+    /// By adapter: (⟨written, Δᵢ⟩, ‖Δᵢ‖²).
+    pub(super) survival: BTreeMap<usize, (f64, f64)>,
+    pub(super) parameters_before: u64,
+    pub(super) parameters_after: u64,
+}
+
+/// Computes all groups. Modules are independent and each is computed by one thread, so the result
+/// does not depend on how many there are.
+pub(super) fn all(combine: &Combine, progress: &dyn Progress) -> Result<Vec<Done>> {
+    let work: u64 = combine.groups.iter().map(|group| (group.inputs + group.outputs) as u64).sum();
+    let ranks = shared_ranks(combine)?;
+    progress.begin(work);
+    let indexed = combine.groups.par_iter().enumerate();
+    let done = indexed.map(|(at, group)| {
+        let rank = ranks.as_ref().and_then(|ranks| ranks.get(at).copied());
+        let done = one(combine, group, rank).in_tensor(&group.name);
+        progress.advance((group.inputs + group.outputs) as u64);
+        done
+    });
+    let mut done: Vec<Done> = done.collect::<Result<_>>()?;
+    if combine.options.uniform {
+        let most = done.iter().map(|done| done.combined_factors.factors.rank()).max().unwrap_or(1);
+        for done in &mut done {
+            fill_up(done, most);
+        }
+    }
+    Ok(done)
+}
+
+/// Zero directions up to `rank`; the scale stays, so the delta does.
+fn fill_up(done: &mut Done, rank: usize) {
+    let factors = &mut done.combined_factors.factors;
+    let (rows, columns, own) = (factors.rows(), factors.columns(), factors.rank());
+    let (mut up, mut down) = (Matrix::zeros(rows, rank), Matrix::zeros(rank, columns));
+    up.columns_mut(0, own).copy_from(&factors.up);
+    down.rows_mut(0, own).copy_from(&factors.down);
+    *factors = LowRank::new(up, down);
+    done.report.rank = rank;
+    done.parameters_after = (rank * (rows + columns)) as u64;
+}
+
+/// The policy of one module.
+fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
+    let options = &combine.options;
+    let conv = match options.conv_scope {
+        ConvScope::Spatial => group.is_spatial(),
+        ConvScope::All => matches!(group.kind, crate::adapter::module::Kind::Conv(_)),
+    };
+    let own = options.conv_rank.filter(|_| conv).or(options.rank);
+    // PEFT's `svd` keeps the highest rank of the inputs if nothing else is said.
+    let svd = options.method.as_deref().is_some_and(|name| name == "svd");
+    own.or_else(|| {
+        let highest = combine.groups.iter().flat_map(|group| &group.members).map(|m| m.rank).max();
+        svd.then(|| RankPolicy::Fixed(highest.unwrap_or(1)))
+    })
+    .or((!combine.method.keeps_factors || options.max_rank.is_some())
+        .then_some(RankPolicy::Lossless))
+}
+
+/// Ranks of a budget over all modules, which needs all singular values first.
+fn shared_ranks(combine: &Combine) -> Result<Option<Vec<usize>>> {
+    let Some(policy) = combine.options.rank.filter(|policy| policy.is_global()) else {
+        return Ok(None);
+    };
+    let candidates = combine.groups.par_iter().map(|group| {
+        let (combined, _) = combine_group(combine, group).in_tensor(&group.name)?;
+        let values = combined.factors.svd().singular_values().to_vec();
+        Ok(candidate(group, values, combined.scale))
+    });
+    let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
+    let sized: Vec<Sized<'_>> = combine
+        .groups
+        .iter()
+        .map(|group| Sized {
+            name: &group.name,
+            kind: &group.kind,
+            shape: (group.outputs, group.inputs),
+        })
+        .collect();
+    let metadata: Metadata = super::carry::metadata(combine);
+    let carried = combine.carried.bytes();
+    let bytes = |ranks: &[usize]| {
+        save::file_size(combine.convention, &sized, ranks, combine.dtype, &metadata)
+            .map_or(u64::MAX, |bytes| bytes + carried)
+    };
+    let most = vec![combine.options.max_rank.unwrap_or(usize::MAX); candidates.len()];
+    let shared = policy.share(&candidates, &most, &bytes);
+    shared.map(Some).map_err(|TooSmall { least }| {
+        let unit = if matches!(policy, RankPolicy::Size(_)) { "bytes" } else { "parameters" };
+        ErrorKind::BudgetTooSmall { budget: policy.to_string(), least, unit }.into()
+    })
+}
+
+fn candidate(group: &Group, singular_values: Vec<f64>, scale: f64) -> Candidate {
+    // Values of scale · up · down, as the delta has them.
+    let singular_values = singular_values.into_iter().map(|value| value * scale.abs()).collect();
+    let scale = group.members.first().map_or(1.0, |member| member.scale);
+    Candidate { singular_values, rows: group.outputs, columns: group.inputs, scale }
+}
+
+/// The method's result, and what went into it.
+fn combine_group(combine: &Combine, group: &Group) -> Result<(Combined, Vec<Weighted>)> {
+    let inputs = group.members.iter().map(|member| {
+        let (adapter, module) = parts(combine, member)?;
+        let factors = adapter.factors(module)?;
+        Ok(Weighted { factors, scale: module.scale.value, weight: member.weight })
+    });
+    let inputs: Vec<Weighted> = inputs.collect::<Result<_>>()?;
+    let combined = (combine.method.combine)(group.outputs, group.inputs, &inputs);
+    let combined = combined.map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))?;
+    Ok((combined, inputs))
+}
+
+fn parts<'a>(
+    combine: &'a Combine,
+    member: &Member,
+) -> Result<(&'a crate::adapter::Adapter, &'a crate::adapter::module::Module)> {
+    let adapter = combine.adapters.get(member.adapter).ok_or(ErrorKind::NotFound)?;
+    Ok((adapter, adapter.modules.get(member.module).ok_or(ErrorKind::NotFound)?))
+}
+
+fn one(combine: &Combine, group: &Group, shared: Option<usize>) -> Result<Done> {
+    let (combined, inputs) = combine_group(combine, group)?;
+    let squared_scale = combined.scale * combined.scale;
+    let deltas: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
+    let exact = LowRank::sum(group.outputs, group.inputs, &deltas);
+    let (written, kept, total) = match policy(combine, group) {
+        None => {
+            let energy = combined.factors.squared_norm() * squared_scale;
+            (combined.clone(), energy, energy)
+        }
+        Some(policy) => truncate(combine, group, &combined, policy, shared),
+    };
+    let rank = written.factors.rank();
+    let survival = inputs.iter().zip(&group.members).map(|(input, member)| {
+        // Against the adapter's own delta, whatever its weight here.
+        let own = Weighted { weight: 1.0, ..input.clone() }.delta();
+        let inner = written.factors.inner(&own) * written.scale;
+        (member.adapter, (inner, own.squared_norm()))
+    });
+    let survival = survival.collect();
+    let (off_sum, exact_norm) = distance(combine, &combined, &exact);
+    let before: usize = group.members.iter().map(|member| member.rank).sum();
+    let size = (group.outputs + group.inputs) as u64;
+    let share = |part: f64, otherwise: f64| if total > 0.0 { part / total } else { otherwise };
+    let dropped = (total - kept).max(0.0);
+    Ok(Done {
+        up_bias: bias(combine, group, written.scale)?,
+        report: ModuleReport {
+            name: group.name.clone(),
+            rank_before: before,
+            rank,
+            energy_kept: share(kept, 1.0),
+            relative_error: share(dropped, 0.0).sqrt(),
+        },
+        combined_factors: written,
+        combined: total,
+        kept,
+        dropped,
+        exact: exact_norm,
+        off_sum,
+        survival,
+        parameters_before: before as u64 * size,
+        parameters_after: rank as u64 * size,
+    })
+}
+
+/// (‖combined − exact‖², ‖exact‖²); by the singular values of the difference, since the difference
+/// of norms would be lost in rounding. The exact methods are not measured against themselves.
+fn distance(combine: &Combine, combined: &Combined, exact: &LowRank) -> (f64, f64) {
+    let norm = exact.squared_norm();
+    if combine.method.laws.contains(&crate::method::Law::WeightedSum) {
+        return (0.0, norm);
+    }
+    let minus = LowRank::new(&combined.factors.up * -combined.scale, combined.factors.down.clone());
+    let parts = [exact.clone(), minus];
+    let difference = LowRank::sum(exact.rows(), exact.columns(), &parts).svd();
+    (difference.singular_values().iter().map(|value| value * value).sum(), norm)
+}
+
+/// The best approximation that the policy asks for: (factors, energy kept, energy before).
+fn truncate(
+    combine: &Combine,
+    group: &Group,
+    combined: &Combined,
+    policy: RankPolicy,
+    shared: Option<usize>,
+) -> (Combined, f64, f64) {
+    let svd = combined.factors.svd();
+    let candidate = candidate(group, svd.singular_values().to_vec(), combined.scale);
+    let rank = match shared {
+        Some(rank) if !policy_is_own(combine, group) => rank,
+        _ => policy.of(&candidate).min(combine.options.max_rank.unwrap_or(usize::MAX)),
+    };
+    let energies = candidate.singular_values.iter().map(|value| value * value);
+    let (kept, total): (f64, f64) = (energies.clone().take(rank).sum(), energies.sum());
+    let mut factors = svd.truncate(rank);
+    if factors.rank() == 0 {
+        factors = LowRank::new(Matrix::zeros(group.outputs, 1), Matrix::zeros(1, group.inputs));
+    }
+    let old = group.members.first().map_or(1.0, |member| member.scale);
+    let scale = if combine.options.keep_scale && old > 0.0 { old } else { 1.0 };
+    // scale · up · down stays what it was: the change is shared by both factors.
+    let share = (combined.scale.abs() / scale).sqrt();
+    let factors =
+        LowRank::new(factors.up * share, factors.down * (share * combined.scale.signum()));
+    (Combined { factors, scale }, kept, total)
+}
+
+/// Whether a convolution has a policy of its own beside a budget over all.
+fn policy_is_own(combine: &Combine, group: &Group) -> bool {
+    policy(combine, group) != combine.options.rank
+}
+
+/// Σ wᵢ·sᵢ·bᵢ of the inputs' biases, over the scale that the result multiplies it by.
+fn bias(combine: &Combine, group: &Group, scale: f64) -> Result<Option<Vec<f64>>> {
+    let mut sum: Option<Vec<f64>> = None;
+    for member in &group.members {
+        let (adapter, module) = parts(combine, member)?;
+        let Some(name) = &module.up_bias else { continue };
+        let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let values = crate::adapter::tensor::read_f64(view, 0, module.outputs)?;
+        let sum = sum.get_or_insert_with(|| vec![0.0; module.outputs]);
+        let factor = member.weight * module.scale.value / scale;
+        for (sum, value) in sum.iter_mut().zip(values) {
+            *sum += factor * value;
+        }
+    }
+    Ok(sum)
+}

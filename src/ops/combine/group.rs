@@ -1,0 +1,201 @@
+//! Which modules of the inputs belong together, by their names.
+
+use std::collections::BTreeMap;
+
+use super::{Options, PlannedModule};
+use crate::adapter::Adapter;
+use crate::adapter::block_weights::BlockWeights;
+use crate::adapter::convention::{self, Convention};
+use crate::adapter::module::{Family, Kind, Module};
+use crate::adapter::target::{bare_name, flatten};
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::Dtype;
+
+/// One module of the result and its inputs.
+#[derive(Debug, Clone)]
+pub(in crate::ops) struct Group {
+    /// Its name, in the output's convention once that is known.
+    pub(in crate::ops) name: String,
+    pub(super) kind: Kind,
+    pub(in crate::ops) outputs: usize,
+    pub(in crate::ops) inputs: usize,
+    /// What takes part.
+    pub(in crate::ops) members: Vec<Member>,
+}
+
+/// One adapter's part in a module.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ops) struct Member {
+    pub(in crate::ops) adapter: usize,
+    pub(in crate::ops) module: usize,
+    pub(in crate::ops) weight: f64,
+    pub(super) rank: usize,
+    pub(super) scale: f64,
+}
+
+impl Group {
+    pub(super) fn planned(&self, adapters: usize) -> PlannedModule {
+        let mut ranks = vec![0; adapters];
+        for member in &self.members {
+            if let Some(rank) = ranks.get_mut(member.adapter) {
+                *rank = member.rank;
+            }
+        }
+        let (name, outputs, inputs) = (self.name.clone(), self.outputs, self.inputs);
+        PlannedModule { name, outputs, inputs, ranks }
+    }
+
+    /// Whether the kernel is larger than one element.
+    pub(super) fn is_spatial(&self) -> bool {
+        matches!(&self.kind, Kind::Conv(kernel) if kernel.iter().any(|&size| size > 1))
+    }
+}
+
+/// The widest dtype of all factors.
+pub(super) fn widest(adapters: &[Adapter]) -> Dtype {
+    let dtypes = adapters.iter().flat_map(|adapter| {
+        let names = adapter.modules.iter().flat_map(Module::tensors);
+        names.filter_map(|name| Some(adapter.file.tensor(name)?.spec.dtype))
+    });
+    let mut widest: Option<Dtype> = None;
+    for dtype in dtypes {
+        widest = Some(match (widest, dtype) {
+            (None, dtype) => dtype,
+            (Some(Dtype::F64), _) | (_, Dtype::F64) => Dtype::F64,
+            (Some(Dtype::F32), _) | (_, Dtype::F32) => Dtype::F32,
+            // Neither holds the other's values.
+            (Some(Dtype::F16), Dtype::BF16) | (Some(Dtype::BF16), Dtype::F16) => Dtype::F32,
+            (Some(same), _) => same,
+        });
+    }
+    widest.unwrap_or(Dtype::F32)
+}
+
+/// Sorts all modules of all adapters into groups, in order of their names: those of the first adapter
+/// that has each.
+pub(in crate::ops) fn group(
+    options: &Options,
+    adapters: &[Adapter],
+    blocks: &[BlockWeights],
+) -> Result<Vec<Group>> {
+    let first = adapters.first().map(|adapter| adapter.convention.name);
+    let mixed = adapters.iter().any(|adapter| Some(adapter.convention.name) != first);
+    // Names of one convention are compared as they are; of several, as all can spell them.
+    let key_of = |module: &Module| {
+        if mixed { flatten(bare_name(&module.name)) } else { module.name.clone() }
+    };
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for (number, adapter) in adapters.iter().enumerate() {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for (index, module) in adapter.modules.iter().enumerate() {
+            refuse(adapter, module)?;
+            let key = key_of(module);
+            if let Some(first) = seen.insert(key.clone(), &module.name) {
+                let (first, second) = (first.to_owned(), module.name.clone());
+                return Err(Error::from(ErrorKind::SameTarget { first, second })
+                    .in_tensor(&key)
+                    .in_file(&adapter.path));
+            }
+            let weight = weight(options, blocks.get(number), number, &module.name);
+            if weight == 0.0 || !selected(options, &module.name) {
+                continue;
+            }
+            let (rank, scale) = (module.rank, module.scale.value);
+            let member = Member { adapter: number, module: index, weight, rank, scale };
+            add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
+        }
+    }
+    if groups.is_empty() {
+        return Err(ErrorKind::NothingSelected.into());
+    }
+    Ok(groups.into_values().collect())
+}
+
+/// Gives every group its name in the output's convention.
+pub(super) fn name_for(
+    mut groups: Vec<Group>,
+    adapters: &[Adapter],
+    output: &Convention,
+) -> Result<Vec<Group>> {
+    for group in &mut groups {
+        group.name = output_name(group, adapters, output)?;
+    }
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(groups)
+}
+
+fn refuse(adapter: &Adapter, module: &Module) -> Result<()> {
+    if module.family == Family::Dora {
+        return Err(Error::from(ErrorKind::NotAdditive { family: "DoRA" })
+            .in_tensor(&module.name)
+            .in_file(&adapter.path));
+    }
+    Ok(())
+}
+
+fn selected(options: &Options, name: &str) -> bool {
+    options.include.as_ref().is_none_or(|regex| regex.is_match(name))
+        && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
+}
+
+fn weight(options: &Options, blocks: Option<&BlockWeights>, adapter: usize, name: &str) -> f64 {
+    let own = options.adapters.get(adapter).map_or(1.0, |input| input.weight);
+    let rules = options.module_weights.iter().rev();
+    let rule = rules.filter(|(regex, _)| regex.is_match(name)).map(|(_, weight)| *weight).next();
+    own * rule.unwrap_or(1.0) * blocks.map_or(1.0, |blocks| blocks.of(name))
+}
+
+fn add(
+    groups: &mut BTreeMap<String, Group>,
+    key: String,
+    module: &Module,
+    member: Member,
+) -> Result<()> {
+    let Some(group) = groups.get_mut(&key) else {
+        let (kind, outputs, inputs) = (module.kind.clone(), module.outputs, module.inputs);
+        let group =
+            Group { name: module.name.clone(), kind, outputs, inputs, members: vec![member] };
+        groups.insert(key, group);
+        return Ok(());
+    };
+    let same = (group.outputs, group.inputs) == (module.outputs, module.inputs);
+    // A 1 × 1 convolution and a linear layer are one matrix.
+    let alike = group.kind == module.kind
+        || (!group.is_spatial()
+            && !matches!(group.kind, Kind::Embedding)
+            && !matches!(module.kind, Kind::Embedding)
+            && module.shape().iter().skip(2).all(|&size| size == 1));
+    if !same || !alike {
+        let expected = format!("{} × {} as in another adapter", group.outputs, group.inputs);
+        return Err(ErrorKind::BadShape { expected, found: module.shape() })
+            .in_tensor(&module.name);
+    }
+    group.members.push(member);
+    Ok(())
+}
+
+/// The name a group has in the output: an input's own where one is of that convention, else made of
+/// another's if that can be done without a guess.
+fn output_name(group: &Group, adapters: &[Adapter], output: &Convention) -> Result<String> {
+    let mut names = group.members.iter().filter_map(|member| {
+        let adapter = adapters.get(member.adapter)?;
+        Some((adapter.convention, adapter.modules.get(member.module)?.name.as_str()))
+    });
+    if let Some((_, own)) = names.clone().find(|(convention, _)| convention.name == output.name) {
+        return Ok(own.to_owned());
+    }
+    let (_, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
+    if output.name != convention::peft().name {
+        let encoder = name.starts_with("text_model.") || name.starts_with("text_encoder.");
+        let prefix = if encoder { "lora_te_" } else { "lora_unet_" };
+        return Ok(format!("{prefix}{}", flatten(name)));
+    }
+    if name.contains('.') {
+        return Ok(name.to_owned());
+    }
+    let reason =
+        "a flattened name does not say where its dots were, so PEFT's path cannot be made of \
+                  it; write --to kohya"
+            .to_owned();
+    Err(ErrorKind::BadOption(reason)).in_tensor(name)
+}

@@ -1,0 +1,404 @@
+//! combine: several adapters → one adapter, by the exact low-rank engine; `resize` is the same with
+//! one input. Nothing of the size of a weight is ever formed.
+
+mod carry;
+mod compute;
+pub(super) mod group;
+
+use std::path::PathBuf;
+
+use rayon::ThreadPoolBuilder;
+use regex::Regex;
+use serde::Serialize;
+
+pub use carry::OnConflict;
+pub use compute::ModuleReport;
+
+use crate::adapter::block_weights::BlockWeights;
+use crate::adapter::convention::{self, Convention};
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Dtype, Staging, header};
+use crate::math::RankPolicy;
+use crate::method::{self, Method};
+use crate::ops::merge::AdapterInput;
+use crate::ops::{Progress, check_output, files_of};
+
+use group::Group;
+
+/// Which peer's arithmetic to reproduce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compat {
+    /// PEFT's `add_weighted_adapter`.
+    Peft,
+    /// kohya's `merge_lora.py`.
+    Kohya,
+}
+
+/// Which modules a rank for convolutions is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConvScope {
+    /// Kernels larger than one element, as kohya's `svd_merge_lora.py` has it.
+    #[default]
+    Spatial,
+    /// All convolutions, 1 × 1 too, as kohya's `resize_lora.py` has it.
+    All,
+}
+
+/// What to combine, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The adapters, in order.
+    pub adapters: Vec<AdapterInput>,
+    /// Where the result goes.
+    pub output: PathBuf,
+    /// How adapters are opened.
+    pub open: OpenOptions,
+    /// The method's name; `linear` if `None`.
+    pub method: Option<String>,
+    /// A peer whose arithmetic is to be reproduced.
+    pub compat: Option<Compat>,
+    /// Rank policy; `lossless`, or the method's own factors, if `None`.
+    pub rank: Option<RankPolicy>,
+    /// Rank policy of convolutions; as `rank` if `None`.
+    pub conv_rank: Option<RankPolicy>,
+    /// Which modules `conv_rank` is for.
+    pub conv_scope: ConvScope,
+    /// The highest rank of any module.
+    pub max_rank: Option<usize>,
+    /// Fill all modules up to one rank with zeros.
+    pub uniform: bool,
+    /// Write the scale of the first input's module; else 1 (alpha = rank).
+    pub keep_scale: bool,
+    /// Only modules that match.
+    pub include: Option<Regex>,
+    /// No modules that match.
+    pub exclude: Option<Regex>,
+    /// Factors for the weight of modules that match; the last match wins.
+    pub module_weights: Vec<(Regex, f64)>,
+    /// kohya's block weights, one list an adapter, in order.
+    pub block_weights: Vec<Vec<f64>>,
+    /// Dtype of the factors; the widest among the inputs if `None`.
+    pub dtype: Option<Dtype>,
+    /// The convention to write; the first input's if `None`.
+    pub to: Option<String>,
+    /// What to do with replaced tensors that differ; an error if `None`.
+    pub on_conflict: Option<OnConflict>,
+    /// Replace an existing output.
+    pub force: bool,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+/// What a combination will be.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The method.
+    pub method: &'static str,
+    /// The rank policy.
+    pub rank: String,
+    /// The convention to be written.
+    pub convention: &'static str,
+    /// The output.
+    pub output: PathBuf,
+    /// Modules of the result, with each input's rank (0 where it has none).
+    pub modules: Vec<PlannedModule>,
+    /// Tensors that replace the base's, carried over.
+    pub replacements: Vec<String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// One module of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlannedModule {
+    /// Its name in the output.
+    pub name: String,
+    /// Outputs.
+    #[serde(rename = "out")]
+    pub outputs: usize,
+    /// Inputs.
+    #[serde(rename = "in")]
+    pub inputs: usize,
+    /// Rank in each adapter.
+    pub ranks: Vec<usize>,
+}
+
+/// A plan with its inputs open.
+#[derive(Debug)]
+pub struct Combine {
+    /// What will be written.
+    pub plan: Plan,
+    adapters: Vec<Adapter>,
+    groups: Vec<Group>,
+    method: &'static Method,
+    convention: &'static Convention,
+    dtype: Dtype,
+    carried: carry::Carried,
+    options: Options,
+}
+
+/// What became of one input.
+#[derive(Debug, Clone, Serialize)]
+pub struct InputReport {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its weight.
+    pub weight: f64,
+    /// ⟨Δ, Δᵢ⟩ / ‖Δᵢ‖² over all modules: how much of it is in the result. 1 is all of it.
+    pub survived: f64,
+}
+
+/// What a combination did.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where the result is.
+    pub output: PathBuf,
+    /// The method.
+    pub method: &'static str,
+    /// The rank policy.
+    pub rank: String,
+    /// The convention written.
+    pub convention: &'static str,
+    /// ‖written‖² / ‖combined‖², over all modules.
+    pub energy_kept: f64,
+    /// ‖combined − written‖ / ‖combined‖, over all modules.
+    pub relative_error: f64,
+    /// ‖combined − Σ wᵢΔᵢ‖ / ‖Σ wᵢΔᵢ‖: how far the method itself is from the exact weighted sum.
+    pub distance_from_sum: f64,
+    /// The inputs.
+    pub inputs: Vec<InputReport>,
+    /// Parameters of all inputs' modules.
+    pub parameters_before: u64,
+    /// Parameters of the result's modules.
+    pub parameters_after: u64,
+    /// Bytes of the result's tensor file.
+    pub bytes: u64,
+    /// The modules.
+    pub modules: Vec<ModuleReport>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Opens all adapters and decides the result's modules.
+///
+/// # Errors
+/// Everything a user can get wrong; nothing has been written then.
+pub fn plan(options: &Options) -> Result<Combine> {
+    let method = choose_method(options)?;
+    let mut adapters = Vec::with_capacity(options.adapters.len());
+    for input in &options.adapters {
+        if !input.weight.is_finite() {
+            return Err(ErrorKind::BadWeight(input.weight)).in_file(&input.path);
+        }
+        let mut adapter = Adapter::open(&input.path, &options.open)?;
+        adapter.sound()?;
+        adapter.check_finite()?;
+        adapters.push(adapter);
+    }
+    let files: Vec<_> = adapters.iter().flat_map(|adapter| files_of(adapter)).collect();
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    let convention = choose_convention(options, &adapters)?;
+    let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
+    let blocks: Vec<BlockWeights> = lists.collect::<Result<_>>()?;
+    if !blocks.is_empty() && blocks.len() != adapters.len() {
+        let (weights, adapters) = (blocks.len(), adapters.len());
+        return Err(ErrorKind::WeightCount { weights, adapters }.into());
+    }
+    let groups = group::group(options, &adapters, &blocks)?;
+    let groups = group::name_for(groups, &adapters, convention)?;
+    let dtype = options.dtype.unwrap_or_else(|| group::widest(&adapters));
+    let carried = carry::replacements(options, &adapters, convention)?;
+    let policy = options.rank.map(|rank| rank.to_string());
+    let default = if method.keeps_factors { "as the method leaves it" } else { "lossless" };
+    let plan = Plan {
+        method: method.name,
+        rank: policy.unwrap_or_else(|| default.to_owned()),
+        convention: convention.name,
+        output: options.output.clone(),
+        modules: groups.iter().map(|group| group.planned(adapters.len())).collect(),
+        replacements: carried.labels(),
+        warnings: carried.warnings.clone(),
+    };
+    let options = options.clone();
+    Ok(Combine { plan, adapters, groups, method, convention, dtype, carried, options })
+}
+
+fn choose_method(options: &Options) -> Result<&'static Method> {
+    let asked = options.method.as_deref().unwrap_or("linear");
+    let method = method::by_name(asked).ok_or_else(|| {
+        let names = || method::METHODS.iter().flat_map(|m| m.aliases.iter().chain([&m.name]));
+        let near = names()
+            .min_by_key(|name| distance(asked, name))
+            .filter(|name| distance(asked, name) <= 3);
+        let all: Vec<_> = method::METHODS.iter().map(|method| method.name).collect();
+        ErrorKind::UnknownMethod {
+            name: asked.to_owned(),
+            near: near.map(|name| (*name).to_owned()),
+            all: all.join(", "),
+        }
+    })?;
+    let twin = match (options.compat, method.name) {
+        (Some(Compat::Peft), "linear") if asked != "svd" => Some("peft-linear"),
+        (Some(Compat::Kohya), "linear") if asked != "svd" => Some("kohya-linear"),
+        (Some(Compat::Kohya), "cat") => Some("kohya-cat"),
+        _ => None,
+    };
+    Ok(twin.and_then(method::by_name).unwrap_or(method))
+}
+
+/// Levenshtein distance: how many letters to change, add or leave out.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (slot, y) in row.iter_mut().skip(1).zip(&b) {
+            let above = *slot;
+            let changed = diagonal + usize::from(x != *y);
+            left = changed.min(above + 1).min(left + 1);
+            diagonal = above;
+            *slot = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static Convention> {
+    let convention = match &options.to {
+        Some(name) => convention::by_name(name).ok_or_else(|| {
+            let names: Vec<_> = convention::CONVENTIONS.iter().map(|c| c.name).collect();
+            ErrorKind::BadOption(format!(
+                "convention `{name}` is unknown; there are {}",
+                names.join(", ")
+            ))
+        })?,
+        // A directory of PEFT's wins: it can hold whatever the others can.
+        None => adapters
+            .iter()
+            .map(|adapter| adapter.convention)
+            .find(|convention| convention.name == convention::peft().name)
+            .or_else(|| adapters.first().map(|adapter| adapter.convention))
+            .unwrap_or(convention::peft()),
+    };
+    let one_file = options.output.extension().is_some_and(|end| end == "safetensors");
+    let directory = convention.name == convention::peft().name;
+    if one_file == directory {
+        let (is, give) = match directory {
+            true => (
+                "a directory (its scale is in adapter_config.json)",
+                "a path without .safetensors, or --to kohya",
+            ),
+            false => ("one file", "a path that ends in .safetensors"),
+        };
+        let reason =
+            format!("an adapter in the {} convention is {is}; give {give}", convention.name);
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    Ok(convention)
+}
+
+impl Combine {
+    /// Computes and writes the result.
+    ///
+    /// # Errors
+    /// I/O, a method that cannot combine these inputs, a budget that does not reach, an overflow of
+    /// the dtype; nothing is left at the output's path then.
+    pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(self.options.threads)
+            .build()
+            .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+        let done = pool.install(|| compute::all(self, progress))?;
+        let encoded = carry::assemble(self, &done)?.encode(self.convention)?;
+        let bytes = self.write(&encoded)?;
+        Ok(self.report(&done, bytes))
+    }
+
+    fn write(&self, encoded: &crate::adapter::save::Encoded) -> Result<u64> {
+        let tensors = encoded.tensors.iter();
+        let specs = header::lay_out(tensors.map(|(n, d, s, _)| (n.clone(), *d, s.clone())));
+        let head = header::encode(Some(&encoded.metadata), &specs)?;
+        let output = &self.options.output;
+        let (staging, name) = match encoded.config {
+            Some(_) => {
+                (Staging::directory(output, self.options.force)?, "adapter_model.safetensors")
+            }
+            None => (Staging::file(output, self.options.force)?, ""),
+        };
+        let mut file = staging.create(name)?;
+        let start = head.len() as u64;
+        file.write_at(&head, 0)?;
+        for (spec, (_, _, _, bytes)) in specs.iter().zip(&encoded.tensors) {
+            file.write_at(bytes, start + spec.start)?;
+        }
+        file.finish()?;
+        if let Some(config) = &encoded.config {
+            staging.write(crate::adapter::sidecar::CONFIG_NAME, config)?;
+        }
+        for adapter in &self.adapters {
+            adapter.file.check_unchanged()?;
+        }
+        staging.commit()?;
+        Ok(start + specs.last().map_or(0, |spec| spec.end))
+    }
+
+    fn report(&self, done: &[compute::Done], bytes: u64) -> Report {
+        let sum = |of: fn(&compute::Done) -> f64| done.iter().map(of).sum::<f64>();
+        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 1.0 };
+        let combined = sum(|done| done.combined);
+        let inputs = self.options.adapters.iter().enumerate().map(|(at, input)| InputReport {
+            path: input.path.clone(),
+            weight: input.weight,
+            survived: {
+                let of = |pick: fn(&(f64, f64)) -> f64| {
+                    done.iter().filter_map(|d| d.survival.get(&at)).map(pick).sum::<f64>()
+                };
+                share(of(|pair| pair.0), of(|pair| pair.1))
+            },
+        });
+        let mut warnings = self.plan.warnings.clone();
+        let distance = share(sum(|done| done.off_sum), sum(|done| done.exact)).sqrt();
+        let exact = sum(|done| done.exact) == 0.0;
+        let distance_from_sum = if exact { 0.0 } else { distance };
+        if distance_from_sum > 1e-3 {
+            warnings.push(format!(
+                "`{}` is {:.1} % away from the exact weighted sum of the deltas; --method linear is exact",
+                self.method.name,
+                distance_from_sum * 100.0
+            ));
+        }
+        let dropped = sum(|done| done.dropped);
+        Report {
+            output: self.options.output.clone(),
+            method: self.method.name,
+            rank: self.plan.rank.clone(),
+            convention: self.convention.name,
+            energy_kept: share(sum(|done| done.kept), combined),
+            relative_error: if combined > 0.0 { (dropped / combined).sqrt() } else { 0.0 },
+            distance_from_sum,
+            inputs: inputs.collect(),
+            parameters_before: done.iter().map(|done| done.parameters_before).sum(),
+            parameters_after: done.iter().map(|done| done.parameters_after).sum(),
+            bytes,
+            modules: done.iter().map(|done| done.report.clone()).collect(),
+            warnings,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn letters_to_change() {
+        assert_eq!(distance("linaer", "linear"), 2);
+        assert_eq!(distance("cat", "cat"), 0);
+        assert_eq!(distance("", "svd"), 3);
+    }
+}

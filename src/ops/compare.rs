@@ -1,0 +1,322 @@
+//! compare: do these adapters get along? Per pair and module the angle between their updates, the
+//! subspaces they share, how they would add up, and one line of advice that names its rule.
+
+use std::path::PathBuf;
+
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::combine;
+use super::combine::group::{Group, group};
+use super::merge::AdapterInput;
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::math::spectrum::{overlap, sign_conflict};
+use crate::math::{LowRank, Matrix, RankPolicy, rank::Candidate};
+use crate::ops::Progress;
+
+/// Elements at which signs are compared, over all modules.
+const SAMPLES: usize = 200_000;
+/// The fewest of them in one module.
+const LEAST_SAMPLES: usize = 256;
+
+/// What to compare.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The adapters, with the weights they would have in a sum.
+    pub adapters: Vec<AdapterInput>,
+    /// How adapters are opened.
+    pub open: OpenOptions,
+    /// Chooses the elements at which signs are compared.
+    pub seed: u64,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+/// What two adapters are to each other.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Measures {
+    /// ⟨Δₐ, Δ_b⟩ / (‖Δₐ‖·‖Δ_b‖).
+    pub cosine: f64,
+    /// Share of the smaller output space that lies in the other's.
+    pub output_overlap: f64,
+    /// Share of the smaller input space that lies in the other's.
+    pub input_overlap: f64,
+    /// Share of elements with opposite signs, sampled.
+    pub sign_conflict: f64,
+    /// ‖wₐΔₐ + w_bΔ_b‖² / (‖wₐΔₐ‖² + ‖w_bΔ_b‖²): below 1 they cancel, above 1 they add up.
+    pub interference: f64,
+    /// ‖wₐΔₐ‖ / ‖w_bΔ_b‖.
+    pub norm_ratio: f64,
+}
+
+/// One module of a pair.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModulePair {
+    /// Its name.
+    pub name: String,
+    /// What the two are to each other here.
+    #[serde(flatten)]
+    pub measures: Measures,
+}
+
+/// One pair of adapters.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair {
+    /// Number of the first adapter.
+    pub a: usize,
+    /// Number of the second.
+    pub b: usize,
+    /// Modules that both have.
+    pub shared_modules: usize,
+    /// Over all modules.
+    #[serde(flatten)]
+    pub measures: Measures,
+    /// By module.
+    pub modules: Vec<ModulePair>,
+}
+
+/// One adapter.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdapterSummary {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its weight in the sum.
+    pub weight: f64,
+    /// Its modules.
+    pub modules: usize,
+    /// ‖Δ‖ over all modules.
+    pub norm: f64,
+    /// ⟨Σ wⱼΔⱼ, Δ⟩ / ‖Δ‖²: how much of it a linear combination would hold.
+    pub survives: f64,
+}
+
+/// What is advised, and by which rule.
+#[derive(Debug, Clone, Serialize)]
+pub struct Advice {
+    /// What to do.
+    pub text: String,
+    /// The rule it follows.
+    pub rule: &'static str,
+}
+
+/// The whole comparison.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The adapters.
+    pub adapters: Vec<AdapterSummary>,
+    /// All pairs.
+    pub pairs: Vec<Pair>,
+    /// ‖Σ wᵢΔᵢ‖² / Σ‖wᵢΔᵢ‖² over all adapters.
+    pub interference: f64,
+    /// What to do.
+    pub advice: Advice,
+}
+
+/// Compares all adapters with one another.
+///
+/// # Errors
+/// If an adapter cannot be read, or has updates that do not add up (DoRA).
+pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    if options.adapters.len() < 2 {
+        return Err(
+            ErrorKind::BadOption("a comparison takes two adapters or more".to_owned()).into()
+        );
+    }
+    let mut adapters = Vec::with_capacity(options.adapters.len());
+    for input in &options.adapters {
+        let mut adapter = Adapter::open(&input.path, &options.open)?;
+        adapter.sound()?;
+        adapter.check_finite()?;
+        adapters.push(adapter);
+    }
+    // Grouping leaves out weights of 0, which a comparison may still ask about.
+    let unweighted =
+        options.adapters.iter().map(|input| AdapterInput { weight: 1.0, ..input.clone() });
+    let grouping =
+        combine::Options { adapters: unweighted.collect(), ..combine::Options::default() };
+    let groups = group(&grouping, &adapters, &[])?;
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build()
+        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    progress.begin(groups.len() as u64);
+    let samples = (SAMPLES / groups.len().max(1)).max(LEAST_SAMPLES);
+    let compared: Vec<Compared> = pool.install(|| {
+        let modules = groups.par_iter().enumerate().map(|(at, group)| {
+            let seed = options.seed.wrapping_add(at as u64);
+            let compared = Compared::new(&adapters, group, samples, seed).in_tensor(&group.name);
+            progress.advance(1);
+            compared
+        });
+        modules.collect::<Result<_>>()
+    })?;
+    Ok(summarise(options, &adapters, &compared))
+}
+
+/// One module: inner products of all its adapters, and what else a pair needs.
+struct Compared {
+    name: String,
+    /// Number of the adapter of each member.
+    members: Vec<usize>,
+    /// ⟨Δᵢ, Δⱼ⟩ of members.
+    gram: Matrix,
+    /// (a, b) as members → (output overlap, input overlap, sign conflict).
+    pairs: Vec<(usize, usize, [f64; 3])>,
+}
+
+impl Compared {
+    fn new(adapters: &[Adapter], group: &Group, samples: usize, seed: u64) -> Result<Self> {
+        let mut deltas = Vec::with_capacity(group.members.len());
+        let mut bases = Vec::with_capacity(group.members.len());
+        for member in &group.members {
+            let adapter = adapters.get(member.adapter).ok_or(ErrorKind::NotFound)?;
+            let module = adapter.modules.get(member.module).ok_or(ErrorKind::NotFound)?;
+            let factors = adapter.factors(module)?;
+            let scale = module.scale.value;
+            let delta = LowRank::new(factors.up * scale, factors.down);
+            bases.push(basis(&delta, group));
+            deltas.push(delta);
+        }
+        let count = deltas.len();
+        let mut gram = Matrix::zeros(count, count);
+        let mut pairs = Vec::new();
+        for (a, first) in deltas.iter().enumerate() {
+            for (b, second) in deltas.iter().enumerate().skip(a) {
+                let inner = first.inner(second);
+                gram[(a, b)] = inner;
+                gram[(b, a)] = inner;
+                if let (true, Some(x), Some(y)) = (a != b, bases.get(a), bases.get(b)) {
+                    let conflict = sign_conflict(first, second, samples, seed);
+                    pairs.push((a, b, [overlap(&x.0, &y.0), overlap(&x.1, &y.1), conflict]));
+                }
+            }
+        }
+        let members = group.members.iter().map(|member| member.adapter).collect();
+        Ok(Self { name: group.name.clone(), members, gram, pairs })
+    }
+
+    /// ⟨Δₐ, Δ_b⟩ of two adapters; 0 where one has no such module.
+    fn inner(&self, a: usize, b: usize) -> f64 {
+        let at = |adapter| self.members.iter().position(|member| *member == adapter);
+        match (at(a), at(b)) {
+            (Some(a), Some(b)) => self.gram[(a, b)],
+            _ => 0.0,
+        }
+    }
+}
+
+/// Orthonormal bases of the spaces that a delta writes to and reads from.
+fn basis(delta: &LowRank, group: &Group) -> (Matrix, Matrix) {
+    let svd = delta.svd();
+    let singular_values = svd.singular_values().to_vec();
+    let zero = singular_values.first().is_none_or(|first| *first == 0.0);
+    let (rows, columns) = (group.outputs, group.inputs);
+    let candidate = Candidate { singular_values, rows, columns, scale: 1.0 };
+    svd.vectors(if zero { 0 } else { RankPolicy::Lossless.of(&candidate) })
+}
+
+fn measures(inner: f64, (a, b): (f64, f64), (wa, wb): (f64, f64), others: [f64; 3]) -> Measures {
+    let ratio = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    let apart = wa * wa * a + wb * wb * b;
+    Measures {
+        cosine: ratio(inner, (a * b).sqrt()).clamp(-1.0, 1.0),
+        output_overlap: others[0],
+        input_overlap: others[1],
+        sign_conflict: others[2],
+        interference: if apart > 0.0 { (apart + 2.0 * wa * wb * inner) / apart } else { 1.0 },
+        norm_ratio: ratio(wa.abs() * a.sqrt(), wb.abs() * b.sqrt()),
+    }
+}
+
+fn summarise(options: &Options, adapters: &[Adapter], compared: &[Compared]) -> Report {
+    let weight = |at: usize| options.adapters.get(at).map_or(1.0, |input| input.weight);
+    let count = adapters.len();
+    let total = |a: usize, b: usize| compared.iter().map(|module| module.inner(a, b)).sum::<f64>();
+    let gram = Matrix::from_fn(count, count, total);
+    let mut pairs = Vec::new();
+    for a in 0..count {
+        for b in a + 1..count {
+            pairs.push(pair(compared, &gram, (a, b), (weight(a), weight(b))));
+        }
+    }
+    let apart: f64 = (0..count).map(|a| weight(a).powi(2) * gram[(a, a)]).sum();
+    let weights = Matrix::from_fn(count, 1, |at, _| weight(at));
+    let together = (weights.transpose() * &gram * &weights)[(0, 0)];
+    let interference = if apart > 0.0 { together / apart } else { 1.0 };
+    let sums = &gram * &weights;
+    let summaries = adapters.iter().enumerate().map(|(at, adapter)| AdapterSummary {
+        path: adapter.path.clone(),
+        weight: weight(at),
+        modules: adapter.modules.len(),
+        norm: gram[(at, at)].max(0.0).sqrt(),
+        survives: if gram[(at, at)] > 0.0 { sums[(at, 0)] / gram[(at, at)] } else { 0.0 },
+    });
+    let advice = advise(&pairs);
+    Report { adapters: summaries.collect(), pairs, interference, advice }
+}
+
+fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (f64, f64)) -> Pair {
+    let mut modules = Vec::new();
+    let mut means = [0.0; 3];
+    for module in compared {
+        let is_pair = |x: usize, y: usize| {
+            (module.members.get(x), module.members.get(y)) == (Some(&a), Some(&b))
+        };
+        let Some((_, _, others)) = module.pairs.iter().find(|(x, y, _)| is_pair(*x, *y)) else {
+            continue;
+        };
+        let norms = (module.inner(a, a), module.inner(b, b));
+        let measures = measures(module.inner(a, b), norms, weights, *others);
+        modules.push(ModulePair { name: module.name.clone(), measures });
+        for (mean, other) in means.iter_mut().zip(others) {
+            *mean += other;
+        }
+    }
+    let shared = modules.len();
+    let means = means.map(|sum| if shared > 0 { sum / shared as f64 } else { 0.0 });
+    let measures = measures(gram[(a, b)], (gram[(a, a)], gram[(b, b)]), weights, means);
+    Pair { a, b, shared_modules: shared, measures, modules }
+}
+
+/// One line for the pair that needs it most. The thresholds are those of the text they print.
+fn advise(pairs: &[Pair]) -> Advice {
+    let most =
+        |of: fn(&Measures) -> f64| pairs.iter().map(|p| of(&p.measures)).fold(0f64, f64::max);
+    let cosine = pairs.iter().map(|p| p.measures.cosine).fold(f64::NEG_INFINITY, f64::max);
+    let conflict = pairs.iter().any(|p| {
+        let overlap = p.measures.output_overlap.max(p.measures.input_overlap);
+        p.measures.sign_conflict > 0.35 && overlap > 0.3 && p.measures.cosine < 0.0
+    });
+    let overlap = most(|m| m.output_overlap.max(m.input_overlap));
+    let angle = most(|m| m.cosine.abs());
+    let loud =
+        most(|m| if m.norm_ratio > 0.0 { m.norm_ratio.max(1.0 / m.norm_ratio) } else { 0.0 });
+    if loud > 4.0 {
+        let text = format!(
+            "one adapter is {loud:.1} times as loud as another and will drown it: even the weights out"
+        );
+        return Advice { text, rule: "norm imbalance > 4" };
+    }
+    if cosine > 0.3 {
+        let text =
+            "they say much the same: let the weights sum to 1, or the common part is applied twice";
+        return Advice { text: text.to_owned(), rule: "cosine > 0.3" };
+    }
+    if conflict {
+        let text = "they pull the same directions apart: lower the weight of the one that matters less, \
+                    and look at what survives";
+        return Advice {
+            text: text.to_owned(),
+            rule: "overlap > 0.3, sign conflict > 0.35, cosine < 0",
+        };
+    }
+    if overlap < 0.1 && angle < 0.05 {
+        let text = "they hardly touch: a linear combination with weight 1 each keeps both whole";
+        return Advice { text: text.to_owned(), rule: "overlap < 0.1 and |cosine| < 0.05" };
+    }
+    let text = "they share some directions without agreeing or fighting: linear with weight 1 each, and \
+                look at what survives";
+    Advice { text: text.to_owned(), rule: "none of the others" }
+}
