@@ -211,7 +211,7 @@ impl NewAdapter {
     }
 
     fn config(&self) -> Result<Vec<u8>> {
-        let mut config = self.config.clone().unwrap_or_else(|| default_config());
+        let mut config = self.config.clone().unwrap_or_else(default_config);
         let alpha_of = |module: &NewModule| module.scale * module.factors.rank() as f64;
         let names: Vec<&str> = self.modules.iter().map(|module| module.name.as_str()).collect();
         let ranks: Vec<Value> = self.modules.iter().map(|m| m.factors.rank().into()).collect();

@@ -191,8 +191,8 @@ pub fn is_peft_config(path: &Path) -> bool {
         .is_some_and(|document| document.get("peft_type").is_some())
 }
 
-fn bad(reason: impl ToString) -> ErrorKind {
-    ErrorKind::BadConfig { reason: reason.to_string() }
+fn bad(reason: impl std::fmt::Display) -> ErrorKind {
+    ErrorKind::BadConfig { reason: format!("{reason}") }
 }
 
 fn truthy(value: &Value) -> bool {

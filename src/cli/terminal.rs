@@ -48,7 +48,7 @@ impl Terminal {
     pub(crate) fn error(&self, failure: &Failure) {
         match failure {
             Failure::Output(error) => {
-                label("error", AnsiColor::Red, &format!("standard output: {error}"))
+                label("error", AnsiColor::Red, &format!("standard output: {error}"));
             }
             Failure::Tool(error) => {
                 label("error", AnsiColor::Red, &error.to_string());

@@ -421,7 +421,9 @@ fn list_unmatched(unmatched: &[UnmatchedName]) -> String {
         }
     }
     if unmatched.len() > SHOWN {
-        lines.push_str(&format!("\n  … and {} more", unmatched.len() - SHOWN));
+        lines.push_str("\n  … and ");
+        lines.push_str(&(unmatched.len() - SHOWN).to_string());
+        lines.push_str(" more");
     }
     lines
 }

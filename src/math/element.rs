@@ -103,7 +103,7 @@ fn put<const N: usize>(values: &[f64], bytes: &mut [u8], write: impl Fn(f64) -> 
 fn to_odd(value: f64) -> f32 {
     let near = value as f32;
     let back = f64::from(near);
-    #[allow(clippy::float_cmp, reason = "whether the conversion was exact")]
+    // Whether the conversion was exact.
     if back == value || !near.is_finite() || near.to_bits() & 1 == 1 {
         return near;
     }
@@ -138,7 +138,7 @@ impl Element for f16 {
 
 mod sealed {
     use super::{bf16, f16};
-    use crate::math::kernel::{LANES, Lanes};
+    use crate::math::lanes::{LANES, Lanes};
 
     /// Conversion of whole vectors; only this crate's three types have it.
     pub trait Vectors: Copy {
@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn kernel_conversions_agree_with_half() {
-        use crate::math::kernel::{LANES, Lanes, Task, on_all};
+        use crate::math::kernel::on_all;
+        use crate::math::lanes::{LANES, Lanes, Task};
 
         struct Convert([f32; LANES]);
         impl Task for Convert {

@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 use super::delta::DeltaStats;
 use super::element::Element;
 use super::factor::{BLOCK, PackedLeft, PackedRight, ROWS};
-use super::kernel::{LANES, Lanes, Task, dispatch};
+use super::kernel::dispatch;
+use super::lanes::{LANES, Lanes, Task};
 
 /// The right factor is walked in parts of about this many bytes, so that they stay in the cache.
 const RIGHT_CACHE: usize = 192 << 10;
@@ -192,7 +193,8 @@ impl<V: Lanes> Sums<V> {
         result.stats.asked += sum(self.asked);
         result.stats.added += sum(self.added);
         result.stats.dot += sum(self.dot);
-        result.stats.unchanged -= u64::from(self.changed);
+        // An infinite factor times the padding's zeros is NaN, which counts as a change there too.
+        result.stats.unchanged = result.stats.unchanged.saturating_sub(u64::from(self.changed));
         // Not `>= limit`, which a NaN would pass.
         let fits = |lane: &f32| *lane < limit;
         result.non_finite |= !self.worst.to_array().iter().all(fits);

@@ -1,48 +1,9 @@
-//! Sixteen floats at a time: the merge kernel's arithmetic in the machine's widest instructions,
-//! chosen when it runs.
+//! The merge kernel's arithmetic in the machine's widest instructions, chosen when it runs.
 //!
-//! Every implementation does the same IEEE operations in the same order (fused multiply-add included),
-//! so all of them give the same bytes. This file holds the crate's only `unsafe` beside the memory
-//! map: calls of vector instructions, made only inside functions that are compiled for them and
-//! entered only after they were detected.
+//! This file holds the crate's only `unsafe` beside the memory map: calls of vector instructions, made
+//! only inside functions that are compiled for them and entered only after they were detected.
 
-use half::f16;
-
-/// Floats in one vector.
-pub(super) const LANES: usize = 16;
-
-/// Sixteen f32, and what the kernel does with them. Sealed: this module is private.
-#[allow(unreachable_pub, missing_docs, reason = "it bounds methods of a sealed public trait")]
-pub trait Lanes: Copy {
-    /// Vectors of one row that a tile keeps in registers.
-    const ACROSS: usize;
-
-    fn splat(value: f32) -> Self;
-    fn load(values: &[f32; LANES]) -> Self;
-    fn to_array(self) -> [f32; LANES];
-    /// self · factor + sum, rounded once.
-    fn mul_add(self, factor: Self, sum: Self) -> Self;
-    fn add(self, other: Self) -> Self;
-    fn sub(self, other: Self) -> Self;
-    /// The larger magnitude of each pair by its bits, so that an infinity or a NaN always wins.
-    fn max_magnitude(self, other: Self) -> Self;
-    /// How many lanes differ.
-    fn count_different(self, other: Self) -> u32;
-    fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self;
-    /// Rounds to nearest even and stores; returns what the codes stand for.
-    fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self;
-    fn from_f16(codes: &[[u8; 2]; LANES]) -> Self;
-    /// Rounds to nearest even and stores; returns what the codes stand for.
-    fn to_f16(self, codes: &mut [[u8; 2]; LANES]) -> Self;
-    fn from_f32(bytes: &[[u8; 4]; LANES]) -> Self;
-    fn to_f32(self, bytes: &mut [[u8; 4]; LANES]);
-}
-
-/// Work that can be done with any vectors.
-pub(super) trait Task {
-    type Output;
-    fn run<V: Lanes>(self) -> Self::Output;
-}
+use super::lanes::{Portable, Task};
 
 /// Does a task with the widest vectors this machine has.
 pub(super) fn dispatch<T: Task>(task: T) -> T::Output {
@@ -53,112 +14,17 @@ pub(super) fn dispatch<T: Task>(task: T) -> T::Output {
     task.run::<Portable>()
 }
 
-/// Plain arrays; the compiler's own vectors where it finds them.
-#[derive(Clone, Copy)]
-pub(super) struct Portable([f32; LANES]);
-
-impl Portable {
-    #[inline(always)]
-    fn each(self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
-        let mut result = self.0;
-        for (value, other) in result.iter_mut().zip(other.0) {
-            *value = operation(*value, other);
-        }
-        Self(result)
-    }
-}
-
-impl Lanes for Portable {
-    const ACROSS: usize = 1;
-
-    #[inline(always)]
-    fn splat(value: f32) -> Self {
-        Self([value; LANES])
-    }
-
-    #[inline(always)]
-    fn load(values: &[f32; LANES]) -> Self {
-        Self(*values)
-    }
-
-    #[inline(always)]
-    fn to_array(self) -> [f32; LANES] {
-        self.0
-    }
-
-    #[inline(always)]
-    fn mul_add(self, factor: Self, sum: Self) -> Self {
-        let mut result = sum.0;
-        for ((sum, value), factor) in result.iter_mut().zip(self.0).zip(factor.0) {
-            *sum = value.mul_add(factor, *sum);
-        }
-        Self(result)
-    }
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self.each(other, |a, b| a + b)
-    }
-
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        self.each(other, |a, b| a - b)
-    }
-
-    #[inline(always)]
-    fn max_magnitude(self, other: Self) -> Self {
-        self.each(other, |a, b| f32::from_bits(a.abs().to_bits().max(b.abs().to_bits())))
-    }
-
-    #[inline(always)]
-    fn count_different(self, other: Self) -> u32 {
-        self.0.iter().zip(other.0).map(|(a, b)| u32::from(*a != b)).sum()
-    }
-
-    #[inline(always)]
-    fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self {
-        Self(codes.map(|code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16)))
-    }
-
-    #[inline(always)]
-    fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
-        let rounded = self.0.map(|value| {
-            let bits = value.to_bits();
-            bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
-        });
-        *codes = rounded.map(|code| (code as u16).to_le_bytes());
-        Self(rounded.map(|code| f32::from_bits(code << 16)))
-    }
-
-    #[inline(always)]
-    fn from_f16(codes: &[[u8; 2]; LANES]) -> Self {
-        Self(codes.map(|code| f16::from_le_bytes(code).to_f32()))
-    }
-
-    #[inline(always)]
-    fn to_f16(self, codes: &mut [[u8; 2]; LANES]) -> Self {
-        let rounded = self.0.map(f16::from_f32);
-        *codes = rounded.map(f16::to_le_bytes);
-        Self(rounded.map(f16::to_f32))
-    }
-
-    #[inline(always)]
-    fn from_f32(bytes: &[[u8; 4]; LANES]) -> Self {
-        Self(bytes.map(f32::from_le_bytes))
-    }
-
-    #[inline(always)]
-    fn to_f32(self, bytes: &mut [[u8; 4]; LANES]) {
-        *bytes = self.0.map(f32::to_le_bytes);
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "vector instructions, behind their detection")]
+#[allow(clippy::cast_ptr_alignment, reason = "all loads and stores here take any address")]
 mod x86 {
+    #[allow(
+        clippy::wildcard_imports,
+        reason = "half a hundred instructions, by their own names"
+    )]
     use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes, Task};
+    use crate::math::lanes::{LANES, Lanes, Task};
 
     #[derive(Clone, Copy)]
     pub(super) enum Level {

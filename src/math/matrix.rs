@@ -91,6 +91,7 @@ pub(super) fn dense_svd(a: &Matrix) -> (Matrix, Vec<f64>, Matrix) {
     // Entries near 1, so that their squares neither overflow nor vanish.
     let scale = 2f64.powi(-(largest.log2().floor() as i32));
     let scaled = a * scale;
+    #[allow(clippy::panic, reason = "a caller's error: factors were checked to be finite")]
     let Ok(svd) = view(&scaled).thin_svd() else {
         // faer gives up only on matrices that are not finite, which factors were checked to be.
         panic!("singular values of a matrix that is not finite");

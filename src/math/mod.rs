@@ -9,6 +9,7 @@ pub mod element;
 pub mod factor;
 pub mod fused;
 mod kernel;
+mod lanes;
 pub mod low_rank;
 pub mod matrix;
 pub mod qr;

@@ -3,7 +3,8 @@
 //! Stable whatever the rank: duplicated and vanishing columns come out as they should, which
 //! Cholesky-QR and f32 do not manage. Q is never formed; it is applied.
 
-use super::kernel::{Lanes, Task, dispatch};
+use super::kernel::dispatch;
+use super::lanes::{Lanes, Task};
 use super::matrix::{Matrix, product, subtract_product, transposed_part_product};
 
 /// Columns that are factored together.

@@ -316,6 +316,9 @@ const POLICIES: &str = "a number, lossless, energy:0.99, fro:0.9, nuclear:0.9, r
                         error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…";
 
 /// `32MiB`, `2M`, `1500000`: powers of 1000, with an i of 1024.
+///
+/// # Errors
+/// What is wrong with the text.
 pub fn amount(text: &str, bytes: bool) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -335,7 +338,7 @@ pub fn amount(text: &str, bytes: bool) -> Result<u64, String> {
         _ => return Err(format!("`{text}` has no unit that is known: K, M, G, T, Ki, Mi, Gi, Ti")),
     };
     let amount = number * factor;
-    if amount < 1.0 || amount > 1e18 {
+    if !(1.0..=1e18).contains(&amount) {
         return Err(format!("`{text}` is no amount that is possible"));
     }
     Ok(amount as u64)

@@ -84,7 +84,7 @@ impl Panel {
 
 /// v + share · (other − v) for each; exactly `other` at share 1.
 pub fn blend(values: &mut [f64], other: &[f64], share: f64) {
-    #[allow(clippy::float_cmp, reason = "a share of exactly 1 means replacement, bit for bit")]
+    // A share of exactly 1 means replacement, bit for bit.
     if share == 1.0 {
         values.copy_from_slice(other);
         return;

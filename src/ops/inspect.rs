@@ -12,7 +12,7 @@ use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions, convention, target};
 use crate::error::{Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
-use crate::format::{Checkpoint, Metadata};
+use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::spectrum::Spectrum;
 
 /// What to look at.
@@ -232,7 +232,7 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
     let shards = file.shards.iter().map(|shard| ShardItem {
         file: shard.relative.clone(),
         tensors: shard.header.tensors.len(),
-        bytes: shard.header.tensors.iter().map(|tensor| tensor.bytes()).sum(),
+        bytes: shard.header.tensors.iter().map(TensorSpec::bytes).sum(),
     });
     item.shards = Some(shards.collect());
     let quantised: Vec<_> =

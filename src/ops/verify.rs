@@ -285,7 +285,7 @@ impl<'a> Exact<'a> {
     fn before_dora(&self, row: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let (first, count) = (row * self.columns, self.columns);
         let mut values = match &self.change.replace {
-            #[allow(clippy::float_cmp, reason = "an outright replacement does without the base")]
+            // An outright replacement does without the base.
             Some(step) if step.weight == 1.0 => {
                 replacing(step, &self.merge.adapters, first, count)?
             }

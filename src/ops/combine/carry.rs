@@ -196,11 +196,11 @@ pub(super) fn metadata(combine: &Combine) -> Metadata {
 fn sha256(path: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// Puts the computed modules and all that is carried over into one adapter.
-pub(super) fn assemble(combine: &Combine, done: &[Done]) -> Result<NewAdapter> {
+pub(super) fn assemble(combine: &Combine, done: &[Done]) -> NewAdapter {
     let modules = combine.groups.iter().zip(done).map(|(group, done)| NewModule {
         name: group.name.clone(),
         kind: group.kind.clone(),
@@ -209,14 +209,14 @@ pub(super) fn assemble(combine: &Combine, done: &[Done]) -> Result<NewAdapter> {
         up_bias: done.up_bias.clone(),
     });
     let configs: Vec<_> = combine.adapters.iter().filter_map(|a| a.config.as_ref()).collect();
-    Ok(NewAdapter {
+    NewAdapter {
         modules: modules.collect(),
         replacements: combine.carried.replacements.clone(),
         dtype: combine.dtype,
         metadata: metadata(combine),
         config: configs.first().map(|config| config.document.clone()),
         target_modules: target_modules(combine),
-    })
+    }
 }
 
 /// The union of the inputs' `target_modules`, where suffixes name just the modules of the result;

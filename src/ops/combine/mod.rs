@@ -196,7 +196,7 @@ pub fn plan(options: &Options) -> Result<Combine> {
         adapter.check_finite()?;
         adapters.push(adapter);
     }
-    let files: Vec<_> = adapters.iter().flat_map(|adapter| files_of(adapter)).collect();
+    let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let convention = choose_convention(options, &adapters)?;
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
@@ -314,7 +314,7 @@ impl Combine {
             .build()
             .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
         let done = pool.install(|| compute::all(self, progress))?;
-        let encoded = carry::assemble(self, &done)?.encode(self.convention)?;
+        let encoded = carry::assemble(self, &done).encode(self.convention)?;
         let bytes = self.write(&encoded)?;
         Ok(self.report(&done, bytes))
     }

@@ -317,7 +317,7 @@ impl Binder<'_> {
                 .iter()
                 .any(|ending| name.ends_with(ending));
         match (given, found) {
-            #[allow(clippy::float_cmp, reason = "only an outright replacement can grow")]
+            // Only an outright replacement can grow.
             ([more, width], [rows, same])
                 if vocabulary && width == same && more > rows && weight == 1.0 =>
             {
@@ -332,7 +332,7 @@ impl Binder<'_> {
         for (name, second) in &self.contested {
             let first = self.bound.changes.get(name).and_then(|change| change.replace.as_ref());
             let Some(first) = first else { continue };
-            #[allow(clippy::float_cmp, reason = "equal weights, as they were given")]
+            // Equal weights, as they were given.
             let same = first.weight == second.weight && same_bytes(adapters, first, second)?;
             if !same {
                 let path = |step: &ReplaceStep| adapters.get(step.adapter).map(|a| a.path.clone());

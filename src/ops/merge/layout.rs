@@ -43,6 +43,7 @@ pub struct OutputTensor {
     pub action: Action,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn display<S: Serializer>(dtype: &Dtype, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(dtype)
 }

@@ -26,10 +26,7 @@ const EMBEDDINGS: [&str; 5] = [
 
 /// The tied pair of a base, if its config (or the absence of a head) says that it has one.
 pub(super) fn find(base: &Checkpoint) -> Option<Tied> {
-    let component = match base.components.as_slice() {
-        [component] => component,
-        _ => return None,
-    };
+    let [component] = base.components.as_slice() else { return None };
     let config = config(component)?;
     if base.names().any(|name| name.ends_with("lm_head.weight")) || !says_tied(&config) {
         return None;

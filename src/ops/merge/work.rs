@@ -238,7 +238,7 @@ impl<'a> Work<'a> {
     fn base_panel(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
         let (at, count) = (first * self.columns, rows * self.columns);
         let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
-        #[allow(clippy::float_cmp, reason = "only an outright replacement does without the base")]
+        // Only an outright replacement does without the base.
         let values = match replace {
             Some(step) if step.weight == 1.0 => replacing(step, &self.merge.adapters, at, count)?,
             Some(step) => {
