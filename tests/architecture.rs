@@ -59,9 +59,6 @@ const PLACES: [(&[&str], &[&str], &str); 6] = [
 /// Lines of a file, and of what stands before its tests.
 const LONGEST: (usize, usize) = (500, 450);
 
-/// Files that are one flat list, which no cut would make easier to read.
-const LISTS: [&str; 1] = ["error.rs"];
-
 /// What is wrong in a file, one line each.
 type Check = fn(&Source) -> Vec<String>;
 
@@ -131,14 +128,10 @@ fn places(source: &Source) -> Vec<String> {
 fn lengths(source: &Source) -> Vec<String> {
     let all = source.text.lines().count();
     let before_tests = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
-    let long = all > LONGEST.0 || before_tests > LONGEST.1;
-    match (long, LISTS.contains(&source.path.as_str())) {
-        (true, false) => {
-            vec![format!("{}: {all} lines, {before_tests} before its tests", source.path)]
-        }
-        (false, true) => vec![format!("{}: short enough to need no exception", source.path)],
-        _ => Vec::new(),
+    if all > LONGEST.0 || before_tests > LONGEST.1 {
+        return vec![format!("{}: {all} lines, {before_tests} before its tests", source.path)];
     }
+    Vec::new()
 }
 
 /// Every file begins by saying what it is for.
@@ -251,8 +244,6 @@ fn long_and_headless_files_are_found() {
         found(lengths, "ops/x.rs", &format!("{}#[cfg(test)]\n{}", lines(450), lines(50))),
         ""
     );
-    assert_eq!(found(lengths, LISTS[0], &lines(501)), "");
-    assert_ne!(found(lengths, LISTS[0], &lines(10)), "");
     assert_ne!(found(heads, "ops/x.rs", "use std::fmt;\n//! Too late.\n"), "");
     assert_ne!(found(heads, "ops/x.rs", "/// Of an item.\n"), "");
     assert_eq!(found(heads, "ops/x.rs", "//! What it is for.\n"), "");

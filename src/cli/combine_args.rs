@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lora_tool::math::RankPolicy;
+use lora_tool::ops::combine::RankPolicy;
 use lora_tool::ops::{combine, compare, resize};
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;

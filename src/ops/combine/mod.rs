@@ -14,12 +14,13 @@ use serde::Serialize;
 pub use carry::OnConflict;
 pub use compute::ModuleReport;
 
+pub use crate::math::RankPolicy;
+
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, Staging, header};
-use crate::math::RankPolicy;
 use crate::method::{self, Method};
 use crate::ops::merge::AdapterInput;
 use crate::ops::{Progress, check_output, files_of};
