@@ -1,0 +1,61 @@
+//! The README's commands run as they stand, in order, from a directory that has the fixtures.
+
+mod common;
+
+use std::path::Path;
+
+use common::lora_tool;
+
+/// Commands in the README's console blocks, one a line.
+fn commands() -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("a README");
+    let mut inside = false;
+    let mut commands = Vec::new();
+    for line in readme.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if inside {
+            commands.push(line.to_owned());
+        }
+    }
+    commands
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn every_command_works() {
+    let directory = tempfile::tempdir().expect("a directory");
+    copy(&common::fixture("llama"), &directory.path().join("fixtures/llama"));
+    let commands = commands();
+    let mut run = 0;
+    for command in &commands {
+        // `cargo test` is this; `cargo run` is the command under another name.
+        let line = command.replace("cargo run --release -- ", "lora-tool ");
+        let Some(arguments) = line.strip_prefix("lora-tool ") else { continue };
+        let output = lora_tool()
+            .current_dir(directory.path())
+            .args(arguments.split_whitespace())
+            .output()
+            .expect("started");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}\n{errors}");
+        assert!(!output.stdout.is_empty(), "{command} says nothing");
+        run += 1;
+    }
+    assert!(run >= 12, "only {run} commands found");
+    assert_eq!(commands.first().map(|c| c.starts_with("cargo run")), Some(true));
+    assert_eq!(commands.get(1).map(String::as_str), Some("cargo test"));
+}
