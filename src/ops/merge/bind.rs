@@ -151,8 +151,8 @@ impl Binder<'_> {
             .unwrap_or(1.0)
     }
 
-    /// Whether square weights of this adapter are stored transposed: as its other modules are, else
-    /// as the base's known layers are, else as its config says (which is often wrong: PEFT corrects
+    /// Whether square weights of this adapter are stored transposed: if the base's known layers are,
+    /// else as its other modules are, else as its config says (which is often wrong: PEFT corrects
     /// it from the layer's class, which no file holds).
     fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
         let mut votes =
@@ -168,8 +168,9 @@ impl Binder<'_> {
                 }
             });
         match votes.next() {
+            // The heads of GPT-2's kind are ordinary layers and say nothing of its squares.
+            _ if self.conv1d => true,
             Some(first) => first || votes.any(|vote| vote),
-            None if self.conv1d => true,
             None => adapter.config.as_ref().is_some_and(|config| config.fan_in_fan_out),
         }
     }
