@@ -14,6 +14,7 @@ use crate::error::{Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::spectrum::Spectrum;
+use crate::ops::merge::tied_head;
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -243,7 +244,7 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
             quantised.len()
         ));
     }
-    if crate::ops::merge::ties_embeddings(&file) {
+    if tied_head(&file).is_some() {
         item.warnings.push("the output head is tied to the input embedding".to_owned());
     }
     if file.layout == Layout::Pipeline {
@@ -264,7 +265,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         *ranks.entry(module.rank).or_default() += 1;
     }
     item.ranks = Some(ranks);
-    let targets = base.map(|base| target::find(&adapter, base, None)).transpose()?;
+    let find = |base| target::find(&adapter, base, tied_head(base).as_deref());
+    let targets = base.map(find).transpose()?;
     let landing = |at: usize| targets.as_ref()?.modules.get(at)?.clone();
     let modules = adapter.modules.iter().enumerate();
     let mut modules: Vec<_> =
