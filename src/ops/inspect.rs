@@ -185,7 +185,7 @@ fn is_adapter(path: &Path, options: &Options) -> Result<bool> {
     if path.is_dir() && path.join("adapter_model.safetensors").is_file() {
         return Ok(true);
     }
-    if path.is_dir() || path.extension().is_some_and(|end| PICKLES.iter().any(|p| end == *p)) {
+    if path.extension().is_some_and(|end| PICKLES.iter().any(|p| end == *p)) {
         return Ok(false);
     }
     if path.to_string_lossy().ends_with(".index.json") {
