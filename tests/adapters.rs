@@ -278,6 +278,44 @@ fn prefixes_and_leaked_names_do_not_matter() {
 }
 
 #[test]
+fn no_layer_or_part_is_taken_for_another() {
+    let world = World::new(&["encoder.block.0.attn.q", "shared.q"]);
+    let decoder = with_linear(Peft::new(1, 1.0), "decoder.block.0.attn.q", 1);
+    world.bench.refuse(&world.base, &[&world.peft(&decoder)], "");
+    let world = World::new(&["model.layers.0.attn.q", "model.layers.0.attn.k"]);
+    for module in [
+        "model.layers.9.attn.q",
+        "layers.9.attn.q",
+        "9.attn.q",
+        "model.layers.9.0.attn.q",
+    ] {
+        let adapter = world.peft(&with_linear(Peft::new(1, 1.0), module, 1));
+        let said = world.bench.refuse(&world.base, &[&adapter], "");
+        assert!(
+            said.contains("fit nothing") && said.contains(module),
+            "{said}"
+        );
+    }
+    let both = with_linear(Peft::new(1, 1.0), "model.layers.0.attn.q", 1);
+    let both = world.peft(&with_linear(both, "model.layers.9.attn.k", 1));
+    let said = world.bench.refuse(&world.base, &[&both], "");
+    assert!(
+        said.contains("1 of 2 adapter tensors fit nothing"),
+        "{said}"
+    );
+    let expected = parts(&[
+        ("model.layers.0.attn.k", 0.0),
+        ("model.layers.0.attn.q", 1.0),
+    ]);
+    assert_eq!(world.applied(&both, "--allow-unmatched"), expected);
+    // A number at the root is a wrapper's, where the base has no such number.
+    let wrapped = with_linear(Peft::new(1, 1.0), "0.auto_model.encoder.layer.1.q", 1);
+    let world = World::new(&["encoder.layer.0.q", "encoder.layer.1.q"]);
+    let expected = parts(&[("encoder.layer.0.q", 0.0), ("encoder.layer.1.q", 1.0)]);
+    assert_eq!(world.applied(&world.peft(&wrapped), ""), expected);
+}
+
+#[test]
 fn a_scale_that_nobody_wrote_down_is_asked_for() {
     let world = World::new(&["q"]);
     let adapter = with_linear(Peft::new(4, 8.0), "q", 4).tensors;

@@ -47,11 +47,9 @@ pub struct Item {
     pub path: PathBuf,
     /// `adapter` or `checkpoint`.
     pub kind: &'static str,
-    /// An adapter's key grammar.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An adapter's key grammar; null for a checkpoint, as all that only adapters have.
     pub convention: Option<&'static str>,
     /// The base an adapter says it was trained on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
     /// Tensors.
     pub tensors: usize,
@@ -65,10 +63,8 @@ pub struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<Vec<ShardItem>>,
     /// Modules by rank.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<BTreeMap<usize, usize>>,
     /// An adapter's modules.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<ModuleItem>>,
     /// Tensors that replace the base's, by label.
     #[serde(skip_serializing_if = "Option::is_none")]
