@@ -11,14 +11,16 @@ use lora_tool::format::Dtype;
 
 const FLOATS: [Dtype; 3] = [Dtype::BF16, Dtype::F16, Dtype::F32];
 
-/// Outputs, inputs, rank: around the kernel's blocks of 64 columns and groups of 4 rows.
-const SHAPES: [(usize, usize, usize); 7] = [
+/// Outputs, inputs, rank: around the kernel's blocks of 64 columns and groups of 4 rows, and one
+/// that is worked on in several panels.
+const SHAPES: [(usize, usize, usize); 8] = [
     (1, 1, 1),
     (5, 3, 2),
     (67, 130, 4),
     (3, 257, 7),
     (130, 64, 16),
     (128, 192, 33),
+    (600, 900, 5),
     (33, 1, 3),
 ];
 
@@ -325,7 +327,12 @@ fn dora(weight: &[f64], delta: &[f64], magnitude: &[f32], share: f64) -> Vec<f64
 fn dora_rescales_outputs_wherever_they_lie() {
     // (module, outputs, base shape, shapes of A, B and the magnitude, whether it lies transposed)
     let cases: [(&str, usize, [&[usize]; 4], bool); 4] = [
-        ("fc", 67, [&[67, 130], &[4, 130], &[67, 4], &[67]], false),
+        (
+            "fc",
+            400,
+            [&[400, 410], &[4, 410], &[400, 4], &[400]],
+            false,
+        ),
         (
             "conv",
             18,
@@ -339,8 +346,8 @@ fn dora_rescales_outputs_wherever_they_lie() {
         ),
         (
             "h.0.c_attn",
-            120,
-            [&[40, 120], &[4, 40], &[120, 4], &[120]],
+            410,
+            [&[400, 410], &[4, 400], &[410, 4], &[410]],
             true,
         ),
         ("wte", 40, [&[75, 40], &[4, 75], &[40, 4], &[40]], true),
