@@ -308,11 +308,6 @@ fn no_layer_or_part_is_taken_for_another() {
         ("model.layers.0.attn.q", 1.0),
     ]);
     assert_eq!(world.applied(&both, "--allow-unmatched"), expected);
-    // A number at the root is a wrapper's, where the base has no such number.
-    let wrapped = with_linear(Peft::new(1, 1.0), "0.auto_model.encoder.layer.1.q", 1);
-    let world = World::new(&["encoder.layer.0.q", "encoder.layer.1.q"]);
-    let expected = parts(&[("encoder.layer.0.q", 0.0), ("encoder.layer.1.q", 1.0)]);
-    assert_eq!(world.applied(&world.peft(&wrapped), ""), expected);
 }
 
 #[test]

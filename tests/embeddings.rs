@@ -348,6 +348,16 @@ fn a_grown_vocabulary_is_written_with_its_size() {
             (&json!(5), &json!(5))
         );
     }
+    // One side alone makes a model that does not load, of which there is a warning.
+    let (model, adapter) = (Model::new(false), alone);
+    let (_, done) = model
+        .bench
+        .run(&model.base, &[&model.adapter(&adapter)], "");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        said.contains("warning:") && said.contains("`lm_head.weight` has 3 rows"),
+        "{said}"
+    );
     // Rows that are not there cannot be moved halfway, and a norm does not grow.
     Model::new(false).refuse(&both, "-w 0.5");
     let norm = Peft::new(1, 1.0).tensor("model.norm.weight", &[3], &[1.0; 3]);
