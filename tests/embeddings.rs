@@ -34,9 +34,12 @@ struct Merged {
 impl Model {
     fn new(tied: bool) -> Self {
         let bench = Bench::new();
-        let mut file = Tensors::new()
-            .f32(&format!("{EMBEDDING}.weight"), &[3, 2], &TABLE)
-            .float("model.norm.weight", Dtype::BF16, &[2], &[1.0, 2.0]);
+        let mut file = Tensors::new().f32(&format!("{EMBEDDING}.weight"), &[3, 2], &TABLE).float(
+            "model.norm.weight",
+            Dtype::BF16,
+            &[2],
+            &[1.0, 2.0],
+        );
         if !tied {
             file = file.f32(&format!("{HEAD}.weight"), &[3, 2], &TABLE);
         }
@@ -55,33 +58,22 @@ impl Model {
     }
 
     fn merge(&self, adapter: &Peft, options: &str) -> Merged {
-        Merged::open(
-            self.bench
-                .merge(&self.base, &[&self.adapter(adapter)], options),
-        )
+        Merged::open(self.bench.merge(&self.base, &[&self.adapter(adapter)], options))
     }
 
     fn refuse(&self, adapter: &Peft, options: &str) -> String {
-        self.bench
-            .refuse(&self.base, &[&self.adapter(adapter)], options)
+        self.bench.refuse(&self.base, &[&self.adapter(adapter)], options)
     }
 }
 
 impl Merged {
     fn open(path: PathBuf) -> Self {
         let mut tensors = read(&path);
-        let embedding = tensors
-            .remove(&format!("{EMBEDDING}.weight"))
-            .expect("an embedding");
+        let embedding = tensors.remove(&format!("{EMBEDDING}.weight")).expect("an embedding");
         let head = tensors.remove(&format!("{HEAD}.weight"));
         let config = std::fs::read(path.join("config.json")).expect("a config");
         let config = serde_json::from_slice(&config).expect("JSON");
-        Self {
-            path,
-            embedding,
-            head,
-            config,
-        }
+        Self { path, embedding, head, config }
     }
 
     fn head(&self) -> Vec<f64> {
@@ -89,14 +81,8 @@ impl Merged {
     }
 
     fn ties(&self) -> bool {
-        let tied = self.config["tie_word_embeddings"]
-            .as_bool()
-            .expect("a flag");
-        assert_eq!(
-            tied,
-            self.head.is_none(),
-            "the config says what the file holds"
-        );
+        let tied = self.config["tie_word_embeddings"].as_bool().expect("a flag");
+        assert_eq!(tied, self.head.is_none(), "the config says what the file holds");
         tied
     }
 }
@@ -107,17 +93,11 @@ fn wide(values: &[f32]) -> Vec<f64> {
 
 /// LoRA on the embedding: it adds what [`TABLE_AND_LORA`] shows.
 fn on_embedding(adapter: Peft) -> Peft {
-    adapter
-        .tensor(
-            &format!("{EMBEDDING}.lora_embedding_A"),
-            &[1, 3],
-            &[1.0, 2.0, 3.0],
-        )
-        .tensor(
-            &format!("{EMBEDDING}.lora_embedding_B"),
-            &[2, 1],
-            &[1.0, -1.0],
-        )
+    adapter.tensor(&format!("{EMBEDDING}.lora_embedding_A"), &[1, 3], &[1.0, 2.0, 3.0]).tensor(
+        &format!("{EMBEDDING}.lora_embedding_B"),
+        &[2, 1],
+        &[1.0, -1.0],
+    )
 }
 
 /// The same on the head.
@@ -141,21 +121,8 @@ fn an_adapter_on_one_side_unties() {
     assert_eq!(merged.head(), TABLE_AND_LORA);
     assert!(!merged.ties());
     // What the config says beside it stays, and stays in its order.
-    let keys: Vec<_> = merged
-        .config
-        .as_object()
-        .expect("an object")
-        .keys()
-        .collect();
-    assert_eq!(
-        keys,
-        [
-            "architectures",
-            "vocab_size",
-            "tie_word_embeddings",
-            "text_config"
-        ]
-    );
+    let keys: Vec<_> = merged.config.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["architectures", "vocab_size", "tie_word_embeddings", "text_config"]);
     // Both sides, differently: each gets its own.
     let both = on_head(on_embedding(Peft::new(1, 1.0)));
     let merged = model.merge(&both, "--module-weight lm_head=-1");
@@ -168,29 +135,21 @@ fn an_adapter_on_one_side_unties() {
 fn an_untied_result_is_whole_with_shards_and_without_side_files() {
     let model = Model::new(true);
     let adapter = model.adapter(&on_embedding(Peft::new(1, 1.0)));
-    let out = model
-        .bench
-        .merge(&model.base, &[&adapter], "--max-shard-size 24");
+    let out = model.bench.merge(&model.base, &[&adapter], "--max-shard-size 24");
     let index = std::fs::read(out.join("model.safetensors.index.json")).expect("an index");
     let index: Value = serde_json::from_slice(&index).expect("JSON");
     assert_eq!(index["weight_map"].as_object().expect("a map").len(), 3);
     assert_eq!(index["metadata"]["total_size"], 24 + 24 + 4);
     assert_eq!(Merged::open(out).head(), wide(&TABLE));
     let file = model.bench.path("merged.safetensors");
-    model
-        .bench
-        .merge(&model.base, &[&adapter], &format!("-o {}", file.display()));
+    model.bench.merge(&model.base, &[&adapter], &format!("-o {}", file.display()));
     let merged = read(&file);
     assert_eq!(merged["lm_head.weight"].values(), wide(&TABLE));
     assert_eq!(merged["model.embed_tokens.weight"].values(), TABLE_AND_LORA);
     // Judged by the same plan.
     for merged in [&out_of(&model, &adapter), &file] {
         let mut verify = common::lora_tool();
-        verify
-            .arg("verify")
-            .arg(merged)
-            .arg("--base")
-            .arg(&model.base);
+        verify.arg("verify").arg(merged).arg("--base").arg(&model.base);
         verify.arg("--adapter").arg(&adapter).assert().success();
     }
 }
@@ -203,24 +162,14 @@ fn out_of(model: &Model, adapter: &Path) -> PathBuf {
 fn ties_are_kept_where_both_sides_change_alike_or_on_demand() {
     let model = Model::new(true);
     let config = std::fs::read(model.base.join("config.json")).expect("a config");
-    let same = replacing(
-        replacing(Peft::new(1, 1.0), EMBEDDING, &OTHER),
-        HEAD,
-        &OTHER,
+    let same = replacing(replacing(Peft::new(1, 1.0), EMBEDDING, &OTHER), HEAD, &OTHER);
+    let tokens = Peft::new(1, 1.0).field("trainable_token_indices", json!([2])).tensor(
+        &format!("{EMBEDDING}.token_adapter.trainable_tokens_delta"),
+        &[1, 2],
+        &[0.0, 7.0],
     );
-    let tokens = Peft::new(1, 1.0)
-        .field("trainable_token_indices", json!([2]))
-        .tensor(
-            &format!("{EMBEDDING}.token_adapter.trainable_tokens_delta"),
-            &[1, 2],
-            &[0.0, 7.0],
-        );
     let cases = [
-        (
-            on_embedding(Peft::new(1, 1.0)),
-            "--keep-tied",
-            TABLE_AND_LORA.to_vec(),
-        ),
+        (on_embedding(Peft::new(1, 1.0)), "--keep-tied", TABLE_AND_LORA.to_vec()),
         (
             on_embedding(Peft::new(1, 1.0)).field("ensure_weight_tying", true),
             "",
@@ -239,16 +188,9 @@ fn ties_are_kept_where_both_sides_change_alike_or_on_demand() {
     let said = model.refuse(&on_head(Peft::new(1, 1.0)), "--keep-tied");
     assert!(said.contains(HEAD) && said.contains("tied"), "{said}");
     // Replaced by different values on each side: no longer one matrix.
-    let different = replacing(
-        replacing(Peft::new(1, 1.0), EMBEDDING, &OTHER),
-        HEAD,
-        &TABLE,
-    );
+    let different = replacing(replacing(Peft::new(1, 1.0), EMBEDDING, &OTHER), HEAD, &TABLE);
     let merged = model.merge(&different, "");
-    assert_eq!(
-        (merged.embedding.values(), merged.head()),
-        (wide(&OTHER), wide(&TABLE))
-    );
+    assert_eq!((merged.embedding.values(), merged.head()), (wide(&OTHER), wide(&TABLE)));
     assert!(!merged.ties());
 }
 
@@ -256,11 +198,7 @@ fn ties_are_kept_where_both_sides_change_alike_or_on_demand() {
 fn saved_modules_take_the_place_of_the_bases() {
     let model = Model::new(false);
     let adapter = replacing(Peft::new(1, 1.0), HEAD, &OTHER)
-        .tensor(
-            "model.norm.modules_to_save.default.weight",
-            &[2],
-            &[3.0, 1.0],
-        )
+        .tensor("model.norm.modules_to_save.default.weight", &[2], &[3.0, 1.0])
         .tensor("model.norm.original_module.weight", &[2], &[1.0, 2.0]);
     let merged = model.merge(&adapter, "");
     assert_eq!(merged.embedding.values(), wide(&TABLE));
@@ -278,11 +216,8 @@ fn adapters_that_replace_one_tensor_must_agree() {
     let save = |name: &str, values: &[f32]| {
         replacing(Peft::new(1, 1.0), HEAD, values).save(&model.bench.path(name))
     };
-    let (first, same, different) = (
-        save("first", &OTHER),
-        save("same", &OTHER),
-        save("different", &TABLE),
-    );
+    let (first, same, different) =
+        (save("first", &OTHER), save("same", &OTHER), save("different", &TABLE));
     let merged = Merged::open(model.bench.merge(&model.base, &[&first, &same], ""));
     assert_eq!(merged.head(), wide(&OTHER));
     for (second, options) in [(&different, ""), (&same, "-w 1 0.5")] {
@@ -296,22 +231,18 @@ fn trained_tokens_are_rows_of_their_own() {
     let model = Model::new(false);
     let rows = [0.0, 9.0, 10.0, 10.0];
     let key = |module: &str| format!("{module}.token_adapter.trainable_tokens_delta");
-    let list = Peft::new(1, 1.0)
-        .field("trainable_token_indices", json!([2, 0]))
-        .tensor(&key(EMBEDDING), &[2, 2], &rows);
+    let list = Peft::new(1, 1.0).field("trainable_token_indices", json!([2, 0])).tensor(
+        &key(EMBEDDING),
+        &[2, 2],
+        &rows,
+    );
     let named = Peft::new(1, 1.0)
-        .field(
-            "trainable_token_indices",
-            json!({"embed_tokens": [2, 0], "lm_head": [1]}),
-        )
+        .field("trainable_token_indices", json!({"embed_tokens": [2, 0], "lm_head": [1]}))
         .tensor(&key(EMBEDDING), &[2, 2], &rows)
         .tensor(&key(HEAD), &[1, 2], &[-1.0, -2.0]);
     let expected = [10.0, 10.0, 3.0, 4.0, 0.0, 9.0];
     let merged = model.merge(&list, "");
-    assert_eq!(
-        (merged.embedding.values(), merged.head()),
-        (expected.to_vec(), wide(&TABLE))
-    );
+    assert_eq!((merged.embedding.values(), merged.head()), (expected.to_vec(), wide(&TABLE)));
     let merged = model.merge(&named, "");
     assert_eq!(merged.embedding.values(), expected);
     assert_eq!(merged.head(), [1.0, 2.0, -1.0, -2.0, 5.0, 6.0]);
@@ -327,16 +258,9 @@ fn trained_tokens_are_rows_of_their_own() {
 #[test]
 fn a_grown_vocabulary_is_written_with_its_size() {
     let grown: Vec<f32> = (0u8..10).map(f32::from).collect();
-    let both = replacing(
-        replacing(Peft::new(1, 1.0), EMBEDDING, &grown),
-        HEAD,
-        &grown,
-    );
+    let both = replacing(replacing(Peft::new(1, 1.0), EMBEDDING, &grown), HEAD, &grown);
     let merged = Model::new(false).merge(&both, "");
-    assert_eq!(
-        (merged.embedding.values(), merged.head()),
-        (wide(&grown), wide(&grown))
-    );
+    assert_eq!((merged.embedding.values(), merged.head()), (wide(&grown), wide(&grown)));
     assert_eq!(merged.embedding.shape, [5, 2]);
     let alone = replacing(Peft::new(1, 1.0), EMBEDDING, &grown);
     let tied = Model::new(true).merge(&alone, "");
@@ -350,14 +274,9 @@ fn a_grown_vocabulary_is_written_with_its_size() {
     }
     // One side alone makes a model that does not load, of which there is a warning.
     let (model, adapter) = (Model::new(false), alone);
-    let (_, done) = model
-        .bench
-        .run(&model.base, &[&model.adapter(&adapter)], "");
+    let (_, done) = model.bench.run(&model.base, &[&model.adapter(&adapter)], "");
     let said = String::from_utf8_lossy(&done.stderr);
-    assert!(
-        said.contains("warning:") && said.contains("`lm_head.weight` has 3 rows"),
-        "{said}"
-    );
+    assert!(said.contains("warning:") && said.contains("`lm_head.weight` has 3 rows"), "{said}");
     // Rows that are not there cannot be moved halfway, and a norm does not grow.
     Model::new(false).refuse(&both, "-w 0.5");
     let norm = Peft::new(1, 1.0).tensor("model.norm.weight", &[3], &[1.0; 3]);

@@ -11,11 +11,8 @@ use common::{Bench, Read, fixture, read};
 use serde_json::Value;
 
 /// Families that this version refuses, and the type its error has to name.
-const REFUSED: [(&str, &str); 3] = [
-    ("merge_loha", "LOHA"),
-    ("merge_lokr", "LOKR"),
-    ("merge_lokr_linear_decompose_both", "LOKR"),
-];
+const REFUSED: [(&str, &str); 3] =
+    [("merge_loha", "LOHA"), ("merge_lokr", "LOKR"), ("merge_lokr_linear_decompose_both", "LOKR")];
 
 type Stored = BTreeMap<String, Read>;
 
@@ -43,37 +40,21 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn open(directory: PathBuf) -> Self {
-        let name = directory
-            .file_name()
-            .expect("named")
-            .to_string_lossy()
-            .into_owned();
+        let name = directory.file_name().expect("named").to_string_lossy().into_owned();
         let text = std::fs::read(directory.join("case.json")).expect("it has a case.json");
         let json = serde_json::from_slice(&text).expect("case.json is JSON");
-        Self {
-            name,
-            directory,
-            json,
-        }
+        Self { name, directory, json }
     }
 
     fn refused(&self) -> Option<&'static str> {
-        REFUSED
-            .iter()
-            .find(|(name, _)| *name == self.name)
-            .map(|(_, family)| *family)
+        REFUSED.iter().find(|(name, _)| *name == self.name).map(|(_, family)| *family)
     }
 
     /// A text of case.json, or the files of a list there.
     fn files(&self, pointer: &str) -> Vec<PathBuf> {
         let value = self.json.pointer(pointer).expect(pointer);
-        let texts = value
-            .as_array()
-            .map_or_else(|| vec![value], |list| list.iter().collect());
-        texts
-            .iter()
-            .map(|text| self.directory.join(text.as_str().expect(pointer)))
-            .collect()
+        let texts = value.as_array().map_or_else(|| vec![value], |list| list.iter().collect());
+        texts.iter().map(|text| self.directory.join(text.as_str().expect(pointer))).collect()
     }
 
     /// The base and adapters as they are, or as a pipeline directory made of its components.
@@ -93,18 +74,10 @@ impl Case {
             let copy = base.join(component).join(file.file_name().expect("named"));
             std::fs::copy(file, copy).expect("copied");
         }
-        let ratios = self
-            .json
-            .pointer("/params/ratios")
-            .and_then(Value::as_array)
-            .expect("ratios");
+        let ratios = self.json.pointer("/params/ratios").and_then(Value::as_array).expect("ratios");
         let ratios: Vec<String> = ratios.iter().map(ToString::to_string).collect();
         let options = format!("-w {}", ratios.join(" "));
-        Inputs {
-            base,
-            adapters: self.files("/inputs/loras"),
-            options,
-        }
+        Inputs { base, adapters: self.files("/inputs/loras"), options }
     }
 
     /// The recorded tensors, named as the merged checkpoint names them.
@@ -112,11 +85,7 @@ impl Case {
         let mut tensors = Stored::new();
         let files = self.json["expected"].as_object().expect("expected files");
         for (component, file) in files.iter().filter(|(name, _)| *name != "holds") {
-            let prefix = if component == "model" {
-                String::new()
-            } else {
-                format!("{component}/")
-            };
+            let prefix = if component == "model" { String::new() } else { format!("{component}/") };
             let path = self.directory.join(file.as_str().expect("a path"));
             for (name, tensor) in read(&path) {
                 tensors.insert(format!("{prefix}{name}"), tensor);
@@ -130,22 +99,11 @@ impl Case {
         let expected = self.expected();
         let names = |tensors: &Stored| tensors.keys().cloned().collect::<BTreeSet<_>>();
         for list in ["only_in_expected", "only_in_base"] {
-            let known = self
-                .json
-                .get(list)
-                .is_none_or(|names| names == &Value::Array(Vec::new()));
-            assert!(
-                known,
-                "{}: `{list}` is not empty, which this test does not know",
-                self.name
-            );
+            let known = self.json.get(list).is_none_or(|names| names == &Value::Array(Vec::new()));
+            assert!(known, "{}: `{list}` is not empty, which this test does not know", self.name);
         }
         if names(base) != names(merged) {
-            return Err(format!(
-                "tensors are {:?}, not {:?}",
-                names(merged),
-                names(base)
-            ));
+            return Err(format!("tensors are {:?}, not {:?}", names(merged), names(base)));
         }
         if let Some(name) = expected.keys().find(|name| !base.contains_key(*name)) {
             return Err(format!("the peer wrote {name}, which the base lacks"));
@@ -156,9 +114,7 @@ impl Case {
             let after = &merged[name];
             let Some(peer) = expected.get(name).filter(|peer| *peer != before) else {
                 if after != before {
-                    return Err(format!(
-                        "{name} is not the base's, which the peer left alone"
-                    ));
+                    return Err(format!("{name} is not the base's, which the peer left alone"));
                 }
                 continue;
             };
@@ -186,9 +142,7 @@ impl Case {
         let note = self.json["tolerance"]["note"].as_str().unwrap_or_default();
         let rounded_once = note.contains("99.5%") || note.contains("single rounding");
         if rounded_once && (equal as f64) < 0.995 * elements as f64 {
-            return Err(format!(
-                "only {equal} of {elements} elements are the peer's, bit for bit"
-            ));
+            return Err(format!("only {equal} of {elements} elements are the peer's, bit for bit"));
         }
         Ok(())
     }
@@ -221,10 +175,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
                 pending.push(path);
             } else {
                 let bytes = std::fs::read(&path).expect("readable");
-                found.insert(
-                    path.strip_prefix(directory).expect("below").to_path_buf(),
-                    bytes,
-                );
+                found.insert(path.strip_prefix(directory).expect("below").to_path_buf(), bytes);
             }
         }
     }
@@ -245,11 +196,7 @@ fn each(check: impl Fn(&Case, &Bench, &Inputs) -> Result<(), String>) {
 
 fn merge(bench: &Bench, inputs: &Inputs, options: &str) -> PathBuf {
     let adapters: Vec<&Path> = inputs.adapters.iter().map(PathBuf::as_path).collect();
-    bench.merge(
-        &inputs.base,
-        &adapters,
-        &format!("{} {options}", inputs.options),
-    )
+    bench.merge(&inputs.base, &adapters, &format!("{} {options}", inputs.options))
 }
 
 #[test]
@@ -282,10 +229,7 @@ fn threads_and_ways_to_read_do_not_change_a_byte() {
 #[test]
 fn several_adapters_may_be_merged_one_after_another() {
     let mut merged = Vec::new();
-    for case in cases()
-        .iter()
-        .filter(|case| case.json["inputs"]["adapters"].get(1).is_some())
-    {
+    for case in cases().iter().filter(|case| case.json["inputs"]["adapters"].get(1).is_some()) {
         let bench = Bench::new();
         let inputs = case.inputs(&bench);
         let mut stage = inputs.base.clone();
@@ -296,10 +240,7 @@ fn several_adapters_may_be_merged_one_after_another() {
         assert_eq!(compared, Ok(()), "{}", case.name);
         merged.push(case.name.clone());
     }
-    assert_eq!(
-        merged,
-        ["merge_two_adapters_one_call", "merge_two_sequential"]
-    );
+    assert_eq!(merged, ["merge_two_adapters_one_call", "merge_two_sequential"]);
 }
 
 #[test]
@@ -312,10 +253,7 @@ fn a_pipeline_may_have_adapters_beside_its_components() {
     let out = bench.merge(&base, &[&adapter], "-w 0.8");
     assert_eq!(case.compare(&read(&base), &read(&out)), Ok(()));
     let written: Vec<_> = files(&out).into_keys().collect();
-    let expected = [
-        "text_encoder/model.safetensors",
-        "unet/diffusion_pytorch_model.safetensors",
-    ];
+    let expected = ["text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors"];
     assert_eq!(written, expected.map(PathBuf::from));
 }
 

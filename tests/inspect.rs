@@ -11,18 +11,11 @@ use serde_json::{Value, json};
 
 fn run(paths: &[&Path], options: &str, code: i32) -> (String, String) {
     let mut command = lora_tool();
-    command
-        .arg("inspect")
-        .args(paths)
-        .args(options.split_whitespace());
+    command.arg("inspect").args(paths).args(options.split_whitespace());
     let output = command.output().expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{paths:?} {options}: {said:?}"
-    );
+    assert_eq!(output.status.code(), Some(code), "{paths:?} {options}: {said:?}");
     said
 }
 
@@ -41,12 +34,7 @@ fn item(path: &Path, options: &str) -> Value {
 }
 
 fn warnings(item: &Value) -> Vec<&str> {
-    item["warnings"]
-        .as_array()
-        .expect("warnings")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect()
+    item["warnings"].as_array().expect("warnings").iter().filter_map(Value::as_str).collect()
 }
 
 /// Fails unless exactly one warning holds all of the words.
@@ -71,28 +59,13 @@ fn items_have_the_documented_fields() {
         }
         assert_eq!(item["path"], path.to_string_lossy().as_ref());
     }
-    assert_eq!(
-        (&items[1]["base_model"], &items[2]["modules"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!((&items[1]["base_model"], &items[2]["modules"]), (&Value::Null, &Value::Null));
     let style = &items[0];
-    assert_eq!(
-        (&style["kind"], &style["convention"]),
-        (&json!("adapter"), &json!("peft"))
-    );
+    assert_eq!((&style["kind"], &style["convention"]), (&json!("adapter"), &json!("peft")));
     assert_eq!(style["base_model"], "fixtures/llama/base");
-    assert_eq!(
-        (&style["dtypes"], &style["ranks"]),
-        (&json!({"F32": 28}), &json!({"8": 14}))
-    );
-    assert_eq!(
-        (&style["metadata"], &style["warnings"]),
-        (&json!({"format": "pt"}), &json!([]))
-    );
-    assert_eq!(
-        (&style["parameters"], &style["bytes"]),
-        (&json!(14848), &json!(4 * 14848))
-    );
+    assert_eq!((&style["dtypes"], &style["ranks"]), (&json!({"F32": 28}), &json!({"8": 14})));
+    assert_eq!((&style["metadata"], &style["warnings"]), (&json!({"format": "pt"}), &json!([])));
+    assert_eq!((&style["parameters"], &style["bytes"]), (&json!(14848), &json!(4 * 14848)));
     assert_eq!(style["modules"].as_array().map(Vec::len), Some(14));
     let module = json!({
         "name": "model.layers.0.mlp.down_proj", "family": "lora", "kind": "linear", "rank": 8,
@@ -105,15 +78,9 @@ fn items_have_the_documented_fields() {
 #[test]
 fn scales_say_where_they_are_from() {
     let task = item(&fixture("llama/task"), "");
-    assert_eq!(
-        task["modules"][0]["scale"], 2.0,
-        "alpha 4 over the root of rank 4"
-    );
+    assert_eq!(task["modules"][0]["scale"], 2.0, "alpha 4 over the root of rank 4");
     let kohya = item(&fixture("llama/kohya.safetensors"), "");
-    assert_eq!(
-        (&kohya["kind"], &kohya["convention"]),
-        (&json!("adapter"), &json!("kohya"))
-    );
+    assert_eq!((&kohya["kind"], &kohya["convention"]), (&json!("adapter"), &json!("kohya")));
     assert_eq!(
         kohya["modules"][1],
         json!({
@@ -124,32 +91,13 @@ fn scales_say_where_they_are_from() {
     );
     let bench = Bench::new();
     let mut file = Tensors::new()
-        .float(
-            "lora_unet_a.lora_down.weight",
-            Dtype::F16,
-            &[2, 3, 3, 3],
-            &[1.0; 54],
-        )
-        .float(
-            "lora_unet_a.lora_up.weight",
-            Dtype::F16,
-            &[5, 2, 1, 1],
-            &[1.0; 10],
-        )
-        .float(
-            "lora_unet_a.lora_magnitude_vector",
-            Dtype::F16,
-            &[5],
-            &[1.0; 5],
-        );
+        .float("lora_unet_a.lora_down.weight", Dtype::F16, &[2, 3, 3, 3], &[1.0; 54])
+        .float("lora_unet_a.lora_up.weight", Dtype::F16, &[5, 2, 1, 1], &[1.0; 10])
+        .float("lora_unet_a.lora_magnitude_vector", Dtype::F16, &[5], &[1.0; 5]);
     let tags = "tag ".repeat(100);
-    let metadata = [
-        ("ss_base_model_version", "sdxl_base_v1-0"),
-        ("ss_tag_frequency", tags.as_str()),
-    ];
-    file.metadata = Some(Metadata::from_iter(
-        metadata.map(|(k, v)| (k.to_owned(), v.to_owned())),
-    ));
+    let metadata =
+        [("ss_base_model_version", "sdxl_base_v1-0"), ("ss_tag_frequency", tags.as_str())];
+    file.metadata = Some(Metadata::from_iter(metadata.map(|(k, v)| (k.to_owned(), v.to_owned()))));
     let item = item(&file.save(&bench.path("lora.safetensors")), "");
     assert_eq!(item["base_model"], "sdxl_base_v1-0");
     assert_eq!(
@@ -160,13 +108,8 @@ fn scales_say_where_they_are_from() {
             "dtype": "F16",
         })
     );
-    let tags = item["metadata"]["ss_tag_frequency"]
-        .as_str()
-        .expect("a text");
-    assert!(
-        tags.len() < 300 && tags.ends_with("(400 characters)"),
-        "{tags}"
-    );
+    let tags = item["metadata"]["ss_tag_frequency"].as_str().expect("a text");
+    assert!(tags.len() < 300 && tags.ends_with("(400 characters)"), "{tags}");
 }
 
 #[test]
@@ -188,15 +131,8 @@ fn faults_of_modules_are_warnings() {
         .tensor("head.original_module.weight", &[2], &[1.0; 2])
         .save(&bench.path("adapter"));
     let item = item(&adapter, "");
-    let names = item["modules"]
-        .as_array()
-        .expect("modules")
-        .iter()
-        .map(|m| m["name"].clone());
-    assert_eq!(
-        names.collect::<Vec<_>>(),
-        ["layers.0.q", "layers.5.q", "layers.6.q"]
-    );
+    let names = item["modules"].as_array().expect("modules").iter().map(|m| m["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["layers.0.q", "layers.5.q", "layers.6.q"]);
     assert_eq!(item["replacements"], json!([{"name": "head.weight"}]));
     assert_warns(&item, &["layers.1.q", "empty", "ZeRO-3"]);
     assert_warns(&item, &["layers.2.q", "no B"]);
@@ -209,10 +145,7 @@ fn faults_of_modules_are_warnings() {
     assert_warns(&item, &["1 names", "leaked `modules_to_save`"]);
     assert_eq!(warnings(&item).len(), 9, "{:?}", warnings(&item));
     let (text, _) = run(&[&adapter], "", 0);
-    assert!(
-        text.contains("layers.1.q") && text.contains("ZeRO-3"),
-        "{text}"
-    );
+    assert!(text.contains("layers.1.q") && text.contains("ZeRO-3"), "{text}");
 }
 
 #[test]
@@ -221,48 +154,27 @@ fn modules_land_on_the_base_or_are_said_not_to() {
     let [style, kohya] = ["style", "kohya.safetensors"].map(|name| fixture("llama").join(name));
     let against = format!("--against {}", base.display());
     let items = items(&[&style, &kohya], &against);
-    assert_eq!(
-        items[0]["modules"][0]["base_tensor"],
-        "model.layers.0.mlp.down_proj.weight"
-    );
-    assert_eq!(
-        items[1]["modules"][1]["base_tensor"],
-        "model.layers.1.self_attn.q_proj.weight"
-    );
+    assert_eq!(items[0]["modules"][0]["base_tensor"], "model.layers.0.mlp.down_proj.weight");
+    assert_eq!(items[1]["modules"][1]["base_tensor"], "model.layers.1.self_attn.q_proj.weight");
     let share = items[0]["share_of_base"].as_f64().expect("a share");
     let all = item(&base, "")["parameters"].as_f64().expect("a count");
     assert!((share - 14848.0 / all).abs() < 1e-9, "{share}");
     let (text, _) = run(&[&style], &format!("--modules {against}"), 0);
-    let row = text
-        .lines()
-        .find(|line| line.contains("0.mlp.down_proj"))
-        .expect("a row");
+    let row = text.lines().find(|line| line.contains("0.mlp.down_proj")).expect("a row");
     let row: Vec<&str> = row.split_whitespace().collect();
     let tensor = "model.layers.0.mlp.down_proj.weight";
-    assert_eq!(
-        row[1..],
-        ["lora", "8", "16", "2", "96", "64", "F32", tensor]
-    );
+    assert_eq!(row[1..], ["lora", "8", "16", "2", "96", "64", "F32", tensor]);
     let (text, _) = run(&[&style], "", 0);
-    assert!(
-        !text.contains("layers.0.mlp.down_proj"),
-        "modules are listed on demand: {text}"
-    );
+    assert!(!text.contains("layers.0.mlp.down_proj"), "modules are listed on demand: {text}");
     let bench = Bench::new();
     let stray = Peft::new(1, 1.0)
         .linear("model.layers.0.self_attn.q_proj", 1, &[1.0; 64], &[1.0; 64])
         .linear("model.layers.9.self_attn.q_proj", 1, &[1.0; 64], &[1.0; 64])
         .save(&bench.path("stray"));
     let item = item(&stray, &against);
-    assert_eq!(
-        item["modules"][0]["base_tensor"],
-        "model.layers.0.self_attn.q_proj.weight"
-    );
+    assert_eq!(item["modules"][0]["base_tensor"], "model.layers.0.self_attn.q_proj.weight");
     assert_eq!(item["modules"][1].get("base_tensor"), None);
-    assert_warns(
-        &item,
-        &["layers.9.self_attn.q_proj", "fits nothing", "nearest"],
-    );
+    assert_warns(&item, &["layers.9.self_attn.q_proj", "fits nothing", "nearest"]);
     assert_eq!(warnings(&item).len(), 1);
 }
 
@@ -287,35 +199,16 @@ fn a_tied_head_is_a_place_to_land() {
 fn checkpoints_of_every_layout() {
     let base = fixture("llama/base");
     let item = item(&base, "");
-    assert_eq!(
-        (&item["kind"], &item["tensors"]),
-        (&json!("checkpoint"), &json!(21))
-    );
-    assert_eq!(
-        (&item["dtypes"], &item["warnings"]),
-        (&json!({"BF16": 21}), &json!([]))
-    );
-    assert_eq!(
-        item["bytes"].as_u64(),
-        item["parameters"].as_u64().map(|count| 2 * count)
-    );
-    let files = item["shards"]
-        .as_array()
-        .expect("shards")
-        .iter()
-        .map(|shard| &shard["file"]);
-    let expected = [
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    ];
+    assert_eq!((&item["kind"], &item["tensors"]), (&json!("checkpoint"), &json!(21)));
+    assert_eq!((&item["dtypes"], &item["warnings"]), (&json!({"BF16": 21}), &json!([])));
+    assert_eq!(item["bytes"].as_u64(), item["parameters"].as_u64().map(|count| 2 * count));
+    let files = item["shards"].as_array().expect("shards").iter().map(|shard| &shard["file"]);
+    let expected = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     assert_eq!(files.collect::<Vec<_>>(), expected);
     let index = items(&[&base.join("model.safetensors.index.json")], "").remove(0);
     assert_eq!(index["shards"], item["shards"]);
     let shard = items(&[&base.join(expected[0])], "").remove(0);
-    assert_eq!(
-        (&shard["kind"], &shard["tensors"]),
-        (&json!("checkpoint"), &json!(10))
-    );
+    assert_eq!((&shard["kind"], &shard["tensors"]), (&json!("checkpoint"), &json!(10)));
     let pipeline = items(&[&fixture("golden/merge_kohya_model/input")], "").remove(0);
     assert_eq!(pipeline["kind"], "checkpoint");
     assert_warns(&pipeline, &["a pipeline of text_encoder, unet"]);
@@ -333,10 +226,7 @@ fn quantised_weights_are_said_to_be() {
         .f32("norm.weight", &[2], &[1.0, 2.0])
         .save(&bench.path("fp8.safetensors"));
     let item = item(&file, "");
-    assert_warns(
-        &item,
-        &["2 tensors are quantised", "F8_E4M3", "weight_scale"],
-    );
+    assert_warns(&item, &["2 tensors are quantised", "F8_E4M3", "weight_scale"]);
     assert_eq!(item["dtypes"], json!({"F32": 3, "F8_E4M3": 1, "I8": 1}));
 }
 
@@ -370,17 +260,11 @@ fn ten_thousand_tensors_are_counted() {
     let path = file.save(&bench.path("model.safetensors"));
     let item = item(&path, "");
     assert_eq!(item["tensors"], 10_000);
-    assert_eq!(
-        item["dtypes"],
-        json!({"BF16": 5000, "F32": 2500, "I64": 2500})
-    );
+    assert_eq!(item["dtypes"], json!({"BF16": 5000, "F32": 2500, "I64": 2500}));
     assert_eq!(item["parameters"], 2500 * 3 + 2500 + 5000 * 2);
     assert_eq!(item["bytes"], 2500 * 12 + 2500 * 8 + 5000 * 4);
     let (text, _) = run(&[&path], "", 0);
-    assert!(
-        text.contains("10000 (BF16 ×5000, F32 ×2500, I64 ×2500)"),
-        "{text}"
-    );
+    assert!(text.contains("10000 (BF16 ×5000, F32 ×2500, I64 ×2500)"), "{text}");
 }
 
 #[test]

@@ -26,20 +26,11 @@ struct Scene {
 fn scenes() -> impl Strategy<Value = Scene> {
     let dtype = prop::sample::select(vec![Dtype::BF16, Dtype::F16, Dtype::F32]);
     let sizes = (dtype, 1usize..40, 1usize..90, 1usize..9, any::<u64>());
-    sizes.prop_map(|(dtype, rows, columns, rank, seed)| Scene {
-        dtype,
-        rows,
-        columns,
-        rank,
-        seed,
-    })
+    sizes.prop_map(|(dtype, rows, columns, rank, seed)| Scene { dtype, rows, columns, rank, seed })
 }
 
 fn cases(count: u32) -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(count)
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
 }
 
 /// The factors of one module, rank × columns and rows × rank.
@@ -51,30 +42,10 @@ impl Scene {
         let mut random = Random::new(self.seed);
         let matrix = self.rows * self.columns;
         Tensors::new()
-            .float(
-                "z.weight",
-                self.dtype,
-                &[self.rows, self.columns],
-                &random.values(matrix, 0.05),
-            )
-            .raw(
-                "steps",
-                Dtype::I64,
-                &[1],
-                &random.value(1.0).to_bits().to_le_bytes().repeat(2),
-            )
-            .float(
-                "norm.weight",
-                self.dtype,
-                &[self.columns],
-                &random.values(self.columns, 2.0),
-            )
-            .float(
-                "a.weight",
-                self.dtype,
-                &[self.rows, self.columns],
-                &random.values(matrix, 0.05),
-            )
+            .float("z.weight", self.dtype, &[self.rows, self.columns], &random.values(matrix, 0.05))
+            .raw("steps", Dtype::I64, &[1], &random.value(1.0).to_bits().to_le_bytes().repeat(2))
+            .float("norm.weight", self.dtype, &[self.columns], &random.values(self.columns, 2.0))
+            .float("a.weight", self.dtype, &[self.rows, self.columns], &random.values(matrix, 0.05))
     }
 
     /// Factors for `a` and `z`.
@@ -92,11 +63,7 @@ impl Scene {
         for (module, (down, up)) in ["a", "z"].into_iter().zip(factors) {
             let rank = up.len() / self.rows;
             file = file
-                .f32(
-                    &format!("{module}.lora_down.weight"),
-                    &[rank, self.columns],
-                    down,
-                )
+                .f32(&format!("{module}.lora_down.weight"), &[rank, self.columns], down)
                 .f32(&format!("{module}.lora_up.weight"), &[self.rows, rank], up);
         }
         file.save(&bench.path(&format!("{name}.safetensors")))
@@ -118,10 +85,7 @@ fn paths(paths: &[PathBuf]) -> Vec<&Path> {
 /// what they went `through`; in f32, where sums round too, within 1e-6 of it. Values of these bases
 /// are about 0.05: below that, cancelled terms leave the noise of sums in f32.
 fn within_an_ulp(got: &Stored, want: &Stored, through: &Stored) -> Result<(), TestCaseError> {
-    prop_assert_eq!(
-        got.keys().collect::<Vec<_>>(),
-        want.keys().collect::<Vec<_>>()
-    );
+    prop_assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (name, want) in want {
         let got = &got[name];
         prop_assert_eq!((got.dtype, &got.shape), (want.dtype, &want.shape));
@@ -137,14 +101,7 @@ fn within_an_ulp(got: &Stored, want: &Stored, through: &Stored) -> Result<(), Te
                 Dtype::F32 => noise,
                 dtype => noise.max(ulp(dtype, largest)),
             };
-            prop_assert!(
-                (x - y).abs() <= allowed,
-                "{}[{}] is {}, not {}",
-                name,
-                at,
-                x,
-                y
-            );
+            prop_assert!((x - y).abs() <= allowed, "{}[{}] is {}, not {}", name, at, x, y);
         }
     }
     Ok(())
@@ -161,12 +118,7 @@ fn shard(base: &Tensors, directory: &Path, assignment: &[usize], with_index: boo
     for (at, shard) in shards.values().enumerate() {
         let name = format!("model-{:05}-of-{total:05}.safetensors", at + 1);
         shard.save(&directory.join(&name));
-        map.extend(
-            shard
-                .entries
-                .iter()
-                .map(|(tensor, ..)| (tensor.clone(), name.clone())),
-        );
+        map.extend(shard.entries.iter().map(|(tensor, ..)| (tensor.clone(), name.clone())));
     }
     if with_index {
         let index = json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
@@ -190,10 +142,7 @@ fn check_index(directory: &Path, limit: Option<u64>) -> Result<(), TestCaseError
     let (mut found, mut total) = (BTreeMap::new(), 0);
     for name in &names {
         let tensors = read(&directory.join(name));
-        let bytes: u64 = tensors
-            .values()
-            .map(|tensor| tensor.bytes.len() as u64)
-            .sum();
+        let bytes: u64 = tensors.values().map(|tensor| tensor.bytes.len() as u64).sum();
         prop_assert!(limit.is_none_or(|limit| bytes <= limit || tensors.len() == 1));
         total += bytes;
         found.extend(tensors.into_keys().map(|tensor| (tensor, name.clone())));
@@ -302,11 +251,7 @@ fn threads_and_ways_to_read_do_not_change_a_byte() {
     let (rows, columns, rank) = (700, 900, 3);
     let (mut base, mut adapter) = (Tensors::new(), Tensors::new());
     for (module, turned) in [("plain", false), ("dora", false), ("turned", true)] {
-        let shape = if turned {
-            [columns, rows]
-        } else {
-            [rows, columns]
-        };
+        let shape = if turned { [columns, rows] } else { [rows, columns] };
         let values = random.values(rows * columns, 0.05);
         base = base.float(&format!("{module}.weight"), Dtype::F32, &shape, &values);
         adapter = adapter
@@ -322,11 +267,7 @@ fn threads_and_ways_to_read_do_not_change_a_byte() {
             );
         if module != "plain" {
             let magnitudes = random.values(rows, 0.5);
-            adapter = adapter.f32(
-                &format!("{module}.lora_magnitude_vector"),
-                &[rows],
-                &magnitudes,
-            );
+            adapter = adapter.f32(&format!("{module}.lora_magnitude_vector"), &[rows], &magnitudes);
         }
     }
     let base = base.save(&bench.path("model.safetensors"));
@@ -336,13 +277,7 @@ fn threads_and_ways_to_read_do_not_change_a_byte() {
         std::fs::read(out.join("model.safetensors")).expect("written")
     };
     let first = merge("--threads 1");
-    for options in [
-        "",
-        "--threads 2",
-        "--threads 8",
-        "--no-mmap",
-        "--threads 3 --no-mmap",
-    ] {
+    for options in ["", "--threads 2", "--threads 8", "--no-mmap", "--threads 3 --no-mmap"] {
         assert!(merge(options) == first, "`{options}` changes the output");
     }
 }

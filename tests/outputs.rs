@@ -26,33 +26,25 @@ fn every_dtype() -> (Tensors, Tensors) {
         .raw("t.words", Dtype::I32, &[2], &bytes[30..38])
         .raw("s.shorts", Dtype::I16, &[1], &bytes[3..5])
         .raw("r.double", Dtype::F64, &[1], &bytes[60..68]);
-    let metadata = [
-        ("zebra", "1 \"quoted\" \u{2713}"),
-        ("format", "pt"),
-        ("a", ""),
-    ];
+    let metadata = [("zebra", "1 \"quoted\" \u{2713}"), ("format", "pt"), ("a", "")];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
     base.metadata = Some(Metadata::from_iter(metadata));
-    let adapter = Tensors::new()
-        .f32("m.lora_down.weight", &[1, 7], &[1.0; 7])
-        .f32("m.lora_up.weight", &[5, 1], &[0.25; 5]);
+    let adapter = Tensors::new().f32("m.lora_down.weight", &[1, 7], &[1.0; 7]).f32(
+        "m.lora_up.weight",
+        &[5, 1],
+        &[0.25; 5],
+    );
     (base, adapter)
 }
 
 fn header(file: &Path) -> Header {
-    Shard::open(file, String::new(), Access::Read)
-        .expect("a weight file")
-        .header
+    Shard::open(file, String::new(), Access::Read).expect("a weight file").header
 }
 
 /// Where a tensor's bytes lie in its file.
 fn range(file: &Path, tensor: &str) -> std::ops::Range<usize> {
     let header = header(file);
-    let spec = header
-        .tensors
-        .iter()
-        .find(|spec| spec.name == tensor)
-        .expect("there");
+    let spec = header.tensors.iter().find(|spec| spec.name == tensor).expect("there");
     (header.data_start + spec.start) as usize..(header.data_start + spec.end) as usize
 }
 
@@ -113,10 +105,7 @@ fn a_rewritten_header_keeps_order_metadata_and_other_dtypes() {
     let names = before.tensors.iter().map(|spec| &spec.name);
     assert!(names.eq(after.tensors.iter().map(|spec| &spec.name)));
     // As text: maps are equal whatever their order.
-    assert_eq!(
-        format!("{:?}", after.metadata),
-        format!("{:?}", before.metadata)
-    );
+    assert_eq!(format!("{:?}", after.metadata), format!("{:?}", before.metadata));
 }
 
 #[test]
@@ -165,24 +154,13 @@ fn json(command: &mut assert_cmd::Command, code: i32) -> Value {
 fn llama(out: &Path) -> assert_cmd::Command {
     let mut command = lora_tool();
     let [base, style, task] = ["base", "style", "task"].map(|name| fixture("llama").join(name));
-    command
-        .arg("merge")
-        .arg(base)
-        .arg(style)
-        .arg(task)
-        .args(["-w", "1", "-0.5", "-o"])
-        .arg(out);
+    command.arg("merge").arg(base).arg(style).arg(task).args(["-w", "1", "-0.5", "-o"]).arg(out);
     command
 }
 
 /// The sorted keys of an object.
 fn keys(value: &Value) -> String {
-    let mut keys: Vec<_> = value
-        .as_object()
-        .expect("an object")
-        .keys()
-        .cloned()
-        .collect();
+    let mut keys: Vec<_> = value.as_object().expect("an object").keys().cloned().collect();
     keys.sort();
     keys.join(" ")
 }
@@ -192,28 +170,15 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let bench = Bench::new();
     let out = bench.path("out");
     let text = run(llama(&out).arg("--dry-run"), 0);
-    assert!(
-        text.contains("14/14 modules") && text.contains("6/6 modules"),
-        "{text}"
-    );
+    assert!(text.contains("14/14 modules") && text.contains("6/6 modules"), "{text}");
     assert!(text.contains("14 changed, 7 copied"), "{text}");
     let plan = json(llama(&out).arg("--dry-run"), 0);
-    assert_eq!(
-        (&plan["tool"], &plan["command"]),
-        (&"lora-tool".into(), &"merge".into())
-    );
+    assert_eq!((&plan["tool"], &plan["command"]), (&"lora-tool".into(), &"merge".into()));
     let shards = plan["shards"].as_array().expect("shards");
-    let tensors = shards
-        .iter()
-        .map(|shard| shard["tensors"].as_array().expect("tensors").len());
+    let tensors = shards.iter().map(|shard| shard["tensors"].as_array().expect("tensors").len());
     assert_eq!(tensors.collect::<Vec<_>>(), [10, 11]);
     assert_eq!(plan["warnings"], Value::Array(Vec::new()));
-    assert_eq!(
-        std::fs::read_dir(bench.path(""))
-            .expect("a directory")
-            .count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(bench.path("")).expect("a directory").count(), 0);
     // What the plan says is what the run does.
     assert_eq!(json(&mut llama(&out), 0)["bytes"], plan["bytes"]);
 }
@@ -229,10 +194,7 @@ fn a_report_says_what_was_done() {
     let adapter = "applied convention left_out path total weight";
     assert_eq!(keys(&report["adapters"][1]), adapter);
     assert_eq!(report["adapters"][1]["weight"], -0.5);
-    assert_eq!(
-        (&report["modules"], &report["modules_applied"]),
-        (&20.into(), &20.into())
-    );
+    assert_eq!((&report["modules"], &report["modules_applied"]), (&20.into(), &20.into()));
     assert_eq!(report["tensors_changed"], 14);
     assert_eq!(report["tensors_copied"], 7);
     assert_eq!(report["tensors"].as_array().map(Vec::len), Some(14));
@@ -254,10 +216,7 @@ fn an_update_that_rounding_swallows_is_warned_of() {
     let adapter = every_dtype().1.save(&bench.path("lora.safetensors"));
     let (_, done) = bench.run(&base, &[&adapter], "-w 0.001 --json");
     let said = String::from_utf8_lossy(&done.stderr);
-    assert!(
-        said.contains("warning:") && said.contains("rounding"),
-        "{said}"
-    );
+    assert!(said.contains("warning:") && said.contains("rounding"), "{said}");
     let report: Value = serde_json::from_slice(&done.stdout).expect("JSON");
     assert_eq!(report["effective"]["unchanged"], 1.0);
     assert_eq!(report["effective"]["cosine"], 0.0);
@@ -280,12 +239,7 @@ impl Judged {
         let adapter = adapter.save(&bench.path("lora.safetensors"));
         let merged = bench.path("merged.safetensors");
         bench.merge(&base, &[&adapter], &format!("-o {}", merged.display()));
-        Self {
-            bench,
-            base,
-            adapter,
-            merged,
-        }
+        Self { bench, base, adapter, merged }
     }
 
     /// Asks `verify` about some bytes; the names of the tensors it complains of.
@@ -293,19 +247,12 @@ impl Judged {
         let file = self.bench.path("judged.safetensors");
         std::fs::write(&file, bytes).expect("written");
         let mut command = lora_tool();
-        command
-            .arg("verify")
-            .arg(&file)
-            .arg("--base")
-            .arg(&self.base);
+        command.arg("verify").arg(&file).arg("--base").arg(&self.base);
         command.arg("--adapter").arg(&self.adapter).arg("--json");
         let output = command.output().expect("it runs");
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let faults = report["faults"].as_array().expect("faults");
-        let faults: Vec<_> = faults
-            .iter()
-            .map(|fault| fault["tensor"].to_string())
-            .collect();
+        let faults: Vec<_> = faults.iter().map(|fault| fault["tensor"].to_string()).collect();
         assert_eq!(report["ok"], faults.is_empty());
         assert_eq!(report["fault_count"], faults.len());
         assert_eq!(output.status.code(), Some(i32::from(!faults.is_empty())));
@@ -328,23 +275,13 @@ fn verify_finds_every_fault() {
     let judged = Judged::new();
     let merged = std::fs::read(&judged.merged).expect("written");
     assert_eq!(judged.faults(&merged), [""; 0]);
-    assert_eq!(
-        judged.faults(&judged.rebuilt(|_| ())),
-        [""; 0],
-        "order and metadata are free"
-    );
-    for tensor in [
-        "m.weight", "z.flags", "x.steps", "w.e4m3", "u.scalar", "r.double",
-    ] {
+    assert_eq!(judged.faults(&judged.rebuilt(|_| ())), [""; 0], "order and metadata are free");
+    for tensor in ["m.weight", "z.flags", "x.steps", "w.e4m3", "u.scalar", "r.double"] {
         let range = range(&judged.merged, tensor);
         for at in [range.start, range.end - 1] {
             let mut bytes = merged.clone();
             bytes[at] ^= 1;
-            assert_eq!(
-                judged.faults(&bytes),
-                [format!("\"{tensor}\"")],
-                "byte {at}"
-            );
+            assert_eq!(judged.faults(&bytes), [format!("\"{tensor}\"")], "byte {at}");
         }
     }
     let missing = judged.rebuilt(|tensors| tensors.entries.retain(|(name, ..)| name != "y.codes"));
@@ -354,21 +291,13 @@ fn verify_finds_every_fault() {
     });
     assert_eq!(judged.faults(&extra), ["\"more\""]);
     let reshaped = judged.rebuilt(|tensors| {
-        for (_, _, shape, _) in tensors
-            .entries
-            .iter_mut()
-            .filter(|(name, ..)| name == "m.weight")
-        {
+        for (_, _, shape, _) in tensors.entries.iter_mut().filter(|(name, ..)| name == "m.weight") {
             shape.reverse();
         }
     });
     assert_eq!(judged.faults(&reshaped), ["\"m.weight\""]);
     let base = std::fs::read(&judged.base).expect("there");
-    assert_eq!(
-        judged.faults(&base),
-        ["\"m.weight\""],
-        "the base itself is not merged"
-    );
+    assert_eq!(judged.faults(&base), ["\"m.weight\""], "the base itself is not merged");
 }
 
 #[test]
@@ -379,12 +308,7 @@ fn verify_answers_by_its_exit_code() {
     let verify = |weights: &str| {
         let [base, style, task] = ["base", "style", "task"].map(|name| fixture("llama").join(name));
         let mut command = lora_tool();
-        command
-            .arg("verify")
-            .arg(&out)
-            .arg("--base")
-            .arg(base)
-            .arg("--adapter");
+        command.arg("verify").arg(&out).arg("--base").arg(base).arg("--adapter");
         command.arg(style).arg(task).args(["-w", weights]);
         command
     };
@@ -392,9 +316,5 @@ fn verify_answers_by_its_exit_code() {
     assert!(run(&mut verify("1,-0.4"), 1).contains("NOT"));
     assert_eq!(json(&mut verify("1,0"), 1)["ok"], false);
     std::fs::remove_file(out.join("model-00002-of-00002.safetensors")).expect("removed");
-    assert_eq!(
-        run(&mut verify("1,-0.5"), 2),
-        "",
-        "a broken checkpoint is no answer"
-    );
+    assert_eq!(run(&mut verify("1,-0.5"), 2), "", "a broken checkpoint is no answer");
 }

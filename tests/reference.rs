@@ -29,18 +29,13 @@ fn widen(values: &[f32]) -> Vec<f64> {
 }
 
 fn transposed(values: &[f64], columns: usize) -> Vec<f64> {
-    (0..columns)
-        .flat_map(|column| values.iter().skip(column).step_by(columns).copied())
-        .collect()
+    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
 }
 
 /// `base` moved by so much of each delta.
 fn sum(base: &[f32], deltas: &[(f64, Vec<f64>)]) -> Vec<f64> {
     let moved = |at: usize| deltas.iter().map(|(by, delta)| by * delta[at]).sum::<f64>();
-    base.iter()
-        .enumerate()
-        .map(|(at, value)| f64::from(*value) + moved(at))
-        .collect()
+    base.iter().enumerate().map(|(at, value)| f64::from(*value) + moved(at)).collect()
 }
 
 /// One module's factors.
@@ -61,18 +56,8 @@ impl Factors {
         let (outputs, inputs) = (self.up.len() / self.rank, self.down.len() / self.rank);
         let (down, up) = ([self.rank, inputs], [outputs, self.rank]);
         file.f32(&format!("{module}.alpha"), &[], &[scale * self.rank as f32])
-            .float(
-                &format!("{module}.lora_down.weight"),
-                self.dtype,
-                &down,
-                &self.down,
-            )
-            .float(
-                &format!("{module}.lora_up.weight"),
-                self.dtype,
-                &up,
-                &self.up,
-            )
+            .float(&format!("{module}.lora_down.weight"), self.dtype, &down, &self.down)
+            .float(&format!("{module}.lora_up.weight"), self.dtype, &up, &self.up)
     }
 }
 
@@ -88,21 +73,13 @@ struct Trial {
 impl Trial {
     fn new(dtype: Dtype, seed: u64) -> Self {
         let (bench, random) = (Bench::new(), Random::new(seed));
-        Self {
-            bench,
-            random,
-            dtype,
-            base: Tensors::new(),
-            exact: Vec::new(),
-        }
+        Self { bench, random, dtype, base: Tensors::new(), exact: Vec::new() }
     }
 
     /// Random values that a dtype holds exactly.
     fn values(&mut self, dtype: Dtype, count: usize) -> Vec<f32> {
         let values = self.random.values(count, 0.05).into_iter();
-        values
-            .map(|value| rounded(dtype, f64::from(value)) as f32)
-            .collect()
+        values.map(|value| rounded(dtype, f64::from(value)) as f32).collect()
     }
 
     /// Adds a tensor to the base.
@@ -115,12 +92,7 @@ impl Trial {
     /// Factors whose product is about a tenth of the base.
     fn factors(&mut self, dtype: Dtype, outputs: usize, inputs: usize, rank: usize) -> Factors {
         let up = self.values(dtype, outputs * rank);
-        Factors {
-            dtype,
-            rank,
-            up,
-            down: self.values(dtype, rank * inputs),
-        }
+        Factors { dtype, rank, up, down: self.values(dtype, rank * inputs) }
     }
 
     fn expect(&mut self, name: &str, exact: Vec<f64>) {
@@ -286,24 +258,16 @@ fn another_dtype_for_the_result_is_rounded_to_from_the_sum() {
         let mut trial = Trial::new(from, 23);
         let adapted = trial.weight("a.weight", &[67, 130]);
         let other = trial.weight("b.weight", &[999]);
-        trial.base = trial
-            .base
-            .raw("steps", Dtype::I64, &[1], &[1, 2, 3, 4, 5, 6, 7, 8]);
+        trial.base = trial.base.raw("steps", Dtype::I64, &[1], &[1, 2, 3, 4, 5, 6, 7, 8]);
         let factors = trial.factors(Dtype::F32, 67, 130, 6);
         let adapter = trial.file(&factors.add_to(Tensors::new(), "a", 1.5), "adapter");
         trial.expect("a.weight", sum(&adapted, &[(1.5, factors.delta())]));
         trial.expect("b.weight", widen(&other));
         let options = format!("--dtype {option}");
         let [base, merged] = trial.check(&[&adapter], &options, &format!("{from} to {option}"));
-        assert_eq!(
-            (merged["a.weight"].dtype, merged["b.weight"].dtype),
-            (to, to)
-        );
+        assert_eq!((merged["a.weight"].dtype, merged["b.weight"].dtype), (to, to));
         assert_eq!(merged["steps"], base["steps"]);
-        let converted: Vec<f64> = widen(&other)
-            .iter()
-            .map(|value| rounded(to, *value))
-            .collect();
+        let converted: Vec<f64> = widen(&other).iter().map(|value| rounded(to, *value)).collect();
         assert_eq!(merged["b.weight"].values(), converted, "{from} to {option}");
     }
 }
@@ -327,37 +291,12 @@ fn dora(weight: &[f64], delta: &[f64], magnitude: &[f32], share: f64) -> Vec<f64
 fn dora_rescales_outputs_wherever_they_lie() {
     // (module, outputs, base shape, shapes of A, B and the magnitude, whether it lies transposed)
     let cases: [(&str, usize, [&[usize]; 4], bool); 4] = [
-        (
-            "fc",
-            400,
-            [&[400, 410], &[4, 410], &[400, 4], &[400]],
-            false,
-        ),
-        (
-            "conv",
-            18,
-            [
-                &[18, 15, 3, 3],
-                &[4, 15, 3, 3],
-                &[18, 4, 1, 1],
-                &[1, 18, 1, 1],
-            ],
-            false,
-        ),
-        (
-            "h.0.c_attn",
-            410,
-            [&[400, 410], &[4, 400], &[410, 4], &[410]],
-            true,
-        ),
+        ("fc", 400, [&[400, 410], &[4, 410], &[400, 4], &[400]], false),
+        ("conv", 18, [&[18, 15, 3, 3], &[4, 15, 3, 3], &[18, 4, 1, 1], &[1, 18, 1, 1]], false),
+        ("h.0.c_attn", 410, [&[400, 410], &[4, 400], &[410, 4], &[410]], true),
         ("wte", 40, [&[75, 40], &[4, 75], &[40, 4], &[40]], true),
     ];
-    let runs = [
-        (Dtype::BF16, 1.0),
-        (Dtype::F32, 1.0),
-        (Dtype::F16, 0.5),
-        (Dtype::F32, 0.5),
-    ];
+    let runs = [(Dtype::BF16, 1.0), (Dtype::F32, 1.0), (Dtype::F16, 0.5), (Dtype::F32, 0.5)];
     for (dtype, share) in runs {
         let mut trial = Trial::new(dtype, 29);
         let mut adapter = Peft::new(4, 3.0).field("use_dora", true);
@@ -378,11 +317,7 @@ fn dora_rescales_outputs_wherever_they_lie() {
                 .tensor(&format!("{module}.lora_magnitude_vector"), m, &magnitude);
             let delta: Vec<f64> = factors.delta().iter().map(|value| 0.75 * value).collect();
             let turn = |values: Vec<f64>, columns| {
-                if turned {
-                    transposed(&values, columns)
-                } else {
-                    values
-                }
+                if turned { transposed(&values, columns) } else { values }
             };
             let result = dora(&turn(stored, outputs), &delta, &magnitude, share);
             trial.expect(&name, turn(result, inputs));

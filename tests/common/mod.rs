@@ -186,10 +186,7 @@ pub struct Bench {
 impl Bench {
     pub fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
-        Self {
-            root,
-            outputs: std::cell::Cell::new(0),
-        }
+        Self { root, outputs: std::cell::Cell::new(0) }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -207,11 +204,7 @@ impl Bench {
         self.outputs.set(self.outputs.get() + 1);
         let out = self.path(&format!("out-{}", self.outputs.get()));
         let mut command = lora_tool();
-        command
-            .arg("merge")
-            .arg(base)
-            .args(adapters)
-            .args(options.split_whitespace());
+        command.arg("merge").arg(base).args(adapters).args(options.split_whitespace());
         if !options.contains("-o ") {
             command.arg("-o").arg(&out);
         }
@@ -222,11 +215,7 @@ impl Bench {
     pub fn merge(&self, base: &Path, adapters: &[&Path], options: &str) -> PathBuf {
         let (out, done) = self.run(base, adapters, options);
         let said = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(
-            done.status.code(),
-            Some(0),
-            "merge {adapters:?} {options}: {said}"
-        );
+        assert_eq!(done.status.code(), Some(0), "merge {adapters:?} {options}: {said}");
         out
     }
 
@@ -234,15 +223,8 @@ impl Bench {
     pub fn refuse(&self, base: &Path, adapters: &[&Path], options: &str) -> String {
         let (out, done) = self.run(base, adapters, options);
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(
-            done.status.code(),
-            Some(2),
-            "merge {adapters:?} {options}: {said}"
-        );
-        assert!(
-            !out.exists(),
-            "something was left of {adapters:?} {options}"
-        );
+        assert_eq!(done.status.code(), Some(2), "merge {adapters:?} {options}: {said}");
+        assert!(!out.exists(), "something was left of {adapters:?} {options}");
         said
     }
 }
@@ -295,9 +277,7 @@ impl Tally {
         let values = got.values();
         assert_eq!(values.len(), exact.len(), "elements of {name}");
         self.elements += values.len();
-        let largest = exact
-            .iter()
-            .fold(0f64, |largest, value| largest.max(value.abs()));
+        let largest = exact.iter().fold(0f64, |largest, value| largest.max(value.abs()));
         for (at, (value, exact)) in values.iter().zip(exact).enumerate() {
             let best = rounded(got.dtype, *exact);
             let off = (value - best).abs() / ulp(got.dtype, best).max(ulp(Dtype::F32, largest));
@@ -314,17 +294,7 @@ impl Tally {
     /// unit of them), and none is more than a unit off.
     pub fn check(&self, label: &str) {
         let share = self.equal as f64 / self.elements as f64;
-        assert!(
-            share >= 0.999,
-            "{label}: {share} of {} agree; {}",
-            self.elements,
-            self.place
-        );
-        assert!(
-            self.worst <= 1.0,
-            "{label}: {} units off: {}",
-            self.worst,
-            self.place
-        );
+        assert!(share >= 0.999, "{label}: {share} of {} agree; {}", self.elements, self.place);
+        assert!(self.worst <= 1.0, "{label}: {} units off: {}", self.worst, self.place);
     }
 }
