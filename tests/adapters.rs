@@ -1,7 +1,6 @@
 //! What adapters mean: conventions, configs, weights, filters, biases. All numbers are small and
 //! whole, so that every result is exact.
 #![allow(clippy::expect_used, reason = "helpers of tests fail by panicking")]
-#![allow(clippy::float_cmp, reason = "all results are exact")]
 
 mod common;
 

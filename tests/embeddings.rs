@@ -1,7 +1,6 @@
 //! Embeddings and other values that replace the base's: `modules_to_save`, trained tokens, tied
 //! heads, vocabularies that grow. All numbers are whole, so that every result is exact.
 #![allow(clippy::expect_used, reason = "helpers of tests fail by panicking")]
-#![allow(clippy::float_cmp, reason = "all results are exact")]
 
 mod common;
 
