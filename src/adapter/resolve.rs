@@ -135,7 +135,8 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
                     break;
                 }
                 for other in base.iter().filter_map(|other| other.strip_suffix(rest.as_str())) {
-                    if other.is_empty() || other.ends_with(['.', '/']) {
+                    let whole = other.is_empty() || other.ends_with(['.', '/']);
+                    if whole && !swaps(from, other) {
                         found.insert((parts.len() - drop, from.to_owned(), other.to_owned()));
                     }
                 }
@@ -148,6 +149,16 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
 
 fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a rewriting would put one part of a model in another's place, a decoder in an encoder's:
+/// wrappers come and go, and only a component's directory may stand for a name.
+fn swaps(from: &str, to: &str) -> bool {
+    let ends = |a: &str, b: &str| {
+        a.strip_suffix(b).is_some_and(|above| above.is_empty() || above.ends_with(['.', '/']))
+    };
+    let within = |a: &str, b: &str| a.starts_with(b) || ends(a, b);
+    !(to.ends_with('/') || within(from, to) || within(to, from))
 }
 
 /// The wanted names without a place, each with the base's names that look most like it.
@@ -237,7 +248,7 @@ mod tests {
     #[test]
     fn rewritings_are_never_mixed() {
         let found = find(
-            &["a.layers.0.q", "b.layers.1.q", "b.layers.2.q"],
+            &["layers.0.q", "layers.1.q", "layers.2.q"],
             &["x.layers.0.q", "y.layers.1.q", "y.layers.2.q"],
         );
         let found = found.expect("no ambiguity");

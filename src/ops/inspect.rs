@@ -14,6 +14,7 @@ use crate::error::{Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::spectrum::Spectrum;
+use crate::ops::merge::tied_head;
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -46,11 +47,9 @@ pub struct Item {
     pub path: PathBuf,
     /// `adapter` or `checkpoint`.
     pub kind: &'static str,
-    /// An adapter's key grammar.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An adapter's key grammar; null for a checkpoint, as all that only adapters have.
     pub convention: Option<&'static str>,
     /// The base an adapter says it was trained on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
     /// Tensors.
     pub tensors: usize,
@@ -64,10 +63,8 @@ pub struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<Vec<ShardItem>>,
     /// Modules by rank.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<BTreeMap<usize, usize>>,
     /// An adapter's modules.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<ModuleItem>>,
     /// Tensors that replace the base's, by label.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,7 +181,7 @@ fn is_adapter(path: &Path, options: &Options) -> Result<bool> {
     if path.is_dir() && path.join("adapter_model.safetensors").is_file() {
         return Ok(true);
     }
-    if path.is_dir() || path.extension().is_some_and(|end| PICKLES.iter().any(|p| end == *p)) {
+    if path.extension().is_some_and(|end| PICKLES.iter().any(|p| end == *p)) {
         return Ok(false);
     }
     if path.to_string_lossy().ends_with(".index.json") {
@@ -243,7 +240,7 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
             quantised.len()
         ));
     }
-    if crate::ops::merge::ties_embeddings(&file) {
+    if tied_head(&file).is_some() {
         item.warnings.push("the output head is tied to the input embedding".to_owned());
     }
     if file.layout == Layout::Pipeline {
@@ -264,7 +261,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         *ranks.entry(module.rank).or_default() += 1;
     }
     item.ranks = Some(ranks);
-    let targets = base.map(|base| target::find(&adapter, base, None)).transpose()?;
+    let find = |base| target::find(&adapter, base, tied_head(base).as_deref());
+    let targets = base.map(find).transpose()?;
     let landing = |at: usize| targets.as_ref()?.modules.get(at)?.clone();
     let modules = adapter.modules.iter().enumerate();
     let mut modules: Vec<_> =

@@ -176,3 +176,125 @@ pub fn read(path: &Path) -> BTreeMap<String, Read> {
     }
     tensors
 }
+
+/// A test's own directory: inputs are built in it, outputs get fresh names in it.
+pub struct Bench {
+    root: tempfile::TempDir,
+    outputs: std::cell::Cell<usize>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        Self { root, outputs: std::cell::Cell::new(0) }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Runs `lora-tool merge` with options as they are typed; the output's path, and what it said.
+    /// The output is a directory that did not exist, unless `-o` is among the options.
+    pub fn run(
+        &self,
+        base: &Path,
+        adapters: &[&Path],
+        options: &str,
+    ) -> (PathBuf, std::process::Output) {
+        self.outputs.set(self.outputs.get() + 1);
+        let out = self.path(&format!("out-{}", self.outputs.get()));
+        let mut command = lora_tool();
+        command.arg("merge").arg(base).args(adapters).args(options.split_whitespace());
+        if !options.contains("-o ") {
+            command.arg("-o").arg(&out);
+        }
+        (out, command.output().expect("it runs"))
+    }
+
+    /// A merge that must succeed: the output's path.
+    pub fn merge(&self, base: &Path, adapters: &[&Path], options: &str) -> PathBuf {
+        let (out, done) = self.run(base, adapters, options);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(0), "merge {adapters:?} {options}: {said}");
+        out
+    }
+
+    /// A merge that must be refused, and leave nothing: what it said.
+    pub fn refuse(&self, base: &Path, adapters: &[&Path], options: &str) -> String {
+        let (out, done) = self.run(base, adapters, options);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "merge {adapters:?} {options}: {said}");
+        assert!(!out.exists(), "something was left of {adapters:?} {options}");
+        said
+    }
+}
+
+/// The distance between a dtype's numbers around `value`.
+pub fn ulp(dtype: Dtype, value: f64) -> f64 {
+    let (digits, lowest) = match dtype {
+        Dtype::BF16 => (7, -126),
+        Dtype::F16 => (10, -14),
+        Dtype::F32 => (23, -126),
+        _ => (52, -1022),
+    };
+    let exponent = (value.abs().to_bits() >> 52) as i32 - 1023;
+    2f64.powi(exponent.max(lowest) - digits)
+}
+
+/// The number of a dtype that is nearest to `value`, ties to even.
+pub fn rounded(dtype: Dtype, value: f64) -> f64 {
+    let ulp = ulp(dtype, value);
+    (value / ulp).round_ties_even() * ulp
+}
+
+/// up (outputs × rank) · down (rank × inputs) in f64.
+pub fn product(up: &[f32], down: &[f32], rank: usize) -> Vec<f64> {
+    let inputs = down.len() / rank;
+    let mut values = vec![0.0; up.len() / rank * inputs];
+    for (row, factors) in values.chunks_mut(inputs).zip(up.chunks(rank)) {
+        for (level, factor) in factors.iter().enumerate() {
+            for (value, other) in row.iter_mut().zip(&down[level * inputs..]) {
+                *value += f64::from(*factor) * f64::from(*other);
+            }
+        }
+    }
+    values
+}
+
+/// Results against exact values: how many are correctly rounded, and how far the worst is off.
+#[derive(Debug, Default)]
+pub struct Tally {
+    elements: usize,
+    equal: usize,
+    worst: f64,
+    place: String,
+}
+
+impl Tally {
+    /// A unit is the dtype's last place at the exact value, but never less than f32's last place at
+    /// the tensor's largest value: sums are accumulated in f32, and terms may cancel.
+    pub fn add(&mut self, name: &str, got: &Read, exact: &[f64]) {
+        let values = got.values();
+        assert_eq!(values.len(), exact.len(), "elements of {name}");
+        self.elements += values.len();
+        let largest = exact.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+        for (at, (value, exact)) in values.iter().zip(exact).enumerate() {
+            let best = rounded(got.dtype, *exact);
+            let off = (value - best).abs() / ulp(got.dtype, best).max(ulp(Dtype::F32, largest));
+            let wide = matches!(got.dtype, Dtype::F32 | Dtype::F64);
+            self.equal += usize::from(off == 0.0 || (wide && off <= 1.0));
+            if off.is_nan() || off > self.worst {
+                self.worst = if off.is_nan() { f64::INFINITY } else { off };
+                self.place = format!("{name}[{at}] is {value}, exactly {exact}");
+            }
+        }
+    }
+
+    /// At least 99.9 % of all elements are the correctly rounded ones (of f32 and f64: within a
+    /// unit of them), and none is more than a unit off.
+    pub fn check(&self, label: &str) {
+        let share = self.equal as f64 / self.elements as f64;
+        assert!(share >= 0.999, "{label}: {share} of {} agree; {}", self.elements, self.place);
+        assert!(self.worst <= 1.0, "{label}: {} units off: {}", self.worst, self.place);
+    }
+}

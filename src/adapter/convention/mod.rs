@@ -86,7 +86,7 @@ pub fn peft() -> &'static Convention {
 
 /// The family a tensor's last name parts belong to, where it is one that is not applied.
 pub fn foreign_family(key: &str) -> Option<&'static str> {
-    const FAMILIES: [(&str, &str); 14] = [
+    const FAMILIES: [(&str, &str); 13] = [
         ("hada_", "LoHa"),
         ("lokr_", "LoKr"),
         ("oft_", "OFT"),
@@ -100,9 +100,12 @@ pub fn foreign_family(key: &str) -> Option<&'static str> {
         ("hra_u", "HRA"),
         ("miss_block", "MiSS"),
         ("lora_diag", "KaSA"),
-        ("diff", "full-difference"),
     ];
-    key.split('.')
-        .find_map(|part| FAMILIES.iter().find(|(start, _)| part.starts_with(start)))
-        .map(|(_, family)| *family)
+    // As a beginning it would fit `diffusion_model`, the root of many a base.
+    const WHOLE: [&str; 2] = ["diff", "diff_b"];
+    key.split('.').find_map(|part| {
+        let family = FAMILIES.iter().find(|(start, _)| part.starts_with(start));
+        let family = family.map(|(_, family)| *family);
+        family.or_else(|| WHOLE.contains(&part).then_some("full-difference"))
+    })
 }

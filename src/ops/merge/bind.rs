@@ -49,6 +49,7 @@ pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -
     }
     binder.settle_contested(adapters)?;
     binder.settle_tied(adapters)?;
+    binder.warn_of_half_grown();
     let applied = binder.bound.adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
     let filtered = options.include.is_some() || options.exclude.is_some();
     if applied == 0 && filtered {
@@ -151,8 +152,8 @@ impl Binder<'_> {
             .unwrap_or(1.0)
     }
 
-    /// Whether square weights of this adapter are stored transposed: as its other modules are, else
-    /// as the base's known layers are, else as its config says (which is often wrong: PEFT corrects
+    /// Whether square weights of this adapter are stored transposed: if the base's known layers are,
+    /// else as its other modules are, else as its config says (which is often wrong: PEFT corrects
     /// it from the layer's class, which no file holds).
     fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
         let mut votes =
@@ -168,8 +169,9 @@ impl Binder<'_> {
                 }
             });
         match votes.next() {
+            // The heads of GPT-2's kind are ordinary layers and say nothing of its squares.
+            _ if self.conv1d => true,
             Some(first) => first || votes.any(|vote| vote),
-            None if self.conv1d => true,
             None => adapter.config.as_ref().is_some_and(|config| config.fan_in_fan_out),
         }
     }
@@ -312,10 +314,7 @@ impl Binder<'_> {
         name: &str,
         weight: f64,
     ) -> Result<()> {
-        let vocabulary =
-            ["embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight"]
-                .iter()
-                .any(|ending| name.ends_with(ending));
+        let vocabulary = is_vocabulary(name);
         match (given, found) {
             // Only an outright replacement can grow.
             ([more, width], [rows, same])
@@ -324,6 +323,20 @@ impl Binder<'_> {
                 Ok(())
             }
             _ => Err(mismatch(given.to_vec(), name, found.to_vec())),
+        }
+    }
+
+    /// A vocabulary that grows on one side only makes a model that does not load.
+    fn warn_of_half_grown(&mut self) {
+        let Some(rows) = self.bound.grown.values().max() else { return };
+        for name in self.base.names().filter(|name| is_vocabulary(name)) {
+            let found = self.base.tensor(name).and_then(|view| view.spec.shape.first());
+            let found = self.bound.grown.get(name).or(found);
+            if let Some(found) = found.filter(|found| *found != rows) {
+                self.bound.warnings.push(format!(
+                    "the vocabulary grows to {rows}, but `{name}` has {found} rows: the model may not load"
+                ));
+            }
         }
     }
 
@@ -390,6 +403,13 @@ impl Binder<'_> {
         self.bound.untied = Some(tied);
         Ok(())
     }
+}
+
+/// Whether a tensor's rows are the vocabulary's entries.
+fn is_vocabulary(name: &str) -> bool {
+    ["embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 fn mismatch(given: Vec<usize>, name: &str, found: Vec<usize>) -> Error {

@@ -271,9 +271,9 @@ fn check_scale_taken(options: &Options, adapters: &[Adapter]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a checkpoint stores one matrix for both embeddings.
-pub(super) fn ties_embeddings(base: &Checkpoint) -> bool {
-    tied::find(base).is_some()
+/// The name of the output head that a checkpoint does not store, because its input embedding is it.
+pub(super) fn tied_head(base: &Checkpoint) -> Option<String> {
+    tied::find(base).map(|tied| tied.head)
 }
 
 /// Whether an output path means one file.
