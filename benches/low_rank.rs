@@ -13,7 +13,8 @@ const SIZE: usize = 4096;
 
 fn random(seed: &mut u64, rows: usize, columns: usize) -> Matrix {
     Matrix::from_fn(rows, columns, |_, _| {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed =
+            seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (*seed >> 33) as f64 / f64::from(1u32 << 30) - 1.0
     })
 }

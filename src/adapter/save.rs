@@ -12,19 +12,60 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, Metadata};
 use crate::math::LowRank;
 
-/// A module to write: scale · up · down.
+/// A module to write: scale · up · down, its factors already in the dtype they will have.
 #[derive(Debug, Clone)]
 pub struct NewModule {
     /// Its name in the convention it will be written in.
     pub name: String,
     /// Its kind of layer.
     pub kind: Kind,
-    /// Its factors, out × rank and rank × in.
-    pub factors: LowRank,
-    /// What they are multiplied by.
+    /// Outputs.
+    pub outputs: usize,
+    /// Inputs.
+    pub inputs: usize,
+    /// Its rank.
+    pub rank: usize,
+    /// What the factors are multiplied by.
     pub scale: f64,
-    /// What scale times is added to the bias, one an output.
-    pub up_bias: Option<Vec<f64>>,
+    dtype: Dtype,
+    up: Vec<u8>,
+    down: Vec<u8>,
+    up_bias: Option<Vec<u8>>,
+}
+
+impl NewModule {
+    /// Stores factors of out × rank and rank × in, and what scale times is added to the bias.
+    ///
+    /// # Errors
+    /// If a value overflows the dtype.
+    pub fn new(
+        name: &str,
+        kind: &Kind,
+        factors: &LowRank,
+        scale: f64,
+        up_bias: Option<&[f64]>,
+        dtype: Dtype,
+    ) -> Result<Self> {
+        // nalgebra keeps columns together, files keep rows together.
+        let up = encode(dtype, factors.up.transpose().as_slice())?;
+        let down = encode(dtype, factors.down.transpose().as_slice())?;
+        Ok(Self {
+            name: name.to_owned(),
+            kind: kind.clone(),
+            outputs: factors.rows(),
+            inputs: factors.columns(),
+            rank: factors.rank(),
+            scale,
+            dtype,
+            up,
+            down,
+            up_bias: up_bias.map(|bias| encode(dtype, bias)).transpose()?,
+        })
+    }
+
+    fn alpha(&self) -> f64 {
+        self.scale * self.rank as f64
+    }
 }
 
 /// A tensor that replaces the base's, as it was stored.
@@ -49,8 +90,6 @@ pub struct NewAdapter {
     pub modules: Vec<NewModule>,
     /// Its replacements.
     pub replacements: Vec<NewReplacement>,
-    /// Dtype of the factors.
-    pub dtype: Dtype,
     /// Header metadata to carry and add.
     pub metadata: Metadata,
     /// Config fields to carry, of the first input that has a config.
@@ -130,62 +169,59 @@ pub fn file_size(
     Ok(header.len() as u64 + specs.last().map_or(0, |spec| spec.end))
 }
 
+/// One tensor of a file: name, dtype, shape and bytes.
+type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
+fn encode_module(
+    module: NewModule,
+    convention: &Convention,
+    tensors: &mut Vec<Tensor>,
+) -> Result<()> {
+    let [(down_part, down_shape), (up_part, up_shape)] =
+        shapes(&module.kind, module.outputs, module.inputs, module.rank);
+    let mut add = |part, shape, bytes| -> Result<()> {
+        tensors.push((spell(convention, &module.name, part)?, module.dtype, shape, bytes));
+        Ok(())
+    };
+    if convention.missing_alpha == MissingAlpha::One {
+        add(Part::Alpha, Vec::new(), encode(module.dtype, &[module.alpha()])?)?;
+    }
+    add(down_part, down_shape, module.down)?;
+    add(up_part, up_shape, module.up)?;
+    if let Some(bias) = module.up_bias {
+        add(Part::UpBias, vec![module.outputs], bias)?;
+    }
+    Ok(())
+}
+
 impl NewAdapter {
     /// Encodes everything for a convention.
     ///
     /// # Errors
     /// If the convention cannot hold a part, or a value overflows the dtype.
-    pub fn encode(&self, convention: &Convention) -> Result<Encoded> {
-        let mut tensors = Vec::new();
-        for module in &self.modules {
-            self.encode_module(module, convention, &mut tensors)?;
+    pub fn encode(mut self, convention: &Convention) -> Result<Encoded> {
+        let peft = convention.name == super::convention::peft().name;
+        let config = if peft { Some(self.config()?) } else { None };
+        let mut metadata = std::mem::take(&mut self.metadata);
+        if !peft {
+            self.describe_ranks(&mut metadata);
         }
-        for replacement in &self.replacements {
+        let mut tensors = Vec::new();
+        for module in self.modules {
+            encode_module(module, convention, &mut tensors)?;
+        }
+        for replacement in self.replacements {
             let part = match &replacement.replaces {
                 Replaces::Weight => Part::Weight,
                 Replaces::Bias => Part::Bias,
                 Replaces::Rows(_) => Part::TokenRows,
             };
             let name = spell(convention, &replacement.module, part)?;
-            let (dtype, shape) = (replacement.dtype, replacement.shape.clone());
-            tensors.push((name, dtype, shape, replacement.bytes.clone()));
+            tensors.push((name, replacement.dtype, replacement.shape, replacement.bytes));
         }
         // The order of the reference implementation: the widest dtype first, then by name.
         tensors.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let peft = convention.name == super::convention::peft().name;
-        let config = if peft { Some(self.config()?) } else { None };
-        let mut metadata = self.metadata.clone();
-        if !peft {
-            self.describe_ranks(&mut metadata);
-        }
         Ok(Encoded { tensors, metadata, config })
-    }
-
-    fn encode_module(
-        &self,
-        module: &NewModule,
-        convention: &Convention,
-        tensors: &mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
-    ) -> Result<()> {
-        let (up, down) = (&module.factors.up, &module.factors.down);
-        let [(down_part, down_shape), (up_part, up_shape)] =
-            shapes(&module.kind, up.nrows(), down.ncols(), up.ncols());
-        let mut add = |part, shape, values: Vec<f64>| -> Result<()> {
-            let name = spell(convention, &module.name, part)?;
-            let bytes = encode(self.dtype, &values).in_tensor(&name)?;
-            tensors.push((name, self.dtype, shape, bytes));
-            Ok(())
-        };
-        // nalgebra keeps columns together, files keep rows together.
-        add(down_part, down_shape, down.transpose().as_slice().to_vec())?;
-        add(up_part, up_shape, up.transpose().as_slice().to_vec())?;
-        if let Some(bias) = &module.up_bias {
-            add(Part::UpBias, vec![bias.len()], bias.clone())?;
-        }
-        if convention.missing_alpha == MissingAlpha::One {
-            add(Part::Alpha, Vec::new(), vec![module.scale * up.ncols() as f64])?;
-        }
-        Ok(())
     }
 
     /// kohya's summary of ranks and alphas, kept true; hashes of the old file would be false.
@@ -194,11 +230,8 @@ impl NewAdapter {
             let first = values.first().cloned().unwrap_or_default();
             if values.iter().all(|value| *value == first) { first } else { "Dynamic".to_owned() }
         };
-        let rank = |module: &NewModule| module.factors.rank().to_string();
-        let alpha = |module: &NewModule| {
-            let alpha = module.scale * module.factors.rank() as f64;
-            format!("{alpha:?}")
-        };
+        let rank = |module: &NewModule| module.rank.to_string();
+        let alpha = |module: &NewModule| format!("{:?}", module.alpha());
         metadata
             .insert("ss_network_dim".to_owned(), uniform(self.modules.iter().map(rank).collect()));
         metadata.insert(
@@ -212,10 +245,9 @@ impl NewAdapter {
 
     fn config(&self) -> Result<Vec<u8>> {
         let mut config = self.config.clone().unwrap_or_else(default_config);
-        let alpha_of = |module: &NewModule| module.scale * module.factors.rank() as f64;
         let names: Vec<&str> = self.modules.iter().map(|module| module.name.as_str()).collect();
-        let ranks: Vec<Value> = self.modules.iter().map(|m| m.factors.rank().into()).collect();
-        let alphas: Vec<Value> = self.modules.iter().map(|m| number(alpha_of(m))).collect();
+        let ranks: Vec<Value> = self.modules.iter().map(|m| m.rank.into()).collect();
+        let alphas: Vec<Value> = self.modules.iter().map(|m| number(m.alpha())).collect();
         let (rank, rank_pattern) = pattern(&names, &ranks);
         let (alpha, alpha_pattern) = pattern(&names, &alphas);
         let listed = names.iter().map(|name| (*name).to_owned()).collect();
@@ -278,7 +310,7 @@ impl NewAdapter {
             .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })?;
         let read = PeftConfig::parse(&text, &[], true)?;
         for module in &self.modules {
-            let expected = module.factors.rank();
+            let expected = module.rank;
             let found = read.rank_of(&module.name);
             if found != expected {
                 return Err(ErrorKind::RankConfig { expected: found, found: expected })
@@ -341,9 +373,10 @@ fn encode(dtype: Dtype, values: &[f64]) -> Result<Vec<u8>> {
         element_type(dtype).ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })?;
     let mut bytes = vec![0; values.len() * element.size()];
     element.encode(values, &mut bytes);
-    let mut stored = vec![0.0; values.len()];
-    element.decode(&bytes, &mut stored);
-    match stored.iter().position(|value| !value.is_finite()) {
+    let limit = element.largest();
+    // A NaN fits nowhere.
+    let fits = |value: &f64| value.abs() <= limit;
+    match values.iter().position(|value| !fits(value)) {
         None => Ok(bytes),
         Some(index) => {
             let value = values.get(index).copied().unwrap_or(f64::NAN);

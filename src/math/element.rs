@@ -73,6 +73,16 @@ impl ElementType {
         }
     }
 
+    /// The largest finite value.
+    pub fn largest(self) -> f64 {
+        match self {
+            Self::Bf16 => bf16::MAX.to_f64(),
+            Self::F16 => f16::MAX.to_f64(),
+            Self::F32 => f64::from(f32::MAX),
+            Self::F64 => f64::MAX,
+        }
+    }
+
     /// Distance from `value` to the next representable one above its magnitude.
     pub fn ulp(self, value: f64) -> f64 {
         let (digits, least) = match self {

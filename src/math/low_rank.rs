@@ -37,12 +37,10 @@ impl LowRank {
     #[track_caller]
     pub fn from_factors(up: &Factor, down: &Factor, coefficient: f64) -> Self {
         let share = coefficient.abs().sqrt();
+        // Rows of a factor are columns of its transpose, which is then turned in blocks.
         let of = |factor: &Factor, scale: f64| {
-            Matrix::from_row_iterator(
-                factor.rows,
-                factor.columns,
-                factor.values.iter().map(|value| f64::from(*value) * scale),
-            )
+            let values = factor.values.iter().map(|value| f64::from(*value) * scale).collect();
+            Matrix::from_vec(factor.columns, factor.rows, values).transpose()
         };
         Self::new(of(up, share), of(down, share * coefficient.signum()))
     }

@@ -1,5 +1,6 @@
 //! What the integration tests share: files built in a few words, the command, values read back.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 pub mod refusal;
 

@@ -9,7 +9,6 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::compute::Done;
 use super::{Combine, Options};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention};
@@ -200,19 +199,11 @@ fn sha256(path: &Path) -> io::Result<String> {
 }
 
 /// Puts the computed modules and all that is carried over into one adapter.
-pub(super) fn assemble(combine: &Combine, done: &[Done]) -> NewAdapter {
-    let modules = combine.groups.iter().zip(done).map(|(group, done)| NewModule {
-        name: group.name.clone(),
-        kind: group.kind.clone(),
-        factors: done.combined_factors.factors.clone(),
-        scale: done.combined_factors.scale,
-        up_bias: done.up_bias.clone(),
-    });
+pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter {
     let configs: Vec<_> = combine.adapters.iter().filter_map(|a| a.config.as_ref()).collect();
     NewAdapter {
-        modules: modules.collect(),
+        modules,
         replacements: combine.carried.replacements.clone(),
-        dtype: combine.dtype,
         metadata: metadata(combine),
         config: configs.first().map(|config| config.document.clone()),
         target_modules: target_modules(combine),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::group::{Group, Member};
 use super::{Combine, ConvScope};
-use crate::adapter::save::{self, Sized};
+use crate::adapter::save::{self, NewModule, Sized};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Metadata;
 use crate::math::rank::{Candidate, TooSmall};
@@ -33,8 +33,6 @@ pub struct ModuleReport {
 /// A computed module, and the sums that reports are made of.
 #[derive(Debug, Clone)]
 pub(super) struct Done {
-    pub(super) combined_factors: Combined,
-    pub(super) up_bias: Option<Vec<f64>>,
     pub(super) report: ModuleReport,
     /// ‖combined‖², and what of it was written and dropped.
     pub(super) combined: f64,
@@ -51,37 +49,32 @@ pub(super) struct Done {
 
 /// Computes all groups. Modules are independent and each is computed by one thread, so the result
 /// does not depend on how many there are.
-pub(super) fn all(combine: &Combine, progress: &dyn Progress) -> Result<Vec<Done>> {
+pub(super) fn all(
+    combine: &Combine,
+    progress: &dyn Progress,
+) -> Result<(Vec<NewModule>, Vec<Done>)> {
     let work: u64 = combine.groups.iter().map(|group| (group.inputs + group.outputs) as u64).sum();
-    let ranks = shared_ranks(combine)?;
+    let ranks = ranks_first(combine)?;
+    let fill = combine.options.uniform.then(|| ranks.iter().flatten().copied().max().unwrap_or(1));
     progress.begin(work);
     let indexed = combine.groups.par_iter().enumerate();
     let done = indexed.map(|(at, group)| {
         let rank = ranks.as_ref().and_then(|ranks| ranks.get(at).copied());
-        let done = one(combine, group, rank).in_tensor(&group.name);
+        let done = one(combine, group, rank, fill).in_tensor(&group.name);
         progress.advance((group.inputs + group.outputs) as u64);
         done
     });
-    let mut done: Vec<Done> = done.collect::<Result<_>>()?;
-    if combine.options.uniform {
-        let most = done.iter().map(|done| done.combined_factors.factors.rank()).max().unwrap_or(1);
-        for done in &mut done {
-            fill_up(done, most);
-        }
-    }
-    Ok(done)
+    let done: Vec<(NewModule, Done)> = done.collect::<Result<_>>()?;
+    Ok(done.into_iter().unzip())
 }
 
-/// Zero directions up to `rank`; the scale stays, so the delta does.
-fn fill_up(done: &mut Done, rank: usize) {
-    let factors = &mut done.combined_factors.factors;
+/// Zero directions up to `rank`; the delta stays what it was.
+fn fill_up(factors: &LowRank, rank: usize) -> LowRank {
     let (rows, columns, own) = (factors.rows(), factors.columns(), factors.rank());
     let (mut up, mut down) = (Matrix::zeros(rows, rank), Matrix::zeros(rank, columns));
     up.columns_mut(0, own).copy_from(&factors.up);
     down.rows_mut(0, own).copy_from(&factors.down);
-    *factors = LowRank::new(up, down);
-    done.report.rank = rank;
-    done.parameters_after = (rank * (rows + columns)) as u64;
+    LowRank::new(up, down)
 }
 
 /// The policy of one module.
@@ -102,17 +95,36 @@ fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
         .then_some(RankPolicy::Lossless))
 }
 
-/// Ranks of a budget over all modules, which needs all singular values first.
-fn shared_ranks(combine: &Combine) -> Result<Option<Vec<usize>>> {
-    let Some(policy) = combine.options.rank.filter(|policy| policy.is_global()) else {
+/// Ranks that one module alone does not decide: of a budget over all, and those that all are filled
+/// up to. They need all singular values first.
+fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
+    let shared = combine.options.rank.is_some_and(RankPolicy::is_global);
+    if !shared && !combine.options.uniform {
         return Ok(None);
-    };
+    }
     let candidates = combine.groups.par_iter().map(|group| {
         let (combined, _) = combine_group(combine, group).in_tensor(&group.name)?;
         let values = combined.factors.svd().singular_values().to_vec();
-        Ok(candidate(group, values, combined.scale))
+        Ok((candidate(group, values, combined.scale), combined.factors.rank()))
     });
-    let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
+    let candidates: Vec<(Candidate, usize)> = candidates.collect::<Result<_>>()?;
+    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let own = combine.groups.iter().zip(&candidates).map(|(group, (candidate, stacked))| {
+        policy(combine, group).map_or(*stacked, |policy| policy.of(candidate).min(most))
+    });
+    match combine.options.rank.filter(|policy| policy.is_global()) {
+        None => Ok(Some(own.collect())),
+        Some(budget) => share_budget(combine, budget, candidates).map(Some),
+    }
+}
+
+fn share_budget(
+    combine: &Combine,
+    policy: RankPolicy,
+    candidates: Vec<(Candidate, usize)>,
+) -> Result<Vec<usize>> {
+    let candidates: Vec<Candidate> =
+        candidates.into_iter().map(|(candidate, _)| candidate).collect();
     let sized: Vec<Sized<'_>> = combine
         .groups
         .iter()
@@ -129,8 +141,7 @@ fn shared_ranks(combine: &Combine) -> Result<Option<Vec<usize>>> {
             .map_or(u64::MAX, |bytes| bytes + carried)
     };
     let most = vec![combine.options.max_rank.unwrap_or(usize::MAX); candidates.len()];
-    let shared = policy.share(&candidates, &most, &bytes);
-    shared.map(Some).map_err(|TooSmall { least }| {
+    policy.share(&candidates, &most, &bytes).map_err(|TooSmall { least }| {
         let unit = if matches!(policy, RankPolicy::Size(_)) { "bytes" } else { "parameters" };
         ErrorKind::BudgetTooSmall { budget: policy.to_string(), least, unit }.into()
     })
@@ -164,63 +175,78 @@ fn parts<'a>(
     Ok((adapter, adapter.modules.get(member.module).ok_or(ErrorKind::NotFound)?))
 }
 
-fn one(combine: &Combine, group: &Group, shared: Option<usize>) -> Result<Done> {
+fn one(
+    combine: &Combine,
+    group: &Group,
+    rank: Option<usize>,
+    fill: Option<usize>,
+) -> Result<(NewModule, Done)> {
     let (combined, inputs) = combine_group(combine, group)?;
-    let squared_scale = combined.scale * combined.scale;
-    let deltas: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
-    let exact = LowRank::sum(group.outputs, group.inputs, &deltas);
-    let (written, kept, total) = match policy(combine, group) {
+    let (off_sum, exact) = distance(combine, group, &combined, &inputs);
+    let (mut written, kept, total) = match policy(combine, group) {
         None => {
-            let energy = combined.factors.squared_norm() * squared_scale;
-            (combined.clone(), energy, energy)
+            let energy = combined.factors.squared_norm() * combined.scale * combined.scale;
+            (combined, energy, energy)
         }
-        Some(policy) => truncate(combine, group, &combined, policy, shared),
+        Some(policy) => truncate(combine, group, &combined, policy, rank),
     };
-    let rank = written.factors.rank();
     let survival = inputs.iter().zip(&group.members).map(|(input, member)| {
         // Against the adapter's own delta, whatever its weight here.
-        let own = Weighted { weight: 1.0, ..input.clone() }.delta();
-        let inner = written.factors.inner(&own) * written.scale;
-        (member.adapter, (inner, own.squared_norm()))
+        let inner = written.factors.inner(&input.factors) * written.scale * input.scale;
+        let own = input.factors.squared_norm() * input.scale * input.scale;
+        (member.adapter, (inner, own))
     });
     let survival = survival.collect();
-    let (off_sum, exact_norm) = distance(combine, &combined, &exact);
-    let before: usize = group.members.iter().map(|member| member.rank).sum();
+    if let Some(rank) = fill {
+        written.factors = fill_up(&written.factors, rank.max(written.factors.rank()));
+    }
+    let rank = written.factors.rank();
+    let rank_before: usize = group.members.iter().map(|member| member.rank).sum();
     let size = (group.outputs + group.inputs) as u64;
     let share = |part: f64, otherwise: f64| if total > 0.0 { part / total } else { otherwise };
     let dropped = (total - kept).max(0.0);
-    Ok(Done {
-        up_bias: bias(combine, group, written.scale)?,
+    let bias = bias(combine, group, written.scale)?;
+    let (factors, scale) = (&written.factors, written.scale);
+    let module =
+        NewModule::new(&group.name, &group.kind, factors, scale, bias.as_deref(), combine.dtype)?;
+    let done = Done {
         report: ModuleReport {
             name: group.name.clone(),
-            rank_before: before,
+            rank_before,
             rank,
             energy_kept: share(kept, 1.0),
             relative_error: share(dropped, 0.0).sqrt(),
         },
-        combined_factors: written,
         combined: total,
         kept,
         dropped,
-        exact: exact_norm,
+        exact: exact.unwrap_or(total),
         off_sum,
         survival,
-        parameters_before: before as u64 * size,
+        parameters_before: rank_before as u64 * size,
         parameters_after: rank as u64 * size,
-    })
+    };
+    Ok((module, done))
 }
 
-/// (‖combined − exact‖², ‖exact‖²); by the singular values of the difference, since the difference
+/// (‖combined − Σ wᵢΔᵢ‖², ‖Σ wᵢΔᵢ‖²); by the singular values of the difference, since the difference
 /// of norms would be lost in rounding. The exact methods are not measured against themselves.
-fn distance(combine: &Combine, combined: &Combined, exact: &LowRank) -> (f64, f64) {
-    let norm = exact.squared_norm();
+fn distance(
+    combine: &Combine,
+    group: &Group,
+    combined: &Combined,
+    inputs: &[Weighted],
+) -> (f64, Option<f64>) {
     if combine.method.laws.contains(&crate::method::Law::WeightedSum) {
-        return (0.0, norm);
+        return (0.0, None);
     }
+    let deltas: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
+    let exact = LowRank::sum(group.outputs, group.inputs, &deltas);
+    let norm = exact.squared_norm();
     let minus = LowRank::new(&combined.factors.up * -combined.scale, combined.factors.down.clone());
-    let parts = [exact.clone(), minus];
-    let difference = LowRank::sum(exact.rows(), exact.columns(), &parts).svd();
-    (difference.singular_values().iter().map(|value| value * value).sum(), norm)
+    let difference = LowRank::sum(group.outputs, group.inputs, &[exact, minus]).svd();
+    let squares = difference.singular_values().iter().map(|value| value * value);
+    (squares.sum(), Some(norm))
 }
 
 /// The best approximation that the policy asks for: (factors, energy kept, energy before).

@@ -314,8 +314,8 @@ impl Combine {
             .num_threads(self.options.threads)
             .build()
             .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
-        let done = pool.install(|| compute::all(self, progress))?;
-        let encoded = carry::assemble(self, &done).encode(self.convention)?;
+        let (modules, done) = pool.install(|| compute::all(self, progress))?;
+        let encoded = carry::assemble(self, modules).encode(self.convention)?;
         let bytes = self.write(&encoded)?;
         Ok(self.report(&done, bytes))
     }

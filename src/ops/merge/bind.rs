@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::change::{Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, Term};
+use super::change::{Axis, Change, DoraStep, ReplaceStep, Source, Term};
+use super::replaced::same_bytes;
 use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
-use crate::adapter::module::{Kind, Module, Replacement, Replaces};
+use crate::adapter::module::{Kind, Module};
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
-use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
+use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
 
 /// All changes, and what they mean for the rest of the output.
@@ -58,14 +59,14 @@ pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -
     Ok(binder.bound)
 }
 
-struct Binder<'a> {
-    options: &'a Options,
-    base: &'a Checkpoint,
-    tied: Option<Tied>,
+pub(super) struct Binder<'a> {
+    pub(super) options: &'a Options,
+    pub(super) base: &'a Checkpoint,
+    pub(super) tied: Option<Tied>,
     conv1d: bool,
     /// Second and further replacements of one tensor.
-    contested: Vec<(String, ReplaceStep)>,
-    bound: Bound,
+    pub(super) contested: Vec<(String, ReplaceStep)>,
+    pub(super) bound: Bound,
 }
 
 impl Binder<'_> {
@@ -177,7 +178,7 @@ impl Binder<'_> {
     }
 
     /// The stored tensor behind a name: the name's own, or the embedding behind a tied head.
-    fn stored(&self, name: &str) -> Result<&TensorSpec> {
+    pub(super) fn stored(&self, name: &str) -> Result<&TensorSpec> {
         let behind = match &self.tied {
             Some(tied) if tied.head == name => tied.embedding.as_str(),
             _ => name,
@@ -186,7 +187,7 @@ impl Binder<'_> {
         view.map(|view| view.spec).ok_or(ErrorKind::NotFound).in_tensor(name)
     }
 
-    fn check_dtype(&self, name: &str) -> Result<()> {
+    pub(super) fn check_dtype(&self, name: &str) -> Result<()> {
         if let Some(scheme) = target::quantisation(self.base, name) {
             return Err(ErrorKind::Quantised { base_tensor: name.to_owned(), scheme }.into());
         }
@@ -198,7 +199,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn change(&mut self, name: &str) -> Result<&mut Change> {
+    pub(super) fn change(&mut self, name: &str) -> Result<&mut Change> {
         let shape = self.stored(name)?.shape.clone();
         let (rows, columns) = as_matrix(&shape);
         let empty = Change { rows, columns, ..Change::default() };
@@ -267,96 +268,6 @@ impl Binder<'_> {
         }
     }
 
-    fn add_replacement(
-        &mut self,
-        number: usize,
-        adapter: &Adapter,
-        replacement: &Replacement,
-        name: &str,
-        weight: f64,
-    ) -> Result<()> {
-        self.check_dtype(name)?;
-        let values = adapter.file.tensor(&replacement.tensor).ok_or(ErrorKind::NotFound)?.spec;
-        if element_type(values.dtype).is_none() {
-            return Err(ErrorKind::BadDtype { dtype: values.dtype.to_string() }.into());
-        }
-        let (given, found) = (values.shape.clone(), self.stored(name)?.shape.clone());
-        let step = ReplaceStep { adapter: number, tensor: replacement.tensor.clone(), weight };
-        if let Replaces::Rows(rows) = &replacement.replaces {
-            let (count, columns) = as_matrix(&found);
-            if given.get(1) != Some(&columns) || rows.iter().any(|&row| row >= count) {
-                return Err(mismatch(given, name, found));
-            }
-            let rows = rows.clone();
-            self.change(name)?.row_steps.push(RowsStep { values: step, rows });
-            return Ok(());
-        }
-        if given != found {
-            self.check_growth(&given, &found, name, weight)?;
-            self.bound.grown.insert(name.to_owned(), given.first().copied().unwrap_or(0));
-        }
-        let (rows, columns) = as_matrix(&given);
-        let change = self.change(name)?;
-        (change.rows, change.columns) = (rows, columns);
-        if change.replace.is_none() {
-            change.replace = Some(step);
-        } else {
-            self.contested.push((name.to_owned(), step));
-        }
-        Ok(())
-    }
-
-    /// A vocabulary may grow: the same width, more rows, replaced outright.
-    fn check_growth(
-        &self,
-        given: &[usize],
-        found: &[usize],
-        name: &str,
-        weight: f64,
-    ) -> Result<()> {
-        let vocabulary = is_vocabulary(name);
-        match (given, found) {
-            // Only an outright replacement can grow.
-            ([more, width], [rows, same])
-                if vocabulary && width == same && more > rows && weight == 1.0 =>
-            {
-                Ok(())
-            }
-            _ => Err(mismatch(given.to_vec(), name, found.to_vec())),
-        }
-    }
-
-    /// A vocabulary that grows on one side only makes a model that does not load.
-    fn warn_of_half_grown(&mut self) {
-        let Some(rows) = self.bound.grown.values().max() else { return };
-        for name in self.base.names().filter(|name| is_vocabulary(name)) {
-            let found = self.base.tensor(name).and_then(|view| view.spec.shape.first());
-            let found = self.bound.grown.get(name).or(found);
-            if let Some(found) = found.filter(|found| *found != rows) {
-                self.bound.warnings.push(format!(
-                    "the vocabulary grows to {rows}, but `{name}` has {found} rows: the model may not load"
-                ));
-            }
-        }
-    }
-
-    /// Several adapters may replace one tensor only with the same bytes, and as strongly.
-    fn settle_contested(&self, adapters: &[Adapter]) -> Result<()> {
-        for (name, second) in &self.contested {
-            let first = self.bound.changes.get(name).and_then(|change| change.replace.as_ref());
-            let Some(first) = first else { continue };
-            // Equal weights, as they were given.
-            let same = first.weight == second.weight && same_bytes(adapters, first, second)?;
-            if !same {
-                let path = |step: &ReplaceStep| adapters.get(step.adapter).map(|a| a.path.clone());
-                let (first, second) =
-                    (path(first).unwrap_or_default(), path(second).unwrap_or_default());
-                return Err(ErrorKind::ReplaceConflict { first, second }).in_tensor(name);
-            }
-        }
-        Ok(())
-    }
-
     fn settle_tied(&mut self, adapters: &[Adapter]) -> Result<()> {
         let Some(tied) = self.tied.clone() else { return Ok(()) };
         let changed = |name: &str| self.bound.changes.get(name);
@@ -403,26 +314,6 @@ impl Binder<'_> {
         self.bound.untied = Some(tied);
         Ok(())
     }
-}
-
-/// Whether a tensor's rows are the vocabulary's entries.
-fn is_vocabulary(name: &str) -> bool {
-    ["embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
-}
-
-fn mismatch(given: Vec<usize>, name: &str, found: Vec<usize>) -> Error {
-    ErrorKind::ShapeMismatch { delta: given, base_tensor: name.to_owned(), found }.into()
-}
-
-fn same_bytes(adapters: &[Adapter], first: &ReplaceStep, second: &ReplaceStep) -> Result<bool> {
-    let view = |step: &ReplaceStep| adapters.get(step.adapter)?.file.tensor(&step.tensor);
-    let (Some(a), Some(b)) = (view(first), view(second)) else { return Ok(false) };
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    Ok(a.spec.dtype == b.spec.dtype
-        && a.spec.shape == b.spec.shape
-        && a.all(&mut left)? == b.all(&mut right)?)
 }
 
 /// A tensor as rows × columns: the first dimension by all others; a vector is one row.

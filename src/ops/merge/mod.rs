@@ -7,6 +7,7 @@
 mod bind;
 mod change;
 mod layout;
+mod replaced;
 mod side;
 mod stream;
 mod tied;
