@@ -128,22 +128,28 @@ pub trait Element: sealed::Vectors {
 
     /// The least magnitude that rounds to infinity.
     const LEAST_INFINITE: f32;
+
+    /// Whether f32 sums leave a margin that cancellation can use up.
+    const NARROW: bool;
 }
 
 impl Element for f32 {
     const SIZE: usize = 4;
     const LEAST_INFINITE: f32 = Self::INFINITY;
+    const NARROW: bool = false;
 }
 
 impl Element for bf16 {
     const SIZE: usize = 2;
     // Half way between the largest bf16 and the one after it, which rounds up to even.
     const LEAST_INFINITE: f32 = f32::from_bits(0x7f7f_8000);
+    const NARROW: bool = true;
 }
 
 impl Element for f16 {
     const SIZE: usize = 2;
     const LEAST_INFINITE: f32 = 65520.0;
+    const NARROW: bool = true;
 }
 
 mod sealed {

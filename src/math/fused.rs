@@ -15,12 +15,15 @@ use super::lanes::{LANES, Lanes, Task};
 const RIGHT_CACHE: usize = 192 << 10;
 
 /// What a panel's merge found.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PanelResult {
     /// Sums of asked and added.
     pub stats: DeltaStats,
     /// Whether any base value, sum or stored result is infinite or NaN.
     pub non_finite: bool,
+    /// Elements of a 16-bit result, by number in the panel, whose base and update all but cancelled:
+    /// f32 has too few bits left there to round them right.
+    pub cancelled: Vec<usize>,
 }
 
 /// Merges some whole rows: `out` = round(`base` + `left` · `right`), all row-major.
@@ -122,7 +125,10 @@ impl<I: Element, O: Element> Merge<'_, I, O> {
                                 let at = (first + row) * columns + from;
                                 let source = &self.base[at * I::SIZE..(at + width) * I::SIZE];
                                 let target = &mut self.out[at * O::SIZE..(at + width) * O::SIZE];
-                                sums.merge::<I, O>(deltas[across], lane, source, target);
+                                let far = sums.merge::<I, O>(deltas[across], lane, source, target);
+                                if O::NARROW && far != 0 {
+                                    note(far, at + lane, &mut result.cancelled);
+                                }
                             }
                         }
                     }
@@ -131,6 +137,15 @@ impl<I: Element, O: Element> Merge<'_, I, O> {
             }
         }
         result
+    }
+}
+
+/// Notes the elements of a mask, from number `first` on.
+#[cold]
+fn note(mut mask: u32, first: usize, noted: &mut Vec<usize>) {
+    while mask != 0 {
+        noted.push(first + mask.trailing_zeros() as usize);
+        mask &= mask - 1;
     }
 }
 
@@ -150,7 +165,8 @@ impl<V: Lanes> Sums<V> {
         Self { asked: zero, added: zero, dot: zero, worst: zero, changed: 0 }
     }
 
-    /// Sixteen elements from number `lane` of a row's block, or as many as there are.
+    /// Sixteen elements from number `lane` of a row's block, or as many as there are. Gives those
+    /// whose sum is far below the base, as bits.
     #[inline(always)]
     fn merge<I: Element, O: Element>(
         &mut self,
@@ -158,24 +174,30 @@ impl<V: Lanes> Sums<V> {
         lane: usize,
         base: &[u8],
         out: &mut [u8],
-    ) {
+    ) -> u32 {
         let (from, to) = (lane * I::SIZE, lane * O::SIZE);
         let whole =
             base.get(from..from + LANES * I::SIZE).zip(out.get_mut(to..to + LANES * O::SIZE));
         if let Some((base, out)) = whole {
-            self.merge_whole::<I, O>(delta, base, out);
-            return;
+            return self.merge_whole::<I, O>(delta, base, out);
         }
         // The last block of a row: the same on copies filled up with zeros, which add to no sum.
         let (mut padded, mut stored) = ([0; LANES * 8], [0; LANES * 8]);
-        let (Some(base), Some(out)) = (base.get(from..), out.get_mut(to..)) else { return };
+        let (Some(base), Some(out)) = (base.get(from..), out.get_mut(to..)) else { return 0 };
         padded[..base.len()].copy_from_slice(base);
-        self.merge_whole::<I, O>(delta, &padded[..LANES * I::SIZE], &mut stored[..LANES * O::SIZE]);
+        let (source, target) = (&padded[..LANES * I::SIZE], &mut stored[..LANES * O::SIZE]);
+        let far = self.merge_whole::<I, O>(delta, source, target);
         out.copy_from_slice(&stored[..out.len()]);
+        far
     }
 
     #[inline(always)]
-    fn merge_whole<I: Element, O: Element>(&mut self, delta: V, base: &[u8], out: &mut [u8]) {
+    fn merge_whole<I: Element, O: Element>(
+        &mut self,
+        delta: V,
+        base: &[u8],
+        out: &mut [u8],
+    ) -> u32 {
         let old: V = I::load(base);
         let sum = old.add(delta);
         let new: V = O::store(sum, out);
@@ -185,6 +207,7 @@ impl<V: Lanes> Sums<V> {
         self.dot = delta.mul_add(change, self.dot);
         self.worst = self.worst.max_magnitude(sum);
         self.changed += new.count_different(old);
+        if O::NARROW { sum.far_below(old) } else { 0 }
     }
 
     #[inline(always)]
@@ -296,7 +319,7 @@ mod tests {
             || Recorded::<I, O> { base: &base, left: &left, right: &right, types: PhantomData };
         for (bytes, other) in kernel::on_all(run) {
             assert_eq!(bytes, out, "all instruction sets give the same bytes");
-            assert_eq!(other.stats, result.stats);
+            assert_eq!(other, result);
         }
 
         let mut got = vec![0.0; weights.len()];
@@ -353,5 +376,19 @@ mod tests {
         let mut out = [0; 2];
         let rounded_up = merge_panel::<f32, bf16>(&0f32.to_le_bytes(), &mut out, &left, &right);
         assert!(rounded_up.non_finite, "f32::MAX rounds to infinity in bf16");
+    }
+
+    #[test]
+    fn cancelled_elements_are_named() {
+        let left = PackedLeft::new(&[(Factor::new(1, 1, vec![1.0]), 1.0)], 0, 1);
+        let mut update = vec![0.5; 70];
+        (update[3], update[66]) = (-0.999, -1.0);
+        let right = PackedRight::new(70, &[Factor::new(1, 70, update)]);
+        let base: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), 70).flatten().collect();
+        let mut out = vec![0; 140];
+        let result = merge_panel::<f32, bf16>(&base, &mut out, &left, &right);
+        assert_eq!(result.cancelled, [3, 66]);
+        let mut out = vec![0; 280];
+        assert!(merge_panel::<f32, f32>(&base, &mut out, &left, &right).cancelled.is_empty());
     }
 }

@@ -24,7 +24,7 @@ mod x86 {
     )]
     use std::arch::x86_64::*;
 
-    use crate::math::lanes::{LANES, Lanes, Task};
+    use crate::math::lanes::{FAR, LANES, Lanes, Task};
 
     #[derive(Clone, Copy)]
     pub(super) enum Level {
@@ -121,6 +121,15 @@ mod x86 {
                 let a = _mm512_castps_si512(_mm512_abs_ps(self.0));
                 let b = _mm512_castps_si512(_mm512_abs_ps(other.0));
                 Self(_mm512_castsi512_ps(_mm512_max_epu32(a, b)))
+            }
+        }
+
+        #[inline(always)]
+        fn far_below(self, other: Self) -> u32 {
+            // SAFETY: see above.
+            unsafe {
+                let limit = _mm512_mul_ps(_mm512_abs_ps(other.0), _mm512_set1_ps(FAR));
+                u32::from(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(self.0), limit))
             }
         }
 
@@ -263,6 +272,21 @@ mod x86 {
                 }
             }
             Self(half(self.0, other.0), half(self.1, other.1))
+        }
+
+        #[inline(always)]
+        fn far_below(self, other: Self) -> u32 {
+            #[inline(always)]
+            fn half(a: __m256, b: __m256) -> u32 {
+                // SAFETY: see above.
+                unsafe {
+                    let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fff_ffff));
+                    let limit = _mm256_mul_ps(_mm256_and_ps(b, mask), _mm256_set1_ps(FAR));
+                    let below = _mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_and_ps(a, mask), limit);
+                    _mm256_movemask_ps(below).cast_unsigned()
+                }
+            }
+            half(self.0, other.0) | half(self.1, other.1) << 8
         }
 
         #[inline(always)]

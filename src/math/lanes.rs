@@ -5,6 +5,9 @@ use half::f16;
 /// Floats in one vector.
 pub(super) const LANES: usize = 16;
 
+/// How far below is far: more bits than a 16-bit type keeps.
+pub(super) const FAR: f32 = 1.0 / 256.0;
+
 /// Sixteen f32, and what the kernel does with them. Sealed: this module is private.
 ///
 /// Every implementation does the same IEEE operations in the same order (fused multiply-add
@@ -23,6 +26,8 @@ pub trait Lanes: Copy {
     fn sub(self, other: Self) -> Self;
     /// The larger magnitude of each pair by its bits, so that an infinity or a NaN always wins.
     fn max_magnitude(self, other: Self) -> Self;
+    /// The lanes, as bits, whose magnitude is below 2⁻⁸ of that of `other`.
+    fn far_below(self, other: Self) -> u32;
     /// How many lanes differ.
     fn count_different(self, other: Self) -> u32;
     fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self;
@@ -96,6 +101,12 @@ impl Lanes for Portable {
     #[inline(always)]
     fn max_magnitude(self, other: Self) -> Self {
         self.each(other, |a, b| f32::from_bits(a.abs().to_bits().max(b.abs().to_bits())))
+    }
+
+    #[inline(always)]
+    fn far_below(self, other: Self) -> u32 {
+        let below = |(a, b): (&f32, f32)| a.abs() < b.abs() * FAR;
+        self.0.iter().zip(other.0).rev().fold(0, |bits, pair| bits << 1 | u32::from(below(pair)))
     }
 
     #[inline(always)]

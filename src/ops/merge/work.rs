@@ -227,11 +227,28 @@ impl<'a> Work<'a> {
         if found.non_finite {
             self.explain_non_finite(first, base, out)?;
         }
+        self.redo(&found.cancelled, first, base, out);
         Ok(if matches!(self.tensor.action, Action::Convert) {
             DeltaStats::default()
         } else {
             found.stats
         })
+    }
+
+    /// Computes elements in f64 that f32 could not round right.
+    fn redo(&self, elements: &[usize], first: usize, base: &[u8], out: &mut [u8]) {
+        let (input, output) = (self.input.size(), self.output.size());
+        for &at in elements {
+            let bytes = base.get(at * input..(at + 1) * input);
+            let slot = out.get_mut(at * output..(at + 1) * output);
+            if let (Some(bytes), Some(slot)) = (bytes, slot) {
+                let mut value = [0.0];
+                self.input.decode(bytes, &mut value);
+                let index = first * self.columns + at;
+                let delta = self.exact_delta(index / self.columns, index % self.columns);
+                self.output.encode(&value.map(|value| value + delta), slot);
+            }
+        }
     }
 
     /// The base's rows (or those that replace them), plus the terms: what DoRA starts from.
