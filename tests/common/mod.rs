@@ -1,6 +1,7 @@
 //! What the integration tests share: files built in a few words, the command, values read back.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod dense;
 pub mod refusal;
 
 use std::collections::BTreeMap;
