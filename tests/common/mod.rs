@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its own part")]
 
 pub mod dense;
+pub mod made;
 pub mod refusal;
 
 use std::collections::BTreeMap;
