@@ -159,11 +159,16 @@ proptest! {
         let (out, report) = workshop.combine(&list, "out", options.clone());
         prop_assert!(apart(&out, &exact) <= error + F32);
         prop_assert!((report.relative_error - apart(&out, &exact)).abs() < F32);
+        // Filled up to one rank: the least that respects it.
         let (filled, _) = workshop.combine(&list, "filled", Options { uniform: true, ..options });
         let ranks: Vec<usize> = adapter(&filled).values().map(|part| part.rank).collect();
-        let most = adapter(&out).values().map(|part| part.rank).max();
-        prop_assert!(ranks.iter().all(|rank| Some(*rank) == most), "{ranks:?} of {most:?}");
-        prop_assert_eq!(relative_error(&deltas(&filled), &deltas(&out)), 0.0);
+        prop_assert!(ranks.windows(2).all(|pair| pair[0] == pair[1]), "{ranks:?}");
+        prop_assert!(apart(&filled, &exact) <= error + F32);
+        if ranks[0] > 1 {
+            let rank = Some(RankPolicy::Fixed(ranks[0] - 1));
+            let (less, _) = workshop.combine(&list, "less", Options { rank, ..Options::default() });
+            prop_assert!(apart(&less, &exact) > error - F32, "{ranks:?}");
+        }
     }
 
     #[test]

@@ -45,11 +45,6 @@ impl Carried {
         };
         self.replacements.iter().map(label).collect()
     }
-
-    /// Bytes in a file, header entries included, about.
-    pub(super) fn bytes(&self) -> u64 {
-        self.replacements.iter().map(|r| r.bytes.len() as u64 + r.module.len() as u64 + 128).sum()
-    }
 }
 
 /// Gathers replaced tensors; identical ones pass, different ones are the user's to decide.

@@ -186,6 +186,7 @@ pub struct Report {
 /// Everything a user can get wrong; nothing has been written then.
 pub fn plan(options: &Options) -> Result<Combine> {
     let method = choose_method(options)?;
+    check_policies(options)?;
     let mut adapters = Vec::with_capacity(options.adapters.len());
     for input in &options.adapters {
         if !input.weight.is_finite() {
@@ -222,6 +223,17 @@ pub fn plan(options: &Options) -> Result<Combine> {
     };
     let options = options.clone();
     Ok(Combine { plan, adapters, groups, method, convention, dtype, carried, options })
+}
+
+/// A budget is shared out over all modules, so none of them can have a policy of its own beside it.
+fn check_policies(options: &Options) -> Result<()> {
+    let Some(conv) = options.conv_rank else { return Ok(()) };
+    let shared = options.rank.into_iter().chain([conv]).find(|policy| policy.is_global());
+    let Some(shared) = shared else { return Ok(()) };
+    let reason = format!(
+        "{shared} is shared out over all modules; leave out --conv-rank, or give both a rank of their own"
+    );
+    Err(ErrorKind::BadOption(reason).into())
 }
 
 fn choose_method(options: &Options) -> Result<&'static Method> {
