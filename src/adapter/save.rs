@@ -297,6 +297,10 @@ impl NewAdapter {
         ] {
             config.insert(field.to_owned(), value);
         }
+        if self.target_modules.is_none() && config.contains_key("exclude_modules") {
+            // PEFT lets exclusions win over full names too.
+            config.insert("exclude_modules".to_owned(), Value::Null);
+        }
         self.check_config(&config)?;
         let mut text = serde_json::to_vec_pretty(&config)
             .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })?;
