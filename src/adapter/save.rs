@@ -1,5 +1,6 @@
 //! From modules with new factors to an adapter's files: tensors, config and header of a convention.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -83,6 +84,16 @@ pub struct NewReplacement {
     pub bytes: Vec<u8>,
 }
 
+impl NewReplacement {
+    fn part(&self) -> Part {
+        match &self.replaces {
+            Replaces::Weight => Part::Weight,
+            Replaces::Bias => Part::Bias,
+            Replaces::Rows(_) => Part::TokenRows,
+        }
+    }
+}
+
 /// A whole adapter to write.
 #[derive(Debug, Clone)]
 pub struct NewAdapter {
@@ -142,31 +153,80 @@ pub struct Sized<'a> {
     pub kind: &'a Kind,
     /// Outputs and inputs.
     pub shape: (usize, usize),
+    /// What its factors will be multiplied by.
+    pub scale: f64,
+    /// Whether something is added to its bias.
+    pub biased: bool,
 }
 
-/// Bytes that a file would have whose modules have these ranks; exact but for the metadata's length.
+/// Bytes that a file will have whose modules have these ranks.
 ///
 /// # Errors
-/// If the convention cannot spell a module.
+/// If the convention cannot spell a part.
 pub fn file_size(
     convention: &Convention,
     modules: &[Sized<'_>],
     ranks: &[usize],
+    replacements: &[NewReplacement],
     dtype: Dtype,
     metadata: &Metadata,
 ) -> Result<u64> {
-    let mut tensors = Vec::with_capacity(modules.len() * 3);
+    let mut tensors = Vec::with_capacity(modules.len() * 3 + replacements.len());
     for (module, rank) in modules.iter().zip(ranks) {
         for (part, shape) in shapes(module.kind, module.shape.0, module.shape.1, *rank) {
             tensors.push((spell(convention, module.name, part)?, dtype, shape));
         }
+        if module.biased {
+            let shape = vec![module.shape.0];
+            tensors.push((spell(convention, module.name, Part::UpBias)?, dtype, shape));
+        }
         if convention.missing_alpha == MissingAlpha::One {
-            tensors.push((spell(convention, module.name, Part::Alpha)?, dtype, Vec::new()));
+            tensors.push((spell(convention, module.name, Part::Alpha)?, ALPHA, Vec::new()));
         }
     }
+    for replacement in replacements {
+        let name = spell(convention, &replacement.module, replacement.part())?;
+        tensors.push((name, replacement.dtype, replacement.shape.clone()));
+    }
+    tensors.sort_by(|a, b| in_file((&a.0, a.1), (&b.0, b.1)));
+    let mut metadata = metadata.clone();
+    let written = modules.iter().zip(ranks).map(|(module, rank)| (*rank, module.scale));
+    describe(convention, written, &mut metadata);
     let specs = crate::format::header::lay_out(tensors);
-    let header = crate::format::header::encode(Some(metadata), &specs)?;
+    let header = crate::format::header::encode(Some(&metadata), &specs)?;
     Ok(header.len() as u64 + specs.last().map_or(0, |spec| spec.end))
+}
+
+/// Alphas keep the precision that scales are computed in, whatever the factors' dtype.
+const ALPHA: Dtype = Dtype::F32;
+
+/// The order of the reference implementation: the widest dtype first, then by name.
+fn in_file(a: (&str, Dtype), b: (&str, Dtype)) -> Ordering {
+    b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0))
+}
+
+/// kohya's summary of ranks and alphas, kept true where the convention has one; hashes of the old file
+/// would be false. `written` is rank and scale of each module.
+fn describe(
+    convention: &Convention,
+    written: impl Iterator<Item = (usize, f64)>,
+    metadata: &mut Metadata,
+) {
+    if convention.name == super::convention::peft().name {
+        return;
+    }
+    let uniform = |values: Vec<String>| {
+        let first = values.first().cloned().unwrap_or_default();
+        if values.iter().all(|value| *value == first) { first } else { "Dynamic".to_owned() }
+    };
+    let (ranks, alphas) = written
+        .map(|(rank, scale)| (rank.to_string(), format!("{:?}", scale * rank as f64)))
+        .unzip();
+    metadata.insert("ss_network_dim".to_owned(), uniform(ranks));
+    metadata.insert("ss_network_alpha".to_owned(), uniform(alphas));
+    for stale in ["sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"] {
+        metadata.shift_remove(stale);
+    }
 }
 
 /// One tensor of a file: name, dtype, shape and bytes.
@@ -179,17 +239,17 @@ fn encode_module(
 ) -> Result<()> {
     let [(down_part, down_shape), (up_part, up_shape)] =
         shapes(&module.kind, module.outputs, module.inputs, module.rank);
-    let mut add = |part, shape, bytes| -> Result<()> {
-        tensors.push((spell(convention, &module.name, part)?, module.dtype, shape, bytes));
+    let mut add = |part, dtype, shape, bytes| -> Result<()> {
+        tensors.push((spell(convention, &module.name, part)?, dtype, shape, bytes));
         Ok(())
     };
     if convention.missing_alpha == MissingAlpha::One {
-        add(Part::Alpha, Vec::new(), encode(module.dtype, &[module.alpha()])?)?;
+        add(Part::Alpha, ALPHA, Vec::new(), encode(ALPHA, &[module.alpha()])?)?;
     }
-    add(down_part, down_shape, module.down)?;
-    add(up_part, up_shape, module.up)?;
+    add(down_part, module.dtype, down_shape, module.down)?;
+    add(up_part, module.dtype, up_shape, module.up)?;
     if let Some(bias) = module.up_bias {
-        add(Part::UpBias, vec![module.outputs], bias)?;
+        add(Part::UpBias, module.dtype, vec![module.outputs], bias)?;
     }
     Ok(())
 }
@@ -203,44 +263,18 @@ impl NewAdapter {
         let peft = convention.name == super::convention::peft().name;
         let config = if peft { Some(self.config()?) } else { None };
         let mut metadata = std::mem::take(&mut self.metadata);
-        if !peft {
-            self.describe_ranks(&mut metadata);
-        }
+        let written = self.modules.iter().map(|module| (module.rank, module.scale));
+        describe(convention, written, &mut metadata);
         let mut tensors = Vec::new();
         for module in self.modules {
             encode_module(module, convention, &mut tensors)?;
         }
         for replacement in self.replacements {
-            let part = match &replacement.replaces {
-                Replaces::Weight => Part::Weight,
-                Replaces::Bias => Part::Bias,
-                Replaces::Rows(_) => Part::TokenRows,
-            };
-            let name = spell(convention, &replacement.module, part)?;
+            let name = spell(convention, &replacement.module, replacement.part())?;
             tensors.push((name, replacement.dtype, replacement.shape, replacement.bytes));
         }
-        // The order of the reference implementation: the widest dtype first, then by name.
-        tensors.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        tensors.sort_by(|a, b| in_file((&a.0, a.1), (&b.0, b.1)));
         Ok(Encoded { tensors, metadata, config })
-    }
-
-    /// kohya's summary of ranks and alphas, kept true; hashes of the old file would be false.
-    fn describe_ranks(&self, metadata: &mut Metadata) {
-        let uniform = |values: Vec<String>| {
-            let first = values.first().cloned().unwrap_or_default();
-            if values.iter().all(|value| *value == first) { first } else { "Dynamic".to_owned() }
-        };
-        let rank = |module: &NewModule| module.rank.to_string();
-        let alpha = |module: &NewModule| format!("{:?}", module.alpha());
-        metadata
-            .insert("ss_network_dim".to_owned(), uniform(self.modules.iter().map(rank).collect()));
-        metadata.insert(
-            "ss_network_alpha".to_owned(),
-            uniform(self.modules.iter().map(alpha).collect()),
-        );
-        for stale in ["sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"] {
-            metadata.shift_remove(stale);
-        }
     }
 
     fn config(&self) -> Result<Vec<u8>> {
@@ -296,6 +330,10 @@ impl NewAdapter {
             ("loftq_config", json!({})),
         ] {
             config.insert(field.to_owned(), value);
+        }
+        if self.target_modules.is_none() && config.contains_key("exclude_modules") {
+            // PEFT lets exclusions win over full names too.
+            config.insert("exclude_modules".to_owned(), Value::Null);
         }
         self.check_config(&config)?;
         let mut text = serde_json::to_vec_pretty(&config)

@@ -353,8 +353,8 @@ pub enum ErrorKind {
     /// DoRA with others, out of order.
     #[error("a DoRA adapter rescales the weight it finds: it merges alone, or last, and only once")]
     DoraOrder,
-    /// An `--include`/`--exclude` that leaves nothing.
-    #[error("no module of any adapter is left after --include and --exclude")]
+    /// Selections and weights that leave nothing.
+    #[error("no module of any adapter is left after --include, --exclude and weights of 0")]
     NothingSelected,
     /// Weights and adapters differ in number.
     #[error("{weights} weights for {adapters} adapters")]

@@ -166,6 +166,52 @@ impl RankPolicy {
         }
         Ok(ranks)
     }
+
+    /// As [`RankPolicy::share`], where all modules will be filled up to the highest rank: a budget pays
+    /// for that rank everywhere, so all modules may use it.
+    ///
+    /// # Errors
+    /// [`TooSmall`] if one rank of every module exceeds the budget.
+    pub fn share_evenly(
+        self,
+        modules: &[Candidate],
+        most: &[usize],
+        bytes: &dyn Fn(&[usize]) -> u64,
+    ) -> Result<Vec<usize>, TooSmall> {
+        let cap = most.iter().copied().min().unwrap_or(usize::MAX);
+        let useful = modules.iter().map(|module| Self::Lossless.of(module)).max().unwrap_or(1);
+        let highest = useful.min(cap).max(1);
+        let evenly = |rank: usize| vec![rank; modules.len()];
+        let cost: u64 = modules.iter().map(Candidate::cost).sum();
+        let takes = |rank: usize| match self {
+            Self::Parameters(_) => cost * rank as u64,
+            _ => bytes(&evenly(rank)),
+        };
+        let rank = match self {
+            Self::Parameters(budget) | Self::Size(budget) => {
+                if takes(1) > budget {
+                    return Err(TooSmall { least: takes(1) });
+                }
+                // What is taken grows with the rank, so the last that fits can be searched for.
+                let (mut fits, mut exceeds) = (1, highest + 1);
+                while exceeds - fits > 1 {
+                    let middle = fits + (exceeds - fits) / 2;
+                    *(if takes(middle) <= budget { &mut fits } else { &mut exceeds }) = middle;
+                }
+                fits
+            }
+            Self::Error(error) => {
+                let beyond = |rank: usize| -> f64 {
+                    let values = modules.iter().flat_map(|m| m.singular_values.iter().skip(rank));
+                    values.map(|value| value * value).sum()
+                };
+                let allowed = error * error * beyond(0) * (1.0 + 1e-12);
+                (1..highest).find(|rank| beyond(*rank) <= allowed).unwrap_or(highest)
+            }
+            _ => return self.share(modules, most, bytes),
+        };
+        Ok(evenly(rank))
+    }
 }
 
 /// Fewest values whose sum of `measure` reaches `share` of the whole.

@@ -2,7 +2,7 @@
 //! only shapes its options.
 
 use super::combine::{self, Combine, ConvScope};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::math::RankPolicy;
 use crate::ops::merge::AdapterInput;
 
@@ -22,9 +22,6 @@ pub struct Options {
 /// # Errors
 /// As [`combine::plan`].
 pub fn plan(options: &Options) -> Result<Combine> {
-    if options.combine.max_rank == Some(0) {
-        return Err(ErrorKind::BadOption("--max-rank 0 would leave nothing".to_owned()).into());
-    }
     combine::plan(&combine::Options {
         adapters: vec![AdapterInput { path: options.adapter.clone(), weight: 1.0 }],
         method: None,

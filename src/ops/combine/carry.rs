@@ -1,7 +1,7 @@
 //! What a combination carries over beside the deltas: replaced tensors, configs, metadata, and where
 //! it came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -43,11 +43,6 @@ impl Carried {
             _ => format!("{}.weight", r.module),
         };
         self.replacements.iter().map(label).collect()
-    }
-
-    /// Bytes in a file, header entries included, about.
-    pub(super) fn bytes(&self) -> u64 {
-        self.replacements.iter().map(|r| r.bytes.len() as u64 + r.module.len() as u64 + 128).sum()
     }
 }
 
@@ -231,9 +226,12 @@ fn target_modules(combine: &Combine) -> Option<Vec<String>> {
     }
     union.sort();
     let hit = |name: &str| union.iter().any(|t| name == t || name.ends_with(&format!(".{t}")));
-    let filtered = combine.options.include.is_some() || combine.options.exclude.is_some();
     let all_hit = combine.groups.iter().all(|group| hit(&group.name));
+    // A suffix would also hit a module that was left out, by its name or by a weight of 0.
+    let written: BTreeSet<&str> = combine.groups.iter().map(|group| group.name.as_str()).collect();
+    let mut modules = combine.adapters.iter().flat_map(|adapter| &adapter.modules);
+    let all_written = modules.all(|module| written.contains(module.name.as_str()));
     // The first config's exclusions are written, so they must be everybody's.
     let same = excluded.iter().all(|other| excluded.first() == Some(other));
-    (all_hit && !filtered && same).then_some(union)
+    (all_hit && all_written && same).then_some(union)
 }

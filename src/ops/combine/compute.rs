@@ -125,26 +125,42 @@ fn share_budget(
 ) -> Result<Vec<usize>> {
     let candidates: Vec<Candidate> =
         candidates.into_iter().map(|(candidate, _)| candidate).collect();
-    let sized: Vec<Sized<'_>> = combine
-        .groups
-        .iter()
-        .map(|group| Sized {
-            name: &group.name,
-            kind: &group.kind,
-            shape: (group.outputs, group.inputs),
-        })
-        .collect();
+    let sized = combine.groups.iter().map(|group| sized(combine, group));
+    let sized: Vec<Sized<'_>> = sized.collect::<Result<_>>()?;
     let metadata: Metadata = super::carry::metadata(combine);
-    let carried = combine.carried.bytes();
+    let (convention, dtype) = (combine.convention, combine.dtype);
+    let replaced = &combine.carried.replacements;
     let bytes = |ranks: &[usize]| {
-        save::file_size(combine.convention, &sized, ranks, combine.dtype, &metadata)
-            .map_or(u64::MAX, |bytes| bytes + carried)
+        save::file_size(convention, &sized, ranks, replaced, dtype, &metadata).unwrap_or(u64::MAX)
     };
     let most = vec![combine.options.max_rank.unwrap_or(usize::MAX); candidates.len()];
-    policy.share(&candidates, &most, &bytes).map_err(|TooSmall { least }| {
+    let shared = if combine.options.uniform {
+        policy.share_evenly(&candidates, &most, &bytes)
+    } else {
+        policy.share(&candidates, &most, &bytes)
+    };
+    shared.map_err(|TooSmall { least }| {
         let unit = if matches!(policy, RankPolicy::Size(_)) { "bytes" } else { "parameters" };
         ErrorKind::BudgetTooSmall { budget: policy.to_string(), least, unit }.into()
     })
+}
+
+fn sized<'a>(combine: &Combine, group: &'a Group) -> Result<Sized<'a>> {
+    let biased = |member: &Member| Ok(parts(combine, member)?.1.up_bias.is_some());
+    let biased: Vec<bool> = group.members.iter().map(biased).collect::<Result<_>>()?;
+    Ok(Sized {
+        name: &group.name,
+        kind: &group.kind,
+        shape: (group.outputs, group.inputs),
+        scale: written_scale(combine, group),
+        biased: biased.contains(&true),
+    })
+}
+
+/// The scale that a fitted module is written with.
+fn written_scale(combine: &Combine, group: &Group) -> f64 {
+    let old = group.members.first().map_or(1.0, |member| member.scale);
+    if combine.options.keep_scale && old > 0.0 { old } else { 1.0 }
 }
 
 fn candidate(group: &Group, singular_values: Vec<f64>, scale: f64) -> Candidate {
@@ -259,28 +275,20 @@ fn truncate(
 ) -> (Combined, f64, f64) {
     let svd = combined.factors.svd();
     let candidate = candidate(group, svd.singular_values().to_vec(), combined.scale);
-    let rank = match shared {
-        Some(rank) if !policy_is_own(combine, group) => rank,
-        _ => policy.of(&candidate).min(combine.options.max_rank.unwrap_or(usize::MAX)),
-    };
+    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let rank = shared.unwrap_or_else(|| policy.of(&candidate).min(most));
     let energies = candidate.singular_values.iter().map(|value| value * value);
     let (kept, total): (f64, f64) = (energies.clone().take(rank).sum(), energies.sum());
     let mut factors = svd.truncate(rank);
     if factors.rank() == 0 {
         factors = LowRank::new(Matrix::zeros(group.outputs, 1), Matrix::zeros(1, group.inputs));
     }
-    let old = group.members.first().map_or(1.0, |member| member.scale);
-    let scale = if combine.options.keep_scale && old > 0.0 { old } else { 1.0 };
+    let scale = written_scale(combine, group);
     // scale · up · down stays what it was: the change is shared by both factors.
     let share = (combined.scale.abs() / scale).sqrt();
     let factors =
         LowRank::new(factors.up * share, factors.down * (share * combined.scale.signum()));
     (Combined { factors, scale }, kept, total)
-}
-
-/// Whether a convolution has a policy of its own beside a budget over all.
-fn policy_is_own(combine: &Combine, group: &Group) -> bool {
-    policy(combine, group) != combine.options.rank
 }
 
 /// Σ wᵢ·sᵢ·bᵢ of the inputs' biases, over the scale that the result multiplies it by.

@@ -187,6 +187,9 @@ pub struct Report {
 /// Everything a user can get wrong; nothing has been written then.
 pub fn plan(options: &Options) -> Result<Combine> {
     let method = choose_method(options)?;
+    check_policies(options)?;
+    let paths = options.adapters.iter().map(|input| input.path.as_path());
+    check_output(&options.output, paths, options.force)?;
     let mut adapters = Vec::with_capacity(options.adapters.len());
     for input in &options.adapters {
         if !input.weight.is_finite() {
@@ -203,8 +206,12 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
     let blocks: Vec<BlockWeights> = lists.collect::<Result<_>>()?;
     if !blocks.is_empty() && blocks.len() != adapters.len() {
-        let (weights, adapters) = (blocks.len(), adapters.len());
-        return Err(ErrorKind::WeightCount { weights, adapters }.into());
+        let reason = format!(
+            "there are {} lists of block weights for {} adapters; give --lbw once an adapter, in order",
+            blocks.len(),
+            adapters.len()
+        );
+        return Err(ErrorKind::BadOption(reason).into());
     }
     let groups = group::group(options, &adapters, &blocks)?;
     let groups = group::name_for(groups, &adapters, convention)?;
@@ -223,6 +230,20 @@ pub fn plan(options: &Options) -> Result<Combine> {
     };
     let options = options.clone();
     Ok(Combine { plan, adapters, groups, method, convention, dtype, carried, options })
+}
+
+/// A budget is shared out over all modules, so none of them can have a policy of its own beside it.
+fn check_policies(options: &Options) -> Result<()> {
+    if options.max_rank == Some(0) {
+        return Err(ErrorKind::BadOption("--max-rank 0 would leave nothing".to_owned()).into());
+    }
+    let Some(conv) = options.conv_rank else { return Ok(()) };
+    let shared = options.rank.into_iter().chain([conv]).find(|policy| policy.is_global());
+    let Some(shared) = shared else { return Ok(()) };
+    let reason = format!(
+        "{shared} is shared out over all modules; leave out --conv-rank, or give both a rank of their own"
+    );
+    Err(ErrorKind::BadOption(reason).into())
 }
 
 fn choose_method(options: &Options) -> Result<&'static Method> {
