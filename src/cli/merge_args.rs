@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use lora_tool::adapter::OpenOptions;
 use lora_tool::adapter::scale::ScaleOverride;
 use lora_tool::format::{Access, Dtype};
+use lora_tool::ops::amount;
 use lora_tool::ops::merge::{AdapterInput, Options};
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
@@ -239,36 +240,8 @@ impl FromStr for ShardSize {
         if text == "keep" {
             return Ok(Self(None));
         }
-        parse_size(text).map(|size| Self(Some(size)))
+        amount(text, true).map(|size| Self(Some(size)))
     }
-}
-
-/// `5GB`, `500MiB`, `1000000`: powers of 1000, with an i of 1024.
-fn parse_size(text: &str) -> std::result::Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no size"))?;
-    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" | "k" => 1e3,
-        "mb" | "m" => 1e6,
-        "gb" | "g" => 1e9,
-        "tb" | "t" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1024f64.powi(2),
-        "gib" => 1024f64.powi(3),
-        "tib" => 1024f64.powi(4),
-        unit => {
-            return Err(format!(
-                "`{unit}` is no unit; there are KB, MB, GB, TB and KiB, MiB, GiB, TiB"
-            ));
-        }
-    };
-    let bytes = number * factor;
-    if bytes < 1.0 || bytes > u64::MAX as f64 {
-        return Err(format!("`{text}` is no size a shard can have"));
-    }
-    Ok(bytes as u64)
 }
 
 #[cfg(test)]
@@ -286,10 +259,10 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(parse_size("5GB"), Ok(5_000_000_000));
-        assert_eq!(parse_size("1.5KiB"), Ok(1536));
-        assert!(parse_size("5 parsecs").is_err());
-        assert!(parse_size("0").is_err());
-        assert!(parse_size("GB").is_err());
+        assert_eq!("5GB".parse(), Ok(ShardSize(Some(5_000_000_000))));
+        assert_eq!("1.5KiB".parse(), Ok(ShardSize(Some(1536))));
+        assert!("5 parsecs".parse::<ShardSize>().is_err());
+        assert!("0".parse::<ShardSize>().is_err());
+        assert!("GB".parse::<ShardSize>().is_err());
     }
 }

@@ -14,6 +14,7 @@ pub mod low_rank;
 pub mod matrix;
 pub mod qr;
 pub mod rank;
+mod rank_text;
 pub mod spectrum;
 pub mod staged;
 
@@ -23,3 +24,4 @@ pub use factor::{Factor, PackedLeft, PackedRight};
 pub use low_rank::{LowRank, Svd};
 pub use matrix::Matrix;
 pub use rank::RankPolicy;
+pub use rank_text::amount;

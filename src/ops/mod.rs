@@ -18,6 +18,8 @@ use crate::adapter::sidecar::CONFIG_NAME;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::staging::check_target;
 
+pub use crate::math::amount;
+
 /// What a running verb tells of its progress. `()` is silent.
 pub trait Progress: Sync {
     /// Work of so many bytes begins.

@@ -107,6 +107,7 @@ impl Dense {
                     let zeta = (beta - alpha) / (2.0 * gamma);
                     let t = zeta.signum() / (zeta.abs() + (1.0 + zeta * zeta).sqrt());
                     let c = 1.0 / (1.0 + t * t).sqrt();
+                    #[allow(clippy::needless_range_loop, reason = "two columns at once")]
                     for row in 0..tall.rows {
                         let (x, y) = (columns[p][row], columns[q][row]);
                         columns[p][row] = c * x - c * t * y;
