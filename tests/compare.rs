@@ -1,4 +1,5 @@
 //! compare and inspect --spectrum, held to dense f64 matrices and to pairs whose answers are known.
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
