@@ -273,7 +273,7 @@ fn the_header_says_what_it_was_made_of() {
     let made: Value = serde_json::from_str(&metadata["lora_tool"]).expect("JSON");
     let hash = |path: &Path| {
         let bytes = std::fs::read(tensors(path)).expect("readable");
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        format!("{:x}", Sha256::digest(bytes))
     };
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -55,7 +55,7 @@ pub(crate) fn view<'a>(file: &'a Checkpoint, name: &str) -> Result<TensorView<'a
     file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)
 }
 
-/// Fails unless the tensor has `length` elements, whatever its shape ([out], [1, out, 1, 1]).
+/// Fails unless the tensor has `length` elements, whatever its shape (`[out]`, `[1, out, 1, 1]`).
 pub(crate) fn check_length(view: TensorView<'_>, length: usize) -> Result<()> {
     if view.spec.elements() == length {
         return Ok(());
