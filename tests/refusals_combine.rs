@@ -128,7 +128,7 @@ fn budgets_below_one_rank_everywhere() {
     let scene = pair();
     let line = "combine adapter other -o out --rank params:6";
     let says = ["params:6 does not reach", "takes 7 parameters"];
-    scene.refuses_late(line, &says, "the least budget is 7");
+    scene.refuses(line, &says, "the least budget is 7");
     scene.runs("combine adapter other -o out --rank params:7");
     let said = scene.refuses_late(
         "resize adapter -o small --rank size:100",
@@ -151,10 +151,26 @@ fn adapters_that_do_not_fit_together() {
     let scene = with(&other);
     scene.runs("combine adapter other -o fine");
     let line = "combine adapter other -o out --method peft-linear";
-    let said = scene.refuses_late(line, &["equal ranks", "1 and 2"], "");
-    assert!(said.contains(MODULE), "{said}");
+    scene.refuses(line, &["equal ranks", "1 and 2", MODULE], "");
     let line = "combine adapter other -o out --compat kohya";
-    scene.refuses_late(line, &["equal ranks", "1 and 2"], "");
+    scene.refuses(line, &["equal ranks", "1 and 2"], "");
+}
+
+#[test]
+fn scales_and_weights_out_of_all_measure() {
+    let silent = Peft::new(1, 0.0).linear(MODULE, 1, &[1.0; 3], &[1.0; 4]);
+    let scene = with(&silent);
+    for how in ["--compat kohya", "--method cat --compat kohya"] {
+        let line = format!("combine adapter other -o out {how}");
+        scene.refuses(&line, &["root of every scale", MODULE], "");
+    }
+    scene.runs("combine adapter other -o fine");
+
+    let loud = Peft::new(1, 1e300).linear(MODULE, 1, &[1.0; 3], &[1.0; 4]);
+    let scene = with(&loud);
+    scene.refuses("combine adapter other -o out", &["weight times scale", MODULE], "");
+    scene.refuses_late("compare adapter other", &["weight times scale", MODULE], "");
+    scene.refuses("combine adapter -w 1e300 -o out", &["weight times scale", MODULE], "");
 }
 
 #[test]

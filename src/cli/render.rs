@@ -37,6 +37,15 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
+/// A share in per cent, without a minus before zeros.
+pub(crate) fn percent(share: f64, digits: usize) -> String {
+    let text = format!("{:.digits$}", share * 100.0);
+    match text.strip_prefix('-') {
+        Some(zeros) if zeros.chars().all(|c| matches!(c, '0' | '.')) => format!("{zeros} %"),
+        _ => format!("{text} %"),
+    }
+}
+
 /// Lines of `label  value`, the values aligned.
 #[derive(Default)]
 pub(crate) struct Lines(String);
@@ -99,10 +108,10 @@ fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
 
 fn effective(effective: &Effective) -> String {
     format!(
-        "cosine {:.5}, norm ratio {:.4}, {:.1} % of elements unchanged by rounding",
+        "cosine {:.5}, norm ratio {:.4}, {} of elements unchanged by rounding",
         effective.cosine,
         effective.norm_ratio,
-        effective.unchanged * 100.0
+        percent(effective.unchanged, 1)
     )
 }
 
@@ -239,7 +248,7 @@ fn inspect_item(item: &inspect::Item, list_modules: bool) -> String {
         }
     }
     lines.add("tensors", format!("{} ({})", item.tensors, tally(&item.dtypes)));
-    let share = item.share_of_base.map(|share| format!(", {:.3} % of the base's", share * 100.0));
+    let share = item.share_of_base.map(|share| format!(", {} of the base's", percent(share, 3)));
     lines.add("parameters", format!("{}{}", count(item.parameters), share.unwrap_or_default()));
     lines.add("bytes", bytes(item.bytes));
     for (key, value) in &item.metadata {
@@ -363,6 +372,13 @@ mod tests {
         assert_eq!(bytes(1234), "1.2 kB");
         assert_eq!(bytes(999_900), "1.0 MB");
         assert_eq!(bytes(4_200_000_000), "4.2 GB");
+    }
+
+    #[test]
+    fn zeros_have_no_sign() {
+        assert_eq!(percent(-1e-9, 2), "0.00 %");
+        assert_eq!(percent(-0.5, 1), "-50.0 %");
+        assert_eq!(percent(1.0, 0), "100 %");
     }
 
     #[test]

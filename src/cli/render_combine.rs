@@ -3,7 +3,7 @@
 use lora_tool::ops::combine::{Plan, Report};
 use lora_tool::ops::compare;
 
-use super::render::{Lines, bytes, count, table};
+use super::render::{Lines, bytes, count, percent, table};
 
 /// What a combination will be.
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
@@ -47,8 +47,8 @@ pub(crate) fn combine(report: &Report, verb: &str, modules: bool) -> String {
     lines.add(
         "kept",
         format!(
-            "{:.4} % of the energy, relative error {:.2e}",
-            report.energy_kept * 100.0,
+            "{} of the energy, relative error {:.2e}",
+            percent(report.energy_kept, 4),
             report.relative_error
         ),
     );
@@ -56,7 +56,7 @@ pub(crate) fn combine(report: &Report, verb: &str, modules: bool) -> String {
         let (path, weight) = (input.path.display(), input.weight);
         lines.add(
             "input",
-            format!("{path}  weight {weight}: {:.1} % of it survived", input.survived * 100.0),
+            format!("{path}  weight {weight}: {} of it survived", percent(input.survived, 1)),
         );
     }
     if modules {
@@ -67,7 +67,7 @@ pub(crate) fn combine(report: &Report, verb: &str, modules: bool) -> String {
                 module.name.clone(),
                 module.rank_before.to_string(),
                 module.rank.to_string(),
-                format!("{:.4} %", module.energy_kept * 100.0),
+                percent(module.energy_kept, 4),
                 format!("{:.2e}", module.relative_error),
             ]
         }));
@@ -83,7 +83,7 @@ pub(crate) fn compare(report: &compare::Report, modules: bool) -> String {
         lines.plain(format!("[{}] {}", at + 1, adapter.path.display()));
         lines.add("modules", adapter.modules);
         lines.add("norm", format!("{:.4}, weight {}", adapter.norm, adapter.weight));
-        lines.add("survives", format!("{:.1} % in the weighted sum", adapter.survives * 100.0));
+        lines.add("survives", format!("{} in the weighted sum", percent(adapter.survives, 1)));
     }
     let head = [
         "pair",

@@ -75,11 +75,6 @@ impl RankPolicy {
         matches!(self, Self::Error(_) | Self::Size(_) | Self::Parameters(_))
     }
 
-    /// Whether it is one of kohya's criteria.
-    pub fn is_kohya(self) -> bool {
-        matches!(self, Self::KohyaRatio(_) | Self::KohyaFrobenius(_) | Self::KohyaCumulative(_))
-    }
-
     /// The rank of one module, at least 1; of a global policy, its share if it were alone.
     pub fn of(self, module: &Candidate) -> usize {
         let values = &module.singular_values;

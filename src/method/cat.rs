@@ -2,7 +2,7 @@
 //! (peft `tuners/lora/model.py`, `add_weighted_adapter`,
 //! <https://huggingface.co/docs/peft/developer_guides/model_merging>).
 
-use super::{Combined, Law, Method, Refusal, Weighted};
+use super::{Combined, Law, Method, Weighted, anything};
 use crate::math::LowRank;
 
 pub(super) static METHOD: Method = Method {
@@ -12,13 +12,14 @@ pub(super) static METHOD: Method = Method {
     source: "https://huggingface.co/docs/peft/developer_guides/model_merging",
     keeps_factors: true,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::WeightedSum],
+    check: anything,
     combine,
 };
 
-fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Combined {
     let scaled = |input: &Weighted| {
         LowRank::new(input.factors.up.clone(), &input.factors.down * input.coefficient())
     };
     let parts: Vec<LowRank> = inputs.iter().map(scaled).collect();
-    Ok(Combined { factors: LowRank::sum(rows, columns, &parts), scale: 1.0 })
+    Combined { factors: LowRank::sum(rows, columns, &parts), scale: 1.0 }
 }

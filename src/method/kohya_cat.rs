@@ -2,7 +2,7 @@
 //! alpha stays the first one's while the rank grows
 //! (<https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py>).
 
-use super::{Combined, Method, Refusal, Weighted};
+use super::{Combined, Method, Weighted, positive_scales};
 use crate::math::LowRank;
 
 pub(super) static METHOD: Method = Method {
@@ -12,10 +12,11 @@ pub(super) static METHOD: Method = Method {
     source: "https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py",
     keeps_factors: true,
     laws: &[],
+    check: positive_scales,
     combine,
 };
 
-fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Combined {
     let alpha = |input: &Weighted| input.scale * input.factors.rank() as f64;
     let base = inputs.first().map_or(1.0, alpha);
     let scaled = |input: &Weighted| {
@@ -25,5 +26,5 @@ fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Result<Combined,
     let parts: Vec<LowRank> = inputs.iter().map(scaled).collect();
     let factors = LowRank::sum(rows, columns, &parts);
     let scale = base / factors.rank().max(1) as f64;
-    Ok(Combined { factors, scale })
+    Combined { factors, scale }
 }

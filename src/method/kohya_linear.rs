@@ -2,7 +2,7 @@
 //! the ratio acts squared and cross terms come in
 //! (<https://github.com/kohya-ss/sd-scripts/issues/868>).
 
-use super::{Combined, Law, Method, Refusal, Weighted, add_factors};
+use super::{Combined, Law, Method, Refusal, Weighted, add_factors, equal_ranks, positive_scales};
 
 pub(super) static METHOD: Method = Method {
     name: "kohya-linear",
@@ -11,14 +11,19 @@ pub(super) static METHOD: Method = Method {
     source: "https://github.com/kohya-ss/sd-scripts/issues/868",
     keeps_factors: true,
     laws: &[Law::Identity],
+    check,
     combine,
 };
 
-fn combine(_rows: usize, _columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+fn check(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+    equal_ranks(inputs).and_then(|()| positive_scales(inputs))
+}
+
+fn combine(_rows: usize, _columns: usize, inputs: &[Weighted]) -> Combined {
     let base = inputs.first().map_or(1.0, |input| input.scale);
     let factors = add_factors(inputs, |input| {
         let share = (input.scale / base).sqrt() * input.weight;
         (share.abs(), share)
-    })?;
-    Ok(Combined { factors, scale: base })
+    });
+    Combined { factors, scale: base }
 }

@@ -39,7 +39,7 @@ pub struct Combined {
 }
 
 /// Why a method cannot combine these inputs.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// It adds factors, so they must have one rank.
     #[error(
@@ -50,6 +50,12 @@ pub enum Refusal {
         first: usize,
         /// Another's.
         second: usize,
+    },
+    /// It takes roots of scales.
+    #[error("this method takes the root of every scale, so they must be above 0; one is {scale}")]
+    ScaleNotPositive {
+        /// The scale.
+        scale: f64,
     },
 }
 
@@ -81,8 +87,10 @@ pub struct Method {
     pub keeps_factors: bool,
     /// Laws it obeys.
     pub laws: &'static [Law],
+    /// Whether it takes inputs of these (rank, scale); what it is given afterwards passed.
+    pub check: fn(&[(usize, f64)]) -> Result<(), Refusal>,
     /// The method itself, for inputs of rows × columns, at least one.
-    pub combine: fn(rows: usize, columns: usize, &[Weighted]) -> Result<Combined, Refusal>,
+    pub combine: fn(rows: usize, columns: usize, &[Weighted]) -> Combined,
 }
 
 macro_rules! methods {
@@ -104,16 +112,31 @@ pub fn by_name(name: &str) -> Option<&'static Method> {
         .find(|method| method.name == name || method.aliases.contains(&name.as_str()))
 }
 
-/// Adds factors side by side, each times its own factor: what peers' `linear` does.
-fn add_factors(
-    inputs: &[Weighted],
-    share: impl Fn(&Weighted) -> (f64, f64),
-) -> Result<LowRank, Refusal> {
-    let first = inputs.first().map_or(0, |input| input.factors.rank());
-    if let Some(other) = inputs.iter().map(|input| input.factors.rank()).find(|rank| *rank != first)
-    {
-        return Err(Refusal::RanksDiffer { first, second: other });
+/// Takes all inputs.
+fn anything(_inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+    Ok(())
+}
+
+/// Takes inputs of one rank.
+fn equal_ranks(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+    let first = inputs.first().map_or(0, |(rank, _)| *rank);
+    match inputs.iter().find(|(rank, _)| *rank != first) {
+        Some((second, _)) => Err(Refusal::RanksDiffer { first, second: *second }),
+        None => Ok(()),
     }
+}
+
+/// Takes inputs with scales above 0.
+fn positive_scales(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+    match inputs.iter().find(|(_, scale)| *scale <= 0.0) {
+        Some((_, scale)) => Err(Refusal::ScaleNotPositive { scale: *scale }),
+        None => Ok(()),
+    }
+}
+
+/// Adds factors of one rank to each other, each times its own share: what peers' `linear` does.
+#[track_caller]
+fn add_factors(inputs: &[Weighted], share: impl Fn(&Weighted) -> (f64, f64)) -> LowRank {
     let mut inputs = inputs.iter().map(|input| {
         let (up, down) = share(input);
         (&input.factors.up * up, &input.factors.down * down)
@@ -123,5 +146,5 @@ fn add_factors(
         up += other_up;
         down += other_down;
     }
-    Ok(LowRank::new(up, down))
+    LowRank::new(up, down)
 }

@@ -2,7 +2,7 @@
 //! cross terms Bᵢ·Aⱼ come in (peft `tuners/lora/model.py`, `add_weighted_adapter`,
 //! <https://github.com/huggingface/peft/issues/3004>).
 
-use super::{Combined, Law, Method, Refusal, Weighted, add_factors};
+use super::{Combined, Law, Method, Weighted, add_factors, equal_ranks};
 
 pub(super) static METHOD: Method = Method {
     name: "peft-linear",
@@ -11,14 +11,15 @@ pub(super) static METHOD: Method = Method {
     source: "https://github.com/huggingface/peft/issues/3004",
     keeps_factors: true,
     laws: &[Law::Identity, Law::Negation, Law::Permutation],
+    check: equal_ranks,
     combine,
 };
 
-fn combine(_rows: usize, _columns: usize, inputs: &[Weighted]) -> Result<Combined, Refusal> {
+fn combine(_rows: usize, _columns: usize, inputs: &[Weighted]) -> Combined {
     let factors = add_factors(inputs, |input| {
         let coefficient = input.coefficient();
         let share = coefficient.abs().sqrt();
         (share, share * coefficient.signum())
-    })?;
-    Ok(Combined { factors, scale: 1.0 })
+    });
+    Combined { factors, scale: 1.0 }
 }

@@ -14,7 +14,7 @@ use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::math::spectrum::{overlap, sign_conflict};
 use crate::math::{LowRank, Matrix, RankPolicy, rank::Candidate};
-use crate::ops::Progress;
+use crate::ops::{Progress, open_adapters};
 
 /// Elements at which signs are compared, over all modules.
 const SAMPLES: usize = 200_000;
@@ -124,13 +124,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
             ErrorKind::BadOption("a comparison takes two adapters or more".to_owned()).into()
         );
     }
-    let mut adapters = Vec::with_capacity(options.adapters.len());
-    for input in &options.adapters {
-        let mut adapter = Adapter::open(&input.path, &options.open)?;
-        adapter.sound()?;
-        adapter.check_finite()?;
-        adapters.push(adapter);
-    }
+    let adapters = open_adapters(&options.adapters, &options.open)?;
     // Grouping leaves out weights of 0, which a comparison may still ask about.
     let unweighted =
         options.adapters.iter().map(|input| AdapterInput { weight: 1.0, ..input.clone() });

@@ -13,10 +13,12 @@ pub mod verify;
 
 use std::path::{Path, PathBuf};
 
-use crate::adapter::Adapter;
+use crate::adapter::scale::{ScaleOverride, ScaleSource};
 use crate::adapter::sidecar::CONFIG_NAME;
+use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::staging::check_target;
+use merge::AdapterInput;
 
 pub use crate::math::amount;
 
@@ -29,6 +31,33 @@ pub trait Progress: Sync {
 }
 
 impl Progress for () {}
+
+/// Opens adapters whole: every module sound, every value finite, every weight a number.
+///
+/// # Errors
+/// The first thing that is wrong with any of them, and a scale option that none of them takes.
+pub(crate) fn open_adapters(
+    inputs: &[AdapterInput],
+    options: &OpenOptions,
+) -> Result<Vec<Adapter>> {
+    let mut adapters = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        if !input.weight.is_finite() {
+            return Err(ErrorKind::BadWeight(input.weight)).in_file(&input.path);
+        }
+        let mut adapter = Adapter::open(&input.path, options)?;
+        adapter.sound()?;
+        adapter.check_finite()?;
+        adapters.push(adapter);
+    }
+    let given = options.scale != ScaleOverride::default();
+    let mut modules = adapters.iter().flat_map(|adapter| &adapter.modules);
+    if given && modules.all(|module| module.scale.source != ScaleSource::Option) {
+        let reason = "an alpha or scale is given, but every adapter says its own scale".to_owned();
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    Ok(adapters)
+}
 
 /// Every file that is read of an adapter: its tensors, and its config.
 pub(crate) fn files_of(adapter: &Adapter) -> Vec<PathBuf> {

@@ -114,17 +114,36 @@ fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
     });
     match combine.options.rank.filter(|policy| policy.is_global()) {
         None => Ok(Some(own.collect())),
-        Some(budget) => share_budget(combine, budget, candidates).map(Some),
+        Some(budget) => {
+            let candidates: Vec<_> =
+                candidates.into_iter().map(|(candidate, _)| candidate).collect();
+            share_budget(combine, budget, &candidates).map(Some)
+        }
     }
+}
+
+/// Fails if a method does not take these inputs, or a budget is below one rank everywhere.
+pub(super) fn check(combine: &Combine) -> Result<()> {
+    for group in &combine.groups {
+        let inputs: Vec<_> =
+            group.members.iter().map(|member| (member.rank, member.scale)).collect();
+        (combine.method.check)(&inputs)
+            .map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))
+            .in_tensor(&group.name)?;
+    }
+    // Without singular values, nothing but the one rank everywhere is asked for.
+    let least = combine.groups.iter().map(|group| candidate(group, Vec::new(), 1.0));
+    let budget = combine.options.rank.filter(|policy| policy.is_global());
+    budget.map_or(Ok(()), |policy| {
+        share_budget(combine, policy, &least.collect::<Vec<_>>()).map(|_| ())
+    })
 }
 
 fn share_budget(
     combine: &Combine,
     policy: RankPolicy,
-    candidates: Vec<(Candidate, usize)>,
+    candidates: &[Candidate],
 ) -> Result<Vec<usize>> {
-    let candidates: Vec<Candidate> =
-        candidates.into_iter().map(|(candidate, _)| candidate).collect();
     let sized = combine.groups.iter().map(|group| sized(combine, group));
     let sized: Vec<Sized<'_>> = sized.collect::<Result<_>>()?;
     let metadata: Metadata = super::carry::metadata(combine);
@@ -135,9 +154,9 @@ fn share_budget(
     };
     let most = vec![combine.options.max_rank.unwrap_or(usize::MAX); candidates.len()];
     let shared = if combine.options.uniform {
-        policy.share_evenly(&candidates, &most, &bytes)
+        policy.share_evenly(candidates, &most, &bytes)
     } else {
-        policy.share(&candidates, &most, &bytes)
+        policy.share(candidates, &most, &bytes)
     };
     shared.map_err(|TooSmall { least }| {
         let unit = if matches!(policy, RankPolicy::Size(_)) { "bytes" } else { "parameters" };
@@ -178,9 +197,7 @@ fn combine_group(combine: &Combine, group: &Group) -> Result<(Combined, Vec<Weig
         Ok(Weighted { factors, scale: module.scale.value, weight: member.weight })
     });
     let inputs: Vec<Weighted> = inputs.collect::<Result<_>>()?;
-    let combined = (combine.method.combine)(group.outputs, group.inputs, &inputs);
-    let combined = combined.map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))?;
-    Ok((combined, inputs))
+    Ok(((combine.method.combine)(group.outputs, group.inputs, &inputs), inputs))
 }
 
 fn parts<'a>(

@@ -101,6 +101,7 @@ pub(in crate::ops) fn group(
                 continue;
             }
             let (rank, scale) = (module.rank, module.scale.value);
+            check_size(weight * scale).in_tensor(&module.name).in_file(&adapter.path)?;
             let member = Member { adapter: number, module: index, weight, rank, scale };
             add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
         }
@@ -122,6 +123,16 @@ pub(super) fn name_for(
     }
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(groups)
+}
+
+/// Squares of singular values must stay inside f64; nothing written to a file comes near.
+fn check_size(coefficient: f64) -> Result<()> {
+    const LARGEST: f64 = 1e50;
+    if coefficient.abs() <= LARGEST {
+        return Ok(());
+    }
+    let reason = format!("weight times scale is {coefficient:e}, which no update needs");
+    Err(ErrorKind::BadOption(reason).into())
 }
 
 fn refuse(adapter: &Adapter, module: &Module) -> Result<()> {

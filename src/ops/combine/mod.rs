@@ -23,7 +23,7 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, Staging, header};
 use crate::method::{self, Method};
 use crate::ops::merge::AdapterInput;
-use crate::ops::{Progress, check_output, files_of};
+use crate::ops::{Progress, check_output, files_of, open_adapters};
 
 use group::Group;
 
@@ -190,16 +190,7 @@ pub fn plan(options: &Options) -> Result<Combine> {
     check_policies(options)?;
     let paths = options.adapters.iter().map(|input| input.path.as_path());
     check_output(&options.output, paths, options.force)?;
-    let mut adapters = Vec::with_capacity(options.adapters.len());
-    for input in &options.adapters {
-        if !input.weight.is_finite() {
-            return Err(ErrorKind::BadWeight(input.weight)).in_file(&input.path);
-        }
-        let mut adapter = Adapter::open(&input.path, &options.open)?;
-        adapter.sound()?;
-        adapter.check_finite()?;
-        adapters.push(adapter);
-    }
+    let adapters = open_adapters(&options.adapters, &options.open)?;
     let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let convention = choose_convention(options, &adapters)?;
@@ -229,7 +220,9 @@ pub fn plan(options: &Options) -> Result<Combine> {
         warnings: carried.warnings.clone(),
     };
     let options = options.clone();
-    Ok(Combine { plan, adapters, groups, method, convention, dtype, carried, options })
+    let combine = Combine { plan, adapters, groups, method, convention, dtype, carried, options };
+    compute::check(&combine)?;
+    Ok(combine)
 }
 
 /// A budget is shared out over all modules, so none of them can have a policy of its own beside it.

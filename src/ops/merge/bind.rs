@@ -73,9 +73,6 @@ impl Binder<'_> {
     fn add(&mut self, number: usize, adapter: &Adapter) -> Result<()> {
         let input = self.options.adapters.get(number);
         let weight = input.map_or(1.0, |input| input.weight);
-        if !weight.is_finite() {
-            return Err(ErrorKind::BadWeight(weight).into());
-        }
         let head = self.tied.as_ref().map(|tied| tied.head.as_str());
         let targets = target::find(adapter, self.base, head)?;
         let total = adapter.modules.len() + adapter.replacements.len();

@@ -24,13 +24,12 @@ pub use change::{Action, Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, 
 pub use layout::{OutputShard, OutputTensor};
 pub use side::SideFile;
 
-use crate::adapter::scale::{ScaleOverride, ScaleSource};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
 use crate::format::{Checkpoint, Dtype};
 use crate::math::DeltaStats;
-use crate::ops::{Progress, check_output, files_of, verify};
+use crate::ops::{Progress, check_output, files_of, open_adapters, verify};
 
 /// An adapter to merge, and how strongly.
 #[derive(Debug, Clone)]
@@ -234,14 +233,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let base = Checkpoint::open(&options.base, options.open.access)?;
-    let mut adapters = Vec::with_capacity(options.adapters.len());
-    for input in &options.adapters {
-        let mut adapter = Adapter::open(&input.path, &options.open)?;
-        adapter.sound()?;
-        adapter.check_finite()?;
-        adapters.push(adapter);
-    }
-    check_scale_taken(options, &adapters)?;
+    let adapters = open_adapters(&options.adapters, &options.open)?;
     let bound = bind::bind(options, &base, &adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
@@ -259,17 +251,6 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     };
     let (force, verify, threads) = (options.force, options.verify, options.threads);
     Ok(Merge { plan, base, adapters, force, verify, threads })
-}
-
-/// A scale that the user gives and no adapter takes would be ignored without a word.
-fn check_scale_taken(options: &Options, adapters: &[Adapter]) -> Result<()> {
-    let given = options.open.scale != ScaleOverride::default();
-    let mut modules = adapters.iter().flat_map(|adapter| &adapter.modules);
-    if given && modules.all(|module| module.scale.source != ScaleSource::Option) {
-        let reason = "an alpha or scale is given, but every adapter says its own scale".to_owned();
-        return Err(ErrorKind::BadOption(reason).into());
-    }
-    Ok(())
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.

@@ -68,7 +68,7 @@ pub(super) fn collect(
     }
     for (number, component) in base.components.iter().enumerate() {
         let own: Vec<_> = shards.iter().filter(|shard| shard.component == number).collect();
-        add_index(component, &own, base, &mut files);
+        add_index(component, &own, &mut files);
         let path = format!("{}config.json", component.prefix);
         let edited = tied::config(component)
             .filter(|_| files.contains_key(&path))
@@ -113,7 +113,6 @@ fn is_weights(name: &str) -> bool {
 fn add_index(
     component: &Component,
     shards: &[&OutputShard],
-    base: &Checkpoint,
     files: &mut BTreeMap<String, SideFile>,
 ) {
     if component.index.is_none() && shards.len() < 2 {
@@ -156,7 +155,6 @@ fn add_index(
             SideFile { relative: relative.clone(), source: None, content: Some(content) }
         }
     };
-    let _ = base;
     files.insert(relative, file);
 }
 
