@@ -2,7 +2,7 @@
 //! the ratio acts squared and cross terms come in
 //! (<https://github.com/kohya-ss/sd-scripts/issues/868>).
 
-use super::{Combined, Law, Method, Refusal, Weighted, add_factors, equal_ranks, positive_scales};
+use super::{Combined, Law, Method, Refusal, Sketch, Weighted, add_factors, equal_ranks, positive_scales};
 
 pub(super) static METHOD: Method = Method {
     name: "kohya-linear",
@@ -15,7 +15,7 @@ pub(super) static METHOD: Method = Method {
     combine,
 };
 
-fn check(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+fn check(inputs: &[Sketch]) -> Result<(), Refusal> {
     equal_ranks(inputs).and_then(|()| positive_scales(inputs))
 }
 

@@ -72,6 +72,12 @@ pub enum Law {
     WeightedSum,
 }
 
+/// What is known of an input before its factors are read: (rank, scale).
+pub type Sketch = (usize, f64);
+
+/// Says why a method does not take some inputs, if it does not.
+pub type Check = fn(&[Sketch]) -> Result<(), Refusal>;
+
 /// One way to combine deltas.
 #[derive(Debug)]
 pub struct Method {
@@ -87,8 +93,8 @@ pub struct Method {
     pub keeps_factors: bool,
     /// Laws it obeys.
     pub laws: &'static [Law],
-    /// Whether it takes inputs of these (rank, scale); what it is given afterwards passed.
-    pub check: fn(&[(usize, f64)]) -> Result<(), Refusal>,
+    /// Whether it takes such inputs; what `combine` is given has passed.
+    pub check: Check,
     /// The method itself, for inputs of rows × columns, at least one.
     pub combine: fn(rows: usize, columns: usize, &[Weighted]) -> Combined,
 }
@@ -113,12 +119,12 @@ pub fn by_name(name: &str) -> Option<&'static Method> {
 }
 
 /// Takes all inputs.
-fn anything(_inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+fn anything(_inputs: &[Sketch]) -> Result<(), Refusal> {
     Ok(())
 }
 
 /// Takes inputs of one rank.
-fn equal_ranks(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+fn equal_ranks(inputs: &[Sketch]) -> Result<(), Refusal> {
     let first = inputs.first().map_or(0, |(rank, _)| *rank);
     match inputs.iter().find(|(rank, _)| *rank != first) {
         Some((second, _)) => Err(Refusal::RanksDiffer { first, second: *second }),
@@ -127,7 +133,7 @@ fn equal_ranks(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
 }
 
 /// Takes inputs with scales above 0.
-fn positive_scales(inputs: &[(usize, f64)]) -> Result<(), Refusal> {
+fn positive_scales(inputs: &[Sketch]) -> Result<(), Refusal> {
     match inputs.iter().find(|(_, scale)| *scale <= 0.0) {
         Some((_, scale)) => Err(Refusal::ScaleNotPositive { scale: *scale }),
         None => Ok(()),
