@@ -6,6 +6,7 @@
 pub mod block_weights;
 pub mod convention;
 mod family;
+pub mod hashes;
 pub mod module;
 mod resolve;
 pub mod save;
@@ -13,6 +14,7 @@ pub mod scale;
 pub mod sidecar;
 pub mod target;
 pub mod tensor;
+pub mod training;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

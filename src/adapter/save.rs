@@ -1,11 +1,11 @@
 //! From modules with new factors to an adapter's files: tensors, config and header of a convention.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::convention::{Convention, Key, MissingAlpha, Part};
+use super::hashes::{Hashes, MODEL_HASH, file_order};
 use super::module::{Kind, Replaces};
 use super::sidecar::PeftConfig;
 use super::tensor::element_type;
@@ -188,7 +188,7 @@ pub fn file_size(
         let name = spell(convention, &replacement.module, replacement.part())?;
         tensors.push((name, replacement.dtype, replacement.shape.clone()));
     }
-    tensors.sort_by(|a, b| in_file((&a.0, a.1), (&b.0, b.1)));
+    tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
     let mut metadata = metadata.clone();
     let written = modules.iter().zip(ranks).map(|(module, rank)| (*rank, module.scale));
     describe(convention, written, &mut metadata);
@@ -200,13 +200,8 @@ pub fn file_size(
 /// Alphas keep the precision that scales are computed in, whatever the factors' dtype.
 const ALPHA: Dtype = Dtype::F32;
 
-/// The order of the reference implementation: the widest dtype first, then by name.
-fn in_file(a: (&str, Dtype), b: (&str, Dtype)) -> Ordering {
-    b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0))
-}
-
-/// kohya's summary of ranks and alphas, kept true where the convention has one; hashes of the old file
-/// would be false. `written` is rank and scale of each module.
+/// kohya's summary of ranks and alphas, kept true where the convention has one, and room for the hashes.
+/// `written` is rank and scale of each module.
 fn describe(
     convention: &Convention,
     written: impl Iterator<Item = (usize, f64)>,
@@ -224,13 +219,26 @@ fn describe(
         .unzip();
     metadata.insert("ss_network_dim".to_owned(), uniform(ranks));
     metadata.insert("ss_network_alpha".to_owned(), uniform(alphas));
-    for stale in ["sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"] {
-        metadata.shift_remove(stale);
-    }
+    metadata.shift_remove("modelspec.hash_sha256");
+    // Of the right length for a size that is asked before the tensors exist.
+    let (model, legacy) = ("0".repeat(64), Some("0".repeat(8)));
+    Hashes { model, legacy }.insert(metadata);
 }
 
 /// One tensor of a file: name, dtype, shape and bytes.
 type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
+fn hash(tensors: &[Tensor], metadata: &mut Metadata) -> Result<()> {
+    let specs = tensors.iter().map(|(name, dtype, shape, _)| (name.clone(), *dtype, shape.clone()));
+    let hashes = Hashes::of(specs, metadata, |take| {
+        for (_, _, _, bytes) in tensors {
+            take(bytes);
+        }
+        Ok(())
+    })?;
+    hashes.insert(metadata);
+    Ok(())
+}
 
 fn encode_module(
     module: NewModule,
@@ -273,7 +281,10 @@ impl NewAdapter {
             let name = spell(convention, &replacement.module, replacement.part())?;
             tensors.push((name, replacement.dtype, replacement.shape, replacement.bytes));
         }
-        tensors.sort_by(|a, b| in_file((&a.0, a.1), (&b.0, b.1)));
+        tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
+        if metadata.contains_key(MODEL_HASH) {
+            hash(&tensors, &mut metadata)?;
+        }
         Ok(Encoded { tensors, metadata, config })
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct InspectArgs {
     /// List every module
     #[arg(long)]
     pub(crate) modules: bool,
+    /// List what the header says of the training too
+    #[arg(long)]
+    pub(crate) metadata: bool,
     /// Read the factors: norms, singular values and effective ranks of every module
     #[arg(long)]
     pub(crate) spectrum: bool,

@@ -4,6 +4,7 @@
 mod args;
 mod combine_args;
 mod merge_args;
+mod metadata;
 mod render;
 mod render_combine;
 mod terminal;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use args::{InspectArgs, VerifyArgs};
 use combine_args::{CombineArgs, CombineOptions, CompareArgs, ResizeArgs};
 use merge_args::MergeArgs;
+use metadata::MetadataArgs;
 use terminal::Terminal;
 
 /// What a verb answers, beside its report.
@@ -96,6 +98,8 @@ enum Command {
     Compare(CompareArgs),
     /// Check that a merged checkpoint is what merge should have written
     Verify(VerifyArgs),
+    /// Read or edit a file's header; its tensors stay as they are
+    Metadata(MetadataArgs),
 }
 
 /// Reads the command line; on bad usage, says why and exits with 2.
@@ -159,6 +163,7 @@ impl Cli {
             }
             Command::Compare(args) => self.compare(args, terminal),
             Command::Verify(args) => self.verify(args, terminal),
+            Command::Metadata(args) => edit_metadata(args, terminal),
         }
     }
 
@@ -167,7 +172,8 @@ impl Cli {
         if args.json {
             terminal.json(&report)?;
         } else {
-            terminal.print(&render::inspect(&report, args.modules || self.verbose > 0))?;
+            let modules = args.modules || self.verbose > 0;
+            terminal.print(&render::inspect(&report, modules, args.metadata))?;
         }
         Ok(Answer::Yes)
     }
@@ -242,6 +248,22 @@ impl Cli {
         }
         Ok(if report.ok { Answer::Yes } else { Answer::No })
     }
+}
+
+fn edit_metadata(args: &MetadataArgs, terminal: &Terminal) -> Result<Answer, Failure> {
+    let edit = lora_tool::ops::metadata::plan(&args.options())?;
+    let report = match args.dry_run {
+        true => edit.report,
+        false => edit.run(&*terminal.progress("copying"))?,
+    };
+    for warning in &report.warnings {
+        terminal.warning(warning);
+    }
+    match args.json {
+        true => terminal.json(&named("metadata", &report))?,
+        false => terminal.print(&metadata::render(&report))?,
+    }
+    Ok(Answer::Yes)
 }
 
 #[cfg(test)]

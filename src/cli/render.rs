@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use lora_tool::adapter::training::is_training;
 use lora_tool::ops::merge::{Action, Effective, Plan, PlannedAdapter, Report};
 use lora_tool::ops::{inspect, verify};
 
@@ -220,8 +221,9 @@ pub(crate) fn verify(report: &verify::Report) -> String {
 }
 
 /// What is in adapters and checkpoints.
-pub(crate) fn inspect(report: &inspect::Report, modules: bool) -> String {
-    let texts: Vec<_> = report.items.iter().map(|item| inspect_item(item, modules)).collect();
+pub(crate) fn inspect(report: &inspect::Report, modules: bool, metadata: bool) -> String {
+    let items = report.items.iter();
+    let texts: Vec<_> = items.map(|item| inspect_item(item, modules, metadata)).collect();
     texts.join("\n")
 }
 
@@ -229,7 +231,7 @@ fn tally<K: std::fmt::Display>(counts: &BTreeMap<K, usize>) -> String {
     counts.iter().map(|(key, count)| format!("{key} ×{count}")).collect::<Vec<_>>().join(", ")
 }
 
-fn inspect_item(item: &inspect::Item, list_modules: bool) -> String {
+fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(item.path.display());
     lines.add(item.kind, item.convention.unwrap_or("safetensors"));
@@ -251,8 +253,13 @@ fn inspect_item(item: &inspect::Item, list_modules: bool) -> String {
     let share = item.share_of_base.map(|share| format!(", {} of the base's", percent(share, 3)));
     lines.add("parameters", format!("{}{}", count(item.parameters), share.unwrap_or_default()));
     lines.add("bytes", bytes(item.bytes));
-    for (key, value) in &item.metadata {
+    let shown = |key: &String| training || !is_training(key);
+    for (key, value) in item.metadata.iter().filter(|(key, _)| shown(key)) {
         lines.add("metadata", format!("{key}: {}", value.as_str().unwrap_or_default()));
+    }
+    let hidden = item.metadata.keys().filter(|key| !shown(key)).count();
+    if hidden > 0 {
+        lines.add("metadata", format!("{hidden} entries of the training; --metadata lists them"));
     }
     for warning in &item.warnings {
         lines.add("note", warning);

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::sidecar::CONFIG_NAME;
+use crate::adapter::training::summary;
 use crate::adapter::{Adapter, OpenOptions, convention, target};
 use crate::error::{Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
@@ -207,20 +208,8 @@ fn common(path: &Path, kind: &'static str, file: &Checkpoint) -> Item {
 
 /// Metadata for reading: kohya keeps whole tag tables in single values.
 fn shorten(metadata: &Metadata) -> Map<String, Value> {
-    const LONGEST: usize = 200;
-    metadata
-        .iter()
-        .map(|(key, value)| {
-            let length = value.chars().count();
-            let text = if length > LONGEST {
-                let start: String = value.chars().take(LONGEST).collect();
-                format!("{start}… ({length} characters)")
-            } else {
-                value.clone()
-            };
-            (key.clone(), text.into())
-        })
-        .collect()
+    let short = |(key, value): (&String, &String)| (key.clone(), summary(key, value).into());
+    metadata.iter().map(short).collect()
 }
 
 fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {

@@ -8,6 +8,7 @@ pub mod combine;
 pub mod compare;
 pub mod inspect;
 pub mod merge;
+pub mod metadata;
 pub mod resize;
 pub mod verify;
 
