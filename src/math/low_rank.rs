@@ -45,6 +45,22 @@ impl LowRank {
         Self::new(of(up, share), of(down, share * coefficient.signum()))
     }
 
+    /// Rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self::new(self.down.transpose(), self.up.transpose())
+    }
+
+    /// The factors in f32, as the merge kernel takes them.
+    pub fn to_factors(&self) -> (Factor, Factor) {
+        // A matrix is stored by columns, so its transpose's values are its own by rows.
+        let of = |matrix: &Matrix| {
+            let values = matrix.transpose().iter().map(|value| *value as f32).collect();
+            Factor::new(matrix.nrows(), matrix.ncols(), values)
+        };
+        (of(&self.up), of(&self.down))
+    }
+
     /// m.
     pub fn rows(&self) -> usize {
         self.up.nrows()

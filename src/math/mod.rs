@@ -4,6 +4,8 @@
 //! fails on user data: shapes and finiteness were checked before. A wrong shape is the caller's bug
 //! and panics.
 
+pub mod chain;
+pub mod composite;
 pub mod delta;
 pub mod element;
 pub mod factor;
@@ -18,6 +20,8 @@ mod rank_text;
 pub mod spectrum;
 pub mod staged;
 
+pub use chain::{Chain, Stage};
+pub use composite::{Composite, Joint};
 pub use delta::DeltaStats;
 pub use element::{Element, ElementType};
 pub use factor::{Factor, PackedLeft, PackedRight};

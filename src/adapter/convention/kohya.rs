@@ -4,7 +4,7 @@
 //! The module is flattened (`lora_unet_mid_block_attn1_to_q`), which cannot be undone from the name:
 //! it is resolved by flattening the base's names. Some writers keep dotted paths; both are read.
 
-use super::{Convention, Key, MissingAlpha, Part, foreign_family, suffix};
+use super::{Convention, Key, MissingAlpha, Part, foreign_family, suffix, tensors};
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "kohya",
@@ -31,14 +31,21 @@ fn format(key: &Key) -> Option<String> {
         Part::UpBias => "lora_up.bias",
         Part::Magnitude => "lora_magnitude_vector",
         Part::Alpha => "alpha",
+        Part::Named(tensors::IA3_WEIGHT) => "weight",
+        Part::Named(name) => tensors::ending(tensors::KOHYA, name)?,
         _ => return None,
     };
     Some(format!("{}.{ending}", key.module))
 }
 
 fn recognises(key: &str) -> bool {
-    suffix::split(key).is_some_and(|(_, part)| matches!(part, Part::Down | Part::Up))
-        || foreign_family(key).is_some()
+    // An alpha or a bias alone may stand in any file.
+    let own = |part| match part {
+        Part::Down | Part::Up => true,
+        Part::Named(name) => name != tensors::IA3_WEIGHT,
+        _ => false,
+    };
+    suffix::split(key).is_some_and(|(_, part)| own(part)) || foreign_family(key).is_some()
 }
 
 #[cfg(test)]
@@ -61,19 +68,29 @@ mod tests {
             assert_eq!(parse(key), Some(Key { module: "m".into(), part: Part::Down }), "{key}");
         }
         assert_eq!(parse("m.alpha"), Some(Key { module: "m".into(), part: Part::Alpha }));
-        assert_eq!(parse("m.hada_w1_a").map(|key| key.part), Some(Part::Foreign));
+        let named = |key: &str| parse(key).map(|key| key.part);
+        assert_eq!(named("m.hada_w1_a"), Some(Part::Named("hada_w1_a")));
+        assert_eq!(named("lora_unet_m.a1.weight"), Some(Part::Named("a1")));
+        assert_eq!(named("lycoris_m.weight"), Some(Part::Named(tensors::IA3_WEIGHT)));
+        assert_eq!(named("m.set_weight"), Some(Part::Foreign));
         assert_eq!(parse("model.embed.weight"), None);
         assert_eq!(parse(".lora_down.weight"), None);
     }
 
     #[test]
     fn parse_undoes_format() {
-        for part in [Part::Down, Part::Up, Part::UpBias, Part::Magnitude, Part::Alpha] {
+        let parts = [Part::Down, Part::Up, Part::UpBias, Part::Magnitude, Part::Alpha];
+        let named = tensors::KOHYA.iter().map(|(name, _)| Part::Named(name));
+        let check = |module: &str, part| {
+            let key = Key { module: module.into(), part };
+            let text = format(&key).expect("spelled");
+            assert_eq!(parse(&text), Some(key), "{text}");
+        };
+        for part in parts.into_iter().chain(named) {
             for module in ["lora_unet_a_b", "a.b.0.c", "x"] {
-                let key = Key { module: module.into(), part };
-                let text = format(&key).expect("spelled");
-                assert_eq!(parse(&text), Some(key), "{text}");
+                check(module, part);
             }
         }
+        check("lycoris_a_b", Part::Named(tensors::IA3_WEIGHT));
     }
 }

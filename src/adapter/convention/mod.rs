@@ -6,6 +6,7 @@
 mod kohya;
 mod peft;
 mod suffix;
+mod tensors;
 
 /// What a tensor is to its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub enum Part {
     Weight,
     /// A bias that replaces the base's.
     Bias,
+    /// A tensor of a family beside LoRA, by its name there (`hada_w1_a`).
+    Named(&'static str),
     /// A copy of what the base had; carries nothing.
     Original,
     /// A tensor of a family that is not applied, named by [`foreign_family`].
@@ -86,26 +89,21 @@ pub fn peft() -> &'static Convention {
 
 /// The family a tensor's last name parts belong to, where it is one that is not applied.
 pub fn foreign_family(key: &str) -> Option<&'static str> {
-    const FAMILIES: [(&str, &str); 13] = [
-        ("hada_", "LoHa"),
-        ("lokr_", "LoKr"),
-        ("oft_", "OFT"),
-        ("boft_", "BOFT"),
-        ("lora_mid", "LoCon with a mid tensor"),
-        ("dora_scale", "LyCORIS DoRA"),
-        ("lora_E", "AdaLoRA"),
-        ("ranknum", "AdaLoRA"),
-        ("ia3_l", "IA3"),
-        ("vera_", "VeRA"),
-        ("hra_u", "HRA"),
-        ("miss_block", "MiSS"),
+    const FAMILIES: [(&str, &str); 11] = [
         ("lora_diag", "KaSA"),
+        ("oft_r", "old OFT"),
+        ("oft_embedding_R", "OFT embedding"),
+        ("randlora_", "RandLoRA"),
+        ("vblora_", "VB-LoRA"),
+        ("fourierft_", "FourierFT"),
+        ("shira_", "SHiRA"),
+        ("lokr_t1", "LoKr with a first core"),
+        ("set_weight", "set-weight patch"),
+        ("reshape_weight", "reshaping patch"),
+        ("bias_indices", "sparse-bias"),
     ];
-    // As a beginning it would fit `diffusion_model`, the root of many a base.
-    const WHOLE: [&str; 2] = ["diff", "diff_b"];
     key.split('.').find_map(|part| {
         let family = FAMILIES.iter().find(|(start, _)| part.starts_with(start));
-        let family = family.map(|(_, family)| *family);
-        family.or_else(|| WHOLE.contains(&part).then_some("full-difference"))
+        family.map(|(_, family)| *family)
     })
 }

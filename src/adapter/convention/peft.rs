@@ -1,7 +1,7 @@
 //! PEFT's `adapter_model.safetensors`: `base_model.model.<path>.lora_A.weight` and its relatives
 //! (peft `utils/save_and_load.py`), with the wrapper prefixes and adapter names that leak into files.
 
-use super::{Convention, Key, MissingAlpha, Part, foreign_family};
+use super::{Convention, Key, MissingAlpha, Part, foreign_family, tensors};
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "peft",
@@ -34,7 +34,8 @@ fn parse(key: &str) -> Option<Key> {
     }
     let (path, part) = split(&parts)?;
     let module: Vec<&str> = path.iter().filter(|part| !NESTING.contains(part)).copied().collect();
-    (!module.is_empty()).then(|| Key { module: module.join("."), part })
+    let shared = matches!(part, Part::Named(name) if tensors::SHARED.contains(&name));
+    (shared || !module.is_empty()).then(|| Key { module: module.join("."), part })
 }
 
 /// How many leading parts are wrappers: `base_model`, `model` (once, after it), and DDP's `module`.
@@ -65,7 +66,7 @@ fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
             "lora_embedding_B" => named(rest, Part::EmbeddingUp),
             "lora_magnitude_vector" => factor(rest, Part::Magnitude, None),
             "trainable_tokens_delta" => named(rest, Part::TokenRows),
-            _ => None,
+            name => named_part(name, at).and_then(|part| factor(rest, part, None)),
         };
         if let Some(part) = part {
             return Some((parts.get(..at)?, part));
@@ -79,6 +80,13 @@ fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
         _ => return None,
     };
     Some((path, part))
+}
+
+/// The tensor of another family that is called so; the shared ones stand before any module.
+fn named_part(name: &str, at: usize) -> Option<Part> {
+    let own = tensors::PEFT.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
+    let shared = tensors::SHARED.iter().find(|known| **known == name && at == 0).copied();
+    own.filter(|_| at > 0).or(shared).map(Part::Named)
 }
 
 /// `weight`, `<adapter>.weight`, nothing, or `<adapter>`; `bias` likewise where there can be one.
@@ -97,6 +105,11 @@ fn named(rest: &[&str], part: Part) -> Option<Part> {
 }
 
 fn format(key: &Key) -> Option<String> {
+    if let Part::Named(shared) = key.part
+        && tensors::SHARED.contains(&shared)
+    {
+        return Some(format!("base_model.{shared}"));
+    }
     let ending = match key.part {
         Part::Down => "lora_A.weight",
         Part::Up => "lora_B.weight",
@@ -107,6 +120,7 @@ fn format(key: &Key) -> Option<String> {
         Part::TokenRows => "token_adapter.trainable_tokens_delta",
         Part::Weight => "weight",
         Part::Bias => "bias",
+        Part::Named(name) => tensors::ending(tensors::PEFT, name)?,
         Part::Alpha | Part::Original | Part::Foreign => return None,
     };
     Some(format!("{WRAPPER}{}.{ending}", key.module))
@@ -152,7 +166,13 @@ mod tests {
             parse("base_model.model.q.lora_magnitude_vector.default.weight"),
             key("q", Part::Magnitude)
         );
-        assert_eq!(parse("base_model.model.q.hada_w1_a"), key("q", Part::Foreign));
+        let hada = key("q", Part::Named("hada_w1_a"));
+        assert_eq!(parse("base_model.model.q.hada_w1_a"), hada);
+        assert_eq!(parse("base_model.model.q.hada_w1_a.default"), hada);
+        let rotation = key("q", Part::Named("oft_R"));
+        assert_eq!(parse("base_model.model.q.oft_R.default.weight"), rotation);
+        assert_eq!(parse("base_model.vera_A"), key("", Part::Named("vera_A")));
+        assert_eq!(parse("base_model.model.q.lora_diag"), key("q", Part::Foreign));
         assert_eq!(parse("base_model.model"), None);
         assert_eq!(parse(""), None);
     }
@@ -161,16 +181,17 @@ mod tests {
         #[test]
         fn parse_undoes_format(
             path in prop::collection::vec("[a-z][a-z0-9_]{1,8}|[0-9]{1,2}", 1..6),
-            index in 0usize..9,
+            index in 0usize..9 + tensors::PEFT.len(),
         ) {
-            let parts = [
+            let mut parts = vec![
                 Part::Down, Part::Up, Part::UpBias, Part::EmbeddingDown, Part::EmbeddingUp,
                 Part::Magnitude, Part::TokenRows, Part::Weight, Part::Bias,
             ];
+            parts.extend(tensors::PEFT.iter().map(|(name, _)| Part::Named(name)));
             // Names that PEFT itself gives a meaning cannot be a base's modules.
             let special = |p: &String| {
                 ["modules_to_save", "original_module", "base_layer", "token_adapter", "module"]
-                    .contains(&p.as_str()) || foreign_family(p).is_some()
+                    .contains(&p.as_str()) || foreign_family(p).is_some() || tensors::ending(tensors::PEFT, p).is_some()
             };
             prop_assume!(!path.iter().any(special));
             let key = Key { module: path.join("."), part: parts[index] };

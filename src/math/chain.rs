@@ -1,0 +1,219 @@
+//! A square matrix as a product of sparse ones: rotations in blocks, butterflies, reflections, scaled
+//! axes. It is never formed; rows are sent through it one after another.
+
+use super::low_rank::LowRank;
+use super::matrix::Matrix;
+
+/// One factor of a chain.
+#[derive(Debug, Clone)]
+pub enum Stage {
+    /// A diagonal matrix.
+    Diagonal(Vec<f64>),
+    /// Pᵀ·D·P: D has these square blocks of one size on its diagonal, P puts element `order[i]` at i.
+    Blocks {
+        /// The blocks, by rows.
+        blocks: Vec<Matrix>,
+        /// Where each element of the permuted vector is from; the identity if none.
+        order: Option<Vec<usize>>,
+    },
+    /// I − 2·u·uᵀ, with ‖u‖ = 1 (Householder).
+    Reflection(Vec<f64>),
+    /// I + up·down.
+    Plus(LowRank),
+}
+
+impl Stage {
+    fn transposed(&self) -> Self {
+        match self {
+            Self::Diagonal(_) | Self::Reflection(_) => self.clone(),
+            Self::Blocks { blocks, order } => Self::Blocks {
+                blocks: blocks.iter().map(Matrix::transpose).collect(),
+                order: order.clone(),
+            },
+            Self::Plus(matrix) => Self::Plus(matrix.transposed()),
+        }
+    }
+
+    /// x ← x · stage, for a row vector x.
+    fn apply(&self, x: &mut [f64]) {
+        match self {
+            Self::Diagonal(values) => {
+                for (x, value) in x.iter_mut().zip(values) {
+                    *x *= value;
+                }
+            }
+            Self::Reflection(u) => {
+                let twice = 2.0 * x.iter().zip(u).map(|(x, u)| x * u).sum::<f64>();
+                for (x, u) in x.iter_mut().zip(u) {
+                    *x -= twice * u;
+                }
+            }
+            Self::Plus(matrix) => {
+                let inner: Vec<f64> = matrix.up.column_iter().map(|up| dot(x, up.iter())).collect();
+                for (x, down) in x.iter_mut().zip(matrix.down.column_iter()) {
+                    *x += dot(&inner, down.iter());
+                }
+            }
+            Self::Blocks { blocks, order } => {
+                let read = |at: usize| order.as_ref().map_or(at, |order| order[at]);
+                let mut first = 0;
+                for block in blocks {
+                    let size = block.nrows();
+                    let old: Vec<f64> = (first..first + size).map(|at| x[read(at)]).collect();
+                    // A vector of zeros stays one: most of a unit vector's blocks.
+                    if old.iter().any(|value| *value != 0.0) {
+                        for (at, column) in block.column_iter().enumerate() {
+                            x[read(first + at)] = dot(&old, column.iter());
+                        }
+                    }
+                    first += size;
+                }
+            }
+        }
+    }
+}
+
+fn dot<'a>(x: &[f64], y: impl Iterator<Item = &'a f64>) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+/// S₁·S₂·…, the identity if there are none.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    stages: Vec<Stage>,
+}
+
+impl Chain {
+    /// From its factors, left to right.
+    pub fn new(stages: Vec<Stage>) -> Self {
+        Self { stages }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_identity(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// The transposed matrix.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self { stages: self.stages.iter().rev().map(Stage::transposed).collect() }
+    }
+
+    /// x ← x · chain for every row x of `columns` values.
+    ///
+    /// # Panics
+    /// If blocks reach beyond the columns.
+    #[track_caller]
+    pub fn apply(&self, rows: &mut [f64], columns: usize) {
+        for row in rows.chunks_mut(columns.max(1)) {
+            for stage in &self.stages {
+                stage.apply(row);
+            }
+        }
+    }
+
+    /// Rows `first..first + count` of the chain as a matrix of `size` columns.
+    #[track_caller]
+    pub fn rows(&self, first: usize, count: usize, size: usize) -> Vec<f64> {
+        let mut rows = vec![0.0; count * size];
+        for (at, row) in rows.chunks_mut(size.max(1)).enumerate() {
+            row[first + at] = 1.0;
+        }
+        self.apply(&mut rows, size);
+        rows
+    }
+}
+
+/// (I − Q)·(I + Q)⁻¹, the Cayley transform: a rotation if Q = −Qᵀ. Not finite where f64 finds I + Q
+/// singular, which takes elements beyond all measure.
+pub fn cayley(q: &Matrix) -> Matrix {
+    let one = Matrix::identity(q.nrows(), q.nrows());
+    // X·(I + Q) = I − Q, as (I + Q)ᵀ·Xᵀ = (I − Q)ᵀ.
+    let solved = (&one + q).transpose().lu().solve(&(&one - q).transpose());
+    match solved {
+        Some(turned) => turned.transpose(),
+        None => Matrix::from_element(q.nrows(), q.nrows(), f64::NAN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn random(seed: &mut u64, rows: usize, columns: usize) -> Matrix {
+        Matrix::from_fn(rows, columns, |_, _| {
+            *seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (*seed >> 33) as f64 / f64::from(1u32 << 30) - 1.0
+        })
+    }
+
+    fn dense(stage: &Stage, size: usize) -> Matrix {
+        match stage {
+            Stage::Diagonal(values) => Matrix::from_diagonal(&values.clone().into()),
+            Stage::Reflection(u) => {
+                let u = Matrix::from_column_slice(size, 1, u);
+                Matrix::identity(size, size) - &u * u.transpose() * 2.0
+            }
+            Stage::Plus(matrix) => Matrix::identity(size, size) + matrix.dense(),
+            Stage::Blocks { blocks, order } => {
+                let mut diagonal = Matrix::zeros(size, size);
+                let mut at = 0;
+                for block in blocks {
+                    diagonal.view_mut((at, at), block.shape()).copy_from(block);
+                    at += block.nrows();
+                }
+                let order = order.clone().unwrap_or_else(|| (0..size).collect());
+                let p = Matrix::from_fn(size, size, |row, column| {
+                    f64::from(u8::from(order[row] == column))
+                });
+                p.transpose() * diagonal * p
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn rows_go_through_the_product(
+            block in 1usize..4, count in 1usize..4, turn in 0usize..12, seed: u64,
+        ) {
+            let mut seed = seed;
+            let size = block * count;
+            let blocks: Vec<Matrix> = (0..count).map(|_| random(&mut seed, block, block)).collect();
+            let order: Vec<usize> = (0..size).map(|at| (at + turn) % size).collect();
+            let u = random(&mut seed, size, 1);
+            let u = (&u / u.norm()).as_slice().to_vec();
+            let stages = vec![
+                Stage::Diagonal(random(&mut seed, size, 1).as_slice().to_vec()),
+                Stage::Blocks { blocks: blocks.clone(), order: None },
+                Stage::Reflection(u),
+                Stage::Plus(LowRank::new(random(&mut seed, size, 2), random(&mut seed, 2, size))),
+                Stage::Blocks { blocks, order: Some(order) },
+            ];
+            let expected = stages.iter().map(|stage| dense(stage, size));
+            let expected = expected.fold(Matrix::identity(size, size), |all, stage| all * stage);
+            let chain = Chain::new(stages);
+            let close = |a: &Matrix, b: &Matrix| (a - b).amax() <= 1e-12 * (1.0 + b.amax());
+            let rows = Matrix::from_row_slice(size, size, &chain.rows(0, size, size));
+            prop_assert!(close(&rows, &expected));
+            let turned = chain.transposed().rows(0, size, size);
+            prop_assert!(close(&Matrix::from_row_slice(size, size, &turned), &expected.transpose()));
+        }
+
+        #[test]
+        fn the_cayley_transform_is_a_rotation(size in 1usize..7, seed: u64) {
+            let mut seed = seed;
+            let q = random(&mut seed, size, size);
+            let q = &q - q.transpose();
+            let one = Matrix::identity(size, size);
+            let r = cayley(&q);
+            prop_assert!((&r * r.transpose() - &one).amax() < 1e-12);
+            prop_assert!((&r * (&one + &q) - (&one - &q)).amax() < 1e-12);
+        }
+    }
+}
