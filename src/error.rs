@@ -3,6 +3,7 @@
 //! A kind knows the facts (expected, found); the file and the tensor are attached once, by the layer
 //! that knows them. [`Error::hint`] says what the user can do, beside the kind it belongs to.
 
+mod family;
 mod hint;
 mod kind;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use family::FamilyError;
 pub use kind::{ErrorKind, UnmatchedName};
 
 /// `Result` with this crate's [`Error`].
@@ -56,6 +58,12 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         self.kind.hint()
+    }
+}
+
+impl From<FamilyError> for Error {
+    fn from(error: FamilyError) -> Self {
+        ErrorKind::from(error).into()
     }
 }
 

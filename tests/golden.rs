@@ -10,10 +10,6 @@ use std::path::{Path, PathBuf};
 use common::{Bench, Read, fixture, read};
 use serde_json::Value;
 
-/// Families that this version refuses, and the type its error has to name.
-const REFUSED: [(&str, &str); 3] =
-    [("merge_loha", "LOHA"), ("merge_lokr", "LOKR"), ("merge_lokr_linear_decompose_both", "LOKR")];
-
 type Stored = BTreeMap<String, Read>;
 
 /// One recorded merge.
@@ -45,10 +41,6 @@ impl Case {
         let text = std::fs::read(directory.join("case.json")).expect("it has a case.json");
         let json = serde_json::from_slice(&text).expect("case.json is JSON");
         Self { name, directory, json }
-    }
-
-    fn refused(&self) -> Option<&'static str> {
-        REFUSED.iter().find(|(name, _)| *name == self.name).map(|(_, family)| *family)
     }
 
     /// A text of case.json, or the files of a list there.
@@ -183,10 +175,10 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Runs a check on every case that can be merged, and lists all that fail.
+/// Runs a check on every case, and lists all that fail.
 fn each(check: impl Fn(&Case, &Bench, &Inputs) -> Result<(), String>) {
     let mut failures = Vec::new();
-    for case in cases().iter().filter(|case| case.refused().is_none()) {
+    for case in &cases() {
         let bench = Bench::new();
         if let Err(what) = check(case, &bench, &case.inputs(&bench)) {
             failures.push(format!("{}: {what}", case.name));
@@ -204,9 +196,6 @@ fn merge(bench: &Bench, inputs: &Inputs, options: &str) -> PathBuf {
 fn all_cases_are_found() {
     let names: Vec<_> = cases().into_iter().map(|case| case.name).collect();
     assert_eq!(names.len(), 23, "{names:?}");
-    for (name, _) in REFUSED {
-        assert!(names.iter().any(|other| other == name), "{name}");
-    }
 }
 
 #[test]
@@ -256,17 +245,4 @@ fn a_pipeline_may_have_adapters_beside_its_components() {
     let written: Vec<_> = files(&out).into_keys().collect();
     let expected = ["text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors"];
     assert_eq!(written, expected.map(PathBuf::from));
-}
-
-#[test]
-fn other_families_are_refused_by_name() {
-    for case in cases() {
-        let Some(family) = case.refused() else {
-            continue;
-        };
-        let bench = Bench::new();
-        let inputs = case.inputs(&bench);
-        let said = bench.refuse(&inputs.base, &[&inputs.adapters[0]], "");
-        assert!(said.contains(family), "{}: {said}", case.name);
-    }
 }

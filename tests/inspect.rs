@@ -138,7 +138,7 @@ fn faults_of_modules_are_warnings() {
     assert_warns(&item, &["layers.2.q", "no B"]);
     assert_warns(&item, &["layers.3.q", "no A"]);
     assert_warns(&item, &["layers.4.q", "rank 1", "config says 2"]);
-    assert_warns(&item, &["layers.7.q", "LoHa"]);
+    assert_warns(&item, &["layers.7.q", "hada_w1_b"]);
     assert_warns(&item, &["1 copies of base tensors"]);
     assert_warns(&item, &["3 names", "leaked `default`"]);
     assert_warns(&item, &["2 names", "leaked `_orig_mod`"]);

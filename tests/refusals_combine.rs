@@ -179,7 +179,7 @@ fn adapters_that_do_not_add_up() {
     let dora = adapter(0.5).field("use_dora", true).tensor(&magnitude, &[4], &[1.0; 4]);
     let scene = with(&dora);
     let hint = "merge it into a base instead";
-    let says = ["other", "DoRA updates depend on the base's weights", MODULE];
+    let says = ["other", "dora updates depend on the base's weights", MODULE];
     scene.refuses("combine adapter other -o out", &says, hint);
     scene.refuses("resize other -o out --rank 1", &says, hint);
     scene.refuses_late("compare adapter other", &says, hint);

@@ -15,7 +15,7 @@ fn types_that_hold_no_weights_to_merge() {
         ("XLORA", "every token"),
         ("PROMPT_TUNING", "virtual tokens"),
         ("PREFIX_TUNING", "virtual keys"),
-        ("LOHA", "LoRA and DoRA only"),
+        ("FOURIERFT", "random numbers"),
         ("BRAND_NEW", "does not know the type"),
     ];
     for (peft_type, reason) in cases {
@@ -24,11 +24,11 @@ fn types_that_hold_no_weights_to_merge() {
         scene.remove("adapter/adapter_model.safetensors");
         scene.refuses(MERGE, &[CONFIG, peft_type, reason], unmerged);
     }
-    let foreign = Tensors::new().f32("lora_unet_x.hada_w1_a", &[1, 1], &[1.0]);
+    let foreign = Tensors::new().f32("lora_unet_x.set_weight", &[1, 1], &[1.0]);
     let scene = Scene::sound();
-    foreign.save(&scene.path("loha.safetensors"));
-    let says = ["error: loha.safetensors: ", "lora_unet_x", "LoHa"];
-    scene.refuses("merge base.safetensors loha.safetensors -o out", &says, unmerged);
+    foreign.save(&scene.path("patch.safetensors"));
+    let says = ["error: patch.safetensors: ", "lora_unet_x", "set-weight patch"];
+    scene.refuses("merge base.safetensors patch.safetensors -o out", &says, unmerged);
 }
 
 #[test]

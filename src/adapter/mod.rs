@@ -5,13 +5,15 @@
 
 pub mod block_weights;
 pub mod convention;
-mod family;
+pub mod family;
 pub mod hashes;
 pub mod module;
+mod peft_type;
 mod resolve;
 pub mod save;
 pub mod scale;
 pub mod sidecar;
+pub mod slice;
 pub mod target;
 pub mod tensor;
 pub mod training;
@@ -20,12 +22,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use convention::{Convention, Part};
-use family::Parts;
-use module::{Module, Replacement};
+use family::{Parts, Source};
+use module::{Module, Nature, Replacement, Update};
 use scale::{ScaleOverride, ScaleSources};
 use sidecar::{CONFIG_NAME, PeftConfig};
 
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::error::{Error, ErrorKind, FamilyError, Locate, Result};
 use crate::format::checkpoint::{is_pickle, not_found};
 use crate::format::{Access, Checkpoint};
 use crate::math::LowRank;
@@ -126,18 +128,42 @@ impl Adapter {
         Ok(())
     }
 
-    /// The stored factors of a module, without its scale: out × rank and rank × in, in f64.
+    /// The update of a module for a weight of (outputs, inputs), without its scale.
     ///
     /// # Errors
-    /// If reading fails.
+    /// If reading fails, or the update cannot be one of such a weight.
+    pub fn update(&self, module: &Module, shape: (usize, usize)) -> Result<Update> {
+        module.form.load(&self.file, shape)
+    }
+
+    /// The exact factors of a module's update, without its scale: out × rank and rank × in, in f64.
+    ///
+    /// # Errors
+    /// If the family's update has no factors without the base, or reading fails.
     pub fn factors(&self, module: &Module) -> Result<LowRank> {
-        let read = |name: &str, rows, columns| {
-            let view = self.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-            tensor::read_factor(view, rows, columns)
-        };
-        let up = read(&module.up, module.outputs, module.rank)?;
-        let down = read(&module.down, module.rank, module.inputs)?;
-        Ok(LowRank::from_factors(&up, &down, 1.0))
+        self.check_factors(module)?;
+        match self.update(module, (module.outputs, module.inputs))? {
+            Update::Factors(up, down) => Ok(LowRank::from_factors(&up, &down, 1.0)),
+            Update::LowRank(matrix) => Ok(matrix),
+            Update::Composite(composite) => Ok(composite.low_rank()),
+            Update::Stored(_) | Update::Transform(_) => {
+                Err(ErrorKind::NotAdditive { family: module.family }.into())
+            }
+        }
+    }
+
+    /// The rank of [`Adapter::factors`], without reading them.
+    ///
+    /// # Errors
+    /// If the family's update has no factors without the base.
+    pub fn check_factors(&self, module: &Module) -> Result<usize> {
+        let family = module.family;
+        match (module.nature(), module.delta_rank()) {
+            (Nature::Dependent, _) => Err(ErrorKind::NotAdditive { family }.into()),
+            (Nature::Full, _) => Err(FamilyError::NotLowRank { family }.into()),
+            (Nature::LowRank(_), None) => Err(FamilyError::UnknownShape { family }.into()),
+            (Nature::LowRank(_), Some(rank)) => Ok(rank),
+        }
     }
 
     /// The base model's name, where the adapter says it.
@@ -184,26 +210,12 @@ impl Adapter {
             missing: self.convention.missing_alpha,
             given,
         };
-        let dora = self.config.as_ref().is_some_and(|config| config.dora);
-        for (name, parts) in modules {
-            if let Some(key) = parts.get(&Part::Foreign) {
-                let family = convention::foreign_family(key).unwrap_or("an unknown family's");
-                self.faults
-                    .push(Error::from(ErrorKind::UnsupportedFamily { family }).in_tensor(name));
-                continue;
-            }
-            let replaced =
-                family::replaced::replacements(name, parts, &self.file, self.config.as_ref());
-            let replaces_only =
-                |part: &Part| matches!(part, Part::Weight | Part::Bias | Part::TokenRows);
-            let low_rank = if parts.keys().all(replaces_only) {
-                Ok(None)
-            } else {
-                family::lora::module(name, parts, &self.file, &scales)
-                    .and_then(|module| family::dora::apply(module, parts, &self.file, dora))
-                    .map(Some)
-            };
-            match (replaced, low_rank) {
+        let config = self.config.as_ref();
+        for (name, parts) in modules.iter().filter(|(name, _)| !name.is_empty()) {
+            let replaced = family::replaced::replacements(name, parts, &self.file, config);
+            let (file, scales) = (&self.file, &scales);
+            let module = family::module(&Source { name, parts, file, scales, config });
+            match (replaced, module) {
                 (Ok(replaced), Ok(module)) => {
                     self.replacements.extend(replaced);
                     self.modules.extend(module);

@@ -1,39 +1,122 @@
-//! What an adapter holds: modules with low-rank factors, and values that replace the base's.
+//! What an adapter holds: modules, each with a form that makes its update, and values that replace
+//! the base's.
+
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::scale::Scale;
+use crate::error::Result;
+use crate::format::Checkpoint;
+use crate::math::{Composite, Factor, LowRank, Transform};
 
-/// How a module's update is parametrised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// scale · B · A is added.
-    Lora,
-    /// W + scale · B · A, its rows rescaled to a learnt magnitude.
-    Dora,
-}
-
-impl Family {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lora => "lora",
-            Self::Dora => "dora",
-        }
-    }
-}
-
-/// What kind of layer a module adapts, as far as its factors tell.
+/// What kind of layer a module adapts, as far as its tensors tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A matrix product.
+    /// A matrix product; or a convolution whose kernel the flattened factors do not tell.
     Linear,
     /// A convolution with this kernel; factors are flattened to out × in·kernel.
     Conv(Vec<usize>),
     /// A table of vectors: the base stores in × out.
     Embedding,
+    /// A tensor of exactly this shape, whatever it is of.
+    Whole(Vec<usize>),
+}
+
+/// How an update relates to the weight it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Nature {
+    /// A matrix of at most this rank is added; the adapter alone says it.
+    LowRank(usize),
+    /// A tensor as large as the weight is added; the adapter alone says it.
+    Full,
+    /// The weight itself goes into the update, so that updates do not add up.
+    Dependent,
+}
+
+/// A module's update, its tensors read; the scale is left out.
+#[derive(Debug, Clone)]
+pub enum Update {
+    /// up · down is added, as the file stores them.
+    Factors(Factor, Factor),
+    /// up · down is added.
+    LowRank(LowRank),
+    /// A Hadamard or Kronecker product is added.
+    Composite(Composite),
+    /// The stored tensor of this name is added.
+    Stored(String),
+    /// The weight is transformed; this includes the scale.
+    Transform(Transform),
+}
+
+/// A parametrisation with the names of its tensors in place: one implementation a family.
+pub trait Form: Debug + Send + Sync {
+    /// Names of all tensors it is made of.
+    fn tensors(&self) -> Vec<&str>;
+
+    /// How its update relates to the weight.
+    fn nature(&self) -> Nature;
+
+    /// Reads the tensors. `shape` is (outputs, inputs) of the weight, a convolution's flattened.
+    ///
+    /// # Errors
+    /// If reading fails, or the form cannot be one of a weight of this shape.
+    fn load(&self, file: &Checkpoint, shape: (usize, usize)) -> Result<Update>;
+
+    /// Fails if the form cannot be one of a weight of (outputs, inputs), beyond what
+    /// [`Module::outputs`] and [`Module::inputs`] say.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn check(&self, _shape: (usize, usize)) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Which side of a weight has one magnitude each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Its outputs.
+    Outputs,
+    /// Its inputs; of a convolution, its channels.
+    Inputs,
+}
+
+/// Weight decomposition: after the update every vector along the other side gets a learnt length.
+#[derive(Debug, Clone)]
+pub struct Magnitude {
+    /// Name of the tensor of lengths.
+    pub tensor: String,
+    /// What has a length each.
+    pub side: Side,
+    /// What is added to the lengths that are divided by.
+    pub epsilon: f64,
+}
+
+/// What a module does to its layer's bias.
+#[derive(Debug, Clone)]
+pub struct Bias {
+    /// Name of the tensor of as many values as there are outputs.
+    pub tensor: String,
+    /// How many values it has.
+    pub length: usize,
+    /// What it does.
+    pub effect: BiasEffect,
+}
+
+/// See [`Bias`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BiasEffect {
+    /// Scale times it is added.
+    AddScaled,
+    /// It is added.
+    Add,
+    /// The bias, if there is one, is multiplied by it.
+    Multiply,
 }
 
 /// One adapted weight.
@@ -41,30 +124,28 @@ pub enum Kind {
 pub struct Module {
     /// Its name in the convention's own form.
     pub name: String,
-    /// Its parametrisation.
-    pub family: Family,
+    /// Its parametrisation, as reports call it.
+    pub family: &'static str,
     /// Its kind of layer.
     pub kind: Kind,
-    /// Rank of the factors.
+    /// The rank the family speaks of; 0 where it has none.
     pub rank: usize,
-    /// Inputs of the layer; of a convolution, channels × kernel.
+    /// Inputs of the layer; of a convolution, channels × kernel. 0 where the tensors do not tell.
     pub inputs: usize,
-    /// Outputs of the layer.
+    /// Outputs of the layer. 0 where the tensors do not tell.
     pub outputs: usize,
-    /// Scale of B · A and where it is from.
+    /// Scale of the update and where it is from.
     pub scale: Scale,
-    /// Name of A's tensor, rank × inputs.
-    pub down: String,
-    /// Name of B's tensor, outputs × rank.
-    pub up: String,
-    /// Name of the tensor that scale times is added to the base's bias.
-    pub up_bias: Option<String>,
-    /// Name of DoRA's magnitudes, one an output.
-    pub magnitude: Option<String>,
+    /// What makes the update.
+    pub form: Arc<dyn Form>,
+    /// The tensor for the layer's bias.
+    pub bias: Option<Bias>,
+    /// Lengths that the updated weight gets.
+    pub magnitude: Option<Magnitude>,
 }
 
 impl Module {
-    /// Shape of the update as the base stores it, where the base is not transposed.
+    /// Shape of the update as the base stores it, where the base is not transposed; 0 where unknown.
     pub fn shape(&self) -> Vec<usize> {
         match &self.kind {
             Kind::Linear => vec![self.outputs, self.inputs],
@@ -73,22 +154,38 @@ impl Module {
                 let channels = self.inputs / kernel.iter().product::<usize>().max(1);
                 [self.outputs, channels].into_iter().chain(kernel.iter().copied()).collect()
             }
+            Kind::Whole(shape) => shape.clone(),
         }
     }
 
-    /// Values that the module's factors, bias and magnitudes hold.
-    pub fn parameters(&self) -> usize {
-        let bias = if self.up_bias.is_some() { self.outputs } else { 0 };
-        let magnitude = if self.magnitude.is_some() { self.outputs } else { 0 };
-        self.rank * (self.inputs + self.outputs) + bias + magnitude
+    /// How the update relates to the weight.
+    pub fn nature(&self) -> Nature {
+        if self.magnitude.is_some() { Nature::Dependent } else { self.form.nature() }
+    }
+
+    /// Rank of the update's factorisation; none if it has none without the base.
+    pub fn delta_rank(&self) -> Option<usize> {
+        match self.nature() {
+            Nature::LowRank(rank) if self.inputs > 0 && self.outputs > 0 => Some(rank),
+            _ => None,
+        }
+    }
+
+    /// The tensor that is added to the base's bias, and what it is multiplied by.
+    pub fn added_bias(&self) -> Option<(&str, f64)> {
+        let bias = self.bias.as_ref()?;
+        match bias.effect {
+            BiasEffect::AddScaled => Some((&bias.tensor, self.scale.value)),
+            BiasEffect::Add => Some((&bias.tensor, 1.0)),
+            BiasEffect::Multiply => None,
+        }
     }
 
     /// Names of all tensors the module reads.
     pub fn tensors(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.down), Some(&self.up), self.up_bias.as_ref(), self.magnitude.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
+        let bias = self.bias.as_ref().map(|bias| bias.tensor.as_str());
+        let magnitude = self.magnitude.as_ref().map(|magnitude| magnitude.tensor.as_str());
+        self.form.tensors().into_iter().chain(bias).chain(magnitude)
     }
 }
 

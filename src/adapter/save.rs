@@ -123,7 +123,9 @@ pub struct Encoded {
 /// Tensors that a module of this kind has at some rank: (part, shape).
 fn shapes(kind: &Kind, rows: usize, columns: usize, rank: usize) -> [(Part, Vec<usize>); 2] {
     match kind {
-        Kind::Linear => [(Part::Down, vec![rank, columns]), (Part::Up, vec![rows, rank])],
+        Kind::Linear | Kind::Whole(_) => {
+            [(Part::Down, vec![rank, columns]), (Part::Up, vec![rows, rank])]
+        }
         Kind::Embedding => {
             [(Part::EmbeddingDown, vec![rank, columns]), (Part::EmbeddingUp, vec![rows, rank])]
         }
@@ -361,7 +363,7 @@ impl NewAdapter {
         for module in &self.modules {
             let expected = module.rank;
             let found = read.rank_of(&module.name);
-            if found != expected {
+            if let Some(found) = found.filter(|found| *found != expected) {
                 return Err(ErrorKind::RankConfig { expected: found, found: expected })
                     .in_tensor(&module.name);
             }

@@ -22,6 +22,8 @@ pub enum ScaleSource {
     Header,
     /// No alpha anywhere, which in this convention means 1.
     Convention,
+    /// The family, which has no scale or one of its own.
+    Family,
     /// The user.
     Option,
 }
@@ -34,6 +36,7 @@ impl ScaleSource {
             Self::Config => "adapter_config.json",
             Self::Header => "the file's header",
             Self::Convention => "no alpha, which means scale 1",
+            Self::Family => "the family's own rule",
             Self::Option => "the command line",
         }
     }
@@ -82,16 +85,21 @@ pub(super) struct ScaleSources<'a> {
     pub(super) given: ScaleOverride,
 }
 
+impl Scale {
+    /// A scale that the family itself says.
+    pub(super) fn of_family(value: f64, alpha: Option<f64>) -> Self {
+        Self { value, alpha, source: ScaleSource::Family }
+    }
+}
+
 impl ScaleSources<'_> {
     /// The scale of one module of this rank. `tensor` is its alpha tensor's value, if it has one.
     pub(super) fn resolve(&self, module: &str, rank: usize, tensor: Option<f64>) -> Result<Scale> {
-        if let Some(config) = self.config {
-            let expected = config.rank_of(module);
-            if expected != rank {
-                return Err(ErrorKind::RankConfig { expected, found: rank }.into());
-            }
+        let expected = self.config.and_then(|config| config.rank_of(module));
+        if let Some(expected) = expected.filter(|expected| *expected != rank) {
+            return Err(ErrorKind::RankConfig { expected, found: rank }.into());
         }
-        let config = self.config.map(|config| config.alpha_of(module));
+        let config = self.config.and_then(|config| config.alpha_of(module));
         let found = [
             tensor.map(|alpha| (alpha, ScaleSource::AlphaTensor)),
             config.map(|alpha| (alpha, ScaleSource::Config)),

@@ -8,11 +8,14 @@ use std::path::Path;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
+use super::peft_type::{PeftType, REFUSED_TYPES, TYPES};
 use crate::error::{ErrorKind, Locate, Result};
 
-/// A parsed `adapter_config.json` of type LORA.
+/// A parsed `adapter_config.json` of a type that is merged.
 #[derive(Debug, Clone)]
 pub struct PeftConfig {
+    /// The type: `LORA`, `LOHA`, ….
+    pub peft_type: &'static str,
     /// Rank where no pattern matches.
     pub rank: usize,
     /// Alpha where no pattern matches.
@@ -31,56 +34,12 @@ pub struct PeftConfig {
     pub document: Map<String, Value>,
     rank_pattern: Vec<(Regex, usize)>,
     alpha_pattern: Vec<(Regex, f64)>,
+    has_alpha: bool,
+    has_rank: bool,
 }
 
 /// The config's name in an adapter directory.
 pub const CONFIG_NAME: &str = "adapter_config.json";
-
-/// Fields without influence on the weights, or read above.
-const KNOWN_FIELDS: [&str; 42] = [
-    "alora_invocation_tokens",
-    "alpha_pattern",
-    "arrow_config",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "bias",
-    "corda_config",
-    "ensure_weight_tying",
-    "eva_config",
-    "exclude_modules",
-    "fan_in_fan_out",
-    "inference_mode",
-    "init_lora_weights",
-    "kasa_config",
-    "layer_replication",
-    "layers_pattern",
-    "layers_to_transform",
-    "loftq_config",
-    "lora_alpha",
-    "lora_bias",
-    "lora_dropout",
-    "lora_ga_config",
-    "megatron_config",
-    "megatron_core",
-    "modules_to_save",
-    "monteclora_config",
-    "peft_type",
-    "peft_version",
-    "qalora_group_size",
-    "r",
-    "rank_pattern",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "target_parameters",
-    "task_type",
-    "trainable_token_indices",
-    "use_bdlora",
-    "use_dora",
-    "use_qalora",
-    "use_rslora",
-    "velora_config",
-];
 
 /// Fields whose presence means mathematics that is not done here, and why.
 const REFUSED_FIELDS: [(&str, &str); 7] = [
@@ -97,22 +56,6 @@ const REFUSED_FIELDS: [(&str, &str); 7] = [
     ("use_bdlora", "its factors are stored block-diagonal, which this version does not expand"),
     ("kasa_config", "KaSA truncates the base's own spectrum, which this version does not do"),
     ("target_parameters", "updates of whole parameters (experts) are not applied by this version"),
-];
-
-/// Types of adapters without weights to merge, and why; anything else unknown is refused too.
-const REFUSED_TYPES: [(&str, &str); 12] = [
-    ("PROMPT_TUNING", "it adds virtual tokens and no weights"),
-    ("MULTITASK_PROMPT_TUNING", "it adds virtual tokens and no weights"),
-    ("P_TUNING", "it adds virtual tokens and no weights"),
-    ("PREFIX_TUNING", "it adds virtual keys and values and no weights"),
-    ("ADAPTION_PROMPT", "it adds gated prompts and no weights"),
-    ("CPT", "it adds virtual tokens and no weights"),
-    ("CARTRIDGE", "it adds virtual keys and values and no weights"),
-    ("XLORA", "it mixes its adapters anew for every token; no single weight can do that"),
-    ("POLY", "it routes every task through its own mixture; no single weight can do that"),
-    ("LOHA", "this version applies LoRA and DoRA only"),
-    ("LOKR", "this version applies LoRA and DoRA only"),
-    ("ADALORA", "this version applies LoRA and DoRA only"),
 ];
 
 impl PeftConfig {
@@ -136,26 +79,35 @@ impl PeftConfig {
             Some(None) => return Err(bad("`peft_type` is no string").into()),
             None => return Err(bad("it has no `peft_type`, so it is no PEFT config").into()),
         };
-        if peft_type != "LORA" {
-            let known = REFUSED_TYPES.iter().find(|(name, _)| *name == peft_type);
-            let reason = known.map_or("this version does not know the type", |(_, reason)| reason);
+        let Some(known) = TYPES.iter().find(|known| known.name == peft_type) else {
+            let refused = REFUSED_TYPES.iter().find(|(name, _)| *name == peft_type);
+            let reason =
+                refused.map_or("this version does not know the type", |(_, reason)| reason);
             let (peft_type, reason) = (peft_type.to_owned(), reason.to_owned());
             return Err(ErrorKind::UnsupportedType { peft_type, reason }.into());
-        }
-        refuse_fields(&document, ignored, residual_base)?;
-        let rank = count(&document, "r")?.unwrap_or(8);
-        let alpha = number(&document, "lora_alpha")?.unwrap_or(8.0);
-        let rank_pattern = patterns(&document, "rank_pattern")?
+        };
+        refuse_fields(&document, known, ignored, residual_base)?;
+        let rank = known.rank.map(|field| count(&document, field)).transpose()?.flatten();
+        let alpha = known.alpha.map(|field| number(&document, field)).transpose()?.flatten();
+        // AdaLoRA's `rank_pattern` is a mask of what it kept, which the factors show.
+        let (ranks, alphas) = match known.rank {
+            Some(_) => {
+                (patterns(&document, "rank_pattern")?, patterns(&document, "alpha_pattern")?)
+            }
+            None => (Vec::new(), Vec::new()),
+        };
+        let rank_pattern = ranks
             .into_iter()
             .map(|(regex, value)| Ok((regex, as_count("rank_pattern", value)?)))
             .collect::<Result<_>>()?;
-        let alpha_pattern = patterns(&document, "alpha_pattern")?
+        let alpha_pattern = alphas
             .into_iter()
             .map(|(regex, value)| Ok((regex, as_number("alpha_pattern", value)?)))
             .collect::<Result<_>>()?;
         Ok(Self {
-            rank,
-            alpha,
+            peft_type: known.name,
+            rank: rank.unwrap_or(8),
+            alpha: alpha.unwrap_or(8.0),
             rslora: flag(&document, "use_rslora"),
             dora: flag(&document, "use_dora"),
             fan_in_fan_out: flag(&document, "fan_in_fan_out"),
@@ -163,18 +115,42 @@ impl PeftConfig {
             token_indices: token_indices(&document)?,
             rank_pattern,
             alpha_pattern,
+            has_alpha: known.alpha.is_some(),
+            has_rank: known.rank.is_some(),
             document,
         })
     }
 
-    /// Rank of a module by the config: the first matching pattern in file order, else `r`.
-    pub fn rank_of(&self, module: &str) -> usize {
-        first_match(&self.rank_pattern, module).unwrap_or(self.rank)
+    /// Rank of a module by the config: the first matching pattern in file order, else `r`. None if the
+    /// type's config does not bind the factors.
+    pub fn rank_of(&self, module: &str) -> Option<usize> {
+        let own = first_match(&self.rank_pattern, module).unwrap_or(self.rank);
+        self.has_rank.then_some(own)
     }
 
-    /// Alpha of a module by the config: the first matching pattern in file order, else `lora_alpha`.
-    pub fn alpha_of(&self, module: &str) -> f64 {
-        first_match(&self.alpha_pattern, module).unwrap_or(self.alpha)
+    /// Alpha of a module by the config: the first matching pattern in file order, else the common
+    /// one. None if the type has none.
+    pub fn alpha_of(&self, module: &str) -> Option<f64> {
+        let own = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
+        self.has_alpha.then_some(own)
+    }
+
+    /// Whether a field is set: true, and not 0 or empty.
+    pub fn flag(&self, field: &str) -> bool {
+        flag(&self.document, field)
+    }
+
+    /// A number of the document, if it is there.
+    ///
+    /// # Errors
+    /// If it is no finite number.
+    pub fn number(&self, field: &str) -> Result<Option<f64>> {
+        number(&self.document, field)
+    }
+
+    /// A text of the document, if it is there and one.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.document.get(field)?.as_str()
     }
 
     /// The base model's name, as the config has it.
@@ -208,6 +184,7 @@ fn truthy(value: &Value) -> bool {
 
 fn refuse_fields(
     document: &Map<String, Value>,
+    known: &PeftType,
     ignored: &[String],
     residual_base: bool,
 ) -> Result<()> {
@@ -218,7 +195,7 @@ fn refuse_fields(
             let (field, reason) = (field.clone(), (*reason).to_owned());
             return Err(ErrorKind::UnsupportedField { field, reason }.into());
         }
-        if !KNOWN_FIELDS.contains(&field.as_str()) {
+        if !known.knows(field) {
             let mut value = value.to_string();
             if value.chars().count() > 60 {
                 value = value.chars().take(60).chain(['…']).collect();
@@ -330,13 +307,13 @@ mod tests {
     #[test]
     fn the_first_pattern_in_file_order_wins() {
         let forward = parse(r#","r":8,"rank_pattern":{"q_proj":2,"layers.0.q_proj":4}"#);
-        assert_eq!(forward.expect("parses").rank_of("model.layers.0.q_proj"), 2);
+        assert_eq!(forward.expect("parses").rank_of("model.layers.0.q_proj"), Some(2));
         let backward = parse(r#","r":8,"rank_pattern":{"layers.0.q_proj":4,"q_proj":2}"#);
         let backward = backward.expect("parses");
-        assert_eq!(backward.rank_of("model.layers.0.q_proj"), 4);
-        assert_eq!(backward.rank_of("model.layers.1.q_proj"), 2);
-        assert_eq!(backward.rank_of("model.layers.1.xq_proj"), 8);
-        assert_eq!(backward.alpha_of("q_proj"), 8.0);
+        assert_eq!(backward.rank_of("model.layers.0.q_proj"), Some(4));
+        assert_eq!(backward.rank_of("model.layers.1.q_proj"), Some(2));
+        assert_eq!(backward.rank_of("model.layers.1.xq_proj"), Some(8));
+        assert_eq!(backward.alpha_of("q_proj"), Some(8.0));
     }
 
     #[test]

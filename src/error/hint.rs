@@ -82,6 +82,7 @@ impl ErrorKind {
             Self::EmptyFactor { .. } => {
                 "ZeRO-3 and FSDP leave such tensors when the adapter is saved without gathering; save it again from the gathered state"
             }
+            Self::Family(error) => error.hint(),
             Self::MissingFactor { .. } => "the file is incomplete; save the adapter again",
             Self::RankMismatch { .. } | Self::RankConfig { .. } => {
                 "the factors and the config come from different runs, or one was edited"
@@ -114,7 +115,6 @@ impl ErrorKind {
             Self::BudgetTooSmall { least, .. } => {
                 return Some(format!("the least budget is {least}"));
             }
-            Self::DoraOrder => "give the DoRA adapter last, or merge in two steps",
             Self::WeightCount { .. } => {
                 "give one weight per adapter, in order: -w 0.7 0.3 or -w 0.7,0.3"
             }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::family::FamilyError;
+
 /// A module that found no place in the base, and the base's nearest names.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct UnmatchedName {
@@ -177,6 +179,9 @@ pub enum ErrorKind {
         /// The family's name.
         family: &'static str,
     },
+    /// What a family cannot do.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
     /// One factor without the other.
     #[error("it has {present} but no {missing}")]
     MissingFactor {
@@ -350,9 +355,6 @@ pub enum ErrorKind {
         /// Bytes or parameters.
         unit: &'static str,
     },
-    /// DoRA with others, out of order.
-    #[error("a DoRA adapter rescales the weight it finds: it merges alone, or last, and only once")]
-    DoraOrder,
     /// Selections and weights that leave nothing.
     #[error("no module of any adapter is left after --include, --exclude and weights of 0")]
     NothingSelected,

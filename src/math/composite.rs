@@ -108,9 +108,7 @@ impl Composite {
     pub fn low_rank(&self) -> LowRank {
         let [a, b] = self.parts.each_ref().map(Part::low_rank);
         match self.joint {
-            Joint::Kronecker => {
-                LowRank::new(a.up.kronecker(&b.up), a.down.kronecker(&b.down))
-            }
+            Joint::Kronecker => LowRank::new(a.up.kronecker(&b.up), a.down.kronecker(&b.down)),
             Joint::Hadamard => {
                 let (rank, other) = (a.rank(), b.rank());
                 let up = Matrix::from_fn(a.rows(), rank * other, |row, level| {

@@ -19,6 +19,7 @@ pub mod rank;
 mod rank_text;
 pub mod spectrum;
 pub mod staged;
+pub mod transform;
 
 pub use chain::{Chain, Stage};
 pub use composite::{Composite, Joint};
@@ -29,3 +30,4 @@ pub use low_rank::{LowRank, Svd};
 pub use matrix::Matrix;
 pub use rank::RankPolicy;
 pub use rank_text::amount;
+pub use transform::Transform;

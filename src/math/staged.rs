@@ -17,17 +17,23 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// Adds left · right.
+    /// Adds coefficient · left · right.
     ///
     /// # Panics
     /// If the product has another shape.
     #[track_caller]
-    pub fn add_product(&mut self, left: &PackedLeft, right: &PackedRight, scratch: &mut Vec<f32>) {
+    pub fn add_product(
+        &mut self,
+        left: &PackedLeft,
+        right: &PackedRight,
+        coefficient: f64,
+        scratch: &mut Vec<f32>,
+    ) {
         assert_eq!((left.rows(), right.columns()), (self.rows, self.columns), "shape of an update");
         scratch.resize(self.values.len(), 0.0);
         fused::product(scratch, left, right);
         for (value, delta) in self.values.iter_mut().zip(scratch.iter()) {
-            *value += f64::from(*delta);
+            *value += coefficient * f64::from(*delta);
         }
     }
 
@@ -94,12 +100,11 @@ pub fn blend(values: &mut [f64], other: &[f64], share: f64) {
     }
 }
 
-/// magnitude / √squares for each row or column: DoRA's factors (Liu et al. 2024,
+/// magnitude / (√squares + ε) for each row or column: DoRA's factors (Liu et al. 2024,
 /// <https://arxiv.org/abs/2402.09353>, eq. 5); 0 where the norm is 0, since the row is 0 too.
-pub fn magnitude_factors(magnitude: &[f64], squares: &[f64]) -> Vec<f64> {
-    magnitude
-        .iter()
-        .zip(squares)
-        .map(|(magnitude, squares)| if *squares > 0.0 { magnitude / squares.sqrt() } else { 0.0 })
-        .collect()
+pub fn magnitude_factors(magnitude: &[f64], squares: &[f64], epsilon: f64) -> Vec<f64> {
+    let factor = |(magnitude, squares): (&f64, &f64)| {
+        if *squares > 0.0 { magnitude / (squares.sqrt() + epsilon) } else { 0.0 }
+    };
+    magnitude.iter().zip(squares).map(factor).collect()
 }

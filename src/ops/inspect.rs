@@ -97,7 +97,7 @@ pub struct ModuleItem {
     pub name: String,
     /// Its parametrisation.
     pub family: &'static str,
-    /// `linear`, `conv` or `embedding`.
+    /// `linear`, `conv`, `embedding` or `whole`.
     pub kind: &'static str,
     /// Its rank.
     pub rank: usize,
@@ -279,14 +279,16 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
 }
 
 fn module_item(module: &Module, adapter: &Adapter, base_tensor: Option<String>) -> ModuleItem {
-    let dtype = adapter.file.tensor(&module.down).map(|view| view.spec.dtype.to_string());
+    let first = module.tensors().find_map(|name| adapter.file.tensor(name));
+    let dtype = first.map(|view| view.spec.dtype.to_string());
     ModuleItem {
         name: module.name.clone(),
-        family: module.family.name(),
+        family: module.family,
         kind: match module.kind {
             Kind::Linear => "linear",
             Kind::Conv(_) => "conv",
             Kind::Embedding => "embedding",
+            Kind::Whole(_) => "whole",
         },
         rank: module.rank,
         alpha: module.scale.alpha,

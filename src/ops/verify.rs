@@ -9,12 +9,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Progress;
-use super::merge::work::{factors, magnitude, replacing};
-use super::merge::{self, Action, Axis, Change, Merge, OutputTensor};
+use super::merge::exact::Exact;
+use super::merge::{self, Action, Change, Merge, OutputTensor};
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
-use crate::math::{ElementType, Factor};
 
 /// Rows of each changed tensor that are computed again.
 const SAMPLED_ROWS: usize = 8;
@@ -146,7 +145,7 @@ impl Checker<'_> {
             return Ok(());
         };
         self.report.recomputed += 1;
-        let exact = Exact::new(self.merge, change, base, columns)?;
+        let exact = Exact::new(self.merge, change, base, (rows, columns))?;
         let mut worst: Option<(f64, String)> = None;
         for row in sample(rows) {
             let (values, bounds) = exact.row(row)?;
@@ -197,142 +196,4 @@ fn sample(rows: usize) -> Vec<usize> {
         (0..count).map(|at| at * rows.saturating_sub(1) / (count - 1).max(1)).collect();
     sampled.dedup();
     sampled
-}
-
-/// A changed tensor's rows in f64, by the formulas themselves.
-struct Exact<'a> {
-    merge: &'a Merge,
-    change: &'a Change,
-    base: TensorView<'a>,
-    columns: usize,
-    terms: Vec<(Factor, Factor, f64)>,
-    dora: Option<ExactDora>,
-}
-
-struct ExactDora {
-    term: (Factor, Factor, f64),
-    magnitude: Vec<f64>,
-    weight: f64,
-    /// ‖V‖ of each column, where the magnitudes are the columns'.
-    norms: Option<Vec<f64>>,
-}
-
-impl<'a> Exact<'a> {
-    fn new(
-        merge: &'a Merge,
-        change: &'a Change,
-        base: TensorView<'a>,
-        columns: usize,
-    ) -> Result<Self> {
-        let load = |term: &merge::Term| -> Result<(Factor, Factor, f64)> {
-            let (left, right) = factors(term, &merge.adapters)?;
-            Ok((left, right, term.coefficient))
-        };
-        let terms = change.terms.iter().map(load).collect::<Result<_>>()?;
-        let mut exact = Self { merge, change, base, columns, terms, dora: None };
-        if let Some(step) = &change.dora {
-            let mut dora = ExactDora {
-                term: load(&step.term)?,
-                magnitude: magnitude(step, &merge.adapters)?,
-                weight: step.weight,
-                norms: None,
-            };
-            if step.axis == Axis::Columns {
-                let mut squares = vec![0.0; columns];
-                for row in 0..change.rows {
-                    let (mut values, mut bounds) = exact.before_dora(row)?;
-                    add(&mut values, &mut bounds, &dora.term, row);
-                    for (square, value) in squares.iter_mut().zip(values) {
-                        *square += value * value;
-                    }
-                }
-                dora.norms = Some(squares.into_iter().map(f64::sqrt).collect());
-            }
-            exact.dora = Some(dora);
-        }
-        Ok(exact)
-    }
-
-    /// (values, what f32 accumulation may add to the distance of each).
-    fn row(&self, row: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-        let (mut values, mut bounds) = self.before_dora(row)?;
-        if let Some(dora) = &self.dora {
-            let before = values.clone();
-            add(&mut values, &mut bounds, &dora.term, row);
-            let norm = values.iter().map(|value| value * value).sum::<f64>().sqrt();
-            for (column, (value, bound)) in values.iter_mut().zip(&mut bounds).enumerate() {
-                let (norm, magnitude) = match &dora.norms {
-                    Some(norms) => (at(norms, column), at(&dora.magnitude, column)),
-                    None => (norm, at(&dora.magnitude, row)),
-                };
-                let factor = if norm > 0.0 { magnitude / norm } else { 0.0 };
-                let full = *value * factor;
-                *value = at(&before, column) + dora.weight * (full - at(&before, column));
-                *bound = *bound * factor.abs().max(1.0) * dora.weight.abs().max(1.0)
-                    + 1e-6 * full.abs() * dora.weight.abs();
-            }
-        }
-        for step in &self.change.row_steps {
-            if let Some(number) = step.rows.iter().position(|&other| other == row) {
-                let adapters = &self.merge.adapters;
-                let given = replacing(&step.values, adapters, number * self.columns, self.columns)?;
-                move_towards(&mut values, &given, step.values.weight);
-            }
-        }
-        Ok((values, bounds))
-    }
-
-    fn before_dora(&self, row: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-        let (first, count) = (row * self.columns, self.columns);
-        let mut values = match &self.change.replace {
-            // An outright replacement does without the base.
-            Some(step) if step.weight == 1.0 => {
-                replacing(step, &self.merge.adapters, first, count)?
-            }
-            Some(step) => {
-                let mut values = read_f64(self.base, first, count)?;
-                let given = replacing(step, &self.merge.adapters, first, count)?;
-                move_towards(&mut values, &given, step.weight);
-                values
-            }
-            None => read_f64(self.base, first, count)?,
-        };
-        let mut bounds = vec![0.0; count];
-        for term in &self.terms {
-            add(&mut values, &mut bounds, term, row);
-        }
-        Ok((values, bounds))
-    }
-}
-
-fn at(values: &[f64], index: usize) -> f64 {
-    values.get(index).copied().unwrap_or(f64::NAN)
-}
-
-fn move_towards(values: &mut [f64], given: &[f64], weight: f64) {
-    for (value, given) in values.iter_mut().zip(given) {
-        *value += weight * (given - *value);
-    }
-}
-
-/// Adds one row of coefficient · left · right, and to the bounds what f32 may make of it.
-fn add(
-    values: &mut [f64],
-    bounds: &mut [f64],
-    (left, right, coefficient): &(Factor, Factor, f64),
-    row: usize,
-) {
-    let ulp = ElementType::F32.ulp(1.0);
-    let slack = ulp * (left.columns + 4) as f64;
-    for (value, bound) in values.iter().zip(bounds.iter_mut()) {
-        *bound += value.abs() * ulp;
-    }
-    for (level, a) in left.row(row).iter().enumerate() {
-        let a = f64::from(*a) * coefficient;
-        for ((value, bound), b) in values.iter_mut().zip(bounds.iter_mut()).zip(right.row(level)) {
-            let product = a * f64::from(*b);
-            *value += product;
-            *bound += product.abs() * slack;
-        }
-    }
 }

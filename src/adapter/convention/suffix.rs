@@ -40,15 +40,16 @@ pub(super) fn split(key: &str) -> Option<(&str, Part)> {
         (!module.is_empty()).then_some(module)
     };
     let low_rank = SPELLINGS.iter().find_map(|(ending, part)| Some((of(ending)?, *part)));
-    low_rank.or_else(|| {
-        tensors::KOHYA.iter().find_map(|(name, ending)| {
-            let module = of(ending)?.strip_suffix('.').filter(|module| !module.is_empty())?;
-            Some((module, Part::Named(name)))
+    low_rank
+        .or_else(|| {
+            tensors::KOHYA.iter().find_map(|(name, ending)| {
+                let module = of(ending)?.strip_suffix('.').filter(|module| !module.is_empty())?;
+                Some((module, Part::Named(name)))
+            })
         })
-    })
-    .or_else(|| {
-        let module = of(".weight")?;
-        let flat = !module.contains('.') && FLATTENED.iter().any(|p| module.starts_with(p));
-        flat.then_some((module, Part::Named(tensors::IA3_WEIGHT)))
-    })
+        .or_else(|| {
+            let module = of(".weight")?;
+            let flat = !module.contains('.') && FLATTENED.iter().any(|p| module.starts_with(p));
+            flat.then_some((module, Part::Named(tensors::IA3_WEIGHT)))
+        })
 }

@@ -1,86 +1,185 @@
 //! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): scale · B · A, with B: out × rank and
-//! A: rank × in; of convolutions and embeddings too.
+//! A: rank × in; of convolutions and embeddings too. LoCon's core between them (LyCORIS
+//! `modules/locon.py`, Tucker-2 form) is a rank × rank kernel, which is folded into A.
 
-use super::Parts;
+use std::sync::Arc;
+
+use super::{Family, Source, check_length};
 use crate::adapter::convention::Part;
-use crate::adapter::module::{Family, Kind, Module};
-use crate::adapter::scale::ScaleSources;
+use crate::adapter::module::{BiasEffect, Form, Kind, Module, Nature, Update};
+use crate::adapter::slice::{Slice, find};
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
+use crate::math::{LowRank, Matrix};
 
-/// Pairs a module's factors and checks that they belong together.
-pub(crate) fn module(
-    name: &str,
-    parts: &Parts,
+pub(super) static FAMILY: Family = Family {
+    name: "lora",
+    signs: &[Part::Down, Part::Up, Part::EmbeddingDown, Part::EmbeddingUp],
+    parts: &[
+        Part::Alpha,
+        Part::Magnitude,
+        Part::UpBias,
+        Part::Named("diff_b"),
+        Part::Named("dora_scale"),
+        Part::Named("lora_mid"),
+    ],
+    build,
+};
+
+/// up · down, each a tensor or a part of one.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// B, outputs × rank.
+    pub up: Slice,
+    /// A, rank × inputs.
+    pub down: Slice,
+    /// Inner dimension.
+    pub rank: usize,
+}
+
+impl Form for Product {
+    fn tensors(&self) -> Vec<&str> {
+        vec![&self.down.tensor, &self.up.tensor]
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::LowRank(self.rank)
+    }
+
+    fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
+        let up = self.up.read(file, outputs, self.rank)?;
+        Ok(Update::Factors(up, self.down.read(file, self.rank, inputs)?))
+    }
+}
+
+/// up · core · down over a kernel: up is out × rank, core rank × rank × kernel, down rank × channels.
+#[derive(Debug, Clone)]
+struct Cored {
+    up: String,
+    core: String,
+    down: String,
+    ranks: (usize, usize),
+}
+
+impl Form for Cored {
+    fn tensors(&self) -> Vec<&str> {
+        vec![&self.down, &self.core, &self.up]
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::LowRank(self.ranks.0)
+    }
+
+    fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
+        let up = read_matrix(file, &self.up, outputs, self.ranks.0)?;
+        Ok(Update::LowRank(LowRank::new(
+            up,
+            folded_core(file, &self.core, &self.down, self.ranks, inputs)?,
+        )))
+    }
+}
+
+/// A stored tensor as a rows × columns matrix in f64.
+pub(super) fn read_matrix(
     file: &Checkpoint,
-    scales: &ScaleSources<'_>,
-) -> Result<Module> {
-    let (down, up, embedding) = factors(parts)?;
-    let (down_view, up_view) = (view(file, down)?, view(file, up)?);
-    for factor in [down_view, up_view] {
-        if factor.spec.shape.contains(&0) {
-            return Err(ErrorKind::EmptyFactor { shape: factor.spec.shape.clone() })
-                .in_tensor(&factor.spec.name);
+    name: &str,
+    rows: usize,
+    columns: usize,
+) -> Result<Matrix> {
+    let view = find(file, name)?;
+    check_length(view, rows * columns)?;
+    let values = read_f64(view, 0, rows * columns)?;
+    Ok(Matrix::from_row_iterator(rows, columns, values))
+}
+
+/// Σⱼ core[i, j, k] · down[j, c], as i × (c, k); core: r × s × kernel, down: s × channels, `inputs` is
+/// channels × kernel.
+pub(super) fn folded_core(
+    file: &Checkpoint,
+    core: &str,
+    down: &str,
+    (rank, inner): (usize, usize),
+    inputs: usize,
+) -> Result<Matrix> {
+    let (core, down) = (find(file, core)?, find(file, down)?);
+    let kernel = core.spec.elements() / (rank * inner).max(1);
+    let channels = inputs / kernel.max(1);
+    check_length(core, rank * inner * kernel)?;
+    check_length(down, inner * channels)?;
+    let core = read_f64(core, 0, rank * inner * kernel)?;
+    let down = read_f64(down, 0, inner * channels)?;
+    let mut folded = Matrix::zeros(rank, channels * kernel);
+    for (at, weight) in core.iter().enumerate() {
+        let (level, position) = (at / (inner * kernel), at % kernel);
+        let row = down.chunks(channels.max(1)).nth(at / kernel % inner).unwrap_or_default();
+        for (channel, value) in row.iter().enumerate() {
+            folded[(level, channel * kernel + position)] += weight * value;
         }
     }
-    let (rank, inputs, kernel) = split_down(down_view)?;
-    let outputs = outputs_of(up_view, down_view, rank)?;
+    Ok(folded)
+}
+
+/// Pairs a module's factors and checks that they belong together.
+fn build(source: &Source<'_>) -> Result<Module> {
+    let (down, up, embedding) = factors(source)?;
+    let (down_view, up_view) = (source.view(down)?, source.view(up)?);
+    let (inner, inputs, kernel) = split_down(down_view)?;
+    let (outputs, rank) = outputs_of(up_view)?;
+    let core = source.named("lora_mid");
+    let (inputs, kernel) = match core {
+        None => (inputs, kernel),
+        Some(core) => {
+            let (_, _, own) = source.matrix(core)?;
+            source.expect(core, rank, inner, own)?;
+            source.expect(down, inner, inputs, &vec![1; kernel.len()])?;
+            (inputs * own.iter().product::<usize>(), own.to_vec())
+        }
+    };
+    if core.is_none() && rank != inner {
+        let (down, up) = (down_view.spec.shape.clone(), up_view.spec.shape.clone());
+        return Err(ErrorKind::RankMismatch { down, up }.into());
+    }
     let kind = match kernel {
         _ if embedding => Kind::Embedding,
         kernel if kernel.is_empty() => Kind::Linear,
         kernel => Kind::Conv(kernel),
     };
-    let up_bias = parts.get(&Part::UpBias).cloned();
-    if let Some(bias) = &up_bias {
-        check_length(view(file, bias)?, outputs)?;
-    }
-    let alpha = parts.get(&Part::Alpha).map(|alpha| read_alpha(view(file, alpha)?)).transpose()?;
+    let bias = source.parts.get(&Part::UpBias);
+    let bias = bias.map(|tensor| source.bias(tensor, outputs, BiasEffect::AddScaled));
+    let form: Arc<dyn Form> = match core {
+        None => Arc::new(Product { up: Slice::whole(up), down: Slice::whole(down), rank }),
+        Some(core) => Arc::new(Cored {
+            up: up.to_owned(),
+            core: core.to_owned(),
+            down: down.to_owned(),
+            ranks: (rank, inner),
+        }),
+    };
     Ok(Module {
-        name: name.to_owned(),
-        family: Family::Lora,
+        name: source.name.to_owned(),
+        family: FAMILY.name,
         kind,
         rank,
         inputs,
         outputs,
-        scale: scales.resolve(name, rank, alpha)?,
-        down: down.to_owned(),
-        up: up.to_owned(),
-        up_bias,
+        scale: source.scales.resolve(source.name, inner, source.alpha()?)?,
+        form,
+        bias: bias.transpose()?,
         magnitude: None,
     })
 }
 
-pub(crate) fn view<'a>(file: &'a Checkpoint, name: &str) -> Result<TensorView<'a>> {
-    file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)
-}
-
-/// Fails unless the tensor has `length` elements, whatever its shape (`[out]`, `[1, out, 1, 1]`).
-pub(crate) fn check_length(view: TensorView<'_>, length: usize) -> Result<()> {
-    if view.spec.elements() == length {
-        return Ok(());
-    }
-    let (expected, found) = (format!("{length} elements"), view.spec.shape.clone());
-    Err(ErrorKind::BadShape { expected, found }).in_tensor(&view.spec.name)
-}
-
-fn factors(parts: &Parts) -> Result<(&str, &str, bool)> {
+fn factors<'a>(source: &Source<'a>) -> Result<(&'a str, &'a str, bool)> {
     let pairs = [(Part::Down, Part::Up, false), (Part::EmbeddingDown, Part::EmbeddingUp, true)];
     for (down, up, embedding) in pairs {
-        match (parts.get(&down), parts.get(&up)) {
+        let (present, missing) = match (source.parts.get(&down), source.parts.get(&up)) {
             (Some(down), Some(up)) => return Ok((down, up, embedding)),
-            (Some(_), None) => {
-                return Err(
-                    ErrorKind::MissingFactor { present: "A (down)", missing: "B (up)" }.into()
-                );
-            }
-            (None, Some(_)) => {
-                return Err(
-                    ErrorKind::MissingFactor { present: "B (up)", missing: "A (down)" }.into()
-                );
-            }
-            (None, None) => {}
-        }
+            (Some(_), None) => ("A (down)", "B (up)"),
+            (None, Some(_)) => ("B (up)", "A (down)"),
+            (None, None) => continue,
+        };
+        return Err(ErrorKind::MissingFactor { present, missing }.into());
     }
     Err(ErrorKind::MissingFactor { present: "an alpha or a bias", missing: "A and B" }.into())
 }
@@ -100,45 +199,14 @@ fn split_down(down: TensorView<'_>) -> Result<(usize, usize, Vec<usize>)> {
     }
 }
 
-/// Outputs of B: [out, rank], or [out, rank, 1…] of a convolution.
-fn outputs_of(up: TensorView<'_>, down: TensorView<'_>, rank: usize) -> Result<usize> {
+/// (outputs, rank) of B: [out, rank], or [out, rank, 1…] of a convolution.
+fn outputs_of(up: TensorView<'_>) -> Result<(usize, usize)> {
     match up.spec.shape.as_slice() {
-        [outputs, found, ones @ ..] if ones.iter().all(|&size| size == 1) => {
-            if *found == rank {
-                return Ok(*outputs);
-            }
-            let (down, up) = (down.spec.shape.clone(), up.spec.shape.clone());
-            Err(ErrorKind::RankMismatch { down, up }.into())
-        }
+        [outputs, rank, ones @ ..] if ones.iter().all(|&size| size == 1) => Ok((*outputs, *rank)),
         _ => {
             let expected = "[out, rank] or [out, rank, 1…]".to_owned();
             Err(ErrorKind::BadShape { expected, found: up.spec.shape.clone() })
                 .in_tensor(&up.spec.name)
         }
     }
-}
-
-fn read_alpha(view: TensorView<'_>) -> Result<f64> {
-    check_length(view, 1)?;
-    let alpha = match crate::adapter::tensor::element_type(view.spec.dtype) {
-        Some(_) => read_f64(view, 0, 1)?.first().copied().unwrap_or(f64::NAN),
-        None => integer_alpha(view)?,
-    };
-    if alpha.is_finite() {
-        return Ok(alpha);
-    }
-    Err(ErrorKind::NonFinite { index: 0, value: alpha.to_string() }).in_tensor(&view.spec.name)
-}
-
-/// Some writers keep alpha as an integer.
-fn integer_alpha(view: TensorView<'_>) -> Result<f64> {
-    let mut scratch = Vec::new();
-    let bytes = view.all(&mut scratch)?;
-    if let Ok(bytes) = <[u8; 8]>::try_from(bytes) {
-        return Ok(i64::from_le_bytes(bytes) as f64);
-    }
-    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
-        return Ok(f64::from(i32::from_le_bytes(bytes)));
-    }
-    Err(ErrorKind::BadDtype { dtype: view.spec.dtype.to_string() }).in_tensor(&view.spec.name)
 }

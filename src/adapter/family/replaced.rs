@@ -3,10 +3,10 @@
 //! (peft `tuners/trainable_tokens/layer.py`).
 
 use super::Parts;
-use super::lora::view;
 use crate::adapter::convention::Part;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::sidecar::PeftConfig;
+use crate::adapter::slice::find;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 
@@ -36,7 +36,7 @@ fn token_rows(
     file: &Checkpoint,
     config: Option<&PeftConfig>,
 ) -> Result<Vec<usize>> {
-    let view = view(file, tensor)?;
+    let view = find(file, tensor)?;
     let listed = config.map(|config| config.token_indices.as_slice()).unwrap_or_default();
     let ends_with =
         |name: &str| name.is_empty() || module == name || module.ends_with(&format!(".{name}"));

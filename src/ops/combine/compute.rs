@@ -165,7 +165,7 @@ fn share_budget(
 }
 
 fn sized<'a>(combine: &Combine, group: &'a Group) -> Result<Sized<'a>> {
-    let biased = |member: &Member| Ok(parts(combine, member)?.1.up_bias.is_some());
+    let biased = |member: &Member| Ok(parts(combine, member)?.1.added_bias().is_some());
     let biased: Vec<bool> = group.members.iter().map(biased).collect::<Result<_>>()?;
     Ok(Sized {
         name: &group.name,
@@ -313,11 +313,11 @@ fn bias(combine: &Combine, group: &Group, scale: f64) -> Result<Option<Vec<f64>>
     let mut sum: Option<Vec<f64>> = None;
     for member in &group.members {
         let (adapter, module) = parts(combine, member)?;
-        let Some(name) = &module.up_bias else { continue };
+        let Some((name, own)) = module.added_bias() else { continue };
         let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
         let values = crate::adapter::tensor::read_f64(view, 0, module.outputs)?;
         let sum = sum.get_or_insert_with(|| vec![0.0; module.outputs]);
-        let factor = member.weight * module.scale.value / scale;
+        let factor = member.weight * own / scale;
         for (sum, value) in sum.iter_mut().zip(values) {
             *sum += factor * value;
         }

@@ -6,7 +6,7 @@ use super::{Options, PlannedModule};
 use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention};
-use crate::adapter::module::{Family, Kind, Module};
+use crate::adapter::module::{Kind, Module};
 use crate::adapter::target::{bare_name, flatten};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::Dtype;
@@ -88,7 +88,8 @@ pub(in crate::ops) fn group(
     for (number, adapter) in adapters.iter().enumerate() {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (index, module) in adapter.modules.iter().enumerate() {
-            refuse(adapter, module)?;
+            let rank = adapter.check_factors(module);
+            let rank = rank.in_tensor(&module.name).in_file(&adapter.path)?;
             let key = key_of(module);
             if let Some(first) = seen.insert(key.clone(), &module.name) {
                 let (first, second) = (first.to_owned(), module.name.clone());
@@ -100,7 +101,7 @@ pub(in crate::ops) fn group(
             if weight == 0.0 || !selected(options, &module.name) {
                 continue;
             }
-            let (rank, scale) = (module.rank, module.scale.value);
+            let scale = module.scale.value;
             check_size(weight * scale).in_tensor(&module.name).in_file(&adapter.path)?;
             let member = Member { adapter: number, module: index, weight, rank, scale };
             add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
@@ -133,15 +134,6 @@ fn check_size(coefficient: f64) -> Result<()> {
     }
     let reason = format!("weight times scale is {coefficient:e}, which no update needs");
     Err(ErrorKind::BadOption(reason).into())
-}
-
-fn refuse(adapter: &Adapter, module: &Module) -> Result<()> {
-    if module.family == Family::Dora {
-        return Err(Error::from(ErrorKind::NotAdditive { family: "DoRA" })
-            .in_tensor(&module.name)
-            .in_file(&adapter.path));
-    }
-    Ok(())
 }
 
 fn selected(options: &Options, name: &str) -> bool {

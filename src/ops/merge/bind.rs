@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::change::{Axis, Change, DoraStep, ReplaceStep, Source, Term};
+use super::change::{Change, ReplaceStep};
+use super::place::{Fit, fit};
 use super::replaced::same_bytes;
 use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
-use crate::adapter::module::{Kind, Module};
+use crate::adapter::module::Kind;
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
@@ -156,13 +157,11 @@ impl Binder<'_> {
     fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
         let mut votes =
             adapter.modules.iter().zip(&targets.modules).filter_map(|(module, name)| {
-                let shape = &self.base.tensor(name.as_deref()?)?.spec.shape;
-                let (straight, turned) =
-                    ([module.outputs, module.inputs], [module.inputs, module.outputs]);
-                let votes = module.kind == Kind::Linear && module.inputs != module.outputs;
-                match votes {
-                    true if *shape == straight => Some(false),
-                    true if *shape == turned => Some(true),
+                match fit(module, &self.base.tensor(name.as_deref()?)?.spec.shape) {
+                    Fit { straight: true, turned: false } if module.kind == Kind::Linear => {
+                        Some(false)
+                    }
+                    Fit { straight: false, turned: true } => Some(true),
                     _ => None,
                 }
             });
@@ -203,76 +202,12 @@ impl Binder<'_> {
         Ok(self.bound.changes.entry(name.to_owned()).or_insert(empty))
     }
 
-    fn add_module(
-        &mut self,
-        (adapter, index): (usize, usize),
-        module: &Module,
-        name: &str,
-        weight: f64,
-        transposed: bool,
-    ) -> Result<()> {
-        self.check_dtype(name)?;
-        let source = self.orientation(module, name, transposed)?;
-        let term = |source, coefficient| Term { adapter, module: index, source, coefficient };
-        if module.magnitude.is_some() {
-            let axis = if source == Source::Product { Axis::Rows } else { Axis::Columns };
-            let change = self.change(name)?;
-            if change.dora.is_some() {
-                return Err(ErrorKind::DoraOrder.into());
-            }
-            change.dora = Some(DoraStep { term: term(source, module.scale.value), axis, weight });
-        } else {
-            let change = self.change(name)?;
-            if change.dora.is_some() {
-                return Err(ErrorKind::DoraOrder.into());
-            }
-            change.terms.push(term(source, weight * module.scale.value));
-        }
-        if module.up_bias.is_some() {
-            let bias = bias_of(name);
-            let found = self.base.tensor(&bias).map(|view| view.spec.shape.clone());
-            if found.as_deref() != Some([module.outputs].as_slice()) {
-                return Err(ErrorKind::ShapeMismatch {
-                    delta: vec![module.outputs],
-                    base_tensor: bias,
-                    found: found.unwrap_or_default(),
-                }
-                .into());
-            }
-            self.check_dtype(&bias)?;
-            self.change(&bias)?.terms.push(term(Source::Bias, weight * module.scale.value));
-        }
-        Ok(())
-    }
-
-    /// How the module's update lies in the stored tensor; an error if it does not fit at all.
-    fn orientation(&self, module: &Module, name: &str, square_transposed: bool) -> Result<Source> {
-        let found = &self.stored(name)?.shape;
-        let (outputs, inputs) = (module.outputs, module.inputs);
-        let straight = *found == module.shape() || flat_equal(found, outputs, inputs, &module.kind);
-        let turned = module.kind == Kind::Linear && found.as_slice() == [inputs, outputs];
-        match (&module.kind, straight, turned) {
-            (Kind::Embedding, true, _) => Ok(Source::Transposed),
-            (Kind::Linear, true, true) if square_transposed => Ok(Source::Transposed),
-            (_, true, _) => Ok(Source::Product),
-            (_, false, true) => Ok(Source::Transposed),
-            (_, false, false) => Err(ErrorKind::ShapeMismatch {
-                delta: module.shape(),
-                base_tensor: name.to_owned(),
-                found: found.clone(),
-            }
-            .into()),
-        }
-    }
-
     fn settle_tied(&mut self, adapters: &[Adapter]) -> Result<()> {
         let Some(tied) = self.tied.clone() else { return Ok(()) };
         let changed = |name: &str| self.bound.changes.get(name);
         let (embedding, head) = (changed(&tied.embedding), changed(&tied.head));
         // Trained tokens are shared by both sides in PEFT too; a grown vocabulary needs both grown.
-        let shared = |change: &Change| {
-            change.replace.is_none() && change.terms.is_empty() && change.dora.is_none()
-        };
+        let shared = |change: &Change| change.replace.is_none() && !change.updates();
         let same = match (
             embedding.and_then(|c| c.replace.as_ref()),
             head.and_then(|c| c.replace.as_ref()),
@@ -320,22 +255,6 @@ pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
         [length] => (1, *length),
         [rows, rest @ ..] => (*rows, rest.iter().product()),
     }
-}
-
-/// Shapes that differ only in a kernel of ones: linear factors on a 1 × 1 convolution, or the
-/// reverse.
-fn flat_equal(found: &[usize], outputs: usize, inputs: usize, kind: &Kind) -> bool {
-    let ones = |sizes: &[usize]| sizes.iter().all(|&size| size == 1);
-    let flat = match kind {
-        Kind::Linear => true,
-        Kind::Conv(kernel) => ones(kernel),
-        Kind::Embedding => false,
-    };
-    flat && matches!(found, [rows, columns, rest @ ..] if *rows == outputs && *columns == inputs && ones(rest))
-}
-
-fn bias_of(weight: &str) -> String {
-    format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight))
 }
 
 /// Whether the base is of the GPT-2 kind, whose linear weights are stored in × out: its fused

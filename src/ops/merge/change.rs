@@ -26,8 +26,10 @@ pub struct Change {
     pub replace: Option<ReplaceStep>,
     /// Low-rank updates to add.
     pub terms: Vec<Term>,
-    /// A DoRA adapter, after the terms.
-    pub dora: Option<DoraStep>,
+    /// Updates to add that are made row by row.
+    pub additions: Vec<Term>,
+    /// An update that the weight goes into, after all that is added.
+    pub transform: Option<TransformStep>,
     /// Rows that are put in place last.
     pub row_steps: Vec<RowsStep>,
 }
@@ -35,60 +37,53 @@ pub struct Change {
 impl Change {
     /// Whether there is any step.
     pub fn is_empty(&self) -> bool {
-        self.replace.is_none()
-            && self.terms.is_empty()
-            && self.dora.is_none()
-            && self.row_steps.is_empty()
+        self.replace.is_none() && !self.updates() && self.row_steps.is_empty()
+    }
+
+    /// Whether anything is updated, not only replaced.
+    pub fn updates(&self) -> bool {
+        !self.terms.is_empty() || !self.additions.is_empty() || self.transform.is_some()
     }
 
     /// Whether terms are the only steps, so that the fused kernel does it all.
     pub fn only_terms(&self) -> bool {
-        self.replace.is_none() && self.dora.is_none() && self.row_steps.is_empty()
+        self.replace.is_none()
+            && self.additions.is_empty()
+            && self.transform.is_none()
+            && self.row_steps.is_empty()
     }
 }
 
-/// Where an update's factors come from.
+/// How an update lies in the stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// B · A of a module, as outputs × inputs.
+    /// A module's update, as outputs × inputs.
     Product,
-    /// (B · A)ᵀ of a module, as inputs × outputs: GPT-2's Conv1D, embeddings.
+    /// Its transpose, as inputs × outputs: GPT-2's Conv1D, embeddings.
     Transposed,
-    /// The bias of a module's B, as a row.
+    /// A module's tensor for the bias, as a row.
     Bias,
 }
 
-/// coefficient · left · right, from one module.
+/// coefficient · update, from one module.
 #[derive(Debug, Clone, Serialize)]
 pub struct Term {
     /// Number of the adapter.
     pub adapter: usize,
     /// Number of the module in it.
     pub module: usize,
-    /// Which of its factors.
+    /// Which way round, or its bias.
     pub source: Source,
     /// Weight × scale.
     pub coefficient: f64,
 }
 
-/// The axis that a magnitude belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Axis {
-    /// One a row.
-    Rows,
-    /// One a column.
-    Columns,
-}
-
-/// W + weight · (DoRA(W) − W), with DoRA(W) = m/‖V‖ · V and V = W + the term.
+/// W + weight · (F(W) − W), F being a module's own formula (DoRA, OFT, IA3, …).
 #[derive(Debug, Clone, Serialize)]
-pub struct DoraStep {
-    /// The update inside V; its coefficient is the scale alone.
+pub struct TransformStep {
+    /// The module; the coefficient is its scale alone.
     pub term: Term,
-    /// Which axis the module's outputs are in the base.
-    pub axis: Axis,
     /// The user's weight.
     pub weight: f64,
 }

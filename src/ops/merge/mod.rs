@@ -6,11 +6,15 @@
 
 mod bind;
 mod change;
+pub(super) mod exact;
 mod layout;
+mod place;
 mod replaced;
 mod side;
 mod stream;
 mod tied;
+pub(super) mod transform;
+pub(super) mod update;
 pub(super) mod work;
 
 pub(super) use bind::as_matrix;
@@ -20,7 +24,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde::Serialize;
 
-pub use change::{Action, Axis, Change, DoraStep, ReplaceStep, RowsStep, Source, Term};
+pub use change::{Action, Change, ReplaceStep, RowsStep, Source, Term, TransformStep};
 pub use layout::{OutputShard, OutputTensor};
 pub use side::SideFile;
 

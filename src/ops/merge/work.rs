@@ -2,22 +2,34 @@
 
 use half::{bf16, f16};
 
-use super::change::{Axis, Change, DoraStep, ReplaceStep, Source, Term};
+use super::change::{Change, ReplaceStep, Term};
 use super::layout::OutputTensor;
+use super::transform::Ready;
+use super::update::{Addition, Product};
 use super::{Action, Merge};
 use crate::adapter::Adapter;
-use crate::adapter::module::Module;
-use crate::adapter::tensor::{element_type, read_f64, read_factor};
+use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::TensorView;
 use crate::math::fused::{self, PanelResult};
 use crate::math::staged::{self, Panel};
-use crate::math::{DeltaStats, Element, ElementType, Factor, PackedLeft, PackedRight};
+use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
 
 /// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
 const FUSED_PANEL: usize = 256 << 10;
 /// Elements that one panel in f64 has, about.
 const STAGED_PANEL: usize = 128 << 10;
+
+/// The change of a tensor that only gets another dtype.
+static NOTHING: Change = Change {
+    rows: 0,
+    columns: 0,
+    replace: None,
+    terms: Vec::new(),
+    additions: Vec::new(),
+    transform: None,
+    row_steps: Vec::new(),
+};
 
 /// A tensor ready to be computed.
 pub(in crate::ops) struct Work<'a> {
@@ -32,57 +44,11 @@ pub(in crate::ops) struct Work<'a> {
     staged: Option<StagedWork<'a>>,
 }
 
-/// Left and right factors of Σ coefficient · left · right.
-struct Product {
-    left: Vec<(Factor, f64)>,
-    right: PackedRight,
-}
-
 /// What a tensor needs beyond its terms.
 struct StagedWork<'a> {
     change: &'a Change,
-    dora: Option<Dora<'a>>,
-}
-
-struct Dora<'a> {
-    step: &'a DoraStep,
-    product: Product,
-    magnitude: Vec<f64>,
-    /// Factors of the columns, where the magnitudes are theirs: they need the whole tensor first.
-    columns: Option<Vec<f64>>,
-}
-
-/// The factors of a term: left is rows × rank, right is rank × columns of the stored tensor.
-pub(in crate::ops) fn factors(term: &Term, adapters: &[Adapter]) -> Result<(Factor, Factor)> {
-    let (adapter, module) = module(term, adapters)?;
-    let read = |name: &str, rows, columns| {
-        let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-        read_factor(view, rows, columns)
-    };
-    if term.source == Source::Bias {
-        let bias = module.up_bias.as_deref().unwrap_or_default();
-        return Ok((Factor::new(1, 1, vec![1.0]), read(bias, 1, module.outputs)?));
-    }
-    let up = read(&module.up, module.outputs, module.rank)?;
-    let down = read(&module.down, module.rank, module.inputs)?;
-    Ok(match term.source {
-        Source::Transposed => (down.transposed(), up.transposed()),
-        _ => (up, down),
-    })
-}
-
-/// The adapter and module of a term.
-fn module<'a>(term: &Term, adapters: &'a [Adapter]) -> Result<(&'a Adapter, &'a Module)> {
-    let adapter = adapters.get(term.adapter).ok_or(ErrorKind::NotFound)?;
-    Ok((adapter, adapter.modules.get(term.module).ok_or(ErrorKind::NotFound)?))
-}
-
-/// The magnitudes of a DoRA step, one an output.
-pub(in crate::ops) fn magnitude(step: &DoraStep, adapters: &[Adapter]) -> Result<Vec<f64>> {
-    let (adapter, module) = module(&step.term, adapters)?;
-    let name = module.magnitude.as_deref().unwrap_or_default();
-    let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-    read_f64(view, 0, module.outputs)
+    additions: Vec<Addition<'a>>,
+    transform: Option<Ready<'a>>,
 }
 
 /// Elements of the values that a step puts in place.
@@ -96,29 +62,6 @@ pub(in crate::ops) fn replacing(
     let view =
         adapter.file.tensor(&step.tensor).ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
     read_f64(view, first, count)
-}
-
-impl Product {
-    fn new(terms: &[&Term], adapters: &[Adapter], columns: usize) -> Result<Self> {
-        let (mut left, mut right) = (Vec::new(), Vec::new());
-        for term in terms {
-            let (a, b) = factors(term, adapters)?;
-            left.push((a, term.coefficient));
-            right.push(b);
-        }
-        Ok(Self { left, right: PackedRight::new(columns, &right) })
-    }
-
-    fn rows(&self, first: usize, rows: usize) -> PackedLeft {
-        if self.left.is_empty() {
-            return PackedLeft::new(
-                &[(Factor::new(first + rows, 0, Vec::new()), 1.0)],
-                first,
-                rows,
-            );
-        }
-        PackedLeft::new(&self.left, first, rows)
-    }
 }
 
 impl<'a> Work<'a> {
@@ -149,26 +92,31 @@ impl<'a> Work<'a> {
             output,
             rows,
             columns,
-            terms: Product::new(&terms, &merge.adapters, columns)?,
+            terms: Product::new(&terms, &merge.adapters, (rows, columns))?,
             staged: None,
         };
         if !fused {
-            static NOTHING: Change = Change {
-                rows: 0,
-                columns: 0,
-                replace: None,
-                terms: Vec::new(),
-                dora: None,
-                row_steps: Vec::new(),
-            };
-            let change = change.unwrap_or(&NOTHING);
-            work.staged = Some(StagedWork { change, dora: None });
-            if let Some(step) = &change.dora {
-                let dora = work.prepare_dora(step)?;
-                work.staged = Some(StagedWork { change, dora: Some(dora) });
-            }
+            work.prepare(change.unwrap_or(&NOTHING))?;
         }
         Ok(work)
+    }
+
+    /// Reads what the steps beyond the terms need; each may look at the weight as the last left it.
+    fn prepare(&mut self, change: &'a Change) -> Result<()> {
+        let (adapters, size) = (&self.merge.adapters, (self.rows, self.columns));
+        let additions = change.additions.iter();
+        let additions = additions.map(|term| Addition::new(term, adapters, size));
+        let additions = additions.collect::<Result<_>>()?;
+        self.staged = Some(StagedWork { change, additions, transform: None });
+        if let Some(step) = &change.transform {
+            let ready = Ready::new(step, adapters, size, &|first, rows| {
+                self.base_panel(first, rows, &mut Scratch::default())
+            })?;
+            if let Some(staged) = &mut self.staged {
+                staged.transform = Some(ready);
+            }
+        }
+        Ok(())
     }
 
     /// Rows that one panel has, for a tensor of this shape.
@@ -181,30 +129,6 @@ impl<'a> Work<'a> {
         };
         let elements = if fused { FUSED_PANEL / size } else { STAGED_PANEL };
         (elements / columns.max(1)).max(1).next_multiple_of(4)
-    }
-
-    fn prepare_dora(&self, step: &'a DoraStep) -> Result<Dora<'a>> {
-        let adapters = &self.merge.adapters;
-        let product = Product::new(&[&step.term], adapters, self.columns)?;
-        let magnitude = magnitude(step, adapters)?;
-        let mut dora = Dora { step, product, magnitude, columns: None };
-        if step.axis == Axis::Columns {
-            let mut squares = vec![0.0; self.columns];
-            let part = (STAGED_PANEL / self.columns.max(1)).max(1);
-            let mut scratch = Scratch::default();
-            for first in (0..self.rows).step_by(part) {
-                let rows = part.min(self.rows - first);
-                let mut panel = self.base_panel(first, rows, &mut scratch)?;
-                panel.add_product(
-                    &dora.product.rows(first, rows),
-                    &dora.product.right,
-                    &mut scratch.product,
-                );
-                panel.add_column_squares(&mut squares);
-            }
-            dora.columns = Some(staged::magnitude_factors(&dora.magnitude, &squares));
-        }
-        Ok(dora)
     }
 
     /// Computes rows `first..first + rows` of the result into `out`.
@@ -251,7 +175,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The base's rows (or those that replace them), plus the terms: what DoRA starts from.
+    /// The base's rows (or those that replace them), plus all that is added: what a transform starts from.
     fn base_panel(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
         let (at, count) = (first * self.columns, rows * self.columns);
         let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
@@ -274,8 +198,12 @@ impl<'a> Work<'a> {
             panel.add_product(
                 &self.terms.rows(first, rows),
                 &self.terms.right,
+                1.0,
                 &mut scratch.product,
             );
+        }
+        for addition in self.staged.iter().flat_map(|staged| &staged.additions) {
+            addition.add_to(&mut panel, first, &mut scratch.product)?;
         }
         Ok(panel)
     }
@@ -297,21 +225,9 @@ impl<'a> Work<'a> {
     ) -> Result<DeltaStats> {
         let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
         let mut panel = self.base_panel(first, rows, scratch)?;
-        if let Some(dora) = &staged.dora {
-            let before = panel.values.clone();
-            panel.add_product(
-                &dora.product.rows(first, rows),
-                &dora.product.right,
-                &mut scratch.product,
-            );
-            if let Some(factors) = &dora.columns {
-                panel.scale_columns(factors);
-            } else {
-                let magnitude = dora.magnitude.get(first..first + rows).unwrap_or_default();
-                panel.scale_rows(&staged::magnitude_factors(magnitude, &panel.row_squares()));
-            }
-            let full = std::mem::replace(&mut panel.values, before);
-            panel.move_towards(&full, dora.step.weight);
+        if let Some(transform) = &staged.transform {
+            let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+            transform.apply(&mut panel, first, &before, &mut scratch.product)?;
         }
         for step in &staged.change.row_steps {
             for (at, &row) in step.rows.iter().enumerate() {
@@ -346,7 +262,7 @@ impl<'a> Work<'a> {
         stored: &[f64],
     ) -> Result<DeltaStats> {
         let mut stats = DeltaStats::default();
-        if change.replace.is_some() || (change.terms.is_empty() && change.dora.is_none()) {
+        if change.replace.is_some() || !change.updates() {
             return Ok(stats);
         }
         let base = self.base_values(first * self.columns, rows * self.columns)?;

@@ -1,0 +1,107 @@
+//! Differences stored whole: LyCORIS' Full (`diff`, `diff_b`) and Norm (`w_norm`, `b_norm`)
+//! (`modules/full.py`, `modules/norms.py`), and a difference of the bias alone. Their strength is the
+//! user's weight; there is no alpha.
+
+use std::sync::Arc;
+
+use super::{Family, Source};
+use crate::adapter::convention::Part;
+use crate::adapter::module::{BiasEffect, Form, Kind, Module, Nature, Update};
+use crate::adapter::scale::Scale;
+use crate::error::Result;
+use crate::format::Checkpoint;
+use crate::math::LowRank;
+
+pub(super) static FAMILY: Family = Family {
+    name: "full",
+    signs: &[Part::Named("diff"), Part::Named("w_norm"), Part::Named("b_norm")],
+    parts: &[Part::Named("diff_b")],
+    build,
+};
+
+/// A difference of the bias, and none of the weight.
+pub(super) static BIAS: Family =
+    Family { name: "full", signs: &[Part::Named("diff_b")], parts: &[], build: build_bias };
+
+/// A stored difference.
+#[derive(Debug)]
+struct Difference {
+    tensor: String,
+}
+
+impl Form for Difference {
+    fn tensors(&self) -> Vec<&str> {
+        vec![&self.tensor]
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Full
+    }
+
+    fn load(&self, _file: &Checkpoint, _shape: (usize, usize)) -> Result<Update> {
+        Ok(Update::Stored(self.tensor.clone()))
+    }
+}
+
+/// No difference at all.
+#[derive(Debug)]
+struct Nothing;
+
+impl Form for Nothing {
+    fn tensors(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::LowRank(0)
+    }
+
+    fn load(&self, _file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
+        Ok(Update::LowRank(LowRank::zero(outputs, inputs)))
+    }
+}
+
+fn build(source: &Source<'_>) -> Result<Module> {
+    let weight = match (source.named("diff"), source.named("w_norm")) {
+        (Some(_), Some(norm)) => return Err(super::stray(&FAMILY, norm)),
+        (diff, norm) => diff.or(norm),
+    };
+    let bias = source.named("b_norm");
+    let Some(tensor) = weight else { return without_weight(source, bias) };
+    let shape = source.view(tensor)?.spec.shape.clone();
+    let (outputs, inputs) = match shape.as_slice() {
+        [outputs, rest @ ..] => (*outputs, rest.iter().product()),
+        [] => (1, 1),
+    };
+    Ok(Module {
+        name: source.name.to_owned(),
+        family: FAMILY.name,
+        kind: Kind::Whole(shape),
+        rank: 0,
+        inputs,
+        outputs,
+        scale: Scale::of_family(1.0, None),
+        form: Arc::new(Difference { tensor: tensor.to_owned() }),
+        bias: bias.map(|tensor| source.bias(tensor, outputs, BiasEffect::Add)).transpose()?,
+        magnitude: None,
+    })
+}
+
+fn build_bias(source: &Source<'_>) -> Result<Module> {
+    without_weight(source, None)
+}
+
+fn without_weight(source: &Source<'_>, bias: Option<&str>) -> Result<Module> {
+    Ok(Module {
+        name: source.name.to_owned(),
+        family: FAMILY.name,
+        kind: Kind::Linear,
+        rank: 0,
+        inputs: 0,
+        outputs: 0,
+        scale: Scale::of_family(1.0, None),
+        form: Arc::new(Nothing),
+        bias: bias.map(|tensor| source.bias(tensor, 0, BiasEffect::Add)).transpose()?,
+        magnitude: None,
+    })
+}

@@ -1,0 +1,192 @@
+//! PEFT's types of adapters: which fields of the config each of them has, and which types no merge can
+//! hold.
+
+/// What is read of one type's config.
+#[derive(Debug)]
+pub(super) struct PeftType {
+    /// The config's `peft_type`.
+    pub(super) name: &'static str,
+    /// The field that holds alpha; none where the type has no scale of that kind.
+    pub(super) alpha: Option<&'static str>,
+    /// The field that holds the rank that factors must have; none where shapes alone say it.
+    pub(super) rank: Option<&'static str>,
+    /// Fields beside [`COMMON`] that do not change the weights, or are read by the family.
+    fields: &'static [&'static str],
+}
+
+impl PeftType {
+    /// Whether the type's config has a field of this name.
+    pub(super) fn knows(&self, field: &str) -> bool {
+        COMMON.contains(&field) || self.fields.contains(&field)
+    }
+}
+
+/// Fields of every type.
+const COMMON: [&str; 18] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "modules_to_save",
+    "peft_type",
+    "peft_version",
+    "r",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "trainable_token_indices",
+];
+
+/// Fields of LoRA, which AdaLoRA's config inherits.
+macro_rules! lora_fields {
+    ($($more:literal),* $(,)?) => {
+        &[
+            "alora_invocation_tokens",
+            "alpha_pattern",
+            "arrow_config",
+            "corda_config",
+            "ensure_weight_tying",
+            "eva_config",
+            "init_lora_weights",
+            "kasa_config",
+            "layer_replication",
+            "loftq_config",
+            "lora_alpha",
+            "lora_bias",
+            "lora_dropout",
+            "lora_ga_config",
+            "megatron_config",
+            "megatron_core",
+            "monteclora_config",
+            "qalora_group_size",
+            "rank_pattern",
+            "target_parameters",
+            "use_bdlora",
+            "use_dora",
+            "use_qalora",
+            "use_rslora",
+            "velora_config",
+            $($more),*
+        ]
+    };
+}
+
+/// The types that are merged.
+pub(super) static TYPES: [PeftType; 12] = [
+    PeftType { name: "LORA", alpha: Some("lora_alpha"), rank: Some("r"), fields: lora_fields![] },
+    PeftType {
+        name: "ADALORA",
+        alpha: None,
+        rank: None,
+        fields: lora_fields![
+            "beta1",
+            "beta2",
+            "deltaT",
+            "init_r",
+            "orth_reg_weight",
+            "target_r",
+            "tfinal",
+            "tinit",
+            "total_step",
+        ],
+    },
+    PeftType {
+        name: "LOHA",
+        alpha: Some("alpha"),
+        rank: Some("r"),
+        fields: &[
+            "alpha",
+            "alpha_pattern",
+            "module_dropout",
+            "rank_dropout",
+            "rank_pattern",
+            "use_effective_conv2d",
+        ],
+    },
+    PeftType {
+        name: "LOKR",
+        alpha: Some("alpha"),
+        rank: Some("r"),
+        fields: &[
+            "alpha",
+            "alpha_pattern",
+            "decompose_both",
+            "decompose_factor",
+            "module_dropout",
+            "rank_dropout",
+            "rank_dropout_scale",
+            "rank_pattern",
+            "use_effective_conv2d",
+        ],
+    },
+    PeftType {
+        name: "VERA",
+        alpha: None,
+        rank: None,
+        fields: &["d_initial", "projection_prng_key", "save_projection", "vera_dropout"],
+    },
+    PeftType {
+        name: "IA3",
+        alpha: None,
+        rank: None,
+        fields: &["feedforward_modules", "init_ia3_weights"],
+    },
+    PeftType {
+        name: "OFT",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "block_share",
+            "coft",
+            "eps",
+            "module_dropout",
+            "num_cayley_neumann_terms",
+            "oft_block_size",
+            "use_cayley_neumann",
+        ],
+    },
+    PeftType {
+        name: "BOFT",
+        alpha: None,
+        rank: None,
+        fields: &["boft_block_num", "boft_block_size", "boft_dropout", "boft_n_butterfly_factor"],
+    },
+    PeftType { name: "HRA", alpha: None, rank: None, fields: &["apply_GS"] },
+    PeftType { name: "MISS", alpha: None, rank: None, fields: &["mini_r", "miss_dropout"] },
+    PeftType { name: "HIRA", alpha: None, rank: None, fields: &["hira_dropout", "rank_pattern"] },
+    PeftType { name: "LN_TUNING", alpha: None, rank: None, fields: &[] },
+];
+
+/// Types of adapters without weights to merge, and why; anything else unknown is refused too.
+pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
+    ("PROMPT_TUNING", "it adds virtual tokens and no weights"),
+    ("MULTITASK_PROMPT_TUNING", "it adds virtual tokens and no weights"),
+    ("P_TUNING", "it adds virtual tokens and no weights"),
+    ("PREFIX_TUNING", "it adds virtual keys and values and no weights"),
+    ("ADAPTION_PROMPT", "it adds gated prompts and no weights"),
+    ("CPT", "it adds virtual tokens and no weights"),
+    ("CARTRIDGE", "it adds virtual keys and values and no weights"),
+    ("XLORA", "it mixes its adapters anew for every token; no single weight can do that"),
+    ("POLY", "it routes every task through its own mixture; no single weight can do that"),
+    ("RANDLORA", "this version does not apply its random bases"),
+    ("VBLORA", "this version does not apply its vector bank"),
+    (
+        "FOURIERFT",
+        "its frequencies come from PyTorch's random numbers, which this version does not make",
+    ),
+    ("WAVEFT", "its wavelets come from PyTorch's random numbers, which this version does not make"),
+    ("SHIRA", "this version does not apply its sparse updates"),
+    ("C3A", "this version does not apply its circular convolutions"),
+    ("GRALORA", "this version does not apply its blocks of factors"),
+    ("DELORA", "this version does not apply its normalised directions"),
+    ("ROAD", "this version does not apply its rotations of pairs"),
+    ("BONE", "PEFT has replaced it by MISS; this version reads that"),
+    ("TRAINABLE_TOKENS", "as a type of its own this version does not read it, beside LoRA it does"),
+    ("GLORA", "PEFT's layout of it is not read by this version, LyCORIS' is"),
+];

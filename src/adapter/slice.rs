@@ -1,0 +1,91 @@
+//! A factor as part of a stored tensor: some of its rows and columns, at even steps.
+
+use crate::adapter::tensor::{element_type, read_factor};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, TensorView};
+use crate::math::Factor;
+
+/// Some of the positions along an axis: first, first + step, …
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first position.
+    pub first: usize,
+    /// From one to the next.
+    pub step: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl Span {
+    fn all(count: usize) -> Self {
+        Self { first: 0, step: 1, count }
+    }
+
+    fn end(self) -> usize {
+        self.count.checked_sub(1).map_or(0, |steps| self.first + steps * self.step + 1)
+    }
+}
+
+/// A factor's place in a file: a tensor, seen as (first dimension) × (all others), and what of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// The tensor's name.
+    pub tensor: String,
+    /// Which rows; all if none.
+    pub rows: Option<Span>,
+    /// Which columns; all if none.
+    pub columns: Option<Span>,
+}
+
+impl Slice {
+    /// The whole tensor.
+    pub fn whole(tensor: &str) -> Self {
+        Self { tensor: tensor.to_owned(), rows: None, columns: None }
+    }
+
+    /// Reads it as a rows × columns factor.
+    ///
+    /// # Errors
+    /// If it is not there, has another size, or its dtype cannot be used for arithmetic.
+    pub fn read(&self, file: &Checkpoint, rows: usize, columns: usize) -> Result<Factor> {
+        let view = find(file, &self.tensor)?;
+        if self.rows.is_none() && self.columns.is_none() {
+            return read_factor(view, rows, columns);
+        }
+        let (stored_rows, stored_columns) = match view.spec.shape.as_slice() {
+            [] => (1, 1),
+            [first, rest @ ..] => (*first, rest.iter().product()),
+        };
+        let down = self.rows.unwrap_or(Span::all(stored_rows));
+        let across = self.columns.unwrap_or(Span::all(stored_columns));
+        let inside = down.end() <= stored_rows && across.end() <= stored_columns;
+        if !inside || (down.count, across.count) != (rows, columns) {
+            let expected = format!("{rows} × {columns} elements of a slice");
+            return Err(ErrorKind::BadShape { expected, found: view.spec.shape.clone() })
+                .in_tensor(&self.tensor);
+        }
+        let whole = read_factor(view, stored_rows, stored_columns)?;
+        let mut values = Vec::with_capacity(rows * columns);
+        for row in (0..rows).map(|at| down.first + at * down.step) {
+            let row = whole.row(row).iter().skip(across.first).step_by(across.step.max(1));
+            values.extend(row.take(columns));
+        }
+        Ok(Factor::new(rows, columns, values))
+    }
+}
+
+/// A tensor that a module names.
+///
+/// # Errors
+/// If it is not there.
+pub fn find<'a>(file: &'a Checkpoint, name: &str) -> Result<TensorView<'a>> {
+    file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)
+}
+
+/// Fails unless the tensor's dtype can be used for arithmetic.
+pub(super) fn check_dtype(view: TensorView<'_>) -> Result<()> {
+    if element_type(view.spec.dtype).is_some() {
+        return Ok(());
+    }
+    Err(ErrorKind::BadDtype { dtype: view.spec.dtype.to_string() }).in_tensor(&view.spec.name)
+}

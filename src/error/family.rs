@@ -1,0 +1,45 @@
+//! What can go wrong with a module because of its family.
+
+/// See [`ErrorKind::Family`](super::ErrorKind::Family).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FamilyError {
+    /// A tensor that the family has no use for.
+    #[error("the module is of the family {family}, which has no such tensor")]
+    StrayPart {
+        /// The family's name.
+        family: &'static str,
+    },
+    /// An update that has as many values as the weight.
+    #[error("a {family} update is stored whole, so it has no low-rank factors")]
+    NotLowRank {
+        /// The family's name.
+        family: &'static str,
+    },
+    /// The weight's shape is left to the base.
+    #[error("the tensors of a {family} module do not tell the weight's shape")]
+    UnknownShape {
+        /// The family's name.
+        family: &'static str,
+    },
+    /// An update that depends on the weight with others, out of order.
+    #[error(
+        "an update before it depends on the weight it finds (DoRA, OFT, IA3, …): it merges alone, or last, and only once"
+    )]
+    Order,
+}
+
+impl FamilyError {
+    /// What the user can do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::StrayPart { .. } => {
+                "the file mixes two ways to say one update; save the adapter again"
+            }
+            Self::NotLowRank { .. } | Self::UnknownShape { .. } => {
+                "merge it into a base instead (lora-tool merge), where it is exact"
+            }
+            Self::Order => "give that adapter last, or merge in two steps",
+        }
+    }
+}
