@@ -7,14 +7,16 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
-    let terminal = cli.terminal();
-    match cli.run(&terminal) {
-        Ok(cli::Answer::Yes) => ExitCode::from(0),
-        Ok(cli::Answer::No) => ExitCode::from(1),
-        Err(error) if error.is_broken_pipe() => ExitCode::from(0),
-        Err(error) => {
-            terminal.error(&error);
-            ExitCode::from(2)
+    cli::interruptible(move || {
+        let session = cli.session();
+        match cli.run(&session) {
+            Ok(cli::Answer::Yes) => 0,
+            Ok(cli::Answer::No) => 1,
+            Err(error) if error.is_broken_pipe() => 0,
+            Err(error) => {
+                session.error(&error);
+                2
+            }
         }
-    }
+    })
 }

@@ -24,8 +24,9 @@ fn items(paths: &[&Path], options: &str) -> Vec<Value> {
     let (text, _) = run(paths, &format!("{options} --json"), 0);
     let report: Value = serde_json::from_str(&text).expect("one JSON object");
     assert_eq!(report["tool"], "lora-tool");
+    assert_eq!(report["command"], "inspect");
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(report.as_object().map(serde_json::Map::len), Some(3));
+    assert_eq!(report.as_object().map(serde_json::Map::len), Some(4));
     report["items"].as_array().expect("items").clone()
 }
 

@@ -1,78 +1,148 @@
-//! The other verbs' arguments.
+//! Arguments that several verbs share.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::Args;
-use lora_tool::Result;
-use lora_tool::ops::{inspect, verify};
+use clap::{Args, ValueEnum};
+use lora_tool::adapter::OpenOptions;
+use lora_tool::adapter::scale::ScaleOverride;
+use lora_tool::format::{Access, Dtype};
+use lora_tool::ops::merge::AdapterInput;
+use lora_tool::{ErrorKind, Result};
+use regex::Regex;
 
-use super::merge_args::{MergeOptions, OpenArgs};
-
+/// How adapters are read.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  lora-tool inspect ADAPTER
-  lora-tool inspect ADAPTER --modules --against BASE
-  lora-tool inspect ADAPTER --spectrum
-  lora-tool inspect BASE ADAPTER --json")]
-pub(crate) struct InspectArgs {
-    /// Adapters or checkpoints
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// List every module
+pub(crate) struct OpenArgs {
+    /// Alpha of a file that does not say it: scale = alpha/rank
+    #[arg(long, value_name = "ALPHA", conflicts_with = "scale")]
+    pub(crate) alpha: Option<f64>,
+    /// Scale of a file that does not say it
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pub(crate) scale: Option<f64>,
+    /// With --alpha: scale = alpha/√rank
+    #[arg(long, requires = "alpha")]
+    pub(crate) rslora: bool,
+    /// The adapters' key grammar, where the keys shall not decide: peft or kohya
+    #[arg(long, value_name = "NAME")]
+    pub(crate) convention: Option<String>,
+    /// Take an unknown field of adapter_config.json as harmless
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ignore_field: Vec<String>,
+    /// BASE is the residual model that PiSSA or its like left for this adapter
     #[arg(long)]
-    pub(crate) modules: bool,
-    /// List what the header says of the training too
+    pub(crate) residual_base: bool,
+    /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
-    pub(crate) metadata: bool,
-    /// Read the factors: norms, singular values and effective ranks of every module
-    #[arg(long)]
-    pub(crate) spectrum: bool,
-    /// Show where each module lands in this base
-    #[arg(long, value_name = "BASE")]
-    pub(crate) against: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) open: OpenArgs,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) no_mmap: bool,
 }
 
-impl InspectArgs {
-    pub(crate) fn options(&self) -> inspect::Options {
-        inspect::Options {
-            paths: self.paths.clone(),
-            against: self.against.clone(),
-            spectrum: self.spectrum,
-            open: self.open.options(),
+impl OpenArgs {
+    pub(crate) fn options(&self) -> OpenOptions {
+        OpenOptions {
+            access: if self.no_mmap { Access::Read } else { Access::Map },
+            convention: self.convention.clone(),
+            scale: ScaleOverride { alpha: self.alpha, scale: self.scale, rslora: self.rslora },
+            ignored_fields: self.ignore_field.clone(),
+            residual_base: self.residual_base,
         }
     }
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  lora-tool verify MERGED --base BASE --adapter ADAPTER
-  lora-tool verify MERGED --base BASE --adapter style task -w 1 0.5 --dtype bf16")]
-pub(crate) struct VerifyArgs {
-    /// The merged checkpoint to judge
-    pub(crate) merged: PathBuf,
-    /// The base it was made from
-    #[arg(long, value_name = "BASE")]
-    pub(crate) base: PathBuf,
-    /// The adapters that were merged, in order
-    #[arg(long, required = true, num_args = 1.., value_name = "ADAPTER")]
-    pub(crate) adapter: Vec<String>,
-    #[command(flatten)]
-    pub(crate) how: MergeOptions,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+/// Gives each adapter its weight: from `-w`, from `path:0.7`, or 1.
+pub(crate) fn weigh(adapters: &[String], weights: &[f64]) -> Result<Vec<AdapterInput>> {
+    if !weights.is_empty() && weights.len() != adapters.len() {
+        let (weights, adapters) = (weights.len(), adapters.len());
+        return Err(ErrorKind::WeightCount { weights, adapters }.into());
+    }
+    let weigh = |(at, text): (usize, &String)| {
+        let (path, own) = split_weight(text);
+        match (weights.get(at), own) {
+            (Some(_), Some(_)) => {
+                let reason = format!("`{text}` carries a weight and so does -w; give one of them");
+                Err(ErrorKind::BadOption(reason).into())
+            }
+            (given, own) => {
+                let weight = given.copied().or(own).unwrap_or(1.0);
+                Ok(AdapterInput { path: PathBuf::from(path), weight })
+            }
+        }
+    };
+    adapters.iter().enumerate().map(weigh).collect()
 }
 
-impl VerifyArgs {
-    pub(crate) fn options(&self) -> Result<verify::Options> {
-        let merge = self.how.options(self.base.clone(), &self.adapter)?;
-        Ok(verify::Options { merged: self.merged.clone(), merge })
+/// `path:0.7` → (path, 0.7): split at the last colon, only if a number follows.
+fn split_weight(text: &str) -> (&str, Option<f64>) {
+    match text.rsplit_once(':') {
+        Some((path, number)) if !path.is_empty() => match number.parse() {
+            Ok(weight) => (path, Some(weight)),
+            Err(_) => (text, None),
+        },
+        _ => (text, None),
+    }
+}
+
+/// A dtype for the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeArg {
+    /// Each tensor's own
+    Keep,
+    /// Single precision
+    #[value(alias = "float", alias = "float32", alias = "fp32")]
+    F32,
+    /// Half precision
+    #[value(alias = "fp16", alias = "float16")]
+    F16,
+    /// bfloat16
+    #[value(alias = "bfloat16")]
+    Bf16,
+}
+
+impl DtypeArg {
+    pub(crate) fn dtype(self) -> Option<Dtype> {
+        match self {
+            Self::Keep => None,
+            Self::F32 => Some(Dtype::F32),
+            Self::F16 => Some(Dtype::F16),
+            Self::Bf16 => Some(Dtype::BF16),
+        }
+    }
+}
+
+/// `REGEX=W`.
+#[derive(Debug, Clone)]
+pub(crate) struct ModuleWeight(Regex, f64);
+
+impl ModuleWeight {
+    pub(crate) fn parts(&self) -> (Regex, f64) {
+        (self.0.clone(), self.1)
+    }
+}
+
+impl FromStr for ModuleWeight {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (regex, weight) = text.rsplit_once('=').ok_or("it has no `=`")?;
+        let weight: f64 = weight.parse().map_err(|_| format!("`{weight}` is no number"))?;
+        if !weight.is_finite() {
+            return Err(format!("`{weight}` is not finite"));
+        }
+        let regex = Regex::new(regex).map_err(|error| error.to_string())?;
+        Ok(Self(regex, weight))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_carry_weights_behind_the_last_colon() {
+        assert_eq!(split_weight("a:0.7"), ("a", Some(0.7)));
+        assert_eq!(split_weight("a:-1"), ("a", Some(-1.0)));
+        assert_eq!(split_weight(r"C:\x"), (r"C:\x", None));
+        assert_eq!(split_weight("a:b:2"), ("a:b", Some(2.0)));
+        assert_eq!(split_weight(":1"), (":1", None));
     }
 }

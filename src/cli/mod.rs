@@ -2,25 +2,19 @@
 //! in the library, and knows no LoRA mathematics.
 
 mod args;
-mod combine_args;
-mod merge_args;
-mod metadata;
+mod interrupt;
 mod render;
-mod render_combine;
+mod session;
 mod terminal;
+mod verb;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
-use lora_tool::ops::combine::Combine;
-use lora_tool::ops::{combine, compare, inspect, merge, resize, verify};
-use serde::Serialize;
+use clap::Parser;
 
-use args::{InspectArgs, VerifyArgs};
-use combine_args::{CombineArgs, CombineOptions, CompareArgs, ResizeArgs};
-use merge_args::MergeArgs;
-use metadata::MetadataArgs;
-use terminal::Terminal;
+pub(crate) use interrupt::interruptible;
+pub(crate) use session::Session;
+pub(crate) use verb::Verb;
 
 /// What a verb answers, beside its report.
 pub(crate) enum Answer {
@@ -29,6 +23,15 @@ pub(crate) enum Answer {
     /// The answer is no.
     No,
 }
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
+/// What comes of running a verb.
+pub(crate) type Outcome = Result<Answer, Failure>;
 
 /// What can keep a verb from answering.
 #[derive(Debug)]
@@ -80,26 +83,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Show what is in adapters or checkpoints, from their headers alone
-    Inspect(InspectArgs),
-    /// Bake adapters into base weights
-    Merge(MergeArgs),
-    /// Make one adapter of several
-    Combine(CombineArgs),
-    /// Lower or fit an adapter's rank
-    #[command(alias = "compress")]
-    Resize(ResizeArgs),
-    /// See whether adapters get along
-    Compare(CompareArgs),
-    /// Check that a merged checkpoint is what merge should have written
-    Verify(VerifyArgs),
-    /// Read or edit a file's header; its tensors stay as they are
-    Metadata(MetadataArgs),
+    command: verb::Command,
 }
 
 /// Reads the command line; on bad usage, says why and exits with 2.
@@ -128,145 +112,20 @@ fn split_weights(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     split
 }
 
-/// A report with the command it belongs to.
-#[derive(Serialize)]
-struct Named<'a, T> {
-    tool: &'static str,
-    version: &'static str,
-    command: &'static str,
-    #[serde(flatten)]
-    report: &'a T,
-}
-
-fn named<'a, T>(command: &'static str, report: &'a T) -> Named<'a, T> {
-    Named { tool: "lora-tool", version: env!("CARGO_PKG_VERSION"), command, report }
-}
-
 impl Cli {
-    /// How to talk to this user.
-    pub(crate) fn terminal(&self) -> Terminal {
-        Terminal::new(self.quiet)
+    /// How to talk to this user, and what holds for every verb.
+    pub(crate) fn session(&self) -> Session {
+        Session::new(self.quiet, self.verbose > 0, self.threads)
     }
 
     /// Does what was asked.
-    pub(crate) fn run(&self, terminal: &Terminal) -> Result<Answer, Failure> {
-        match &self.command {
-            Command::Inspect(args) => self.inspect(args, terminal),
-            Command::Merge(args) => self.merge(args, terminal),
-            Command::Combine(args) => {
-                let combine = combine::plan(&args.options(self.threads)?)?;
-                self.combine(&combine, ("combine", "combined into"), args.how(), terminal)
-            }
-            Command::Resize(args) => {
-                let combine = resize::plan(&args.options(self.threads)?)?;
-                self.combine(&combine, ("resize", "resized into"), args.how(), terminal)
-            }
-            Command::Compare(args) => self.compare(args, terminal),
-            Command::Verify(args) => self.verify(args, terminal),
-            Command::Metadata(args) => edit_metadata(args, terminal),
-        }
+    pub(crate) fn run(&self, session: &Session) -> Outcome {
+        self.command.run(session)
     }
-
-    fn inspect(&self, args: &InspectArgs, terminal: &Terminal) -> Result<Answer, Failure> {
-        let report = inspect::run(&args.options())?;
-        if args.json {
-            terminal.json(&report)?;
-        } else {
-            let modules = args.modules || self.verbose > 0;
-            terminal.print(&render::inspect(&report, modules, args.metadata))?;
-        }
-        Ok(Answer::Yes)
-    }
-
-    fn merge(&self, args: &MergeArgs, terminal: &Terminal) -> Result<Answer, Failure> {
-        let merge = merge::plan(&args.options(self.threads)?)?;
-        if args.dry_run {
-            if args.json {
-                terminal.json(&named("merge", &merge.plan))?;
-            } else {
-                terminal.print(&render::plan(&merge.plan, self.verbose > 0))?;
-            }
-            return Ok(Answer::Yes);
-        }
-        let report = merge.run(&*terminal.progress("merging"))?;
-        for warning in &report.warnings {
-            terminal.warning(warning);
-        }
-        if args.json {
-            terminal.json(&named("merge", &report))?;
-        } else {
-            terminal.print(&render::merge(&report, self.verbose > 0))?;
-        }
-        let good = report.verification.as_ref().is_none_or(|verification| verification.ok);
-        Ok(if good { Answer::Yes } else { Answer::No })
-    }
-
-    fn combine(
-        &self,
-        combine: &Combine,
-        (command, verb): (&'static str, &str),
-        how: &CombineOptions,
-        terminal: &Terminal,
-    ) -> Result<Answer, Failure> {
-        let modules = how.modules || self.verbose > 0;
-        if how.dry_run {
-            if how.json {
-                terminal.json(&named(command, &combine.plan))?;
-            } else {
-                terminal.print(&render_combine::plan(&combine.plan, modules))?;
-            }
-            return Ok(Answer::Yes);
-        }
-        let report = combine.run(&*terminal.progress("combining"))?;
-        for warning in &report.warnings {
-            terminal.warning(warning);
-        }
-        if how.json {
-            terminal.json(&named(command, &report))?;
-        } else {
-            terminal.print(&render_combine::combine(&report, verb, modules))?;
-        }
-        Ok(Answer::Yes)
-    }
-
-    fn compare(&self, args: &CompareArgs, terminal: &Terminal) -> Result<Answer, Failure> {
-        let report = compare::run(&args.options(self.threads)?, &*terminal.progress("comparing"))?;
-        if args.json {
-            terminal.json(&named("compare", &report))?;
-        } else {
-            terminal.print(&render_combine::compare(&report, args.modules || self.verbose > 0))?;
-        }
-        Ok(Answer::Yes)
-    }
-
-    fn verify(&self, args: &VerifyArgs, terminal: &Terminal) -> Result<Answer, Failure> {
-        let report = verify::run(&args.options()?, &*terminal.progress("verifying"))?;
-        if args.json {
-            terminal.json(&named("verify", &report))?;
-        } else {
-            terminal.print(&render::verify(&report))?;
-        }
-        Ok(if report.ok { Answer::Yes } else { Answer::No })
-    }
-}
-
-fn edit_metadata(args: &MetadataArgs, terminal: &Terminal) -> Result<Answer, Failure> {
-    let edit = lora_tool::ops::metadata::plan(&args.options())?;
-    let report = match args.dry_run {
-        true => edit.report,
-        false => edit.run(&*terminal.progress("copying"))?,
-    };
-    for warning in &report.warnings {
-        terminal.warning(warning);
-    }
-    match args.json {
-        true => terminal.json(&named("metadata", &report))?,
-        false => terminal.print(&metadata::render(&report))?,
-    }
-    Ok(Answer::Yes)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use clap::CommandFactory;
 
@@ -275,6 +134,45 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Words of a shell line, up to a pipe or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        let mut quoted = false;
+        let mut fresh = true;
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => fresh = true,
+                '|' | '>' if !quoted => break,
+                _ => {
+                    if std::mem::take(&mut fresh) {
+                        words.push(String::new());
+                    }
+                    words.last_mut().unwrap().push(c);
+                }
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_verb_has_examples_that_parse() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<_> =
+                help.lines().map(str::trim).filter(|line| line.starts_with("lora-tool ")).collect();
+            assert!(examples.len() >= 2, "{}: {} examples", verb.get_name(), examples.len());
+            for example in examples {
+                let words = words(example);
+                assert_eq!(words.get(1).map(String::as_str), Some(verb.get_name()), "{example}");
+                let args = split_weights(words.into_iter().map(OsString::from));
+                if let Err(error) = Cli::try_parse_from(args) {
+                    panic!("{example}\n{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,15 @@ use serde::Serialize;
 
 use super::Failure;
 
+/// What a bar counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unit {
+    /// Bytes, with their rate.
+    Bytes,
+    /// Any other measure of work, as a share.
+    Steps,
+}
+
 /// Where and how to print; decided once.
 pub(crate) struct Terminal {
     quiet: bool,
@@ -39,6 +48,13 @@ impl Terminal {
         Ok(out.flush()?)
     }
 
+    /// Writes bytes as they are, whatever else is quiet: another program reads them.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        Ok(out.flush()?)
+    }
+
     pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
             label("warning", AnsiColor::Yellow, text);
@@ -59,12 +75,12 @@ impl Terminal {
         }
     }
 
-    /// A bar of bytes on a terminal, silence elsewhere.
-    pub(crate) fn progress(&self, what: &'static str) -> Box<dyn Progress> {
+    /// A bar on a terminal, silence elsewhere.
+    pub(crate) fn progress(&self, what: &'static str, unit: Unit) -> Box<dyn Progress> {
         if self.quiet || !std::io::stderr().is_terminal() {
             return Box::new(());
         }
-        Box::new(Bar::new(what))
+        Box::new(Bar::new(what, unit))
     }
 }
 
@@ -80,9 +96,14 @@ struct Bar {
 }
 
 impl Bar {
-    fn new(what: &'static str) -> Self {
+    fn new(what: &'static str, unit: Unit) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let template = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+        let template = match unit {
+            Unit::Bytes => {
+                "{msg} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}"
+            }
+            Unit::Steps => "{msg} {bar:30} {percent} % eta {eta}",
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -7,10 +7,12 @@ pub mod access;
 pub mod checkpoint;
 pub mod header;
 pub mod index;
+mod live;
 pub mod staging;
 
 pub use access::{Access, Source};
 pub use checkpoint::{Checkpoint, Component, Shard, TensorView};
 pub use header::{Header, Metadata, TensorSpec};
+pub use live::abandon;
 pub use safetensors::Dtype;
 pub use staging::{OutputFile, Staging};

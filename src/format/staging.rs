@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::Source;
+use super::live::{Live, still};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// An output being built; nothing stands at the target until [`Staging::commit`].
@@ -15,6 +16,8 @@ pub struct Staging {
     target: PathBuf,
     force: bool,
     place: Place,
+    // Dropped after `place`, which removes the temporary.
+    live: Live,
 }
 
 #[derive(Debug)]
@@ -30,9 +33,11 @@ impl Staging {
     /// If the target exists without `force`, or its directory cannot be written.
     pub fn file(target: &Path, force: bool) -> Result<Self> {
         check_target(target, force)?;
+        let mut still = still();
         let place =
             builder(&prefix(target), 0o666).tempfile_in(parent_of(target)).in_file(target)?;
-        Ok(Self { target: target.to_path_buf(), force, place: Place::File(place) })
+        let live = Live::new(place.path(), &mut still);
+        Ok(Self { target: target.to_path_buf(), force, place: Place::File(place), live })
     }
 
     /// Starts an output that will be a directory.
@@ -41,9 +46,11 @@ impl Staging {
     /// If the target exists without `force`, or its parent cannot be written.
     pub fn directory(target: &Path, force: bool) -> Result<Self> {
         check_target(target, force)?;
+        let mut still = still();
         let place =
             builder(&prefix(target), 0o777).tempdir_in(parent_of(target)).in_file(target)?;
-        Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place) })
+        let live = Live::new(place.path(), &mut still);
+        Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place), live })
     }
 
     /// Opens a file of the output: `relative` below a directory, or the one file itself.
@@ -56,6 +63,7 @@ impl Staging {
             Place::File(temporary) => temporary.as_file().try_clone().in_file(&target)?,
             Place::Directory(directory) => {
                 let path = directory.path().join(relative);
+                let _still = still();
                 if let Some(parent) = path.parent() {
                     fs::create_dir_all(parent).in_file(&target)?;
                 }
@@ -80,7 +88,11 @@ impl Staging {
     /// # Errors
     /// If the target has appeared meanwhile (without `force`), or the rename fails.
     pub fn commit(self) -> Result<()> {
-        let Self { target, force, place } = self;
+        let Self { target, force, place, live } = self;
+        if let Place::Directory(directory) = &place {
+            sync_directories(directory.path()).in_file(&target)?;
+        }
+        let mut still = still();
         match place {
             Place::File(temporary) => {
                 let persisted = if force {
@@ -90,11 +102,10 @@ impl Staging {
                 };
                 persisted.map_err(|error| exists(error.error)).in_file(&target)?;
             }
-            Place::Directory(directory) => {
-                sync_directories(directory.path()).in_file(&target)?;
-                commit_directory(directory, &target, force)?;
-            }
+            Place::Directory(directory) => commit_directory(directory, &target, force)?,
         }
+        live.end(&mut still);
+        drop(still);
         sync_directory(parent_of(&target)).in_file(&target)
     }
 

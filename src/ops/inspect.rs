@@ -33,10 +33,6 @@ pub struct Options {
 /// All items, in the order they were asked for.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// `lora-tool`.
-    pub tool: &'static str,
-    /// Its version.
-    pub version: &'static str,
     /// One a path.
     pub items: Vec<Item>,
 }
@@ -171,7 +167,7 @@ pub fn run(options: &Options) -> Result<Report> {
             checkpoint_item(path, options)?
         });
     }
-    Ok(Report { tool: "lora-tool", version: env!("CARGO_PKG_VERSION"), items })
+    Ok(Report { items })
 }
 
 /// An adapter has its config beside it, or keys that only adapters have.

@@ -1,14 +1,14 @@
-//! `combine`, `resize` and `compare`.
+//! `combine`, and what `resize` shares with it.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lora_tool::ops::combine::RankPolicy;
-use lora_tool::ops::{combine, compare, resize};
-use lora_tool::{ErrorKind, Result};
+use lora_tool::Result;
+use lora_tool::ops::combine::{self, Combine, RankPolicy};
 use regex::Regex;
 
-use super::merge_args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -84,17 +84,17 @@ pub(crate) struct CombineOptions {
     force: bool,
     /// List every module
     #[arg(long)]
-    pub(crate) modules: bool,
+    modules: bool,
     /// Check everything and print the plan; write nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
     /// Print the report as one JSON object
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
 }
 
 impl CombineOptions {
-    fn options(&self, threads: usize) -> combine::Options {
+    pub(crate) fn options(&self, threads: usize) -> combine::Options {
         combine::Options {
             output: self.output.clone(),
             open: self.open.options(),
@@ -109,14 +109,38 @@ impl CombineOptions {
             ..combine::Options::default()
         }
     }
+
+    /// Runs what was planned, or only shows it.
+    pub(crate) fn run(
+        &self,
+        command: &'static str,
+        combine: &Combine,
+        session: &Session,
+    ) -> Outcome {
+        let modules = self.modules || session.verbose;
+        if self.dry_run {
+            session.answer(command, self.json, &combine.plan, |plan| {
+                render::combine::plan(plan, modules)
+            })?;
+            return Ok(Answer::Yes);
+        }
+        let report = combine.run(&*session.steps("combining"))?;
+        session.warn(&report.warnings);
+        session.answer(command, self.json, &report, |report| {
+            render::combine::report(report, command, modules)
+        })?;
+        Ok(Answer::Yes)
+    }
+}
+
+impl Verb for CombineArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        self.how.run("combine", &combine::plan(&self.options(session.threads)?)?, session)
+    }
 }
 
 impl CombineArgs {
-    pub(crate) fn how(&self) -> &CombineOptions {
-        &self.how
-    }
-
-    pub(crate) fn options(&self, threads: usize) -> Result<combine::Options> {
+    fn options(&self, threads: usize) -> Result<combine::Options> {
         let adapters = if self.models.is_empty() { &self.adapters } else { &self.models };
         Ok(combine::Options {
             adapters: weigh(adapters, &self.weights)?,
@@ -135,110 +159,6 @@ impl CombineArgs {
                 ConflictArg::Drop => combine::OnConflict::Drop,
             }),
             ..self.how.options(threads)
-        })
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  lora-tool resize style -o style-r8 --rank 8
-  lora-tool resize style.safetensors -o small.safetensors --rank energy:0.98
-  lora-tool resize style.safetensors -o small.safetensors --rank size:32MiB
-  lora-tool resize style -o style-r16 --rank lossless --max-rank 16 --uniform")]
-pub(crate) struct ResizeArgs {
-    /// The adapter: a PEFT directory or a .safetensors file
-    #[arg(required_unless_present = "model")]
-    adapter: Option<PathBuf>,
-    /// The same, as kohya's scripts have it
-    #[arg(long, hide = true, conflicts_with = "adapter")]
-    model: Option<PathBuf>,
-    /// Rank policy: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05,
-    /// size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
-    #[arg(
-        long,
-        alias = "new_rank",
-        value_name = "POLICY",
-        required_unless_present = "dynamic_method"
-    )]
-    rank: Option<RankPolicy>,
-    /// Rank policy of convolutions, 1 × 1 too; as --rank by default
-    #[arg(long, alias = "new_conv_rank", value_name = "POLICY")]
-    conv_rank: Option<RankPolicy>,
-    /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank, if given, is then the highest rank
-    #[arg(long, alias = "dynamic_method", value_name = "NAME", requires = "dynamic_param")]
-    dynamic_method: Option<String>,
-    /// The criterion's parameter
-    #[arg(long, alias = "dynamic_param", value_name = "X", requires = "dynamic_method")]
-    dynamic_param: Option<f64>,
-    #[command(flatten)]
-    how: CombineOptions,
-}
-
-impl ResizeArgs {
-    pub(crate) fn how(&self) -> &CombineOptions {
-        &self.how
-    }
-
-    pub(crate) fn options(&self, threads: usize) -> Result<resize::Options> {
-        let adapter = self.adapter.clone().or_else(|| self.model.clone()).unwrap_or_default();
-        let mut shared = self.how.options(threads);
-        let mut rank = self.rank.unwrap_or(RankPolicy::Lossless);
-        shared.conv_rank = self.conv_rank;
-        if let (Some(method), Some(parameter)) = (&self.dynamic_method, self.dynamic_param) {
-            let policy = format!("{method}:{parameter}").parse().map_err(ErrorKind::BadOption)?;
-            // kohya's --new_rank caps what its criterion finds.
-            match self.rank {
-                Some(RankPolicy::Fixed(cap)) => {
-                    shared.max_rank = Some(shared.max_rank.map_or(cap, |most| most.min(cap)));
-                }
-                None => {}
-                Some(other) => {
-                    let reason =
-                        format!("--dynamic-method and --rank {other} are two criteria; give one");
-                    return Err(ErrorKind::BadOption(reason).into());
-                }
-            }
-            rank = policy;
-            shared.conv_rank = None;
-        }
-        Ok(resize::Options { adapter, rank, combine: shared })
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  lora-tool compare style task
-  lora-tool compare style task -w 0.7 0.3 --modules
-  lora-tool compare a.safetensors b.safetensors --json")]
-pub(crate) struct CompareArgs {
-    /// Adapters, two or more
-    #[arg(required = true, num_args = 2.., value_name = "ADAPTER")]
-    adapters: Vec<String>,
-    /// The weights they would have in a sum; 1 each by default
-    #[arg(short, long, value_name = "W", num_args = 1.., allow_negative_numbers = true)]
-    weights: Vec<f64>,
-    /// Chooses the elements at which signs are compared
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// List every module
-    #[arg(long)]
-    pub(crate) modules: bool,
-    #[command(flatten)]
-    open: OpenArgs,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-impl CompareArgs {
-    pub(crate) fn options(&self, threads: usize) -> Result<compare::Options> {
-        Ok(compare::Options {
-            adapters: weigh(&self.adapters, &self.weights)?,
-            open: self.open.options(),
-            seed: self.seed,
-            threads,
         })
     }
 }

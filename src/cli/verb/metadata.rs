@@ -1,13 +1,12 @@
-//! `metadata`: its arguments, and its report as text.
+//! `metadata`.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use lora_tool::adapter::training;
-use lora_tool::format::{Access, Metadata};
-use lora_tool::ops::metadata::{Destination, Options, Report};
+use lora_tool::format::Access;
+use lora_tool::ops::metadata::{self, Destination, Options};
 
-use super::render::Lines;
+use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,13 +37,13 @@ pub(crate) struct MetadataArgs {
     force: bool,
     /// Print what would change; write nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
     /// Read the file instead of mapping it: for network file systems
     #[arg(long)]
     no_mmap: bool,
     /// Print the report as one JSON object
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
 }
 
 fn entry(text: &str) -> Result<(String, String), String> {
@@ -55,7 +54,7 @@ fn entry(text: &str) -> Result<(String, String), String> {
 }
 
 impl MetadataArgs {
-    pub(crate) fn options(&self) -> Options {
+    fn options(&self) -> Options {
         Options {
             file: self.file.clone(),
             set: self.set.clone(),
@@ -72,29 +71,15 @@ impl MetadataArgs {
     }
 }
 
-/// Entries of a header, a line each, long ones summarised.
-pub(crate) fn entries(lines: &mut Lines, metadata: &Metadata) {
-    for (key, value) in metadata {
-        lines.plain(format!("  {key}: {}", training::summary(key, value)));
+impl Verb for MetadataArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        let edit = metadata::plan(&self.options())?;
+        let report = match self.dry_run {
+            true => edit.report,
+            false => edit.run(&*session.bytes("copying"))?,
+        };
+        session.warn(&report.warnings);
+        session.answer("metadata", self.json, &report, render::metadata::report)?;
+        Ok(Answer::Yes)
     }
-}
-
-/// What the header says, or what an edit changed.
-pub(crate) fn render(report: &Report) -> String {
-    let mut lines = Lines::default();
-    let Some(output) = &report.output else {
-        lines.plain(report.file.display());
-        entries(&mut lines, &report.metadata);
-        return lines.into_text();
-    };
-    lines.plain(format!("{}: {} entries changed", output.display(), report.changes.len()));
-    for change in &report.changes {
-        let (key, short) = (&change.key, |value: &String| training::summary(&change.key, value));
-        lines.plain(match (&change.before, &change.after) {
-            (_, None) => format!("  - {key}"),
-            (None, Some(after)) => format!("  + {key}: {}", short(after)),
-            (Some(_), Some(after)) => format!("  ~ {key}: {}", short(after)),
-        });
-    }
-    lines.into_text()
 }

@@ -1,9 +1,8 @@
-//! Reports of `combine`, `resize` and `compare` as text.
+//! What `combine` and `resize` will do, and what they did.
 
 use lora_tool::ops::combine::{Plan, Report};
-use lora_tool::ops::compare;
 
-use super::render::{Lines, bytes, count, percent, table};
+use super::{Lines, bytes, count, percent, table};
 
 /// What a combination will be.
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
@@ -33,9 +32,10 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
 }
 
 /// What a combination did.
-pub(crate) fn combine(report: &Report, verb: &str, modules: bool) -> String {
+pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("{verb} {}", report.output.display()));
+    let done = if command == "resize" { "resized" } else { "combined" };
+    lines.plain(format!("{done} into {}", report.output.display()));
     lines.add("method", format!("{}, rank {}", report.method, report.rank));
     let highest = report.modules.iter().map(|module| module.rank).max().unwrap_or(0);
     let lowest = report.modules.iter().map(|module| module.rank).min().unwrap_or(0);
@@ -74,50 +74,4 @@ pub(crate) fn combine(report: &Report, verb: &str, modules: bool) -> String {
         lines.text(&table(&rows));
     }
     lines.into_text()
-}
-
-/// How adapters get along.
-pub(crate) fn compare(report: &compare::Report, modules: bool) -> String {
-    let mut lines = Lines::default();
-    for (at, adapter) in report.adapters.iter().enumerate() {
-        lines.plain(format!("[{}] {}", at + 1, adapter.path.display()));
-        lines.add("modules", adapter.modules);
-        lines.add("norm", format!("{:.4}, weight {}", adapter.norm, adapter.weight));
-        lines.add("survives", format!("{} in the weighted sum", percent(adapter.survives, 1)));
-    }
-    let head = [
-        "pair",
-        "modules",
-        "cosine",
-        "out overlap",
-        "in overlap",
-        "sign conflict",
-        "interference",
-        "norm ratio",
-    ];
-    let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
-    for pair in &report.pairs {
-        let name = format!("[{}] [{}]", pair.a + 1, pair.b + 1);
-        rows.push(row(name, pair.shared_modules.to_string(), &pair.measures));
-        for module in pair.modules.iter().filter(|_| modules) {
-            rows.push(row(format!("  {}", module.name), String::new(), &module.measures));
-        }
-    }
-    lines.text(&table(&rows));
-    lines.add("interference", format!("{:.3} of all together", report.interference));
-    lines.add("advice", format!("{} (rule: {})", report.advice.text, report.advice.rule));
-    lines.into_text()
-}
-
-fn row(name: String, modules: String, measures: &compare::Measures) -> Vec<String> {
-    vec![
-        name,
-        modules,
-        format!("{:+.3}", measures.cosine),
-        format!("{:.3}", measures.output_overlap),
-        format!("{:.3}", measures.input_overlap),
-        format!("{:.3}", measures.sign_conflict),
-        format!("{:.3}", measures.interference),
-        format!("{:.3}", measures.norm_ratio),
-    ]
 }

@@ -1,0 +1,156 @@
+//! What `inspect` saw.
+
+use std::collections::BTreeMap;
+
+use lora_tool::adapter::training::is_training;
+use lora_tool::ops::inspect;
+
+use super::{LISTED, Lines, bytes, count, percent, table};
+
+/// What is in adapters and checkpoints.
+pub(crate) fn report(report: &inspect::Report, modules: bool, metadata: bool) -> String {
+    let items = report.items.iter();
+    let texts: Vec<_> = items.map(|item| inspect_item(item, modules, metadata)).collect();
+    texts.join("\n")
+}
+
+fn tally<K: std::fmt::Display>(counts: &BTreeMap<K, usize>) -> String {
+    counts.iter().map(|(key, count)| format!("{key} ×{count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> String {
+    let mut lines = Lines::default();
+    lines.plain(item.path.display());
+    lines.add(item.kind, item.convention.unwrap_or("safetensors"));
+    if let Some(base) = &item.base_model {
+        lines.add("base", base);
+    }
+    if let Some(modules) = &item.modules {
+        summarise(&mut lines, item, modules);
+    }
+    if let Some(shards) = item.shards.as_deref().filter(|shards| shards.len() > 1) {
+        for shard in shards {
+            lines.add(
+                "shard",
+                format!("{}  {} tensors, {}", shard.file, shard.tensors, bytes(shard.bytes)),
+            );
+        }
+    }
+    lines.add("tensors", format!("{} ({})", item.tensors, tally(&item.dtypes)));
+    let share = item.share_of_base.map(|share| format!(", {} of the base's", percent(share, 3)));
+    lines.add("parameters", format!("{}{}", count(item.parameters), share.unwrap_or_default()));
+    lines.add("bytes", bytes(item.bytes));
+    let shown = |key: &String| training || !is_training(key);
+    for (key, value) in item.metadata.iter().filter(|(key, _)| shown(key)) {
+        lines.add("metadata", format!("{key}: {}", value.as_str().unwrap_or_default()));
+    }
+    let hidden = item.metadata.keys().filter(|key| !shown(key)).count();
+    if hidden > 0 {
+        lines.add("metadata", format!("{hidden} entries of the training; --metadata lists them"));
+    }
+    for warning in &item.warnings {
+        lines.add("note", warning);
+    }
+    if let Some(modules) = item.modules.as_deref().filter(|_| list_modules) {
+        lines.text(&module_table(modules));
+    }
+    if let Some(modules) = &item.modules {
+        lines.text(&spectrum_table(modules));
+    }
+    lines.into_text()
+}
+
+fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::ModuleItem]) {
+    let mut families = BTreeMap::new();
+    let mut targets = BTreeMap::new();
+    let mut scales = BTreeMap::new();
+    for module in modules {
+        *families.entry(module.family).or_default() += 1;
+        let last = module.name.rsplit('.').next().unwrap_or_default();
+        *targets.entry(last).or_default() += 1;
+        let alpha =
+            module.alpha.map_or_else(|| "no alpha".to_owned(), |alpha| format!("alpha {alpha}"));
+        let text = format!("{} ({alpha}, from {})", module.scale, module.scale_source);
+        *scales.entry(text).or_default() += 1;
+    }
+    lines.add("modules", format!("{} ({})", modules.len(), tally(&families)));
+    lines.add("ranks", tally(item.ranks.as_ref().unwrap_or(&BTreeMap::new())));
+    lines.add("scale", tally(&scales));
+    if targets.len() <= LISTED {
+        lines.add("targets", tally(&targets));
+    }
+    if let Some(replacements) = item.replacements.as_deref().filter(|r| !r.is_empty()) {
+        let names: Vec<_> = replacements.iter().take(4).map(|r| r.name.as_str()).collect();
+        let more = if replacements.len() > 4 { ", …" } else { "" };
+        lines
+            .add("replaces", format!("{} tensors: {}{more}", replacements.len(), names.join(", ")));
+    }
+}
+
+fn module_table(modules: &[inspect::ModuleItem]) -> String {
+    let head = ["module", "family", "rank", "alpha", "scale", "in", "out", "dtype", "base tensor"];
+    let with_base = modules.iter().any(|module| module.base_tensor.is_some());
+    let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
+    for module in modules {
+        rows.push(vec![
+            module.name.clone(),
+            module.family.to_owned(),
+            module.rank.to_string(),
+            module.alpha.map_or_else(|| "-".to_owned(), |alpha| alpha.to_string()),
+            module.scale.to_string(),
+            module.inputs.to_string(),
+            module.outputs.to_string(),
+            module.dtype.clone(),
+            module.base_tensor.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    if !with_base {
+        for row in &mut rows {
+            row.pop();
+        }
+    }
+    table(&rows)
+}
+
+/// Singular values and what they say, a row a module; nothing if they were not asked for.
+fn spectrum_table(modules: &[inspect::ModuleItem]) -> String {
+    let head = [
+        "module",
+        "norm",
+        "σ₁",
+        "effective rank",
+        "stable rank",
+        "90 %",
+        "95 %",
+        "99 %",
+        "spectrum",
+    ];
+    let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
+    for module in modules {
+        let Some(spectrum) = &module.spectrum else { continue };
+        rows.push(vec![
+            module.name.clone(),
+            format!("{:.4}", spectrum.norm),
+            format!("{:.4}", spectrum.singular_values.first().copied().unwrap_or(0.0)),
+            format!("{:.2}", spectrum.effective_rank),
+            format!("{:.2}", spectrum.stable_rank),
+            spectrum.rank_90.to_string(),
+            spectrum.rank_95.to_string(),
+            spectrum.rank_99.to_string(),
+            sparkline(&spectrum.singular_values),
+        ]);
+    }
+    if rows.len() > 1 { table(&rows) } else { String::new() }
+}
+
+/// Singular values as bars against the largest, at most sixteen of them.
+fn sparkline(values: &[f64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let first = values.first().copied().unwrap_or(0.0);
+    let bar = |value: &f64| {
+        let share = if first > 0.0 { value / first } else { 0.0 };
+        let step = (share * (BARS.len() - 1) as f64).round() as usize;
+        BARS.get(step).copied().unwrap_or('▁')
+    };
+    values.iter().take(16).map(bar).collect()
+}

@@ -1,0 +1,111 @@
+//! What `merge` will do, and what it did.
+
+use lora_tool::error::UnmatchedName;
+use lora_tool::ops::merge::{Action, Effective, Plan, PlannedAdapter, Report};
+
+use super::{LISTED, Lines, bytes, percent, table};
+
+fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
+    for adapter in adapters {
+        let left_out = match adapter.left_out {
+            0 => String::new(),
+            count => format!(", {count} left out"),
+        };
+        let (applied, total) = (adapter.applied, adapter.total);
+        let (path, weight) = (adapter.path.display(), adapter.weight);
+        lines.add(
+            "adapter",
+            format!("{path}  weight {weight}: {applied}/{total} modules applied{left_out}"),
+        );
+    }
+}
+
+fn effective(effective: &Effective) -> String {
+    format!(
+        "cosine {:.5}, norm ratio {:.4}, {} of elements unchanged by rounding",
+        effective.cosine,
+        effective.norm_ratio,
+        percent(effective.unchanged, 1)
+    )
+}
+
+/// What a merge will do.
+pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
+    let mut lines = Lines::default();
+    lines.plain(format!("would merge into {}", plan.output.display()));
+    lines.add("base", plan.base.display());
+    adapters(&mut lines, &plan.adapters);
+    let changed = plan.tensors().filter(|t| matches!(t.action, Action::Change(_))).count();
+    let copied = plan.tensors().filter(|t| matches!(t.action, Action::Copy)).count();
+    let converted = plan.tensors().count() - changed - copied;
+    lines.add("tensors", tensors(changed, converted, copied));
+    lines.add(
+        "files",
+        format!(
+            "{} of weights, {}; {} others",
+            plan.shards.len(),
+            bytes(plan.bytes),
+            plan.side_files.len()
+        ),
+    );
+    if verbose {
+        for tensor in plan.tensors() {
+            let what = match &tensor.action {
+                Action::Copy => "copy",
+                Action::Convert => "convert",
+                Action::Change(_) => "change",
+            };
+            lines.add(what, format!("{} {} {:?}", tensor.full_name, tensor.dtype, tensor.shape));
+        }
+    }
+    unmatched(&mut lines, &plan.unmatched);
+    for warning in &plan.warnings {
+        lines.add("warning", warning);
+    }
+    lines.into_text()
+}
+
+fn tensors(changed: usize, converted: usize, copied: usize) -> String {
+    match converted {
+        0 => format!("{changed} changed, {copied} copied byte for byte"),
+        _ => format!("{changed} changed, {converted} converted, {copied} copied byte for byte"),
+    }
+}
+
+fn unmatched(lines: &mut Lines, unmatched: &[UnmatchedName]) {
+    for name in unmatched.iter().take(LISTED) {
+        lines.add("unmatched", &name.name);
+    }
+    if unmatched.len() > LISTED {
+        lines.add("unmatched", format!("… and {} more", unmatched.len() - LISTED));
+    }
+}
+
+/// What a merge did.
+pub(crate) fn report(report: &Report, verbose: bool) -> String {
+    let mut lines = Lines::default();
+    lines.plain(format!("merged into {}", report.output.display()));
+    lines.add("base", report.base.display());
+    adapters(&mut lines, &report.adapters);
+    lines.add(
+        "tensors",
+        tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
+    );
+    lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    if let Some(found) = &report.effective {
+        lines.add("effective", effective(found));
+    }
+    unmatched(&mut lines, &report.unmatched);
+    if verbose {
+        let rows: Vec<_> = report
+            .tensors
+            .iter()
+            .map(|tensor| vec![tensor.name.clone(), effective(&tensor.effective)])
+            .collect();
+        lines.text(&table(&rows));
+    }
+    if let Some(verification) = &report.verification {
+        lines.text(&super::verify::report(verification));
+    }
+    lines.into_text()
+}

@@ -1,0 +1,55 @@
+//! `compare`.
+
+use clap::Args;
+use lora_tool::Result;
+use lora_tool::ops::compare;
+
+use crate::cli::args::{OpenArgs, weigh};
+use crate::cli::{Answer, Outcome, Session, Verb, render};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool compare style task
+  lora-tool compare style task -w 0.7 0.3 --modules
+  lora-tool compare a.safetensors b.safetensors --json")]
+pub(crate) struct CompareArgs {
+    /// Adapters, two or more
+    #[arg(required = true, num_args = 2.., value_name = "ADAPTER")]
+    adapters: Vec<String>,
+    /// The weights they would have in a sum; 1 each by default
+    #[arg(short, long, value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    weights: Vec<f64>,
+    /// Chooses the elements at which signs are compared
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// List every module
+    #[arg(long)]
+    modules: bool,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl CompareArgs {
+    fn options(&self, threads: usize) -> Result<compare::Options> {
+        Ok(compare::Options {
+            adapters: weigh(&self.adapters, &self.weights)?,
+            open: self.open.options(),
+            seed: self.seed,
+            threads,
+        })
+    }
+}
+
+impl Verb for CompareArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        let report = compare::run(&self.options(session.threads)?, &*session.steps("comparing"))?;
+        session.answer("compare", self.json, &report, |report| {
+            render::compare::report(report, self.modules || session.verbose)
+        })?;
+        Ok(Answer::Yes)
+    }
+}

@@ -1,0 +1,26 @@
+//! `completions`.
+
+use clap::{Args, CommandFactory};
+use clap_complete::{Shell, generate};
+
+use crate::cli::{Answer, Cli, Outcome, Session, Verb};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool completions bash > ~/.local/share/bash-completion/completions/lora-tool
+  lora-tool completions zsh > ~/.zfunc/_lora-tool")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Verb for CompletionsArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        let mut script = Vec::new();
+        generate(self.shell, &mut Cli::command(), "lora-tool", &mut script);
+        session.raw(&script)?;
+        Ok(Answer::Yes)
+    }
+}

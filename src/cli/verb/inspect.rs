@@ -1,0 +1,60 @@
+//! `inspect`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lora_tool::ops::inspect;
+
+use crate::cli::args::OpenArgs;
+use crate::cli::{Answer, Outcome, Session, Verb, render};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool inspect ADAPTER
+  lora-tool inspect ADAPTER --modules --against BASE
+  lora-tool inspect ADAPTER --spectrum
+  lora-tool inspect BASE ADAPTER --json")]
+pub(crate) struct InspectArgs {
+    /// Adapters or checkpoints
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// List every module
+    #[arg(long)]
+    modules: bool,
+    /// List what the header says of the training too
+    #[arg(long)]
+    metadata: bool,
+    /// Read the factors: norms, singular values and effective ranks of every module
+    #[arg(long)]
+    spectrum: bool,
+    /// Show where each module lands in this base
+    #[arg(long, value_name = "BASE")]
+    against: Option<PathBuf>,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl InspectArgs {
+    fn options(&self) -> inspect::Options {
+        inspect::Options {
+            paths: self.paths.clone(),
+            against: self.against.clone(),
+            spectrum: self.spectrum,
+            open: self.open.options(),
+        }
+    }
+}
+
+impl Verb for InspectArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        let report = inspect::run(&self.options())?;
+        session.answer("inspect", self.json, &report, |report| {
+            render::inspect::report(report, self.modules || session.verbose, self.metadata)
+        })?;
+        Ok(Answer::Yes)
+    }
+}

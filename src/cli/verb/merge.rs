@@ -1,0 +1,156 @@
+//! `merge`, and what `verify` shares with it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use lora_tool::Result;
+use lora_tool::ops::amount;
+use lora_tool::ops::merge::{self, Options};
+use regex::Regex;
+
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::{Answer, Outcome, Session, Verb, render};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool merge BASE ADAPTER -o OUT
+  lora-tool merge BASE style task -w 1 0.5 -o OUT
+  lora-tool merge BASE style:0.7 task:-0.2 -o OUT
+  lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
+  lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run")]
+pub(crate) struct MergeArgs {
+    /// The base checkpoint: a .safetensors file, an index, or a directory
+    pub(crate) base: PathBuf,
+    /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
+    #[arg(required = true, value_name = "ADAPTER")]
+    pub(crate) adapters: Vec<String>,
+    /// Where the result goes: one file if it ends in .safetensors, else a directory
+    #[arg(short, long, alias = "save_to", value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) how: MergeOptions,
+    /// Largest shard, such as 5GB or 500MiB; the base's own shards by default
+    #[arg(long, value_name = "SIZE|keep", default_value = "keep")]
+    pub(crate) max_shard_size: ShardSize,
+    /// Replace an existing OUT
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Check everything and print the plan; write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Open the result again and compare it with an f64 recomputation
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What decides a merge's result, wherever it goes.
+#[derive(Debug, Args)]
+pub(crate) struct MergeOptions {
+    /// One weight per adapter, in order; 1 each by default
+    #[arg(short, long, alias = "ratios", value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    pub(crate) weights: Vec<f64>,
+    /// Dtype of the result's floating-point tensors
+    #[arg(long, alias = "save_precision", value_enum, default_value = "keep")]
+    pub(crate) dtype: DtypeArg,
+    /// Multiply the weight of modules that match; the last match wins
+    #[arg(long, value_name = "REGEX=W")]
+    pub(crate) module_weight: Vec<ModuleWeight>,
+    /// Merge only modules that match
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) include: Option<Regex>,
+    /// Leave out modules that match
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) exclude: Option<Regex>,
+    /// Merge the rest if some adapter tensors fit nothing in the base
+    #[arg(long)]
+    pub(crate) allow_unmatched: bool,
+    /// Keep tied embeddings tied though the adapter changes only one side
+    #[arg(long)]
+    pub(crate) keep_tied: bool,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+}
+
+impl MergeOptions {
+    /// The library's options; output and what only `merge` has are left at their defaults.
+    pub(crate) fn options(&self, base: PathBuf, adapters: &[String]) -> Result<Options> {
+        Ok(Options {
+            base,
+            adapters: weigh(adapters, &self.weights)?,
+            open: self.open.options(),
+            dtype: self.dtype.dtype(),
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
+            allow_unmatched: self.allow_unmatched,
+            keep_tied: self.keep_tied,
+            ..Options::default()
+        })
+    }
+}
+
+impl MergeArgs {
+    pub(crate) fn options(&self, threads: usize) -> Result<Options> {
+        Ok(Options {
+            output: self.output.clone(),
+            max_shard_size: self.max_shard_size.0,
+            force: self.force,
+            verify: self.verify,
+            threads,
+            ..self.how.options(self.base.clone(), &self.adapters)?
+        })
+    }
+}
+
+impl Verb for MergeArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        let merge = merge::plan(&self.options(session.threads)?)?;
+        if self.dry_run {
+            session.answer("merge", self.json, &merge.plan, |plan| {
+                render::merge::plan(plan, session.verbose)
+            })?;
+            return Ok(Answer::Yes);
+        }
+        let report = merge.run(&*session.bytes("merging"))?;
+        session.warn(&report.warnings);
+        session.answer("merge", self.json, &report, |report| {
+            render::merge::report(report, session.verbose)
+        })?;
+        let good = report.verification.as_ref().is_none_or(|verification| verification.ok);
+        Ok(Answer::from(good))
+    }
+}
+
+/// A size in bytes, or `keep`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShardSize(Option<u64>);
+
+impl FromStr for ShardSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text == "keep" {
+            return Ok(Self(None));
+        }
+        amount(text, true).map(|size| Self(Some(size)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!("5GB".parse(), Ok(ShardSize(Some(5_000_000_000))));
+        assert_eq!("1.5KiB".parse(), Ok(ShardSize(Some(1536))));
+        assert!("5 parsecs".parse::<ShardSize>().is_err());
+        assert!("0".parse::<ShardSize>().is_err());
+        assert!("GB".parse::<ShardSize>().is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! One verb a file: its arguments, how they become the library's options, and how it runs.
+
+pub(crate) mod combine;
+pub(crate) mod compare;
+pub(crate) mod completions;
+pub(crate) mod inspect;
+pub(crate) mod man;
+pub(crate) mod merge;
+pub(crate) mod metadata;
+pub(crate) mod resize;
+pub(crate) mod verify;
+
+use super::{Outcome, Session};
+
+/// What every verb's arguments can do.
+pub(crate) trait Verb {
+    /// Does what was asked, and answers on standard output.
+    fn run(&self, session: &Session) -> Outcome;
+}
+
+/// The one list of verbs: makes the enum that clap reads and hands each its turn.
+macro_rules! verbs {
+    ($($(#[$meta:meta])* $name:ident($args:ty),)*) => {
+        /// What to do.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum Command {
+            $($(#[$meta])* $name($args),)*
+        }
+
+        impl Verb for Command {
+            fn run(&self, session: &Session) -> Outcome {
+                match self {
+                    $(Self::$name(args) => args.run(session),)*
+                }
+            }
+        }
+    };
+}
+
+verbs! {
+    /// Show what is in adapters or checkpoints, from their headers alone
+    Inspect(inspect::InspectArgs),
+    /// Bake adapters into base weights
+    Merge(merge::MergeArgs),
+    /// Make one adapter of several
+    Combine(combine::CombineArgs),
+    /// Lower or fit an adapter's rank
+    #[command(alias = "compress")]
+    Resize(resize::ResizeArgs),
+    /// See whether adapters get along
+    Compare(compare::CompareArgs),
+    /// Check that a merged checkpoint is what merge should have written
+    Verify(verify::VerifyArgs),
+    /// Read or edit a file's header; its tensors stay as they are
+    Metadata(metadata::MetadataArgs),
+    /// Print a script that completes commands in a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write one for every verb
+    Man(man::ManArgs),
+}

@@ -1,0 +1,80 @@
+//! `resize`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lora_tool::ops::combine::RankPolicy;
+use lora_tool::ops::resize;
+use lora_tool::{ErrorKind, Result};
+
+use super::combine::CombineOptions;
+use crate::cli::{Outcome, Session, Verb};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool resize style -o style-r8 --rank 8
+  lora-tool resize style.safetensors -o small.safetensors --rank energy:0.98
+  lora-tool resize style.safetensors -o small.safetensors --rank size:32MiB
+  lora-tool resize style -o style-r16 --rank lossless --max-rank 16 --uniform")]
+pub(crate) struct ResizeArgs {
+    /// The adapter: a PEFT directory or a .safetensors file
+    #[arg(required_unless_present = "model")]
+    adapter: Option<PathBuf>,
+    /// The same, as kohya's scripts have it
+    #[arg(long, hide = true, conflicts_with = "adapter")]
+    model: Option<PathBuf>,
+    /// Rank policy: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05,
+    /// size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
+    #[arg(
+        long,
+        alias = "new_rank",
+        value_name = "POLICY",
+        required_unless_present = "dynamic_method"
+    )]
+    rank: Option<RankPolicy>,
+    /// Rank policy of convolutions, 1 × 1 too; as --rank by default
+    #[arg(long, alias = "new_conv_rank", value_name = "POLICY")]
+    conv_rank: Option<RankPolicy>,
+    /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank, if given, is then the highest rank
+    #[arg(long, alias = "dynamic_method", value_name = "NAME", requires = "dynamic_param")]
+    dynamic_method: Option<String>,
+    /// The criterion's parameter
+    #[arg(long, alias = "dynamic_param", value_name = "X", requires = "dynamic_method")]
+    dynamic_param: Option<f64>,
+    #[command(flatten)]
+    how: CombineOptions,
+}
+
+impl ResizeArgs {
+    fn options(&self, threads: usize) -> Result<resize::Options> {
+        let adapter = self.adapter.clone().or_else(|| self.model.clone()).unwrap_or_default();
+        let mut shared = self.how.options(threads);
+        let mut rank = self.rank.unwrap_or(RankPolicy::Lossless);
+        shared.conv_rank = self.conv_rank;
+        if let (Some(method), Some(parameter)) = (&self.dynamic_method, self.dynamic_param) {
+            let policy = format!("{method}:{parameter}").parse().map_err(ErrorKind::BadOption)?;
+            // kohya's --new_rank caps what its criterion finds.
+            match self.rank {
+                Some(RankPolicy::Fixed(cap)) => {
+                    shared.max_rank = Some(shared.max_rank.map_or(cap, |most| most.min(cap)));
+                }
+                None => {}
+                Some(other) => {
+                    let reason =
+                        format!("--dynamic-method and --rank {other} are two criteria; give one");
+                    return Err(ErrorKind::BadOption(reason).into());
+                }
+            }
+            rank = policy;
+            shared.conv_rank = None;
+        }
+        Ok(resize::Options { adapter, rank, combine: shared })
+    }
+}
+
+impl Verb for ResizeArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        self.how.run("resize", &resize::plan(&self.options(session.threads)?)?, session)
+    }
+}

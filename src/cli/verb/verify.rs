@@ -1,0 +1,46 @@
+//! `verify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lora_tool::Result;
+use lora_tool::ops::verify;
+
+use super::merge::MergeOptions;
+use crate::cli::{Answer, Outcome, Session, Verb, render};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lora-tool verify MERGED --base BASE --adapter ADAPTER
+  lora-tool verify MERGED --base BASE --adapter style task -w 1 0.5 --dtype bf16")]
+pub(crate) struct VerifyArgs {
+    /// The merged checkpoint to judge
+    merged: PathBuf,
+    /// The base it was made from
+    #[arg(long, value_name = "BASE")]
+    base: PathBuf,
+    /// The adapters that were merged, in order
+    #[arg(long, required = true, num_args = 1.., value_name = "ADAPTER")]
+    adapter: Vec<String>,
+    #[command(flatten)]
+    how: MergeOptions,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl VerifyArgs {
+    fn options(&self) -> Result<verify::Options> {
+        let merge = self.how.options(self.base.clone(), &self.adapter)?;
+        Ok(verify::Options { merged: self.merged.clone(), merge })
+    }
+}
+
+impl Verb for VerifyArgs {
+    fn run(&self, session: &Session) -> Outcome {
+        let report = verify::run(&self.options()?, &*session.bytes("verifying"))?;
+        session.answer("verify", self.json, &report, render::verify::report)?;
+        Ok(Answer::from(report.ok))
+    }
+}

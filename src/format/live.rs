@@ -1,0 +1,57 @@
+//! Temporaries of outputs being built, so that a program that is told to stop can take them along.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// While this is held no temporary appears, moves to its target, or is removed by anyone else.
+pub(super) type Still = MutexGuard<'static, BTreeSet<PathBuf>>;
+
+/// Waits until temporaries stand still.
+pub(super) fn still() -> Still {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A temporary's place in the list, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Live {
+    path: PathBuf,
+}
+
+impl Live {
+    pub(super) fn new(path: &Path, still: &mut Still) -> Self {
+        // A later change of the working directory must not move it.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        still.insert(path.clone());
+        Self { path }
+    }
+
+    /// Takes it off the list, by whoever holds the list already.
+    pub(super) fn end(self, still: &mut Still) {
+        still.remove(&self.path);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        still().remove(&self.path);
+    }
+}
+
+/// Removes every temporary, and lets none appear again: whoever builds an output waits for ever.
+///
+/// For a program that ends at once, wherever its threads are. Outputs that have reached their target
+/// stay; those that have not never will.
+pub fn abandon() {
+    let live = still();
+    for path in live.iter() {
+        let is_directory = path.symlink_metadata().is_ok_and(|data| data.is_dir());
+        // There is nobody left to tell of a failure, and the rest still has to go.
+        let _ = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
+    std::mem::forget(live);
+}
