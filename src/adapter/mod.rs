@@ -9,6 +9,7 @@ pub mod family;
 pub mod hashes;
 pub mod module;
 mod peft_type;
+pub mod place;
 mod resolve;
 pub mod save;
 pub mod scale;

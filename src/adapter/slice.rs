@@ -1,12 +1,14 @@
 //! A factor as part of a stored tensor: some of its rows and columns, at even steps.
 
+use serde::Serialize;
+
 use crate::adapter::tensor::{element_type, read_factor};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
 use crate::math::Factor;
 
 /// Some of the positions along an axis: first, first + step, …
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Span {
     /// The first position.
     pub first: usize,
@@ -21,8 +23,25 @@ impl Span {
         Self { first: 0, step: 1, count }
     }
 
-    fn end(self) -> usize {
+    /// One more than the last position; 0 if there is none.
+    pub fn end(self) -> usize {
         self.count.checked_sub(1).map_or(0, |steps| self.first + steps * self.step + 1)
+    }
+
+    /// The positions, in order.
+    pub fn positions(self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |at| self.first + at * self.step)
+    }
+
+    /// Whether two spans share a position.
+    pub fn meets(self, other: Self) -> bool {
+        let has = |span: Self, at: usize| {
+            at >= span.first
+                && at < span.end()
+                && (at - span.first).is_multiple_of(span.step.max(1))
+        };
+        let (short, long) = if self.count <= other.count { (self, other) } else { (other, self) };
+        short.positions().any(|at| has(long, at))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Adapter;
+use super::place::Placement;
 use super::resolve::{Resolved, Wanted, nearest, resolve, unmatched};
 use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
@@ -11,8 +12,8 @@ use crate::format::{Checkpoint, Dtype};
 /// The base tensors of an adapter's modules and replacements.
 #[derive(Debug, Clone)]
 pub struct Targets {
-    /// For each of [`Adapter::modules`], the base's weight.
-    pub modules: Vec<Option<String>>,
+    /// For each of [`Adapter::modules`], where in the base it lies; nowhere if there is none.
+    pub modules: Vec<Vec<Placement>>,
     /// For each of [`Adapter::replacements`], the base's tensor.
     pub replacements: Vec<Option<String>>,
     /// Those without a place.
@@ -41,7 +42,9 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
         unmatched(&wanted, &resolved, &names)
     };
     let mut names = resolved.names.into_iter();
-    let modules = names.by_ref().take(adapter.modules.len()).collect();
+    let modules = names.by_ref().take(adapter.modules.len());
+    let modules = modules.map(|name| name.iter().map(|name| Placement::whole(name)).collect());
+    let modules = modules.collect();
     Ok(Targets { modules, replacements: names.collect(), unmatched: missing })
 }
 

@@ -27,6 +27,14 @@ pub enum FamilyError {
         "an update before it depends on the weight it finds (DoRA, OFT, IA3, …): it merges alone, or last, and only once"
     )]
     Order,
+    /// An update that needs a whole weight, of which the base holds a part elsewhere.
+    #[error(
+        "the base fuses or splits this weight, and a {family} update cannot be applied to a part of it"
+    )]
+    Part {
+        /// The family's name.
+        family: &'static str,
+    },
 }
 
 impl FamilyError {
@@ -39,6 +47,7 @@ impl FamilyError {
             Self::NotLowRank { .. } | Self::UnknownShape { .. } => {
                 "merge it into a base instead (lora-tool merge), where it is exact"
             }
+            Self::Part { .. } => "merge it into a base of the layout that it was trained on",
             Self::Order => "give that adapter last, or merge in two steps",
         }
     }

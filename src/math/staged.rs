@@ -17,22 +17,24 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// Adds coefficient · left · right.
+    /// Adds coefficient · left · right to as many rows as that has, from row `at` on.
     ///
     /// # Panics
-    /// If the product has another shape.
+    /// If the product has other columns or leaves the panel.
     #[track_caller]
     pub fn add_product(
         &mut self,
+        at: usize,
         left: &PackedLeft,
         right: &PackedRight,
         coefficient: f64,
         scratch: &mut Vec<f32>,
     ) {
-        assert_eq!((left.rows(), right.columns()), (self.rows, self.columns), "shape of an update");
-        scratch.resize(self.values.len(), 0.0);
+        assert_eq!(right.columns(), self.columns, "columns of an update");
+        scratch.resize(left.rows() * self.columns, 0.0);
         fused::product(scratch, left, right);
-        for (value, delta) in self.values.iter_mut().zip(scratch.iter()) {
+        let values = &mut self.values[at * self.columns..][..left.rows() * self.columns];
+        for (value, delta) in values.iter_mut().zip(scratch.iter()) {
             *value += coefficient * f64::from(*delta);
         }
     }

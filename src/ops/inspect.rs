@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapter::module::{Kind, Module, Replaces};
+use crate::adapter::place::Placement;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
 use crate::adapter::{Adapter, OpenOptions, convention, target};
@@ -114,6 +115,9 @@ pub struct ModuleItem {
     /// The base tensor it lands on, with `against`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_tensor: Option<String>,
+    /// Where in the base its update lies, if that is not all of one tensor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Placement>,
     /// Its singular values, with `spectrum`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<SpectrumItem>,
@@ -248,7 +252,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     item.ranks = Some(ranks);
     let find = |base| target::find(&adapter, base, tied_head(base).as_deref());
     let targets = base.map(find).transpose()?;
-    let landing = |at: usize| targets.as_ref()?.modules.get(at)?.clone();
+    let places = |at| targets.as_ref().and_then(|targets| targets.modules.get(at));
+    let landing = |at: usize| places(at).cloned().unwrap_or_default();
     let modules = adapter.modules.iter().enumerate();
     let mut modules: Vec<_> =
         modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect();
@@ -274,7 +279,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     Ok(item)
 }
 
-fn module_item(module: &Module, adapter: &Adapter, base_tensor: Option<String>) -> ModuleItem {
+fn module_item(module: &Module, adapter: &Adapter, places: Vec<Placement>) -> ModuleItem {
     let first = module.tensors().find_map(|name| adapter.file.tensor(name));
     let dtype = first.map(|view| view.spec.dtype.to_string());
     ModuleItem {
@@ -293,7 +298,8 @@ fn module_item(module: &Module, adapter: &Adapter, base_tensor: Option<String>) 
         inputs: module.inputs,
         outputs: module.outputs,
         dtype: dtype.unwrap_or_default(),
-        base_tensor,
+        base_tensor: places.first().map(|place| place.tensor.clone()),
+        places: if places.iter().all(Placement::is_whole) { Vec::new() } else { places },
         spectrum: None,
     }
 }

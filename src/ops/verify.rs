@@ -140,7 +140,7 @@ impl Checker<'_> {
         base: TensorView<'_>,
         found: TensorView<'_>,
     ) -> Result<()> {
-        let (rows, columns) = merge::as_matrix(&tensor.shape);
+        let (rows, columns) = tensor.matrix();
         let Some(element) = element_type(tensor.dtype).filter(|_| rows * columns > 0) else {
             return Ok(());
         };

@@ -101,7 +101,7 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
             module.inputs.to_string(),
             module.outputs.to_string(),
             module.dtype.clone(),
-            module.base_tensor.clone().unwrap_or_else(|| "-".to_owned()),
+            base_tensor(module),
         ]);
     }
     if !with_base {
@@ -110,6 +110,15 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
         }
     }
     table(&rows)
+}
+
+/// The base tensor, with the rows or the expert where it is not all of it.
+fn base_tensor(module: &inspect::ModuleItem) -> String {
+    if module.places.is_empty() {
+        return module.base_tensor.clone().unwrap_or_else(|| "-".to_owned());
+    }
+    let places: Vec<_> = module.places.iter().map(ToString::to_string).collect();
+    places.join("; ")
 }
 
 /// Singular values and what they say, a row a module; nothing if they were not asked for.

@@ -9,6 +9,7 @@ use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
 use crate::adapter::module::Kind;
+use crate::adapter::place::Placement;
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
@@ -81,21 +82,22 @@ impl Binder<'_> {
         let mut applied = 0;
         let mut left_out = 0;
         let transposed = self.decide_transposed(adapter, &targets);
-        let mut owners: BTreeMap<String, String> = BTreeMap::new();
-        for (index, (module, name)) in adapter.modules.iter().zip(&targets.modules).enumerate() {
-            let Some(name) = name else { continue };
-            if let Some(first) = owners.insert(name.clone(), module.name.clone()) {
-                let second = module.name.clone();
-                return Err(ErrorKind::SameTarget { first, second }).in_tensor(name);
+        let mut owners = Owners::new();
+        for (index, (module, places)) in adapter.modules.iter().zip(&targets.modules).enumerate() {
+            let mut used = false;
+            for place in places {
+                let name = &place.tensor;
+                claim(&mut owners, place, &module.name)?;
+                let weight = weight * self.module_weight(&module.name, name);
+                if weight == 0.0 || !self.selected(&module.name, name) {
+                    continue;
+                }
+                self.add_module((number, index), module, place, weight, transposed)
+                    .map_err(|error| error.in_tensor(&module.name))?;
+                used = true;
             }
-            let weight = weight * self.module_weight(&module.name, name);
-            if weight == 0.0 || !self.selected(&module.name, name) {
-                left_out += 1;
-                continue;
-            }
-            self.add_module((number, index), module, name, weight, transposed)
-                .map_err(|error| error.in_tensor(&module.name))?;
-            applied += 1;
+            applied += usize::from(used);
+            left_out += usize::from(!used && !places.is_empty());
         }
         for (replacement, name) in adapter.replacements.iter().zip(&targets.replacements) {
             let Some(name) = name else { continue };
@@ -156,8 +158,9 @@ impl Binder<'_> {
     /// it from the layer's class, which no file holds).
     fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
         let mut votes =
-            adapter.modules.iter().zip(&targets.modules).filter_map(|(module, name)| {
-                match fit(module, &self.base.tensor(name.as_deref()?)?.spec.shape) {
+            adapter.modules.iter().zip(&targets.modules).filter_map(|(module, places)| {
+                let place = places.first().filter(|place| place.turned.is_none())?;
+                match fit(module, &place.shape(&self.base.tensor(&place.tensor)?.spec.shape)) {
                     Fit { straight: true, turned: false } if module.kind == Kind::Linear => {
                         Some(false)
                     }
@@ -246,6 +249,20 @@ impl Binder<'_> {
         self.bound.untied = Some(tied);
         Ok(())
     }
+}
+
+/// By base tensor, the places in it that modules of one adapter have, and whose they are.
+type Owners = BTreeMap<String, Vec<(Placement, String)>>;
+
+/// Takes a place for a module; another one of the adapter must not have any of it.
+fn claim(owners: &mut Owners, place: &Placement, module: &str) -> Result<()> {
+    let taken = owners.entry(place.tensor.clone()).or_default();
+    if let Some((_, first)) = taken.iter().find(|(other, _)| other.meets(place)) {
+        let (first, second) = (first.clone(), module.to_owned());
+        return Err(ErrorKind::SameTarget { first, second }).in_tensor(&place.tensor);
+    }
+    taken.push((place.clone(), module.to_owned()));
+    Ok(())
 }
 
 /// A tensor as rows × columns: the first dimension by all others; a vector is one row.

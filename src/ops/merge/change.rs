@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::region::Region;
+
 /// What becomes of a base tensor.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,8 +30,8 @@ pub struct Change {
     pub terms: Vec<Term>,
     /// Updates to add that are made row by row.
     pub additions: Vec<Term>,
-    /// An update that the weight goes into, after all that is added.
-    pub transform: Option<TransformStep>,
+    /// Updates that the weight goes into, after all that is added; no two of them meet.
+    pub transforms: Vec<TransformStep>,
     /// Rows that are put in place last.
     pub row_steps: Vec<RowsStep>,
 }
@@ -42,14 +44,19 @@ impl Change {
 
     /// Whether anything is updated, not only replaced.
     pub fn updates(&self) -> bool {
-        !self.terms.is_empty() || !self.additions.is_empty() || self.transform.is_some()
+        !self.terms.is_empty() || !self.additions.is_empty() || !self.transforms.is_empty()
+    }
+
+    /// Whether an update that the weight goes into meets a region, or anything at all if none.
+    pub(super) fn transformed(&self, region: Option<&Region>) -> bool {
+        self.transforms.iter().any(|step| Region::meet(step.term.region.as_ref(), region))
     }
 
     /// Whether terms are the only steps, so that the fused kernel does it all.
     pub fn only_terms(&self) -> bool {
         self.replace.is_none()
             && self.additions.is_empty()
-            && self.transform.is_none()
+            && self.transforms.is_empty()
             && self.row_steps.is_empty()
     }
 }
@@ -77,6 +84,9 @@ pub struct Term {
     pub source: Source,
     /// Weight × scale.
     pub coefficient: f64,
+    /// Where in the tensor; everywhere if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
 }
 
 /// W + weight · (F(W) − W), F being a module's own formula (DoRA, OFT, IA3, …).

@@ -1,12 +1,15 @@
 //! A changed tensor's rows in f64, by the formulas themselves and by plain loops: what a merge is
 //! verified against. Nothing here shares arithmetic with the kernel or with the panels.
 
+use std::ops::Range;
+
 use super::change::{Change, Term, TransformStep};
-use super::transform::{lengths, of_columns, spread, transform};
+use super::region::Region;
+use super::transform::{lengths, local, of_columns, spread, transform};
 use super::update::{factors, kernel_sized, module, sides};
 use super::work::replacing;
 use super::{Merge, Source};
-use crate::adapter::module::{Nature, Update};
+use crate::adapter::module::{Nature, Update as Loaded};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::Result;
@@ -23,11 +26,17 @@ pub(in crate::ops) struct Exact<'a> {
     base: TensorView<'a>,
     size: (usize, usize),
     updates: Vec<Added<'a>>,
-    transform: Option<Transformed<'a>>,
+    transforms: Vec<Transformed<'a>>,
+}
+
+/// A term, and where it lies.
+struct Added<'a> {
+    update: Update<'a>,
+    region: Option<Region>,
 }
 
 /// coefficient · update.
-enum Added<'a> {
+enum Update<'a> {
     Factors(Factor, Factor, f64),
     LowRank(LowRank, f64),
     Stored(TensorView<'a>, f64),
@@ -35,6 +44,8 @@ enum Added<'a> {
 
 struct Transformed<'a> {
     weight: f64,
+    rows: Range<usize>,
+    size: (usize, usize),
     way: Way<'a>,
 }
 
@@ -53,25 +64,26 @@ impl<'a> Exact<'a> {
     ) -> Result<Self> {
         let updates = change.terms.iter().chain(&change.additions);
         let updates = updates.map(|term| Added::new(term, merge, size)).collect::<Result<_>>()?;
-        let mut exact = Self { merge, change, base, size, updates, transform: None };
-        if let Some(step) = &change.transform {
-            exact.transform = Some(exact.prepare(step)?);
-        }
+        let mut exact = Self { merge, change, base, size, updates, transforms: Vec::new() };
+        let transforms = change.transforms.iter().map(|step| exact.prepare(step));
+        exact.transforms = transforms.collect::<Result<_>>()?;
         Ok(exact)
     }
 
     fn prepare(&self, step: &TransformStep) -> Result<Transformed<'a>> {
         let (adapter, own) = module(&step.term, &self.merge.adapters)?;
-        let way = match own.magnitude.as_ref().filter(|_| step.term.source != Source::Bias) {
-            None => Way::Other(transform(&step.term, &self.merge.adapters, self.size)?),
+        let (rows, size, term) = local(&step.term, self.size);
+        let way = match own.magnitude.as_ref().filter(|_| term.source != Source::Bias) {
+            None => Way::Other(transform(&term, &self.merge.adapters, size)?),
             Some(magnitude) => {
-                let update = Added::new(&step.term, self.merge, self.size)?;
-                let (lengths, epsilon) = (lengths(magnitude, adapter)?, magnitude.epsilon);
+                let update = Added::new(&term, self.merge, size)?;
+                let lengths = lengths(magnitude, adapter, term.region.as_ref())?;
+                let epsilon = magnitude.epsilon;
                 let mut columns = None;
-                if of_columns(magnitude.side, step.term.source) {
-                    let mut squares = vec![0.0; self.size.1];
-                    for row in 0..self.size.0 {
-                        let mut found = self.before(row)?;
+                if of_columns(magnitude.side, term.source) {
+                    let mut squares = vec![0.0; size.1];
+                    for row in 0..size.0 {
+                        let mut found = self.before(rows.start + row)?;
                         update.add(&mut found, row)?;
                         for (square, value) in squares.iter_mut().zip(found.0) {
                             *square += value * value;
@@ -82,13 +94,14 @@ impl<'a> Exact<'a> {
                 Way::Decompose { update, lengths, epsilon, columns }
             }
         };
-        Ok(Transformed { weight: step.weight, way })
+        Ok(Transformed { weight: step.weight, rows, size, way })
     }
 
     /// One row of the result.
     pub(in crate::ops) fn row(&self, row: usize) -> Result<Row> {
         let (mut values, mut bounds) = self.before(row)?;
-        if let Some(transform) = &self.transform {
+        for transform in self.transforms.iter().filter(|own| own.rows.contains(&row)) {
+            let row = row - transform.rows.start;
             let (full, slack) = match &transform.way {
                 Way::Decompose { update, lengths, epsilon, columns } => {
                     let mut found = (values.clone(), bounds.clone());
@@ -108,7 +121,7 @@ impl<'a> Exact<'a> {
                     let slack = slack.collect();
                     (full, slack)
                 }
-                Way::Other(other) => self.transformed(other, row)?,
+                Way::Other(other) => self.transformed(other, transform, row)?,
             };
             let weight = transform.weight;
             for ((value, bound), (full, slack)) in
@@ -130,12 +143,12 @@ impl<'a> Exact<'a> {
     }
 
     /// One row of left · W · right + plus, or of W + W ⊙ gate.
-    fn transformed(&self, transform: &Transform, row: usize) -> Result<Row> {
-        let columns = self.size.1;
+    fn transformed(&self, transform: &Transform, own: &Transformed<'_>, row: usize) -> Result<Row> {
+        let (first, (rows, columns)) = (own.rows.start, own.size);
         let (left, right, plus) = match transform {
             Transform::Linear { left, right, plus } => (left, right, plus),
             Transform::Gate(matrix) => {
-                let (mut values, mut bounds) = self.before(row)?;
+                let (mut values, mut bounds) = self.before(first + row)?;
                 for (column, (value, bound)) in values.iter_mut().zip(&mut bounds).enumerate() {
                     let factor = 1.0 + element(matrix, row, column);
                     (*value, *bound) = (*value * factor, *bound * factor.abs());
@@ -144,9 +157,9 @@ impl<'a> Exact<'a> {
             }
         };
         let (mut values, mut bounds) = (vec![0.0; columns], vec![0.0; columns]);
-        let mixer = left.rows(row, 1, self.size.0);
+        let mixer = left.rows(row, 1, rows);
         for (at, share) in mixer.iter().enumerate().filter(|(_, share)| **share != 0.0) {
-            let (mut own, slack) = self.before(at)?;
+            let (mut own, slack) = self.before(first + at)?;
             let length = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
             let before = length(&own);
             right.apply(&mut own, columns);
@@ -190,12 +203,46 @@ impl<'a> Exact<'a> {
 
 impl<'a> Added<'a> {
     fn new(term: &Term, merge: &'a Merge, size: (usize, usize)) -> Result<Self> {
+        Ok(Self { update: Update::new(term, merge, size)?, region: term.region.clone() })
+    }
+
+    /// Adds one row, and to the bounds what f32 may make of it.
+    fn add(&self, found: &mut Row, row: usize) -> Result<()> {
+        let (start, from) = match &self.region {
+            None => (0, row),
+            Some(region) => match region.row_of(row) {
+                Some(from) => (region.rows.start, from),
+                None => return Ok(()),
+            },
+        };
+        let span = self.region.as_ref().and_then(|region| region.columns);
+        match (&self.update, span) {
+            // Factors lie as the tensor does, and begin where the region does.
+            (Update::Factors(..), _) => self.update.add(found, row - start),
+            (_, None) => self.update.add(found, from),
+            (_, Some(span)) => {
+                let mut narrow = (vec![0.0; span.count], vec![0.0; span.count]);
+                self.update.add(&mut narrow, from)?;
+                for (at, value) in span.positions().zip(narrow.0) {
+                    if let Some(slot) = found.0.get_mut(at) {
+                        *slot += value;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<'a> Update<'a> {
+    fn new(term: &Term, merge: &'a Merge, size: (usize, usize)) -> Result<Self> {
         let (adapter, own) = module(term, &merge.adapters)?;
         let coefficient = term.coefficient;
+        let part = term.region.as_ref().map_or(size, |region| region.size(size));
         match own.form.nature() {
             Nature::LowRank(rank) if term.source != Source::Bias && !kernel_sized(rank) => {
-                let update = adapter.update(own, sides(own, term.source, size))?;
-                let Update::Composite(composite) = update else {
+                let update = adapter.update(own, sides(own, term.source, part))?;
+                let Loaded::Composite(composite) = update else {
                     let (left, right) = factors(term, &merge.adapters, size)?;
                     return Ok(Self::Factors(left, right, coefficient));
                 };
@@ -204,8 +251,8 @@ impl<'a> Added<'a> {
                 Ok(Self::LowRank(if turned { matrix.transposed() } else { matrix }, coefficient))
             }
             Nature::Full if term.source != Source::Bias => {
-                match adapter.update(own, sides(own, term.source, size))? {
-                    Update::Stored(name) => {
+                match adapter.update(own, sides(own, term.source, part))? {
+                    Loaded::Stored(name) => {
                         Ok(Self::Stored(find(&adapter.file, &name)?, coefficient))
                     }
                     _ => Err(crate::error::ErrorKind::NotFound.into()),

@@ -49,6 +49,14 @@ fn display<S: Serializer>(dtype: &Dtype, serializer: S) -> std::result::Result<S
 }
 
 impl OutputTensor {
+    /// Rows and columns that it is computed as.
+    pub(in crate::ops) fn matrix(&self) -> (usize, usize) {
+        match &self.action {
+            Action::Change(change) => (change.rows, change.columns),
+            _ => super::bind::as_matrix(&self.shape),
+        }
+    }
+
     fn bytes(&self) -> u64 {
         self.shape.iter().product::<usize>() as u64 * self.dtype.bitsize() as u64 / 8
     }

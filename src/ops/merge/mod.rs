@@ -9,6 +9,7 @@ mod change;
 pub(super) mod exact;
 mod layout;
 mod place;
+mod region;
 mod replaced;
 mod side;
 mod stream;
@@ -17,8 +18,6 @@ pub(super) mod transform;
 pub(super) mod update;
 pub(super) mod work;
 
-pub(super) use bind::as_matrix;
-
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
@@ -26,6 +25,7 @@ use serde::Serialize;
 
 pub use change::{Action, Change, ReplaceStep, RowsStep, Source, Term, TransformStep};
 pub use layout::{OutputShard, OutputTensor};
+pub use region::Region;
 pub use side::SideFile;
 
 use crate::adapter::{Adapter, OpenOptions};

@@ -1,9 +1,12 @@
 //! How a module's update lies in its base tensor, and which steps of the tensor's change it becomes.
 
 use super::bind::Binder;
-use super::change::{Source, Term, TransformStep};
+use super::change::{Change, Source, Term, TransformStep};
+use super::region::Region;
 use super::update::{kernel_sized, sides};
-use crate::adapter::module::{BiasEffect, Kind, Module, Nature};
+use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
+use crate::adapter::place::Placement;
+use crate::adapter::slice::Span;
 use crate::error::{ErrorKind, FamilyError, Result};
 
 impl Binder<'_> {
@@ -11,45 +14,72 @@ impl Binder<'_> {
         &mut self,
         (adapter, index): (usize, usize),
         module: &Module,
-        name: &str,
+        place: &Placement,
         weight: f64,
         transposed: bool,
     ) -> Result<()> {
-        let term = |source, coefficient| Term { adapter, module: index, source, coefficient };
+        let name = place.tensor.as_str();
         let scale = module.scale.value;
         // A module may be of the bias alone.
         if module.nature() != Nature::LowRank(0) {
             self.check_dtype(name)?;
-            let source = self.orientation(module, name, transposed)?;
-            let change = self.change(name)?;
-            module.form.check(sides(module, source, (change.rows, change.columns)))?;
-            if change.transform.is_some() {
+            let stored = self.stored(name)?.shape.clone();
+            let source = self.orientation(module, place, &stored, transposed)?;
+            let region = Region::of(place, &stored);
+            let change = self.change_at(place)?;
+            let size = (change.rows, change.columns);
+            let own = region.as_ref().map_or(size, |region| region.size(size));
+            module.form.check(sides(module, source, own))?;
+            let term = |coefficient| Term {
+                adapter,
+                module: index,
+                source,
+                coefficient,
+                region: region.clone(),
+            };
+            if change.transformed(region.as_ref()) {
                 return Err(FamilyError::Order.into());
             }
             match module.nature() {
                 Nature::Dependent => {
-                    change.transform = Some(TransformStep { term: term(source, scale), weight });
+                    check_part(module, source, region.as_ref())?;
+                    change.transforms.push(TransformStep { term: term(scale), weight });
                 }
                 Nature::LowRank(rank) if kernel_sized(rank) => {
-                    change.terms.push(term(source, weight * scale));
+                    change.terms.push(term(weight * scale));
                 }
                 Nature::LowRank(_) | Nature::Full => {
-                    change.additions.push(term(source, weight * scale));
+                    change.additions.push(term(weight * scale));
                 }
             }
         }
-        self.add_bias(module, name, weight, term(Source::Bias, 1.0))
+        self.add_bias((adapter, index), module, place, weight)
     }
 
     /// What a module does to its layer's bias.
-    fn add_bias(&mut self, module: &Module, name: &str, weight: f64, term: Term) -> Result<()> {
+    fn add_bias(
+        &mut self,
+        (adapter, index): (usize, usize),
+        module: &Module,
+        place: &Placement,
+        weight: f64,
+    ) -> Result<()> {
         let Some(own) = &module.bias else { return Ok(()) };
-        let name = bias_of(name);
+        let name = bias_of(&place.tensor);
         let found = self.base.tensor(&name).map(|view| view.spec.shape.clone());
         if found.is_none() && own.effect == BiasEffect::Multiply {
             return Ok(());
         }
-        if found.as_deref() != Some([own.length].as_slice()) {
+        if place.expert.is_some() || place.columns.is_some() {
+            return Err(FamilyError::Part { family: module.family }.into());
+        }
+        let wanted = match (&place.part, &place.rows) {
+            (Some(part), _) => part.of,
+            (None, Some(rows)) => rows.len(),
+            (None, None) => found.as_ref().and_then(|shape| shape.first().copied()).unwrap_or(0),
+        };
+        let fits = matches!(found.as_deref(), Some([_])) && own.length == wanted;
+        if !fits {
             return Err(ErrorKind::ShapeMismatch {
                 delta: vec![own.length],
                 base_tensor: name,
@@ -58,36 +88,93 @@ impl Binder<'_> {
             .into());
         }
         self.check_dtype(&name)?;
+        let region = (!place.is_whole()).then(|| Region {
+            rows: 0..1,
+            columns: place.rows.as_ref().map(|rows| Span {
+                first: rows.start,
+                step: 1,
+                count: rows.len(),
+            }),
+            part: place.part.as_ref().map(|part| part.rows.clone()),
+        });
         let change = self.change(&name)?;
-        if change.transform.is_some() {
+        if change.transformed(region.as_ref()) {
             return Err(FamilyError::Order.into());
         }
+        let source = Source::Bias;
+        let term =
+            |coefficient, region| Term { adapter, module: index, source, coefficient, region };
         match (own.effect, module.added_bias()) {
-            (BiasEffect::Multiply, _) => change.transform = Some(TransformStep { term, weight }),
+            (BiasEffect::Multiply, _) => {
+                if region.is_some() {
+                    return Err(FamilyError::Part { family: module.family }.into());
+                }
+                change.transforms.push(TransformStep { term: term(1.0, region), weight });
+            }
             (_, added) => {
                 let scale = added.map_or(1.0, |(_, scale)| scale);
-                change.terms.push(Term { coefficient: weight * scale, ..term });
+                change.terms.push(term(weight * scale, region));
             }
         }
         Ok(())
     }
 
+    /// The change of a placement's tensor, which a stack sees as all its matrices' rows.
+    fn change_at(&mut self, place: &Placement) -> Result<&mut Change> {
+        let shape = self.stored(&place.tensor)?.shape.clone();
+        let change = self.change(&place.tensor)?;
+        if let (Some(_), [experts, rows, columns]) = (place.expert, shape.as_slice()) {
+            if change.is_empty() {
+                (change.rows, change.columns) = (experts * rows, *columns);
+            }
+            if (change.rows, change.columns) != (experts * rows, *columns) {
+                return Err(FamilyError::Order.into());
+            }
+        }
+        Ok(change)
+    }
+
     /// How the module's update lies in the stored tensor; an error if it does not fit at all.
-    fn orientation(&self, module: &Module, name: &str, square_transposed: bool) -> Result<Source> {
-        let found = &self.stored(name)?.shape;
-        match fit(module, found) {
-            Fit { straight: true, .. } if module.kind == Kind::Embedding => Ok(Source::Transposed),
-            Fit { straight: true, turned: true } if square_transposed => Ok(Source::Transposed),
-            Fit { straight: true, .. } => Ok(Source::Product),
-            Fit { turned: true, .. } => Ok(Source::Transposed),
+    fn orientation(
+        &self,
+        module: &Module,
+        place: &Placement,
+        stored: &[usize],
+        square_transposed: bool,
+    ) -> Result<Source> {
+        let fit = fit(module, &place.shape(stored));
+        match (fit, place.turned) {
+            (Fit { straight: true, .. }, _) if module.kind == Kind::Embedding => {
+                Ok(Source::Transposed)
+            }
+            (Fit { straight: true, turned: true }, Some(true)) => Ok(Source::Transposed),
+            (Fit { straight: true, turned: true }, None) if square_transposed => {
+                Ok(Source::Transposed)
+            }
+            (Fit { straight: true, .. }, _) => Ok(Source::Product),
+            (Fit { turned: true, .. }, _) => Ok(Source::Transposed),
             _ => Err(ErrorKind::ShapeMismatch {
                 delta: module.shape(),
-                base_tensor: name.to_owned(),
-                found: found.clone(),
+                base_tensor: place.to_string(),
+                found: stored.to_vec(),
             }
             .into()),
         }
     }
+}
+
+/// An update that depends on the weight needs all of the weight it was trained on, or only single
+/// rows of it.
+fn check_part(module: &Module, source: Source, region: Option<&Region>) -> Result<()> {
+    let Some(region) = region else { return Ok(()) };
+    let by_rows = match &module.magnitude {
+        Some(magnitude) => magnitude.side == Side::Outputs && source == Source::Product,
+        None => false,
+    };
+    if region.columns.is_none() && (region.part.is_none() || by_rows) {
+        return Ok(());
+    }
+    Err(FamilyError::Part { family: module.family }.into())
 }
 
 /// Which ways round a module fits a stored tensor.
@@ -130,5 +217,8 @@ pub(super) fn fit(module: &Module, found: &[usize]) -> Fit {
 }
 
 fn bias_of(weight: &str) -> String {
-    format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight))
+    match weight.strip_suffix("in_proj_weight") {
+        Some(above) => format!("{above}in_proj_bias"),
+        None => format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight)),
+    }
 }

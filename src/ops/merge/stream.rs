@@ -193,7 +193,7 @@ fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result
             }
             continue;
         }
-        let (rows, _) = super::bind::as_matrix(&tensor.shape);
+        let (rows, _) = tensor.matrix();
         jobs.push(Job::Tensor(TensorJob {
             tensor,
             offset: to,

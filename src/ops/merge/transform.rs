@@ -4,7 +4,10 @@
 //! Rows of the weight that a rotation of the outputs mixes are read again for every panel, so that no
 //! tensor is ever held.
 
+use std::ops::Range;
+
 use super::change::{Source, Term, TransformStep};
+use super::region::Region;
 use super::update::{Addition, bias, module, sides};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Magnitude, Side, Update};
@@ -23,6 +26,8 @@ pub(super) type Before<'a> = dyn Fn(usize, usize) -> Result<Panel> + 'a;
 /// A transform ready to be applied to panels of a rows × columns tensor.
 pub(super) struct Ready<'a> {
     weight: f64,
+    /// The rows of the tensor that are transformed, and their size.
+    rows: Range<usize>,
     size: (usize, usize),
     way: Way<'a>,
 }
@@ -51,27 +56,50 @@ impl<'a> Ready<'a> {
         before: &Before<'_>,
     ) -> Result<Self> {
         let (adapter, own) = module(&step.term, adapters)?;
+        let (rows, size, term) = local(&step.term, size);
+        let before = |first: usize, count| before(rows.start + first, count);
         let way = match &own.magnitude {
-            Some(magnitude) if step.term.source != Source::Bias => {
-                let addition = Addition::new(&step.term, adapters, size)?;
-                let values = lengths(magnitude, adapter)?;
+            Some(magnitude) if term.source != Source::Bias => {
+                let addition = Addition::new(&term, adapters, size)?;
+                let values = lengths(magnitude, adapter, term.region.as_ref())?;
                 let epsilon = magnitude.epsilon;
                 let mut lengths = Lengths { addition, values, epsilon, columns: None };
-                if of_columns(magnitude.side, step.term.source) {
-                    lengths.columns = Some(lengths.column_factors(size, before)?);
+                if of_columns(magnitude.side, term.source) {
+                    lengths.columns = Some(lengths.column_factors(size, &before)?);
                 }
                 Way::Decompose(lengths)
             }
-            _ => match transform(&step.term, adapters, size)? {
+            _ => match transform(&term, adapters, size)? {
                 Transform::Linear { left, right, plus } => Way::Linear { left, right, plus },
                 Transform::Gate(matrix) => Way::Gate(matrix),
             },
         };
-        Ok(Self { weight: step.weight, size, way })
+        Ok(Self { weight: step.weight, rows, size, way })
     }
 
-    /// Transforms a panel of rows `first..` of the weight.
+    /// Transforms what a panel of rows `first..` of the tensor has of the weight.
     pub(super) fn apply(
+        &self,
+        panel: &mut Panel,
+        first: usize,
+        before: &Before<'_>,
+        scratch: &mut Vec<f32>,
+    ) -> Result<()> {
+        let (start, end) = (self.rows.start.max(first), self.rows.end.min(first + panel.rows));
+        let Some(count) = end.checked_sub(start).filter(|count| *count > 0) else { return Ok(()) };
+        let before = |first: usize, count| before(self.rows.start + first, count);
+        let at = (start - first) * panel.columns..(end - first) * panel.columns;
+        let values = panel.values.get(at.clone()).unwrap_or_default().to_vec();
+        let mut own = Panel { rows: count, columns: panel.columns, values };
+        self.apply_own(&mut own, start - self.rows.start, &before, scratch)?;
+        if let Some(target) = panel.values.get_mut(at) {
+            target.copy_from_slice(&own.values);
+        }
+        Ok(())
+    }
+
+    /// As [`Ready::apply`], rows counted from the first that is transformed.
+    fn apply_own(
         &self,
         panel: &mut Panel,
         first: usize,
@@ -188,9 +216,27 @@ pub(in crate::ops) fn of_columns(side: Side, source: Source) -> bool {
 }
 
 /// The lengths of a decomposition, one an output or channel.
-pub(in crate::ops) fn lengths(magnitude: &Magnitude, adapter: &Adapter) -> Result<Vec<f64>> {
+pub(in crate::ops) fn lengths(
+    magnitude: &Magnitude,
+    adapter: &Adapter,
+    region: Option<&Region>,
+) -> Result<Vec<f64>> {
     let view = find(&adapter.file, &magnitude.tensor)?;
-    read_f64(view, 0, view.spec.elements())
+    match region.and_then(|region| region.part.as_ref()) {
+        // Only lengths of outputs are taken in part.
+        Some(part) => read_f64(view, part.start, part.len()),
+        None => read_f64(view, 0, view.spec.elements()),
+    }
+}
+
+/// The rows of a tensor that a term is about, their size, and the term as if they were all.
+pub(in crate::ops) fn local(
+    term: &Term,
+    (rows, columns): (usize, usize),
+) -> (Range<usize>, (usize, usize), Term) {
+    let Some(region) = &term.region else { return (0..rows, (rows, columns), term.clone()) };
+    let own = Region { rows: 0..region.rows.len(), ..region.clone() };
+    (region.rows.clone(), (own.rows.len(), columns), Term { region: Some(own), ..term.clone() })
 }
 
 /// The transform of a term, as the stored tensor of rows × columns needs it.

@@ -1,6 +1,7 @@
 //! Updates that are added: their tensors read once, any rows of them at hand.
 
 use super::change::{Source, Term};
+use super::region::{Bands, Region, rows_of, spread_columns};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Module, Update};
 use crate::adapter::slice::{Slice, find};
@@ -18,19 +19,9 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// Reads and packs the factors of all terms, for a tensor of rows × columns.
-    pub(super) fn new(
-        terms: &[&Term],
-        adapters: &[Adapter],
-        (rows, columns): (usize, usize),
-    ) -> Result<Self> {
-        let (mut left, mut right) = (Vec::new(), Vec::new());
-        for term in terms {
-            let (a, b) = factors(term, adapters, (rows, columns))?;
-            left.push((a, term.coefficient));
-            right.push(b);
-        }
-        Ok(Self { left, right: PackedRight::new(columns, &right) })
+    /// Packs factors, the right ones of that many columns.
+    pub(super) fn new(left: Vec<(Factor, f64)>, right: &[Factor], columns: usize) -> Self {
+        Self { left, right: PackedRight::new(columns, right) }
     }
 
     /// The left factors of some rows.
@@ -50,10 +41,11 @@ impl Product {
 pub(in crate::ops) struct Addition<'a> {
     made: Made<'a>,
     coefficient: f64,
+    region: Region,
 }
 
 enum Made<'a> {
-    Product(Product),
+    Product(Bands),
     Rows(Rows),
     Stored(TensorView<'a>),
 }
@@ -66,7 +58,10 @@ impl<'a> Addition<'a> {
         (rows, columns): (usize, usize),
     ) -> Result<Self> {
         let (adapter, module) = module(term, adapters)?;
-        let made = match adapter.update(module, sides(module, term.source, (rows, columns)))? {
+        let region = term.region.clone();
+        let region = region.unwrap_or(Region { rows: 0..rows, columns: None, part: None });
+        let size = region.size((rows, columns));
+        let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),
             Update::Composite(composite) if !kernel_sized(composite.rank()) => {
                 let turned = term.source == Source::Transposed;
@@ -75,10 +70,10 @@ impl<'a> Addition<'a> {
             }
             _ => {
                 let unscaled = Term { coefficient: 1.0, ..term.clone() };
-                Made::Product(Product::new(&[&unscaled], adapters, (rows, columns))?)
+                Made::Product(Bands::new(&[&unscaled], adapters, (rows, columns))?)
             }
         };
-        Ok(Self { made, coefficient: term.coefficient })
+        Ok(Self { made, coefficient: term.coefficient, region })
     }
 
     /// Adds rows `first..` to a panel.
@@ -89,15 +84,46 @@ impl<'a> Addition<'a> {
         scratch: &mut Vec<f32>,
     ) -> Result<()> {
         let (columns, coefficient) = (panel.columns, self.coefficient);
-        match &self.made {
-            Made::Product(product) => {
-                let left = product.rows(first, panel.rows);
-                panel.add_product(&left, &product.right, coefficient, scratch);
+        if let Made::Product(bands) = &self.made {
+            bands.add_to(panel, first, coefficient, scratch);
+            return Ok(());
+        }
+        let Some(own) = self.region.within(first, panel.rows) else { return Ok(()) };
+        let Some(from) = self.region.row_of(own.start) else { return Ok(()) };
+        let at = (own.start - first) * columns;
+        let target = panel.values.get_mut(at..at + own.len() * columns).unwrap_or_default();
+        let Some(span) = self.region.columns else {
+            return self.made.add_rows(target, columns, from, coefficient);
+        };
+        let mut narrow = vec![0.0; own.len() * span.count];
+        self.made.add_rows(&mut narrow, span.count, from, coefficient)?;
+        let pairs = target.chunks_mut(columns.max(1)).zip(narrow.chunks(span.count.max(1)));
+        for (row, narrow) in pairs {
+            for (at, value) in span.positions().zip(narrow) {
+                if let Some(slot) = row.get_mut(at) {
+                    *slot += value;
+                }
             }
-            Made::Rows(rows) => rows.add_to(&mut panel.values, columns, first, coefficient),
-            Made::Stored(view) => {
-                let stored = read_f64(*view, first * columns, panel.values.len())?;
-                for (value, stored) in panel.values.iter_mut().zip(stored) {
+        }
+        Ok(())
+    }
+}
+
+impl Made<'_> {
+    /// Adds rows `from..` of an update that is made row by row.
+    fn add_rows(
+        &self,
+        target: &mut [f64],
+        columns: usize,
+        from: usize,
+        coefficient: f64,
+    ) -> Result<()> {
+        match self {
+            Self::Product(_) => {}
+            Self::Rows(rows) => rows.add_to(target, columns, from, coefficient),
+            Self::Stored(view) => {
+                let stored = read_f64(*view, from * columns, target.len())?;
+                for (value, stored) in target.iter_mut().zip(stored) {
                     *value += coefficient * stored;
                 }
             }
@@ -112,18 +138,30 @@ pub(super) fn kernel_sized(rank: usize) -> bool {
     rank <= LARGEST
 }
 
-/// The factors of a term: left is rows × rank, right is rank × columns of the stored tensor.
+/// The factors of a term: left is rows × rank of its region, right is rank × columns of the whole
+/// tensor, which is of this size.
 pub(in crate::ops) fn factors(
     term: &Term,
     adapters: &[Adapter],
     size: (usize, usize),
 ) -> Result<(Factor, Factor)> {
     let (adapter, module) = module(term, adapters)?;
+    let region = term.region.as_ref();
+    let wide = |right: Factor| match region.and_then(|region| region.columns) {
+        Some(span) => spread_columns(&right, span, size.1),
+        None => right,
+    };
+    let part = region.and_then(|region| region.part.as_ref());
     if term.source == Source::Bias {
-        let bias = bias(module)?;
-        return Ok((Factor::new(1, 1, vec![1.0]), bias.read(&adapter.file, 1, size.1)?));
+        let length = module.bias.as_ref().map_or(0, |bias| bias.length);
+        let mut values = bias(module)?.read(&adapter.file, length, 1)?;
+        if let Some(part) = part {
+            values = rows_of(&values, part);
+        }
+        return Ok((Factor::new(1, 1, vec![1.0]), wide(values.transposed())));
     }
-    let (up, down) = match adapter.update(module, sides(module, term.source, size))? {
+    let own = region.map_or(size, |region| region.size(size));
+    let (up, down) = match adapter.update(module, sides(module, term.source, own))? {
         Update::Factors(up, down) => (up, down),
         Update::LowRank(matrix) => matrix.to_factors(),
         Update::Composite(composite) => composite.low_rank().to_factors(),
@@ -131,10 +169,15 @@ pub(in crate::ops) fn factors(
             return Err(FamilyError::NotLowRank { family: module.family }.into());
         }
     };
-    Ok(match term.source {
+    let (left, right) = match term.source {
         Source::Transposed => (down.transposed(), up.transposed()),
         _ => (up, down),
-    })
+    };
+    let left = match part {
+        Some(part) => rows_of(&left, part),
+        None => left,
+    };
+    Ok((left, wide(right)))
 }
 
 /// The tensor for a module's bias.

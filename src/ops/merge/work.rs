@@ -1,11 +1,14 @@
 //! One changed tensor at work: its factors packed once, its rows computed in any order.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::change::{Change, ReplaceStep, Term};
 use super::layout::OutputTensor;
+use super::region::{Band, Bands};
 use super::transform::Ready;
-use super::update::{Addition, Product};
+use super::update::Addition;
 use super::{Action, Merge};
 use crate::adapter::Adapter;
 use crate::adapter::tensor::{element_type, read_f64};
@@ -27,7 +30,7 @@ static NOTHING: Change = Change {
     replace: None,
     terms: Vec::new(),
     additions: Vec::new(),
-    transform: None,
+    transforms: Vec::new(),
     row_steps: Vec::new(),
 };
 
@@ -40,7 +43,7 @@ pub(in crate::ops) struct Work<'a> {
     output: ElementType,
     rows: usize,
     columns: usize,
-    terms: Product,
+    terms: Bands,
     staged: Option<StagedWork<'a>>,
 }
 
@@ -48,7 +51,7 @@ pub(in crate::ops) struct Work<'a> {
 struct StagedWork<'a> {
     change: &'a Change,
     additions: Vec<Addition<'a>>,
-    transform: Option<Ready<'a>>,
+    transforms: Vec<Ready<'a>>,
 }
 
 /// Elements of the values that a step puts in place.
@@ -74,7 +77,7 @@ impl<'a> Work<'a> {
                 .ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })
                 .in_tensor(&tensor.base)
         };
-        let (rows, columns) = super::bind::as_matrix(&tensor.shape);
+        let (rows, columns) = tensor.matrix();
         let change = match &tensor.action {
             Action::Change(change) => Some(change),
             _ => None,
@@ -92,7 +95,7 @@ impl<'a> Work<'a> {
             output,
             rows,
             columns,
-            terms: Product::new(&terms, &merge.adapters, (rows, columns))?,
+            terms: Bands::new(&terms, &merge.adapters, (rows, columns))?,
             staged: None,
         };
         if !fused {
@@ -107,21 +110,20 @@ impl<'a> Work<'a> {
         let additions = change.additions.iter();
         let additions = additions.map(|term| Addition::new(term, adapters, size));
         let additions = additions.collect::<Result<_>>()?;
-        self.staged = Some(StagedWork { change, additions, transform: None });
-        if let Some(step) = &change.transform {
-            let ready = Ready::new(step, adapters, size, &|first, rows| {
-                self.base_panel(first, rows, &mut Scratch::default())
-            })?;
-            if let Some(staged) = &mut self.staged {
-                staged.transform = Some(ready);
-            }
+        self.staged = Some(StagedWork { change, additions, transforms: Vec::new() });
+        let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+        let transforms = change.transforms.iter();
+        let transforms = transforms.map(|step| Ready::new(step, adapters, size, &before));
+        let transforms = transforms.collect::<Result<_>>()?;
+        if let Some(staged) = &mut self.staged {
+            staged.transforms = transforms;
         }
         Ok(())
     }
 
     /// Rows that one panel has, for a tensor of this shape.
     pub(super) fn panel_rows(tensor: &OutputTensor) -> usize {
-        let (_, columns) = super::bind::as_matrix(&tensor.shape);
+        let (_, columns) = tensor.matrix();
         let size = (tensor.dtype.bitsize() / 8).max(1);
         let fused = match &tensor.action {
             Action::Change(change) => change.only_terms(),
@@ -143,20 +145,41 @@ impl<'a> Work<'a> {
         if self.staged.is_some() {
             return self.compute_staged(first, rows, out, scratch);
         }
-        let left = self.terms.rows(first, rows);
-        let size = (self.columns * self.input.size()) as u64;
-        let range = first as u64 * size..(first + rows) as u64 * size;
-        let base = self.base.bytes(range, &mut scratch.bytes)?;
-        let found = merge_panel((self.input, self.output), base, out, &left, &self.terms.right);
-        if found.non_finite {
-            self.explain_non_finite(first, base, out)?;
+        let mut stats = DeltaStats::default();
+        let size = self.columns * self.output.size();
+        for (own, band) in self.terms.within(first, rows) {
+            let at = (own.start - first) * size;
+            let out = out.get_mut(at..at + own.len() * size).unwrap_or_default();
+            stats.add(&self.compute_band(band, &own, out, scratch)?);
         }
-        self.redo(&found.cancelled, first, base, out);
-        Ok(if matches!(self.tensor.action, Action::Convert) {
-            DeltaStats::default()
-        } else {
-            found.stats
-        })
+        Ok(stats)
+    }
+
+    /// As [`Work::compute`], by the kernel, for rows that have the same terms.
+    fn compute_band(
+        &self,
+        band: Band<'_>,
+        own: &Range<usize>,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        let left = band.rows(own);
+        let size = (self.columns * self.input.size()) as u64;
+        let range = own.start as u64 * size..own.end as u64 * size;
+        let base = self.base.bytes(range, &mut scratch.bytes)?;
+        let found = merge_panel((self.input, self.output), base, out, &left, &band.right);
+        if found.non_finite {
+            self.explain_non_finite(own.start, base, out)?;
+        }
+        if band.right.depth() == 0 {
+            // Rows that nothing is added to keep their very bytes, and have no update to speak of.
+            if self.input == self.output {
+                out.copy_from_slice(base);
+            }
+            return Ok(DeltaStats::default());
+        }
+        self.redo(&found.cancelled, own.start, base, out);
+        Ok(found.stats)
     }
 
     /// Computes elements in f64 that f32 could not round right.
@@ -194,14 +217,7 @@ impl<'a> Work<'a> {
             None => self.base_values(at, count)?,
         };
         let mut panel = Panel { rows, columns: self.columns, values };
-        if self.terms.right.depth() > 0 {
-            panel.add_product(
-                &self.terms.rows(first, rows),
-                &self.terms.right,
-                1.0,
-                &mut scratch.product,
-            );
-        }
+        self.terms.add_to(&mut panel, first, 1.0, &mut scratch.product);
         for addition in self.staged.iter().flat_map(|staged| &staged.additions) {
             addition.add_to(&mut panel, first, &mut scratch.product)?;
         }
@@ -225,7 +241,7 @@ impl<'a> Work<'a> {
     ) -> Result<DeltaStats> {
         let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
         let mut panel = self.base_panel(first, rows, scratch)?;
-        if let Some(transform) = &staged.transform {
+        for transform in &staged.transforms {
             let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
             transform.apply(&mut panel, first, &before, &mut scratch.product)?;
         }
@@ -298,14 +314,7 @@ impl<'a> Work<'a> {
     }
 
     fn exact_delta(&self, row: usize, column: usize) -> f64 {
-        use crate::math::factor::BLOCK;
-        let block = self.terms.right.block(column / BLOCK);
-        let left = self.terms.left.iter().flat_map(|(factor, scale)| {
-            factor.row(row).iter().map(move |value| f64::from(*value) * scale)
-        });
-        left.zip(block)
-            .map(|(a, b)| a * f64::from(b.get(column % BLOCK).copied().unwrap_or(0.0)))
-            .sum()
+        self.terms.within(row, 1).map(|(_, band)| band.element(row, column)).sum()
     }
 
     fn non_finite_base(&self, index: usize, value: Option<f64>) -> Error {
