@@ -1,12 +1,13 @@
 //! Arguments that several verbs share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use lora_tool::adapter::OpenOptions;
 use lora_tool::adapter::scale::ScaleOverride;
-use lora_tool::format::{Access, Dtype};
+use lora_tool::format::{Access, Dtype, Staging};
+use lora_tool::ops::check_output;
 use lora_tool::ops::merge::AdapterInput;
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
@@ -46,6 +47,32 @@ impl OpenArgs {
             ignored_fields: self.ignore_field.clone(),
             residual_base: self.residual_base,
         }
+    }
+}
+
+/// Where a page goes.
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// Write an HTML page with plots, which needs no network
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
+    /// Replace an existing page
+    #[arg(short, long, requires = "report")]
+    force: bool,
+}
+
+impl PageArgs {
+    /// Raises what would keep the page from being written, before the work for it begins.
+    pub(crate) fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        self.report.as_ref().map_or(Ok(()), |path| check_output(path, inputs, self.force))
+    }
+
+    /// Writes the page, if one was asked for.
+    pub(crate) fn write(&self, page: impl FnOnce() -> String) -> Result<()> {
+        let Some(path) = &self.report else { return Ok(()) };
+        let staging = Staging::file(path, self.force)?;
+        staging.write("", page().as_bytes())?;
+        staging.commit()
     }
 }
 

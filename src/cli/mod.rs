@@ -3,6 +3,7 @@
 
 mod args;
 mod interrupt;
+mod page;
 mod render;
 mod session;
 mod terminal;

@@ -2,16 +2,17 @@
 
 use clap::Args;
 use lora_tool::Result;
-use lora_tool::ops::compare;
+use lora_tool::ops::{compare, inspect};
 
-use crate::cli::args::{OpenArgs, weigh};
-use crate::cli::{Answer, Outcome, Session, Verb, render};
+use crate::cli::args::{OpenArgs, PageArgs, weigh};
+use crate::cli::{Answer, Outcome, Session, Verb, page, render};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lora-tool compare style task
   lora-tool compare style task -w 0.7 0.3 --modules
+  lora-tool compare style task --report pair.html
   lora-tool compare a.safetensors b.safetensors --json")]
 pub(crate) struct CompareArgs {
     /// Adapters, two or more
@@ -28,6 +29,8 @@ pub(crate) struct CompareArgs {
     modules: bool,
     #[command(flatten)]
     open: OpenArgs,
+    #[command(flatten)]
+    page: PageArgs,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -46,7 +49,18 @@ impl CompareArgs {
 
 impl Verb for CompareArgs {
     fn run(&self, session: &Session) -> Outcome {
-        let report = compare::run(&self.options(session.threads)?, &*session.steps("comparing"))?;
+        let options = self.options(session.threads)?;
+        self.page.check(options.adapters.iter().map(|input| input.path.as_path()))?;
+        let report = compare::run(&options, &*session.steps("comparing"))?;
+        if self.page.report.is_some() {
+            let adapters = inspect::run(&inspect::Options {
+                paths: options.adapters.iter().map(|input| input.path.clone()).collect(),
+                spectrum: true,
+                open: self.open.options(),
+                ..inspect::Options::default()
+            })?;
+            self.page.write(|| page::compare::page(&report, &adapters))?;
+        }
         session.answer("compare", self.json, &report, |report| {
             render::compare::report(report, self.modules || session.verbose)
         })?;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use lora_tool::ops::inspect;
 
-use crate::cli::args::OpenArgs;
-use crate::cli::{Answer, Outcome, Session, Verb, render};
+use crate::cli::args::{OpenArgs, PageArgs};
+use crate::cli::{Answer, Outcome, Session, Verb, page, render};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -14,6 +14,7 @@ Examples:
   lora-tool inspect ADAPTER
   lora-tool inspect ADAPTER --modules --against BASE
   lora-tool inspect ADAPTER --spectrum
+  lora-tool inspect ADAPTER --report adapter.html
   lora-tool inspect BASE ADAPTER --json")]
 pub(crate) struct InspectArgs {
     /// Adapters or checkpoints
@@ -33,6 +34,8 @@ pub(crate) struct InspectArgs {
     against: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,
+    #[command(flatten)]
+    page: PageArgs,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -43,7 +46,7 @@ impl InspectArgs {
         inspect::Options {
             paths: self.paths.clone(),
             against: self.against.clone(),
-            spectrum: self.spectrum,
+            spectrum: self.spectrum || self.page.report.is_some(),
             open: self.open.options(),
         }
     }
@@ -51,7 +54,14 @@ impl InspectArgs {
 
 impl Verb for InspectArgs {
     fn run(&self, session: &Session) -> Outcome {
-        let report = inspect::run(&self.options())?;
+        self.page.check(self.paths.iter().map(PathBuf::as_path))?;
+        let mut report = inspect::run(&self.options())?;
+        self.page.write(|| page::inspect::page(&report))?;
+        if !self.spectrum {
+            // Only the page needed them.
+            let modules = report.items.iter_mut().filter_map(|item| item.modules.as_mut());
+            modules.flatten().for_each(|module| module.spectrum = None);
+        }
         session.answer("inspect", self.json, &report, |report| {
             render::inspect::report(report, self.modules || session.verbose, self.metadata)
         })?;

@@ -1,0 +1,128 @@
+//! The page's frame, tables and lists, and how text gets into them.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::cli::terminal::harmless;
+
+/// Text that means nothing to a browser, in an element or an attribute; control and direction
+/// characters are spelled out.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in harmless(text).chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// The last parts of paths, for a title.
+pub(super) fn names<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
+    let name = |path: &'a Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    paths.map(name).collect::<Vec<_>>().join(" and ")
+}
+
+/// A whole page around `body`, which is HTML already.
+pub(super) fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" \
+         content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
+         {body}</main>\n<footer>lora-tool {version}</footer>\n</body>\n</html>\n",
+        title = escape(title),
+        style = include_str!("style.css"),
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// A part of the page under a heading.
+pub(super) fn section(heading: &str, body: &str) -> String {
+    format!("<section>\n<h2>{}</h2>\n{body}</section>\n", escape(heading))
+}
+
+/// Figures side by side where there is room.
+pub(super) fn figures(figures: &[String]) -> String {
+    format!("<div class=\"figures\">\n{}</div>\n", figures.concat())
+}
+
+/// Labels and what they stand for.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let mut list = String::from("<dl>\n");
+    for (label, value) in facts {
+        let _ = writeln!(list, "<div><dt>{}</dt><dd>{}</dd></div>", escape(label), escape(value));
+    }
+    list + "</dl>\n"
+}
+
+/// A paragraph of a class.
+pub(super) fn note(class: &str, text: &str) -> String {
+    format!("<p class=\"{class}\">{}</p>\n", escape(text))
+}
+
+/// A table that scrolls sideways where it is wider than the screen; the first column names the rows.
+pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<String>]) -> String {
+    let caption = escape(caption);
+    let mut text = format!(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n\
+         <table>\n<caption>{caption}</caption>\n<thead><tr>"
+    );
+    for cell in head {
+        let _ = write!(text, "<th scope=\"col\">{}</th>", escape(cell));
+    }
+    text.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        text.push_str("<tr>");
+        for (at, cell) in row.iter().enumerate() {
+            let cell = escape(cell);
+            let _ = match at {
+                0 => write!(text, "<th scope=\"row\">{cell}</th>"),
+                _ => write!(text, "<td>{cell}</td>"),
+            };
+        }
+        text.push_str("</tr>\n");
+    }
+    text + "</tbody>\n</table>\n</div>\n"
+}
+
+/// A plot with its title, a sentence on how to read it, and a legend (HTML already).
+pub(super) fn figure(title: &str, reading: &str, svg: &str, legend: &str) -> String {
+    let (title, reading) = (escape(title), escape(reading));
+    format!(
+        "<figure>\n<figcaption><strong>{title}</strong> <span>{reading}</span></figcaption>\n\
+         {svg}{legend}</figure>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_text() {
+        let name = "</td><script>alert('x')</script>\"&\u{202e}\u{1b}";
+        let safe = escape(name);
+        assert_eq!(
+            safe,
+            "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;\\u{202e}\\u{1b}"
+        );
+        let everywhere = [
+            page(name, ""),
+            section(name, ""),
+            facts(&[(name, name.to_owned())]),
+            table(name, &[name], &[vec![name.to_owned(), name.to_owned()]]),
+            figure(name, name, "", ""),
+        ];
+        for text in everywhere {
+            assert!(text.contains(&safe) && !text.contains("<script"), "{text}");
+        }
+    }
+}
