@@ -4,6 +4,7 @@
 //! fails on user data: shapes and finiteness were checked before. A wrong shape is the caller's bug
 //! and panics.
 
+pub mod blend;
 pub mod chain;
 pub mod composite;
 pub mod delta;
@@ -18,6 +19,7 @@ pub mod qr;
 pub mod random;
 pub mod rank;
 mod rank_text;
+pub mod select;
 pub mod sketch;
 pub mod spectrum;
 pub mod staged;

@@ -1,0 +1,316 @@
+//! The k-th largest magnitude of a matrix that is never held: exact selection over row panels.
+//!
+//! Magnitudes of f32 are ordered as their bits are, so the k-th largest is found digit by digit: one
+//! pass counts the upper 16 of the 31 bits, a second the lower 15 among those that share the upper
+//! ones. Where more elements have just that magnitude than are wanted, a third pass counts them row by
+//! row, and the first ones in row-major order are taken. Counts are integers, so panels may come in any
+//! order and from any number of threads.
+
+/// Bits below those that the first pass counts.
+const LOW: u32 = 15;
+/// All bits of a magnitude.
+const MAGNITUDE: u32 = 0x7fff_ffff;
+
+/// Where the elements kept end: all above a magnitude, and of those that have just it, the first ones
+/// in row-major order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The magnitude, as bits.
+    bits: u32,
+    /// The first row that does not keep all elements of just that magnitude.
+    row: usize,
+    /// How many of them it keeps.
+    in_row: usize,
+}
+
+impl Cut {
+    /// Keeps everything.
+    pub const ALL: Self = Self { bits: 0, row: usize::MAX, in_row: 0 };
+    /// Keeps nothing.
+    pub const NONE: Self = Self { bits: u32::MAX, row: 0, in_row: 0 };
+
+    /// The least bits that row number `row` keeps, unless it is the one that keeps only some.
+    fn limit(self, row: usize) -> u32 {
+        if row < self.row { self.bits } else { self.bits.saturating_add(1) }
+    }
+
+    /// Writes 0 over all elements of row number `row` that are not kept.
+    #[inline(always)]
+    pub(super) fn keep_largest(self, row: usize, values: &mut [f32]) {
+        if row == self.row {
+            return self.keep_some(values, true);
+        }
+        let limit = self.limit(row);
+        for value in values {
+            let kept = value.to_bits() & MAGNITUDE >= limit;
+            *value = if kept { *value } else { 0.0 };
+        }
+    }
+
+    /// Writes 0 over all elements that [`Cut::keep_largest`] would keep.
+    #[inline(always)]
+    pub(super) fn drop_largest(self, row: usize, values: &mut [f32]) {
+        if row == self.row {
+            return self.keep_some(values, false);
+        }
+        let limit = self.limit(row);
+        for value in values {
+            let kept = value.to_bits() & MAGNITUDE < limit;
+            *value = if kept { *value } else { 0.0 };
+        }
+    }
+
+    /// The row that keeps only its first few elements of just that magnitude.
+    fn keep_some(self, values: &mut [f32], largest: bool) {
+        let mut left = self.in_row;
+        for value in values {
+            let bits = value.to_bits() & MAGNITUDE;
+            let tie = bits == self.bits && left > 0;
+            left -= usize::from(tie);
+            if (bits > self.bits || tie) != largest {
+                *value = 0.0;
+            }
+        }
+    }
+}
+
+/// How many elements to select.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Keep {
+    /// So many.
+    Count(u64),
+    /// This share, in [0, 1], of those that are not 0, rounded down.
+    ShareOfNonZero(f64),
+}
+
+/// What is still to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Upper,
+    Lower { upper: u32, wanted: u64 },
+    Rows { bits: u32, wanted: u64 },
+    Done(Cut),
+}
+
+/// A selection under way.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    keep: Keep,
+    stage: Stage,
+}
+
+/// What one thread has counted in one pass.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// By the digit of this pass.
+    counts: Vec<u32>,
+    non_zero: u64,
+    /// Elements of just the magnitude, by row.
+    rows: Vec<u32>,
+}
+
+impl Tally {
+    /// Adds another thread's counts of the same pass.
+    ///
+    /// # Panics
+    /// If it is of another pass.
+    #[track_caller]
+    pub fn add(&mut self, other: &Self) {
+        assert_eq!(self.counts.len(), other.counts.len(), "tallies of one pass");
+        let longest = self.rows.len().max(other.rows.len());
+        self.rows.resize(longest, 0);
+        self.non_zero += other.non_zero;
+        let pairs = self.counts.iter_mut().zip(&other.counts);
+        for (count, more) in pairs.chain(self.rows.iter_mut().zip(&other.rows)) {
+            *count += more;
+        }
+    }
+}
+
+impl Selection {
+    /// Of the `keep` largest of so many elements, at most 2³² of them.
+    pub fn new(keep: Keep, elements: u64) -> Self {
+        let stage = match keep {
+            Keep::Count(count) if count >= elements => Stage::Done(Cut::ALL),
+            Keep::Count(0) => Stage::Done(Cut::NONE),
+            Keep::Count(_) | Keep::ShareOfNonZero(_) => Stage::Upper,
+        };
+        Self { keep, stage }
+    }
+
+    /// The cut, once no pass is left to do.
+    pub fn cut(&self) -> Option<Cut> {
+        match self.stage {
+            Stage::Done(cut) => Some(cut),
+            _ => None,
+        }
+    }
+
+    /// An empty count for the pass that is next.
+    pub fn tally(&self) -> Tally {
+        let digits = match self.stage {
+            Stage::Upper => 1 << 16,
+            Stage::Lower { .. } => 1 << LOW,
+            Stage::Rows { .. } | Stage::Done(_) => 0,
+        };
+        Tally { counts: vec![0; digits], ..Tally::default() }
+    }
+
+    /// Counts one row.
+    ///
+    /// # Panics
+    /// If the tally is of another pass.
+    #[track_caller]
+    pub fn count(&self, tally: &mut Tally, row: usize, values: &[f32]) {
+        match self.stage {
+            Stage::Upper => {
+                let Ok(counts) = <&mut [u32; 1 << 16]>::try_from(&mut tally.counts[..]) else {
+                    return;
+                };
+                for value in values {
+                    counts[((value.to_bits() & MAGNITUDE) >> LOW) as usize] += 1;
+                }
+                if matches!(self.keep, Keep::ShareOfNonZero(_)) {
+                    tally.non_zero += values.iter().filter(|value| **value != 0.0).count() as u64;
+                }
+            }
+            Stage::Lower { upper, .. } => {
+                // Few share the upper bits: whole groups are passed over.
+                for group in values.chunks(32) {
+                    let hit = |value: &f32| (value.to_bits() & MAGNITUDE) >> LOW == upper;
+                    if !group.iter().fold(false, |any, value| any | hit(value)) {
+                        continue;
+                    }
+                    for value in group.iter().filter(|value| hit(value)) {
+                        tally.counts[(value.to_bits() & ((1 << LOW) - 1)) as usize] += 1;
+                    }
+                }
+            }
+            Stage::Rows { bits, .. } => {
+                let ties = values.iter().filter(|value| value.to_bits() & MAGNITUDE == bits);
+                let rows = tally.rows.len().max(row + 1);
+                tally.rows.resize(rows, 0);
+                tally.rows[row] += ties.count() as u32;
+            }
+            Stage::Done(_) => {}
+        }
+    }
+
+    /// Ends a pass over all elements, with the counts of all threads.
+    pub fn finish_pass(&mut self, tally: &Tally) {
+        self.stage = match self.stage {
+            Stage::Upper => {
+                let wanted = match self.keep {
+                    Keep::Count(count) => count,
+                    Keep::ShareOfNonZero(share) => (share * tally.non_zero as f64).floor() as u64,
+                };
+                if wanted == 0 {
+                    Stage::Done(Cut::NONE)
+                } else {
+                    let (upper, wanted, _) = find(&tally.counts, wanted);
+                    Stage::Lower { upper, wanted }
+                }
+            }
+            Stage::Lower { upper, wanted } => {
+                let (lower, wanted, here) = find(&tally.counts, wanted);
+                let bits = upper << LOW | lower;
+                // Zeros are the same whether they are kept or not.
+                if bits == 0 || wanted == here {
+                    Stage::Done(Cut { bits, row: usize::MAX, in_row: 0 })
+                } else {
+                    Stage::Rows { bits, wanted }
+                }
+            }
+            Stage::Rows { bits, mut wanted } => {
+                let mut row = 0;
+                for count in &tally.rows {
+                    if u64::from(*count) > wanted {
+                        break;
+                    }
+                    wanted -= u64::from(*count);
+                    row += 1;
+                }
+                Stage::Done(Cut { bits, row, in_row: wanted as usize })
+            }
+            done @ Stage::Done(_) => done,
+        };
+    }
+}
+
+/// The digit at which the count from above reaches `wanted`, what is wanted of it, and how many it has.
+fn find(counts: &[u32], mut wanted: u64) -> (u32, u64, u64) {
+    for (digit, count) in counts.iter().enumerate().rev() {
+        let count = u64::from(*count);
+        if count >= wanted {
+            return (digit as u32, wanted, count);
+        }
+        wanted -= count;
+    }
+    (0, 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Selects from rows of `columns`, in two interleaved tallies.
+    fn select(keep: Keep, columns: usize, values: &[f32]) -> Cut {
+        let mut selection = Selection::new(keep, values.len() as u64);
+        let mut passes = 0;
+        while selection.cut().is_none() {
+            let mut tallies = [selection.tally(), selection.tally()];
+            for (row, values) in values.chunks(columns).enumerate().rev() {
+                selection.count(&mut tallies[row % 2], row, values);
+            }
+            let [mut tally, other] = tallies;
+            tally.add(&other);
+            selection.finish_pass(&tally);
+            passes += 1;
+            assert!(passes <= 3);
+        }
+        selection.cut().unwrap_or(Cut::NONE)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_stable_sort(
+            codes in proptest::collection::vec(-9i8..9, 1..200), columns in 1usize..20, keep in 0usize..220,
+            fine: bool,
+        ) {
+            let scale = |at: usize| if fine { 1.0 + at as f32 * 1e-6 } else { 1.0 };
+            let values: Vec<f32> =
+                codes.iter().enumerate().map(|(at, code)| f32::from(*code) * scale(at)).collect();
+            let mut order: Vec<usize> = (0..values.len()).collect();
+            order.sort_by(|a, b| values[*b].abs().total_cmp(&values[*a].abs()));
+            let mut expected = vec![0.0; values.len()];
+            for at in order.iter().take(keep) {
+                expected[*at] = values[*at];
+            }
+            let cut = select(Keep::Count(keep as u64), columns, &values);
+            let mut kept = values.clone();
+            let mut rest = values.clone();
+            for (row, (kept, rest)) in kept.chunks_mut(columns).zip(rest.chunks_mut(columns)).enumerate() {
+                cut.keep_largest(row, kept);
+                cut.drop_largest(row, rest);
+            }
+            prop_assert_eq!(&kept, &expected);
+            for ((kept, rest), value) in kept.iter().zip(&rest).zip(&values) {
+                prop_assert_eq!(kept + rest, *value);
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_of_those_that_are_not_zero() {
+        let values = [0.0, 3.0, 0.0, -1.0, 2.0, 0.0, -4.0, 0.0];
+        let cut = select(Keep::ShareOfNonZero(0.5), 4, &values);
+        let mut kept = values;
+        for (row, kept) in kept.chunks_mut(4).enumerate() {
+            cut.keep_largest(row, kept);
+        }
+        assert_eq!(kept, [0.0, 3.0, 0.0, 0.0, 0.0, 0.0, -4.0, 0.0]);
+        assert_eq!(select(Keep::ShareOfNonZero(0.5), 2, &[0.0; 4]), Cut::NONE);
+    }
+}
