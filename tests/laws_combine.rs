@@ -179,7 +179,7 @@ proptest! {
         inputs.ranks[1] = inputs.ranks[0];
         let (a, b) = (inputs.write(&workshop, 0), inputs.write(&workshop, 1));
         let [x, y] = inputs.weights;
-        for method in METHODS {
+        for method in METHODS.iter().filter(|method| method.elementwise().is_none()) {
             let run = |list: &[(&Path, f64)]| {
                 let (method, dtype) = (Some(method.name.to_owned()), Some(Dtype::F32));
                 let options = Options { method, dtype, ..Options::default() };
@@ -193,6 +193,10 @@ proptest! {
                         let (out, _) = run(&[(&b, y), (&a, x)]);
                         let expected = deltas(&out);
                         (run(&[(&a, x), (&b, y)]), expected)
+                    }
+                    Law::Scale => {
+                        let whole = deltas(&run(&[(&a, x), (&b, y)]).0);
+                        (run(&[(&a, 2.0 * x), (&b, 2.0 * y)]), weighted_sum(&[(2.0, whole)]))
                     }
                     Law::WeightedSum => (
                         run(&[(&a, x), (&b, y)]),

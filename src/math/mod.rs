@@ -21,6 +21,7 @@ pub mod rank;
 mod rank_text;
 pub mod select;
 pub mod sketch;
+pub mod sparsify;
 pub mod spectrum;
 pub mod staged;
 pub mod transform;

@@ -2,7 +2,7 @@
 //! (peft `tuners/lora/model.py`, `add_weighted_adapter`,
 //! <https://huggingface.co/docs/peft/developer_guides/model_merging>).
 
-use super::{Combined, Law, Method, Weighted, anything};
+use super::{Combined, Compat, Kind, Law, Method, Problem, Weighted, anything};
 use crate::math::LowRank;
 
 pub(super) static METHOD: Method = Method {
@@ -10,16 +10,18 @@ pub(super) static METHOD: Method = Method {
     aliases: &["concat"],
     summary: "the exact weighted sum, factors stacked as they are",
     source: "https://huggingface.co/docs/peft/developer_guides/model_merging",
+    takes: &[],
+    peers: &[Compat::Peft, Compat::Kohya],
     keeps_factors: true,
-    laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::WeightedSum],
+    laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale, Law::WeightedSum],
     check: anything,
-    combine,
+    kind: Kind::Factors(combine),
 };
 
-fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Combined {
+fn combine(problem: &Problem) -> Combined {
     let scaled = |input: &Weighted| {
         LowRank::new(input.factors.up.clone(), &input.factors.down * input.coefficient())
     };
-    let parts: Vec<LowRank> = inputs.iter().map(scaled).collect();
-    Combined { factors: LowRank::sum(rows, columns, &parts), scale: 1.0 }
+    let parts: Vec<LowRank> = problem.inputs.iter().map(scaled).collect();
+    Combined { factors: LowRank::sum(problem.rows, problem.columns, &parts), scale: 1.0 }
 }

@@ -2,7 +2,7 @@
 //! alpha stays the first one's while the rank grows
 //! (<https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py>).
 
-use super::{Combined, Method, Weighted, positive_scales};
+use super::{Combined, Kind, Method, Problem, Weighted, positive_scales};
 use crate::math::LowRank;
 
 pub(super) static METHOD: Method = Method {
@@ -10,21 +10,23 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "kohya's concatenation, weaker than the sum: for parity only",
     source: "https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py",
+    takes: &[],
+    peers: &[],
     keeps_factors: true,
     laws: &[],
     check: positive_scales,
-    combine,
+    kind: Kind::Factors(combine),
 };
 
-fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Combined {
+fn combine(problem: &Problem) -> Combined {
     let alpha = |input: &Weighted| input.scale * input.factors.rank() as f64;
-    let base = inputs.first().map_or(1.0, alpha);
+    let base = problem.inputs.first().map_or(1.0, alpha);
     let scaled = |input: &Weighted| {
         let share = (alpha(input) / base).sqrt() * input.weight;
         LowRank::new(&input.factors.up * share.abs(), &input.factors.down * share)
     };
-    let parts: Vec<LowRank> = inputs.iter().map(scaled).collect();
-    let factors = LowRank::sum(rows, columns, &parts);
+    let parts: Vec<LowRank> = problem.inputs.iter().map(scaled).collect();
+    let factors = LowRank::sum(problem.rows, problem.columns, &parts);
     let scale = base / factors.rank().max(1) as f64;
     Combined { factors, scale }
 }

@@ -1,7 +1,7 @@
 //! The weighted sum of the deltas, exactly, by stacking: Σ wᵢ·sᵢ·Bᵢ·Aᵢ. Task arithmetic (Ilharco et
 //! al. 2022, <https://arxiv.org/abs/2212.04089>).
 
-use super::{Combined, Law, Method, Weighted, anything};
+use super::{Combined, Compat, Kind, Law, Method, Problem, Weighted, anything};
 use crate::math::LowRank;
 
 pub(super) static METHOD: Method = Method {
@@ -9,13 +9,15 @@ pub(super) static METHOD: Method = Method {
     aliases: &["svd", "task-arithmetic"],
     summary: "the exact weighted sum of the deltas",
     source: "https://arxiv.org/abs/2212.04089",
+    takes: &[],
+    peers: &[Compat::Peft, Compat::Kohya, Compat::Mergekit],
     keeps_factors: false,
-    laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::WeightedSum],
+    laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale, Law::WeightedSum],
     check: anything,
-    combine,
+    kind: Kind::Factors(combine),
 };
 
-fn combine(rows: usize, columns: usize, inputs: &[Weighted]) -> Combined {
-    let parts: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
-    Combined { factors: LowRank::sum(rows, columns, &parts), scale: 1.0 }
+fn combine(problem: &Problem) -> Combined {
+    let parts: Vec<LowRank> = problem.inputs.iter().map(Weighted::delta).collect();
+    Combined { factors: LowRank::sum(problem.rows, problem.columns, &parts), scale: 1.0 }
 }

@@ -1,82 +1,80 @@
 //! How deltas are combined: one pure file a method, `methods!` the one list.
 //!
-//! **Invariant:** a method sees matrices and numbers, never files, names, alpha or dtypes.
+//! **Invariant:** a method sees matrices and numbers, never files, alpha or dtypes; a module's name only
+//! chooses its random numbers.
 
-use crate::math::LowRank;
+pub mod elementwise;
+mod inputs;
+mod panel;
+pub mod params;
 
-/// One input of a combination: weight · scale · up · down.
-#[derive(Debug, Clone)]
-pub struct Weighted {
-    /// The factors as they are stored.
-    pub factors: LowRank,
-    /// What the adapter multiplies them by.
-    pub scale: f64,
-    /// What the user multiplies that by.
-    pub weight: f64,
-}
+pub use elementwise::{Blending, Elementwise};
+pub use inputs::{Check, Combined, Problem, Refusal, Sketch, Weighted};
+pub use panel::{Counts, Panel, Part};
+pub use params::{Param, Settings};
 
-impl Weighted {
-    /// Weight · scale.
-    pub fn coefficient(&self) -> f64 {
-        self.weight * self.scale
-    }
-
-    /// The weighted delta, √|c| on each side and the sign on `down`.
-    pub fn delta(&self) -> LowRank {
-        let coefficient = self.coefficient();
-        let share = coefficient.abs().sqrt();
-        LowRank::new(&self.factors.up * share, &self.factors.down * (share * coefficient.signum()))
-    }
-}
-
-/// scale · up · down.
-#[derive(Debug, Clone)]
-pub struct Combined {
-    /// The factors.
-    pub factors: LowRank,
-    /// What they are multiplied by.
-    pub scale: f64,
-}
-
-/// Why a method cannot combine these inputs.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// It adds factors, so they must have one rank.
-    #[error(
-        "this method adds factors to factors, which takes equal ranks; these are {first} and {second}"
-    )]
-    RanksDiffer {
-        /// One input's rank.
-        first: usize,
-        /// Another's.
-        second: usize,
-    },
-    /// It takes roots of scales.
-    #[error("this method takes the root of every scale, so they must be above 0; one is {scale}")]
-    ScaleNotPositive {
-        /// The scale.
-        scale: f64,
-    },
-}
+use crate::math::Matrix;
+use inputs::{add_factors, anything, equal_ranks, positive_scales};
 
 /// Which inputs a law's test gives a method; every method names the laws it obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Law {
-    /// One adapter at weight 1 is itself.
+    /// One adapter at weight 1, and at density 1 if there is one, is itself.
     Identity,
-    /// One adapter at weight −1 is its negative.
+    /// One adapter at weight −1, and at density 1 if there is one, is its negative.
     Negation,
     /// The order of the inputs does not matter.
     Permutation,
     /// The result is the weighted sum of the deltas.
     WeightedSum,
+    /// Deltas twice as large give a result twice as large.
+    Scale,
 }
 
-/// What is known of an input before its factors are read: (rank, scale).
-pub type Sketch = (usize, f64);
+/// A peer whose arithmetic can be reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compat {
+    /// PEFT's `add_weighted_adapter`.
+    Peft,
+    /// kohya's `merge_lora.py`.
+    Kohya,
+    /// mergekit's generalised task arithmetic.
+    Mergekit,
+}
 
-/// Says why a method does not take some inputs, if it does not.
-pub type Check = fn(&[Sketch]) -> Result<(), Refusal>;
+/// How a method works, by what it needs to see of the deltas.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// The factors as they are.
+    Factors(fn(&Problem) -> Combined),
+    /// The deltas' inner products, to find a coefficient for each; the result is their sum.
+    Gram(fn(&Matrix, &Problem) -> Vec<f64>),
+    /// The deltas' singular values and vectors, in the core that all factors share.
+    Core(fn(&Problem) -> Combined),
+    /// Every element of the deltas.
+    Elementwise(Elementwise),
+}
+
+impl Kind {
+    /// Its name in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Factors(_) => "factors",
+            Self::Gram(_) => "gram",
+            Self::Core(_) => "core",
+            Self::Elementwise(_) => "elementwise",
+        }
+    }
+
+    /// What it takes for m × n deltas of rank r, R in all.
+    pub fn cost(&self) -> &'static str {
+        match self {
+            Self::Factors(_) => "O((m + n)·R)",
+            Self::Gram(_) | Self::Core(_) => "O((m + n)·R²)",
+            Self::Elementwise(_) => "O(m·n·R)",
+        }
+    }
+}
 
 /// One way to combine deltas.
 #[derive(Debug)]
@@ -89,14 +87,18 @@ pub struct Method {
     pub summary: &'static str,
     /// Where the formula is from.
     pub source: &'static str,
+    /// The parameters it takes; all others are refused.
+    pub takes: &'static [Param],
+    /// Peers that have it, whose arithmetic it reproduces when asked to.
+    pub peers: &'static [Compat],
     /// Whether the factors themselves are the result, unless a rank is asked for.
     pub keeps_factors: bool,
     /// Laws it obeys.
     pub laws: &'static [Law],
-    /// Whether it takes such inputs; what `combine` is given has passed.
+    /// Whether it takes such inputs; what it is given has passed.
     pub check: Check,
-    /// The method itself, for inputs of rows × columns, at least one.
-    pub combine: fn(rows: usize, columns: usize, &[Weighted]) -> Combined,
+    /// The method itself.
+    pub kind: Kind,
 }
 
 macro_rules! methods {
@@ -107,7 +109,31 @@ macro_rules! methods {
     };
 }
 
-methods! { linear, cat, peft_linear, kohya_linear, kohya_cat }
+methods! {
+    linear, cat, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs, della, sce,
+    peft_linear, kohya_linear, kohya_cat,
+}
+
+impl Method {
+    /// The elementwise rule, if it is one.
+    pub fn elementwise(&self) -> Option<Elementwise> {
+        match self.kind {
+            Kind::Elementwise(rule) => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// Combines in factors; elementwise methods have none and give `None`.
+    pub fn combine(&self, problem: &Problem) -> Option<Combined> {
+        match self.kind {
+            Kind::Factors(combine) | Kind::Core(combine) => Some(combine(problem)),
+            Kind::Gram(coefficients) => {
+                Some(problem.sum_of(&coefficients(&problem.gram(), problem)))
+            }
+            Kind::Elementwise(_) => None,
+        }
+    }
+}
 
 /// The method of a name, with `-` and `_` alike.
 pub fn by_name(name: &str) -> Option<&'static Method> {
@@ -116,41 +142,4 @@ pub fn by_name(name: &str) -> Option<&'static Method> {
         .iter()
         .copied()
         .find(|method| method.name == name || method.aliases.contains(&name.as_str()))
-}
-
-/// Takes all inputs.
-fn anything(_inputs: &[Sketch]) -> Result<(), Refusal> {
-    Ok(())
-}
-
-/// Takes inputs of one rank.
-fn equal_ranks(inputs: &[Sketch]) -> Result<(), Refusal> {
-    let first = inputs.first().map_or(0, |(rank, _)| *rank);
-    match inputs.iter().find(|(rank, _)| *rank != first) {
-        Some((second, _)) => Err(Refusal::RanksDiffer { first, second: *second }),
-        None => Ok(()),
-    }
-}
-
-/// Takes inputs with scales above 0.
-fn positive_scales(inputs: &[Sketch]) -> Result<(), Refusal> {
-    match inputs.iter().find(|(_, scale)| *scale <= 0.0) {
-        Some((_, scale)) => Err(Refusal::ScaleNotPositive { scale: *scale }),
-        None => Ok(()),
-    }
-}
-
-/// Adds factors of one rank to each other, each times its own share: what peers' `linear` does.
-#[track_caller]
-fn add_factors(inputs: &[Weighted], share: impl Fn(&Weighted) -> (f64, f64)) -> LowRank {
-    let mut inputs = inputs.iter().map(|input| {
-        let (up, down) = share(input);
-        (&input.factors.up * up, &input.factors.down * down)
-    });
-    let (mut up, mut down) = inputs.next().unwrap_or_default();
-    for (other_up, other_down) in inputs {
-        up += other_up;
-        down += other_down;
-    }
-    LowRank::new(up, down)
 }

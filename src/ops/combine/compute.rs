@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Metadata;
 use crate::math::rank::{Candidate, TooSmall};
 use crate::math::{LowRank, Matrix, RankPolicy};
-use crate::method::{Combined, Weighted};
+use crate::method::{Combined, Problem, Sketch, Weighted};
 use crate::ops::Progress;
 
 /// One module of a report.
@@ -127,7 +127,8 @@ pub(super) fn check(combine: &Combine) -> Result<()> {
     for group in &combine.groups {
         let inputs: Vec<_> =
             group.members.iter().map(|member| (member.rank, member.scale)).collect();
-        (combine.method.check)(&inputs)
+        let (adapters, settings) = (combine.adapters.len(), &combine.settings);
+        (combine.method.check)(&Sketch { inputs: &inputs, adapters, settings })
             .map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))
             .in_tensor(&group.name)?;
     }
@@ -194,10 +195,22 @@ fn combine_group(combine: &Combine, group: &Group) -> Result<(Combined, Vec<Weig
     let inputs = group.members.iter().map(|member| {
         let (adapter, module) = parts(combine, member)?;
         let factors = adapter.factors(module)?;
-        Ok(Weighted { factors, scale: module.scale.value, weight: member.weight })
+        let (scale, weight) = (module.scale.value, member.weight);
+        Ok(Weighted { factors, scale, weight, adapter: member.adapter })
     });
     let inputs: Vec<Weighted> = inputs.collect::<Result<_>>()?;
-    Ok(((combine.method.combine)(group.outputs, group.inputs, &inputs), inputs))
+    let weights = combine.options.adapters.iter().map(|input| input.weight).collect::<Vec<_>>();
+    let problem = Problem {
+        rows: group.outputs,
+        columns: group.inputs,
+        inputs: &inputs,
+        weights: &weights,
+        settings: &combine.settings,
+        compat: combine.options.compat,
+        rank: None,
+    };
+    let combined = combine.method.combine(&problem).ok_or(ErrorKind::NotFound)?;
+    Ok((combined, inputs))
 }
 
 fn parts<'a>(

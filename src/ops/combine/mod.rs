@@ -15,26 +15,19 @@ pub use carry::OnConflict;
 pub use compute::ModuleReport;
 
 pub use crate::math::RankPolicy;
+pub use crate::method::Compat;
 
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, Staging, header};
-use crate::method::{self, Method};
+use crate::method::params::Given;
+use crate::method::{self, Method, Settings};
 use crate::ops::merge::AdapterInput;
 use crate::ops::{Progress, check_output, files_of, open_adapters};
 
 use group::Group;
-
-/// Which peer's arithmetic to reproduce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compat {
-    /// PEFT's `add_weighted_adapter`.
-    Peft,
-    /// kohya's `merge_lora.py`.
-    Kohya,
-}
 
 /// Which modules a rank for convolutions is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +50,8 @@ pub struct Options {
     pub open: OpenOptions,
     /// The method's name; `linear` if `None`.
     pub method: Option<String>,
+    /// The method's parameters, as text.
+    pub params: Given,
     /// A peer whose arithmetic is to be reproduced.
     pub compat: Option<Compat>,
     /// Rank policy; `lossless`, or the method's own factors, if `None`.
@@ -133,6 +128,7 @@ pub struct Combine {
     adapters: Vec<Adapter>,
     groups: Vec<Group>,
     method: &'static Method,
+    settings: Settings,
     convention: &'static Convention,
     dtype: Dtype,
     carried: carry::Carried,
@@ -187,6 +183,9 @@ pub struct Report {
 /// Everything a user can get wrong; nothing has been written then.
 pub fn plan(options: &Options) -> Result<Combine> {
     let method = choose_method(options)?;
+    let settings =
+        Settings::new(method.name, method.takes, &options.params, options.adapters.len())
+            .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
     check_policies(options)?;
     let paths = options.adapters.iter().map(|input| input.path.as_path());
     check_output(&options.output, paths, options.force)?;
@@ -220,7 +219,8 @@ pub fn plan(options: &Options) -> Result<Combine> {
         warnings: carried.warnings.clone(),
     };
     let options = options.clone();
-    let combine = Combine { plan, adapters, groups, method, convention, dtype, carried, options };
+    let combine =
+        Combine { plan, adapters, groups, method, settings, convention, dtype, carried, options };
     compute::check(&combine)?;
     Ok(combine)
 }
@@ -253,6 +253,10 @@ fn choose_method(options: &Options) -> Result<&'static Method> {
             all: all.join(", "),
         }
     })?;
+    if method.elementwise().is_some() {
+        let reason = format!("`{}` looks at elements, which `combine` does not form", method.name);
+        return Err(ErrorKind::BadOption(reason).into());
+    }
     let twin = match (options.compat, method.name) {
         (Some(Compat::Peft), "linear") if asked != "svd" => Some("peft-linear"),
         (Some(Compat::Kohya), "linear") if asked != "svd" => Some("kohya-linear"),
