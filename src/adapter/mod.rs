@@ -211,17 +211,27 @@ impl Adapter {
             missing: self.convention.missing_alpha,
             given,
         };
-        let config = self.config.as_ref();
+        let (nothing, config) = (Parts::new(), self.config.as_ref());
+        let shared = modules.get("").unwrap_or(&nothing);
         for (name, parts) in modules.iter().filter(|(name, _)| !name.is_empty()) {
             let replaced = family::replaced::replacements(name, parts, &self.file, config);
             let (file, scales) = (&self.file, &scales);
-            let module = family::module(&Source { name, parts, file, scales, config });
+            let module = family::module(&Source { name, parts, shared, file, scales, config });
             match (replaced, module) {
                 (Ok(replaced), Ok(module)) => {
                     self.replacements.extend(replaced);
                     self.modules.extend(module);
                 }
                 (Err(error), _) | (_, Err(error)) => self.faults.push(error.in_tensor(name)),
+            }
+        }
+        for tensor in shared.values() {
+            let used =
+                self.modules.iter().any(|module| module.tensors().any(|name| name == tensor));
+            if !used && self.faults.is_empty() {
+                let missing = "any module that it is for";
+                let fault = ErrorKind::MissingFactor { present: "a shared projection", missing };
+                self.faults.push(Error::from(fault).in_tensor(tensor));
             }
         }
     }

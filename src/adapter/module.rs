@@ -21,6 +21,8 @@ pub enum Kind {
     Conv(Vec<usize>),
     /// A table of vectors: the base stores in × out.
     Embedding,
+    /// A convolution of any kernel; its inputs are counted as channels.
+    Channels,
     /// A tensor of exactly this shape, whatever it is of.
     Whole(Vec<usize>),
 }
@@ -130,7 +132,8 @@ pub struct Module {
     pub kind: Kind,
     /// The rank the family speaks of; 0 where it has none.
     pub rank: usize,
-    /// Inputs of the layer; of a convolution, channels × kernel. 0 where the tensors do not tell.
+    /// Inputs of the layer; of a convolution, channels × kernel ([`Kind::Channels`] says no kernel). 0
+    /// where the tensors do not tell.
     pub inputs: usize,
     /// Outputs of the layer. 0 where the tensors do not tell.
     pub outputs: usize,
@@ -148,7 +151,7 @@ impl Module {
     /// Shape of the update as the base stores it, where the base is not transposed; 0 where unknown.
     pub fn shape(&self) -> Vec<usize> {
         match &self.kind {
-            Kind::Linear => vec![self.outputs, self.inputs],
+            Kind::Linear | Kind::Channels => vec![self.outputs, self.inputs],
             Kind::Embedding => vec![self.inputs, self.outputs],
             Kind::Conv(kernel) => {
                 let channels = self.inputs / kernel.iter().product::<usize>().max(1);

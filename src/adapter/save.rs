@@ -123,7 +123,7 @@ pub struct Encoded {
 /// Tensors that a module of this kind has at some rank: (part, shape).
 fn shapes(kind: &Kind, rows: usize, columns: usize, rank: usize) -> [(Part, Vec<usize>); 2] {
     match kind {
-        Kind::Linear | Kind::Whole(_) => {
+        Kind::Linear | Kind::Channels | Kind::Whole(_) => {
             [(Part::Down, vec![rank, columns]), (Part::Up, vec![rows, rank])]
         }
         Kind::Embedding => {

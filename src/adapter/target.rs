@@ -108,10 +108,11 @@ pub fn quantisation(base: &Checkpoint, name: &str) -> Option<String> {
 
 /// Prefixes of flattened names, and the part of a model they belong to. `lycoris_` and bare names
 /// may belong to any.
-const SCOPES: [(&str, Scope); 8] = [
+const SCOPES: [(&str, Scope); 9] = [
     ("lora_unet_", Scope::Denoiser),
     ("lora_prior_unet_", Scope::Denoiser),
     ("lora_transformer_", Scope::Denoiser),
+    ("oft_unet_", Scope::Denoiser),
     ("lora_te1_", Scope::TextEncoder(1)),
     ("lora_te2_", Scope::TextEncoder(2)),
     ("lora_te3_", Scope::TextEncoder(3)),

@@ -287,7 +287,7 @@ fn module_item(module: &Module, adapter: &Adapter, places: Vec<Placement>) -> Mo
         family: module.family,
         kind: match module.kind {
             Kind::Linear => "linear",
-            Kind::Conv(_) => "conv",
+            Kind::Conv(_) | Kind::Channels => "conv",
             Kind::Embedding => "embedding",
             Kind::Whole(_) => "whole",
         },

@@ -19,7 +19,7 @@ const WRAPPER: &str = "base_model.model.";
 const LEAKED: [&str; 3] = ["_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"];
 
 /// Path parts of PEFT's own nesting, which are no modules of the base.
-const NESTING: [&str; 2] = ["base_layer", "token_adapter"];
+const NESTING: [&str; 3] = ["base_layer", "token_adapter", "ln_tuning_layers"];
 
 fn parse(key: &str) -> Option<Key> {
     let mut parts: Vec<&str> = key.split('.').filter(|part| !LEAKED.contains(part)).collect();
@@ -190,7 +190,7 @@ mod tests {
             parts.extend(tensors::PEFT.iter().map(|(name, _)| Part::Named(name)));
             // Names that PEFT itself gives a meaning cannot be a base's modules.
             let special = |p: &String| {
-                ["modules_to_save", "original_module", "base_layer", "token_adapter", "module"]
+                ["modules_to_save", "original_module", "base_layer", "token_adapter", "module", "ln_tuning_layers"]
                     .contains(&p.as_str()) || foreign_family(p).is_some() || tensors::ending(tensors::PEFT, p).is_some()
             };
             prop_assume!(!path.iter().any(special));

@@ -3,12 +3,22 @@
 //! [`FAMILIES`] is the one list. A family says by which parts it is recognised, which others it takes,
 //! and how a module is made of them; a part that none of a module's family takes is a fault.
 
+mod adalora;
+mod boft;
 mod decompose;
 mod full;
+mod glora;
+mod hira;
+mod hra;
+mod ia3;
 mod loha;
 mod lokr;
 pub mod lora;
+mod miss;
+mod oft;
+mod oft_blocks;
 pub(super) mod replaced;
+mod vera;
 
 use std::collections::BTreeMap;
 
@@ -37,8 +47,24 @@ struct Family {
 }
 
 /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-static FAMILIES: [&Family; 5] =
-    [&loha::FAMILY, &lokr::FAMILY, &full::FAMILY, &lora::FAMILY, &full::BIAS];
+static FAMILIES: [&Family; 16] = [
+    &loha::FAMILY,
+    &lokr::FAMILY,
+    &adalora::FAMILY,
+    &vera::FAMILY,
+    &miss::FAMILY,
+    &ia3::PEFT,
+    &ia3::LYCORIS,
+    &oft::FAMILY,
+    &boft::FAMILY,
+    &oft_blocks::FAMILY,
+    &hra::FAMILY,
+    &hira::FAMILY,
+    &glora::FAMILY,
+    &full::FAMILY,
+    &lora::FAMILY,
+    &full::BIAS,
+];
 
 /// What a module is made from.
 pub(super) struct Source<'a> {
@@ -46,6 +72,8 @@ pub(super) struct Source<'a> {
     pub(super) name: &'a str,
     /// Its tensors.
     pub(super) parts: &'a Parts,
+    /// Tensors that all modules share.
+    pub(super) shared: &'a Parts,
     pub(super) file: &'a Checkpoint,
     pub(super) scales: &'a ScaleSources<'a>,
     pub(super) config: Option<&'a PeftConfig>,

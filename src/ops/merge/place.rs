@@ -196,6 +196,9 @@ pub(super) fn fit(module: &Module, found: &[usize]) -> Fit {
         (Kind::Linear, [rows, columns]) => {
             (flat(*rows, &[*columns]), is(module.outputs, *columns) && is(module.inputs, *rows))
         }
+        (Kind::Channels, [rows, columns, _, ..]) => {
+            (is(module.outputs, *rows) && is(module.inputs, *columns), false)
+        }
         // Flattened factors of a convolution; what a grouped one's inputs are, its weight says.
         (Kind::Linear, [rows, rest @ ..]) => (flat(*rows, rest) && rest.len() > 1, false),
         (Kind::Conv(kernel), [rows, columns, own @ ..]) => {

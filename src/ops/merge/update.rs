@@ -3,7 +3,7 @@
 use super::change::{Source, Term};
 use super::region::{Bands, Region, rows_of, spread_columns};
 use crate::adapter::Adapter;
-use crate::adapter::module::{Module, Update};
+use crate::adapter::module::{Kind, Module, Update};
 use crate::adapter::slice::{Slice, find};
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, FamilyError, Result};
@@ -195,7 +195,9 @@ pub(in crate::ops) fn sides(
     let (outputs, inputs) =
         if source == Source::Transposed { (columns, rows) } else { (rows, columns) };
     let known = |size: usize, otherwise| if size == 0 { otherwise } else { size };
-    (known(module.outputs, outputs), known(module.inputs, inputs))
+    // Channels leave the kernel to the weight.
+    let own = if module.kind == Kind::Channels { 0 } else { module.inputs };
+    (known(module.outputs, outputs), known(own, inputs))
 }
 
 /// The adapter and module of a term.

@@ -1,0 +1,65 @@
+//! HiRA (Huang et al. 2025, <https://openreview.net/forum?id=TwJrTz9cRS>): W + W ⊙ (B·A), with B: out ×
+//! rank and A: rank × in, and no scale (PEFT `tuners/hira/layer.py`).
+
+use std::sync::Arc;
+
+use super::lora::read_matrix;
+use super::{Family, Source};
+use crate::adapter::convention::Part;
+use crate::adapter::module::{Form, Kind, Module, Nature, Update};
+use crate::adapter::scale::Scale;
+use crate::error::Result;
+use crate::format::Checkpoint;
+use crate::math::{LowRank, Transform};
+
+pub(super) static FAMILY: Family = Family {
+    name: "hira",
+    signs: &[Part::Named("hira_A"), Part::Named("hira_B")],
+    parts: &[],
+    build,
+};
+
+#[derive(Debug)]
+struct Hira {
+    up: String,
+    down: String,
+    rank: usize,
+}
+
+impl Form for Hira {
+    fn tensors(&self) -> Vec<&str> {
+        vec![&self.down, &self.up]
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Dependent
+    }
+
+    fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
+        Ok(Update::Transform(Transform::Gate(LowRank::new(
+            read_matrix(file, &self.up, outputs, self.rank)?,
+            read_matrix(file, &self.down, self.rank, inputs)?,
+        ))))
+    }
+}
+
+fn build(source: &Source<'_>) -> Result<Module> {
+    let down = source.required("hira_A", "hira_B")?;
+    let up = source.required("hira_B", "hira_A")?;
+    let (rank, inputs, _) = source.matrix(down)?;
+    let (outputs, _, _) = source.matrix(up)?;
+    source.expect(down, rank, inputs, &[])?;
+    source.expect(up, outputs, rank, &[])?;
+    Ok(Module {
+        name: source.name.to_owned(),
+        family: FAMILY.name,
+        kind: Kind::Linear,
+        rank,
+        inputs,
+        outputs,
+        scale: Scale::of_family(1.0, None),
+        form: Arc::new(Hira { up: up.to_owned(), down: down.to_owned(), rank }),
+        bias: None,
+        magnitude: None,
+    })
+}
