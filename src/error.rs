@@ -6,6 +6,7 @@
 mod family;
 mod hint;
 mod kind;
+mod tuned;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use family::FamilyError;
 pub use kind::{ErrorKind, UnmatchedName};
+pub use tuned::TunedError;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -63,6 +65,12 @@ impl Error {
 
 impl From<FamilyError> for Error {
     fn from(error: FamilyError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<TunedError> for Error {
+    fn from(error: TunedError) -> Self {
         ErrorKind::from(error).into()
     }
 }

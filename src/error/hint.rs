@@ -118,6 +118,7 @@ impl ErrorKind {
             Self::WeightCount { .. } => {
                 "give one weight per adapter, in order: -w 0.7 0.3 or -w 0.7,0.3"
             }
+            Self::Tuned(error) => error.hint(),
             Self::OutputExists => "pass --force to replace it",
             Self::OutputInInput { .. } => "choose an output path elsewhere",
             Self::DiskFull { .. } => "free some space or write to another disk",

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::family::FamilyError;
+use super::tuned::TunedError;
 
 /// A module that found no place in the base, and the base's nearest names.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -179,6 +180,9 @@ pub enum ErrorKind {
         /// The family's name.
         family: &'static str,
     },
+    /// A fine-tuned checkpoint that does not go with the base.
+    #[error(transparent)]
+    Tuned(#[from] TunedError),
     /// What a family cannot do.
     #[error(transparent)]
     Family(#[from] FamilyError),

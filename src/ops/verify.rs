@@ -155,7 +155,7 @@ impl Checker<'_> {
                 values.iter().zip(&bounds).zip(&stored).enumerate()
             {
                 let ulp = element.ulp(*value);
-                let distance = (got - value).abs();
+                let distance = if got == value { 0.0 } else { (got - value).abs() };
                 self.report.max_ulps = self.report.max_ulps.max(distance / ulp);
                 let allowed = ulp * 0.5 * (1.0 + 1e-9) + bound;
                 // Not `distance > allowed`, which a NaN would pass.

@@ -53,11 +53,6 @@ pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -
     binder.settle_contested(adapters)?;
     binder.settle_tied(adapters)?;
     binder.warn_of_half_grown();
-    let applied = binder.bound.adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
-    let filtered = options.include.is_some() || options.exclude.is_some();
-    if applied == 0 && filtered {
-        return Err(ErrorKind::NothingSelected.into());
-    }
     Ok(binder.bound)
 }
 
@@ -88,8 +83,8 @@ impl Binder<'_> {
             for place in places {
                 let name = &place.tensor;
                 claim(&mut owners, place, &module.name)?;
-                let weight = weight * self.module_weight(&module.name, name);
-                if weight == 0.0 || !self.selected(&module.name, name) {
+                let weight = weight * self.options.module_weight(&module.name, name);
+                if weight == 0.0 || !self.options.selects(&module.name, name) {
                     continue;
                 }
                 self.add_module((number, index), module, place, weight, transposed)
@@ -101,8 +96,8 @@ impl Binder<'_> {
         }
         for (replacement, name) in adapter.replacements.iter().zip(&targets.replacements) {
             let Some(name) = name else { continue };
-            let weight = weight * self.module_weight(&replacement.module, name);
-            if weight == 0.0 || !self.selected(&replacement.module, name) {
+            let weight = weight * self.options.module_weight(&replacement.module, name);
+            if weight == 0.0 || !self.options.selects(&replacement.module, name) {
                 left_out += 1;
                 continue;
             }
@@ -136,21 +131,6 @@ impl Binder<'_> {
         });
         let base = self.base.path.clone();
         Err(ErrorKind::Unmatched { unmatched, total, base, guess }.into())
-    }
-
-    fn selected(&self, module: &str, tensor: &str) -> bool {
-        let matches = |regex: &regex::Regex| regex.is_match(module) || regex.is_match(tensor);
-        self.options.include.as_ref().is_none_or(matches)
-            && !self.options.exclude.as_ref().is_some_and(matches)
-    }
-
-    fn module_weight(&self, module: &str, tensor: &str) -> f64 {
-        let rules = self.options.module_weights.iter().rev();
-        rules
-            .filter(|(regex, _)| regex.is_match(module) || regex.is_match(tensor))
-            .map(|(_, weight)| *weight)
-            .next()
-            .unwrap_or(1.0)
     }
 
     /// Whether square weights of this adapter are stored transposed: if the base's known layers are,

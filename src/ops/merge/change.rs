@@ -30,6 +30,8 @@ pub struct Change {
     pub terms: Vec<Term>,
     /// Updates to add that are made row by row.
     pub additions: Vec<Term>,
+    /// Differences of fine-tuned checkpoints to add.
+    pub differences: Vec<Difference>,
     /// Updates that the weight goes into, after all that is added; no two of them meet.
     pub transforms: Vec<TransformStep>,
     /// Rows that are put in place last.
@@ -44,7 +46,10 @@ impl Change {
 
     /// Whether anything is updated, not only replaced.
     pub fn updates(&self) -> bool {
-        !self.terms.is_empty() || !self.additions.is_empty() || !self.transforms.is_empty()
+        !self.terms.is_empty()
+            || !self.additions.is_empty()
+            || !self.differences.is_empty()
+            || !self.transforms.is_empty()
     }
 
     /// Whether an update that the weight goes into meets a region, or anything at all if none.
@@ -52,11 +57,21 @@ impl Change {
         self.transforms.iter().any(|step| Region::meet(step.term.region.as_ref(), region))
     }
 
+    /// Whether differences are the only steps, so that nothing changes where they are 0.
+    pub fn only_differences(&self) -> bool {
+        self.replace.is_none()
+            && self.terms.is_empty()
+            && self.additions.is_empty()
+            && self.transforms.is_empty()
+            && self.row_steps.is_empty()
+    }
+
     /// Whether terms are the only steps, so that the fused kernel does it all.
     pub fn only_terms(&self) -> bool {
         self.replace.is_none()
             && self.additions.is_empty()
             && self.transforms.is_empty()
+            && self.differences.is_empty()
             && self.row_steps.is_empty()
     }
 }
@@ -87,6 +102,17 @@ pub struct Term {
     /// Where in the tensor; everywhere if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<Region>,
+}
+
+/// weight · (T − W), T being a tensor of a fine-tuned checkpoint.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// Number of the checkpoint.
+    pub tuned: usize,
+    /// Name of T in it.
+    pub tensor: String,
+    /// The user's weight.
+    pub weight: f64,
 }
 
 /// W + weight · (F(W) − W), F being a module's own formula (DoRA, OFT, IA3, …).

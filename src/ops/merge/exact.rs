@@ -12,7 +12,7 @@ use super::{Merge, Source};
 use crate::adapter::module::{Nature, Update as Loaded};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
 use crate::math::{ElementType, Factor, LowRank, Transform};
 
@@ -194,10 +194,33 @@ impl<'a> Exact<'a> {
             None => read_f64(self.base, first, count)?,
         };
         let mut found = (values, vec![0.0; count]);
+        self.add_differences(&mut found, row)?;
         for update in &self.updates {
             update.add(&mut found, row)?;
         }
         Ok(found)
+    }
+}
+
+impl Exact<'_> {
+    /// Adds one row of weight · (T − W) for each tuned checkpoint.
+    fn add_differences(&self, (values, bounds): &mut Row, row: usize) -> Result<()> {
+        let base = values.clone();
+        for step in &self.change.differences {
+            let tuned = self.merge.tuned.get(step.tuned).ok_or(ErrorKind::NotFound)?;
+            let tuned = read_f64(find(tuned, &step.tensor)?, row * base.len(), base.len())?;
+            for (at, (value, bound)) in values.iter_mut().zip(bounds.iter_mut()).enumerate() {
+                let at = |values: &[f64]| values.get(at).copied().unwrap_or(f64::NAN);
+                // Infinities may stand in both.
+                if at(&tuned) == at(&base) {
+                    continue;
+                }
+                let part = step.weight * (at(&tuned) - at(&base));
+                *value += part;
+                *bound += 1e-15 * (part.abs() + value.abs());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -255,7 +278,7 @@ impl<'a> Update<'a> {
                     Loaded::Stored(name) => {
                         Ok(Self::Stored(find(&adapter.file, &name)?, coefficient))
                     }
-                    _ => Err(crate::error::ErrorKind::NotFound.into()),
+                    _ => Err(ErrorKind::NotFound.into()),
                 }
             }
             _ => {

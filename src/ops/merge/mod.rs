@@ -6,7 +6,9 @@
 
 mod bind;
 mod change;
+pub(super) mod difference;
 pub(super) mod exact;
+mod inputs;
 mod layout;
 mod place;
 mod region;
@@ -15,25 +17,29 @@ mod side;
 mod stream;
 mod tied;
 pub(super) mod transform;
+mod tuned;
 pub(super) mod update;
 pub(super) mod work;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use serde::Serialize;
 
-pub use change::{Action, Change, ReplaceStep, RowsStep, Source, Term, TransformStep};
+pub use change::{Action, Change, Difference, ReplaceStep, RowsStep, Source, Term, TransformStep};
 pub use layout::{OutputShard, OutputTensor};
 pub use region::Region;
 pub use side::SideFile;
+
+use inputs::Inputs;
 
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
 use crate::format::{Checkpoint, Dtype};
 use crate::math::DeltaStats;
-use crate::ops::{Progress, check_output, files_of, open_adapters, verify};
+use crate::ops::{Progress, check_output, files_of, verify};
 
 /// An adapter to merge, and how strongly.
 #[derive(Debug, Clone)]
@@ -75,6 +81,33 @@ pub struct Options {
     pub verify: bool,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
+}
+
+impl Options {
+    /// Whether a module (or the tensor it lands on) takes part.
+    fn selects(&self, module: &str, tensor: &str) -> bool {
+        let matches = |regex: &Regex| regex.is_match(module) || regex.is_match(tensor);
+        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    }
+
+    /// What `module_weights` multiply a module's weight by.
+    fn module_weight(&self, module: &str, tensor: &str) -> f64 {
+        let rules = self.module_weights.iter().rev();
+        rules
+            .filter(|(regex, _)| regex.is_match(module) || regex.is_match(tensor))
+            .map(|(_, weight)| *weight)
+            .next()
+            .unwrap_or(1.0)
+    }
+
+    /// Fails if a selection leaves nothing.
+    fn check_selection(&self, adapters: &[PlannedAdapter]) -> Result<()> {
+        let applied = adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
+        if applied == 0 && (self.include.is_some() || self.exclude.is_some()) {
+            return Err(ErrorKind::NothingSelected.into());
+        }
+        Ok(())
+    }
 }
 
 /// An adapter's part in a plan.
@@ -135,6 +168,7 @@ pub struct Merge {
     pub plan: Plan,
     pub(super) base: Checkpoint,
     pub(super) adapters: Vec<Adapter>,
+    pub(super) tuned: Vec<Checkpoint>,
     force: bool,
     verify: bool,
     threads: usize,
@@ -237,8 +271,10 @@ pub fn plan(options: &Options) -> Result<Merge> {
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let base = Checkpoint::open(&options.base, options.open.access)?;
-    let adapters = open_adapters(&options.adapters, &options.open)?;
-    let bound = bind::bind(options, &base, &adapters)?;
+    let inputs = inputs::open(options, &base)?;
+    let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
+    inputs.add_tuned(options, &base, &mut bound)?;
+    options.check_selection(&bound.adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
     let side_files = side::collect(options, &base, &bound, &shards, one_file)?;
@@ -254,7 +290,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         warnings: bound.warnings,
     };
     let (force, verify, threads) = (options.force, options.verify, options.threads);
-    Ok(Merge { plan, base, adapters, force, verify, threads })
+    let Inputs { adapters, tuned, .. } = inputs;
+    Ok(Merge { plan, base, adapters, tuned, force, verify, threads })
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.
@@ -272,7 +309,9 @@ impl Merge {
     fn input_files(&self) -> Vec<PathBuf> {
         let base = self.base.shards.iter().map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
-        base.chain(self.adapters.iter().flat_map(files_of)).chain(side_files).collect()
+        let tuned = self.tuned.iter().flat_map(|tuned| &tuned.shards);
+        let tuned = tuned.map(|shard| shard.path.clone());
+        base.chain(self.adapters.iter().flat_map(files_of)).chain(tuned).chain(side_files).collect()
     }
 
     /// Writes the output.
@@ -290,6 +329,23 @@ impl Merge {
         Ok(report)
     }
 
+    /// Tensors that turned out to be the same in all checkpoints, and whether their dtype changed.
+    fn equal_tensors(&self, stats: &[(String, DeltaStats)]) -> BTreeMap<&str, bool> {
+        let stats: BTreeMap<_, _> =
+            stats.iter().map(|(name, stats)| (name.as_str(), stats)).collect();
+        let equal = self.plan.tensors().filter(|tensor| match &tensor.action {
+            Action::Change(change) => {
+                let asked = stats.get(tensor.full_name.as_str()).map_or(0.0, |stats| stats.asked);
+                change.only_differences() && asked == 0.0
+            }
+            _ => false,
+        });
+        let dtype = |name: &str| self.base.tensor(name).map(|view| view.spec.dtype);
+        equal
+            .map(|tensor| (tensor.full_name.as_str(), dtype(&tensor.base) != Some(tensor.dtype)))
+            .collect()
+    }
+
     fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
         let mut total = DeltaStats::default();
         for (_, tensor) in stats {
@@ -305,20 +361,25 @@ impl Merge {
                 low.cosine
             ));
         }
+        let changed = plan.count(|action| matches!(action, Action::Change(_)));
+        let equal = self.equal_tensors(stats);
+        let converted = equal.values().filter(|converted| **converted).count();
         Report {
             output: plan.output.clone(),
             base: plan.base.clone(),
             adapters: plan.adapters.clone(),
             modules: plan.adapters.iter().map(|adapter| adapter.total).sum(),
             modules_applied: plan.adapters.iter().map(|adapter| adapter.applied).sum(),
-            tensors_changed: plan.count(|action| matches!(action, Action::Change(_))),
-            tensors_converted: plan.count(|action| matches!(action, Action::Convert)),
-            tensors_copied: plan.count(|action| matches!(action, Action::Copy)),
+            tensors_changed: changed - equal.len(),
+            tensors_converted: plan.count(|action| matches!(action, Action::Convert)) + converted,
+            tensors_copied: plan.count(|action| matches!(action, Action::Copy)) + equal.len()
+                - converted,
             shards: plan.shards.len(),
             bytes: plan.bytes,
             effective,
             tensors: stats
                 .iter()
+                .filter(|(name, _)| !equal.contains_key(name.as_str()))
                 .map(|(name, stats)| TensorReport { name: name.clone(), effective: stats.into() })
                 .collect(),
             unmatched: plan.unmatched.clone(),

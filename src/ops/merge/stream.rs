@@ -64,8 +64,8 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
         Ok(())
     })?;
     merge.base.check_unchanged()?;
-    for adapter in &merge.adapters {
-        adapter.file.check_unchanged()?;
+    for file in merge.adapters.iter().map(|adapter| &adapter.file).chain(&merge.tuned) {
+        file.check_unchanged()?;
     }
     staging.commit()?;
     Ok(stats)

@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::change::{Change, ReplaceStep, Term};
+use super::difference::{self, Tuned};
 use super::layout::OutputTensor;
 use super::region::{Band, Bands};
 use super::transform::Ready;
@@ -30,6 +31,7 @@ static NOTHING: Change = Change {
     replace: None,
     terms: Vec::new(),
     additions: Vec::new(),
+    differences: Vec::new(),
     transforms: Vec::new(),
     row_steps: Vec::new(),
 };
@@ -51,6 +53,7 @@ pub(in crate::ops) struct Work<'a> {
 struct StagedWork<'a> {
     change: &'a Change,
     additions: Vec<Addition<'a>>,
+    differences: Vec<Tuned<'a>>,
     transforms: Vec<Ready<'a>>,
 }
 
@@ -110,7 +113,8 @@ impl<'a> Work<'a> {
         let additions = change.additions.iter();
         let additions = additions.map(|term| Addition::new(term, adapters, size));
         let additions = additions.collect::<Result<_>>()?;
-        self.staged = Some(StagedWork { change, additions, transforms: Vec::new() });
+        let differences = Tuned::all(&change.differences, &self.merge.tuned)?;
+        self.staged = Some(StagedWork { change, additions, differences, transforms: Vec::new() });
         let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
         let transforms = change.transforms.iter();
         let transforms = transforms.map(|step| Ready::new(step, adapters, size, &before));
@@ -203,7 +207,7 @@ impl<'a> Work<'a> {
         let (at, count) = (first * self.columns, rows * self.columns);
         let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
         // Only an outright replacement does without the base.
-        let values = match replace {
+        let mut values = match replace {
             Some(step) if step.weight == 1.0 => replacing(step, &self.merge.adapters, at, count)?,
             Some(step) => {
                 let mut values = self.base_values(at, count)?;
@@ -216,6 +220,9 @@ impl<'a> Work<'a> {
             }
             None => self.base_values(at, count)?,
         };
+        if let Some(staged) = &self.staged {
+            difference::add_all(&staged.differences, &mut values, at)?;
+        }
         let mut panel = Panel { rows, columns: self.columns, values };
         self.terms.add_to(&mut panel, first, 1.0, &mut scratch.product);
         for addition in self.staged.iter().flat_map(|staged| &staged.additions) {
@@ -240,6 +247,9 @@ impl<'a> Work<'a> {
         scratch: &mut Scratch,
     ) -> Result<DeltaStats> {
         let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
+        if let Some(stats) = self.copy_unchanged(staged, first, rows, out, scratch)? {
+            return Ok(stats);
+        }
         let mut panel = self.base_panel(first, rows, scratch)?;
         for transform in &staged.transforms {
             let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
@@ -266,6 +276,30 @@ impl<'a> Work<'a> {
             return Err(self.overflow(first * self.columns + at, value));
         }
         self.staged_stats(staged.change, first, rows, &panel, &stored)
+    }
+
+    /// Copies rows that are the same in all checkpoints, whatever they hold.
+    fn copy_unchanged(
+        &self,
+        staged: &StagedWork<'a>,
+        first: usize,
+        rows: usize,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<Option<DeltaStats>> {
+        let change = staged.change;
+        if !change.only_differences() || change.is_empty() || self.input != self.output {
+            return Ok(None);
+        }
+        let size = (self.columns * self.input.size()) as u64;
+        let range = first as u64 * size..(first + rows) as u64 * size;
+        let bytes =
+            difference::unchanged(&staged.differences, self.base, range, &mut scratch.bytes)?;
+        Ok(bytes.map(|bytes| {
+            out.copy_from_slice(bytes);
+            let elements = (rows * self.columns) as u64;
+            DeltaStats { elements, unchanged: elements, ..DeltaStats::default() }
+        }))
     }
 
     /// What rounding did, where something was added; replaced values have no update to speak of.

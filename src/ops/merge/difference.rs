@@ -1,0 +1,91 @@
+//! Differences of fine-tuned checkpoints at work: weight · (T − W), any rows of them.
+
+use super::change::Difference;
+use crate::adapter::tensor::read_f64;
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, TensorView};
+
+/// A tuned tensor ready to be read.
+pub(in crate::ops) struct Tuned<'a> {
+    view: TensorView<'a>,
+    weight: f64,
+}
+
+impl<'a> Tuned<'a> {
+    /// Finds the tensors of all differences of a change.
+    pub(in crate::ops) fn all(
+        differences: &[Difference],
+        tuned: &'a [Checkpoint],
+    ) -> Result<Vec<Self>> {
+        let find = |step: &Difference| {
+            let view = tuned.get(step.tuned).and_then(|tuned| tuned.tensor(&step.tensor));
+            let view = view.ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
+            Ok(Self { view, weight: step.weight })
+        };
+        differences.iter().map(find).collect()
+    }
+
+    /// Elements `first..first + count` of T, all of them finite.
+    fn read(&self, first: usize, count: usize) -> Result<Vec<f64>> {
+        let values = read_f64(self.view, first, count)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => {
+                let value = values.get(at).map(ToString::to_string).unwrap_or_default();
+                Err(ErrorKind::NonFinite { index: first + at, value })
+                    .in_tensor(&self.view.spec.name)
+                    .in_file(&self.view.shard.path)
+            }
+        }
+    }
+
+    /// Whether its bytes in `range` are just these, in this dtype.
+    fn holds(
+        &self,
+        base: TensorView<'_>,
+        range: &std::ops::Range<u64>,
+        bytes: &[u8],
+    ) -> Result<bool> {
+        let mut scratch = Vec::new();
+        Ok(self.view.spec.dtype == base.spec.dtype
+            && self.view.bytes(range.clone(), &mut scratch)? == bytes)
+    }
+}
+
+/// Adds all differences to elements `first..` of the base, which `values` hold.
+pub(in crate::ops) fn add_all(
+    differences: &[Tuned<'_>],
+    values: &mut [f64],
+    first: usize,
+) -> Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let base = values.to_vec();
+    for difference in differences {
+        let tuned = difference.read(first, base.len())?;
+        for ((value, tuned), base) in values.iter_mut().zip(&tuned).zip(&base) {
+            // 0 is not added, which would take the sign of a −0.
+            if tuned != base {
+                *value += difference.weight * (tuned - base);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The base's bytes in `range`, if all differences are 0 there to the bit.
+pub(super) fn unchanged<'s>(
+    differences: &[Tuned<'_>],
+    base: TensorView<'s>,
+    range: std::ops::Range<u64>,
+    scratch: &'s mut Vec<u8>,
+) -> Result<Option<&'s [u8]>> {
+    let bytes = base.bytes(range.clone(), scratch)?;
+    for difference in differences {
+        if !difference.holds(base, &range, bytes)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(bytes))
+}
