@@ -3,6 +3,7 @@
 //! A kind knows the facts (expected, found); the file and the tensor are attached once, by the layer
 //! that knows them. [`Error::hint`] says what the user can do, beside the kind it belongs to.
 
+mod convert;
 mod family;
 mod hint;
 mod kind;
@@ -12,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use convert::ConvertError;
 pub use family::FamilyError;
 pub use kind::{ErrorKind, UnmatchedName};
 pub use tuned::TunedError;
@@ -60,6 +62,12 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         self.kind.hint()
+    }
+}
+
+impl From<ConvertError> for Error {
+    fn from(error: ConvertError) -> Self {
+        ErrorKind::from(error).into()
     }
 }
 

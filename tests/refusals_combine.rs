@@ -214,7 +214,7 @@ fn outputs_that_are_in_the_way() {
     scene.refuses("combine adapter other -o new --to kohya", &says, "");
     let says = ["flattened name does not say where its dots were", "--to kohya"];
     scene.refuses("combine kohya.safetensors -o new --to peft", &says, "");
-    let says = ["convention `gguf` is unknown", "peft, kohya"];
+    let says = ["convention `gguf` is unknown", "peft, comfyui, kohya"];
     scene.refuses("combine adapter other -o new --to gguf", &says, "");
 }
 

@@ -150,7 +150,7 @@ fn weights_that_make_no_sense() {
         // A usage line repeats what was typed, so a dry run's words differ.
         scene.refuses_late(&format!("{MERGE} {option}"), &[says], "");
     }
-    let says = ["convention `klingon` is unknown", "peft, kohya"];
+    let says = ["convention `klingon` is unknown", "peft, gguf, mlx"];
     scene.refuses(&format!("{MERGE} --convention klingon"), &says, "");
     let says = ["no module of any adapter is left"];
     scene.refuses(&format!("{MERGE} --include k_proj"), &says, "--modules");

@@ -6,7 +6,10 @@
 pub mod block_weights;
 pub mod convention;
 pub mod family;
+pub mod files;
+pub mod gguf;
 pub mod hashes;
+pub mod mlx;
 pub mod module;
 mod peft_type;
 pub mod place;
@@ -22,14 +25,15 @@ pub mod training;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use convention::gguf_names::{Architecture, Heads};
 use convention::{Convention, Part};
 use family::{Parts, Source};
+use mlx::MlxConfig;
 use module::{Module, Nature, Replacement, Update};
 use scale::{ScaleOverride, ScaleSources};
-use sidecar::{CONFIG_NAME, PeftConfig};
+use sidecar::PeftConfig;
 
-use crate::error::{Error, ErrorKind, FamilyError, Locate, Result};
-use crate::format::checkpoint::{is_pickle, not_found};
+use crate::error::{ConvertError, Error, ErrorKind, FamilyError, Locate, Result};
 use crate::format::{Access, Checkpoint};
 use crate::math::LowRank;
 
@@ -46,6 +50,8 @@ pub struct OpenOptions {
     pub ignored_fields: Vec<String>,
     /// The base is the residual that a base-changing initialisation left.
     pub residual_base: bool,
+    /// Heads of the base's attention, where a file's rows depend on them.
+    pub heads: Option<Heads>,
 }
 
 /// An open adapter: names, shapes and scales known, factors still on disk.
@@ -57,8 +63,14 @@ pub struct Adapter {
     pub file: Checkpoint,
     /// Its key grammar.
     pub convention: &'static Convention,
-    /// Its config, where the convention has one.
+    /// PEFT's config, where the convention has one.
     pub config: Option<PeftConfig>,
+    /// PEFT's configs of a pipeline's components, where the header has them.
+    pub components: Vec<(String, PeftConfig)>,
+    /// mlx-lm's config.
+    pub mlx: Option<MlxConfig>,
+    /// The config file that was read.
+    pub config_path: Option<PathBuf>,
     /// Its modules, by name.
     pub modules: Vec<Module>,
     /// Its replacements, by module.
@@ -78,20 +90,15 @@ impl Adapter {
     /// If there is no adapter, its file or config is broken, or its type cannot be merged.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         options.scale.check()?;
-        let (tensors, config) = find_files(path)?;
-        let file = Checkpoint::open(&tensors, options.access)?;
-        let convention = recognise(&file, config.is_some(), options)?;
-        let config = match config {
-            Some(config) if convention.name == convention::peft().name => {
-                Some(PeftConfig::open(&config, &options.ignored_fields, options.residual_base)?)
-            }
-            _ => None,
-        };
+        let found = files::open(path, options)?;
         let mut adapter = Self {
             path: path.to_path_buf(),
-            file,
-            convention,
-            config,
+            file: found.file,
+            convention: found.convention,
+            config: found.config,
+            components: found.components,
+            mlx: found.mlx,
+            config_path: found.config_path,
             modules: Vec::new(),
             replacements: Vec::new(),
             inert: Vec::new(),
@@ -99,6 +106,9 @@ impl Adapter {
         };
         let parts = adapter.sort_keys()?;
         adapter.build(&parts, options.scale);
+        if let Some((architecture, reordered)) = found.architecture {
+            adapter.name_modules(architecture, &reordered);
+        }
         Ok(adapter)
     }
 
@@ -179,6 +189,27 @@ impl Adapter {
             .map(String::as_str)
     }
 
+    /// Gives modules the names that transformers has for llama.cpp's.
+    fn name_modules(&mut self, architecture: &Architecture, reordered: &[String]) {
+        for module in std::mem::take(&mut self.modules) {
+            if reordered.contains(&module.name) {
+                self.faults.push(Error::from(ConvertError::UnknownHeads).in_tensor(&module.name));
+                continue;
+            }
+            match architecture.from_gguf(&module.name) {
+                Some(name) => self.modules.push(Module { name, ..module }),
+                None => {
+                    let architecture = architecture.name;
+                    self.faults.push(
+                        Error::from(ConvertError::UnknownGgufName { architecture })
+                            .in_tensor(&module.name),
+                    );
+                }
+            }
+        }
+        self.modules.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
     fn sort_keys(&mut self) -> Result<BTreeMap<String, Parts>> {
         let mut modules: BTreeMap<String, Parts> = BTreeMap::new();
         let mut unknown = Vec::new();
@@ -207,6 +238,8 @@ impl Adapter {
     fn build(&mut self, modules: &BTreeMap<String, Parts>, given: ScaleOverride) {
         let scales = ScaleSources {
             config: self.config.as_ref(),
+            components: &self.components,
+            stated: self.mlx.as_ref().map(|config| config.scale),
             metadata: self.file.shards.first().and_then(|shard| shard.header.metadata.as_ref()),
             missing: self.convention.missing_alpha,
             given,
@@ -235,84 +268,4 @@ impl Adapter {
             }
         }
     }
-}
-
-/// The tensor file and the config of whatever `path` is.
-fn find_files(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
-    let metadata = std::fs::metadata(path).map_err(not_found).in_file(path)?;
-    if !metadata.is_dir() {
-        if is_pickle(path) {
-            return Err(ErrorKind::Pickle).in_file(path);
-        }
-        let config = path.parent().unwrap_or(Path::new("")).join(CONFIG_NAME);
-        let config = sidecar::is_peft_config(&config).then_some(config);
-        return Ok((path.to_path_buf(), config));
-    }
-    let config = path.join(CONFIG_NAME);
-    let config = config.is_file().then_some(config);
-    let tensors = path.join("adapter_model.safetensors");
-    if tensors.is_file() {
-        return Ok((tensors, config));
-    }
-    let pickle = path.join("adapter_model.bin");
-    if pickle.is_file() {
-        return Err(ErrorKind::Pickle).in_file(&pickle);
-    }
-    if let Some(config) = &config {
-        // A prompt or router type has no tensors to look for: say so first.
-        PeftConfig::open(config, &[], true)?;
-        let reason = "there is an adapter_config.json, but no adapter_model.safetensors".to_owned();
-        return Err(ErrorKind::NoAdapter { reason }).in_file(path);
-    }
-    only_file(path).map(|file| (file, None))
-}
-
-fn only_file(directory: &Path) -> Result<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).in_file(directory)? {
-        let file = entry.in_file(directory)?.path();
-        if file.extension().is_some_and(|end| end == "safetensors") {
-            files.push(file);
-        }
-    }
-    let reason = match (files.pop(), files.is_empty()) {
-        (Some(only), true) => return Ok(only),
-        (None, _) => "the directory holds no .safetensors file",
-        (Some(_), false) => "the directory holds several .safetensors files; name the one you mean",
-    };
-    Err(ErrorKind::NoAdapter { reason: reason.to_owned() }).in_file(directory)
-}
-
-fn recognise(
-    file: &Checkpoint,
-    has_config: bool,
-    options: &OpenOptions,
-) -> Result<&'static Convention> {
-    if let Some(name) = &options.convention {
-        return convention::by_name(name).ok_or_else(|| {
-            let names: Vec<_> = convention::CONVENTIONS.iter().map(|c| c.name).collect();
-            let reason = format!("convention `{name}` is unknown; there are {}", names.join(", "));
-            ErrorKind::BadOption(reason).into()
-        });
-    }
-    let nested = "lora_adapter_metadata";
-    let header = file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-    if header.is_some_and(|metadata| metadata.contains_key(nested)) {
-        let reason = "the config of a diffusers pipeline's LoRA, which this version does not read";
-        let (field, reason) = (nested.to_owned(), reason.to_owned());
-        return Err(ErrorKind::UnsupportedField { field, reason }).in_file(&file.path);
-    }
-    let kohya = file.names().any(|key| key.contains(".lora_down") || key.ends_with(".alpha"));
-    if has_config && !kohya {
-        return Ok(convention::peft());
-    }
-    let mut recognised = convention::CONVENTIONS
-        .iter()
-        .copied()
-        .filter(|convention| file.names().any(convention.recognises));
-    recognised.next().ok_or_else(|| {
-        let total = file.len();
-        let first = file.names().next().unwrap_or("(no tensors)").to_owned();
-        Error::from(ErrorKind::UnknownKeys { count: total, total, first }).in_file(&file.path)
-    })
 }

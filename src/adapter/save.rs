@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::convention::{Convention, Key, MissingAlpha, Part};
+use super::convention::{Convention, Key, Part, ScalePlace};
 use super::hashes::{Hashes, MODEL_HASH, file_order};
 use super::module::{Kind, Replaces};
 use super::sidecar::PeftConfig;
@@ -182,7 +182,7 @@ pub fn file_size(
             let shape = vec![module.shape.0];
             tensors.push((spell(convention, module.name, Part::UpBias)?, dtype, shape));
         }
-        if convention.missing_alpha == MissingAlpha::One {
+        if convention.scale == ScalePlace::Tensor {
             tensors.push((spell(convention, module.name, Part::Alpha)?, ALPHA, Vec::new()));
         }
     }
@@ -253,7 +253,7 @@ fn encode_module(
         tensors.push((spell(convention, &module.name, part)?, dtype, shape, bytes));
         Ok(())
     };
-    if convention.missing_alpha == MissingAlpha::One {
+    if convention.scale == ScalePlace::Tensor {
         add(Part::Alpha, ALPHA, Vec::new(), encode(ALPHA, &[module.alpha()])?)?;
     }
     add(down_part, module.dtype, down_shape, module.down)?;

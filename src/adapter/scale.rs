@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::convention::MissingAlpha;
+use super::convention::{MissingAlpha, split_component};
 use super::sidecar::PeftConfig;
 use crate::error::{ErrorKind, Result};
 use crate::format::Metadata;
@@ -80,6 +80,10 @@ impl ScaleOverride {
 #[derive(Debug)]
 pub(super) struct ScaleSources<'a> {
     pub(super) config: Option<&'a PeftConfig>,
+    /// Configs of a pipeline's components.
+    pub(super) components: &'a [(String, PeftConfig)],
+    /// The scale itself, as a config says it.
+    pub(super) stated: Option<f64>,
     pub(super) metadata: Option<&'a Metadata>,
     pub(super) missing: MissingAlpha,
     pub(super) given: ScaleOverride,
@@ -95,14 +99,18 @@ impl Scale {
 impl ScaleSources<'_> {
     /// The scale of one module of this rank. `tensor` is its alpha tensor's value, if it has one.
     pub(super) fn resolve(&self, module: &str, rank: usize, tensor: Option<f64>) -> Result<Scale> {
-        let expected = self.config.and_then(|config| config.rank_of(module));
+        if let Some(value) = self.stated {
+            return Ok(Scale { value, alpha: None, source: ScaleSource::Config });
+        }
+        let (config, module) = self.config_of(module);
+        let expected = config.and_then(|config| config.rank_of(module));
         if let Some(expected) = expected.filter(|expected| *expected != rank) {
             return Err(ErrorKind::RankConfig { expected, found: rank }.into());
         }
-        let config = self.config.and_then(|config| config.alpha_of(module));
+        let written = config.and_then(|config| config.alpha_of(module));
         let found = [
             tensor.map(|alpha| (alpha, ScaleSource::AlphaTensor)),
-            config.map(|alpha| (alpha, ScaleSource::Config)),
+            written.map(|alpha| (alpha, ScaleSource::Config)),
             self.header_alpha()?.map(|alpha| (alpha, ScaleSource::Header)),
         ];
         let mut found = found.into_iter().flatten();
@@ -116,8 +124,18 @@ impl ScaleSources<'_> {
             }
             .into());
         }
-        let rslora = self.config.is_some_and(|config| config.rslora);
+        let rslora = config.is_some_and(|config| config.rslora);
         Ok(Scale { value: divide(alpha, rank, rslora), alpha: Some(alpha), source })
+    }
+
+    /// The config that speaks of a module, and the name it knows it by.
+    fn config_of<'m>(&self, module: &'m str) -> (Option<&PeftConfig>, &'m str) {
+        if self.config.is_some() || self.components.is_empty() {
+            return (self.config, module);
+        }
+        let (component, path) = split_component(module).unwrap_or(("", module));
+        let config = self.components.iter().find(|(name, _)| name == component);
+        (config.map(|(_, config)| config), path)
     }
 
     fn without_alpha(&self, rank: usize) -> Result<Scale> {
@@ -139,7 +157,7 @@ impl ScaleSources<'_> {
     /// Writers that keep alpha in the header only (ComfyUI#15830 lists the spellings).
     fn header_alpha(&self) -> Result<Option<f64>> {
         let Some(metadata) = self.metadata else { return Ok(None) };
-        let spelled = ["lora_alpha", "network_alpha", "alpha"];
+        let spelled = ["lora_alpha", "network_alpha", "alpha", super::gguf::ALPHA];
         let entry = metadata
             .iter()
             .find(|(key, _)| spelled.contains(&key.as_str()) || key.ends_with(".lora_alpha"));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Adapter;
+use super::convention::Names;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, nearest, resolve, unmatched};
 use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
@@ -28,7 +29,7 @@ pub struct Targets {
 /// If a name fits in several ways, or its tensor is stored quantised under other names.
 pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Result<Targets> {
     let names: BTreeSet<&str> = base.names().chain(tied_head).collect();
-    let flattened = adapter.convention.name == "kohya";
+    let flattened = adapter.convention.names != Names::Dotted;
     let wanted: Vec<Wanted> = wanted(adapter);
     let resolved = if flattened {
         by_flat_names(adapter, &wanted, base, &names)?

@@ -24,7 +24,7 @@ pub(crate) struct OpenArgs {
     /// With --alpha: scale = alpha/√rank
     #[arg(long, requires = "alpha")]
     pub(crate) rslora: bool,
-    /// The adapters' key grammar, where the keys shall not decide: peft or kohya
+    /// The adapters' key grammar, where the keys shall not decide: peft, kohya, diffusers, comfyui, …
     #[arg(long, value_name = "NAME")]
     pub(crate) convention: Option<String>,
     /// Take an unknown field of adapter_config.json as harmless
@@ -46,6 +46,7 @@ impl OpenArgs {
             scale: ScaleOverride { alpha: self.alpha, scale: self.scale, rslora: self.rslora },
             ignored_fields: self.ignore_field.clone(),
             residual_base: self.residual_base,
+            heads: None,
         }
     }
 }

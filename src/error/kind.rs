@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::convert::ConvertError;
 use super::family::FamilyError;
 use super::tuned::TunedError;
 
@@ -46,6 +47,12 @@ pub enum ErrorKind {
     /// The header is not what the format says.
     #[error("not a safetensors file: {reason}")]
     BadHeader {
+        /// What the parser met.
+        reason: String,
+    },
+    /// A GGUF file that breaks a rule of its format, or holds what is not read.
+    #[error("not a GGUF file that can be read: {reason}")]
+    BadGguf {
         /// What the parser met.
         reason: String,
     },
@@ -186,6 +193,9 @@ pub enum ErrorKind {
     /// What a family cannot do.
     #[error(transparent)]
     Family(#[from] FamilyError),
+    /// What another convention cannot say.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// One factor without the other.
     #[error("it has {present} but no {missing}")]
     MissingFactor {

@@ -26,6 +26,7 @@ pub struct Source {
     length: u64,
     modified: Option<SystemTime>,
     map: Option<Mmap>,
+    held: Option<Vec<u8>>,
 }
 
 impl Source {
@@ -49,7 +50,13 @@ impl Source {
             #[cfg(unix)]
             let _ = map.advise(Advice::Sequential);
         }
-        Ok(Self { file, length, modified: metadata.modified().ok(), map })
+        Ok(Self { file, length, modified: metadata.modified().ok(), map, held: None })
+    }
+
+    /// The same file, of which these bytes were made: they are what is read from now on.
+    #[must_use]
+    pub fn holding(self, bytes: Vec<u8>) -> Self {
+        Self { map: None, held: Some(bytes), ..self }
     }
 
     /// Bytes in the file when it was opened.
@@ -71,11 +78,13 @@ impl Source {
         range: Range<u64>,
         scratch: &'a mut Vec<u8>,
     ) -> io::Result<&'a [u8]> {
-        if range.end < range.start || range.end > self.length {
+        let memory = self.held.as_deref().or(self.map.as_deref());
+        let length = self.held.as_ref().map_or(self.length, |bytes| bytes.len() as u64);
+        if range.end < range.start || range.end > length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(map) = &self.map {
-            return map
+        if let Some(memory) = memory {
+            return memory
                 .get(range.start as usize..range.end as usize)
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }

@@ -1,6 +1,8 @@
 //! A checkpoint on disk: one file, shards with or without an index, or a diffusers pipeline of
 //! several components. Opening reads headers only.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};

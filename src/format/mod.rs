@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod checkpoint;
+pub mod gguf;
 pub mod header;
 pub mod index;
 mod live;
@@ -16,3 +17,6 @@ pub use header::{Header, Metadata, TensorSpec};
 pub use live::abandon;
 pub use safetensors::Dtype;
 pub use staging::{OutputFile, Staging};
+
+/// A tensor in memory: name, dtype, shape (outermost first) and bytes.
+pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);

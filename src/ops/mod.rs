@@ -15,7 +15,6 @@ pub mod verify;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::scale::{ScaleOverride, ScaleSource};
-use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::staging::check_target;
@@ -63,9 +62,7 @@ pub(crate) fn open_adapters(
 /// Every file that is read of an adapter: its tensors, and its config.
 pub(crate) fn files_of(adapter: &Adapter) -> Vec<PathBuf> {
     let shards = adapter.file.shards.iter().map(|shard| shard.path.clone());
-    let config = adapter.config.is_some();
-    let configs = adapter.file.shards.iter().filter(|_| config);
-    shards.chain(configs.map(|shard| shard.path.with_file_name(CONFIG_NAME))).collect()
+    shards.chain(adapter.config_path.clone()).collect()
 }
 
 /// Fails if the output is, contains, or lies inside an input, or could not be started.

@@ -4,18 +4,23 @@
 //! The module is flattened (`lora_unet_mid_block_attn1_to_q`), which cannot be undone from the name:
 //! it is resolved by flattening the base's names. Some writers keep dotted paths; both are read.
 
-use super::{Convention, Key, MissingAlpha, Part, foreign_family, suffix, tensors};
+use super::{
+    Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, foreign_family, suffix, tensors,
+};
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "kohya",
     summary: "single file, flattened or dotted names, alpha as a tensor",
     missing_alpha: MissingAlpha::One,
+    scale: ScalePlace::Tensor,
+    names: Names::Flattened,
+    output: Output::File("safetensors"),
     parse,
     format,
     recognises,
 };
 
-fn parse(key: &str) -> Option<Key> {
+pub(super) fn parse(key: &str) -> Option<Key> {
     if let Some((module, part)) = suffix::split(key) {
         return Some(Key { module: module.to_owned(), part });
     }
@@ -24,7 +29,7 @@ fn parse(key: &str) -> Option<Key> {
     Some(Key { module: module.to_owned(), part: Part::Foreign })
 }
 
-fn format(key: &Key) -> Option<String> {
+pub(super) fn format(key: &Key) -> Option<String> {
     let ending = match key.part {
         Part::Down => "lora_down.weight",
         Part::Up => "lora_up.weight",
@@ -38,7 +43,7 @@ fn format(key: &Key) -> Option<String> {
     Some(format!("{}.{ending}", key.module))
 }
 
-fn recognises(key: &str) -> bool {
+pub(super) fn recognises(key: &str) -> bool {
     // An alpha or a bias alone may stand in any file.
     let own = |part| match part {
         Part::Down | Part::Up => true,

@@ -3,10 +3,18 @@
 //! One file a grammar, listed once in [`CONVENTIONS`]. Law: `parse(format(key)) == key` for every key
 //! the grammar can spell.
 
+mod comfyui;
+mod diffusers;
+mod gguf;
+pub mod gguf_names;
 mod kohya;
+mod mlx;
 mod peft;
 mod suffix;
 mod tensors;
+mod xlabs;
+
+pub(crate) use diffusers::split_component;
 
 /// What a tensor is to its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +65,43 @@ pub enum MissingAlpha {
     Unknown,
 }
 
+/// Where a writer puts scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalePlace {
+    /// An alpha tensor beside each module's factors.
+    Tensor,
+    /// A config or header that can name modules.
+    Patterns,
+    /// One number for all modules.
+    Uniform,
+}
+
+/// How modules are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Paths of the model as transformers knows it.
+    Dotted,
+    /// A component (`unet`, `text_encoder`), then a path of the model as diffusers knows it.
+    Component,
+    /// A root (`diffusion_model`), then a path of the model as its checkpoint stores it.
+    Checkpoint,
+    /// A prefix (`lora_unet_`), then a path whose dots became underscores.
+    Flattened,
+    /// llama.cpp's own names.
+    Gguf,
+}
+
+/// What a writer makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// A directory of `adapter_config.json` and this file.
+    Directory(&'static str),
+    /// One file with this ending.
+    File(&'static str),
+    /// Nothing: the grammar is only read.
+    Never,
+}
+
 /// One key grammar.
 #[derive(Debug)]
 pub struct Convention {
@@ -66,6 +111,12 @@ pub struct Convention {
     pub summary: &'static str,
     /// What a missing alpha means.
     pub missing_alpha: MissingAlpha,
+    /// Where scales are written.
+    pub scale: ScalePlace,
+    /// How modules are called.
+    pub names: Names,
+    /// What is written.
+    pub output: Output,
     /// Splits a tensor's name; `None` if the grammar does not know it.
     pub parse: fn(&str) -> Option<Key>,
     /// Spells a key; `None` if the grammar has no way to.
@@ -75,7 +126,21 @@ pub struct Convention {
 }
 
 /// All conventions; the first that recognises a file reads it.
-pub static CONVENTIONS: [&Convention; 2] = [&peft::CONVENTION, &kohya::CONVENTION];
+pub static CONVENTIONS: [&Convention; 7] = [
+    &peft::CONVENTION,
+    &gguf::CONVENTION,
+    &mlx::CONVENTION,
+    &xlabs::CONVENTION,
+    &comfyui::CONVENTION,
+    &diffusers::CONVENTION,
+    &kohya::CONVENTION,
+];
+
+/// The conventions' names, for messages: of all, or of those that can be written.
+pub fn names(written: bool) -> String {
+    let shown = CONVENTIONS.iter().filter(|c| !written || c.output != Output::Never);
+    shown.map(|convention| convention.name).collect::<Vec<_>>().join(", ")
+}
 
 /// The convention of this name.
 pub fn by_name(name: &str) -> Option<&'static Convention> {
@@ -85,6 +150,21 @@ pub fn by_name(name: &str) -> Option<&'static Convention> {
 /// PEFT's convention, which its config file implies.
 pub fn peft() -> &'static Convention {
     &peft::CONVENTION
+}
+
+/// MLX's convention, which its config file implies.
+pub fn mlx() -> &'static Convention {
+    &mlx::CONVENTION
+}
+
+/// GGUF's convention, which its container implies.
+pub fn gguf() -> &'static Convention {
+    &gguf::CONVENTION
+}
+
+/// diffusers' convention, which its entry of the header implies.
+pub fn diffusers() -> &'static Convention {
+    &diffusers::CONVENTION
 }
 
 /// The family a tensor's last name parts belong to, where it is one that is not applied.

@@ -1,12 +1,17 @@
 //! PEFT's `adapter_model.safetensors`: `base_model.model.<path>.lora_A.weight` and its relatives
 //! (peft `utils/save_and_load.py`), with the wrapper prefixes and adapter names that leak into files.
 
-use super::{Convention, Key, MissingAlpha, Part, foreign_family, tensors};
+use super::{
+    Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, foreign_family, tensors,
+};
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "peft",
     summary: "adapter_config.json and adapter_model.safetensors, dotted paths",
     missing_alpha: MissingAlpha::Unknown,
+    scale: ScalePlace::Patterns,
+    names: Names::Dotted,
+    output: Output::Directory("adapter_model.safetensors"),
     parse,
     format,
     recognises,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Options, PlannedModule};
 use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
-use crate::adapter::convention::{self, Convention};
+use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::module::{Kind, Module};
 use crate::adapter::target::{bare_name, flatten};
 use crate::error::{Error, ErrorKind, Locate, Result};
@@ -187,7 +187,10 @@ fn output_name(group: &Group, adapters: &[Adapter], output: &Convention) -> Resu
     if let Some((_, own)) = names.clone().find(|(convention, _)| convention.name == output.name) {
         return Ok(own.to_owned());
     }
-    let (_, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
+    let (own, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
+    if output.names != Names::Dotted && !matches!(own.names, Names::Dotted | Names::Gguf) {
+        return Ok(name.to_owned());
+    }
     if output.name != convention::peft().name {
         let encoder = name.starts_with("text_model.") || name.starts_with("text_encoder.");
         let prefix = if encoder { "lora_te_" } else { "lora_unet_" };

@@ -18,7 +18,7 @@ pub use crate::math::RankPolicy;
 pub use crate::method::Compat;
 
 use crate::adapter::block_weights::BlockWeights;
-use crate::adapter::convention::{self, Convention};
+use crate::adapter::convention::{self, Convention, Names, Output, ScalePlace};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, Staging, header};
@@ -288,21 +288,30 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static Convention> {
+    // Those whose scales are one number are `convert`'s: it knows how to fold.
+    let writable = |c: &&Convention| {
+        c.name == convention::peft().name
+            || (c.scale == ScalePlace::Tensor && c.output != Output::Never)
+    };
     let convention = match &options.to {
-        Some(name) => convention::by_name(name).ok_or_else(|| {
-            let names: Vec<_> = convention::CONVENTIONS.iter().map(|c| c.name).collect();
-            ErrorKind::BadOption(format!(
-                "convention `{name}` is unknown; there are {}",
-                names.join(", ")
-            ))
+        Some(name) => convention::by_name(name).filter(writable).ok_or_else(|| {
+            let names = convention::CONVENTIONS.iter().copied().filter(writable).map(|c| c.name);
+            let names = names.collect::<Vec<_>>().join(", ");
+            ErrorKind::BadOption(format!("convention `{name}` is unknown here; there are {names}"))
         })?,
         // A directory of PEFT's wins: it can hold whatever the others can.
-        None => adapters
-            .iter()
-            .map(|adapter| adapter.convention)
-            .find(|convention| convention.name == convention::peft().name)
-            .or_else(|| adapters.first().map(|adapter| adapter.convention))
-            .unwrap_or(convention::peft()),
+        None => {
+            let first = adapters.first().map(|adapter| adapter.convention);
+            let mut all = adapters.iter().map(|adapter| adapter.convention);
+            match first.filter(writable) {
+                _ if all.any(|c| c.name == convention::peft().name) => convention::peft(),
+                Some(own) => own,
+                None if first.is_some_and(|first| first.names != Names::Dotted) => {
+                    convention::by_name("kohya").unwrap_or(convention::peft())
+                }
+                None => convention::peft(),
+            }
+        }
     };
     let one_file = options.output.extension().is_some_and(|end| end == "safetensors");
     let directory = convention.name == convention::peft().name;

@@ -1,0 +1,116 @@
+//! diffusers' `pytorch_lora_weights.safetensors`: `unet.<path>.lora_A.weight`, one file for all
+//! components of a pipeline (diffusers `loaders/lora_base.py`), and the older spellings of
+//! `utils/state_dict_utils.py`: attention processors (`attn1.processor.to_q_lora.down.weight`) and
+//! `lora_linear_layer`.
+//!
+//! Scales are in the header's [`CONFIG_ENTRY`]; without it they are 1.
+
+use super::{Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, suffix};
+
+pub(super) static CONVENTION: Convention = Convention {
+    name: "diffusers",
+    summary: "single file, a component and a dotted path, scales in the header",
+    missing_alpha: MissingAlpha::One,
+    scale: ScalePlace::Patterns,
+    names: Names::Component,
+    output: Output::File("safetensors"),
+    parse,
+    format,
+    recognises,
+};
+
+/// Components of pipelines that carry adapters.
+pub(super) const COMPONENTS: [&str; 8] = [
+    "unet",
+    "transformer",
+    "transformer_2",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "controlnet",
+    "prior",
+];
+
+/// The component that a module's name begins with, and the path below it.
+pub(crate) fn split_component(module: &str) -> Option<(&str, &str)> {
+    module.split_once('.').filter(|(component, _)| COMPONENTS.contains(component))
+}
+
+fn parse(key: &str) -> Option<Key> {
+    let (module, part) = suffix::split(key)?;
+    Some(Key { module: modern(module), part })
+}
+
+/// Attention processors are no modules of the model: `attn1.processor.to_out` is `attn1.to_out.0`.
+fn modern(module: &str) -> String {
+    let Some((attention, name)) = module.rsplit_once(".processor.") else {
+        return module.to_owned();
+    };
+    let name = if name == "to_out" { "to_out.0" } else { name };
+    format!("{attention}.{name}")
+}
+
+fn format(key: &Key) -> Option<String> {
+    let ending = match key.part {
+        Part::Down => "lora_A.weight",
+        Part::Up => "lora_B.weight",
+        Part::UpBias => "lora_B.bias",
+        Part::Magnitude => "lora_magnitude_vector",
+        _ => return None,
+    };
+    Some(format!("{}.{ending}", key.module))
+}
+
+fn recognises(key: &str) -> bool {
+    let Some((_, path)) = split_component(key) else { return false };
+    // GPT-2's own root is `transformer` too.
+    let factor = suffix::split(key).is_some_and(|(_, part)| matches!(part, Part::Down | Part::Up));
+    factor && !path.starts_with("h.") && !path.starts_with("wte")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn older_spellings_are_understood() {
+        let q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+        let out = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0";
+        let root = "unet.mid_block.attentions.0.transformer_blocks.0.attn1";
+        for (spelled, module) in [
+            (format!("{root}.processor.to_q_lora.down.weight"), q),
+            (format!("{root}.to_q.lora.down.weight"), q),
+            (format!("{root}.to_q.lora_A.weight"), q),
+            (format!("{root}.to_q.lora_linear_layer.down.weight"), q),
+            (format!("{root}.processor.to_out_lora.down.weight"), out),
+        ] {
+            let key = Key { module: module.to_owned(), part: Part::Down };
+            assert_eq!(parse(&spelled), Some(key), "{spelled}");
+            assert!(recognises(&spelled), "{spelled}");
+        }
+        assert!(!recognises("transformer.h.0.attn.c_attn.lora_A.weight"));
+        assert!(!recognises("unet.conv_in.weight"));
+    }
+
+    proptest! {
+        #[test]
+        fn parse_undoes_format(
+            component in 0usize..COMPONENTS.len(),
+            path in prop::collection::vec("[a-z][a-z0-9_]{1,8}|[0-9]{1,2}", 1..6),
+            index in 0usize..4,
+        ) {
+            prop_assume!(!path.iter().any(|part| part == "processor"));
+            let part = [Part::Down, Part::Up, Part::UpBias, Part::Magnitude][index];
+            let key = Key { module: format!("{}.{}", COMPONENTS[component], path.join(".")), part };
+            let text = format(&key).expect("spelled");
+            prop_assert_eq!(parse(&text), Some(key));
+        }
+
+        #[test]
+        fn no_key_panics(text in "\\PC{0,40}|([a-z_.]|lora_A|unet|processor|\\.){0,12}") {
+            let _ = (parse(&text), recognises(&text));
+        }
+    }
+}

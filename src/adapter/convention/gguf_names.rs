@@ -1,0 +1,184 @@
+//! llama.cpp's names for transformers' modules, an architecture at a time (gguf-py
+//! `gguf/tensor_mapping.py`), and the order of rows that it gives some of them
+//! (`convert_hf_to_gguf.py`, `LlamaModel.permute`).
+
+/// Heads of a model's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Of the queries.
+    pub queries: usize,
+    /// Of the keys and values.
+    pub keys: usize,
+}
+
+/// One architecture of llama.cpp.
+#[derive(Debug)]
+pub struct Architecture {
+    /// Its name in `general.architecture`.
+    pub name: &'static str,
+    /// `model_type` of the configs it is made from.
+    pub model_types: &'static [&'static str],
+    /// Whether rows of the query and key projections are in another order.
+    pub permuted: bool,
+    /// What stands before a layer's number.
+    layers: &'static str,
+    /// (transformers' name, llama.cpp's) below a layer.
+    in_layer: &'static [(&'static str, &'static str)],
+    /// (transformers' name, llama.cpp's) outside the layers.
+    outside: &'static [(&'static str, &'static str)],
+}
+
+const LLAMA: [(&str, &str); 7] = [
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+];
+
+const PHI3: [(&str, &str); 4] = [
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+];
+
+const GPT2: [(&str, &str); 4] = [
+    ("attn.c_attn", "attn_qkv"),
+    ("attn.c_proj", "attn_output"),
+    ("mlp.c_fc", "ffn_up"),
+    ("mlp.c_proj", "ffn_down"),
+];
+
+const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", "token_embd"), ("lm_head", "output")];
+
+const fn like_llama(
+    name: &'static str,
+    model_types: &'static [&'static str],
+    permuted: bool,
+) -> Architecture {
+    let layers = "model.layers.";
+    Architecture { name, model_types, permuted, layers, in_layer: &LLAMA, outside: &OUTSIDE }
+}
+
+/// All architectures that adapters are converted for.
+pub static ARCHITECTURES: [Architecture; 8] = [
+    like_llama("llama", &["llama", "mistral", "mixtral"], true),
+    like_llama("qwen2", &["qwen2"], false),
+    like_llama("qwen3", &["qwen3"], false),
+    like_llama("gemma", &["gemma"], false),
+    like_llama("gemma2", &["gemma2"], false),
+    like_llama("gemma3", &["gemma3_text", "gemma3"], false),
+    Architecture {
+        name: "phi3",
+        model_types: &["phi3"],
+        permuted: false,
+        layers: "model.layers.",
+        in_layer: &PHI3,
+        outside: &OUTSIDE,
+    },
+    Architecture {
+        name: "gpt2",
+        model_types: &["gpt2"],
+        permuted: false,
+        layers: "transformer.h.",
+        in_layer: &GPT2,
+        outside: &[("transformer.wte", "token_embd"), ("lm_head", "output")],
+    },
+];
+
+impl Architecture {
+    /// The architecture of this name.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|architecture| architecture.name == name)
+    }
+
+    /// The architecture that a config's `model_type` becomes.
+    pub fn of_model_type(model_type: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|architecture| architecture.model_types.contains(&model_type))
+    }
+
+    /// transformers' path → llama.cpp's name.
+    pub fn to_gguf(&self, module: &str) -> Option<String> {
+        if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
+            let found = self.in_layer.iter().find(|(own, _)| *own == name)?;
+            return Some(format!("blk.{number}.{}", found.1));
+        }
+        let found = self.outside.iter().find(|(own, _)| *own == module)?;
+        Some(found.1.to_owned())
+    }
+
+    /// llama.cpp's name → transformers' path.
+    pub fn from_gguf(&self, name: &str) -> Option<String> {
+        if let Some((number, name)) = name.strip_prefix("blk.").and_then(numbered) {
+            let found = self.in_layer.iter().find(|(_, theirs)| *theirs == name)?;
+            return Some(format!("{}{number}.{}", self.layers, found.0));
+        }
+        let found = self.outside.iter().find(|(_, theirs)| *theirs == name)?;
+        Some(found.0.to_owned())
+    }
+
+    /// The heads whose rows llama.cpp reorders in a module of this (llama.cpp's) name.
+    pub fn permuted_heads(&self, name: &str, heads: Heads) -> Option<usize> {
+        match name.rsplit('.').next() {
+            Some("attn_q") if self.permuted => Some(heads.queries),
+            Some("attn_k") if self.permuted => Some(heads.keys),
+            _ => None,
+        }
+    }
+}
+
+fn numbered(rest: &str) -> Option<(usize, &str)> {
+    let (number, name) = rest.split_once('.')?;
+    // Only as it would be printed again.
+    let parsed: usize = number.parse().ok()?;
+    (parsed.to_string() == number).then_some((parsed, name))
+}
+
+/// For each row as llama.cpp orders them, the row it is in transformers: within a head, the two halves
+/// of a rotation stand side by side instead of one after another. `None` if the rows do not divide.
+pub fn row_order(rows: usize, heads: usize) -> Option<Vec<usize>> {
+    let half = rows.checked_div(heads)? / 2;
+    (half > 0 && half * 2 * heads == rows).then(|| {
+        let place = |row: usize| {
+            let (head, inside) = (row / (2 * half), row % (2 * half));
+            head * 2 * half + inside % 2 * half + inside / 2
+        };
+        (0..rows).map(place).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_there_and_back() {
+        for architecture in &ARCHITECTURES {
+            let layered = architecture.in_layer.iter().map(|(name, _)| {
+                [0, 17].map(|number| format!("{}{number}.{name}", architecture.layers))
+            });
+            let outside = architecture.outside.iter().map(|(name, _)| (*name).to_owned());
+            for module in layered.flatten().chain(outside) {
+                let name = architecture.to_gguf(&module).expect("named");
+                assert_eq!(architecture.from_gguf(&name), Some(module));
+            }
+            assert_eq!(architecture.to_gguf("model.layers.00.self_attn.q_proj"), None);
+            assert_eq!(architecture.from_gguf("blk.0.attn_unheard_of"), None);
+        }
+        let llama = Architecture::by_name("llama").expect("known");
+        let q = llama.to_gguf("model.layers.3.self_attn.q_proj");
+        assert_eq!(q.as_deref(), Some("blk.3.attn_q"));
+    }
+
+    #[test]
+    fn rows_of_a_rotation_stand_side_by_side() {
+        // reshape(heads 1, 2, 2).swapaxes(1, 2)
+        assert_eq!(row_order(4, 1), Some(vec![0, 2, 1, 3]));
+        assert_eq!(row_order(8, 2), Some(vec![0, 2, 1, 3, 4, 6, 5, 7]));
+        assert_eq!(row_order(6, 4), None);
+        assert_eq!(row_order(4, 0), None);
+    }
+}

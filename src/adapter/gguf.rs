@@ -1,0 +1,139 @@
+//! llama.cpp's adapters: a GGUF file as the tensors that every other adapter has, rows and names put
+//! back into transformers' order.
+
+use std::path::Path;
+
+use super::convention::gguf_names::{Architecture, Heads, row_order};
+use super::convention::{self, Part};
+use super::mlx::transposed;
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::access::Source;
+use crate::format::gguf::{Gguf, read};
+use crate::format::{Checkpoint, Metadata, Tensor};
+
+/// Pairs of the file's header (llama.cpp `convert_lora_to_gguf.py`).
+pub const TYPE: (&str, &str) = ("general.type", "adapter");
+/// See [`TYPE`].
+pub const ADAPTER_TYPE: (&str, &str) = ("adapter.type", "lora");
+/// See [`TYPE`].
+pub const ARCHITECTURE: &str = "general.architecture";
+/// The one alpha; 0 or absent means scale 1.
+pub const ALPHA: &str = "adapter.lora.alpha";
+
+/// An adapter and the architecture it says it is for.
+pub(super) struct Opened {
+    pub(super) file: Checkpoint,
+    pub(super) architecture: &'static Architecture,
+    /// Modules whose rows could not be put back: nobody said how many heads there are.
+    pub(super) reordered: Vec<String>,
+}
+
+/// Reads a file. `heads` are the base's, where they are known.
+pub(super) fn open(path: &Path, source: Source, heads: Option<Heads>) -> Result<Opened> {
+    let Gguf { mut metadata, tensors } = read(&source, check).in_file(path)?;
+    let architecture = architecture(&metadata).in_file(path)?;
+    let silent =
+        metadata.get(ALPHA).is_some_and(|alpha| alpha.parse::<f64>().is_ok_and(|a| a == 0.0));
+    if silent {
+        metadata.shift_remove(ALPHA);
+    }
+    let mut reordered = Vec::new();
+    let mut own: Vec<Tensor> = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let Some(key) = (convention::gguf().parse)(&tensor.0) else {
+            own.push(tensor);
+            continue;
+        };
+        let permuted = architecture.permuted && is_rotated(&key.module) && key.part == Part::Up;
+        let tensor = match (key.part, permuted, heads) {
+            (Part::EmbeddingDown, ..) => turned(tensor),
+            (_, true, None) => {
+                reordered.push(key.module);
+                tensor
+            }
+            (_, true, Some(heads)) => {
+                let heads = architecture.permuted_heads(&key.module, heads).unwrap_or(1);
+                put_back(tensor, heads).in_file(path)?
+            }
+            _ => tensor,
+        };
+        own.push(tensor);
+    }
+    let file = Checkpoint::held(path, source, Some(metadata), own).in_file(path)?;
+    Ok(Opened { file, architecture, reordered })
+}
+
+fn is_rotated(module: &str) -> bool {
+    module.ends_with(".attn_q") || module.ends_with(".attn_k")
+}
+
+fn check(metadata: &Metadata) -> Result<()> {
+    for (key, expected) in [TYPE, ADAPTER_TYPE] {
+        let found = metadata.get(key).map_or("nothing", String::as_str);
+        if found != expected {
+            let reason = format!("`{key}` is {found}, not {expected}: it is no LoRA adapter");
+            return Err(ErrorKind::NoAdapter { reason }.into());
+        }
+    }
+    Ok(())
+}
+
+fn architecture(metadata: &Metadata) -> Result<&'static Architecture> {
+    let name = metadata.get(ARCHITECTURE).map_or("", String::as_str);
+    Architecture::by_name(name).ok_or_else(|| {
+        let reason = format!("architecture `{name}` has no table of names in this version");
+        Error::from(ErrorKind::NoAdapter { reason })
+    })
+}
+
+fn turned((name, dtype, shape, bytes): Tensor) -> Tensor {
+    match shape.as_slice() {
+        [rows, columns] => {
+            let bytes = transposed(&bytes, *rows, *columns);
+            (name, dtype, vec![*columns, *rows], bytes)
+        }
+        _ => (name, dtype, shape, bytes),
+    }
+}
+
+/// Rows as llama.cpp has them, in transformers' order.
+fn put_back((name, dtype, shape, bytes): Tensor, heads: usize) -> Result<Tensor> {
+    let rows = shape.first().copied().unwrap_or(0);
+    let order = row_order(rows, heads).ok_or_else(|| {
+        let expected = format!("rows of {heads} heads of an even size");
+        Error::from(ErrorKind::BadShape { expected, found: shape.clone() }).in_tensor(&name)
+    })?;
+    let size = bytes.len() / rows.max(1);
+    let mut own = vec![0; bytes.len()];
+    for (theirs, ours) in order.into_iter().enumerate() {
+        let from = bytes.get(theirs * size..(theirs + 1) * size);
+        if let (Some(to), Some(from)) = (own.get_mut(ours * size..(ours + 1) * size), from) {
+            to.copy_from_slice(from);
+        }
+    }
+    Ok((name, dtype, shape, own))
+}
+
+/// Rows as transformers has them, in llama.cpp's order; `None` if they do not divide.
+pub fn reordered(bytes: &[u8], rows: usize, heads: usize) -> Option<Vec<u8>> {
+    let order = row_order(rows, heads)?;
+    let size = bytes.len() / rows.max(1);
+    let rows = order.into_iter().map(|row| bytes.get(row * size..(row + 1) * size));
+    Some(rows.collect::<Option<Vec<_>>>()?.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Dtype;
+
+    #[test]
+    fn rows_come_back() {
+        let bytes: Vec<u8> = (0..16).collect();
+        let theirs = reordered(&bytes, 8, 2).expect("divides");
+        assert_ne!(theirs, bytes);
+        let tensor = ("a".to_owned(), Dtype::U8, vec![8, 2], theirs);
+        assert_eq!(put_back(tensor, 2).expect("divides").3, bytes);
+        assert_eq!(reordered(&bytes, 8, 3), None);
+    }
+}

@@ -1,0 +1,382 @@
+//! GGUF (ggml's `docs/gguf.md`, versions 2 and 3, little-endian): typed key-value pairs, then tensors.
+//!
+//! Read for adapters, which are small: their tensors are taken into memory, in the dtypes that
+//! safetensors has. Every count and length is checked against the file before anything is allocated.
+
+use super::access::Source;
+use super::header::{MAX_HEADER, Metadata};
+use super::{Dtype, Tensor};
+use crate::error::{Error, ErrorKind, Locate, Result};
+
+/// The first bytes of every GGUF file.
+pub const MAGIC: [u8; 4] = *b"GGUF";
+
+/// Tensors begin at multiples of this, unless the file says otherwise.
+const ALIGNMENT: u64 = 32;
+const ALIGNMENT_KEY: &str = "general.alignment";
+
+/// ggml's numbers of the element types that are read: (number, elements of a block, its bytes).
+const F32: u32 = 0;
+const F16: u32 = 1;
+const Q8_0: u32 = 8;
+const BF16: u32 = 30;
+
+/// A file that was read: its pairs as text, and its tensors in file order.
+#[derive(Debug)]
+pub struct Gguf {
+    /// The pairs; numbers as they print, lists in brackets.
+    pub metadata: Metadata,
+    /// Name, dtype, shape (outermost first) and bytes.
+    pub tensors: Vec<Tensor>,
+}
+
+/// Whether a file begins as GGUF files do.
+pub fn is_gguf(source: &Source) -> bool {
+    let mut scratch = Vec::new();
+    source.bytes(0..4, &mut scratch).is_ok_and(|first| first == MAGIC)
+}
+
+fn bad(reason: impl Into<String>) -> Error {
+    ErrorKind::BadGguf { reason: reason.into() }.into()
+}
+
+/// Where a tensor lies.
+struct Entry {
+    name: String,
+    shape: Vec<usize>,
+    kind: u32,
+    start: u64,
+    bytes: u64,
+}
+
+/// Reads a file whole. `accept` sees the pairs before any tensor is read, and may refuse.
+///
+/// # Errors
+/// If the file breaks a rule of the format, holds a type that is not read, or `accept` refuses.
+pub fn read(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Result<Gguf> {
+    let mut scratch = Vec::new();
+    let head = source.bytes(0..source.length().min(MAX_HEADER), &mut scratch)?;
+    let mut cursor = Cursor { bytes: head, at: 0 };
+    if cursor.take(4)? != MAGIC {
+        return Err(bad("it does not begin with GGUF"));
+    }
+    let version = cursor.u32()?;
+    if !(2..=3).contains(&version) {
+        return Err(bad(format!("version {version}; 2 and 3 are read, little-endian")));
+    }
+    let (tensors, pairs) = (cursor.u64()?, cursor.u64()?);
+    let mut metadata = Metadata::new();
+    for _ in 0..pairs {
+        let key = cursor.text()?;
+        let kind = cursor.u32()?;
+        let value = cursor.value(kind, true)?;
+        if metadata.insert(key.clone(), value).is_some() {
+            return Err(Error::from(ErrorKind::DuplicateKey).in_tensor(&key));
+        }
+    }
+    accept(&metadata)?;
+    let mut entries = Vec::new();
+    for _ in 0..tensors {
+        entries.push(cursor.entry()?);
+    }
+    let alignment = match metadata.get(ALIGNMENT_KEY) {
+        None => ALIGNMENT,
+        Some(text) => text.parse().ok().filter(|n| *n > 0 && *n <= 1 << 20).ok_or_else(|| {
+            bad(format!("`{ALIGNMENT_KEY}` is {text}, which is no sensible alignment"))
+        })?,
+    };
+    let data = (cursor.at as u64).next_multiple_of(alignment);
+    check(&entries, source.length().saturating_sub(data))?;
+    let tensors = entries.into_iter().map(|entry| load(entry, data, source));
+    Ok(Gguf { metadata, tensors: tensors.collect::<Result<_>>()? })
+}
+
+/// Every tensor lies in the file, none over another, no name twice.
+fn check(entries: &[Entry], length: u64) -> Result<()> {
+    let mut by_place: Vec<&Entry> = entries.iter().collect();
+    by_place.sort_by_key(|entry| (entry.start, entry.bytes));
+    let mut end = 0;
+    for entry in by_place {
+        if entry.start < end {
+            let (expected, found, what) = (end, entry.start, "overlap");
+            return Err(ErrorKind::Offsets { expected, found, what }).in_tensor(&entry.name);
+        }
+        end =
+            entry.start.checked_add(entry.bytes).filter(|end| *end <= length).ok_or_else(|| {
+                bad("the file is truncated: it ends before the tensor does").in_tensor(&entry.name)
+            })?;
+    }
+    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair.first() == pair.last()) {
+        Some(pair) => Err(ErrorKind::DuplicateKey).in_tensor(pair.first().unwrap_or(&"")),
+        None => Ok(()),
+    }
+}
+
+fn load(entry: Entry, data: u64, source: &Source) -> Result<Tensor> {
+    let mut scratch = Vec::new();
+    let start = data + entry.start;
+    let bytes = source.bytes(start..start + entry.bytes, &mut scratch).in_tensor(&entry.name)?;
+    let (dtype, bytes) = match entry.kind {
+        F32 => (Dtype::F32, bytes.to_vec()),
+        F16 => (Dtype::F16, bytes.to_vec()),
+        BF16 => (Dtype::BF16, bytes.to_vec()),
+        // An 11-bit scale times an 8-bit code is exact in f32.
+        _ => (Dtype::F32, decode_q8_0(bytes)),
+    };
+    Ok((entry.name, dtype, entry.shape, bytes))
+}
+
+/// Blocks of an f16 scale and 32 signed codes, as f32.
+fn decode_q8_0(blocks: &[u8]) -> Vec<u8> {
+    let mut values = Vec::with_capacity(blocks.len() / 34 * 128);
+    for block in blocks.chunks_exact(34) {
+        let (scale, codes) = block.split_at(2);
+        let scale = half::f16::from_le_bytes([scale[0], scale[1]]).to_f32();
+        for code in codes {
+            values.extend_from_slice(&(scale * f32::from(code.cast_signed())).to_le_bytes());
+        }
+    }
+    values
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: u64) -> Result<&'a [u8]> {
+        let end = usize::try_from(count).ok().and_then(|count| self.at.checked_add(count));
+        let taken = end.and_then(|end| self.bytes.get(self.at..end));
+        let taken = taken.ok_or_else(|| bad("the file ends inside its header"))?;
+        self.at += taken.len();
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.take(N as u64)?;
+        bytes.try_into().map_err(|_| bad("the file ends inside its header"))
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn text(&mut self) -> Result<String> {
+        let length = self.u64()?;
+        let bytes = self.take(length)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| bad("a text in its header is not UTF-8"))
+    }
+
+    /// A value as text; lists only at the top.
+    fn value(&mut self, kind: u32, lists: bool) -> Result<String> {
+        Ok(match kind {
+            0 => u8::from_le_bytes(self.array()?).to_string(),
+            1 => i8::from_le_bytes(self.array()?).to_string(),
+            2 => u16::from_le_bytes(self.array()?).to_string(),
+            3 => i16::from_le_bytes(self.array()?).to_string(),
+            4 => self.u32()?.to_string(),
+            5 => i32::from_le_bytes(self.array()?).to_string(),
+            6 => f32::from_le_bytes(self.array()?).to_string(),
+            7 => (self.array::<1>()? != [0]).to_string(),
+            8 => self.text()?,
+            9 if lists => self.list()?,
+            10 => self.u64()?.to_string(),
+            11 => i64::from_le_bytes(self.array()?).to_string(),
+            12 => f64::from_le_bytes(self.array()?).to_string(),
+            _ => return Err(bad(format!("a pair of type {kind}, which there is not"))),
+        })
+    }
+
+    /// A list; of long ones only the first values are kept.
+    fn list(&mut self) -> Result<String> {
+        const KEPT: u64 = 64;
+        let (kind, count) = (self.u32()?, self.u64()?);
+        let mut kept = Vec::new();
+        for at in 0..count {
+            let value = self.value(kind, false)?;
+            if at < KEPT {
+                kept.push(value);
+            }
+        }
+        let more = if count > KEPT { ", …" } else { "" };
+        Ok(format!("[{}{more}]", kept.join(", ")))
+    }
+
+    fn entry(&mut self) -> Result<Entry> {
+        let name = self.text()?;
+        self.rest_of_entry(&name).map_err(|error| error.in_tensor(&name))
+    }
+
+    fn rest_of_entry(&mut self, name: &str) -> Result<Entry> {
+        let dimensions = self.u32()?;
+        if dimensions > 4 {
+            return Err(bad(format!("{dimensions} dimensions; a tensor has at most 4")));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dimensions {
+            let size = usize::try_from(self.u64()?).map_err(|_| bad("a size beyond all memory"))?;
+            // ggml names the innermost dimension first.
+            shape.insert(0, size);
+        }
+        let kind = self.u32()?;
+        let start = self.u64()?;
+        let elements = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
+        let bytes = elements.and_then(|elements| match kind {
+            F32 => elements.checked_mul(4),
+            F16 | BF16 => elements.checked_mul(2),
+            Q8_0 if shape.last().is_some_and(|size| size % 32 == 0) => {
+                (elements / 32).checked_mul(34)
+            }
+            _ => None,
+        });
+        let bytes = bytes.ok_or_else(|| {
+            bad(format!("type {kind}, shape {shape:?}; F32, F16, BF16 and Q8_0 are read"))
+        })?;
+        Ok(Entry { name: name.to_owned(), shape, kind, start, bytes })
+    }
+}
+
+/// A value to write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A text.
+    Text(String),
+    /// A number.
+    Float(f32),
+}
+
+/// The bytes before the tensors' data, and each tensor's place after them.
+///
+/// # Errors
+/// If a tensor is of a dtype that ggml has no floating-point type for.
+pub fn encode(
+    pairs: &[(String, Value)],
+    tensors: &[(String, Dtype, Vec<usize>)],
+) -> Result<(Vec<u8>, Vec<u64>)> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&3u32.to_le_bytes());
+    bytes.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&(pairs.len() as u64).to_le_bytes());
+    let text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    for (key, value) in pairs {
+        text(&mut bytes, key);
+        match value {
+            Value::Text(value) => {
+                bytes.extend_from_slice(&8u32.to_le_bytes());
+                text(&mut bytes, value);
+            }
+            Value::Float(value) => {
+                bytes.extend_from_slice(&6u32.to_le_bytes());
+                bytes.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+    }
+    let mut place = 0;
+    let mut places = Vec::with_capacity(tensors.len());
+    for (name, dtype, shape) in tensors {
+        text(&mut bytes, name);
+        bytes.extend_from_slice(&(shape.len() as u32).to_le_bytes());
+        for size in shape.iter().rev() {
+            bytes.extend_from_slice(&(*size as u64).to_le_bytes());
+        }
+        let (kind, size) = match dtype {
+            Dtype::F32 => (F32, 4),
+            Dtype::F16 => (F16, 2),
+            Dtype::BF16 => (BF16, 2),
+            _ => return Err(ErrorKind::BadDtype { dtype: dtype.to_string() }).in_tensor(name),
+        };
+        bytes.extend_from_slice(&kind.to_le_bytes());
+        bytes.extend_from_slice(&u64::to_le_bytes(place));
+        places.push(place);
+        place += shape.iter().product::<usize>() as u64 * size;
+        place = place.next_multiple_of(ALIGNMENT);
+    }
+    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
+    Ok((bytes, places))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::Access;
+
+    fn source(bytes: &[u8]) -> Source {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(bytes).expect("written");
+        Source::open(file.path(), Access::Read).expect("opens")
+    }
+
+    fn made() -> Vec<u8> {
+        let pairs = [
+            ("general.type".to_owned(), Value::Text("adapter".to_owned())),
+            ("adapter.lora.alpha".to_owned(), Value::Float(16.0)),
+        ];
+        let tensors =
+            [("a".to_owned(), Dtype::F32, vec![2, 3]), ("b".to_owned(), Dtype::BF16, vec![1])];
+        let (mut bytes, places) = encode(&pairs, &tensors).expect("encodes");
+        let data = bytes.len();
+        bytes.extend((0..6).flat_map(|value| (value as f32).to_le_bytes()));
+        bytes.resize(data + places[1] as usize, 0);
+        bytes.extend_from_slice(&[0x80, 0x3f]);
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let read = read(&source(&made()), |_| Ok(())).expect("reads");
+        assert_eq!(read.metadata["general.type"], "adapter");
+        assert_eq!(read.metadata["adapter.lora.alpha"], "16");
+        let (name, dtype, shape, bytes) = &read.tensors[0];
+        assert_eq!((name.as_str(), *dtype, shape.as_slice()), ("a", Dtype::F32, &[2, 3][..]));
+        assert_eq!(bytes[4..8], 1f32.to_le_bytes());
+        assert_eq!(read.tensors[1].3, [0x80, 0x3f]);
+    }
+
+    #[test]
+    fn q8_0_is_scale_times_code() {
+        let mut block = half::f16::from_f32(0.5).to_le_bytes().to_vec();
+        block.extend((0..32u8).map(|code| code.wrapping_sub(16)));
+        let values = decode_q8_0(&block);
+        assert_eq!(values[..4], (-8f32).to_le_bytes());
+        assert_eq!(values[124..], 7.5f32.to_le_bytes());
+    }
+
+    #[test]
+    fn every_cut_is_an_error() {
+        let whole = made();
+        for length in 0..whole.len() {
+            assert!(read(&source(&whole[..length]), |_| Ok(())).is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(
+            at in prop::collection::vec((0usize..300, any::<u8>()), 1..6),
+            tail in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let mut bytes = made();
+            for (at, value) in at {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            bytes.extend(tail);
+            let _ = read(&source(&bytes), |_| Ok(()));
+        }
+    }
+}
