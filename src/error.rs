@@ -5,9 +5,11 @@
 
 mod convert;
 mod family;
+mod harmless;
 mod hint;
 mod kind;
 mod tuned;
+mod unmatched;
 
 use std::fmt;
 use std::io;
@@ -15,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 pub use convert::ConvertError;
 pub use family::FamilyError;
-pub use kind::{ErrorKind, UnmatchedName};
+pub use harmless::{harmless, one_line};
+pub use kind::ErrorKind;
 pub use tuned::TunedError;
+pub use unmatched::UnmatchedName;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -92,10 +96,10 @@ impl From<ErrorKind> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}: ", file.display())?;
+            write!(f, "{}: ", one_line(&file.display().to_string()))?;
         }
         if let Some(tensor) = &self.tensor {
-            write!(f, "`{tensor}`: ")?;
+            write!(f, "`{}`: ", one_line(tensor))?;
         }
         self.kind.fmt(f)
     }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lora_tool::error::harmless;
 use lora_tool::ops::Progress;
 use serde::Serialize;
 
@@ -86,9 +87,11 @@ impl Terminal {
 
 fn label(name: &str, color: AnsiColor, text: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
+    // Indented, what follows a line end cannot pose as a label.
+    let text = harmless(text).replace("\n  ", "\n").replace('\n', "\n  ");
     let mut err = anstream::stderr().lock();
     // With stderr gone there is nobody left to tell.
-    let _ = writeln!(err, "{style}{name}:{style:#} {}", harmless(text));
+    let _ = writeln!(err, "{style}{name}:{style:#} {text}");
 }
 
 struct Bar {
@@ -126,32 +129,5 @@ impl Progress for Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// Names come from files: control and direction characters must not reach a terminal.
-pub(crate) fn harmless(text: &str) -> String {
-    let hostile = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if hostile(c) {
-            safe.extend(c.escape_unicode());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::harmless;
-
-    #[test]
-    fn escape_sequences_do_not_reach_the_terminal() {
-        assert_eq!(harmless("a\u{1b}[31mb\u{202e}c\nd"), "a\\u{1b}[31mb\\u{202e}c\nd");
     }
 }

@@ -121,6 +121,13 @@ impl ErrorKind {
             }
             Self::Tuned(error) => error.hint(),
             Self::OutputExists => "pass --force to replace it",
+            Self::OutputBusy => "wait for it, or stop it",
+            Self::Kept { directory, .. } => {
+                return Some(format!(
+                    "finished files are kept in {}: the same command goes on from there; remove it to give up",
+                    directory.display()
+                ));
+            }
             Self::OutputInInput { .. } => "choose an output path elsewhere",
             Self::DiskFull { .. } => "free some space or write to another disk",
             Self::Overflow { .. } => {

@@ -6,15 +6,7 @@ use std::path::PathBuf;
 use super::convert::ConvertError;
 use super::family::FamilyError;
 use super::tuned::TunedError;
-
-/// A module that found no place in the base, and the base's nearest names.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct UnmatchedName {
-    /// The adapter's own name for it.
-    pub name: String,
-    /// Names in the base that look most like it.
-    pub nearest: Vec<String>,
-}
+use super::unmatched::{UnmatchedName, list_unmatched};
 
 /// What can go wrong. Shapes are in the order they are stored in.
 #[derive(Debug, thiserror::Error)]
@@ -389,6 +381,17 @@ pub enum ErrorKind {
     /// The output is there already.
     #[error("it exists already")]
     OutputExists,
+    /// Another run is building it.
+    #[error("another run is building this output")]
+    OutputBusy,
+    /// A run that failed, and left its finished files to be used again.
+    #[error("{error}")]
+    Kept {
+        /// Why it failed.
+        error: Box<super::Error>,
+        /// Where they are.
+        directory: PathBuf,
+    },
     /// The output is, holds, or lies in an input.
     #[error("the output is, contains or lies inside the input {}", input.display())]
     OutputInInput {
@@ -421,25 +424,4 @@ pub enum ErrorKind {
         /// What it is.
         value: String,
     },
-}
-
-/// The unmatched names as lines, at most eight of them.
-fn list_unmatched(unmatched: &[UnmatchedName]) -> String {
-    const SHOWN: usize = 8;
-    let mut lines = String::new();
-    for name in unmatched.iter().take(SHOWN) {
-        lines.push_str("\n  ");
-        lines.push_str(&name.name);
-        if !name.nearest.is_empty() {
-            lines.push_str("   (nearest: ");
-            lines.push_str(&name.nearest.join(", "));
-            lines.push(')');
-        }
-    }
-    if unmatched.len() > SHOWN {
-        lines.push_str("\n  … and ");
-        lines.push_str(&(unmatched.len() - SHOWN).to_string());
-        lines.push_str(" more");
-    }
-    lines
 }

@@ -12,7 +12,8 @@ use memmap2::{Advice, Mmap};
 /// How input files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Mapped: the fastest on a local disk. A file that shrinks meanwhile ends the process.
+    /// Mapped: the fastest on a local disk. A file that shrinks is an error, but
+    /// one that does so in the moment it is read ends the process.
     #[default]
     Map,
     /// Positioned reads into a buffer: for network file systems, and where others may write.
@@ -71,6 +72,9 @@ impl Source {
 
     /// The bytes of `range`: a slice of the mapping, or of `scratch` after a read.
     ///
+    /// Before a mapping is touched the file is asked whether it is still as long: only one that
+    /// shrinks in the very moment of reading ends the process.
+    ///
     /// # Errors
     /// `UnexpectedEof` if the file ends before `range` does; whatever reading says.
     pub fn bytes<'a>(
@@ -84,6 +88,9 @@ impl Source {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Some(memory) = memory {
+            if self.held.is_none() && self.file.metadata()?.len() < range.end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             return memory
                 .get(range.start as usize..range.end as usize)
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());

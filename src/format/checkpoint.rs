@@ -110,7 +110,7 @@ impl<'a> TensorView<'a> {
     pub fn bytes(&self, range: Range<u64>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         let begin = self.shard.header.data_start + self.spec.start;
         let within = begin + range.start..begin + range.end.min(self.spec.bytes());
-        self.shard.source.bytes(within, scratch).in_file(&self.shard.path)
+        self.shard.source.bytes(within, scratch).map_err(shrunk).in_file(&self.shard.path)
     }
 
     /// All bytes of the tensor.
@@ -403,6 +403,14 @@ fn refuse_pickle(path: &Path) -> Result<()> {
         return Err(ErrorKind::Pickle).in_file(path);
     }
     Ok(())
+}
+
+/// Of a file whose length fitted its header, an early end means that it was cut since.
+pub(crate) fn shrunk(error: std::io::Error) -> ErrorKind {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => ErrorKind::Changed,
+        _ => ErrorKind::Io(error),
+    }
 }
 
 pub(crate) fn not_found(error: std::io::Error) -> ErrorKind {

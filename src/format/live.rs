@@ -18,10 +18,16 @@ pub(super) fn still() -> Still {
 /// A temporary's place in the list, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Live {
+    /// Empty for what shall stay.
     path: PathBuf,
 }
 
 impl Live {
+    /// Of an output that outlives an interrupted run.
+    pub(super) fn none() -> Self {
+        Self { path: PathBuf::new() }
+    }
+
     pub(super) fn new(path: &Path, still: &mut Still) -> Self {
         // A later change of the working directory must not move it.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());

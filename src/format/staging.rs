@@ -1,6 +1,6 @@
 //! Outputs that are complete or absent: built in a temporary beside the target, synced, renamed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,44 @@ pub struct Staging {
 enum Place {
     File(NamedTempFile),
     Directory(TempDir),
+    Kept(Kept),
+}
+
+/// A directory output whose temporary has one name from run to run: `out/` is what will be renamed,
+/// beside it lie the notes of finished files, what they belong to, and a lock.
+#[derive(Debug)]
+struct Kept {
+    root: PathBuf,
+    // Held until the end; the system lets go of a killed process's.
+    _lock: File,
+}
+
+impl Kept {
+    const KEY: &str = "key";
+
+    fn open(root: PathBuf, key: &str) -> Result<Self> {
+        let _still = still();
+        if !root.symlink_metadata().is_ok_and(|data| data.is_dir()) {
+            fs::create_dir(&root).in_file(&root)?;
+        }
+        let path = root.join("lock");
+        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.in_file(&path)?;
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(ErrorKind::OutputBusy).in_file(&root);
+        }
+        if fs::read(root.join(Self::KEY)).ok().as_deref() != Some(key.as_bytes()) {
+            for entry in fs::read_dir(&root).in_file(&root)? {
+                let old = entry.in_file(&root)?.path();
+                if old != path {
+                    remove_any(&old).in_file(&old)?;
+                }
+            }
+            fs::write(root.join(Self::KEY), key).in_file(&root)?;
+        }
+        fs::create_dir_all(root.join("out")).in_file(&root)?;
+        Ok(Self { root, _lock: lock })
+    }
 }
 
 impl Staging {
@@ -53,6 +91,43 @@ impl Staging {
         Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place), live })
     }
 
+    /// Starts, or takes up again, an output that will be a directory and whose finished files outlive
+    /// an interrupted run. What was kept under another `key` is removed.
+    ///
+    /// # Errors
+    /// As [`Staging::directory`], and [`ErrorKind::OutputBusy`] while another run builds it.
+    pub fn kept(target: &Path, force: bool, key: &str) -> Result<Self> {
+        check_target(target, force)?;
+        let kept = Kept::open(kept_root(target), key)?;
+        let live = Live::none();
+        Ok(Self { target: target.to_path_buf(), force, place: Place::Kept(kept), live })
+    }
+
+    /// Where a file of a kept output lies until the commit.
+    pub fn kept_file(&self, relative: &str) -> Option<PathBuf> {
+        match &self.place {
+            Place::Kept(kept) => Some(kept.root.join("out").join(relative)),
+            _ => None,
+        }
+    }
+
+    /// Keeps a note beside a kept output; of others, nothing.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of writing it.
+    pub fn note(&self, name: &str, text: &[u8]) -> Result<()> {
+        let Place::Kept(kept) = &self.place else { return Ok(()) };
+        let path = kept.root.join(name);
+        let _still = still();
+        fs::write(&path, text).in_file(&path)
+    }
+
+    /// A note that this run or an earlier one kept.
+    pub fn recall(&self, name: &str) -> Option<Vec<u8>> {
+        let Place::Kept(kept) = &self.place else { return None };
+        fs::read(kept.root.join(name)).ok()
+    }
+
     /// Opens a file of the output: `relative` below a directory, or the one file itself.
     ///
     /// # Errors
@@ -62,12 +137,14 @@ impl Staging {
         let file = match &self.place {
             Place::File(temporary) => temporary.as_file().try_clone().in_file(&target)?,
             Place::Directory(directory) => {
-                let path = directory.path().join(relative);
-                let _still = still();
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent).in_file(&target)?;
+                create_new(&directory.path().join(relative)).in_file(&target)?
+            }
+            Place::Kept(kept) => {
+                let path = kept.root.join("out").join(relative);
+                if path.symlink_metadata().is_ok() {
+                    remove_any(&path).in_file(&path)?;
                 }
-                File::options().write(true).create_new(true).open(&path).in_file(&target)?
+                create_new(&path).in_file(&target)?
             }
         };
         Ok(OutputFile { file, path: target })
@@ -89,8 +166,10 @@ impl Staging {
     /// If the target has appeared meanwhile (without `force`), or the rename fails.
     pub fn commit(self) -> Result<()> {
         let Self { target, force, place, live } = self;
-        if let Place::Directory(directory) = &place {
-            sync_directories(directory.path()).in_file(&target)?;
+        match &place {
+            Place::File(_) => {}
+            Place::Directory(directory) => sync_directories(directory.path()).in_file(&target)?,
+            Place::Kept(kept) => sync_directories(&kept.root.join("out")).in_file(&target)?,
         }
         let mut still = still();
         match place {
@@ -102,7 +181,14 @@ impl Staging {
                 };
                 persisted.map_err(|error| exists(error.error)).in_file(&target)?;
             }
-            Place::Directory(directory) => commit_directory(directory, &target, force)?,
+            Place::Directory(directory) => {
+                commit_directory(directory.path(), &target, force)?;
+                let _renamed = directory.keep();
+            }
+            Place::Kept(kept) => {
+                commit_directory(&kept.root.join("out"), &target, force)?;
+                fs::remove_dir_all(&kept.root).in_file(&kept.root)?;
+            }
         }
         live.end(&mut still);
         drop(still);
@@ -112,9 +198,23 @@ impl Staging {
     fn path_of(&self, relative: &str) -> PathBuf {
         match self.place {
             Place::File(_) => self.target.clone(),
-            Place::Directory(_) => self.target.join(relative),
+            Place::Directory(_) | Place::Kept(_) => self.target.join(relative),
         }
     }
+}
+
+/// The directory of an output that is kept when its run is interrupted.
+pub fn kept_root(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    target.with_file_name(format!(".{name}.resume"))
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    let _still = still();
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    File::options().write(true).create_new(true).open(path)
 }
 
 fn parent_of(target: &Path) -> &Path {
@@ -167,19 +267,16 @@ fn exists(error: io::Error) -> ErrorKind {
 }
 
 #[cfg(target_os = "linux")]
-fn commit_directory(directory: TempDir, target: &Path, force: bool) -> Result<()> {
+fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let flags = match force && target.symlink_metadata().is_ok() {
         true => RenameFlags::EXCHANGE,
         false => RenameFlags::NOREPLACE,
     };
-    match renameat_with(CWD, directory.path(), CWD, target, flags) {
+    match renameat_with(CWD, directory, CWD, target, flags) {
         // After an exchange the temporary name holds the old output, and is removed.
-        Ok(()) if flags == RenameFlags::EXCHANGE => remove_any(directory.path()).in_file(target),
-        Ok(()) => {
-            let _renamed = directory.keep();
-            Ok(())
-        }
+        Ok(()) if flags == RenameFlags::EXCHANGE => remove_any(directory).in_file(target),
+        Ok(()) => Ok(()),
         Err(error) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NOSYS => {
             commit_by_two_renames(directory, target, force)
         }
@@ -188,14 +285,14 @@ fn commit_directory(directory: TempDir, target: &Path, force: bool) -> Result<()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn commit_directory(directory: TempDir, target: &Path, force: bool) -> Result<()> {
+fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> {
     commit_by_two_renames(directory, target, force)
 }
 
 /// For file systems that cannot exchange: the old output steps aside first, so that the target is
 /// absent for a moment, never partial.
-fn commit_by_two_renames(directory: TempDir, target: &Path, force: bool) -> Result<()> {
-    let old = directory.path().with_extension("old");
+fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result<()> {
+    let old = directory.with_extension("old");
     let replaced = target.symlink_metadata().is_ok();
     if replaced && !force {
         return Err(ErrorKind::OutputExists).in_file(target);
@@ -203,13 +300,12 @@ fn commit_by_two_renames(directory: TempDir, target: &Path, force: bool) -> Resu
     if replaced {
         fs::rename(target, &old).in_file(target)?;
     }
-    if let Err(error) = fs::rename(directory.path(), target) {
+    if let Err(error) = fs::rename(directory, target) {
         if replaced {
             fs::rename(&old, target).in_file(target)?;
         }
         return Err(exists(error)).in_file(target);
     }
-    let _renamed = directory.keep();
     if replaced { remove_any(&old).in_file(target) } else { Ok(()) }
 }
 
@@ -259,14 +355,15 @@ impl OutputFile {
     /// Copies bytes of an input, inside the kernel where it can (`copy_file_range`).
     ///
     /// # Errors
-    /// Whatever the operating system says, and if the input ends early.
+    /// Whatever the operating system says; [`ErrorKind::Changed`], without a file, if the input ends
+    /// early.
     pub fn copy_from(&mut self, source: &Source, from: u64, to: u64, bytes: u64) -> Result<()> {
         self.file.seek(SeekFrom::Start(to)).in_file(&self.path)?;
         let mut input = source.file();
         input.seek(SeekFrom::Start(from)).in_file(&self.path)?;
         let copied = io::copy(&mut input.take(bytes), &mut self.file).in_file(&self.path)?;
         if copied != bytes {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).in_file(&self.path);
+            return Err(ErrorKind::Changed.into());
         }
         Ok(())
     }

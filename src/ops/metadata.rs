@@ -197,7 +197,8 @@ impl Edit {
         let staging = Staging::file(output, force)?;
         let mut file = staging.create("")?;
         file.write_at(&head, 0)?;
-        file.copy_from(&shard.source, shard.header.data_start, head.len() as u64, data)?;
+        file.copy_from(&shard.source, shard.header.data_start, head.len() as u64, data)
+            .in_file(&shard.path)?;
         file.finish()?;
         progress.advance(data);
         if !shard.source.unchanged().in_file(&shard.path)? {

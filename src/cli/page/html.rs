@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::cli::terminal::harmless;
+use lora_tool::error::harmless;
 
 /// Text that means nothing to a browser, in an element or an attribute; control and direction
 /// characters are spelled out.

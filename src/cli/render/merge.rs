@@ -92,6 +92,9 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
     );
     lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    if report.shards_reused > 0 {
+        lines.add("resumed", format!("{} files were finished already", report.shards_reused));
+    }
     if let Some(found) = &report.effective {
         lines.add("effective", effective(found));
     }

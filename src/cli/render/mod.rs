@@ -9,6 +9,8 @@ pub(crate) mod verify;
 
 use std::fmt::Write;
 
+use lora_tool::error::one_line;
+
 /// Unmatched names and faults that are listed; `--json` has them all.
 const LISTED: usize = 20;
 
@@ -56,11 +58,11 @@ pub(crate) struct Lines(String);
 impl Lines {
     pub(crate) fn add(&mut self, label: &str, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "  {label:<12} {value}");
+        let _ = writeln!(self.0, "  {label:<12} {}", one_line(&value.to_string()));
     }
 
     pub(crate) fn plain(&mut self, text: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{text}");
+        let _ = writeln!(self.0, "{}", one_line(&text.to_string()));
     }
 
     /// Text with its own line ends.
@@ -76,8 +78,10 @@ impl Lines {
 
 /// Columns, each as wide as its widest cell.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let escape = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(escape).collect();
     let mut widths: Vec<usize> = Vec::new();
-    for row in rows {
+    for row in &rows {
         for (at, cell) in row.iter().enumerate() {
             let width = cell.chars().count();
             match widths.get_mut(at) {
@@ -87,7 +91,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         }
     }
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }

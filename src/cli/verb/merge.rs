@@ -37,6 +37,9 @@ pub(crate) struct MergeArgs {
     /// Replace an existing OUT
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Go on from an interrupted run of this very merge; keep finished shards if this one is
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Check everything and print the plan; write nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -100,6 +103,7 @@ impl MergeArgs {
             output: self.output.clone(),
             max_shard_size: self.max_shard_size.0,
             force: self.force,
+            resume: self.resume,
             verify: self.verify,
             threads,
             ..self.how.options(self.base.clone(), &self.adapters)?

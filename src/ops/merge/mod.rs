@@ -13,6 +13,7 @@ mod layout;
 mod place;
 mod region;
 mod replaced;
+mod resume;
 mod side;
 mod stream;
 mod tied;
@@ -37,7 +38,7 @@ use inputs::Inputs;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
-use crate::format::{Checkpoint, Dtype};
+use crate::format::{Access, Checkpoint, Dtype};
 use crate::math::DeltaStats;
 use crate::ops::{Progress, check_output, files_of, verify};
 
@@ -77,6 +78,8 @@ pub struct Options {
     pub keep_tied: bool,
     /// Replace an existing output.
     pub force: bool,
+    /// Keep finished shards of an interrupted run, and use those that such a run has kept.
+    pub resume: bool,
     /// Check the written result against an f64 recomputation.
     pub verify: bool,
     /// Threads that compute; 0 for one a core.
@@ -171,7 +174,10 @@ pub struct Merge {
     pub(super) tuned: Vec<Checkpoint>,
     force: bool,
     verify: bool,
+    access: Access,
     threads: usize,
+    /// What kept shards must have been made for, if they are kept.
+    resume: Option<String>,
 }
 
 /// What the rounded result added, against what was asked.
@@ -226,6 +232,8 @@ pub struct Report {
     pub tensors_copied: usize,
     /// Weight files.
     pub shards: usize,
+    /// Of those, finished by an earlier run that was interrupted.
+    pub shards_reused: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
@@ -251,7 +259,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
-    let merge = prepare(options)?;
+    let mut merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let target = options.output.symlink_metadata();
@@ -259,10 +267,14 @@ pub fn plan(options: &Options) -> Result<Merge> {
         let reason = "it is a directory, which one file does not replace".to_owned();
         return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
     }
+    if options.resume {
+        merge.resume = Some(resume::key(options, &merge.plan, &files)?);
+    }
+    let kept = if options.resume { resume::kept_bytes(&merge.plan) } else { 0 };
+    let needed = merge.plan.bytes.saturating_sub(kept);
     if let Some(free) = free_space(&options.output)
-        && free < merge.plan.bytes
+        && free < needed
     {
-        let needed = merge.plan.bytes;
         return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
@@ -291,7 +303,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     };
     let (force, verify, threads) = (options.force, options.verify, options.threads);
     let Inputs { adapters, tuned, .. } = inputs;
-    Ok(Merge { plan, base, adapters, tuned, force, verify, threads })
+    let access = options.open.access;
+    Ok(Merge { plan, base, adapters, tuned, force, verify, access, threads, resume: None })
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.
@@ -320,10 +333,11 @@ impl Merge {
     /// I/O, a base value that is not finite, an overflow of the output's dtype, an input that changed
     /// meanwhile; nothing is left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let stats = stream::write(self, progress)?;
-        let mut report = self.report(&stats);
+        let written = stream::write(self, progress)?;
+        let mut report = self.report(&written.stats);
+        report.shards_reused = written.reused;
         if self.verify {
-            let merged = Checkpoint::open(&self.plan.output, crate::format::Access::Map)?;
+            let merged = Checkpoint::open(&self.plan.output, self.access)?;
             report.verification = Some(verify::check(self, &merged, progress)?);
         }
         Ok(report)
@@ -375,6 +389,7 @@ impl Merge {
             tensors_copied: plan.count(|action| matches!(action, Action::Copy)) + equal.len()
                 - converted,
             shards: plan.shards.len(),
+            shards_reused: 0,
             bytes: plan.bytes,
             effective,
             tensors: stats

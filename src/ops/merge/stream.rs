@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::layout::{OutputShard, OutputTensor};
+use super::resume;
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
-use crate::format::{OutputFile, Source, Staging, header};
+use crate::format::staging::kept_root;
+use crate::format::{OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
 use crate::ops::Progress;
 
@@ -24,30 +26,59 @@ use crate::ops::Progress;
 const COPY_PIECE: u64 = 8 << 20;
 
 /// Statistics of each changed tensor, in output order.
-type Stats = Vec<(String, DeltaStats)>;
+pub(super) type Stats = Vec<(String, DeltaStats)>;
+
+/// What was written.
+pub(super) struct Written {
+    /// Statistics of each changed tensor, in output order.
+    pub(super) stats: Stats,
+    /// Shards that an earlier run had finished.
+    pub(super) reused: usize,
+}
 
 /// Writes a whole plan and puts it in place.
-pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
+pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
-    let staging = if plan.one_file {
-        Staging::file(&plan.output, merge.force)?
-    } else {
-        Staging::directory(&plan.output, merge.force)?
+    let staging = match &merge.resume {
+        _ if plan.one_file => Staging::file(&plan.output, merge.force)?,
+        Some(key) => Staging::kept(&plan.output, merge.force, key)?,
+        None => Staging::directory(&plan.output, merge.force)?,
     };
+    fill(merge, staging, progress).map_err(|error| match &merge.resume {
+        Some(_) => {
+            let directory = kept_root(&plan.output);
+            ErrorKind::Kept { error: Box::new(error), directory }.into()
+        }
+        None => error,
+    })
+}
+
+fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
+    let plan = &merge.plan;
     progress.begin(plan.bytes);
     let pool = ThreadPoolBuilder::new()
         .num_threads(merge.threads)
         .build()
         .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
-    let mut stats = Stats::new();
+    let (mut stats, mut reused) = (Stats::new(), 0);
+    let staged = &staging;
     std::thread::scope(|scope| -> Result<()> {
         let mut syncing = Vec::new();
-        for shard in &plan.shards {
+        for (number, shard) in plan.shards.iter().enumerate() {
+            if let Some(found) = resume::reuse(staged, number, shard) {
+                stats.extend(found);
+                reused += 1;
+                progress.advance(shard.bytes());
+                continue;
+            }
             let file = staging.create(&shard.relative)?;
             let (file, found) = write_shard(merge, shard, file, &pool, progress)?;
-            stats.extend(found);
+            stats.extend(found.iter().cloned());
             // The disk works on this file while the next one is computed.
-            syncing.push(scope.spawn(move || file.finish()));
+            syncing.push(scope.spawn(move || {
+                file.finish()?;
+                resume::record(staged, number, shard, &found)
+            }));
         }
         for file in &plan.side_files {
             let content = match (&file.content, &file.source) {
@@ -68,7 +99,7 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Stats> {
         file.check_unchanged()?;
     }
     staging.commit()?;
-    Ok(stats)
+    Ok(Written { stats, reused })
 }
 
 fn write_shard(
@@ -129,7 +160,7 @@ enum Job<'a> {
 
 /// Bytes of one input that go unchanged into the output.
 struct CopyJob<'a> {
-    source: &'a Source,
+    shard: &'a Shard,
     from: u64,
     to: u64,
     bytes: u64,
@@ -179,17 +210,17 @@ fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result
             continue;
         }
         if matches!(tensor.action, Action::Copy) {
-            let source = &base.shard.source;
-            let from = base.shard.header.data_start + base.spec.start;
+            let shard = base.shard;
+            let from = shard.header.data_start + base.spec.start;
             match jobs.last_mut() {
                 Some(Job::Copy(run))
-                    if std::ptr::eq(run.source, source)
+                    if std::ptr::eq(run.shard, shard)
                         && run.from + run.bytes == from
                         && run.to + run.bytes == to =>
                 {
                     run.bytes += bytes;
                 }
-                _ => jobs.push(Job::Copy(CopyJob { source, from, to, bytes })),
+                _ => jobs.push(Job::Copy(CopyJob { shard, from, to, bytes })),
             }
             continue;
         }
@@ -261,7 +292,9 @@ impl<'s, 'a> Shared<'s, 'a> {
     fn copy(&self, copy: &CopyJob<'_>, piece: usize) -> Result<u64> {
         let done = piece as u64 * COPY_PIECE;
         let bytes = COPY_PIECE.min(copy.bytes - done);
-        lock(&self.file).copy_from(copy.source, copy.from + done, copy.to + done, bytes)?;
+        let (source, path) = (&copy.shard.source, &copy.shard.path);
+        let (from, to) = (copy.from + done, copy.to + done);
+        lock(&self.file).copy_from(source, from, to, bytes).in_file(path)?;
         Ok(bytes)
     }
 
