@@ -8,6 +8,7 @@ mod family;
 mod harmless;
 mod hint;
 mod kind;
+mod pair;
 mod tuned;
 mod unmatched;
 
@@ -19,6 +20,7 @@ pub use convert::ConvertError;
 pub use family::FamilyError;
 pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
+pub use pair::PairError;
 pub use tuned::TunedError;
 pub use unmatched::UnmatchedName;
 
@@ -71,6 +73,12 @@ impl Error {
 
 impl From<ConvertError> for Error {
     fn from(error: ConvertError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<PairError> for Error {
+    fn from(error: PairError) -> Self {
         ErrorKind::from(error).into()
     }
 }

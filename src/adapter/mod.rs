@@ -13,7 +13,7 @@ pub mod mlx;
 pub mod module;
 mod peft_type;
 pub mod place;
-mod resolve;
+pub(crate) mod resolve;
 pub mod save;
 pub mod scale;
 pub mod sidecar;

@@ -156,6 +156,20 @@ pub(crate) fn bare_name(name: &str) -> &str {
     SCOPES.iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
+/// A base module's name as kohya flattens it, with the prefix of the part of a model it belongs to.
+/// `several` says whether text encoders are numbered.
+pub fn flat_module(name: &str, several: bool) -> String {
+    let root = ROOTS.iter().find_map(|(root, scope)| Some((name.strip_prefix(root)?, *scope)));
+    let (below, scope) = root.unwrap_or((name, Scope::Any));
+    let prefix = match scope {
+        Scope::TextEncoder(number) if several => format!("lora_te{number}_"),
+        Scope::TextEncoder(_) => "lora_te_".to_owned(),
+        Scope::Any if below.starts_with("text_model.") => "lora_te_".to_owned(),
+        Scope::Any | Scope::Denoiser => "lora_unet_".to_owned(),
+    };
+    format!("{prefix}{}", flatten(below))
+}
+
 /// (scope, flattened name) → base names that flatten to it.
 type FlatNames<'a> = BTreeMap<(Scope, String), BTreeSet<&'a str>>;
 

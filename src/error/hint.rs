@@ -83,6 +83,7 @@ impl ErrorKind {
                 "ZeRO-3 and FSDP leave such tensors when the adapter is saved without gathering; save it again from the gathered state"
             }
             Self::Family(error) => error.hint(),
+            Self::Pair(error) => error.hint(),
             Self::MissingFactor { .. } => "the file is incomplete; save the adapter again",
             Self::RankMismatch { .. } | Self::RankConfig { .. } => {
                 "the factors and the config come from different runs, or one was edited"

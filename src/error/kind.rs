@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::convert::ConvertError;
 use super::family::FamilyError;
+use super::pair::PairError;
 use super::tuned::TunedError;
 use super::unmatched::{UnmatchedName, list_unmatched};
 
@@ -188,6 +189,9 @@ pub enum ErrorKind {
     /// What another convention cannot say.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// Two checkpoints that should be one model.
+    #[error(transparent)]
+    Pair(#[from] PairError),
     /// One factor without the other.
     #[error("it has {present} but no {missing}")]
     MissingFactor {

@@ -6,11 +6,13 @@
 
 pub mod combine;
 pub mod compare;
+pub mod extract;
 pub mod inspect;
 pub mod merge;
 pub mod metadata;
 pub mod resize;
 pub mod verify;
+mod write;
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod completions;
+pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod merge;
@@ -47,6 +48,8 @@ verbs! {
     /// Lower or fit an adapter's rank
     #[command(alias = "compress")]
     Resize(resize::ResizeArgs),
+    /// Make an adapter of what fine-tuning changed
+    Extract(extract::ExtractArgs),
     /// See whether adapters get along
     Compare(compare::CompareArgs),
     /// Check that a merged checkpoint is what merge should have written

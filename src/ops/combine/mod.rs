@@ -18,14 +18,14 @@ pub use crate::math::RankPolicy;
 pub use crate::method::Compat;
 
 use crate::adapter::block_weights::BlockWeights;
-use crate::adapter::convention::{self, Convention, Names, Output, ScalePlace};
+use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::{Dtype, Staging, header};
+use crate::error::{ErrorKind, Result};
+use crate::format::Dtype;
 use crate::method::params::Given;
 use crate::method::{self, Method, Settings};
 use crate::ops::merge::AdapterInput;
-use crate::ops::{Progress, check_output, files_of, open_adapters};
+use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
 use group::Group;
 
@@ -288,46 +288,18 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static Convention> {
-    // Those whose scales are one number are `convert`'s: it knows how to fold.
-    let writable = |c: &&Convention| {
-        c.name == convention::peft().name
-            || (c.scale == ScalePlace::Tensor && c.output != Output::Never)
-    };
-    let convention = match &options.to {
-        Some(name) => convention::by_name(name).filter(writable).ok_or_else(|| {
-            let names = convention::CONVENTIONS.iter().copied().filter(writable).map(|c| c.name);
-            let names = names.collect::<Vec<_>>().join(", ");
-            ErrorKind::BadOption(format!("convention `{name}` is unknown here; there are {names}"))
-        })?,
-        // A directory of PEFT's wins: it can hold whatever the others can.
-        None => {
-            let first = adapters.first().map(|adapter| adapter.convention);
-            let mut all = adapters.iter().map(|adapter| adapter.convention);
-            match first.filter(writable) {
-                _ if all.any(|c| c.name == convention::peft().name) => convention::peft(),
-                Some(own) => own,
-                None if first.is_some_and(|first| first.names != Names::Dotted) => {
-                    convention::by_name("kohya").unwrap_or(convention::peft())
-                }
-                None => convention::peft(),
-            }
+    // A directory of PEFT's wins: it can hold whatever the others can.
+    let first = adapters.first().map(|adapter| adapter.convention);
+    let mut all = adapters.iter().map(|adapter| adapter.convention);
+    let own = match first.filter(|c| write::writable(c)) {
+        _ if all.any(|c| c.name == convention::peft().name) => convention::peft(),
+        Some(own) => own,
+        None if first.is_some_and(|first| first.names != Names::Dotted) => {
+            convention::by_name("kohya").unwrap_or(convention::peft())
         }
+        None => convention::peft(),
     };
-    let one_file = options.output.extension().is_some_and(|end| end == "safetensors");
-    let directory = convention.name == convention::peft().name;
-    if one_file == directory {
-        let (is, give) = match directory {
-            true => (
-                "a directory (its scale is in adapter_config.json)",
-                "a path without .safetensors, or --to kohya",
-            ),
-            false => ("one file", "a path that ends in .safetensors"),
-        };
-        let reason =
-            format!("an adapter in the {} convention is {is}; give {give}", convention.name);
-        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
-    }
-    Ok(convention)
+    write::convention(options.to.as_deref(), Some(own), &options.output)
 }
 
 impl Combine {
@@ -343,36 +315,11 @@ impl Combine {
             .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
         let (modules, done) = pool.install(|| compute::all(self, progress))?;
         let encoded = carry::assemble(self, modules).encode(self.convention)?;
-        let bytes = self.write(&encoded)?;
+        let unchanged =
+            || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());
+        let (output, force) = (&self.options.output, self.options.force);
+        let bytes = write::adapter(&encoded, output, force, &unchanged)?;
         Ok(self.report(&done, bytes))
-    }
-
-    fn write(&self, encoded: &crate::adapter::save::Encoded) -> Result<u64> {
-        let tensors = encoded.tensors.iter();
-        let specs = header::lay_out(tensors.map(|(n, d, s, _)| (n.clone(), *d, s.clone())));
-        let head = header::encode(Some(&encoded.metadata), &specs)?;
-        let output = &self.options.output;
-        let (staging, name) = match encoded.config {
-            Some(_) => {
-                (Staging::directory(output, self.options.force)?, "adapter_model.safetensors")
-            }
-            None => (Staging::file(output, self.options.force)?, ""),
-        };
-        let mut file = staging.create(name)?;
-        let start = head.len() as u64;
-        file.write_at(&head, 0)?;
-        for (spec, (_, _, _, bytes)) in specs.iter().zip(&encoded.tensors) {
-            file.write_at(bytes, start + spec.start)?;
-        }
-        file.finish()?;
-        if let Some(config) = &encoded.config {
-            staging.write(crate::adapter::sidecar::CONFIG_NAME, config)?;
-        }
-        for adapter in &self.adapters {
-            adapter.file.check_unchanged()?;
-        }
-        staging.commit()?;
-        Ok(start + specs.last().map_or(0, |spec| spec.end))
     }
 
     fn report(&self, done: &[compute::Done], bytes: u64) -> Report {

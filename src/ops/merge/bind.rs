@@ -256,7 +256,7 @@ pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
 
 /// Whether the base is of the GPT-2 kind, whose linear weights are stored in × out: its fused
 /// attention is three times as wide as high.
-fn is_conv1d(base: &Checkpoint) -> bool {
+pub(in crate::ops) fn is_conv1d(base: &Checkpoint) -> bool {
     base.names().filter(|name| name.ends_with("c_attn.weight")).any(|name| {
         let shape = base.tensor(name).map(|view| view.spec.shape.as_slice());
         matches!(shape, Some([inputs, outputs]) if *outputs == 3 * inputs)

@@ -4,7 +4,7 @@
 //! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
 //! made without the others.
 
-mod bind;
+pub(super) mod bind;
 mod change;
 pub(super) mod difference;
 pub(super) mod exact;

@@ -1,0 +1,82 @@
+//! `extract` as text.
+
+use std::collections::BTreeMap;
+
+use lora_tool::ops::extract::{Plan, Report};
+
+use super::{LISTED, Lines, bytes, count, percent, table};
+
+/// What would be looked at.
+pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
+    let mut lines = Lines::default();
+    lines.plain(format!("would extract into {}", plan.output.display()));
+    lines.add("rank", &plan.rank);
+    lines.add("convention", plan.convention);
+    lines.add("tensors", plan.pairs.len());
+    if modules {
+        let rows = plan.pairs.iter().map(|pair| {
+            vec![
+                pair.base.clone(),
+                format!("{} × {}", pair.rows, pair.columns),
+                pair.module.clone(),
+            ]
+        });
+        lines.text(&table(&rows.collect::<Vec<_>>()));
+    }
+    lines.into_text()
+}
+
+/// What was extracted, and what was not.
+pub(crate) fn report(report: &Report, modules: bool) -> String {
+    let mut lines = Lines::default();
+    lines.plain(format!("extracted into {}", report.output.display()));
+    lines.add("convention", report.convention);
+    lines.add("tensors", format!("{}, {} of them equal", report.tensors, report.equal));
+    let ranks = report.modules.iter().map(|module| module.rank);
+    let (lowest, highest) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
+    let ranks =
+        if lowest == highest { highest.to_string() } else { format!("{lowest} to {highest}") };
+    lines.add("modules", format!("{}, rank {ranks} ({})", report.modules.len(), report.rank));
+    lines.add("size", format!("{} parameters, {}", count(report.parameters), bytes(report.bytes)));
+    lines.add(
+        "kept",
+        format!(
+            "{} of the energy, relative error {:.2e}",
+            percent(report.energy_kept, 4),
+            report.relative_error
+        ),
+    );
+    if !report.whole.is_empty() {
+        lines.add("whole", format!("{} tensors stored as they are", report.whole.len()));
+    }
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for tensor in &report.left_out {
+        reasons.entry(tensor.reason).or_default().push(&tensor.tensor);
+    }
+    for (reason, tensors) in reasons {
+        lines.add("left out", format!("{} tensors: {reason}", tensors.len()));
+        let shown = if modules { tensors.len() } else { LISTED.min(3) };
+        for tensor in tensors.iter().take(shown) {
+            lines.add("", tensor);
+        }
+        if tensors.len() > shown {
+            lines.add("", format!("… and {} more", tensors.len() - shown));
+        }
+    }
+    if modules {
+        let head = ["module", "rank", "norm", "energy kept", "relative error", "gap"];
+        let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
+        rows.extend(report.modules.iter().map(|module| {
+            vec![
+                module.name.clone(),
+                module.rank.to_string(),
+                format!("{:.3e}", module.norm),
+                percent(module.energy_kept, 4),
+                format!("{:.2e}", module.relative_error),
+                module.gap.map_or(String::new(), |gap| format!("{gap:.3}")),
+            ]
+        }));
+        lines.text(&table(&rows));
+    }
+    lines.into_text()
+}

@@ -1,0 +1,54 @@
+//! What can go wrong with two checkpoints that should be one model before and after training.
+
+/// See [`ErrorKind::Pair`](super::ErrorKind::Pair).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PairError {
+    /// Names that only one of them has.
+    #[error(
+        "the checkpoints are not of one model: {missing} of the base's tensors have no counterpart, {extra} are only in the other, `{first}` for one"
+    )]
+    Unlike {
+        /// Tensors that only the base has.
+        missing: usize,
+        /// Tensors that only the tuned one has.
+        extra: usize,
+        /// One of them.
+        first: String,
+    },
+    /// Two shapes that no adapter spans.
+    #[error("it is {base:?} in the base and {tuned:?} in the other")]
+    Shapes {
+        /// The base's.
+        base: Vec<usize>,
+        /// The tuned one's.
+        tuned: Vec<usize>,
+    },
+    /// More rows than the base has.
+    #[error("it has grown from {base} rows to {tuned}, which no low-rank update can do")]
+    Grown {
+        /// The base's rows.
+        base: usize,
+        /// The tuned one's.
+        tuned: usize,
+    },
+    /// No bit of difference, or none that is looked at.
+    #[error("nothing to extract: {0}")]
+    Nothing(String),
+}
+
+impl PairError {
+    /// What the user can do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Unlike { .. } => {
+                "is it a fine-tune of this base? --include and --exclude choose the tensors that are compared"
+            }
+            Self::Shapes { .. } => "is it a fine-tune of this base? --exclude leaves it out",
+            Self::Grown { .. } => {
+                "--full-norms stores it whole (in PEFT's convention, as modules_to_save), --exclude leaves it out"
+            }
+            Self::Nothing(_) => "are the two paths the ones you mean?",
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Which tensors of two checkpoints are the same one, and what kind of module each could become.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::Options;
+use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::module::Kind;
+use crate::adapter::resolve::{Wanted, resolve};
+use crate::adapter::target::{flat_module, quantisation};
+use crate::adapter::tensor::element_type;
+use crate::error::{ErrorKind, Locate, PairError, Result};
+use crate::format::Checkpoint;
+use crate::ops::merge::bind::{as_matrix, is_conv1d};
+
+/// What a tensor's difference can be stored as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Low-rank factors of a module of this kind; `turned` if the base stores in × out.
+    Factors {
+        /// The kind of layer.
+        kind: Kind,
+        /// Whether the base stores the transpose.
+        turned: bool,
+    },
+    /// The tuned tensor whole, if that is asked for.
+    Whole,
+}
+
+/// One tensor of both checkpoints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair {
+    /// The base's name.
+    pub base: String,
+    /// The tuned checkpoint's name.
+    pub tuned: String,
+    /// The module it would be, as the output's convention calls it.
+    pub module: String,
+    /// What its difference can be stored as.
+    pub form: Form,
+    /// Rows of the stored tensor.
+    pub rows: usize,
+    /// Columns of the stored tensor, all other dimensions.
+    pub columns: usize,
+}
+
+/// Pairs all tensors by name, below whatever roots the two have.
+///
+/// # Errors
+/// Names that only one of them has, shapes that differ, quantised tensors.
+pub(super) fn pairs(
+    options: &Options,
+    base: &Checkpoint,
+    tuned: &Checkpoint,
+    output: &Convention,
+) -> Result<Vec<Pair>> {
+    let selected = |name: &str| {
+        options.include.as_ref().is_none_or(|regex| regex.is_match(name))
+            && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
+    };
+    let names: Vec<&str> = base.names().filter(|name| selected(name)).collect();
+    let matched = matched(&names, tuned)?;
+    let used: BTreeSet<&str> = matched.iter().flatten().map(String::as_str).collect();
+    let all_used = base.len() == names.len();
+    let extra: Vec<&str> =
+        tuned.names().filter(|name| all_used && selected(name) && !used.contains(name)).collect();
+    let missing = names.iter().zip(&matched).filter(|(_, other)| other.is_none());
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    if let Some(first) = missing.first().or(extra.first()) {
+        let (missing, extra, first) = (missing.len(), extra.len(), (*first).to_owned());
+        return Err(PairError::Unlike { missing, extra, first }.into());
+    }
+    let conv1d = is_conv1d(base);
+    let mut pairs = Vec::with_capacity(names.len());
+    for (name, other) in names.into_iter().zip(matched.into_iter().flatten()) {
+        if let Some(pair) = pair(options, (base, name), (tuned, other), output, conv1d)? {
+            pairs.push(pair);
+        }
+    }
+    Ok(pairs)
+}
+
+fn matched(names: &[&str], tuned: &Checkpoint) -> Result<Vec<Option<String>>> {
+    let wanted: Vec<Wanted> = names
+        .iter()
+        .map(|name| Wanted { label: (*name).to_owned(), stored: vec![(*name).to_owned()] })
+        .collect();
+    Ok(resolve(&wanted, &tuned.names().collect())?.names)
+}
+
+fn pair(
+    options: &Options,
+    (base, name): (&Checkpoint, &str),
+    (tuned, other): (&Checkpoint, String),
+    output: &Convention,
+    conv1d: bool,
+) -> Result<Option<Pair>> {
+    let (Some(first), Some(second)) = (base.tensor(name), tuned.tensor(&other)) else {
+        return Ok(None);
+    };
+    for (checkpoint, name) in [(base, name), (tuned, other.as_str())] {
+        if let Some(scheme) = quantisation(checkpoint, name) {
+            let base_tensor = name.to_owned();
+            return Err(ErrorKind::Quantised { base_tensor, scheme }).in_file(&checkpoint.path);
+        }
+    }
+    // Counters and masks are no weights; a copy of them says nothing.
+    if element_type(first.spec.dtype).is_none() && first.spec.dtype == second.spec.dtype {
+        return Ok(None);
+    }
+    for (view, checkpoint) in [(first, base), (second, tuned)] {
+        if element_type(view.spec.dtype).is_none() {
+            let (base_tensor, dtype) = (view.spec.name.clone(), view.spec.dtype.to_string());
+            return Err(ErrorKind::TargetDtype { base_tensor, dtype }).in_file(&checkpoint.path);
+        }
+    }
+    let (shape, others) = (&first.spec.shape, &second.spec.shape);
+    let mut form = form(name, shape, conv1d);
+    if shape != others {
+        form = grown(options, shape, others, output).map_err(|e| e.in_tensor(name))?;
+    }
+    let (rows, columns) = as_matrix(shape);
+    let module = module_name(name, output, base);
+    Ok(Some(Pair { base: name.to_owned(), tuned: other, module, form, rows, columns }))
+}
+
+/// A vocabulary that has grown is stored whole, where that is asked for and possible.
+fn grown(options: &Options, base: &[usize], tuned: &[usize], output: &Convention) -> Result<Form> {
+    match (base, tuned) {
+        ([rows, rest @ ..], [more, others @ ..]) if rest == others && more > rows => {
+            if options.full_norms && output.name == convention::peft().name {
+                return Ok(Form::Whole);
+            }
+            Err(PairError::Grown { base: *rows, tuned: *more }.into())
+        }
+        _ => Err(PairError::Shapes { base: base.to_vec(), tuned: tuned.to_vec() }.into()),
+    }
+}
+
+fn form(name: &str, shape: &[usize], conv1d: bool) -> Form {
+    let factors = |kind, turned| Form::Factors { kind, turned };
+    let Some(path) = name.strip_suffix(".weight") else { return Form::Whole };
+    let last = path.rsplit(['.', '/']).next().unwrap_or(path);
+    match shape {
+        [_, _] if is_embedding(last) => factors(Kind::Embedding, true),
+        [_, _] => factors(Kind::Linear, conv1d && last.starts_with("c_")),
+        // Stacked experts have three dimensions too, and no kernel.
+        [_, _, kernel @ ..] if !kernel.is_empty() && !path.contains("experts") => {
+            factors(Kind::Conv(kernel.to_vec()), false)
+        }
+        _ => Form::Whole,
+    }
+}
+
+/// Whether a module of this last name is a table of vectors, which names alone tell.
+fn is_embedding(last: &str) -> bool {
+    const TABLES: [&str; 4] = ["wte", "wpe", "shared", "relative_attention_bias"];
+    // The output head of GPT-NeoX is called `embed_out`.
+    (last.contains("embed") && last != "embed_out" && !last.contains("proj"))
+        || TABLES.contains(&last)
+}
+
+/// The module's name as a convention spells modules.
+fn module_name(name: &str, output: &Convention, base: &Checkpoint) -> String {
+    let path = ["weight", "bias"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end)?.strip_suffix('.'))
+        .unwrap_or(name);
+    match output.names {
+        Names::Flattened => {
+            let encoders = base.components.iter().filter(|c| c.prefix.starts_with("text_encoder"));
+            flat_module(path, encoders.count() > 1)
+        }
+        Names::Checkpoint => {
+            let roots = ["model.diffusion_model.", "diffusion_model."];
+            let below = roots.iter().find_map(|root| path.strip_prefix(root));
+            format!("diffusion_model.{}", below.unwrap_or(path))
+        }
+        _ => path.replace('/', "."),
+    }
+}
