@@ -1,0 +1,71 @@
+"""What `wheel_check.sh` runs in a clean environment, beside a copy of the fixture."""
+
+from pathlib import Path
+from typing import Callable
+
+import numpy
+from safetensors.numpy import load_file
+
+import lora_tool
+
+LLAMA = Path("llama")
+KEY = "model.layers.0.self_attn.q_proj"
+
+
+def widen(path: Path, name: str) -> "numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]]":
+    """A tensor of a directory of shards; numpy has no bf16, so merges here are written as f32."""
+    for file in sorted(path.glob("*.safetensors")):
+        tensors = load_file(file)
+        if name in tensors:
+            return tensors[name].astype(numpy.float32)
+    raise AssertionError(f"{name} is not in {path}")
+
+
+def main() -> None:
+    report = lora_tool.merge(LLAMA / "base", [LLAMA / "style", LLAMA / "task"], "merged",
+                             weights=[1, -0.5], dtype="f32", verify=True)
+    assert report["command"] == "merge" and report["verification"]["ok"], report
+
+    # The same by hand, for one tensor: style has scale 16/8; task is rsLoRA, 4/sqrt(4).
+    plain = lora_tool.call("merge", LLAMA / "base", LLAMA / "style", weights=0, dtype="f32",
+                           output="plain")
+    assert plain["command"] == "merge"
+    expected = widen(Path("plain"), f"{KEY}.weight").astype(numpy.float64)
+    for adapter, scale in (("style", 2.0), ("task", -0.5 * 2.0)):
+        tensors = load_file(LLAMA / adapter / "adapter_model.safetensors")
+        up = tensors[f"base_model.model.{KEY}.lora_B.weight"].astype(numpy.float64)
+        expected += scale * up @ tensors[f"base_model.model.{KEY}.lora_A.weight"]
+    merged = widen(Path("merged"), f"{KEY}.weight")
+    assert numpy.abs(merged - expected).max() < 1e-6
+
+    both = lora_tool.combine([LLAMA / "style", f"{LLAMA}/task:0.5"], "both", rank=8)
+    assert both["energy_kept"] > 0.5, both
+    small = lora_tool.resize("both", "small", rank="energy:0.9")
+    assert small["energy_kept"] >= 0.9, small
+    item = lora_tool.inspect("small", spectrum=True)["items"][0]
+    assert item["modules"][0]["norm"] > 0, item
+    assert lora_tool.compare([LLAMA / "style", LLAMA / "task"])["pairs"], "no pairs"
+    good = lora_tool.verify("merged", LLAMA / "base", [LLAMA / "style", LLAMA / "task"],
+                            weights=[1, -0.5], dtype="f32")
+    assert good["ok"], good
+    bad = lora_tool.verify("merged", LLAMA / "base", LLAMA / "style", dtype="f32")
+    assert not bad["ok"], "the wrong merge was verified"
+
+    # Refusals carry the command's words, and leave nothing.
+    refused: list[tuple[Callable[[], object], str]] = [
+        (lambda: lora_tool.merge(LLAMA / "base", LLAMA / "style", "merged"), "--force"),
+        (lambda: lora_tool.merge(LLAMA / "base", LLAMA / "nowhere", "new"), "no such file"),
+        (lambda: lora_tool.resize(LLAMA / "style", "new", rank="half"), "half"),
+    ]
+    for call, words in refused:
+        try:
+            call()
+        except lora_tool.LoraToolError as error:
+            assert error.code == 2 and words in str(error), error
+        else:
+            raise AssertionError(f"no error that says {words}")
+    assert not Path("new").exists()
+    print("the module merges, combines, resizes, compares, inspects, verifies and refuses")
+
+
+main()
