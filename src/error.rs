@@ -8,6 +8,8 @@ mod family;
 mod harmless;
 mod hint;
 mod kind;
+mod look;
+mod near;
 mod pair;
 mod tuned;
 mod unmatched;
@@ -20,6 +22,7 @@ pub use convert::ConvertError;
 pub use family::FamilyError;
 pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
+pub use near::near;
 pub use pair::PairError;
 pub use tuned::TunedError;
 pub use unmatched::UnmatchedName;
@@ -67,7 +70,8 @@ impl Error {
 
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        self.kind.hint()
+        let seen = self.file.as_deref().and_then(|file| look::hint(&self.kind, file));
+        seen.or_else(|| self.kind.hint())
     }
 }
 

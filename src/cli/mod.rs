@@ -6,10 +6,9 @@ mod interrupt;
 mod page;
 mod render;
 mod session;
+mod spelling;
 mod terminal;
 mod verb;
-
-use std::ffi::OsString;
 
 use clap::Parser;
 
@@ -89,28 +88,7 @@ pub(crate) struct Cli {
 
 /// Reads the command line; on bad usage, says why and exits with 2.
 pub(crate) fn parse() -> Cli {
-    Cli::parse_from(split_weights(std::env::args_os()))
-}
-
-/// Splits `-w 1,-0.5` into numbers of their own, which a value that starts with a minus needs.
-fn split_weights(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut split = Vec::new();
-    let mut in_weights = false;
-    for arg in args {
-        let text = arg.to_string_lossy().into_owned();
-        let numbers =
-            |list: &str| list.split(',').all(|number| number.trim().parse::<f64>().is_ok());
-        if ["-w", "--weights", "--ratios"].contains(&text.as_str()) {
-            in_weights = true;
-        } else if in_weights && numbers(&text) {
-            split.extend(text.split(',').map(|number| OsString::from(number.trim())));
-            continue;
-        } else {
-            in_weights = false;
-        }
-        split.push(arg);
-    }
-    split
+    Cli::parse_from(spelling::usual(std::env::args_os()))
 }
 
 impl Cli {
@@ -168,24 +146,11 @@ mod tests {
             for example in examples {
                 let words = words(example);
                 assert_eq!(words.get(1).map(String::as_str), Some(verb.get_name()), "{example}");
-                let args = split_weights(words.into_iter().map(OsString::from));
+                let args = spelling::usual(words.into_iter().map(std::ffi::OsString::from));
                 if let Err(error) = Cli::try_parse_from(args) {
                     panic!("{example}\n{error}");
                 }
             }
         }
-    }
-
-    #[test]
-    fn weights_split_at_commas_and_minus_signs() {
-        let split = |line: &str| {
-            let args = line.split(' ').map(OsString::from);
-            split_weights(args).iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            split("merge b a -w -1,0.5 -o x"),
-            ["merge", "b", "a", "-w", "-1", "0.5", "-o", "x"]
-        );
-        assert_eq!(split("merge -w 1 2 a,b"), ["merge", "-w", "1", "2", "a,b"]);
     }
 }

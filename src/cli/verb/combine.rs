@@ -25,20 +25,20 @@ pub(crate) struct CombineArgs {
     #[arg(long, hide = true, num_args = 1.., value_name = "ADAPTER", conflicts_with = "adapters")]
     models: Vec<String>,
     /// One weight per adapter, in order; 1 each by default
-    #[arg(short, long, alias = "ratios", value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     weights: Vec<f64>,
     /// How to combine: linear (the exact weighted sum), cat, svd; peft-linear for parity
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, alias = "combination-type", value_name = "METHOD")]
     method: Option<String>,
     /// Reproduce a peer's arithmetic instead of the exact one
     #[arg(long, value_enum, value_name = "PEER")]
     compat: Option<CompatArg>,
     /// Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3,
     /// error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
-    #[arg(long, alias = "new_rank", alias = "svd_rank", value_name = "POLICY")]
+    #[arg(long, alias = "new-rank", alias = "svd-rank", value_name = "POLICY")]
     rank: Option<RankPolicy>,
     /// Rank of convolutions with kernels above 1 × 1; as --rank by default
-    #[arg(long, alias = "new_conv_rank", value_name = "POLICY")]
+    #[arg(long, alias = "new-conv-rank", value_name = "POLICY")]
     conv_rank: Option<RankPolicy>,
     #[command(flatten)]
     how: CombineOptions,
@@ -57,7 +57,7 @@ pub(crate) struct CombineArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CombineOptions {
     /// Where the result goes: a directory for PEFT, a .safetensors file for kohya
-    #[arg(short, long, alias = "save_to", value_name = "OUT")]
+    #[arg(short, long, aliases = ["save-to", "out-path", "save-path", "save-merged-model"], value_name = "OUT")]
     output: PathBuf,
     /// The highest rank of any module
     #[arg(long, value_name = "R")]
@@ -72,7 +72,7 @@ pub(crate) struct CombineOptions {
     #[arg(long, value_name = "REGEX")]
     exclude: Option<Regex>,
     /// Dtype of the factors; the widest among the inputs by default
-    #[arg(long, alias = "save_precision", value_enum, default_value = "keep")]
+    #[arg(long, alias = "save-precision", value_enum, default_value = "keep")]
     dtype: DtypeArg,
     /// The convention to write: peft or kohya; the inputs' by default
     #[arg(long, value_name = "CONVENTION")]

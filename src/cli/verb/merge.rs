@@ -22,12 +22,33 @@ Examples:
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run")]
 pub(crate) struct MergeArgs {
     /// The base checkpoint: a .safetensors file, an index, or a directory
-    pub(crate) base: PathBuf,
+    #[arg(required_unless_present = "model", value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
     /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
-    #[arg(required = true, value_name = "ADAPTER")]
+    #[arg(required_unless_present = "models", value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
+    /// The base, as kohya's, musubi's and MLX's scripts have it
+    #[arg(
+        long,
+        aliases = ["sd-model", "flux-model", "base-model", "dit"],
+        hide = true,
+        value_name = "BASE",
+        conflicts_with_all = ["base", "adapters"],
+        requires = "models"
+    )]
+    model: Option<PathBuf>,
+    /// The adapters, as they have them
+    #[arg(
+        long,
+        aliases = ["lora-weight", "adapter-path", "lora"],
+        hide = true,
+        num_args = 1..,
+        value_name = "ADAPTER",
+        conflicts_with = "adapters"
+    )]
+    models: Vec<String>,
     /// Where the result goes: one file if it ends in .safetensors, else a directory
-    #[arg(short, long, alias = "save_to", value_name = "OUT")]
+    #[arg(short, long, aliases = ["save-to", "out-path", "save-path", "save-merged-model"], value_name = "OUT")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) how: MergeOptions,
@@ -55,10 +76,10 @@ pub(crate) struct MergeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MergeOptions {
     /// One weight per adapter, in order; 1 each by default
-    #[arg(short, long, alias = "ratios", value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     pub(crate) weights: Vec<f64>,
     /// Dtype of the result's floating-point tensors
-    #[arg(long, alias = "save_precision", value_enum, default_value = "keep")]
+    #[arg(long, alias = "save-precision", value_enum, default_value = "keep")]
     pub(crate) dtype: DtypeArg,
     /// Multiply the weight of modules that match; the last match wins
     #[arg(long, value_name = "REGEX=W")]
@@ -99,6 +120,9 @@ impl MergeOptions {
 
 impl MergeArgs {
     pub(crate) fn options(&self, threads: usize) -> Result<Options> {
+        // clap has seen to it that one of them is there.
+        let base = self.base.clone().or_else(|| self.model.clone()).unwrap_or_default();
+        let adapters = if self.models.is_empty() { &self.adapters } else { &self.models };
         Ok(Options {
             output: self.output.clone(),
             max_shard_size: self.max_shard_size.0,
@@ -106,7 +130,7 @@ impl MergeArgs {
             resume: self.resume,
             verify: self.verify,
             threads,
-            ..self.how.options(self.base.clone(), &self.adapters)?
+            ..self.how.options(base, adapters)?
         })
     }
 }

@@ -28,19 +28,19 @@ pub(crate) struct ResizeArgs {
     /// size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
     #[arg(
         long,
-        alias = "new_rank",
+        alias = "new-rank",
         value_name = "POLICY",
         required_unless_present = "dynamic_method"
     )]
     rank: Option<RankPolicy>,
     /// Rank policy of convolutions, 1 × 1 too; as --rank by default
-    #[arg(long, alias = "new_conv_rank", value_name = "POLICY")]
+    #[arg(long, alias = "new-conv-rank", value_name = "POLICY")]
     conv_rank: Option<RankPolicy>,
     /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank, if given, is then the highest rank
-    #[arg(long, alias = "dynamic_method", value_name = "NAME", requires = "dynamic_param")]
+    #[arg(long, value_name = "NAME", requires = "dynamic_param")]
     dynamic_method: Option<String>,
     /// The criterion's parameter
-    #[arg(long, alias = "dynamic_param", value_name = "X", requires = "dynamic_method")]
+    #[arg(long, value_name = "X", requires = "dynamic_method")]
     dynamic_param: Option<f64>,
     #[command(flatten)]
     how: CombineOptions,

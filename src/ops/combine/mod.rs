@@ -20,7 +20,7 @@ pub use crate::method::Compat;
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result, near};
 use crate::format::Dtype;
 use crate::method::params::Given;
 use crate::method::{self, Method, Settings};
@@ -243,13 +243,11 @@ fn choose_method(options: &Options) -> Result<&'static Method> {
     let asked = options.method.as_deref().unwrap_or("linear");
     let method = method::by_name(asked).ok_or_else(|| {
         let names = || method::METHODS.iter().flat_map(|m| m.aliases.iter().chain([&m.name]));
-        let near = names()
-            .min_by_key(|name| distance(asked, name))
-            .filter(|name| distance(asked, name) <= 3);
+        let near = near(asked, names().copied());
         let all: Vec<_> = method::METHODS.iter().map(|method| method.name).collect();
         ErrorKind::UnknownMethod {
             name: asked.to_owned(),
-            near: near.map(|name| (*name).to_owned()),
+            near: near.map(str::to_owned),
             all: all.join(", "),
         }
     })?;
@@ -264,27 +262,6 @@ fn choose_method(options: &Options) -> Result<&'static Method> {
         _ => None,
     };
     Ok(twin.and_then(method::by_name).unwrap_or(method))
-}
-
-/// Levenshtein distance: how many letters to change, add or leave out.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (slot, y) in row.iter_mut().skip(1).zip(&b) {
-            let above = *slot;
-            let changed = diagonal + usize::from(x != *y);
-            left = changed.min(above + 1).min(left + 1);
-            diagonal = above;
-            *slot = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static Convention> {
@@ -363,17 +340,5 @@ impl Combine {
             modules: done.iter().map(|done| done.report.clone()).collect(),
             warnings,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn letters_to_change() {
-        assert_eq!(distance("linaer", "linear"), 2);
-        assert_eq!(distance("cat", "cat"), 0);
-        assert_eq!(distance("", "svd"), 3);
     }
 }
