@@ -1,8 +1,8 @@
 //! Which of some names was meant by one that is none of them.
 
-/// The name most like `name`, if they are no more than three letters apart, and fewer than half.
+/// The name most like `name`, if they are no more than three letters apart, and no more than a third of them.
 pub fn near<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = 3.min(name.chars().count() / 2).max(1);
+    let most = 3.min(name.chars().count() / 3).max(1);
     let apart = names.into_iter().map(|other| (distance(name, other), other));
     apart
         .min_by_key(|(apart, _)| *apart)
