@@ -3,7 +3,9 @@
 //! **Invariant:** every tensor of an adapter's file is part of a module, a replacement, or a fault;
 //! none is ignored. Nothing here knows verbs or the terminal.
 
+mod architecture;
 pub mod block_weights;
+mod catalogue;
 pub mod convention;
 pub mod family;
 pub mod files;
@@ -16,6 +18,7 @@ pub mod place;
 pub(crate) mod resolve;
 pub mod save;
 pub mod scale;
+mod scope;
 pub mod sidecar;
 pub mod slice;
 pub mod target;

@@ -91,7 +91,8 @@ fn ambiguous(first: &Resolved, second: &Resolved) -> crate::error::Error {
 }
 
 impl Resolved {
-    fn complete(&self) -> bool {
+    /// Whether every name has its place.
+    pub(crate) fn complete(&self) -> bool {
         self.names.iter().all(Option::is_some)
     }
 
@@ -99,7 +100,8 @@ impl Resolved {
         self.names.iter().flatten().count()
     }
 
-    fn or(self, other: Self) -> Self {
+    /// The one that found more; itself if neither did.
+    pub(crate) fn or(self, other: Self) -> Self {
         if other.count() > self.count() { other } else { self }
     }
 }

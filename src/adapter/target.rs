@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Adapter;
+use super::catalogue::Catalogue;
 use super::convention::Names;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, nearest, resolve, unmatched};
-use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
+pub(crate) use super::scope::bare_name;
+use super::scope::{Scope, readings, scope_of};
+use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
 
 /// The base tensors of an adapter's modules and replacements.
@@ -26,27 +29,63 @@ pub struct Targets {
 /// `tied_head` is a name that counts as the base's though only its tied twin is stored.
 ///
 /// # Errors
-/// If a name fits in several ways, or its tensor is stored quantised under other names.
+/// If a name fits in several ways, its tensor is stored quantised under other names, or it means a
+/// part of a tensor that the module does not fit.
 pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Result<Targets> {
     let names: BTreeSet<&str> = base.names().chain(tied_head).collect();
     let flattened = adapter.convention.names != Names::Dotted;
     let wanted: Vec<Wanted> = wanted(adapter);
-    let resolved = if flattened {
-        by_flat_names(adapter, &wanted, base, &names)?
-    } else {
-        resolve(&wanted, &names)?
-    };
+    let mut resolved = resolve(&wanted, &names)?;
+    if flattened && !resolved.complete() {
+        resolved = by_flat_names(adapter, base, &names)?;
+    }
+    let mut catalogue = Catalogue::default();
+    if !resolved.complete() {
+        catalogue = Catalogue::new(base);
+        resolved = by_other_layouts(adapter, &wanted, base, &catalogue, resolved)?;
+    }
     refuse_packed(&wanted, &resolved, base)?;
     let missing = if flattened {
         flat_unmatched(adapter, &resolved, &names)
     } else {
         unmatched(&wanted, &resolved, &names)
     };
-    let mut names = resolved.names.into_iter();
-    let modules = names.by_ref().take(adapter.modules.len());
-    let modules = modules.map(|name| name.iter().map(|name| Placement::whole(name)).collect());
-    let modules = modules.collect();
-    Ok(Targets { modules, replacements: names.collect(), unmatched: missing })
+    let mut found = resolved.names.into_iter();
+    let modules = adapter.modules.iter().zip(found.by_ref()).map(|(module, name)| match name {
+        None => Ok(Vec::new()),
+        Some(name) => catalogue
+            .places(&name, module, base)
+            .map_err(|error| error.in_tensor(&module.name).in_file(&adapter.path)),
+    });
+    let modules = modules.collect::<Result<_>>()?;
+    let replacements = found.zip(&adapter.replacements).map(|(name, replacement)| {
+        let Some(name) = name else { return Ok(None) };
+        let whole = catalogue.whole(&name).ok_or(FamilyError::Part { family: "whole-tensor" });
+        whole.map(Some).in_tensor(&replacement.label()).in_file(&adapter.path)
+    });
+    Ok(Targets { modules, replacements: replacements.collect::<Result<_>>()?, unmatched: missing })
+}
+
+/// Resolves with the names that the base's tensors have in other layouts too, if that finds more.
+fn by_other_layouts(
+    adapter: &Adapter,
+    wanted: &[Wanted],
+    base: &Checkpoint,
+    catalogue: &Catalogue,
+    plain: Resolved,
+) -> Result<Resolved> {
+    let names: BTreeSet<&str> = base.names().chain(catalogue.names()).collect();
+    let rewritten = resolve(wanted, &names);
+    if let Ok(found) = &rewritten
+        && found.complete()
+    {
+        return rewritten;
+    }
+    let scoped = by_flat_names(adapter, base, &names)?;
+    if scoped.complete() {
+        return Ok(scoped);
+    }
+    Ok(plain.or(rewritten?).or(scoped))
 }
 
 fn wanted(adapter: &Adapter) -> Vec<Wanted> {
@@ -107,60 +146,15 @@ pub fn quantisation(base: &Checkpoint, name: &str) -> Option<String> {
     Some(scheme)
 }
 
-/// Prefixes of flattened names, and the part of a model they belong to. `lycoris_` and bare names
-/// may belong to any.
-const SCOPES: [(&str, Scope); 9] = [
-    ("lora_unet_", Scope::Denoiser),
-    ("lora_prior_unet_", Scope::Denoiser),
-    ("lora_transformer_", Scope::Denoiser),
-    ("oft_unet_", Scope::Denoiser),
-    ("lora_te1_", Scope::TextEncoder(1)),
-    ("lora_te2_", Scope::TextEncoder(2)),
-    ("lora_te3_", Scope::TextEncoder(3)),
-    ("lora_te_", Scope::TextEncoder(1)),
-    ("lycoris_", Scope::Any),
-];
-
-/// Roots of known single-file checkpoints and pipeline components, and what stands below them.
-const ROOTS: [(&str, Scope); 13] = [
-    ("model.diffusion_model.", Scope::Denoiser),
-    ("diffusion_model.", Scope::Denoiser),
-    ("unet/", Scope::Denoiser),
-    ("transformer/", Scope::Denoiser),
-    ("prior/", Scope::Denoiser),
-    ("cond_stage_model.transformer.", Scope::TextEncoder(1)),
-    ("conditioner.embedders.0.transformer.", Scope::TextEncoder(1)),
-    ("text_encoders.clip_l.transformer.", Scope::TextEncoder(1)),
-    ("text_encoders.clip_g.transformer.", Scope::TextEncoder(2)),
-    ("text_encoders.t5xxl.transformer.", Scope::TextEncoder(3)),
-    ("text_encoder/", Scope::TextEncoder(1)),
-    ("text_encoder_2/", Scope::TextEncoder(2)),
-    ("text_encoder_3/", Scope::TextEncoder(3)),
-];
-
-/// A part of a diffusion model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Any,
-    Denoiser,
-    TextEncoder(u8),
-}
-
 /// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
 pub(crate) fn flatten(name: &str) -> String {
     name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
 }
 
-/// A flattened name without the prefix that says which part of a model it belongs to.
-pub(crate) fn bare_name(name: &str) -> &str {
-    SCOPES.iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
-}
-
 /// A base module's name as kohya flattens it, with the prefix of the part of a model it belongs to.
 /// `several` says whether text encoders are numbered.
 pub fn flat_module(name: &str, several: bool) -> String {
-    let root = ROOTS.iter().find_map(|(root, scope)| Some((name.strip_prefix(root)?, *scope)));
-    let (below, scope) = root.unwrap_or((name, Scope::Any));
+    let (scope, below) = scope_of(name);
     let prefix = match scope {
         Scope::TextEncoder(number) if several => format!("lora_te{number}_"),
         Scope::TextEncoder(_) => "lora_te_".to_owned(),
@@ -176,8 +170,7 @@ type FlatNames<'a> = BTreeMap<(Scope, String), BTreeSet<&'a str>>;
 fn flat_names<'a>(names: &BTreeSet<&'a str>) -> FlatNames<'a> {
     let mut flat = FlatNames::new();
     for &name in names.iter().filter(|name| !name.ends_with(".bias")) {
-        let root = ROOTS.iter().find_map(|(root, scope)| Some((name.strip_prefix(root)?, *scope)));
-        let (below, scope) = root.unwrap_or((name, Scope::Any));
+        let (scope, below) = scope_of(name);
         flat.entry((scope, flatten(below))).or_default().insert(name);
         if scope != Scope::Any {
             flat.entry((Scope::Any, flatten(below))).or_default().insert(name);
@@ -186,26 +179,15 @@ fn flat_names<'a>(names: &BTreeSet<&'a str>) -> FlatNames<'a> {
     flat
 }
 
-/// Resolves each name by flattening the base's; names that kept their dots may also fit as they are.
-fn by_flat_names(
-    adapter: &Adapter,
-    wanted: &[Wanted],
-    base: &Checkpoint,
-    names: &BTreeSet<&str>,
-) -> Result<Resolved> {
-    let dotted = resolve(wanted, names)?;
-    if dotted.names.iter().all(Option::is_some) {
-        return Ok(dotted);
-    }
+/// Resolves each name by flattening the base's, below the root that its prefix means.
+fn by_flat_names(adapter: &Adapter, base: &Checkpoint, names: &BTreeSet<&str>) -> Result<Resolved> {
     let flat = flat_names(names);
     let look_up = |name: &str| -> Result<Option<String>> {
-        let scoped =
-            SCOPES.iter().find_map(|(prefix, scope)| Some((name.strip_prefix(prefix)?, *scope)));
-        let (bare, scope) = scoped.unwrap_or((name, Scope::Any));
-        // A checkpoint without known roots holds one part only, whichever it is.
-        let found = flat.get(&(scope, flatten(bare))).or_else(|| {
-            flat.get(&(Scope::Any, flatten(bare))).filter(|found| {
-                found.iter().all(|name| !ROOTS.iter().any(|(root, _)| name.starts_with(root)))
+        let found = readings(name).into_iter().find_map(|(scope, below)| {
+            // A checkpoint without known roots holds one part only, whichever it is.
+            flat.get(&(scope, flatten(&below))).or_else(|| {
+                flat.get(&(Scope::Any, flatten(&below)))
+                    .filter(|found| found.iter().all(|name| scope_of(name).0 == Scope::Any))
             })
         });
         let Some(found) = found else { return Ok(None) };

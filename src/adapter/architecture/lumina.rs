@@ -1,0 +1,77 @@
+//! Lumina-Image 2 and Z-Image, of one design: attention is fused as published, with fewer keys and
+//! values than queries in Lumina's; diffusers spells the two differently
+//! (`convert_lumina2_to_diffusers`, `convert_z_image_transformer_checkpoint_to_diffusers`).
+
+use super::{Architecture, Cut, Names, Rule, fits, has, rules_of};
+
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+
+/// The stacks of layers that have attention.
+const STACKS: [&str; 3] = ["layers", "noise_refiner", "context_refiner"];
+
+/// Of a layer: (Lumina's, Z-Image's, published).
+const LAYER: [(&str, &str, &str, Cut); 11] = [
+    ("attn.to_q", "attention.to_q", "attention.qkv", Cut::First),
+    ("attn.to_k", "attention.to_k", "attention.qkv", Cut::Middle),
+    ("attn.to_v", "attention.to_v", "attention.qkv", Cut::Last),
+    ("attn.to_out.0", "attention.to_out.0", "attention.out", Cut::Whole),
+    ("attn.norm_q", "attention.norm_q", "attention.q_norm", Cut::Whole),
+    ("attn.norm_k", "attention.norm_k", "attention.k_norm", Cut::Whole),
+    ("feed_forward.linear_1", "feed_forward.w1", "feed_forward.w1", Cut::Whole),
+    ("feed_forward.linear_2", "feed_forward.w2", "feed_forward.w2", Cut::Whole),
+    ("feed_forward.linear_3", "feed_forward.w3", "feed_forward.w3", Cut::Whole),
+    ("norm1.linear", "adaLN_modulation.0", "adaLN_modulation.0", Cut::Whole),
+    ("norm1.linear", "adaLN_modulation.1", "adaLN_modulation.1", Cut::Whole),
+];
+
+const LUMINA: [(&str, &str, Cut); 7] = [
+    ("time_caption_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", Cut::Whole),
+    ("time_caption_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", Cut::Whole),
+    ("time_caption_embed.caption_embedder.0", "cap_embedder.0", Cut::Whole),
+    ("time_caption_embed.caption_embedder.1", "cap_embedder.1", Cut::Whole),
+    ("norm_out.linear_1", "final_layer.adaLN_modulation.1", Cut::Whole),
+    ("norm_out.linear_2", "final_layer.linear", Cut::Whole),
+    ("x_embedder", "x_embedder", Cut::Whole),
+];
+
+const Z_IMAGE: [(&str, &str, Cut); 3] = [
+    ("all_x_embedder.2-1", "x_embedder", Cut::Whole),
+    ("all_final_layer.2-1.linear", "final_layer.linear", Cut::Whole),
+    ("all_final_layer.2-1.adaLN_modulation.1", "final_layer.adaLN_modulation.1", Cut::Whole),
+];
+
+fn rules(names: &Names<'_>) -> Vec<Rule> {
+    let published = has(names, "noise_refiner.0.attention.qkv");
+    let lumina = has(names, "noise_refiner.0.attn.to_q");
+    if !published && !lumina && !has(names, "noise_refiner.0.attention.to_q") {
+        return Vec::new();
+    }
+    let mut rules = Vec::new();
+    for stack in STACKS {
+        for (own, other, last, cut) in LAYER {
+            let rule = |layer: &str| Rule {
+                split: format!("{stack}.{{i}}.{layer}"),
+                published: format!("{stack}.{{i}}.{last}"),
+                cut,
+            };
+            // What one base holds is one of the two; a published one answers to both.
+            if published || lumina {
+                // Lumina's one modulation is number 1, Z-Image's number 0.
+                let modulation = format!("{stack}.{{i}}.{last}");
+                if own != "norm1.linear" || !published || fits(names, &modulation) {
+                    rules.push(rule(own));
+                }
+            }
+            if (published || !lumina) && other != last {
+                rules.push(rule(other));
+            }
+        }
+    }
+    if published || lumina {
+        rules.extend(rules_of(&LUMINA));
+    }
+    if published || !lumina {
+        rules.extend(rules_of(&Z_IMAGE));
+    }
+    rules
+}

@@ -1,0 +1,36 @@
+//! PixArt-α and Σ: fused attention, and keys and values fused in the cross attention (diffusers
+//! `scripts/convert_pixart_sigma_to_diffusers.py`).
+
+use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+
+const TABLE: &Table = &[
+    ("transformer_blocks.{i}.attn1.to_q", "blocks.{i}.attn.qkv", Cut::nth(0, 3)),
+    ("transformer_blocks.{i}.attn1.to_k", "blocks.{i}.attn.qkv", Cut::nth(1, 3)),
+    ("transformer_blocks.{i}.attn1.to_v", "blocks.{i}.attn.qkv", Cut::nth(2, 3)),
+    ("transformer_blocks.{i}.attn1.to_out.0", "blocks.{i}.attn.proj", Cut::Whole),
+    ("transformer_blocks.{i}.attn2.to_q", "blocks.{i}.cross_attn.q_linear", Cut::Whole),
+    ("transformer_blocks.{i}.attn2.to_k", "blocks.{i}.cross_attn.kv_linear", Cut::nth(0, 2)),
+    ("transformer_blocks.{i}.attn2.to_v", "blocks.{i}.cross_attn.kv_linear", Cut::nth(1, 2)),
+    ("transformer_blocks.{i}.attn2.to_out.0", "blocks.{i}.cross_attn.proj", Cut::Whole),
+    ("transformer_blocks.{i}.ff.net.0.proj", "blocks.{i}.mlp.fc1", Cut::Whole),
+    ("transformer_blocks.{i}.ff.net.2", "blocks.{i}.mlp.fc2", Cut::Whole),
+    ("pos_embed.proj", "x_embedder.proj", Cut::Whole),
+    ("adaln_single.emb.timestep_embedder.linear_1", "t_embedder.mlp.0", Cut::Whole),
+    ("adaln_single.emb.timestep_embedder.linear_2", "t_embedder.mlp.2", Cut::Whole),
+    ("adaln_single.emb.resolution_embedder.linear_1", "csize_embedder.mlp.0", Cut::Whole),
+    ("adaln_single.emb.resolution_embedder.linear_2", "csize_embedder.mlp.2", Cut::Whole),
+    ("adaln_single.emb.aspect_ratio_embedder.linear_1", "ar_embedder.mlp.0", Cut::Whole),
+    ("adaln_single.emb.aspect_ratio_embedder.linear_2", "ar_embedder.mlp.2", Cut::Whole),
+    ("adaln_single.linear", "t_block.1", Cut::Whole),
+    ("caption_projection.linear_1", "y_embedder.y_proj.fc1", Cut::Whole),
+    ("caption_projection.linear_2", "y_embedder.y_proj.fc2", Cut::Whole),
+    ("proj_out", "final_layer.linear", Cut::Whole),
+];
+
+fn rules(names: &Names<'_>) -> Vec<Rule> {
+    let published = has(names, "blocks.0.cross_attn.kv_linear");
+    let split = has(names, "adaln_single.linear") && has(names, "caption_projection.linear_1");
+    if published || split { rules_of(TABLE) } else { Vec::new() }
+}

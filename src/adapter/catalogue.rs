@@ -1,0 +1,261 @@
+//! Every name that a base's tensors answer to: their own, and those that other layouts of its
+//! architecture have for them or for parts of them.
+
+use std::collections::BTreeMap;
+
+use super::architecture::{ARCHITECTURES, Cut, Names, Rule, capture, fill, is_turned};
+use super::module::Module;
+use super::place::{Part, Placement};
+use super::scope::root_of;
+use super::slice::Span;
+use crate::error::{ErrorKind, FamilyError, Locate, Result};
+use crate::format::Checkpoint;
+
+/// What a name of another layout means in the base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// A tensor, or part of it.
+    Cut(String, Cut),
+    /// One matrix of a stack, or the given half of it.
+    Stack(String, usize, Option<usize>),
+    /// Tensors that lie one under another there.
+    Joined(Vec<String>),
+}
+
+/// Names of other layouts, and what they mean.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    spots: BTreeMap<String, Spot>,
+}
+
+/// Parts of a tensor of another layout, by where they stand in it, and the number of parts.
+type Pieces = BTreeMap<String, (BTreeMap<usize, String>, usize)>;
+
+impl Catalogue {
+    /// Applies the rules of all architectures that the base is of, root by root.
+    pub(super) fn new(base: &Checkpoint) -> Self {
+        let mut roots: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+        for name in base.names() {
+            let root = root_of(name);
+            let below = name.get(root.len()..).unwrap_or_default();
+            roots.entry(root).or_default().push((stem(below), name));
+        }
+        let mut catalogue = Self::default();
+        for (root, tensors) in &roots {
+            let names: Names<'_> = tensors.iter().map(|(stem, _)| *stem).collect();
+            let rules: Vec<Rule> =
+                ARCHITECTURES.iter().flat_map(|known| (known.rules)(&names)).collect();
+            let mut pieces = Pieces::new();
+            for rule in &rules {
+                for (stem, name) in tensors {
+                    catalogue.apply(rule, root, (stem, name), base, &mut pieces);
+                }
+            }
+            for (joined, (parts, of)) in pieces {
+                if !parts.is_empty() && of != 0 {
+                    let parts = parts.into_values().collect();
+                    catalogue.add(base, joined, Spot::Joined(parts));
+                }
+            }
+        }
+        catalogue
+    }
+
+    fn apply(
+        &mut self,
+        rule: &Rule,
+        root: &str,
+        (stem, name): (&str, &str),
+        base: &Checkpoint,
+        pieces: &mut Pieces,
+    ) {
+        let full = |path: &str| format!("{root}{path}.weight");
+        if let Some(found) = capture(&rule.published, stem) {
+            let half = match rule.cut {
+                Cut::Stack => None,
+                Cut::StackHalf(half) => Some(half),
+                cut => {
+                    let split = full(&fill(&rule.split, &found));
+                    self.add(base, split, Spot::Cut(name.to_owned(), cut));
+                    return;
+                }
+            };
+            let shape = base.tensor(name).map(|view| view.spec.shape.as_slice());
+            let Some([experts, _, _]) = shape else { return };
+            for expert in 0..*experts {
+                let split = rule.split.replace("{e}", &expert.to_string());
+                let spot = Spot::Stack(name.to_owned(), expert, half);
+                self.add(base, full(&fill(&split, &found)), spot);
+            }
+        } else if !matches!(rule.cut, Cut::Stack | Cut::StackHalf(_))
+            && let Some(found) = capture(&rule.split, stem)
+        {
+            let published = full(&fill(&rule.published, &found));
+            match rule.cut.order() {
+                None => self.add(base, published, Spot::Cut(name.to_owned(), rule.cut)),
+                Some((at, of)) => {
+                    let (parts, count) = pieces.entry(published).or_default();
+                    parts.insert(at, name.to_owned());
+                    *count = (*count).max(of);
+                }
+            }
+        }
+    }
+
+    /// The base's own names, and what was found first, stay.
+    fn add(&mut self, base: &Checkpoint, name: String, spot: Spot) {
+        let stored = name.strip_suffix(".weight").unwrap_or(&name);
+        if base.tensor(&name).is_none() && base.tensor(stored).is_none() {
+            self.spots.entry(name).or_insert(spot);
+        }
+    }
+
+    /// All names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.spots.keys().map(String::as_str)
+    }
+
+    /// Where a module lies whose name was found to be this.
+    ///
+    /// # Errors
+    /// If the module's sizes do not fit the part that the name stands for.
+    pub(super) fn places(
+        &self,
+        name: &str,
+        module: &Module,
+        base: &Checkpoint,
+    ) -> Result<Vec<Placement>> {
+        match self.spots.get(name) {
+            None => {
+                let turned = is_turned(name).then_some(true);
+                Ok(vec![Placement { turned, ..Placement::whole(name) }])
+            }
+            Some(Spot::Cut(tensor, cut)) => cut_places(tensor, *cut, module, base),
+            Some(Spot::Stack(tensor, expert, half)) => {
+                stack_place(tensor, *expert, *half, base).map(|place| vec![place])
+            }
+            Some(Spot::Joined(tensors)) => {
+                let sizes = tensors
+                    .iter()
+                    .map(|tensor| Ok(shape(base, tensor)?.first().copied().unwrap_or(0)));
+                let sizes: Vec<usize> = sizes.collect::<Result<_>>()?;
+                let (of, mut at) = (sizes.iter().sum(), 0);
+                let places = tensors.iter().zip(sizes).map(|(tensor, size)| {
+                    at += size;
+                    let part = Part { rows: at - size..at, of };
+                    Placement { part: Some(part), ..Placement::whole(tensor) }
+                });
+                Ok(places.collect())
+            }
+        }
+    }
+
+    /// The tensor that a name stands for, if it is all of one.
+    pub(super) fn whole(&self, name: &str) -> Option<String> {
+        match self.spots.get(name) {
+            None => Some(name.to_owned()),
+            Some(Spot::Cut(tensor, Cut::Whole)) => Some(tensor.clone()),
+            Some(_) => None,
+        }
+    }
+}
+
+/// A tensor's name without its ending; other tensors of a layer keep theirs.
+fn stem(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
+}
+
+/// A tensor's first dimension, and all.
+fn shape<'a>(base: &'a Checkpoint, tensor: &str) -> Result<&'a [usize]> {
+    let view = base.tensor(tensor).ok_or(ErrorKind::NotFound).in_tensor(tensor)?;
+    let shape = view.spec.shape.as_slice();
+    if shape.is_empty() {
+        let (expected, found) = ("a matrix".to_owned(), Vec::new());
+        return Err(ErrorKind::BadShape { expected, found }).in_tensor(tensor);
+    }
+    Ok(shape)
+}
+
+fn cut_places(
+    tensor: &str,
+    cut: Cut,
+    module: &Module,
+    base: &Checkpoint,
+) -> Result<Vec<Placement>> {
+    let whole = Placement::whole(tensor);
+    let found = shape(base, tensor)?;
+    let total = found.first().copied().unwrap_or(0);
+    let outputs = module.outputs;
+    let mismatch = || ErrorKind::ShapeMismatch {
+        delta: module.shape(),
+        base_tensor: tensor.to_owned(),
+        found: found.to_vec(),
+    };
+    let rows = match cut {
+        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return Ok(vec![whole]),
+        Cut::Swapped => {
+            let half = total / 2;
+            let place = |rows: std::ops::Range<usize>, part| Placement {
+                rows: Some(rows),
+                part: Some(Part { rows: part, of: total }),
+                ..whole.clone()
+            };
+            return match total.is_multiple_of(2) {
+                true => Ok(vec![place(0..half, half..total), place(half..total, 0..half)]),
+                false => Err(mismatch().into()),
+            };
+        }
+        Cut::Share { start, count, of } => {
+            let unit = total / of.max(1);
+            total.is_multiple_of(of.max(1)).then(|| start * unit..(start + count) * unit)
+        }
+        Cut::First | Cut::Middle | Cut::Last if outputs == 0 => {
+            return Err(FamilyError::Part { family: module.family }.into());
+        }
+        Cut::First => {
+            (outputs < total && (total - outputs).is_multiple_of(2)).then_some(0..outputs)
+        }
+        Cut::Middle => total.checked_sub(2 * outputs).map(|start| start..start + outputs),
+        Cut::Last => total.checked_sub(outputs).map(|start| start..total),
+    };
+    let rows = rows.ok_or_else(mismatch)?;
+    Ok(vec![Placement { rows: Some(rows), ..whole }])
+}
+
+/// A stack's matrix is outputs × inputs, unless its sibling shows that it is the other way round.
+fn stack_place(
+    tensor: &str,
+    expert: usize,
+    half: Option<usize>,
+    base: &Checkpoint,
+) -> Result<Placement> {
+    let found = shape(base, tensor)?;
+    let turned = is_stack_turned(tensor, base);
+    let mut place =
+        Placement { expert: Some(expert), turned: Some(turned), ..Placement::whole(tensor) };
+    if let (Some(half), [_, rows, columns]) = (half, found) {
+        // gpt-oss has biases, and gate and up in turns.
+        let in_turns = base.tensor(&format!("{tensor}_bias")).is_some();
+        let count = if turned { columns / 2 } else { rows / 2 };
+        match (turned, in_turns) {
+            (true, true) => place.columns = Some(Span { first: half, step: 2, count }),
+            (true, false) => place.columns = Some(Span { first: half * count, step: 1, count }),
+            (false, _) => place.rows = Some(half * count..(half + 1) * count),
+        }
+    }
+    Ok(place)
+}
+
+fn is_stack_turned(tensor: &str, base: &Checkpoint) -> bool {
+    let bare = stem(tensor);
+    let sibling = match bare.strip_suffix("gate_up_proj") {
+        Some(above) => format!("{above}down_proj"),
+        None => format!("{}gate_up_proj", bare.strip_suffix("down_proj").unwrap_or(bare)),
+    };
+    let three = |name: &str| base.tensor(name).map(|view| view.spec.shape.clone());
+    let (own, other) =
+        (three(tensor), three(&sibling).or_else(|| three(&format!("{sibling}.weight"))));
+    let (Some(own), Some(other)) = (own, other) else { return false };
+    let (up, down) = if bare.ends_with("gate_up_proj") { (own, other) } else { (other, own) };
+    matches!((up.as_slice(), down.as_slice()), ([_, a, b], [_, c, d]) if a == d && *b == 2 * c)
+}

@@ -1,0 +1,96 @@
+//! The parts of a diffusion model: by which prefixes adapters name them, and below which roots bases
+//! keep them.
+
+/// Prefixes of adapters' names, and the part of a model they belong to. `lycoris_` and bare names may
+/// belong to any.
+const SCOPES: [(&str, Scope); 15] = [
+    ("lora_unet_", Scope::Denoiser),
+    ("lora_prior_unet_", Scope::Denoiser),
+    ("lora_transformer_", Scope::Denoiser),
+    ("oft_unet_", Scope::Denoiser),
+    ("lora_te1_", Scope::TextEncoder(1)),
+    ("lora_te2_", Scope::TextEncoder(2)),
+    ("lora_te3_", Scope::TextEncoder(3)),
+    ("lora_te_", Scope::TextEncoder(1)),
+    ("lycoris_", Scope::Any),
+    ("unet.", Scope::Denoiser),
+    ("transformer.", Scope::Denoiser),
+    ("prior.", Scope::Denoiser),
+    ("text_encoder.", Scope::TextEncoder(1)),
+    ("text_encoder_2.", Scope::TextEncoder(2)),
+    ("text_encoder_3.", Scope::TextEncoder(3)),
+];
+
+/// Roots of known single-file checkpoints and pipeline components, and what stands below them.
+const ROOTS: [(&str, Scope); 15] = [
+    ("model.diffusion_model.", Scope::Denoiser),
+    ("diffusion_model.", Scope::Denoiser),
+    ("unet/", Scope::Denoiser),
+    ("transformer/", Scope::Denoiser),
+    ("prior/", Scope::Denoiser),
+    ("cond_stage_model.transformer.", Scope::TextEncoder(1)),
+    ("cond_stage_model.model.", Scope::TextEncoder(1)),
+    ("conditioner.embedders.0.transformer.", Scope::TextEncoder(1)),
+    ("conditioner.embedders.1.model.", Scope::TextEncoder(2)),
+    ("text_encoders.clip_l.transformer.", Scope::TextEncoder(1)),
+    ("text_encoders.clip_g.transformer.", Scope::TextEncoder(2)),
+    ("text_encoders.t5xxl.transformer.", Scope::TextEncoder(3)),
+    ("text_encoder/", Scope::TextEncoder(1)),
+    ("text_encoder_2/", Scope::TextEncoder(2)),
+    ("text_encoder_3/", Scope::TextEncoder(3)),
+];
+
+/// A part of a diffusion model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    /// Whichever the base holds.
+    Any,
+    /// The U-Net or transformer.
+    Denoiser,
+    /// A text encoder, by number.
+    TextEncoder(u8),
+}
+
+/// The root of a base's name; empty if it has none that is known.
+pub(super) fn root_of(name: &str) -> &str {
+    let root = ROOTS.iter().find(|(root, _)| name.starts_with(root));
+    root.and_then(|(root, _)| name.get(..root.len())).unwrap_or_default()
+}
+
+/// The part of a model that a base's name belongs to, and the name below its root.
+pub(super) fn scope_of(name: &str) -> (Scope, &str) {
+    let found = ROOTS.iter().find_map(|(root, scope)| Some((*scope, name.strip_prefix(root)?)));
+    found.unwrap_or((Scope::Any, name))
+}
+
+/// A flattened name without the prefix that says which part of a model it belongs to.
+pub(crate) fn bare_name(name: &str) -> &str {
+    let flat = SCOPES.iter().filter(|(prefix, _)| prefix.ends_with('_'));
+    flat.into_iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
+}
+
+/// What an adapter's name may be below a root, and of which part of a model, the likeliest first.
+pub(super) fn readings(name: &str) -> Vec<(Scope, String)> {
+    let known = SCOPES.iter().chain(&ROOTS);
+    let mut found: Vec<(Scope, String)> = known
+        .filter_map(|(prefix, scope)| Some((*scope, name.strip_prefix(prefix)?.to_owned())))
+        .take(1)
+        .collect();
+    found.push((Scope::Any, name.to_owned()));
+    // What older writers of diffusers called the layers that they swapped in.
+    let plain = |name: &str| {
+        let name = name.replace(".processor.", ".");
+        if name.ends_with(".to_out") { format!("{name}.0") } else { name }
+    };
+    let mut more: Vec<_> = found.iter().map(|(scope, name)| (*scope, plain(name))).collect();
+    for (scope, name) in &found {
+        // Wan-Fun's trainer leaves two underscores; T5 has number 2 or 3.
+        more.push((*scope, name.trim_start_matches('_').to_owned()));
+        if name.starts_with("encoder_block") || name.starts_with("encoder.block") {
+            more.extend([2, 3].map(|number| (Scope::TextEncoder(number), name.clone())));
+        }
+    }
+    more.retain(|reading| !found.contains(reading));
+    found.extend(more);
+    found
+}
