@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 pub mod dense;
+pub mod formulas;
 pub mod made;
 pub mod refusal;
 
