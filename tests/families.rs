@@ -593,6 +593,25 @@ fn sums_with_factors_become_lora_exactly() {
 }
 
 #[test]
+fn a_peft_type_with_factors_becomes_a_lora_of_peft() {
+    let bench = Bench::new();
+    let fields = json!({
+        "r": 2, "alpha": 3, "module_dropout": 0.1, "init_weights": true, "target_modules": ["layer"],
+    });
+    let mut case = Case::peft(39, config("LOHA", fields));
+    let delta = loha(&mut case, (15, 2, 24)).scaled(3.0 / 2.0);
+    let (adapter, out) = (case.save(&bench), bench.path("lora"));
+    lora_tool().arg("combine").arg(&adapter).arg("-o").arg(&out).assert().success();
+    let written = common::dense::config(&out);
+    assert_eq!(written["peft_type"], "LORA");
+    for field in ["alpha", "module_dropout", "init_weights"] {
+        assert!(!written.contains_key(field), "{field}");
+    }
+    let made = deltas(&out).remove("layer").expect("the module");
+    assert!(made.minus(&delta).norm() < 1e-6 * delta.norm());
+}
+
+#[test]
 fn what_does_not_add_up_is_refused_by_name() {
     let cases: [(&str, &[usize], &str, &str); 4] = [
         ("oft_blocks", &[2, 4, 4], "diag-oft", "depend on the base"),

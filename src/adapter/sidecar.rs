@@ -153,6 +153,18 @@ impl PeftConfig {
         self.document.get(field)?.as_str()
     }
 
+    /// The document with those fields alone that a LoRA's config has too.
+    pub fn as_lora(&self) -> Map<String, Value> {
+        let lora = TYPES.iter().find(|known| known.name == "LORA");
+        let own = self.peft_type == "LORA";
+        let shared = |field: &str| {
+            // LoRA calls it `init_lora_weights`, and it is set when a config is written.
+            own || (field != "init_weights" && lora.is_some_and(|lora| lora.knows(field)))
+        };
+        let fields = self.document.iter().filter(|(field, _)| shared(field));
+        fields.map(|(field, value)| (field.clone(), value.clone())).collect()
+    }
+
     /// The base model's name, as the config has it.
     pub fn base_model(&self) -> Option<&str> {
         self.document.get("base_model_name_or_path")?.as_str()

@@ -200,7 +200,7 @@ pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter
         modules,
         replacements: combine.carried.replacements.clone(),
         metadata: metadata(combine),
-        config: configs.first().map(|config| config.document.clone()),
+        config: configs.first().map(|config| config.as_lora()),
         target_modules: target_modules(combine),
     }
 }
