@@ -676,3 +676,19 @@ fn tensors_that_belong_to_no_family_are_faults() {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
+
+#[test]
+fn types_without_weights_are_shown_with_a_warning() {
+    let bench = Bench::new();
+    let mut case = Case::peft(40, config("PROMPT_TUNING", json!({})));
+    case.prefix = "prompt_embeddings";
+    case.tensor("weight", &[4, 8], 0.5);
+    let adapter = case.save(&bench);
+    let shown = lora_tool().args(["inspect", "--json"]).arg(&adapter).assert().success();
+    let shown: Value = serde_json::from_slice(&shown.get_output().stdout).expect("JSON");
+    let item = &shown["items"][0];
+    assert_eq!(item["modules"], json!([]));
+    let warning = item["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("PROMPT_TUNING") && warning.contains("virtual tokens"), "{warning}");
+    lora_tool().arg("inspect").arg(&adapter).assert().success();
+}

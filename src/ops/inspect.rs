@@ -12,7 +12,7 @@ use crate::adapter::place::Placement;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
 use crate::adapter::{Adapter, OpenOptions, convention, target};
-use crate::error::{Locate, Result};
+use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::spectrum::Spectrum;
@@ -60,7 +60,7 @@ pub struct Item {
     /// Weight files of a checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<Vec<ShardItem>>,
-    /// Modules by rank.
+    /// Modules by rank; those of families without one are not counted.
     pub ranks: Option<BTreeMap<usize, usize>>,
     /// An adapter's modules.
     pub modules: Option<Vec<ModuleItem>>,
@@ -241,12 +241,17 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
 }
 
 fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
-    let adapter = Adapter::open(path, &options.open)?;
+    let adapter = match Adapter::open(path, &options.open) {
+        Err(error) if matches!(error.kind(), ErrorKind::UnsupportedType { .. }) => {
+            return unmergeable_item(path, options, error);
+        }
+        opened => opened?,
+    };
     let mut item = common(path, "adapter", &adapter.file);
     item.convention = Some(adapter.convention.name);
     item.base_model = adapter.base_model().map(str::to_owned);
     let mut ranks = BTreeMap::new();
-    for module in &adapter.modules {
+    for module in adapter.modules.iter().filter(|module| module.rank > 0) {
         *ranks.entry(module.rank).or_default() += 1;
     }
     item.ranks = Some(ranks);
@@ -276,6 +281,21 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
+    Ok(item)
+}
+
+/// An adapter of a type that no weight can hold: its tensors, and why.
+fn unmergeable_item(path: &Path, options: &Options, error: Error) -> Result<Item> {
+    let tensors = path.join("adapter_model.safetensors");
+    if !tensors.is_file() {
+        return Err(error);
+    }
+    let file = Checkpoint::open(&tensors, options.open.access)?;
+    let mut item = common(path, "adapter", &file);
+    item.convention = Some(convention::peft().name);
+    item.ranks = Some(BTreeMap::new());
+    item.modules = Some(Vec::new());
+    item.warnings.push(error.kind().to_string());
     Ok(item)
 }
 
