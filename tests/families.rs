@@ -22,7 +22,7 @@ struct Case<'a> {
     prefix: &'a str,
 }
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     fn kohya(seed: u64) -> Self {
         let tensors = Tensors::new();
         Self { random: Random::new(seed), tensors, config: None, prefix: "lora_unet_layer" }

@@ -18,8 +18,14 @@ pub enum Stage {
     },
     /// I − 2·u·uᵀ, with ‖u‖ = 1 (Householder).
     Reflection(Vec<f64>),
-    /// I + up·down.
-    Plus(LowRank),
+    /// (I + up·down) ⊗ I over a kernel: of every `kernel` neighbours the first go through I + up·down,
+    /// then the second ones, and so on.
+    Plus {
+        /// up · down.
+        matrix: LowRank,
+        /// How many neighbours; 1 for no kernel.
+        kernel: usize,
+    },
 }
 
 impl Stage {
@@ -30,7 +36,9 @@ impl Stage {
                 blocks: blocks.iter().map(Matrix::transpose).collect(),
                 order: order.clone(),
             },
-            Self::Plus(matrix) => Self::Plus(matrix.transposed()),
+            Self::Plus { matrix, kernel } => {
+                Self::Plus { matrix: matrix.transposed(), kernel: *kernel }
+            }
         }
     }
 
@@ -48,10 +56,16 @@ impl Stage {
                     *x -= twice * u;
                 }
             }
-            Self::Plus(matrix) => {
-                let inner: Vec<f64> = matrix.up.column_iter().map(|up| dot(x, up.iter())).collect();
-                for (x, down) in x.iter_mut().zip(matrix.down.column_iter()) {
-                    *x += dot(&inner, down.iter());
+            Self::Plus { matrix, kernel } => {
+                for position in 0..*kernel {
+                    let own = || x.iter().skip(position).step_by(*kernel);
+                    let ups = matrix.up.column_iter();
+                    let inner: Vec<f64> =
+                        ups.map(|up| own().zip(up.iter()).map(|(x, up)| x * up).sum()).collect();
+                    let own = x.iter_mut().skip(position).step_by(*kernel);
+                    for (x, down) in own.zip(matrix.down.column_iter()) {
+                        *x += dot(&inner, down.iter());
+                    }
                 }
             }
             Self::Blocks { blocks, order } => {
@@ -152,6 +166,11 @@ mod tests {
         })
     }
 
+    fn plus(channels: usize, kernel: usize, seed: &mut u64) -> Stage {
+        let (up, down) = (random(seed, channels, 2), random(seed, 2, channels));
+        Stage::Plus { matrix: LowRank::new(up, down), kernel }
+    }
+
     fn dense(stage: &Stage, size: usize) -> Matrix {
         match stage {
             Stage::Diagonal(values) => Matrix::from_diagonal(&values.clone().into()),
@@ -159,7 +178,11 @@ mod tests {
                 let u = Matrix::from_column_slice(size, 1, u);
                 Matrix::identity(size, size) - &u * u.transpose() * 2.0
             }
-            Stage::Plus(matrix) => Matrix::identity(size, size) + matrix.dense(),
+            Stage::Plus { matrix, kernel } => {
+                let channels = size / kernel;
+                (Matrix::identity(channels, channels) + matrix.dense())
+                    .kronecker(&Matrix::identity(*kernel, *kernel))
+            }
             Stage::Blocks { blocks, order } => {
                 let mut diagonal = Matrix::zeros(size, size);
                 let mut at = 0;
@@ -192,7 +215,8 @@ mod tests {
                 Stage::Diagonal(random(&mut seed, size, 1).as_slice().to_vec()),
                 Stage::Blocks { blocks: blocks.clone(), order: None },
                 Stage::Reflection(u),
-                Stage::Plus(LowRank::new(random(&mut seed, size, 2), random(&mut seed, 2, size))),
+                plus(size, 1, &mut seed),
+                plus(count, block, &mut seed),
                 Stage::Blocks { blocks, order: Some(order) },
             ];
             let expected = stages.iter().map(|stage| dense(stage, size));

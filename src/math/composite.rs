@@ -54,12 +54,7 @@ impl Part {
     fn low_rank(&self) -> LowRank {
         match self {
             Self::LowRank(matrix) => matrix.clone(),
-            Self::Dense(factor) if factor.rows <= factor.columns => {
-                LowRank::new(Matrix::identity(factor.rows, factor.rows), self.matrix())
-            }
-            Self::Dense(factor) => {
-                LowRank::new(self.matrix(), Matrix::identity(factor.columns, factor.columns))
-            }
+            Self::Dense(_) => beside_identity(self.matrix()),
         }
     }
 
@@ -68,6 +63,16 @@ impl Part {
             Self::Dense(factor) => Self::Dense(factor.transposed()),
             Self::LowRank(matrix) => Self::LowRank(matrix.transposed()),
         }
+    }
+}
+
+/// A matrix as factors: itself, and an identity on its smaller side.
+fn beside_identity(matrix: Matrix) -> LowRank {
+    let (rows, columns) = matrix.shape();
+    if rows <= columns {
+        LowRank::new(Matrix::identity(rows, rows), matrix)
+    } else {
+        LowRank::new(matrix, Matrix::identity(columns, columns))
     }
 }
 
@@ -98,14 +103,37 @@ impl Composite {
         Self { joint, parts: [a, b] }
     }
 
-    /// Rank of [`Composite::low_rank`]: the product of the parts'.
-    pub fn rank(&self) -> usize {
-        let [a, b] = &self.parts;
-        a.rank() * b.rank()
+    /// (rows, columns).
+    pub fn size(&self) -> (usize, usize) {
+        let [a, b] = self.parts.each_ref().map(Part::size);
+        match self.joint {
+            Joint::Hadamard => a,
+            Joint::Kronecker => (a.0 * b.0, a.1 * b.1),
+        }
     }
 
-    /// Its exact factorisation.
+    /// Rank of [`Composite::low_rank`]: the product of the parts', or the smaller side if that is
+    /// less.
+    pub fn rank(&self) -> usize {
+        let ([a, b], (rows, columns)) = (&self.parts, self.size());
+        (a.rank() * b.rank()).min(rows).min(columns)
+    }
+
+    /// Its exact factorisation; where that would be larger than the matrix, the matrix itself and an
+    /// identity.
     pub fn low_rank(&self) -> LowRank {
+        let (rows, columns) = self.size();
+        let [a, b] = self.parts.each_ref().map(Part::rank);
+        if a * b <= rows.min(columns) {
+            return self.factored();
+        }
+        let made = self.rows();
+        let mut values = vec![0.0; rows * columns];
+        made.add_to(&mut values, columns, 0, 1.0);
+        beside_identity(Matrix::from_row_slice(rows, columns, &values))
+    }
+
+    fn factored(&self) -> LowRank {
         let [a, b] = self.parts.each_ref().map(Part::low_rank);
         match self.joint {
             Joint::Kronecker => LowRank::new(a.up.kronecker(&b.up), a.down.kronecker(&b.down)),

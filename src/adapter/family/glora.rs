@@ -11,7 +11,7 @@ use crate::adapter::convention::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
-use crate::math::{Chain, LowRank, Matrix, Stage, Transform};
+use crate::math::{Chain, LowRank, Stage, Transform};
 
 pub(super) static FAMILY: Family = Family {
     name: "glora",
@@ -43,10 +43,9 @@ impl Form for GLora {
 
     fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
         let ([over_up, over_down], [up, down]) = (&self.over, &self.plus);
-        let each = Matrix::identity(self.kernel, self.kernel);
         let over = LowRank::new(
-            read_matrix(file, over_up, self.channels, self.rank)?.kronecker(&each) * self.scale,
-            read_matrix(file, over_down, self.rank, self.channels)?.kronecker(&each),
+            read_matrix(file, over_up, self.channels, self.rank)? * self.scale,
+            read_matrix(file, over_down, self.rank, self.channels)?,
         );
         let plus = LowRank::new(
             read_matrix(file, up, outputs, self.rank)? * self.scale,
@@ -54,7 +53,7 @@ impl Form for GLora {
         );
         Ok(Update::Transform(Transform::Linear {
             left: Chain::default(),
-            right: Chain::new(vec![Stage::Plus(over)]),
+            right: Chain::new(vec![Stage::Plus { matrix: over, kernel: self.kernel }]),
             plus: Some(plus),
         }))
     }

@@ -3,7 +3,7 @@
 //! (rank × rank × kernel) w_a is rank × out, and each part is Σ t[i, j, k]·w_a[i, o]·w_b[j, c] (LyCORIS
 //! `modules/loha.py`, PEFT `tuners/loha/layer.py`).
 //!
-//! Exactly a LoRA of rank r²; see [`crate::math::composite`].
+//! Exactly a LoRA of rank r², or of the smaller side; see [`crate::math::composite`].
 
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub(super) static FAMILY: Family = Family {
 #[derive(Debug)]
 struct LoHa {
     parts: [Pair; 2],
+    /// No rank is more than the smaller side.
+    most: usize,
 }
 
 /// w_a, w_b, and their core.
@@ -74,7 +76,7 @@ impl Form for LoHa {
     }
 
     fn nature(&self) -> Nature {
-        Nature::LowRank(self.parts.iter().map(|part| part.rank).product())
+        Nature::LowRank(self.parts.iter().map(|part| part.rank).product::<usize>().min(self.most))
     }
 
     fn load(&self, file: &Checkpoint, shape: (usize, usize)) -> Result<Update> {
@@ -95,7 +97,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let mut outputs = a;
     if let Some(core) = first.2 {
         source.required("hada_t2", "hada_t1")?;
-        (outputs, rest) = (b, source.matrix(core)?.2);
+        (outputs, rest) = (b, source.kernel(core)?);
         source.expect(core, rank, rank, rest)?;
     } else if source.named("hada_t2").is_some() {
         source.required("hada_t1", "hada_t2")?;
@@ -132,7 +134,10 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         scale: source.scales.resolve(source.name, rank, source.alpha()?)?,
-        form: Arc::new(LoHa { parts: [pair(first, rank), pair(second, other)] }),
+        form: Arc::new(LoHa {
+            parts: [pair(first, rank), pair(second, other)],
+            most: outputs.min(inputs),
+        }),
         bias: None,
         magnitude: None,
     })

@@ -94,7 +94,9 @@ impl Form for LoKr {
     }
 
     fn nature(&self) -> Nature {
-        Nature::LowRank(self.parts.iter().map(Whole::rank).product())
+        let [a, b] = &self.parts;
+        let most = (a.rows * b.rows).min(a.columns * b.columns);
+        Nature::LowRank((a.rank() * b.rank()).min(most))
     }
 
     fn load(&self, file: &Checkpoint, _shape: (usize, usize)) -> Result<Update> {
@@ -155,7 +157,7 @@ fn part(
     let (rank, columns, own) = source.matrix(down)?;
     let (rows, kernel) = match core {
         None => (source.matrix(up)?.0, own),
-        Some(core) => (source.matrix(up)?.1, source.matrix(core)?.2),
+        Some(core) => (source.matrix(up)?.1, source.kernel(core)?),
     };
     match core {
         None => source.expect(up, rows, rank, &[])?,

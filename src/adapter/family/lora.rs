@@ -130,7 +130,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let (inputs, kernel) = match core {
         None => (inputs, kernel),
         Some(core) => {
-            let (_, _, own) = source.matrix(core)?;
+            let own = source.kernel(core)?;
             source.expect(core, rank, inner, own)?;
             source.expect(down, inner, inputs, &vec![1; kernel.len()])?;
             (inputs * own.iter().product::<usize>(), own.to_vec())

@@ -148,6 +148,19 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The kernel of a core. Every position of it becomes inputs, so that a small file could otherwise
+    /// claim a weight of any size.
+    fn kernel(&self, core: &str) -> Result<&'a [usize]> {
+        const LARGEST: usize = 4096;
+        let (_, _, kernel) = self.matrix(core)?;
+        if kernel.iter().product::<usize>() <= LARGEST {
+            return Ok(kernel);
+        }
+        let expected = format!("a core with a kernel of at most {LARGEST} positions");
+        Err(ErrorKind::BadShape { expected, found: self.view(core)?.spec.shape.clone() })
+            .in_tensor(core)
+    }
+
     /// Fails unless the tensor is `rows` × `columns`, with dimensions after that as `rest` has them.
     fn expect(&self, name: &str, rows: usize, columns: usize, rest: &[usize]) -> Result<()> {
         let found = self.matrix(name)?;
