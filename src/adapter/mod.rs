@@ -15,6 +15,7 @@ pub mod mlx;
 pub mod module;
 mod peft_type;
 pub mod place;
+pub mod rename;
 pub(crate) mod resolve;
 pub mod save;
 pub mod scale;
@@ -24,6 +25,7 @@ pub mod slice;
 pub mod target;
 pub mod tensor;
 pub mod training;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -15,12 +15,58 @@ pub enum ConvertError {
         /// The architecture.
         architecture: &'static str,
     },
+    /// A name without a counterpart.
+    #[error("its name in the {to} convention is unknown: {reason}")]
+    Name {
+        /// The other convention.
+        to: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// What would not survive.
+    #[error("the conversion would lose {}{}", losses.len(), list(losses))]
+    Losses {
+        /// Each module or tensor, and what of it.
+        losses: Vec<String>,
+    },
+    /// A written file that is not what was to be written.
+    #[error("its update is {error:e} away from the original's, relative to its size")]
+    Differs {
+        /// ‖written − original‖ / ‖original‖.
+        error: f64,
+    },
+    /// A reference without what is needed of it.
+    #[error("its config.json does not say what the conversion needs: {reason}")]
+    Reference {
+        /// What is missing.
+        reason: String,
+    },
+}
+
+/// The first few, a line each.
+fn list(losses: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let mut text = String::from(if losses.len() == 1 { " thing" } else { " things" });
+    for loss in losses.iter().take(SHOWN) {
+        text.push_str("\n  ");
+        text.push_str(loss);
+    }
+    if losses.len() > SHOWN {
+        text.push_str("\n  … and more");
+    }
+    text
 }
 
 impl ConvertError {
     /// What the user can do about it.
     pub(super) fn hint(&self) -> &'static str {
         match self {
+            Self::Name { .. } => {
+                "give the model it was trained on: --reference BASE (a checkpoint, or a pipeline's directory)"
+            }
+            Self::Losses { .. } => "pass --allow-loss to convert the rest",
+            Self::Differs { .. } => "nothing was written; this is a defect, please report it",
+            Self::Reference { .. } => "give the base model's directory with its config.json",
             Self::UnknownHeads => {
                 "convert it first: lora-tool convert --to peft --reference BASE, BASE the model's directory"
             }

@@ -160,6 +160,15 @@ impl Staging {
         output.finish()
     }
 
+    /// Where the output is being built, to be read before it is committed.
+    pub fn place(&self) -> &Path {
+        match &self.place {
+            Place::File(temporary) => temporary.path(),
+            Place::Directory(directory) => directory.path(),
+            Place::Kept(kept) => &kept.root,
+        }
+    }
+
     /// Puts the output at its target, in one step.
     ///
     /// # Errors

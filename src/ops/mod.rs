@@ -6,6 +6,7 @@
 
 pub mod combine;
 pub mod compare;
+pub mod convert;
 pub mod extract;
 pub mod inspect;
 pub mod merge;

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use crate::adapter::convention::{self, Convention, Output, ScalePlace};
 use crate::adapter::save::Encoded;
-use crate::adapter::sidecar::CONFIG_NAME;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::{Staging, header};
+use crate::adapter::write::check_ending;
+use crate::error::{ErrorKind, Result};
 
 /// Whether new adapters are written in it. Those whose scales are one number for all modules need what
 /// was converted folded into it.
@@ -38,19 +37,7 @@ pub(crate) fn convention(
             .or_else(|| convention::by_name("kohya").filter(|_| one_file))
             .unwrap_or(convention::peft()),
     };
-    let directory = convention.name == convention::peft().name;
-    if one_file == directory {
-        let (is, give) = match directory {
-            true => (
-                "a directory (its scale is in adapter_config.json)",
-                "a path without .safetensors, or --to kohya",
-            ),
-            false => ("one file", "a path that ends in .safetensors"),
-        };
-        let name = convention.name;
-        let reason = format!("an adapter in the {name} convention is {is}; give {give}");
-        return Err(ErrorKind::BadOption(reason)).in_file(output);
-    }
+    check_ending(convention, output)?;
     Ok(convention)
 }
 
@@ -65,24 +52,8 @@ pub(crate) fn adapter(
     force: bool,
     unchanged: &dyn Fn() -> Result<()>,
 ) -> Result<u64> {
-    let tensors = encoded.tensors.iter();
-    let specs = header::lay_out(tensors.map(|(n, d, s, _)| (n.clone(), *d, s.clone())));
-    let head = header::encode(Some(&encoded.metadata), &specs)?;
-    let (staging, name) = match encoded.config {
-        Some(_) => (Staging::directory(output, force)?, "adapter_model.safetensors"),
-        None => (Staging::file(output, force)?, ""),
-    };
-    let mut file = staging.create(name)?;
-    let start = head.len() as u64;
-    file.write_at(&head, 0)?;
-    for (spec, (_, _, _, bytes)) in specs.iter().zip(&encoded.tensors) {
-        file.write_at(bytes, start + spec.start)?;
-    }
-    file.finish()?;
-    if let Some(config) = &encoded.config {
-        staging.write(CONFIG_NAME, config)?;
-    }
+    let (staging, bytes) = encoded.stage(output, force)?;
     unchanged()?;
     staging.commit()?;
-    Ok(start + specs.last().map_or(0, |spec| spec.end))
+    Ok(bytes)
 }

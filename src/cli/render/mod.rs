@@ -2,6 +2,7 @@
 
 pub(crate) mod combine;
 pub(crate) mod compare;
+pub(crate) mod convert;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod merge;

@@ -3,6 +3,7 @@
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod man;
@@ -50,6 +51,8 @@ verbs! {
     Resize(resize::ResizeArgs),
     /// Make an adapter of what fine-tuning changed
     Extract(extract::ExtractArgs),
+    /// Write the same update in another convention's file
+    Convert(convert::ConvertArgs),
     /// See whether adapters get along
     Compare(compare::CompareArgs),
     /// Check that a merged checkpoint is what merge should have written

@@ -1,0 +1,200 @@
+//! A module's name in another convention. Dots are never guessed back into a flattened name: they come
+//! from the name of the base tensor that flattens to it, or not at all.
+
+use super::convention::gguf_names::Architecture;
+use super::convention::{Convention, Names, split_component};
+use super::target::flatten;
+use crate::error::{ConvertError, Result};
+
+/// All that names are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Renamer<'a> {
+    /// The convention the names are of.
+    pub from: &'a Convention,
+    /// The convention they shall be of.
+    pub to: &'a Convention,
+    /// Whether the model has two text encoders, which kohya numbers then.
+    pub two_encoders: bool,
+    /// llama.cpp's name of the base's architecture.
+    pub architecture: Option<&'static Architecture>,
+}
+
+/// Roots of checkpoints that ComfyUI loads, and kohya's prefix for what is below.
+const ROOTS: [(&str, &str); 4] = [
+    ("diffusion_model.", "lora_unet_"),
+    ("text_encoders.clip_l.transformer.", "lora_te1_"),
+    ("text_encoders.clip_g.transformer.", "lora_te2_"),
+    ("text_encoders.t5xxl.transformer.", "lora_te3_"),
+];
+
+/// First parts of paths that only one component of a diffusers pipeline has.
+const COMPONENT_OF: [(&[&str], &str); 3] = [
+    (&["text_model"], "text_encoder"),
+    (&["down_blocks", "mid_block", "up_blocks", "time_embedding", "add_embedding"], "unet"),
+    (&["transformer_blocks", "single_transformer_blocks", "time_text_embed"], "transformer"),
+];
+
+impl Renamer<'_> {
+    /// The name in the other convention. `base_tensor` is the tensor of a reference that the module
+    /// lands on, where there is one.
+    ///
+    /// # Errors
+    /// [`ConvertError::Name`], if the name does not tell; with what would.
+    pub fn rename(&self, name: &str, base_tensor: Option<&str>) -> Result<String> {
+        let found = match (self.kind(name), self.to.names) {
+            (from, to) if from == to => Some(name.to_owned()),
+            // ComfyUI reads kohya's names.
+            (Names::Flattened, Names::Checkpoint) => Some(name.to_owned()),
+            (Names::Flattened, to) => base_tensor.and_then(|base| self.based(base, to)),
+            (Names::Component, to) => self.componentwise(name, to),
+            (Names::Checkpoint, Names::Flattened) => from_root(name),
+            (Names::Checkpoint | Names::Gguf, _) => None,
+            (Names::Dotted, to) => self.pathwise(name, to),
+        };
+        found.ok_or_else(|| {
+            let reason = match (self.kind(name), base_tensor) {
+                (Names::Flattened, None) => {
+                    "its dots are flattened; only a reference base can say where they were"
+                }
+                (Names::Dotted, _) if self.to.names == Names::Gguf => {
+                    "llama.cpp's table of the base's architecture does not have it"
+                }
+                _ => "it does not say what the other convention calls it",
+            };
+            ConvertError::Name { to: self.to.name, reason }.into()
+        })
+    }
+
+    /// How a name is really built: kohya's readers take dotted names too.
+    fn kind(&self, name: &str) -> Names {
+        match self.from.names {
+            // A reader has given them transformers' names.
+            Names::Gguf => Names::Dotted,
+            Names::Flattened if name.contains('.') => {
+                if split_component(name).is_some() {
+                    Names::Component
+                } else if ROOTS.iter().any(|(root, _)| name.starts_with(root)) {
+                    Names::Checkpoint
+                } else {
+                    Names::Dotted
+                }
+            }
+            names => names,
+        }
+    }
+
+    fn based(&self, base: &str, to: Names) -> Option<String> {
+        let base = base.strip_suffix(".weight").unwrap_or(base);
+        match (base.split_once('/'), to) {
+            (Some((component, path)), Names::Component) => Some(format!("{component}.{path}")),
+            (Some((_, path)), _) => self.pathwise(path, to),
+            (None, _) => self.pathwise(base, to),
+        }
+    }
+
+    fn pathwise(&self, path: &str, to: Names) -> Option<String> {
+        let first = path.split('.').next().unwrap_or_default();
+        let component = COMPONENT_OF.iter().find(|(parts, _)| parts.contains(&first));
+        let component = component.map(|(_, component)| *component);
+        match to {
+            Names::Dotted => Some(path.to_owned()),
+            Names::Component => Some(format!("{}.{path}", component?)),
+            Names::Gguf => self.architecture?.to_gguf(path),
+            Names::Checkpoint => self.componentwise(&format!("{}.{path}", component?), to),
+            Names::Flattened => {
+                let prefix = component.and_then(|component| self.prefix(component));
+                Some(format!("{}{}", prefix.unwrap_or("lora_unet_"), flatten(path)))
+            }
+        }
+    }
+
+    fn componentwise(&self, name: &str, to: Names) -> Option<String> {
+        let (component, path) = split_component(name)?;
+        match to {
+            Names::Dotted => Some(path.to_owned()),
+            Names::Component => Some(name.to_owned()),
+            // These ComfyUI knows by diffusers' own names.
+            Names::Checkpoint if component == "transformer" => Some(name.to_owned()),
+            Names::Checkpoint | Names::Flattened => {
+                Some(format!("{}{}", self.prefix(component)?, flatten(path)))
+            }
+            Names::Gguf => None,
+        }
+    }
+
+    /// kohya's prefix of a component.
+    fn prefix(&self, component: &str) -> Option<&'static str> {
+        Some(match component {
+            "unet" => "lora_unet_",
+            "transformer" => "lora_transformer_",
+            "text_encoder" if self.two_encoders => "lora_te1_",
+            "text_encoder" => "lora_te_",
+            "text_encoder_2" => "lora_te2_",
+            "text_encoder_3" => "lora_te3_",
+            "prior" => "lora_prior_unet_",
+            _ => return None,
+        })
+    }
+}
+
+fn from_root(name: &str) -> Option<String> {
+    let (root, prefix) = ROOTS.iter().find(|(root, _)| name.starts_with(root))?;
+    Some(format!("{prefix}{}", flatten(name.strip_prefix(root)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::convention::by_name;
+    use super::*;
+
+    fn renamed(from: &str, to: &str, name: &str, base: Option<&str>) -> Option<String> {
+        let renamer = Renamer {
+            from: by_name(from).expect("known"),
+            to: by_name(to).expect("known"),
+            two_encoders: false,
+            architecture: Architecture::by_name("qwen2"),
+        };
+        renamer.rename(name, base).ok()
+    }
+
+    #[test]
+    fn names_change_without_a_guess() {
+        let q = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+        let flat = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q";
+        let with = |name: &str| format!("unet.{name}");
+        for (from, to, name, base, expected) in [
+            ("diffusers", "kohya", with(q), None, Some(flat.to_owned())),
+            ("diffusers", "comfyui", with(q), None, Some(flat.to_owned())),
+            ("diffusers", "peft", with(q), None, Some(q.to_owned())),
+            ("peft", "diffusers", q.to_owned(), None, Some(with(q))),
+            ("kohya", "diffusers", flat.to_owned(), None, None),
+            (
+                "kohya",
+                "diffusers",
+                flat.to_owned(),
+                Some(format!("unet/{q}.weight")),
+                Some(with(q)),
+            ),
+            ("kohya", "comfyui", flat.to_owned(), None, Some(flat.to_owned())),
+            ("comfyui", "kohya", "diffusion_model.a.b".into(), None, Some("lora_unet_a_b".into())),
+            ("comfyui", "diffusers", "diffusion_model.a.b".into(), None, None),
+            (
+                "mlx",
+                "peft",
+                "model.layers.0.mlp.up_proj".into(),
+                None,
+                Some("model.layers.0.mlp.up_proj".into()),
+            ),
+            (
+                "peft",
+                "gguf",
+                "model.layers.0.mlp.up_proj".into(),
+                None,
+                Some("blk.0.ffn_up".into()),
+            ),
+            ("peft", "gguf", "model.layers.0.mlp.experts.up".into(), None, None),
+        ] {
+            assert_eq!(renamed(from, to, &name, base.as_deref()), expected, "{name} to {to}");
+        }
+    }
+}

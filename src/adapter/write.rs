@@ -1,0 +1,81 @@
+//! From an encoded adapter to its files: a directory or one file, safetensors or GGUF.
+
+use std::path::Path;
+
+use super::convention::{Convention, Output};
+use super::gguf::ALPHA;
+use super::save::Encoded;
+use super::sidecar::CONFIG_NAME;
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::gguf::{self, Value};
+use crate::format::{Dtype, Metadata, Staging, header};
+
+impl Encoded {
+    /// Writes everything beside `output`, where nothing stands until the staging is committed. The
+    /// second value is the tensor file's bytes.
+    ///
+    /// # Errors
+    /// I/O, an output that exists without `force`, a dtype that the container does not have.
+    pub fn stage(&self, output: &Path, force: bool) -> Result<(Staging, u64)> {
+        let specs: Vec<(String, Dtype, Vec<usize>)> =
+            self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
+        let (head, places) = match self.output {
+            Output::File("gguf") => gguf::encode(&pairs(&self.metadata), &specs)?,
+            _ => {
+                let specs = header::lay_out(specs);
+                let places = specs.iter().map(|spec| spec.start).collect();
+                (header::encode(Some(&self.metadata), &specs)?, places)
+            }
+        };
+        let (staging, name) = match self.output {
+            Output::Directory(name) => (Staging::directory(output, force)?, name),
+            _ => (Staging::file(output, force)?, ""),
+        };
+        let mut file = staging.create(name)?;
+        let start = head.len() as u64;
+        file.write_at(&head, 0)?;
+        let mut end = start;
+        for (place, (_, _, _, bytes)) in places.iter().zip(&self.tensors) {
+            file.write_at(bytes, start + place)?;
+            end = start + place + bytes.len() as u64;
+        }
+        file.finish()?;
+        if let Some(config) = &self.config {
+            staging.write(CONFIG_NAME, config)?;
+        }
+        Ok((staging, end))
+    }
+}
+
+/// Metadata as GGUF has it: texts, but for the one number.
+fn pairs(metadata: &Metadata) -> Vec<(String, Value)> {
+    let value = |key: &str, text: &str| match text.parse() {
+        Ok(number) if key == ALPHA => Value::Float(number),
+        _ => Value::Text(text.to_owned()),
+    };
+    metadata.iter().map(|(key, text)| (key.clone(), value(key, text))).collect()
+}
+
+/// Fails unless a path ends as the convention's outputs do: a file's ending, or none of a directory.
+///
+/// # Errors
+/// [`ErrorKind::BadOption`], with what the path should be.
+pub fn check_ending(convention: &Convention, output: &Path) -> Result<()> {
+    let ending = output.extension().map(|ending| ending.to_string_lossy().into_owned());
+    let (is, give) = match convention.output {
+        Output::File(own) if ending.as_deref() == Some(own) => return Ok(()),
+        Output::Directory(_)
+            if !matches!(ending.as_deref(), Some("safetensors" | "gguf" | "json")) =>
+        {
+            return Ok(());
+        }
+        Output::File(own) => ("one file".to_owned(), format!("a path that ends in .{own}")),
+        Output::Directory(_) => (
+            "a directory (its scale is in adapter_config.json)".to_owned(),
+            "a path without .safetensors, or --to kohya".to_owned(),
+        ),
+        Output::Never => ("only read".to_owned(), "another --to".to_owned()),
+    };
+    let reason = format!("an adapter in the {} convention is {is}; give {give}", convention.name);
+    Err(Error::from(ErrorKind::BadOption(reason))).in_file(output)
+}

@@ -1,0 +1,38 @@
+//! What a conversion will do, or did.
+
+use lora_tool::ops::convert::Report;
+
+use super::{Lines, bytes, table};
+
+/// A conversion in a few lines, each module in one more if asked for.
+pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
+    let mut lines = Lines::default();
+    let verb = if dry_run { "would convert" } else { "converted" };
+    lines.plain(format!("{verb} {} to {}: {}", report.from, report.to, report.output.display()));
+    lines.add("modules", report.modules.len());
+    let folded = report.modules.iter().filter(|module| module.folded != 1.0).count();
+    if folded > 0 {
+        lines.add("folded", format!("the scale of {folded} modules, into their factors"));
+    }
+    let factored = report.modules.iter().filter(|module| module.factored.is_some()).count();
+    if factored > 0 {
+        lines.add("factored", format!("{factored} modules of other families, exactly"));
+    }
+    if !report.lost.is_empty() {
+        lines.add("lost", report.lost.len());
+    }
+    if !dry_run {
+        lines.add("error", format!("{:.1e} relative at most, checked", report.max_relative_error));
+        lines.add("bytes", bytes(report.bytes));
+    }
+    if modules {
+        let head = ["module", "becomes", "folded", "error"].map(str::to_owned).to_vec();
+        let rows = report.modules.iter().map(|module| {
+            let folded = module.folded.to_string();
+            let error = format!("{:.1e}", module.relative_error);
+            vec![module.from.clone(), module.to.clone(), folded, error]
+        });
+        lines.text(&table(&[head].into_iter().chain(rows).collect::<Vec<_>>()));
+    }
+    lines.into_text()
+}

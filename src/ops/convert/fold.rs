@@ -1,0 +1,138 @@
+//! Scales that the target cannot say of single modules go into the factors: powers of two, which are
+//! exact, shared evenly by both; what is left of them into B.
+
+use crate::adapter::tensor::element_type;
+use crate::error::{ErrorKind, Result};
+use crate::format::Dtype;
+
+/// A factor as it is stored: dtype, rows, columns and bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Factor {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Multiplies up · down by `factor`. A factor that its dtype cannot hold exactly becomes f32.
+pub(super) fn fold(factor: f64, down: &mut Factor, up: &mut Factor) -> Result<()> {
+    if factor == 1.0 {
+        return Ok(());
+    }
+    let exponent = if factor == 0.0 { 0 } else { factor.abs().log2().floor() as i32 };
+    let half = exponent.div_euclid(2);
+    multiply(down, 2f64.powi(half))?;
+    // The quotient of a power of two is exact.
+    multiply(up, factor / 2f64.powi(half))
+}
+
+pub(super) fn multiply(factor: &mut Factor, by: f64) -> Result<()> {
+    if by == 1.0 {
+        return Ok(());
+    }
+    let unknown = |dtype: Dtype| ErrorKind::BadDtype { dtype: dtype.to_string() };
+    let element = element_type(factor.dtype).ok_or_else(|| unknown(factor.dtype))?;
+    let mut values = vec![0.0; factor.bytes.len() / element.size()];
+    element.decode(&factor.bytes, &mut values);
+    for value in &mut values {
+        *value *= by;
+    }
+    let mut again = vec![0.0; values.len()];
+    let mut bytes = vec![0; factor.bytes.len()];
+    element.encode(&values, &mut bytes);
+    element.decode(&bytes, &mut again);
+    let wide = matches!(factor.dtype, Dtype::F32 | Dtype::F64);
+    if !wide && again != values {
+        let element = element_type(Dtype::F32).ok_or_else(|| unknown(Dtype::F32))?;
+        bytes = vec![0; values.len() * element.size()];
+        element.encode(&values, &mut bytes);
+        factor.dtype = Dtype::F32;
+    }
+    factor.bytes = bytes;
+    Ok(())
+}
+
+/// Zero directions up to `rank`, which leave the product as it is.
+pub(super) fn pad(rank: usize, down: &mut Factor, up: &mut Factor) {
+    let own = down.shape.first().copied().unwrap_or(rank);
+    if own == rank || own == 0 {
+        return;
+    }
+    down.bytes.resize(down.bytes.len() / own * rank, 0);
+    let row = up.bytes.len() / up.shape.first().copied().unwrap_or(1).max(1);
+    let mut padded = Vec::with_capacity(up.bytes.len() / own * rank);
+    for values in up.bytes.chunks(row.max(1)) {
+        padded.extend_from_slice(values);
+        padded.resize(padded.len() + row / own * (rank - own), 0);
+    }
+    up.bytes = padded;
+    for (factor, axis) in [(down, 0), (up, 1)] {
+        if let Some(size) = factor.shape.get_mut(axis) {
+            *size = rank;
+        }
+    }
+}
+
+/// The commonest value that is not 0, the first of equals; 1 if there is none.
+pub(super) fn commonest(values: &[f64]) -> f64 {
+    let mut counts: Vec<(f64, usize)> = Vec::new();
+    for value in values.iter().filter(|value| **value != 0.0) {
+        match counts.iter_mut().find(|(known, _)| known == value) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((*value, 1)),
+        }
+    }
+    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    counts.iter().find(|(_, count)| *count == most).map_or(1.0, |(value, _)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn factor(dtype: Dtype, shape: &[usize], values: &[f64]) -> Factor {
+        let element = element_type(dtype).expect("a floating-point dtype");
+        let mut bytes = vec![0; values.len() * element.size()];
+        element.encode(values, &mut bytes);
+        Factor { dtype, shape: shape.to_vec(), bytes }
+    }
+
+    fn values(factor: &Factor) -> Vec<f64> {
+        let element = element_type(factor.dtype).expect("a floating-point dtype");
+        let mut values = vec![0.0; factor.bytes.len() / element.size()];
+        element.decode(&factor.bytes, &mut values);
+        values
+    }
+
+    #[test]
+    fn powers_of_two_keep_the_dtype_and_every_bit() {
+        let mut down = factor(Dtype::BF16, &[1, 2], &[1.5, -3.0]);
+        let mut up = factor(Dtype::BF16, &[2, 1], &[0.5, 7.0]);
+        fold(0.125, &mut down, &mut up).expect("folds");
+        assert_eq!((down.dtype, up.dtype), (Dtype::BF16, Dtype::BF16));
+        assert_eq!(values(&down), [0.375, -0.75]);
+        assert_eq!(values(&up), [0.25, 3.5]);
+    }
+
+    #[test]
+    fn what_is_no_power_of_two_widens_b_alone() {
+        let mut down = factor(Dtype::F16, &[1, 1], &[1.0]);
+        let mut up = factor(Dtype::F16, &[1, 1], &[1.0]);
+        fold(1.0 / 3.0, &mut down, &mut up).expect("folds");
+        assert_eq!((down.dtype, up.dtype), (Dtype::F16, Dtype::F32));
+        let product = values(&down)[0] * values(&up)[0];
+        assert!((product - 1.0 / 3.0).abs() < 1e-7);
+        fold(0.0, &mut down, &mut up).expect("folds");
+        assert_eq!(values(&up), [0.0]);
+    }
+
+    #[test]
+    fn padding_adds_zeros_only() {
+        let mut down = factor(Dtype::F32, &[1, 2], &[1.0, 2.0]);
+        let mut up = factor(Dtype::F32, &[2, 1], &[3.0, 4.0]);
+        pad(3, &mut down, &mut up);
+        assert_eq!((&down.shape[..], &up.shape[..]), (&[3, 2][..], &[2, 3][..]));
+        assert_eq!(values(&down), [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(values(&up), [3.0, 0.0, 0.0, 4.0, 0.0, 0.0]);
+        assert_eq!(commonest(&[0.0, 2.0, 1.0, 1.0]), 1.0);
+    }
+}

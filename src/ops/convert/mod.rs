@@ -1,0 +1,326 @@
+//! convert: the same update in another convention's file. Tensors are carried as they are wherever the
+//! target can hold them; scales that it cannot say go into the factors; what would be lost is an error.
+
+mod fit;
+mod fold;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Progress, check_output, files_of};
+use crate::adapter::convention::gguf_names::{Architecture, Heads};
+use crate::adapter::convention::{self, Convention, Names, ScalePlace};
+use crate::adapter::rename::Renamer;
+use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
+use crate::adapter::write::check_ending;
+use crate::adapter::{Adapter, OpenOptions, gguf, target};
+use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, Metadata};
+
+/// A program that shall load the result, where it takes less than the convention can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// vLLM: one rank, one scale, factors only.
+    Vllm,
+}
+
+/// What to convert, and to what.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The adapter.
+    pub adapter: PathBuf,
+    /// The convention's name.
+    pub to: String,
+    /// A program with limits of its own.
+    pub program: Option<For>,
+    /// A base to take names and heads from.
+    pub reference: Option<PathBuf>,
+    /// Where the result goes.
+    pub output: PathBuf,
+    /// Leave out what the target cannot hold.
+    pub allow_loss: bool,
+    /// How the adapter is opened.
+    pub open: OpenOptions,
+    /// Replace an existing output.
+    pub force: bool,
+}
+
+/// One module of the result.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModuleReport {
+    /// Its name in the adapter.
+    pub from: String,
+    /// Its name in the result.
+    pub to: String,
+    /// Its family, where it was turned into plain factors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factored: Option<&'static str>,
+    /// What was folded into its factors; 1 if nothing.
+    pub folded: f64,
+    /// ‖written − original‖ / ‖original‖, once it is written.
+    pub relative_error: f64,
+}
+
+/// What a conversion will do, or did.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where the result is.
+    pub output: PathBuf,
+    /// The adapter's convention.
+    pub from: &'static str,
+    /// The result's.
+    pub to: &'static str,
+    /// The modules.
+    pub modules: Vec<ModuleReport>,
+    /// The largest relative error of a module's delta.
+    pub max_relative_error: f64,
+    /// What the target cannot hold and was left out.
+    pub lost: Vec<String>,
+    /// Bytes of the result's tensor file.
+    pub bytes: u64,
+}
+
+/// A conversion with its adapter open.
+#[derive(Debug)]
+pub struct Convert {
+    /// What will be, or is.
+    pub report: Report,
+    adapter: Adapter,
+    target: &'static Convention,
+    fitted: NewAdapter,
+    heads: Option<Heads>,
+    options: Options,
+}
+
+/// What a reference's config says.
+#[derive(Debug, Clone, Copy, Default)]
+struct Base {
+    architecture: Option<&'static Architecture>,
+    heads: Option<Heads>,
+}
+
+/// Opens the adapter and decides every module's name, tensors and scale.
+///
+/// # Errors
+/// What is wrong with the adapter, names that cannot be known, what would be lost, and an output that
+/// cannot be started.
+pub fn plan(options: &Options) -> Result<Convert> {
+    let target = convention::by_name(&options.to).ok_or_else(|| {
+        let names = convention::names(true);
+        ErrorKind::BadOption(format!("convention `{}` is unknown; there are {names}", options.to))
+    })?;
+    check_ending(target, &options.output)?;
+    check_output(&options.output, [options.adapter.as_path()], options.force)?;
+    let base = match &options.reference {
+        Some(path) => read_base(path)?,
+        None => Base::default(),
+    };
+    let open = OpenOptions { heads: base.heads, ..options.open.clone() };
+    let mut adapter = Adapter::open(&options.adapter, &open)?;
+    adapter.sound()?;
+    adapter.check_finite()?;
+    let files = files_of(&adapter);
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    check_gguf(target, base)?;
+    let names = names(&adapter, target, base, options)?;
+    let fit::All { modules, reports, replacements, lost } =
+        fit::all(&adapter, target, options.program, &names, base)?;
+    if !lost.is_empty() && !options.allow_loss {
+        return Err(ConvertError::Losses { losses: lost }).in_file(&options.adapter);
+    }
+    if modules.is_empty() && replacements.is_empty() {
+        return Err(ErrorKind::NothingSelected.into());
+    }
+    let fitted = assemble(&adapter, target, base, modules, replacements);
+    let report = Report {
+        output: options.output.clone(),
+        from: adapter.convention.name,
+        to: target.name,
+        modules: reports,
+        max_relative_error: 0.0,
+        lost,
+        bytes: 0,
+    };
+    let (heads, options) = (base.heads, options.clone());
+    Ok(Convert { report, adapter, target, fitted, heads, options })
+}
+
+fn read_base(path: &Path) -> Result<Base> {
+    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let config = directory.join("config.json");
+    let Ok(text) = std::fs::read(&config) else { return Ok(Base::default()) };
+    let document: Map<String, Value> = serde_json::from_slice(&text)
+        .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })
+        .in_file(&config)?;
+    let model_type = document.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let number = |field: &str| {
+        let number = document.get(field)?.as_u64()?;
+        usize::try_from(number).ok().filter(|number| *number > 0)
+    };
+    let heads = number("num_attention_heads")
+        .map(|queries| Heads { queries, keys: number("num_key_value_heads").unwrap_or(queries) });
+    Ok(Base { architecture: Architecture::of_model_type(model_type), heads })
+}
+
+fn check_gguf(target: &Convention, base: Base) -> Result<()> {
+    if target.names != Names::Gguf {
+        return Ok(());
+    }
+    let reason = match base {
+        Base { architecture: None, .. } => {
+            "the architecture, or one that has a table of llama.cpp's names (--reference BASE)"
+        }
+        Base { architecture: Some(found), heads: None } if found.permuted => {
+            "num_attention_heads, by which llama.cpp orders rows (--reference BASE)"
+        }
+        _ => return Ok(()),
+    };
+    Err(ConvertError::Reference { reason: reason.to_owned() }.into())
+}
+
+/// Every module's and replacement's name in the target, in the adapter's order.
+fn names(
+    adapter: &Adapter,
+    to: &'static Convention,
+    base: Base,
+    options: &Options,
+) -> Result<Vec<Result<String>>> {
+    let second = |name: &str| ["text_encoder_2.", "lora_te2_"].iter().any(|s| name.starts_with(s));
+    // SDXL's blocks are the only ones with more than one layer each.
+    let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");
+    let two = |name: &str| second(name) || deep(name);
+    let renamer = Renamer {
+        from: adapter.convention,
+        to,
+        two_encoders: adapter.modules.iter().any(|module| two(&module.name)),
+        architecture: base.architecture,
+    };
+    let places = match &options.reference {
+        Some(path) if adapter.convention.names == Names::Flattened => {
+            let reference = Checkpoint::open(path, options.open.access)?;
+            target::find(adapter, &reference, None)?.modules
+        }
+        _ => Vec::new(),
+    };
+    let names: Vec<Result<String>> = adapter
+        .modules
+        .iter()
+        .enumerate()
+        .map(|(at, module)| {
+            // A part of a tensor has no name of its own.
+            let place = places.get(at).and_then(|places| match places.as_slice() {
+                [one] if one.is_whole() => Some(one.tensor.as_str()),
+                _ => None,
+            });
+            renamer.rename(&module.name, place)
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    for (name, module) in names.iter().zip(&adapter.modules) {
+        if let Ok(name) = name
+            && !seen.insert(name.as_str())
+        {
+            let (first, second) = (name.clone(), module.name.clone());
+            return Err(Error::from(ErrorKind::SameTarget { first, second }).in_tensor(name));
+        }
+    }
+    if to.names == Names::Dotted && adapter.convention.names == Names::Component {
+        one_component(adapter)?;
+    }
+    Ok(names)
+}
+
+/// PEFT and its like hold the adapter of one model.
+fn one_component(adapter: &Adapter) -> Result<()> {
+    let components: BTreeSet<&str> = adapter
+        .modules
+        .iter()
+        .filter_map(|module| Some(convention::split_component(&module.name)?.0))
+        .collect();
+    if components.len() <= 1 {
+        return Ok(());
+    }
+    let list = components.into_iter().collect::<Vec<_>>().join(", ");
+    let reason = format!("the file is for several models ({list}), the target holds one");
+    Err(ErrorKind::BadOption(reason)).in_file(&adapter.path)
+}
+
+fn assemble(
+    adapter: &Adapter,
+    target: &Convention,
+    base: Base,
+    modules: Vec<NewModule>,
+    replacements: Vec<NewReplacement>,
+) -> NewAdapter {
+    let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
+    let mut metadata: Metadata = own.unwrap_or_default();
+    if adapter.convention.names == Names::Gguf {
+        metadata.retain(|key, _| !key.starts_with("general.") && !key.starts_with("adapter."));
+    }
+    match (target.names, base.architecture) {
+        (Names::Gguf, Some(architecture)) => {
+            metadata.insert(gguf::ARCHITECTURE.to_owned(), architecture.name.to_owned());
+        }
+        _ => {
+            metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
+        }
+    }
+    // An alpha of the old header would speak of the old factors.
+    metadata.retain(|key, _| {
+        !["lora_alpha", "network_alpha", "alpha"].contains(&key.as_str())
+            && !key.ends_with(".lora_alpha")
+    });
+    NewAdapter {
+        modules,
+        replacements,
+        metadata,
+        config: adapter.config.as_ref().map(|config| config.document.clone()),
+        target_modules: fit::targets(adapter, target),
+    }
+}
+
+impl Convert {
+    /// Writes the result, opens it again, and compares every module before it takes its place.
+    ///
+    /// # Errors
+    /// I/O; [`ConvertError::Differs`], if a delta is not what it was. Nothing is left then.
+    pub fn run(mut self, progress: &dyn Progress) -> Result<Report> {
+        progress.begin(self.report.modules.len() as u64);
+        let encoded = self.fitted.clone().encode(self.target)?;
+        let (staging, bytes) = encoded.stage(&self.options.output, self.options.force)?;
+        let open = OpenOptions {
+            access: self.options.open.access,
+            convention: Some(self.target.name.to_owned()),
+            heads: self.heads,
+            ..OpenOptions::default()
+        };
+        let mut written = Adapter::open(staging.place(), &open)?;
+        written.sound()?;
+        for module in &mut self.report.modules {
+            let name = match self.target.names {
+                // What is opened again has transformers' names.
+                Names::Gguf => &module.from,
+                _ => &module.to,
+            };
+            let error = verify::compare(&self.adapter, &module.from, &written, name)
+                .map_err(|error| error.in_tensor(&module.to).in_file(&self.options.output))?;
+            module.relative_error = error;
+            self.report.max_relative_error = self.report.max_relative_error.max(error);
+            progress.advance(1);
+        }
+        drop(written);
+        self.adapter.file.check_unchanged()?;
+        staging.commit()?;
+        self.report.bytes = bytes;
+        Ok(self.report)
+    }
+}
+
+/// Whether scales must be one number.
+fn uniform(target: &Convention, program: Option<For>) -> bool {
+    target.scale == ScalePlace::Uniform || program == Some(For::Vllm)
+}

@@ -1,0 +1,276 @@
+//! Conversions: there and back is the same update, and what cannot be carried is refused by name.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Peft, Random, Tensors, fixture, lora_tool, read};
+use lora_tool::adapter::{Adapter, OpenOptions};
+use lora_tool::format::Dtype;
+use serde_json::{Value, json};
+
+/// Llama's modules: names, outputs, inputs.
+const LLAMA: [(&str, usize, usize); 4] = [
+    ("model.layers.0.self_attn.q_proj", 16, 8),
+    ("model.layers.0.self_attn.k_proj", 8, 8),
+    ("model.layers.1.mlp.down_proj", 8, 12),
+    ("lm_head", 20, 8),
+];
+
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self(tempfile::tempdir().expect("a directory"));
+        let config = json!({
+            "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2,
+        });
+        std::fs::create_dir(bench.path("base")).expect("made");
+        std::fs::write(bench.path("base/config.json"), config.to_string()).expect("written");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A PEFT adapter with two ranks and two alphas.
+    fn peft(&self, dtype: Dtype) -> PathBuf {
+        let mut random = Random::new(7);
+        let mut peft = Peft::new(4, 8.0)
+            .field("rank_pattern", json!({"down_proj": 2}))
+            .field("alpha_pattern", json!({"down_proj": 3.0, "lm_head": 2.0}));
+        for (module, outputs, inputs) in LLAMA {
+            let rank = if module.ends_with("down_proj") { 2 } else { 4 };
+            let key = |part: &str| format!("base_model.model.{module}.{part}.weight");
+            let (down, up) =
+                (random.values(rank * inputs, 1.0), random.values(outputs * rank, 1.0));
+            peft.tensors = peft.tensors.float(&key("lora_A"), dtype, &[rank, inputs], &down).float(
+                &key("lora_B"),
+                dtype,
+                &[outputs, rank],
+                &up,
+            );
+        }
+        peft.save(&self.path("peft"))
+    }
+
+    fn run(&self, from: &Path, flags: &str, to: &str) -> std::process::Output {
+        let mut command = lora_tool();
+        command.current_dir(self.0.path()).arg("convert").arg(from).args(flags.split_whitespace());
+        command.arg("-o").arg(self.path(to)).output().expect("it runs")
+    }
+
+    fn convert(&self, from: &Path, flags: &str, to: &str) -> PathBuf {
+        let done = self.run(from, flags, to);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(0), "{} {flags}: {said}", from.display());
+        self.path(to)
+    }
+
+    fn refuse(&self, from: &Path, flags: &str, to: &str) -> String {
+        let done = self.run(from, flags, to);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{} {flags}: {said}", from.display());
+        assert!(!self.path(to).exists(), "something was left of {flags}");
+        said
+    }
+}
+
+/// Every module's name and dense delta.
+fn deltas(path: &Path) -> Vec<(String, Vec<f64>)> {
+    let adapter = Adapter::open(path, &OpenOptions::default()).expect("opens");
+    assert!(adapter.faults.is_empty(), "{:?}", adapter.faults);
+    let modules = adapter.modules.iter().map(|module| {
+        let factors = adapter.factors(module).expect("factors");
+        let dense = factors.dense().transpose() * module.scale.value;
+        (module.name.clone(), dense.as_slice().to_vec())
+    });
+    let mut deltas: Vec<_> = modules.collect();
+    deltas.sort_by(|a, b| a.0.cmp(&b.0));
+    deltas
+}
+
+fn close(found: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)], allowed: f64) {
+    let names = |deltas: &[(String, Vec<f64>)]| -> Vec<String> {
+        deltas.iter().map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(names(found), names(expected));
+    for ((name, found), (_, expected)) in found.iter().zip(expected) {
+        let norm = expected.iter().map(|value| value * value).sum::<f64>().sqrt();
+        let off = found.iter().zip(expected).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+        assert_eq!(found.len(), expected.len(), "{name}");
+        assert!(off <= allowed * norm, "{name}: {}", off / norm);
+    }
+}
+
+#[test]
+fn language_models_go_there_and_back() {
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
+        let bench = Bench::new();
+        let peft = bench.peft(dtype);
+        let original = deltas(&peft);
+        let mlx = bench.convert(&peft, "--to mlx", "mlx");
+        close(&deltas(&mlx), &original, 1e-6);
+        let config = std::fs::read(mlx.join("adapter_config.json")).expect("a config");
+        let config: Value = serde_json::from_slice(&config).expect("JSON");
+        assert_eq!(config["fine_tune_type"], "lora");
+        assert_eq!(config["lora_parameters"]["scale"], 2.0);
+        let q = &read(&mlx.join("adapters.safetensors"))["model.layers.0.self_attn.q_proj.lora_a"];
+        assert_eq!(q.shape, [8, 4]);
+        let back = bench.convert(&mlx, "--to peft", "from-mlx");
+        close(&deltas(&back), &original, 1e-6);
+        let gguf = bench.convert(&peft, "--to gguf --reference base", "a.gguf");
+        let back = bench.convert(&gguf, "--to peft --reference base", "from-gguf");
+        close(&deltas(&back), &original, 1e-6);
+        let vllm = bench.convert(&peft, "--for vllm", "vllm");
+        close(&deltas(&vllm), &original, 1e-6);
+        let config = std::fs::read(vllm.join("adapter_config.json")).expect("a config");
+        let config: Value = serde_json::from_slice(&config).expect("JSON");
+        assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8)));
+        assert_eq!((&config["rank_pattern"], &config["alpha_pattern"]), (&json!({}), &json!({})));
+    }
+}
+
+#[test]
+fn only_names_change_where_that_is_all() {
+    let bench = Bench::new();
+    let peft = bench.peft(Dtype::BF16);
+    let kohya = bench.convert(&peft, "--to kohya", "k.safetensors");
+    let (before, after) = (read(&peft.join("adapter_model.safetensors")), read(&kohya));
+    let (a, b) = (
+        &before["base_model.model.lm_head.lora_B.weight"],
+        &after["lora_unet_lm_head.lora_up.weight"],
+    );
+    assert_eq!(a, b);
+    assert_eq!(after["lora_unet_lm_head.alpha"].values(), [2.0]);
+    // Its hashes are kohya's: an edit of the header confirms them.
+    let mut command = lora_tool();
+    command.arg("metadata").arg(&kohya).args(["--set", "a=b", "-o"]);
+    command.arg(bench.path("again.safetensors")).assert().success().stderr("");
+}
+
+/// A little U-Net and text encoder in diffusers' names, and a pipeline to take names from.
+fn diffusers(bench: &Bench) -> PathBuf {
+    let modules = [
+        ("unet/down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", 8, 4),
+        ("unet/up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_out.0", 4, 8),
+        ("text_encoder/text_model.encoder.layers.0.self_attn.q_proj", 6, 6),
+    ];
+    let mut random = Random::new(3);
+    let mut tensors = Tensors::new();
+    for component in ["unet", "text_encoder"] {
+        let mut base = Tensors::new();
+        for (path, outputs, inputs) in modules.iter().filter(|m| m.0.starts_with(component)) {
+            let name = format!("{}.weight", path.split_once('/').expect("a component").1);
+            base = base.f32(&name, &[*outputs, *inputs], &vec![0.0; outputs * inputs]);
+        }
+        base.save(&bench.path("pipeline").join(component).join("model.safetensors"));
+    }
+    for (path, outputs, inputs) in modules {
+        let key = |part: &str| format!("{}.{part}.weight", path.replacen('/', ".", 1));
+        tensors = tensors.f32(&key("lora_A"), &[2, inputs], &random.values(2 * inputs, 1.0)).f32(
+            &key("lora_B"),
+            &[outputs, 2],
+            &random.values(2 * outputs, 1.0),
+        );
+    }
+    let entry = json!({
+        "unet.r": 2, "unet.lora_alpha": 4, "unet.alpha_pattern": {"to_q": 3},
+        "text_encoder.r": 2, "text_encoder.lora_alpha": 1,
+    });
+    let metadata = tensors.metadata.as_mut().expect("metadata");
+    metadata.insert("lora_adapter_metadata".to_owned(), entry.to_string());
+    tensors.save(&bench.path("d.safetensors"))
+}
+
+#[test]
+fn image_models_go_there_and_back() {
+    let bench = Bench::new();
+    let original = diffusers(&bench);
+    let adapter = Adapter::open(&original, &OpenOptions::default()).expect("opens");
+    let scales: Vec<f64> = adapter.modules.iter().map(|module| module.scale.value).collect();
+    assert_eq!(scales, [0.5, 1.5, 2.0]);
+    let kohya = bench.convert(&original, "--to kohya", "k.safetensors");
+    let keys: Vec<String> = read(&kohya).into_keys().collect();
+    let q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight";
+    let te = "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha";
+    assert!(keys.iter().any(|key| key == q) && keys.iter().any(|key| key == te), "{keys:?}");
+    let back = bench.convert(&kohya, "--to diffusers --reference pipeline", "back.safetensors");
+    close(&deltas(&back), &deltas(&original), 0.0);
+    let comfy = bench.convert(&original, "--to comfyui", "c.safetensors");
+    assert!(read(&comfy).contains_key(q));
+    let back = bench.convert(&comfy, "--to diffusers --reference pipeline", "b2.safetensors");
+    close(&deltas(&back), &deltas(&original), 0.0);
+    let said = bench.refuse(&kohya, "--to diffusers", "none.safetensors");
+    assert!(said.contains("its dots are flattened") && said.contains(&q[..40]), "{said}");
+    let said = bench.refuse(&original, "--to peft", "none");
+    assert!(said.contains("text_encoder, unet"), "{said}");
+}
+
+#[test]
+fn other_families_are_carried_or_made_factors() {
+    let bench = Bench::new();
+    let mut random = Random::new(5);
+    let file = Tensors::new()
+        .f32("diffusion_model.blocks.0.q.hada_w1_a", &[6, 2], &random.values(12, 1.0))
+        .f32("diffusion_model.blocks.0.q.hada_w1_b", &[2, 4], &random.values(8, 1.0))
+        .f32("diffusion_model.blocks.0.q.hada_w2_a", &[6, 2], &random.values(12, 1.0))
+        .f32("diffusion_model.blocks.0.q.hada_w2_b", &[2, 4], &random.values(8, 1.0))
+        .f32("diffusion_model.blocks.0.q.alpha", &[], &[3.0])
+        .save(&bench.path("loha.safetensors"));
+    let kohya = bench.convert(&file, "--to kohya", "k.safetensors");
+    let (before, after) = (read(&file), read(&kohya));
+    for part in ["hada_w1_a", "hada_w2_b", "alpha"] {
+        let (from, to) = ("diffusion_model.blocks.0.q", "lora_unet_blocks_0_q");
+        assert_eq!(before[&format!("{from}.{part}")], after[&format!("{to}.{part}")], "{part}");
+    }
+    let path = fixture("golden/merge_loha/input/adapter");
+    let mlx = bench.convert(&path, "--to mlx", "mlx");
+    close(&deltas(&mlx), &deltas(&path), 1e-6);
+}
+
+#[test]
+fn what_would_be_lost_is_refused_by_name() {
+    let bench = Bench::new();
+    let dora = fixture("golden/merge_dora/input/adapter");
+    let said = bench.refuse(&dora, "--for vllm", "none");
+    assert!(said.contains("its magnitudes (DoRA)") && said.contains("--allow-loss"), "{said}");
+    let saved = fixture("golden/merge_modules_to_save/input/adapter");
+    let said = bench.refuse(&saved, "--to kohya", "none.safetensors");
+    assert!(said.contains("which replaces the base's"), "{said}");
+    bench.convert(&saved, "--to kohya --allow-loss", "some.safetensors");
+    let peft = bench.peft(Dtype::F32);
+    let said = bench.refuse(&peft, "--to gguf", "none.gguf");
+    assert!(said.contains("architecture"), "{said}");
+    let said = bench.refuse(&peft, "--to klingon", "none");
+    assert!(said.contains("peft, gguf, mlx, comfyui, diffusers, kohya"), "{said}");
+    let said = bench.refuse(&peft, "--to gguf --reference base", "none.safetensors");
+    assert!(said.contains(".gguf"), "{said}");
+    let said = bench.refuse(&peft, "--for vllm --to mlx", "none");
+    assert!(said.contains("loads peft"), "{said}");
+    // A GGUF adapter of reordered rows is of no use without the base's heads.
+    let gguf = bench.convert(&peft, "--to gguf --reference base", "a.gguf");
+    let said = bench.refuse(&gguf, "--to peft", "none");
+    assert!(said.contains("attn_k") && said.contains("--reference"), "{said}");
+}
+
+#[test]
+fn dora_goes_where_it_can() {
+    let bench = Bench::new();
+    let dora = fixture("golden/merge_dora/input/adapter");
+    let mlx = bench.convert(&dora, "--to mlx", "mlx");
+    let back = bench.convert(&mlx, "--to peft", "peft");
+    let (before, after) = (
+        read(&dora.join("adapter_model.safetensors")),
+        read(&back.join("adapter_model.safetensors")),
+    );
+    for (name, tensor) in before.iter().filter(|(name, _)| name.contains("magnitude")) {
+        let other = after.iter().find(|(other, _)| name.starts_with(other.as_str()));
+        assert_eq!(other.expect("there").1.values(), tensor.values(), "{name}");
+    }
+    let kohya = bench.convert(&dora, "--to kohya", "k.safetensors");
+    assert!(read(&kohya).keys().any(|key| key.ends_with(".dora_scale")));
+}
