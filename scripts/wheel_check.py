@@ -38,6 +38,9 @@ def main() -> None:
     merged = widen(Path("merged"), f"{KEY}.weight")
     assert numpy.abs(merged - expected).max() < 1e-6
 
+    found = lora_tool.extract("plain", "merged", "found", rank="lossless")
+    assert found["command"] == "extract", found
+
     both = lora_tool.combine([LLAMA / "style", f"{LLAMA}/task:0.5"], "both", rank=8)
     assert both["energy_kept"] > 0.5, both
     small = lora_tool.resize("both", "small", rank="energy:0.9")
@@ -65,7 +68,7 @@ def main() -> None:
         else:
             raise AssertionError(f"no error that says {words}")
     assert not Path("new").exists()
-    print("the module merges, combines, resizes, compares, inspects, verifies and refuses")
+    print("the module merges, combines, resizes, extracts, compares, inspects, verifies and refuses")
 
 
 main()

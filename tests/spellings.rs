@@ -47,6 +47,13 @@ fn other_tools_options_are_understood() {
             &["resize --model llama/kohya.safetensors --new_rank 3 --dynamic_method sv_fro \
                --dynamic_param 0.9 --save_to OUT.safetensors"],
         ),
+        (
+            "extract llama/base out-0-0 --rank 4 -o OUT",
+            &[
+                "extract --model_org llama/base --model_tuned out-0-0 --dim 4 --save_to OUT",
+                "extract --model out-0-0 --base-model llama/base --rank 4 --out-path OUT",
+            ],
+        ),
     ];
     for (at, (ours, theirs)) in cases.iter().enumerate() {
         let name = |which: usize| format!("out-{at}-{which}");

@@ -28,6 +28,7 @@ __all__ = [
     "call",
     "combine",
     "compare",
+    "extract",
     "find_binary",
     "inspect",
     "merge",
@@ -150,6 +151,14 @@ def resize(adapter: Path, output: Path, rank: int | str, *, uniform: bool = Fals
     """Lowers an adapter's rank: ``16``, ``"energy:0.99"``, ``"size:32MiB"``, …"""
     return call("resize", adapter, output=output, rank=rank, uniform=uniform, dtype=dtype, to=to,
                 force=force, **options)
+
+
+def extract(base: Path, tuned: Path, output: Path, rank: int | str, *,
+            max_rank: int | None = None, dtype: str | None = None, to: str | None = None,
+            force: bool = False, **options: Any) -> Report:
+    """Makes an adapter of what fine-tuning changed: ``16``, ``"energy:0.95"``, ``"auto"``, …"""
+    return call("extract", base, tuned, output=output, rank=rank, max_rank=max_rank, dtype=dtype,
+                to=to, force=force, **options)
 
 
 def compare(adapters: Sequence[Path], *, weights: Sequence[float] | None = None,

@@ -115,6 +115,19 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The command line's underscores are dashes before clap sees them.
+    #[test]
+    fn no_option_is_spelled_with_an_underscore() {
+        for verb in Cli::command().get_subcommands() {
+            for arg in verb.get_arguments() {
+                let aliases = arg.get_all_aliases().unwrap_or_default();
+                for name in aliases.into_iter().chain(arg.get_long()) {
+                    assert!(!name.contains('_'), "{} --{name}", verb.get_name());
+                }
+            }
+        }
+    }
+
     /// Words of a shell line, up to a pipe or a redirection.
     fn words(line: &str) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();

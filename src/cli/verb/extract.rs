@@ -25,21 +25,21 @@ pub(crate) struct ExtractArgs {
     #[arg(required_unless_present = "model_tuned")]
     tuned: Option<PathBuf>,
     /// The same, as kohya's scripts have it
-    #[arg(long, alias = "model_org", hide = true, conflicts_with = "base")]
+    #[arg(long, alias = "base-model", hide = true, conflicts_with = "base")]
     model_org: Option<PathBuf>,
     /// The same, as kohya's scripts have it
-    #[arg(long, alias = "model_tuned", hide = true, conflicts_with = "tuned")]
+    #[arg(long, alias = "model", hide = true, conflicts_with = "tuned")]
     model_tuned: Option<PathBuf>,
     /// Where the adapter goes: a path that ends in .safetensors gives one file in kohya's convention,
     /// any other a directory in PEFT's
-    #[arg(short, long, alias = "save_to", value_name = "OUT")]
+    #[arg(short, long, aliases = ["save-to", "out-path"], value_name = "OUT")]
     output: PathBuf,
     /// Rank policy: auto (the rank of a merged adapter), 16, lossless, energy:0.99, fro:0.9,
     /// nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M
     #[arg(long, alias = "dim", value_name = "POLICY")]
     rank: RankChoice,
     /// Rank policy of convolutions with a kernel; as --rank by default
-    #[arg(long, alias = "conv_dim", value_name = "POLICY")]
+    #[arg(long, alias = "conv-dim", value_name = "POLICY")]
     conv_rank: Option<RankChoice>,
     /// The highest rank of any module
     #[arg(long, value_name = "R")]
@@ -51,13 +51,7 @@ pub(crate) struct ExtractArgs {
     #[arg(long)]
     full_norms: bool,
     /// Leave out modules none of whose elements differs by more than this
-    #[arg(
-        long,
-        alias = "min_diff",
-        value_name = "X",
-        default_value_t = 0.0,
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "X", default_value_t = 0.0, hide_default_value = true)]
     min_diff: f32,
     /// Decompose whole differences, in f64: slow, and needs room for one at a time on each thread
     #[arg(long)]
@@ -66,7 +60,7 @@ pub(crate) struct ExtractArgs {
     #[arg(long, value_name = "PEER")]
     compat: Option<CompatArg>,
     /// Hold the factors within ± this quantile of their values, as kohya's script does by default
-    #[arg(long, alias = "clamp_quantile", value_name = "Q")]
+    #[arg(long, value_name = "Q")]
     clamp_quantile: Option<f64>,
     /// Only tensors whose name matches
     #[arg(long, value_name = "REGEX")]
@@ -77,6 +71,7 @@ pub(crate) struct ExtractArgs {
     /// Dtype of the factors; f32 by default
     #[arg(
         long,
+        alias = "save-precision",
         value_enum,
         value_name = "DTYPE",
         default_value = "keep",
@@ -93,10 +88,10 @@ pub(crate) struct ExtractArgs {
     #[arg(long)]
     no_mmap: bool,
     /// Replace an existing OUT
-    #[arg(long)]
+    #[arg(short, long)]
     force: bool,
     /// Pair the tensors and print what would be looked at; write nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// List every module
     #[arg(long)]
