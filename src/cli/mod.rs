@@ -3,6 +3,7 @@
 
 mod args;
 mod interrupt;
+mod method_args;
 mod page;
 mod render;
 mod session;

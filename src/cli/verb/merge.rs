@@ -10,6 +10,7 @@ use lora_tool::ops::merge::{self, Options};
 use regex::Regex;
 
 use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -19,12 +20,14 @@ Examples:
   lora-tool merge BASE style task -w 1 0.5 -o OUT
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
-  lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run")]
+  lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
+  lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
     /// The base checkpoint: a .safetensors file, an index, or a directory
     #[arg(required_unless_present = "model", value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
-    /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
+    /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7);
+    /// fine-tuned checkpoints of the base's own tensors too
     #[arg(required_unless_present = "models", value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
     /// The base, as kohya's, musubi's and MLX's scripts have it
@@ -78,6 +81,14 @@ pub(crate) struct MergeOptions {
     /// One weight per adapter, in order; 1 each by default
     #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     pub(crate) weights: Vec<f64>,
+    /// How to combine the deltas: linear, their exact weighted sum, by default; ties, dare-linear, …
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// Reproduce a peer's arithmetic instead of our own
+    #[arg(long, value_enum, value_name = "PEER")]
+    pub(crate) compat: Option<CompatArg>,
+    #[command(flatten)]
+    pub(crate) params: MethodParams,
     /// Dtype of the result's floating-point tensors
     #[arg(long, alias = "save-precision", value_enum, default_value = "keep")]
     pub(crate) dtype: DtypeArg,
@@ -107,6 +118,9 @@ impl MergeOptions {
             base,
             adapters: weigh(adapters, &self.weights)?,
             open: self.open.options(),
+            method: self.method.clone(),
+            params: self.params.0.clone(),
+            compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),

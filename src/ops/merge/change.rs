@@ -32,6 +32,9 @@ pub struct Change {
     pub additions: Vec<Term>,
     /// Differences of fine-tuned checkpoints to add.
     pub differences: Vec<Difference>,
+    /// What a method combines, in place of a sum of the above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blend: Option<Box<BlendStep>>,
     /// Updates that the weight goes into, after all that is added; no two of them meet.
     pub transforms: Vec<TransformStep>,
     /// Rows that are put in place last.
@@ -49,6 +52,7 @@ impl Change {
         !self.terms.is_empty()
             || !self.additions.is_empty()
             || !self.differences.is_empty()
+            || self.blend.is_some()
             || !self.transforms.is_empty()
     }
 
@@ -64,6 +68,7 @@ impl Change {
             && self.additions.is_empty()
             && self.transforms.is_empty()
             && self.row_steps.is_empty()
+            && self.blend.iter().flat_map(|blend| &blend.parts).all(|part| part.updates.is_empty())
     }
 
     /// Whether terms are the only steps, so that the fused kernel does it all.
@@ -72,6 +77,7 @@ impl Change {
             && self.additions.is_empty()
             && self.transforms.is_empty()
             && self.differences.is_empty()
+            && self.blend.is_none()
             && self.row_steps.is_empty()
     }
 }
@@ -113,6 +119,28 @@ pub struct Difference {
     pub tensor: String,
     /// The user's weight.
     pub weight: f64,
+}
+
+/// The deltas of all inputs that have a part in a tensor, for the merge's method to combine.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlendStep {
+    /// The tensor's name, which chooses its random numbers.
+    pub name: String,
+    /// The parts, in the inputs' order.
+    pub parts: Vec<BlendPart>,
+}
+
+/// One input's delta; weights apart.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlendPart {
+    /// Number of the input, checkpoints and adapters counted together.
+    pub input: usize,
+    /// The user's weight.
+    pub weight: f64,
+    /// Updates of an adapter; the coefficient is the scale alone.
+    pub updates: Vec<Term>,
+    /// The difference of a checkpoint; its weight is 1.
+    pub differences: Vec<Difference>,
 }
 
 /// W + weight · (F(W) − W), F being a module's own formula (DoRA, OFT, IA3, …).

@@ -74,13 +74,16 @@ pub(in crate::ops) fn add_all(
     Ok(())
 }
 
-/// The base's bytes in `range`, if all differences are 0 there to the bit.
+/// The base's bytes of elements `first..first + count`, if all differences are 0 there to the bit.
 pub(super) fn unchanged<'s>(
     differences: &[Tuned<'_>],
     base: TensorView<'s>,
-    range: std::ops::Range<u64>,
+    first: usize,
+    count: usize,
     scratch: &'s mut Vec<u8>,
 ) -> Result<Option<&'s [u8]>> {
+    let size = base.spec.dtype.bitsize() as u64 / 8;
+    let range = first as u64 * size..(first + count) as u64 * size;
     let bytes = base.bytes(range.clone(), scratch)?;
     for difference in differences {
         if !difference.holds(base, &range, bytes)? {

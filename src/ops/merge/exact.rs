@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::change::{Change, Term, TransformStep};
+use super::elementwise::{Buffers, Deltas, Learnt};
 use super::region::Region;
 use super::transform::{lengths, local, of_columns, spread, transform};
 use super::update::{factors, kernel_sized, module, sides};
@@ -26,6 +27,8 @@ pub(in crate::ops) struct Exact<'a> {
     base: TensorView<'a>,
     size: (usize, usize),
     updates: Vec<Added<'a>>,
+    /// A method's result has no formula of its own here: its rows are made by its own code.
+    blend: Option<(Learnt<'a>, Deltas<'a>)>,
     transforms: Vec<Transformed<'a>>,
 }
 
@@ -64,7 +67,14 @@ impl<'a> Exact<'a> {
     ) -> Result<Self> {
         let updates = change.terms.iter().chain(&change.additions);
         let updates = updates.map(|term| Added::new(term, merge, size)).collect::<Result<_>>()?;
-        let mut exact = Self { merge, change, base, size, updates, transforms: Vec::new() };
+        let blend = match (&change.blend, &merge.rule) {
+            (Some(step), Some(rule)) => {
+                let deltas = Deltas::new(merge, step, base, size)?;
+                Some((Learnt::new(rule, step, &deltas)?, deltas))
+            }
+            _ => None,
+        };
+        let mut exact = Self { merge, change, base, size, updates, blend, transforms: Vec::new() };
         let transforms = change.transforms.iter().map(|step| exact.prepare(step));
         exact.transforms = transforms.collect::<Result<_>>()?;
         Ok(exact)
@@ -195,6 +205,9 @@ impl<'a> Exact<'a> {
         };
         let mut found = (values, vec![0.0; count]);
         self.add_differences(&mut found, row)?;
+        if let Some((learnt, deltas)) = &self.blend {
+            learnt.add_to(deltas, &mut found.0, row, &mut Buffers::default())?;
+        }
         for update in &self.updates {
             update.add(&mut found, row)?;
         }

@@ -5,8 +5,10 @@
 //! made without the others.
 
 pub(super) mod bind;
+mod blend;
 mod change;
 pub(super) mod difference;
+pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
 mod layout;
@@ -14,6 +16,7 @@ mod place;
 mod region;
 mod replaced;
 mod resume;
+mod rule;
 mod side;
 mod stream;
 mod tied;
@@ -28,7 +31,10 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde::Serialize;
 
-pub use change::{Action, Change, Difference, ReplaceStep, RowsStep, Source, Term, TransformStep};
+pub use change::{
+    Action, BlendPart, BlendStep, Change, Difference, ReplaceStep, RowsStep, Source, Term,
+    TransformStep,
+};
 pub use layout::{OutputShard, OutputTensor};
 pub use region::Region;
 pub use side::SideFile;
@@ -40,6 +46,8 @@ use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
 use crate::format::{Access, Checkpoint, Dtype};
 use crate::math::DeltaStats;
+pub use crate::method::Compat;
+use crate::method::params::Given;
 use crate::ops::{Progress, check_output, files_of, verify};
 
 /// An adapter to merge, and how strongly.
@@ -62,6 +70,12 @@ pub struct Options {
     pub output: PathBuf,
     /// How adapters are opened, and how all inputs are read.
     pub open: OpenOptions,
+    /// The method's name; the weighted sum if `None`.
+    pub method: Option<String>,
+    /// The method's parameters, as text.
+    pub params: Given,
+    /// A peer whose arithmetic is to be reproduced.
+    pub compat: Option<Compat>,
     /// Dtype of all floating-point tensors of the result; the base's own if `None`.
     pub dtype: Option<Dtype>,
     /// Bytes a shard may have; the base's own shards if `None`.
@@ -172,6 +186,7 @@ pub struct Merge {
     pub(super) base: Checkpoint,
     pub(super) adapters: Vec<Adapter>,
     pub(super) tuned: Vec<Checkpoint>,
+    pub(super) rule: Option<rule::Rule>,
     force: bool,
     verify: bool,
     access: Access,
@@ -283,9 +298,14 @@ pub fn plan(options: &Options) -> Result<Merge> {
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let base = Checkpoint::open(&options.base, options.open.access)?;
+    let rule = rule::choose(options)?;
+    let options = &rule::peer_weights(options)?;
     let inputs = inputs::open(options, &base)?;
     let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
     inputs.add_tuned(options, &base, &mut bound)?;
+    if rule.is_some() {
+        blend::bind(options, &inputs, &mut bound)?;
+    }
     options.check_selection(&bound.adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
@@ -304,7 +324,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let (force, verify, threads) = (options.force, options.verify, options.threads);
     let Inputs { adapters, tuned, .. } = inputs;
     let access = options.open.access;
-    Ok(Merge { plan, base, adapters, tuned, force, verify, access, threads, resume: None })
+    Ok(Merge { plan, base, adapters, tuned, rule, force, verify, access, threads, resume: None })
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.

@@ -10,10 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::change::Change;
+use super::elementwise::{Deltas, Learnt};
 use super::layout::{OutputShard, OutputTensor};
 use super::resume;
+use super::rule::Rule;
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
@@ -114,21 +118,45 @@ fn write_shard(
     file.set_length(data_start + shard.bytes())?;
     file.write_at(&header, 0)?;
     let jobs = jobs(merge, shard, data_start)?;
-    let shared = Shared {
-        merge,
-        jobs: &jobs,
-        next: Mutex::new((0, 0)),
-        file: Mutex::new(file),
-        failed: AtomicBool::new(false),
-        failure: Mutex::new(None),
-        progress,
-    };
-    pool.broadcast(|_| shared.work());
-    if let Some((_, error)) = take(shared.failure) {
-        return Err(error);
+    for batch in batches(&jobs, merge.rule.is_some()) {
+        if let Some(rule) = &merge.rule {
+            pool.install(|| batch.par_iter().try_for_each(|job| job.learn(merge, rule)))?;
+        }
+        let shared = Shared {
+            merge,
+            jobs: batch,
+            next: Mutex::new((0, 0)),
+            file: Mutex::new(file),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            progress,
+        };
+        pool.broadcast(|_| shared.work());
+        if let Some((_, error)) = take(shared.failure) {
+            return Err(error);
+        }
+        file = take(shared.file);
     }
     let stats = jobs.iter().filter_map(Job::stats).collect();
-    Ok((take(shared.file), stats))
+    Ok((file, stats))
+}
+
+/// Bytes whose deltas are learnt before they are written: what is read twice shall still be cached.
+const BATCH: u64 = 256 << 20;
+
+/// All jobs at once; or, where a method first learns of its tensors, about [`BATCH`] bytes at a time.
+fn batches<'s, 'a>(jobs: &'s [Job<'a>], learning: bool) -> Vec<&'s [Job<'a>]> {
+    if !learning {
+        return vec![jobs];
+    }
+    let mut filled = 0;
+    jobs.chunk_by(|job, _| {
+        filled += job.bytes();
+        let same = filled < BATCH;
+        filled = if same { filled } else { 0 };
+        same
+    })
+    .collect()
 }
 
 fn header_bytes(merge: &Merge, shard: &OutputShard) -> Result<Vec<u8>> {
@@ -180,11 +208,34 @@ struct TensorJob<'a> {
 struct TensorState<'a> {
     /// Made by the worker that needs it first, dropped with the last panel.
     work: Option<Arc<Work<'a>>>,
+    /// What the merge's method has learnt of it, until the work is made.
+    learnt: Option<Learnt<'a>>,
     /// Sums by panel; all in one when the last is in.
     stats: BTreeMap<usize, DeltaStats>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Copy(copy) => copy.bytes,
+            Self::Tensor(job) => job.rows as u64 * job.row_bytes,
+        }
+    }
+
+    /// Lets the method look at the deltas of a tensor that it combines.
+    fn learn(&self, merge: &'a Merge, rule: &'a Rule) -> Result<()> {
+        let Self::Tensor(job) = self else { return Ok(()) };
+        let Action::Change(Change { blend: Some(step), .. }) = &job.tensor.action else {
+            return Ok(());
+        };
+        let name = &job.tensor.base;
+        let base = merge.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let deltas = Deltas::new(merge, step, base, job.tensor.matrix())?;
+        let learnt = Learnt::new(rule, step, &deltas)?;
+        lock(&job.state).learnt = Some(learnt);
+        Ok(())
+    }
+
     fn pieces(&self) -> usize {
         match self {
             Self::Copy(copy) => copy.bytes.div_ceil(COPY_PIECE) as usize,
@@ -311,7 +362,10 @@ impl<'s, 'a> Shared<'s, 'a> {
             let mut state = lock(&job.state);
             match &state.work {
                 Some(work) => Arc::clone(work),
-                None => Arc::clone(state.work.insert(Arc::new(Work::new(self.merge, job.tensor)?))),
+                None => {
+                    let work = Work::new(self.merge, job.tensor, state.learnt.take())?;
+                    Arc::clone(state.work.insert(Arc::new(work)))
+                }
             }
         };
         let stats = work.compute(first, rows, buffer, scratch)?;
@@ -323,7 +377,7 @@ impl<'s, 'a> Shared<'s, 'a> {
             for stats in state.stats.values() {
                 sum.add(stats);
             }
-            *state = TensorState { work: None, stats: BTreeMap::from([(0, sum)]) };
+            *state = TensorState { work: None, learnt: None, stats: BTreeMap::from([(0, sum)]) };
         }
         Ok(buffer.len() as u64)
     }

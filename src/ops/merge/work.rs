@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use super::change::{Change, ReplaceStep, Term};
 use super::difference::{self, Tuned};
+use super::elementwise::{Buffers, Deltas, Learnt};
 use super::layout::OutputTensor;
 use super::region::{Band, Bands};
 use super::transform::Ready;
@@ -32,6 +33,7 @@ static NOTHING: Change = Change {
     terms: Vec::new(),
     additions: Vec::new(),
     differences: Vec::new(),
+    blend: None,
     transforms: Vec::new(),
     row_steps: Vec::new(),
 };
@@ -54,6 +56,9 @@ struct StagedWork<'a> {
     change: &'a Change,
     additions: Vec<Addition<'a>>,
     differences: Vec<Tuned<'a>>,
+    blend: Option<(Learnt<'a>, Deltas<'a>)>,
+    /// All differences, if there is nothing else.
+    only: Vec<Tuned<'a>>,
     transforms: Vec<Ready<'a>>,
 }
 
@@ -72,7 +77,11 @@ pub(in crate::ops) fn replacing(
 
 impl<'a> Work<'a> {
     /// Reads and packs what the tensor needs.
-    pub(in crate::ops) fn new(merge: &'a Merge, tensor: &'a OutputTensor) -> Result<Self> {
+    pub(in crate::ops) fn new(
+        merge: &'a Merge,
+        tensor: &'a OutputTensor,
+        learnt: Option<Learnt<'a>>,
+    ) -> Result<Self> {
         let base =
             merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
         let element = |dtype: crate::format::Dtype| {
@@ -102,19 +111,22 @@ impl<'a> Work<'a> {
             staged: None,
         };
         if !fused {
-            work.prepare(change.unwrap_or(&NOTHING))?;
+            work.prepare(change.unwrap_or(&NOTHING), learnt)?;
         }
         Ok(work)
     }
 
     /// Reads what the steps beyond the terms need; each may look at the weight as the last left it.
-    fn prepare(&mut self, change: &'a Change) -> Result<()> {
+    fn prepare(&mut self, change: &'a Change, learnt: Option<Learnt<'a>>) -> Result<()> {
         let (adapters, size) = (&self.merge.adapters, (self.rows, self.columns));
         let additions = change.additions.iter();
         let additions = additions.map(|term| Addition::new(term, adapters, size));
         let additions = additions.collect::<Result<_>>()?;
         let differences = Tuned::all(&change.differences, &self.merge.tuned)?;
-        self.staged = Some(StagedWork { change, additions, differences, transforms: Vec::new() });
+        let only = Tuned::all(&change.all_differences(), &self.merge.tuned)?;
+        let blend = self.learn(change, learnt)?;
+        let transforms = Vec::new();
+        self.staged = Some(StagedWork { change, additions, differences, blend, only, transforms });
         let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
         let transforms = change.transforms.iter();
         let transforms = transforms.map(|step| Ready::new(step, adapters, size, &before));
@@ -123,6 +135,21 @@ impl<'a> Work<'a> {
             staged.transforms = transforms;
         }
         Ok(())
+    }
+
+    /// The deltas of a blend, with what is known of them.
+    fn learn(
+        &self,
+        change: &'a Change,
+        learnt: Option<Learnt<'a>>,
+    ) -> Result<Option<(Learnt<'a>, Deltas<'a>)>> {
+        let (Some(step), Some(rule)) = (&change.blend, &self.merge.rule) else { return Ok(None) };
+        let deltas = Deltas::new(self.merge, step, self.base, (self.rows, self.columns))?;
+        let learnt = match learnt {
+            Some(learnt) => learnt,
+            None => Learnt::new(rule, step, &deltas)?,
+        };
+        Ok(Some((learnt, deltas)))
     }
 
     /// Rows that one panel has, for a tensor of this shape.
@@ -222,6 +249,9 @@ impl<'a> Work<'a> {
         };
         if let Some(staged) = &self.staged {
             difference::add_all(&staged.differences, &mut values, at)?;
+            if let Some((learnt, deltas)) = &staged.blend {
+                learnt.add_to(deltas, &mut values, first, &mut scratch.blend)?;
+            }
         }
         let mut panel = Panel { rows, columns: self.columns, values };
         self.terms.add_to(&mut panel, first, 1.0, &mut scratch.product);
@@ -291,10 +321,8 @@ impl<'a> Work<'a> {
         if !change.only_differences() || change.is_empty() || self.input != self.output {
             return Ok(None);
         }
-        let size = (self.columns * self.input.size()) as u64;
-        let range = first as u64 * size..(first + rows) as u64 * size;
-        let bytes =
-            difference::unchanged(&staged.differences, self.base, range, &mut scratch.bytes)?;
+        let (at, count) = (first * self.columns, rows * self.columns);
+        let bytes = difference::unchanged(&staged.only, self.base, at, count, &mut scratch.bytes)?;
         Ok(bytes.map(|bytes| {
             out.copy_from_slice(bytes);
             let elements = (rows * self.columns) as u64;
@@ -371,6 +399,7 @@ impl<'a> Work<'a> {
 pub(super) struct Scratch {
     bytes: Vec<u8>,
     product: Vec<f32>,
+    blend: Buffers,
 }
 
 /// The fused kernel for a pair of types.

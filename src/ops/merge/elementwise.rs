@@ -1,0 +1,272 @@
+//! Methods that combine the deltas of all inputs element by element, or by their inner products: panels
+//! of the deltas are made anew for every pass over them, and never held.
+
+use rayon::prelude::*;
+
+use super::Merge;
+use super::change::{BlendStep, Change};
+use super::difference::{self, Tuned};
+use super::rule::Rule;
+use super::update::Addition;
+use crate::adapter::tensor::read_f64;
+use crate::error::Result;
+use crate::format::TensorView;
+use crate::math::{LowRank, Matrix, staged};
+use crate::method::{Blending, Counts, Kind, Panel, Part, Problem, Weighted};
+
+/// Elements of one input's delta in a panel, about.
+const PANEL: usize = 64 << 10;
+
+/// The deltas of one tensor, any rows of them at hand.
+pub(in crate::ops) struct Deltas<'a> {
+    base: TensorView<'a>,
+    size: (usize, usize),
+    parts: Vec<ReadyPart<'a>>,
+}
+
+struct ReadyPart<'a> {
+    additions: Vec<Addition<'a>>,
+    differences: Vec<Tuned<'a>>,
+}
+
+/// Buffers that one thread uses again and again.
+#[derive(Debug, Default)]
+pub(in crate::ops) struct Buffers {
+    panel: Panel,
+    product: Vec<f32>,
+    combined: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Deltas<'a> {
+    /// Reads what the parts of a tensor's blend need.
+    pub(in crate::ops) fn new(
+        merge: &'a Merge,
+        step: &BlendStep,
+        base: TensorView<'a>,
+        size: (usize, usize),
+    ) -> Result<Self> {
+        let ready = |part: &super::change::BlendPart| {
+            let additions = part.updates.iter();
+            let additions = additions.map(|term| Addition::new(term, &merge.adapters, size));
+            Ok(ReadyPart {
+                additions: additions.collect::<Result<_>>()?,
+                differences: Tuned::all(&part.differences, &merge.tuned)?,
+            })
+        };
+        let parts = step.parts.iter().map(ready).collect::<Result<_>>()?;
+        Ok(Self { base, size, parts })
+    }
+
+    fn panel_rows(&self) -> usize {
+        (PANEL / self.size.1.max(1)).max(1)
+    }
+
+    /// Fills a panel with rows `first..first + rows` of every delta.
+    fn fill(&self, buffers: &mut Buffers, first: usize, rows: usize) -> Result<()> {
+        let columns = self.size.1;
+        let panel = &mut buffers.panel;
+        panel.begin(self.parts.len(), first, rows, columns);
+        for (part, delta) in self.parts.iter().zip(panel.deltas_mut()) {
+            let mut sum = staged::Panel { rows, columns, values: vec![0.0; rows * columns] };
+            self.add_differences(part, &mut sum.values, first, &mut buffers.bytes)?;
+            for addition in &part.additions {
+                addition.add_to(&mut sum, first, &mut buffers.product)?;
+            }
+            for (delta, value) in delta.iter_mut().zip(&sum.values) {
+                *delta = *value as f32;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_differences(
+        &self,
+        part: &ReadyPart<'_>,
+        sum: &mut [f64],
+        first: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (at, count) = (first * self.size.1, sum.len());
+        // The same bytes have no difference, whatever they are.
+        if part.differences.is_empty()
+            || difference::unchanged(&part.differences, self.base, at, count, bytes)?.is_some()
+        {
+            return Ok(());
+        }
+        let base = read_f64(self.base, at, count)?;
+        let mut moved = base.clone();
+        difference::add_all(&part.differences, &mut moved, at)?;
+        for ((sum, moved), base) in sum.iter_mut().zip(&moved).zip(&base) {
+            *sum = moved - base;
+        }
+        Ok(())
+    }
+}
+
+/// What a rule has learnt of one tensor: enough to combine any rows of its deltas.
+#[derive(Debug, Clone)]
+pub(in crate::ops) enum Learnt<'a> {
+    /// Element by element.
+    Blend(Box<Blending<'a>>),
+    /// A coefficient for each delta.
+    Sum(Vec<f64>),
+}
+
+impl<'a> Learnt<'a> {
+    /// Makes the passes that the rule needs; rows are shared out over the current pool's threads.
+    pub(in crate::ops) fn new(
+        rule: &'a Rule,
+        step: &BlendStep,
+        deltas: &Deltas<'_>,
+    ) -> Result<Self> {
+        let parts = step.parts.iter().map(|part| Part { adapter: part.input, weight: part.weight });
+        let parts: Vec<Part> = parts.collect();
+        match rule.method.kind {
+            Kind::Elementwise(elementwise) => {
+                let how = (&rule.settings, rule.compat);
+                let shape = (step.name.as_str(), deltas.size.0, deltas.size.1);
+                let inputs = rule.weights.len();
+                let mut blending = Blending::new(elementwise, how, shape, &parts, inputs);
+                while blending.wants_pass() {
+                    let counts = pass(&blending, deltas)?;
+                    blending.finish_pass(&counts);
+                }
+                Ok(Self::Blend(Box::new(blending)))
+            }
+            Kind::Gram(coefficients) => {
+                let gram = gram(deltas, &parts)?;
+                let (rows, columns) = deltas.size;
+                // Its factors are not looked at: all that matters of them is in the products.
+                let none = || LowRank::new(Matrix::zeros(rows, 0), Matrix::zeros(0, columns));
+                let inputs = parts.iter().map(|part| Weighted {
+                    factors: none(),
+                    scale: 1.0,
+                    weight: part.weight,
+                    adapter: part.adapter,
+                });
+                let problem = Problem {
+                    rows,
+                    columns,
+                    inputs: &inputs.collect::<Vec<_>>(),
+                    weights: &rule.weights,
+                    settings: &rule.settings,
+                    compat: rule.compat,
+                    rank: None,
+                };
+                let found = coefficients(&gram, &problem);
+                Ok(Self::Sum(found.iter().zip(&parts).map(|(c, part)| c * part.weight).collect()))
+            }
+            Kind::Factors(_) | Kind::Core(_) => {
+                Ok(Self::Sum(parts.iter().map(|part| part.weight).collect()))
+            }
+        }
+    }
+
+    /// Adds the combined rows `first..` to the base's `values`.
+    pub(in crate::ops) fn add_to(
+        &self,
+        deltas: &Deltas<'_>,
+        values: &mut [f64],
+        first: usize,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let rows = values.len() / deltas.size.1.max(1);
+        deltas.fill(buffers, first, rows)?;
+        match self {
+            Self::Blend(blending) => {
+                buffers.combined.resize(values.len(), 0.0);
+                blending.combine(&mut buffers.panel, &mut buffers.combined);
+                for (value, delta) in values.iter_mut().zip(&buffers.combined) {
+                    add(value, f64::from(*delta));
+                }
+            }
+            Self::Sum(coefficients) => {
+                for (delta, coefficient) in buffers.panel.deltas_mut().iter().zip(coefficients) {
+                    for (value, delta) in values.iter_mut().zip(delta) {
+                        add(value, coefficient * f64::from(*delta));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds what is not 0, which would take the sign of a −0.
+fn add(value: &mut f64, delta: f64) {
+    if delta != 0.0 {
+        *value += delta;
+    }
+}
+
+/// Counts all rows once.
+fn pass(blending: &Blending<'_>, deltas: &Deltas<'_>) -> Result<Counts> {
+    let step = deltas.panel_rows();
+    let starts: Vec<usize> = (0..deltas.size.0).step_by(step).collect();
+    let begin = || (blending.counts(), Buffers::default());
+    let count = |state: Result<(Counts, Buffers)>, first: &usize| {
+        let (mut counts, mut buffers) = state?;
+        deltas.fill(&mut buffers, *first, step.min(deltas.size.0 - first))?;
+        blending.count(&mut buffers.panel, &mut counts);
+        Ok((counts, buffers))
+    };
+    let counted = starts.par_iter().fold(|| Ok(begin()), count);
+    // Sums of integers, and rows that are in one of them only: any order gives the same.
+    let parts: Vec<Result<(Counts, Buffers)>> = counted.collect();
+    let mut total = blending.counts();
+    for part in parts {
+        total.add(&part?.0);
+    }
+    Ok(total)
+}
+
+/// Inner products of the weighted deltas, summed row by row in order.
+fn gram(deltas: &Deltas<'_>, parts: &[Part]) -> Result<Matrix> {
+    let (step, count) = (deltas.panel_rows(), parts.len());
+    let starts: Vec<usize> = (0..deltas.size.0).step_by(step).collect();
+    let of_panel = |first: &usize| -> Result<Vec<Vec<f64>>> {
+        let mut buffers = Buffers::default();
+        let rows = step.min(deltas.size.0 - first);
+        deltas.fill(&mut buffers, *first, rows)?;
+        let columns = deltas.size.1.max(1);
+        let all = buffers.panel.deltas_mut();
+        let row = |row: usize| {
+            let own = |at: usize| {
+                let delta = all.get(at).map(Vec::as_slice).unwrap_or_default();
+                delta.get(row * columns..(row + 1) * columns).unwrap_or_default()
+            };
+            let pair = |at: usize| inner(own(at / count), own(at % count));
+            (0..count * count).map(pair).collect()
+        };
+        Ok((0..rows).map(row).collect())
+    };
+    let panels: Vec<Vec<Vec<f64>>> = starts.par_iter().map(of_panel).collect::<Result<_>>()?;
+    let mut sums = vec![0.0; count * count];
+    for row in panels.iter().flatten() {
+        for (sum, own) in sums.iter_mut().zip(row) {
+            *sum += own;
+        }
+    }
+    let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
+    let mut gram = Matrix::from_row_slice(count, count, &sums);
+    for (row, a) in weights.iter().enumerate() {
+        for (column, b) in weights.iter().enumerate() {
+            gram[(row, column)] *= a * b;
+        }
+    }
+    Ok(gram)
+}
+
+fn inner(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+impl Change {
+    /// All differences, those of a blend too.
+    pub(super) fn all_differences(&self) -> Vec<super::change::Difference> {
+        let blended = self.blend.iter().flat_map(|blend| &blend.parts);
+        let blended = blended.flat_map(|part| &part.differences);
+        self.differences.iter().chain(blended).cloned().collect()
+    }
+}

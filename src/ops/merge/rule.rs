@@ -1,0 +1,76 @@
+//! Which method combines the deltas, where they are not just added.
+
+use super::Options;
+use crate::error::{ErrorKind, Locate, Result};
+use crate::method::{self, Compat, Kind, Method, Settings, Sketch};
+
+/// A method with its parameters, as the whole merge uses it.
+#[derive(Debug)]
+pub(in crate::ops) struct Rule {
+    pub(super) method: &'static Method,
+    pub(super) settings: Settings,
+    pub(super) compat: Option<Compat>,
+    /// The weights of all inputs.
+    pub(super) weights: Vec<f64>,
+}
+
+/// The rule that was asked for; `None` for the weighted sum.
+///
+/// # Errors
+/// A method that there is not, that needs factors, or that does not take these inputs or parameters.
+pub(super) fn choose(options: &Options) -> Result<Option<Rule>> {
+    let inputs = options.adapters.len();
+    // mergekit's linear is a sum too, of weights that `weights` has divided.
+    let sum = options.compat == Some(Compat::Mergekit) && is_sum(options.method.as_deref());
+    let compat = options.compat.filter(|_| !sum);
+    let method = named(options.method.as_deref().unwrap_or("linear"), compat)?;
+    let settings = Settings::new(method.name, method.takes, &options.params, inputs)
+        .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
+    match method.kind {
+        Kind::Elementwise(_) | Kind::Gram(_) => {}
+        _ if matches!(method.name, "linear" | "cat") => return Ok(None),
+        _ => {
+            let reason = format!(
+                "`{}` works on factors, which a base has not; make one adapter with `lora-tool combine \
+                 --method {}`, then merge that",
+                method.name, method.name
+            );
+            return Err(ErrorKind::BadOption(reason).into());
+        }
+    }
+    let sketch = Sketch { inputs: &[], adapters: inputs, settings: &settings };
+    (method.check)(&sketch).map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))?;
+    let weights = options.adapters.iter().map(|input| input.weight).collect();
+    Ok(Some(Rule { method, settings, compat, weights }))
+}
+
+fn is_sum(method: Option<&str>) -> bool {
+    matches!(method, None | Some("linear"))
+}
+
+/// The options with the weights that a peer makes of them: mergekit's `linear` divides by their sum.
+///
+/// # Errors
+/// Weights that sum to 0, by which nothing can be divided.
+pub(super) fn peer_weights(options: &Options) -> Result<Options> {
+    let mut options = options.clone();
+    if options.compat != Some(Compat::Mergekit) || !is_sum(options.method.as_deref()) {
+        return Ok(options);
+    }
+    let total: f64 = options.adapters.iter().map(|input| input.weight).sum();
+    if total == 0.0 {
+        let reason = "mergekit divides by the sum of the weights, which is 0".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.base);
+    }
+    for input in &mut options.adapters {
+        input.weight /= total;
+    }
+    Ok(options)
+}
+
+fn named(asked: &str, _compat: Option<Compat>) -> Result<&'static Method> {
+    let all = || method::METHODS.iter().map(|method| method.name).collect::<Vec<_>>().join(", ");
+    method::by_name(asked).ok_or_else(|| {
+        ErrorKind::UnknownMethod { name: asked.to_owned(), near: None, all: all() }.into()
+    })
+}
