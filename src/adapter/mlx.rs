@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::convention::{self, Part};
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::access::read_small;
 use crate::format::{Checkpoint, Tensor};
 
 /// The tensor file's name in an adapter's directory.
@@ -28,7 +29,7 @@ pub(super) fn is_config(document: &Map<String, Value>) -> bool {
 
 /// Reads a config; `None` if the file is another tool's.
 pub(super) fn open(path: &Path) -> Result<Option<MlxConfig>> {
-    let text = std::fs::read(path).in_file(path)?;
+    let text = read_small(path).in_file(path)?;
     let document = match serde_json::from_slice(&text) {
         Ok(Value::Object(document)) if is_config(&document) => document,
         _ => return Ok(None),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::peft_type::{PeftType, REFUSED_TYPES, TYPES};
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::access::read_small;
 
 /// A parsed `adapter_config.json` of a type that is merged.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ impl PeftConfig {
     /// # Errors
     /// If the file cannot be read, is no config, or says something that cannot be merged.
     pub fn open(path: &Path, ignored: &[String], residual_base: bool) -> Result<Self> {
-        let text = std::fs::read(path).in_file(path)?;
+        let text = read_small(path).in_file(path)?;
         Self::parse(&text, ignored, residual_base).map_err(|error| error.in_file(path))
     }
 
@@ -173,7 +174,7 @@ impl PeftConfig {
 
 /// Whether a config file says that it belongs to PEFT.
 pub fn is_peft_config(path: &Path) -> bool {
-    std::fs::read(path)
+    read_small(path)
         .ok()
         .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
         .is_some_and(|document| document.get("peft_type").is_some())
@@ -276,7 +277,12 @@ fn patterns<'a>(document: &'a Map<String, Value>, field: &str) -> Result<Vec<(Re
         .map(|(key, value)| {
             let regex =
                 RegexBuilder::new(&format!(r"^(.*\.)?({key})$")).size_limit(1 << 20).build();
-            let regex = regex.map_err(|error| bad(format!("`{field}`: `{key}`: {error}")))?;
+            let regex = regex.map_err(|error| {
+                // The last line says what is wrong, those before it repeat the pattern.
+                let (error, start) = (error.to_string(), key.chars().take(60).collect::<String>());
+                let what = error.lines().last().unwrap_or_default();
+                bad(format!("`{field}`: `{start}`: {}", what.trim_start_matches("error: ")))
+            })?;
             Ok((regex, value))
         })
         .collect()

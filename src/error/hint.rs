@@ -19,6 +19,12 @@ impl ErrorKind {
             {
                 "nothing was left behind; a limit (ulimit -f, a quota, the file system's own) is in the way"
             }
+            Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                "this user may not do that; `ls -ld` shows who may"
+            }
+            Self::Io(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "choose an output on a disk that can be written"
+            }
             Self::TruncatedHeader { .. } | Self::FileLength { .. } => {
                 "the download or copy was probably cut short; fetch the file again"
             }

@@ -36,11 +36,9 @@ impl Source {
     /// # Errors
     /// Whatever the operating system says of opening, and of mapping.
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
+        check_regular(path)?;
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
-        }
         let length = metadata.len();
         let map = match access {
             Access::Map if length > 0 => Some(map(&file)?),
@@ -108,6 +106,35 @@ impl Source {
         let now = self.file.metadata()?;
         Ok(now.len() == self.length && now.modified().ok() == self.modified)
     }
+}
+
+/// Fails unless `path` is an ordinary file: opening a pipe waits for a writer, a device may never end.
+fn check_regular(path: &Path) -> io::Result<std::fs::Metadata> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    if !metadata.is_file() {
+        let reason = "it is no regular file (a pipe, a socket or a device)";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(metadata)
+}
+
+/// Longest text that is read whole.
+const LONGEST_TEXT: u64 = 100_000_000;
+
+/// A config, an index or another small file, whole.
+///
+/// # Errors
+/// If it is no regular file or longer than any such file is; whatever reading says.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let length = check_regular(path)?.len();
+    if length > LONGEST_TEXT {
+        let reason = format!("it has {length} bytes, more than the {LONGEST_TEXT} it may have");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    std::fs::read(path)
 }
 
 #[allow(unsafe_code, reason = "mapping a file needs a promise about other processes")]

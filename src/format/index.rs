@@ -5,6 +5,7 @@ use std::path::{Component as PathPart, Path};
 
 use serde_json::{Map, Value};
 
+use super::access::read_small;
 use crate::error::{ErrorKind, Locate, Result};
 
 /// How an index file's name ends.
@@ -26,12 +27,16 @@ impl Index {
     /// # Errors
     /// If the file cannot be read, is not an index, or names a shard outside its directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).in_file(path)?;
+        let text = read_small(path).in_file(path)?;
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self::parse(&text, file_name).map_err(|error| error.in_file(path))
     }
 
-    fn parse(text: &[u8], file_name: String) -> Result<Self> {
+    /// As [`Index::open`], from the text itself.
+    ///
+    /// # Errors
+    /// As [`Index::open`], without a file named.
+    pub fn parse(text: &[u8], file_name: String) -> Result<Self> {
         let bad = |reason: String| ErrorKind::BadIndex { reason };
         let document: Map<String, Value> =
             serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;

@@ -96,7 +96,7 @@ fn walk(directory: &Path, prefix: &str, files: &mut BTreeMap<String, SideFile>) 
             if prefix.is_empty() {
                 walk(&path, &format!("{name}/"), files)?;
             }
-        } else if metadata.len() <= LARGEST && !is_weights(&name) {
+        } else if metadata.is_file() && metadata.len() <= LARGEST && !is_weights(&name) {
             let file = SideFile { relative: relative.clone(), source: Some(path), content: None };
             files.insert(relative, file);
         }

@@ -21,6 +21,7 @@ use super::rule::Rule;
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::access::read_small;
 use crate::format::staging::kept_root;
 use crate::format::{OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
@@ -87,7 +88,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
         for file in &plan.side_files {
             let content = match (&file.content, &file.source) {
                 (Some(content), _) => content.clone(),
-                (None, Some(source)) => std::fs::read(source).in_file(source)?,
+                (None, Some(source)) => read_small(source).in_file(source)?,
                 (None, None) => Vec::new(),
             };
             staging.write(&file.relative, &content)?;

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::format::access::read_small;
 use crate::format::{Checkpoint, Component};
 
 /// The stored input embedding of a tied pair, and the name its missing head would have.
@@ -42,7 +43,7 @@ pub(super) fn find(base: &Checkpoint) -> Option<Tied> {
 
 /// A component's `config.json`, if it has a readable one.
 pub(super) fn config(component: &Component) -> Option<Value> {
-    let text = std::fs::read(component.directory.join("config.json")).ok()?;
+    let text = read_small(&component.directory.join("config.json")).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

@@ -1,0 +1,16 @@
+//! Key grammars: no key is too odd, to read, to spell, or to read again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lora_tool::adapter::convention::{CONVENTIONS, foreign_family};
+
+fuzz_target!(|text: &str| {
+    let _ = foreign_family(text);
+    for convention in CONVENTIONS {
+        let _ = (convention.recognises)(text);
+        let Some(key) = (convention.parse)(text) else { continue };
+        if let Some(spelled) = (convention.format)(&key) {
+            let _ = (convention.parse)(&spelled);
+        }
+    }
+});
