@@ -71,7 +71,7 @@ impl From<std::io::Error> for Failure {
 #[derive(Debug, Parser)]
 #[command(name = "lora-tool", version, max_term_width = 100, help_expected = true)]
 #[command(
-    after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify), 2 it could not be done."
+    after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify, check), 2 it could not be done."
 )]
 pub(crate) struct Cli {
     /// Print errors only

@@ -41,8 +41,18 @@ fn parse(key: &str) -> Option<Key> {
     Some(Key { module: modern(module), part })
 }
 
+/// What older files call the projections of text encoders.
+const ENCODER: [(&str, &str); 4] =
+    [("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj")];
+
 /// Attention processors are no modules of the model: `attn1.processor.to_out` is `attn1.to_out.0`.
 fn modern(module: &str) -> String {
+    if module.starts_with("text_encoder")
+        && let Some((attention, name)) = module.rsplit_once(".self_attn.")
+        && let Some((_, own)) = ENCODER.iter().find(|(old, _)| *old == name)
+    {
+        return format!("{attention}.self_attn.{own}");
+    }
     let Some((attention, name)) = module.rsplit_once(".processor.") else {
         return module.to_owned();
     };
@@ -85,6 +95,10 @@ mod tests {
             (format!("{root}.to_q.lora_A.weight"), q),
             (format!("{root}.to_q.lora_linear_layer.down.weight"), q),
             (format!("{root}.processor.to_out_lora.down.weight"), out),
+            (
+                "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.down.weight".into(),
+                "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+            ),
         ] {
             let key = Key { module: module.to_owned(), part: Part::Down };
             assert_eq!(parse(&spelled), Some(key), "{spelled}");

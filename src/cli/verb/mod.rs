@@ -1,5 +1,6 @@
 //! One verb a file: its arguments, how they become the library's options, and how it runs.
 
+pub(crate) mod check;
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod completions;
@@ -51,6 +52,8 @@ verbs! {
     Resize(resize::ResizeArgs),
     /// Make an adapter of what fine-tuning changed
     Extract(extract::ExtractArgs),
+    /// See what a program would refuse, ignore or scale wrongly in an adapter
+    Check(check::CheckArgs),
     /// Write the same update in another convention's file
     Convert(convert::ConvertArgs),
     /// See whether adapters get along
