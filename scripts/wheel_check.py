@@ -45,6 +45,8 @@ def main() -> None:
     assert both["energy_kept"] > 0.5, both
     small = lora_tool.resize("both", "small", rank="energy:0.9")
     assert small["energy_kept"] >= 0.9, small
+    assert lora_tool.convert("small", "small.safetensors", to="kohya")["command"] == "convert"
+    lora_tool.convert("small", "served", for_="vllm")
     item = lora_tool.inspect("small", spectrum=True)["items"][0]
     assert item["modules"][0]["norm"] > 0, item
     assert lora_tool.compare([LLAMA / "style", LLAMA / "task"])["pairs"], "no pairs"
@@ -68,7 +70,7 @@ def main() -> None:
         else:
             raise AssertionError(f"no error that says {words}")
     assert not Path("new").exists()
-    print("the module merges, combines, resizes, extracts, compares, inspects, verifies and refuses")
+    print("the module merges, combines, resizes, extracts, converts, compares, inspects, verifies and refuses")
 
 
 main()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """lora-tool beside its peers: time, CPU, memory, and how far each is from f64.
 
-    pip install -r benches/peers/requirements.txt
+    pip install --no-deps -r benches/peers/requirements.txt     # and what they need, see there
     cargo build --release
     python benches/peers/run.py [--width 1024 --layers 4 --runs 3] [--kohya CHECKOUT] [--only merge]
 
@@ -179,8 +179,10 @@ class Bench:
 
     def least(self, exact, rank):
         """The error that Eckart and Young leave, module by module."""
-        left = sum(np.sum(np.linalg.svd(exact[name], compute_uv=False)[rank:] ** 2)
-                   for name in self.names)
+        left = 0.0
+        for name in self.names:
+            delta = exact[name] if exact[name].shape[0] < exact[name].shape[1] else exact[name].T
+            left += max(np.linalg.eigvalsh(delta @ delta.T)[:-rank].sum(), 0.0)
         return (left / sum(np.sum(exact[name] ** 2) for name in self.names)) ** 0.5
 
 
@@ -300,16 +302,17 @@ def main():
 def report(todo, taken):
     print("| work | tool | wall s | CPU s | peak MiB | error against f64 | least possible |")
     print("|---|---|---|---|---|---|---|")
-    ours = {}
+    ours, bounds = {}, {}
     for work, who, _, out, off, least in todo:
         wall, cpu, memory = (statistics.median(column) for column in zip(*taken[work, who]))
         if who == "lora-tool":
             ours[work] = wall, cpu
         ratio = lambda value, own: f"{value:.2f}" if who == "lora-tool" else f"{value:.1f} ({value / own:.0f} ×)"
         own = ours.get(work, (wall, cpu))
-        bound = f"{least():.6f}" if least else ""
+        if work not in bounds:
+            bounds[work] = f"{least():.6f}" if least else ""
         print(f"| {work} | {who} | {ratio(wall, own[0])} | {ratio(cpu, own[1])} | {memory:.0f} | "
-              f"{off(out):.6f} | {bound} |", flush=True)
+              f"{off(out):.6f} | {bounds[work]} |", flush=True)
 
 
 if __name__ == "__main__":

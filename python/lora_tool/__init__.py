@@ -28,6 +28,7 @@ __all__ = [
     "call",
     "combine",
     "compare",
+    "convert",
     "extract",
     "find_binary",
     "inspect",
@@ -151,6 +152,13 @@ def resize(adapter: Path, output: Path, rank: int | str, *, uniform: bool = Fals
     """Lowers an adapter's rank: ``16``, ``"energy:0.99"``, ``"size:32MiB"``, …"""
     return call("resize", adapter, output=output, rank=rank, uniform=uniform, dtype=dtype, to=to,
                 force=force, **options)
+
+
+def convert(adapter: Path, output: Path, to: str | None = None, *, reference: Path | None = None,
+            allow_loss: bool = False, force: bool = False, **options: Any) -> Report:
+    """Writes the same update in another convention; for a program: ``for_="vllm"``."""
+    return call("convert", adapter, output=output, to=to, reference=reference,
+                allow_loss=allow_loss, force=force, **options)
 
 
 def extract(base: Path, tuned: Path, output: Path, rank: int | str, *,
