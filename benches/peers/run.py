@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """lora-tool beside its peers: time, CPU, memory, and how far each is from f64.
 
-    pip install --no-deps -r benches/peers/requirements.txt     # and what they need, see there
+    pip install -r benches/peers/requirements.txt
     cargo build --release
     python benches/peers/run.py [--width 1024 --layers 4 --runs 3] [--kohya CHECKOUT] [--only merge]
 
