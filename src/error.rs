@@ -11,6 +11,7 @@ mod kind;
 mod look;
 mod near;
 mod pair;
+mod receipt;
 mod tuned;
 mod unmatched;
 
@@ -24,6 +25,7 @@ pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
 pub use near::near;
 pub use pair::PairError;
+pub use receipt::ReceiptError;
 pub use tuned::TunedError;
 pub use unmatched::UnmatchedName;
 
@@ -77,6 +79,12 @@ impl Error {
 
 impl From<ConvertError> for Error {
     fn from(error: ConvertError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<ReceiptError> for Error {
+    fn from(error: ReceiptError) -> Self {
         ErrorKind::from(error).into()
     }
 }

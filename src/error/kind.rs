@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::convert::ConvertError;
 use super::family::FamilyError;
 use super::pair::PairError;
+use super::receipt::ReceiptError;
 use super::tuned::TunedError;
 use super::unmatched::{UnmatchedName, list_unmatched};
 
@@ -192,6 +193,9 @@ pub enum ErrorKind {
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// A receipt that does not fit.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// One factor without the other.
     #[error("it has {present} but no {missing}")]
     MissingFactor {

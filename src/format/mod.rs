@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod checkpoint;
+pub mod coder;
 pub mod gguf;
 pub mod header;
 pub mod index;

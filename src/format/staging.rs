@@ -169,6 +169,15 @@ impl Staging {
         }
     }
 
+    /// The file or directory that will be put in place, to be read before it is.
+    pub fn content(&self) -> PathBuf {
+        match &self.place {
+            Place::File(temporary) => temporary.path().to_path_buf(),
+            Place::Directory(directory) => directory.path().to_path_buf(),
+            Place::Kept(kept) => kept.root.join("out"),
+        }
+    }
+
     /// Puts the output at its target, in one step.
     ///
     /// # Errors

@@ -12,7 +12,9 @@ pub mod extract;
 pub mod inspect;
 pub mod merge;
 pub mod metadata;
+mod receipt;
 pub mod resize;
+pub mod undo;
 pub mod verify;
 mod write;
 

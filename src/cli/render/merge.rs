@@ -92,6 +92,9 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
     );
     lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    if let Some(size) = report.receipt_bytes {
+        lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));
+    }
     if report.shards_reused > 0 {
         lines.add("resumed", format!("{} files were finished already", report.shards_reused));
     }

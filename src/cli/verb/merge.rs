@@ -20,6 +20,7 @@ Examples:
   lora-tool merge BASE style task -w 1 0.5 -o OUT
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
+  lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
@@ -70,6 +71,9 @@ pub(crate) struct MergeArgs {
     /// Open the result again and compare it with an f64 recomputation
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Keep what `undo` needs to have the base back, bit for bit, in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -143,6 +147,7 @@ impl MergeArgs {
             force: self.force,
             resume: self.resume,
             verify: self.verify,
+            receipt: self.receipt.clone(),
             threads,
             ..self.how.options(base, adapters)?
         })

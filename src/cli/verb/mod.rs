@@ -11,6 +11,7 @@ pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod resize;
+pub(crate) mod undo;
 pub(crate) mod verify;
 
 use super::{Outcome, Session};
@@ -60,6 +61,8 @@ verbs! {
     Compare(compare::CompareArgs),
     /// Check that a merged checkpoint is what merge should have written
     Verify(verify::VerifyArgs),
+    /// Have the base back, bit for bit, from a merge that kept its receipt
+    Undo(undo::UndoArgs),
     /// Read or edit a file's header; its tensors stay as they are
     Metadata(metadata::MetadataArgs),
     /// Print a script that completes commands in a shell

@@ -1,7 +1,8 @@
 //! How deep each difference must be looked into for a rank policy, and what rank it gives.
 
-use super::{Options, RankChoice, auto};
+use super::{Options, RankChoice};
 use crate::error::{ErrorKind, Result};
+use crate::math::noise::above_noise;
 use crate::math::random::Stream;
 use crate::math::rank::Candidate;
 use crate::math::sketch::{Panels, Settings, Sketch, exact, sketch};
@@ -27,7 +28,7 @@ pub(super) fn candidate(sketch: &Sketch, rows: usize, columns: usize) -> Candida
 pub(super) fn rank_of(choice: RankChoice, sketch: &Sketch, rows: usize, columns: usize) -> usize {
     match choice {
         RankChoice::Auto => {
-            auto::rank(sketch.singular_values(), sketch.squared_norm, rows, columns)
+            above_noise(sketch.singular_values(), sketch.squared_norm, rows, columns)
         }
         RankChoice::Policy(policy) => policy.of(&candidate(sketch, rows, columns)),
     }

@@ -3,7 +3,6 @@
 //! The difference is streamed through a randomised SVD ([`crate::math::sketch`]) and never held; the
 //! error that is reported is the true one, from the exact norm of the difference.
 
-mod auto;
 mod compute;
 mod depth;
 mod pair;

@@ -96,6 +96,8 @@ pub struct Options {
     pub resume: bool,
     /// Check the written result against an f64 recomputation.
     pub verify: bool,
+    /// Where to keep what [`undo`](crate::ops::undo) needs.
+    pub receipt: Option<PathBuf>,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
 }
@@ -189,6 +191,7 @@ pub struct Merge {
     pub(super) rule: Option<rule::Rule>,
     force: bool,
     verify: bool,
+    receipt: Option<PathBuf>,
     access: Access,
     threads: usize,
     /// What kept shards must have been made for, if they are kept.
@@ -259,6 +262,8 @@ pub struct Report {
     pub unmatched: Vec<UnmatchedName>,
     /// The verification, if it was asked for.
     pub verification: Option<verify::Report>,
+    /// Bytes of the receipt, if one was kept.
+    pub receipt_bytes: Option<u64>,
     /// What a user should know.
     pub warnings: Vec<String>,
 }
@@ -277,6 +282,9 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let mut merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    if let Some(receipt) = &options.receipt {
+        check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
+    }
     let target = options.output.symlink_metadata();
     if merge.plan.one_file && target.is_ok_and(|target| target.is_dir()) {
         let reason = "it is a directory, which one file does not replace".to_owned();
@@ -323,8 +331,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     };
     let (force, verify, threads) = (options.force, options.verify, options.threads);
     let Inputs { adapters, tuned, .. } = inputs;
-    let access = options.open.access;
-    Ok(Merge { plan, base, adapters, tuned, rule, force, verify, access, threads, resume: None })
+    let (access, receipt, resume) = (options.open.access, options.receipt.clone(), None);
+    Ok(Merge { plan, base, adapters, tuned, rule, force, verify, receipt, access, threads, resume })
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.
@@ -356,6 +364,7 @@ impl Merge {
         let written = stream::write(self, progress)?;
         let mut report = self.report(&written.stats);
         report.shards_reused = written.reused;
+        report.receipt_bytes = written.receipt;
         if self.verify {
             let merged = Checkpoint::open(&self.plan.output, self.access)?;
             report.verification = Some(verify::check(self, &merged, progress)?);
@@ -419,6 +428,7 @@ impl Merge {
                 .collect(),
             unmatched: plan.unmatched.clone(),
             verification: None,
+            receipt_bytes: None,
             warnings,
         }
     }

@@ -23,9 +23,9 @@ use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::access::read_small;
 use crate::format::staging::kept_root;
-use crate::format::{OutputFile, Shard, Staging, header};
+use crate::format::{Checkpoint, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
-use crate::ops::Progress;
+use crate::ops::{Progress, receipt};
 
 /// Bytes that a worker copies at a time, inside the kernel.
 const COPY_PIECE: u64 = 8 << 20;
@@ -39,6 +39,8 @@ pub(super) struct Written {
     pub(super) stats: Stats,
     /// Shards that an earlier run had finished.
     pub(super) reused: usize,
+    /// Bytes of the receipt.
+    pub(super) receipt: Option<u64>,
 }
 
 /// Writes a whole plan and puts it in place.
@@ -103,8 +105,23 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     for file in merge.adapters.iter().map(|adapter| &adapter.file).chain(&merge.tuned) {
         file.check_unchanged()?;
     }
-    staging.commit()?;
-    Ok(Written { stats, reused })
+    let receipt = pool.install(|| keep_receipt(merge, &staging))?;
+    staging.commit().inspect_err(|_| {
+        // A receipt of what is not there would only mislead.
+        let _ = merge.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
+    })?;
+    Ok(Written { stats, reused, receipt })
+}
+
+/// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.
+fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
+    let Some(path) = &merge.receipt else { return Ok(None) };
+    let merged = Checkpoint::open(&staging.content(), merge.access)?;
+    let target = Staging::file(path, merge.force)?;
+    let (plan, output) = (&merge.plan, target.create("")?);
+    let bytes = receipt::make(&merge.base, &merged, &plan.side_files, plan.one_file, output)?;
+    target.commit()?;
+    Ok(Some(bytes))
 }
 
 fn write_shard(

@@ -1,4 +1,4 @@
-//! The rank of an adapter that was merged: how many singular values stand above the noise of rounding.
+//! How many singular values stand above noise: the rank of an adapter that was merged and rounded.
 //!
 //! Rounding W + Δ to the checkpoint's dtype adds noise whose singular values end where Marchenko and
 //! Pastur (1967) say: at s·(√m + √n) for elements of variance s². What is above is not noise. The
@@ -13,7 +13,7 @@ const LEAST: f64 = 1.0 / 4_194_304.0;
 
 /// The number of leading singular values of an m × n matrix that are above its noise; as many as are
 /// given if the noise is further down.
-pub(super) fn rank(values: &[f64], squared_norm: f64, rows: usize, columns: usize) -> usize {
+pub fn above_noise(values: &[f64], squared_norm: f64, rows: usize, columns: usize) -> usize {
     let first = values.first().copied().unwrap_or(0.0);
     let least = rows.min(columns);
     // The largest value of small matrices varies (Tracy and Widom 1994) on the scale n^(−2/3).
@@ -44,7 +44,7 @@ mod tests {
         let energy =
             signal.iter().map(|v| v * v).sum::<f64>() + noise * noise * (size * size) as f64;
         values.truncate(signal.len() + 16);
-        rank(&values, energy, size, size)
+        above_noise(&values, energy, size, size)
     }
 
     #[test]
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn an_exact_matrix_has_its_rank() {
-        assert_eq!(rank(&[2.0, 1.0, 1e-9, 1e-9], 5.0, 64, 64), 2);
-        assert_eq!(rank(&[0.0; 4], 0.0, 64, 64), 0);
+        assert_eq!(above_noise(&[2.0, 1.0, 1e-9, 1e-9], 5.0, 64, 64), 2);
+        assert_eq!(above_noise(&[0.0; 4], 0.0, 64, 64), 0);
     }
 }
