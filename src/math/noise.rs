@@ -8,6 +8,11 @@
 /// How far above the edge a value must be: noise is not evenly spread over rows and columns.
 const MARGIN: f64 = 0.05;
 
+/// How far above the edge noise reaches where rows and columns differ in size.
+const UNEVEN: f64 = 3.0;
+/// How steep a step from signal to noise is at least; steps within noise are below 1.35.
+const STEEP: f64 = 1.5;
+
 /// Relative size of what sums and products in f32 leave behind.
 const LEAST: f64 = 1.0 / 4_194_304.0;
 
@@ -25,11 +30,21 @@ pub fn above_noise(values: &[f64], squared_norm: f64, rows: usize, columns: usiz
         let energy = left.max(1e-14 * squared_norm);
         let edge = (energy / (m * n)).sqrt() * (m.sqrt() + n.sqrt());
         if *value <= (edge * margin).max(first * LEAST) {
-            return rank;
+            return cliff(values, rank, edge);
         }
         left -= value * value;
     }
     values.len()
+}
+
+/// Noise that is uneven leaves some values above its edge, but they are close to it and to each other:
+/// the last step down that is steep, of those that end there, is where it begins.
+fn cliff(values: &[f64], above: usize, edge: f64) -> usize {
+    let steps = values.windows(2).take(above).enumerate().filter_map(|(at, pair)| match pair {
+        [high, low] if *low <= UNEVEN * edge && *high >= STEEP * low => Some(at + 1),
+        _ => None,
+    });
+    steps.max().unwrap_or(above)
 }
 
 #[cfg(test)]
@@ -52,6 +67,13 @@ mod tests {
         assert_eq!(with_noise(&[10.0, 5.0, 3.0], 0.01, 256), 3);
         assert_eq!(with_noise(&[1.0; 8], 1e-6, 256), 8);
         assert_eq!(with_noise(&[], 0.5, 256), 0);
+    }
+
+    #[test]
+    fn uneven_noise_is_not_counted() {
+        let values = [9.0, 5.0, 2.1, 1.3, 1.2, 1.12, 1.08, 0.9, 0.85, 0.8];
+        let energy = 9f64.powi(2) + 5f64.powi(2) + 2.1f64.powi(2) + 256.0 * 256.0 * 0.03f64.powi(2);
+        assert_eq!(above_noise(&values, energy, 256, 256), 3);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Guess {
 /// The bits of a stored element as an integer that grows with the number.
 fn place(bits: u64, width: u32) -> i64 {
     let sign = 1u64 << (width - 1);
-    let magnitude = (bits & (sign - 1)) as i64;
+    let magnitude = (bits & (sign - 1)).cast_signed();
     // −0 comes just below +0.
     if bits & sign == 0 { magnitude } else { -magnitude - 1 }
 }
@@ -105,7 +105,7 @@ pub fn step(element: ElementType, bytes: &mut [u8], steps: i64) {
 /// How much finer the places of `finer` are than those of `coarser`: the difference of their binary
 /// exponents and one, held within 0 and 15. The larger, the larger the steps.
 pub fn fineness(coarser: f64, finer: f64) -> usize {
-    let exponent = |value: f64| (value.to_bits() >> 52 & 0x7ff) as i64;
+    let exponent = |value: f64| (value.to_bits() >> 52 & 0x7ff).cast_signed();
     (exponent(coarser) - exponent(finer) + 1).clamp(0, 15) as usize
 }
 

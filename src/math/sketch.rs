@@ -126,14 +126,25 @@ pub fn sketch<P: Panels>(panels: &mut P, settings: &Settings<'_>) -> Result<Sket
             // The last product is made in f64: small singular values are not drowned by the largest.
             let x = orthonormal(&z);
             let y = passes.right(&x, true)?;
-            return Ok(passes.finish(&LowRank::new(y, x.transpose()), settings.rank));
+            if !progress.is_small() {
+                return Ok(passes.finish(&LowRank::new(y, x.transpose()), settings.rank));
+            }
+            // Nor are the vectors of the smallest: where next to nothing is left, both are.
+            let q = orthonormal(&y);
+            let z = passes.left(&q, true)?;
+            return Ok(passes.finish(&LowRank::new(q, z.transpose()), settings.rank));
         }
         let x = orthonormal(&z);
         y = passes.right(&x, false)?;
         if progress.done(&y, round) {
             let q = orthonormal(&y);
             let z = passes.left(&q, true)?;
-            return Ok(passes.finish(&LowRank::new(q, z.transpose()), settings.rank));
+            if !progress.is_small() {
+                return Ok(passes.finish(&LowRank::new(q, z.transpose()), settings.rank));
+            }
+            let x = orthonormal(&z);
+            let y = passes.right(&x, true)?;
+            return Ok(passes.finish(&LowRank::new(y, x.transpose()), settings.rank));
         }
     }
     unreachable!("the number of rounds is bounded")
@@ -271,12 +282,18 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
+    /// Whether what is left is near what f32 resolves.
+    fn is_small(&self) -> bool {
+        self.squared_norm - self.kept <= 1e-8 * self.squared_norm
+    }
+
     /// Looks at the latest product (its columns span the space found) and decides.
     fn done(&mut self, product: &Matrix, round: usize) -> bool {
         let values = dense_values(Qr::new(product.clone()).r());
         let kept: f64 = values.iter().take(self.settings.rank).map(|value| value * value).sum();
         let error = self.squared_norm - kept;
         if error <= RESOLUTION * self.squared_norm && round >= 2 {
+            self.kept = kept;
             return true;
         }
         let gain = (kept - self.kept) / error.max(RESOLUTION * self.squared_norm);

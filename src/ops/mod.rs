@@ -8,6 +8,7 @@ pub mod check;
 pub mod combine;
 pub mod compare;
 pub mod convert;
+pub mod diff;
 pub mod extract;
 pub mod inspect;
 pub mod merge;

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod convert;
+pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod merge;

@@ -5,6 +5,7 @@ pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;
+pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod man;
@@ -59,6 +60,8 @@ verbs! {
     Convert(convert::ConvertArgs),
     /// See whether adapters get along
     Compare(compare::CompareArgs),
+    /// Compare two checkpoints, or two adapters, in numbers
+    Diff(diff::DiffArgs),
     /// Check that a merged checkpoint is what merge should have written
     Verify(verify::VerifyArgs),
     /// Have the base back, bit for bit, from a merge that kept its receipt

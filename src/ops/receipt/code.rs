@@ -102,7 +102,7 @@ impl Told {
                 digits += 1;
             }
             let digits = digits.min(63);
-            let size = (1u64 << digits | decoder.raw(digits)) as i64;
+            let size = (1u64 << digits | decoder.raw(digits)).cast_signed();
             step(self.to, element, if negative { size.wrapping_neg() } else { size });
         }
         guess

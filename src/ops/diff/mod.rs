@@ -1,0 +1,178 @@
+//! diff: how two checkpoints, or two adapters, differ in numbers.
+//!
+//! Adapters are compared by what they do: the deltas of a module, whatever factors, scale, dtype or
+//! convention they are stored in, and without forming them.
+
+mod adapters;
+mod checkpoints;
+
+use std::path::{Path, PathBuf};
+
+use rayon::ThreadPoolBuilder;
+use serde::Serialize;
+
+use super::Progress;
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Checkpoint;
+
+/// Relative difference that rounding of f32 factors explains.
+const ROUNDING: f64 = 1e-6;
+
+/// What to compare.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// One checkpoint or adapter.
+    pub a: PathBuf,
+    /// The other.
+    pub b: PathBuf,
+    /// How they are opened.
+    pub open: OpenOptions,
+    /// Relative difference up to which two are the same; 1e-6 of adapters and 0 of checkpoints if `None`.
+    pub tolerance: Option<f64>,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+/// What was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compared {
+    /// Tensors of two checkpoints.
+    Checkpoints,
+    /// Deltas of two adapters.
+    Adapters,
+    /// Tensors of two adapters whose deltas depend on the base.
+    Tensors,
+}
+
+/// One tensor or module that differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Differs {
+    /// Its name, in A.
+    pub name: String,
+    /// What differs beside the values: dtype or shape.
+    pub what: Option<String>,
+    /// ‖A − B‖ / max(‖A‖, ‖B‖).
+    pub relative: Option<f64>,
+    /// The largest |a − b|; of deltas the largest singular value of A − B, which no element exceeds.
+    pub largest: Option<f64>,
+    /// Elements that differ; unknown of deltas.
+    pub elements: Option<u64>,
+}
+
+/// The whole comparison.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was compared.
+    pub compared: Compared,
+    /// Whether nothing differs.
+    pub same: bool,
+    /// Tensors or modules that are the same.
+    pub equal: usize,
+    /// Names only A has.
+    pub only_a: Vec<String>,
+    /// Names only B has.
+    pub only_b: Vec<String>,
+    /// What both have and is not the same.
+    pub different: Vec<Differs>,
+    /// ‖A − B‖ / max(‖A‖, ‖B‖) over all that both have.
+    pub relative: f64,
+}
+
+/// What comparing the same thing of both found.
+struct Found {
+    differs: Option<Differs>,
+    /// ‖A − B‖², ‖A‖², ‖B‖².
+    squares: [f64; 3],
+}
+
+impl Found {
+    fn new(name: &str, squares: [f64; 3], largest: f64, tolerance: f64) -> Self {
+        let relative = relative(squares);
+        // Not `relative > tolerance`, which a NaN would pass.
+        let same = relative <= tolerance;
+        let differs = (!same).then(|| Differs {
+            name: name.to_owned(),
+            what: None,
+            relative: Some(relative),
+            largest: Some(largest),
+            elements: None,
+        });
+        Self { differs, squares }
+    }
+
+    fn other(name: &str, what: String) -> Self {
+        let (name, what) = (name.to_owned(), Some(what));
+        let differs = Some(Differs { name, what, relative: None, largest: None, elements: None });
+        Self { differs, squares: [0.0; 3] }
+    }
+}
+
+fn relative([off, a, b]: [f64; 3]) -> f64 {
+    if off == 0.0 { 0.0 } else { (off / a.max(b)).sqrt() }
+}
+
+/// Compares A and B.
+///
+/// # Errors
+/// If either cannot be read, or one is an adapter and the other is not.
+pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build()
+        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let opened = (adapter(&options.a, &options.open)?, adapter(&options.b, &options.open)?);
+    let tolerance = |own: f64| options.tolerance.unwrap_or(own);
+    pool.install(|| match opened {
+        (Some(a), Some(b)) => adapters::compare(options, [a, b], tolerance(ROUNDING), progress),
+        (None, None) => {
+            let a = Checkpoint::open(&options.a, options.open.access)?;
+            let b = Checkpoint::open(&options.b, options.open.access)?;
+            checkpoints::compare(Compared::Checkpoints, &a, &b, tolerance(0.0), progress)
+        }
+        (first, _) => {
+            let which = if first.is_some() { &options.a } else { &options.b };
+            let reason = "it is an adapter and the other is not".to_owned();
+            Err(ErrorKind::BadOption(reason)).in_file(which)
+        }
+    })
+}
+
+/// An adapter, if that is what the path is.
+fn adapter(path: &Path, open: &OpenOptions) -> Result<Option<Adapter>> {
+    match Adapter::open(path, open) {
+        Ok(adapter) => Ok(Some(adapter)),
+        Err(error) => match error.kind() {
+            ErrorKind::UnknownKeys { .. } | ErrorKind::NoAdapter { .. } => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Puts a report together.
+fn report(
+    compared: Compared,
+    found: Vec<Found>,
+    only_a: Vec<String>,
+    only_b: Vec<String>,
+) -> Report {
+    let all = found.len();
+    let mut squares = [0.0; 3];
+    let mut different = Vec::new();
+    for found in found {
+        for (sum, square) in squares.iter_mut().zip(found.squares) {
+            *sum += square;
+        }
+        different.extend(found.differs);
+    }
+    Report {
+        compared,
+        same: different.is_empty() && only_a.is_empty() && only_b.is_empty(),
+        equal: all - different.len(),
+        only_a,
+        only_b,
+        different,
+        relative: relative(squares),
+    }
+}
