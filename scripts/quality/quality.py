@@ -39,6 +39,14 @@ COMBINE = [
 # (label, flags of `merge`): adapters go into the base at once, no rank in between.
 MERGE = [
     ("linear", ""),
+    ("magnitude-prune", "--method magnitude-prune"),
+    ("ties", "--method ties"),
+    ("ties, density 0.5", "--method ties --density 0.5"),
+    ("dare-linear", "--method dare-linear"),
+    ("dare-ties", "--method dare-ties"),
+    ("breadcrumbs", "--method breadcrumbs"),
+    ("della", "--method della"),
+    ("sce", "--method sce"),
 ]
 # (label, rank, arguments of add_weighted_adapter)
 PEFT = [
