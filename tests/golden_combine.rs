@@ -203,6 +203,61 @@ fn peft_svd() {
     }
 }
 
+/// The case's density and election, as flags.
+fn flags_of(case: &Case) -> String {
+    let params = &case.facts["params"];
+    let flag = |flag: &str, name: &str| match &params[name] {
+        Value::Null => String::new(),
+        value => format!("--{flag} {} ", value.to_string().replace('"', "")),
+    };
+    // PEFT's density is one for all; its election is that of ties alone.
+    flag("density", "density")
+        + &flag("majority-sign", "majority_sign_method")
+        + &flag("rank", "svd_rank")
+}
+
+#[test]
+fn peft_on_factors_apart() {
+    for (name, method) in [
+        ("combine_ties", "ties"),
+        ("combine_dare_linear_d1", "dare_linear"),
+        ("combine_magnitude_prune", "magnitude_prune"),
+    ] {
+        let flags = flags_of(&Case::open(name));
+        as_peft(name, &format!("--compat peft --method {method} {flags}"));
+        let dashed = method.replace('_', "-");
+        as_peft(name, &format!("--compat peft --space factors --method {dashed} {flags}"));
+    }
+}
+
+#[test]
+fn peft_on_deltas() {
+    for (name, method) in [
+        ("combine_ties_svd", "ties_svd"),
+        ("combine_ties_svd_frequency", "ties_svd"),
+        ("combine_dare_linear_svd_d1", "dare_linear_svd"),
+        ("combine_magnitude_prune_svd", "magnitude_prune_svd"),
+    ] {
+        let case = Case::open(name);
+        let flags = format!("--compat peft --method {method} {}", flags_of(&case));
+        case.run("combine", &flags, |output| case.deltas(output));
+    }
+}
+
+/// Where ours is another than PEFT's: votes carry weights, and the divisor is theirs.
+#[test]
+fn the_exact_ties_is_not_what_peft_computes() {
+    let case = Case::open("combine_ties_svd");
+    case.run("combine", &format!("--method ties {}", flags_of(&case)), |output| {
+        for (module, part) in adapter(output) {
+            let theirs = read(&case.expected("delta"))[&format!("delta.{module}")].values();
+            let delta = part.base_delta();
+            let theirs = Dense::new(delta.rows, delta.columns, theirs);
+            assert!(delta.minus(&theirs).norm() > 0.01 * delta.norm(), "{module}");
+        }
+    });
+}
+
 #[test]
 fn kohya_svd_merge() {
     let case = Case::open("svd_merge_kohya");
@@ -264,5 +319,5 @@ fn no_case_is_forgotten() {
             found += 1;
         }
     }
-    assert_eq!(found, 16);
+    assert_eq!(found, 23);
 }

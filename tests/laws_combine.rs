@@ -11,6 +11,7 @@ use common::dense::{Dense, adapter, deltas, relative_error, weighted_sum};
 use common::made::{How, Workshop};
 use lora_tool::format::Dtype;
 use lora_tool::math::RankPolicy;
+use lora_tool::method::params::Given;
 use lora_tool::method::{Law, METHODS};
 use lora_tool::ops::combine::Options;
 use proptest::prelude::*;
@@ -171,6 +172,11 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_method_obeys_the_laws_it_lists(inputs in inputs()) {
         let workshop = Workshop::new();
@@ -179,24 +185,37 @@ proptest! {
         inputs.ranks[1] = inputs.ranks[0];
         let (a, b) = (inputs.write(&workshop, 0), inputs.write(&workshop, 1));
         let [x, y] = inputs.weights;
-        for method in METHODS.iter().filter(|method| method.elementwise().is_none()) {
-            let run = |list: &[(&Path, f64)]| {
+        let twice = Inputs {
+            hows: inputs.hows.map(|how| How { alpha: 2.0 * how.alpha, ..how }),
+            ..inputs.clone()
+        };
+        let other = Workshop::new();
+        let (a2, b2) = (twice.write(&other, 0), twice.write(&other, 1));
+        for method in METHODS {
+            // Of what has no low rank, everything.
+            let rank = method.elementwise().map(|_| RankPolicy::Fixed(64));
+            let with = |list: &[(&Path, f64)], params: Given| {
                 let (method, dtype) = (Some(method.name.to_owned()), Some(Dtype::F32));
-                let options = Options { method, dtype, ..Options::default() };
-                workshop.combine(list, "out", options)
+                workshop.combine(list, "out", Options { method, dtype, rank, params, ..Options::default() })
+            };
+            let run = |list: &[(&Path, f64)]| with(list, Given::new());
+            let whole = |list: &[(&Path, f64)]| {
+                let takes = method.takes.iter().any(|param| param.name == "density");
+                let density = ("density".to_owned(), "1".to_owned());
+                with(list, takes.then_some(density).into_iter().collect())
             };
             for law in method.laws {
                 let (found, expected) = match law {
-                    Law::Identity => (run(&[(&a, 1.0)]), only(1.0, &a)),
-                    Law::Negation => (run(&[(&a, -1.0)]), only(-1.0, &a)),
+                    Law::Identity => (whole(&[(&a, 1.0)]), only(1.0, &a)),
+                    Law::Negation => (whole(&[(&a, -1.0)]), only(-1.0, &a)),
                     Law::Permutation => {
                         let (out, _) = run(&[(&b, y), (&a, x)]);
                         let expected = deltas(&out);
                         (run(&[(&a, x), (&b, y)]), expected)
                     }
                     Law::Scale => {
-                        let whole = deltas(&run(&[(&a, x), (&b, y)]).0);
-                        (run(&[(&a, 2.0 * x), (&b, 2.0 * y)]), weighted_sum(&[(2.0, whole)]))
+                        let once = deltas(&run(&[(&a, x), (&b, y)]).0);
+                        (run(&[(&a2, x), (&b2, y)]), weighted_sum(&[(2.0, once)]))
                     }
                     Law::WeightedSum => (
                         run(&[(&a, x), (&b, y)]),

@@ -78,10 +78,21 @@ fn methods_nobody_knows() {
 #[test]
 fn parameters_nobody_takes() {
     let scene = pair();
-    for flag in ["--density 0.5", "--no-such-flag", "--majority-sign total"] {
-        let name = flag.split(' ').next().expect("a flag");
-        let line = format!("combine adapter other -o out {flag}");
-        misused(&scene, &line, &["unexpected argument", name]);
+    misused(&scene, "combine adapter other -o out --no-such-flag", &["unexpected argument"]);
+    let line = "combine adapter other -o out";
+    for (flags, says) in [
+        ("--density 0.5", "`linear` does not take --density; it takes no parameters"),
+        ("--method ties --gamma 0.1", "`ties` does not take --gamma"),
+        ("--method ties --density 0", "--density 0: expected a number above 0 to 1"),
+        ("--method ties --density 1,1,1", "one for each of the 2 adapters"),
+        ("--method ties --majority-sign most", "expected total or frequency"),
+        ("--method tsv --space core", "--space core is for methods that look at elements"),
+        ("--method tsv --compat mergekit", "mergekit has no `tsv`"),
+        ("--method ties --rank energy:0.9", "leaves no low rank"),
+        ("--method della --epsilon 0.5", "no room for an epsilon"),
+        ("other --method slerp", "between two adapters; there are 3"),
+    ] {
+        scene.refuses(&format!("{line} {flags}"), &[says], "");
     }
     misused(&scene, "combine adapter other -o out --compat mergekitten", &["mergekitten", "peft"]);
     misused(&scene, "resize adapter -o out --rank 1 --method cat", &["unexpected argument"]);

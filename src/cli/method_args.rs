@@ -1,8 +1,8 @@
 //! How methods are chosen, and their parameters: one flag for each that some method takes.
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use lora_tool::method::Compat;
 use lora_tool::method::params::{Given, PARAMS};
+use lora_tool::method::{Compat, Space};
 
 /// The parameters given, by name.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,30 @@ impl CompatArg {
             Self::Peft => Compat::Peft,
             Self::Kohya => Compat::Kohya,
             Self::Mergekit => Compat::Mergekit,
+        }
+    }
+}
+
+/// Where an elementwise method looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SpaceArg {
+    /// At the elements of the deltas
+    Delta,
+    /// At the elements of cores in a basis that all adapters share
+    Core,
+    /// At coordinates in a basis of the outputs that all adapters share
+    Knots,
+    /// At the elements of A and of B, apart
+    Factors,
+}
+
+impl SpaceArg {
+    pub(crate) fn space(self) -> Space {
+        match self {
+            Self::Delta => Space::Delta,
+            Self::Core => Space::Core,
+            Self::Knots => Space::Knots,
+            Self::Factors => Space::Factors,
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::factor::Factor;
 use super::matrix::{Matrix, dense_svd, product, product_transposed, transposed_product};
 use super::qr::Qr;
+use super::rank::NEGLIGIBLE;
 
 /// up · down, with up: m × r and down: r × n.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +144,12 @@ impl Svd {
     /// σ, descending; min(m, n, r) of them.
     pub fn singular_values(&self) -> &[f64] {
         &self.singular_values
+    }
+
+    /// How many σ are more than rounding of factors in f32: the rank that `lossless` keeps.
+    pub fn numerical_rank(&self) -> usize {
+        let least = self.singular_values.first().map_or(0.0, |first| first * NEGLIGIBLE);
+        self.singular_values.iter().take_while(|value| **value > least).count()
     }
 
     /// The left and right singular vectors of the first `rank` values: m × rank and n × rank. The

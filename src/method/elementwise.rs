@@ -305,7 +305,8 @@ impl<'a> Blending<'a> {
         }
     }
 
-    fn weights(&self) -> Vec<f32> {
+    /// The inputs' weights.
+    pub fn weights(&self) -> Vec<f32> {
         self.inputs.iter().map(|input| input.part.weight as f32).collect()
     }
 

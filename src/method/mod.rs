@@ -3,15 +3,20 @@
 //! **Invariant:** a method sees matrices and numbers, never files, alpha or dtypes; a module's name only
 //! chooses its random numbers.
 
+pub mod catalogue;
+mod deltas;
 pub mod elementwise;
 mod inputs;
 mod panel;
 pub mod params;
+mod space;
 
+pub use deltas::{Blended, Deltas};
 pub use elementwise::{Blending, Elementwise};
 pub use inputs::{Check, Combined, Problem, Refusal, Sketch, Weighted};
 pub use panel::{Counts, Panel, Part};
 pub use params::{Param, Settings};
+pub use space::Space;
 
 use crate::math::Matrix;
 use inputs::{add_factors, anything, equal_ranks, positive_scales};
@@ -40,6 +45,17 @@ pub enum Compat {
     Kohya,
     /// mergekit's generalised task arithmetic.
     Mergekit,
+}
+
+impl Compat {
+    /// The peer's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peft => "peft",
+            Self::Kohya => "kohya",
+            Self::Mergekit => "mergekit",
+        }
+    }
 }
 
 /// How a method works, by what it needs to see of the deltas.
@@ -110,8 +126,8 @@ macro_rules! methods {
 }
 
 methods! {
-    linear, cat, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs, della, sce,
-    peft_linear, kohya_linear, kohya_cat,
+    linear, cat, shared_basis, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs, della, sce,
+    slerp, karcher, model_stock, ema, tsv, iso_c, star, peft_linear, kohya_linear, kohya_cat,
 }
 
 impl Method {

@@ -35,6 +35,11 @@ impl Panel {
         &mut self.deltas
     }
 
+    /// The rows of each input's delta.
+    pub fn deltas(&self) -> impl Iterator<Item = &[f32]> {
+        self.deltas.iter().map(Vec::as_slice)
+    }
+
     /// How much the inputs vary at each element, the weighted deltas' variance among `adapters`, those
     /// that have no part counted as 0.
     pub(super) fn vary(&mut self, weights: &[f32], adapters: usize) {

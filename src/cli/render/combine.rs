@@ -8,7 +8,7 @@ use super::{Lines, bytes, count, percent, table};
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would write {}", plan.output.display()));
-    lines.add("method", format!("{}, rank {}", plan.method, plan.rank));
+    lines.add("method", method(plan.method, plan.space, &plan.rank));
     lines.add("convention", plan.convention);
     lines.add("modules", plan.modules.len());
     if !plan.replacements.is_empty() {
@@ -31,12 +31,17 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     lines.into_text()
 }
 
+fn method(method: &str, space: Option<&str>, rank: &str) -> String {
+    let space = space.map_or(String::new(), |space| format!(" in {space} space"));
+    format!("{method}{space}, rank {rank}")
+}
+
 /// What a combination did.
 pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     let mut lines = Lines::default();
     let done = if command == "resize" { "resized" } else { "combined" };
     lines.plain(format!("{done} into {}", report.output.display()));
-    lines.add("method", format!("{}, rank {}", report.method, report.rank));
+    lines.add("method", method(report.method, report.space, &report.rank));
     let highest = report.modules.iter().map(|module| module.rank).max().unwrap_or(0);
     let lowest = report.modules.iter().map(|module| module.rank).min().unwrap_or(0);
     let ranks =

@@ -9,6 +9,7 @@ pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod metadata;
+pub(crate) mod methods;
 pub(crate) mod verify;
 
 use std::fmt::Write;

@@ -8,6 +8,7 @@ use lora_tool::ops::combine::{self, Combine, RankPolicy};
 use regex::Regex;
 
 use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::method_args::{CompatArg, MethodParams, SpaceArg};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -16,7 +17,8 @@ Examples:
   lora-tool combine style task -w 0.7 0.3 -o OUT
   lora-tool combine style:0.7 task:-0.2 -o OUT --rank 16
   lora-tool combine a.safetensors b.safetensors -o c.safetensors --rank size:32MiB
-  lora-tool combine style task -o OUT --method cat")]
+  lora-tool combine style task -o OUT --method cat
+  lora-tool combine style task -o OUT --method ties --density 0.3 --rank 16")]
 pub(crate) struct CombineArgs {
     /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
     #[arg(required_unless_present = "models", value_name = "ADAPTER")]
@@ -27,12 +29,17 @@ pub(crate) struct CombineArgs {
     /// One weight per adapter, in order; 1 each by default
     #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     weights: Vec<f64>,
-    /// How to combine: linear (the exact weighted sum), cat, svd; peft-linear for parity
+    /// How to combine: linear, the exact weighted sum, by default; `lora-tool methods` lists all
     #[arg(long, alias = "combination-type", value_name = "METHOD")]
     method: Option<String>,
     /// Reproduce a peer's arithmetic instead of the exact one
     #[arg(long, value_enum, value_name = "PEER")]
     compat: Option<CompatArg>,
+    /// Where a method that looks at elements looks; at the deltas by default
+    #[arg(long, value_enum, value_name = "SPACE")]
+    space: Option<SpaceArg>,
+    #[command(flatten)]
+    params: MethodParams,
     /// Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3,
     /// error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
     #[arg(long, alias = "new-rank", alias = "svd-rank", value_name = "POLICY")]
@@ -145,10 +152,9 @@ impl CombineArgs {
         Ok(combine::Options {
             adapters: weigh(adapters, &self.weights)?,
             method: self.method.clone(),
-            compat: self.compat.map(|compat| match compat {
-                CompatArg::Peft => combine::Compat::Peft,
-                CompatArg::Kohya => combine::Compat::Kohya,
-            }),
+            compat: self.compat.map(CompatArg::compat),
+            space: self.space.map(SpaceArg::space),
+            params: self.params.0.clone(),
             rank: self.rank,
             conv_rank: self.conv_rank,
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
@@ -161,15 +167,6 @@ impl CombineArgs {
             ..self.how.options(threads)
         })
     }
-}
-
-/// A peer to reproduce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CompatArg {
-    /// PEFT's add_weighted_adapter
-    Peft,
-    /// kohya's merge_lora.py
-    Kohya,
 }
 
 /// Whose replaced tensors to take.

@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod metadata;
+pub(crate) mod methods;
 pub(crate) mod resize;
 pub(crate) mod undo;
 pub(crate) mod verify;
@@ -68,6 +69,8 @@ verbs! {
     Undo(undo::UndoArgs),
     /// Read or edit a file's header; its tensors stay as they are
     Metadata(metadata::MetadataArgs),
+    /// List the combination methods, their parameters and sources
+    Methods(methods::MethodsArgs),
     /// Print a script that completes commands in a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write one for every verb

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::group::{Group, Member};
-use super::{Combine, ConvScope};
+use super::{Combine, ConvScope, elements};
 use crate::adapter::save::{self, NewModule, Sized};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Metadata;
@@ -85,14 +85,24 @@ fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
         ConvScope::All => matches!(group.kind, crate::adapter::module::Kind::Conv(_)),
     };
     let own = options.conv_rank.filter(|_| conv).or(options.rank);
-    // PEFT's `svd` keeps the highest rank of the inputs if nothing else is said.
-    let svd = options.method.as_deref().is_some_and(|name| name == "svd");
+    // PEFT's `svd` keeps the highest rank of the inputs if nothing else is said; so does what has no
+    // low rank of its own.
+    let svd = options.method.as_deref().is_some_and(|name| name == "svd") || combine.by_elements();
     own.or_else(|| {
         let highest = combine.groups.iter().flat_map(|group| &group.members).map(|m| m.rank).max();
         svd.then(|| RankPolicy::Fixed(highest.unwrap_or(1)))
     })
-    .or((!combine.method.keeps_factors || options.max_rank.is_some())
-        .then_some(RankPolicy::Lossless))
+    .or((!combine.keeps_factors() || options.max_rank.is_some()).then_some(RankPolicy::Lossless))
+}
+
+/// The rank of a module whose policy is a number.
+fn fixed_rank(combine: &Combine, group: &Group) -> usize {
+    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let asked = match policy(combine, group) {
+        Some(RankPolicy::Fixed(rank)) => rank.min(most),
+        _ => most,
+    };
+    asked.min(group.outputs).min(group.inputs)
 }
 
 /// Ranks that one module alone does not decide: of a budget over all, and those that all are filled
@@ -102,8 +112,12 @@ fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
     if !shared && !combine.options.uniform {
         return Ok(None);
     }
+    if combine.by_elements() {
+        return Ok(Some(combine.groups.iter().map(|group| fixed_rank(combine, group)).collect()));
+    }
     let candidates = combine.groups.par_iter().map(|group| {
-        let (combined, _) = combine_group(combine, group).in_tensor(&group.name)?;
+        let inputs = inputs(combine, group).in_tensor(&group.name)?;
+        let combined = combine_group(combine, group, &inputs, None).in_tensor(&group.name)?;
         let values = combined.factors.svd().singular_values().to_vec();
         Ok((candidate(group, values, combined.scale), combined.factors.rank()))
     });
@@ -178,7 +192,7 @@ fn sized<'a>(combine: &Combine, group: &'a Group) -> Result<Sized<'a>> {
 }
 
 /// The scale that a fitted module is written with.
-fn written_scale(combine: &Combine, group: &Group) -> f64 {
+pub(super) fn written_scale(combine: &Combine, group: &Group) -> f64 {
     let old = group.members.first().map_or(1.0, |member| member.scale);
     if combine.options.keep_scale && old > 0.0 { old } else { 1.0 }
 }
@@ -190,27 +204,39 @@ fn candidate(group: &Group, singular_values: Vec<f64>, scale: f64) -> Candidate 
     Candidate { singular_values, rows: group.outputs, columns: group.inputs, scale }
 }
 
-/// The method's result, and what went into it.
-fn combine_group(combine: &Combine, group: &Group) -> Result<(Combined, Vec<Weighted>)> {
+/// What goes into a module.
+fn inputs(combine: &Combine, group: &Group) -> Result<Vec<Weighted>> {
     let inputs = group.members.iter().map(|member| {
         let (adapter, module) = parts(combine, member)?;
         let factors = adapter.factors(module)?;
         let (scale, weight) = (module.scale.value, member.weight);
         Ok(Weighted { factors, scale, weight, adapter: member.adapter })
     });
-    let inputs: Vec<Weighted> = inputs.collect::<Result<_>>()?;
+    inputs.collect()
+}
+
+/// The method's result, of methods that give one in factors.
+fn combine_group(
+    combine: &Combine,
+    group: &Group,
+    inputs: &[Weighted],
+    rank: Option<usize>,
+) -> Result<Combined> {
     let weights = combine.options.adapters.iter().map(|input| input.weight).collect::<Vec<_>>();
     let problem = Problem {
         rows: group.outputs,
         columns: group.inputs,
-        inputs: &inputs,
+        inputs,
         weights: &weights,
         settings: &combine.settings,
         compat: combine.options.compat,
-        rank: None,
+        rank,
     };
-    let combined = combine.method.combine(&problem).ok_or(ErrorKind::NotFound)?;
-    Ok((combined, inputs))
+    let combined = match combine.method.elementwise() {
+        Some(rule) => combine.space.combine(rule, &problem, &group.name),
+        None => combine.method.combine(&problem),
+    };
+    combined.ok_or_else(|| ErrorKind::NotFound.into())
 }
 
 fn parts<'a>(
@@ -221,21 +247,54 @@ fn parts<'a>(
     Ok((adapter, adapter.modules.get(member.module).ok_or(ErrorKind::NotFound)?))
 }
 
-fn one(
+/// What a method made of a module, cut to its rank.
+pub(super) struct Outcome {
+    pub(super) written: Combined,
+    /// ‖written‖² and ‖combined‖².
+    pub(super) kept: f64,
+    pub(super) total: f64,
+    /// ‖combined − Σ wᵢΔᵢ‖², and ‖Σ wᵢΔᵢ‖² if it is another than the combined.
+    pub(super) off_sum: f64,
+    pub(super) exact: Option<f64>,
+}
+
+fn outcome(
     combine: &Combine,
     group: &Group,
+    inputs: &[Weighted],
     rank: Option<usize>,
-    fill: Option<usize>,
-) -> Result<(NewModule, Done)> {
-    let (combined, inputs) = combine_group(combine, group)?;
-    let (off_sum, exact) = distance(combine, group, &combined, &inputs);
-    let (mut written, kept, total) = match policy(combine, group) {
+) -> Result<Outcome> {
+    let policy = policy(combine, group);
+    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let known = rank.or(match policy {
+        Some(RankPolicy::Fixed(rank)) => Some(rank.min(most)),
+        _ => None,
+    });
+    if let Some(rule) = combine.method.elementwise().filter(|_| combine.by_elements()) {
+        let outcome = elements::combine(combine, group, inputs, rule, known.unwrap_or(most));
+        return Ok(outcome);
+    }
+    let combined = combine_group(combine, group, inputs, known)?;
+    let (off_sum, exact) = distance(combine, group, &combined, inputs);
+    let (written, kept, total) = match policy {
         None => {
             let energy = combined.factors.squared_norm() * combined.scale * combined.scale;
             (combined, energy, energy)
         }
         Some(policy) => truncate(combine, group, &combined, policy, rank),
     };
+    Ok(Outcome { written, kept, total, off_sum, exact })
+}
+
+fn one(
+    combine: &Combine,
+    group: &Group,
+    rank: Option<usize>,
+    fill: Option<usize>,
+) -> Result<(NewModule, Done)> {
+    let inputs = inputs(combine, group)?;
+    let Outcome { mut written, kept, total, off_sum, exact } =
+        outcome(combine, group, &inputs, rank)?;
     let survival = inputs.iter().zip(&group.members).map(|(input, member)| {
         // Against the adapter's own delta, whatever its weight here.
         let inner = written.factors.inner(&input.factors) * written.scale * input.scale;

@@ -2,7 +2,9 @@
 //! one input. Nothing of the size of a weight is ever formed.
 
 mod carry;
+mod choose;
 mod compute;
+mod elements;
 pub(super) mod group;
 
 use std::path::PathBuf;
@@ -15,15 +17,15 @@ pub use carry::OnConflict;
 pub use compute::ModuleReport;
 
 pub use crate::math::RankPolicy;
-pub use crate::method::Compat;
+pub use crate::method::{Compat, Space};
 
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Result, near};
+use crate::error::{ErrorKind, Result};
 use crate::format::Dtype;
 use crate::method::params::Given;
-use crate::method::{self, Method, Settings};
+use crate::method::{Method, Settings};
 use crate::ops::merge::AdapterInput;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
@@ -52,6 +54,8 @@ pub struct Options {
     pub method: Option<String>,
     /// The method's parameters, as text.
     pub params: Given,
+    /// Where an elementwise method looks; at the deltas, or where the peer does, if `None`.
+    pub space: Option<Space>,
     /// A peer whose arithmetic is to be reproduced.
     pub compat: Option<Compat>,
     /// Rank policy; `lossless`, or the method's own factors, if `None`.
@@ -91,6 +95,8 @@ pub struct Options {
 pub struct Plan {
     /// The method.
     pub method: &'static str,
+    /// Where it looks, if it is an elementwise one.
+    pub space: Option<&'static str>,
     /// The rank policy.
     pub rank: String,
     /// The convention to be written.
@@ -120,6 +126,9 @@ pub struct PlannedModule {
     pub ranks: Vec<usize>,
 }
 
+/// Share of the energy below which a user should know that the rank is low for the method.
+const MOST_ENERGY_KEPT: f64 = 0.9;
+
 /// A plan with its inputs open.
 #[derive(Debug)]
 pub struct Combine {
@@ -128,6 +137,7 @@ pub struct Combine {
     adapters: Vec<Adapter>,
     groups: Vec<Group>,
     method: &'static Method,
+    space: Space,
     settings: Settings,
     convention: &'static Convention,
     dtype: Dtype,
@@ -153,6 +163,8 @@ pub struct Report {
     pub output: PathBuf,
     /// The method.
     pub method: &'static str,
+    /// Where it looked, if it is an elementwise one.
+    pub space: Option<&'static str>,
     /// The rank policy.
     pub rank: String,
     /// The convention written.
@@ -182,11 +194,8 @@ pub struct Report {
 /// # Errors
 /// Everything a user can get wrong; nothing has been written then.
 pub fn plan(options: &Options) -> Result<Combine> {
-    let method = choose_method(options)?;
-    let settings =
-        Settings::new(method.name, method.takes, &options.params, options.adapters.len())
-            .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
-    check_policies(options)?;
+    let choice = choose::choose(options)?;
+    let choose::Choice { method, space, settings } = choice;
     let paths = options.adapters.iter().map(|input| input.path.as_path());
     check_output(&options.output, paths, options.force)?;
     let adapters = open_adapters(&options.adapters, &options.open)?;
@@ -208,9 +217,15 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let dtype = options.dtype.unwrap_or_else(|| group::widest(&adapters));
     let carried = carry::replacements(options, &adapters, convention)?;
     let policy = options.rank.map(|rank| rank.to_string());
-    let default = if method.keeps_factors { "as the method leaves it" } else { "lossless" };
+    let default = match (method.elementwise(), space) {
+        (Some(_), Space::Delta) => "the inputs' highest",
+        (Some(_), Space::Factors) => "as the method leaves it",
+        _ if method.keeps_factors => "as the method leaves it",
+        _ => "lossless",
+    };
     let plan = Plan {
         method: method.name,
+        space: method.elementwise().map(|_| space.name()),
         rank: policy.unwrap_or_else(|| default.to_owned()),
         convention: convention.name,
         output: options.output.clone(),
@@ -219,49 +234,20 @@ pub fn plan(options: &Options) -> Result<Combine> {
         warnings: carried.warnings.clone(),
     };
     let options = options.clone();
-    let combine =
-        Combine { plan, adapters, groups, method, settings, convention, dtype, carried, options };
+    let combine = Combine {
+        plan,
+        adapters,
+        groups,
+        method,
+        space,
+        settings,
+        convention,
+        dtype,
+        carried,
+        options,
+    };
     compute::check(&combine)?;
     Ok(combine)
-}
-
-/// A budget is shared out over all modules, so none of them can have a policy of its own beside it.
-fn check_policies(options: &Options) -> Result<()> {
-    if options.max_rank == Some(0) {
-        return Err(ErrorKind::BadOption("--max-rank 0 would leave nothing".to_owned()).into());
-    }
-    let Some(conv) = options.conv_rank else { return Ok(()) };
-    let shared = options.rank.into_iter().chain([conv]).find(|policy| policy.is_global());
-    let Some(shared) = shared else { return Ok(()) };
-    let reason = format!(
-        "{shared} is shared out over all modules; leave out --conv-rank, or give both a rank of their own"
-    );
-    Err(ErrorKind::BadOption(reason).into())
-}
-
-fn choose_method(options: &Options) -> Result<&'static Method> {
-    let asked = options.method.as_deref().unwrap_or("linear");
-    let method = method::by_name(asked).ok_or_else(|| {
-        let names = || method::METHODS.iter().flat_map(|m| m.aliases.iter().chain([&m.name]));
-        let near = near(asked, names().copied());
-        let all: Vec<_> = method::METHODS.iter().map(|method| method.name).collect();
-        ErrorKind::UnknownMethod {
-            name: asked.to_owned(),
-            near: near.map(str::to_owned),
-            all: all.join(", "),
-        }
-    })?;
-    if method.elementwise().is_some() {
-        let reason = format!("`{}` looks at elements, which `combine` does not form", method.name);
-        return Err(ErrorKind::BadOption(reason).into());
-    }
-    let twin = match (options.compat, method.name) {
-        (Some(Compat::Peft), "linear") if asked != "svd" => Some("peft-linear"),
-        (Some(Compat::Kohya), "linear") if asked != "svd" => Some("kohya-linear"),
-        (Some(Compat::Kohya), "cat") => Some("kohya-cat"),
-        _ => None,
-    };
-    Ok(twin.and_then(method::by_name).unwrap_or(method))
 }
 
 fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static Convention> {
@@ -280,6 +266,22 @@ fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static
 }
 
 impl Combine {
+    /// Whether elements of the deltas themselves are looked at.
+    fn by_elements(&self) -> bool {
+        self.method.elementwise().is_some() && self.space == Space::Delta
+    }
+
+    /// Whether the factors themselves are the result, unless a rank is asked for.
+    fn keeps_factors(&self) -> bool {
+        let apart = self.method.elementwise().is_some() && self.space == Space::Factors;
+        self.method.keeps_factors || apart
+    }
+
+    /// Whether the method is a sum that is not quite one, as a peer has it.
+    fn reproduces_a_peers_sum(&self) -> bool {
+        self.method.name.starts_with("peft-") || self.method.name.starts_with("kohya-")
+    }
+
     /// Computes and writes the result.
     ///
     /// # Errors
@@ -317,7 +319,8 @@ impl Combine {
         let distance = share(sum(|done| done.off_sum), sum(|done| done.exact)).sqrt();
         let exact = sum(|done| done.exact) == 0.0;
         let distance_from_sum = if exact { 0.0 } else { distance };
-        if distance_from_sum > 1e-3 {
+        // Methods that mean to be something else need no warning.
+        if distance_from_sum > 1e-3 && self.reproduces_a_peers_sum() {
             warnings.push(format!(
                 "`{}` is {:.1} % away from the exact weighted sum of the deltas; --method linear is exact",
                 self.method.name,
@@ -325,12 +328,23 @@ impl Combine {
             ));
         }
         let dropped = sum(|done| done.dropped);
+        let kept = share(sum(|done| done.kept), combined);
+        if self.by_elements() && kept < MOST_ENERGY_KEPT {
+            warnings.push(format!(
+                "{:.0} % of what `{}` made did not fit into the rank; a higher --rank keeps more, --space \
+                 core stays within the adapters' own ranks, `merge --method {}` adds all of it to the base",
+                (1.0 - kept) * 100.0,
+                self.method.name,
+                self.method.name
+            ));
+        }
         Report {
             output: self.options.output.clone(),
             method: self.method.name,
+            space: self.plan.space,
             rank: self.plan.rank.clone(),
             convention: self.convention.name,
-            energy_kept: share(sum(|done| done.kept), combined),
+            energy_kept: kept,
             relative_error: if combined > 0.0 { (dropped / combined).sqrt() } else { 0.0 },
             distance_from_sum,
             inputs: inputs.collect(),

@@ -1,0 +1,100 @@
+//! Which method, where it looks, and what it takes: all that can be said before an adapter is opened.
+
+use super::{Options, RankPolicy};
+use crate::error::{ErrorKind, Result, near};
+use crate::method::{self, Compat, Kind, Method, Settings, Space};
+
+/// What was asked for.
+pub(super) struct Choice {
+    pub(super) method: &'static Method,
+    pub(super) space: Space,
+    pub(super) settings: Settings,
+}
+
+/// Makes sense of the method's name, the peer, the space and the parameters together.
+pub(super) fn choose(options: &Options) -> Result<Choice> {
+    let asked = options.method.as_deref().unwrap_or("linear");
+    let method = named(asked, options.compat)?;
+    let space = space(options, asked, method)?;
+    let adapters = options.adapters.len();
+    let settings = Settings::new(method.name, method.takes, &options.params, adapters)
+        .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
+    check_policies(options)?;
+    if matches!(method.kind, Kind::Elementwise(_)) && space == Space::Delta {
+        check_numbers(options, method)?;
+    }
+    Ok(Choice { method, space, settings })
+}
+
+fn named(asked: &str, compat: Option<Compat>) -> Result<&'static Method> {
+    let method = method::by_name(asked).ok_or_else(|| {
+        let names = || method::METHODS.iter().flat_map(|m| m.aliases.iter().chain([&m.name]));
+        let near = near(asked, names().copied());
+        let all: Vec<_> = method::METHODS.iter().map(|method| method.name).collect();
+        ErrorKind::UnknownMethod {
+            name: asked.to_owned(),
+            near: near.map(str::to_owned),
+            all: all.join(", "),
+        }
+    })?;
+    let Some(compat) = compat else { return Ok(method) };
+    let twin = match (compat, method.name) {
+        (Compat::Peft, "linear") if asked != "svd" => Some("peft-linear"),
+        (Compat::Kohya, "linear") if asked != "svd" => Some("kohya-linear"),
+        (Compat::Kohya, "cat") => Some("kohya-cat"),
+        _ => None,
+    };
+    let twin = twin.and_then(method::by_name).unwrap_or(method);
+    if twin.peers.contains(&compat) || twin.name.starts_with(compat.name()) {
+        return Ok(twin);
+    }
+    let reason = format!("{} has no `{}` to reproduce", compat.name(), method.name);
+    Err(ErrorKind::BadOption(reason).into())
+}
+
+/// PEFT's names without `_svd` look at A and B apart.
+fn space(options: &Options, asked: &str, method: &Method) -> Result<Space> {
+    let apart = options.compat == Some(Compat::Peft) && !asked.ends_with("svd");
+    match (method.elementwise(), options.space) {
+        (Some(_), Some(space)) => Ok(space),
+        (Some(_), None) => Ok(if apart { Space::Factors } else { Space::Delta }),
+        (None, None | Some(Space::Delta)) => Ok(Space::Delta),
+        (None, Some(space)) => {
+            let reason = format!(
+                "--space {} is for methods that look at elements; `{}` does not",
+                space.name(),
+                method.name
+            );
+            Err(ErrorKind::BadOption(reason).into())
+        }
+    }
+}
+
+/// A budget is shared out over all modules, so none of them can have a policy of its own beside it.
+fn check_policies(options: &Options) -> Result<()> {
+    if options.max_rank == Some(0) {
+        return Err(ErrorKind::BadOption("--max-rank 0 would leave nothing".to_owned()).into());
+    }
+    let Some(conv) = options.conv_rank else { return Ok(()) };
+    let shared = options.rank.into_iter().chain([conv]).find(|policy| policy.is_global());
+    let Some(shared) = shared else { return Ok(()) };
+    let reason = format!(
+        "{shared} is shared out over all modules; leave out --conv-rank, or give both a rank of their own"
+    );
+    Err(ErrorKind::BadOption(reason).into())
+}
+
+/// What has no low rank has as many singular values as the weight; only the first ones are looked for.
+fn check_numbers(options: &Options, method: &Method) -> Result<()> {
+    let policies = options.rank.iter().chain(&options.conv_rank);
+    let Some(policy) = policies.into_iter().find(|policy| !matches!(policy, RankPolicy::Fixed(_)))
+    else {
+        return Ok(());
+    };
+    let reason = format!(
+        "`{}` leaves no low rank that {policy} could be of; give --rank a number, or stay within the \
+         adapters' ranks with --space core",
+        method.name
+    );
+    Err(ErrorKind::BadOption(reason).into())
+}

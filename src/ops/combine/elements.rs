@@ -1,0 +1,53 @@
+//! Elementwise methods on the deltas themselves: panels of them are recomputed as often as needed, and
+//! what comes out, which has no low rank, is cut to one by a randomised SVD whose error is known.
+
+use super::Combine;
+use super::compute::{Outcome, written_scale};
+use super::group::Group;
+use crate::math::random::Stream;
+use crate::math::sketch::{self, Settings};
+use crate::math::{LowRank, Matrix};
+use crate::method::{Blended, Blending, Combined, Deltas, Elementwise, Part, Weighted};
+
+/// Combines one module and cuts it to a rank.
+pub(super) fn combine(
+    combine: &Combine,
+    group: &Group,
+    inputs: &[Weighted],
+    rule: Elementwise,
+    rank: usize,
+) -> Outcome {
+    let (rows, columns) = (group.outputs, group.inputs);
+    let rank = rank.min(rows).min(columns);
+    let parts: Vec<Part> =
+        inputs.iter().map(|input| Part { adapter: input.adapter, weight: input.weight }).collect();
+    let how = (&combine.settings, combine.options.compat);
+    let shape = (group.name.as_str(), rows, columns);
+    let mut blending = Blending::new(rule, how, shape, &parts, combine.adapters.len());
+    let deltas = Deltas::new(rows, columns, inputs);
+    deltas.prepare(&mut blending);
+    let mut blended = Blended::new(&deltas, &blending);
+    // What is left of the deltas lies much where their sum lay.
+    let plain: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
+    let plain = LowRank::sum(rows, columns, &plain).svd();
+    let start = plain.vectors(plain.numerical_rank()).1;
+    let settings =
+        Settings { start: Some(&start), ..Settings::new(rank, Stream::new(0, &group.name, 0)) };
+    let Ok(sketch) = sketch::sketch(&mut blended, &settings);
+    let (off_sum, exact) = blended.distance();
+    let mut factors = sketch.svd.truncate(rank);
+    if factors.rank() == 0 {
+        factors = LowRank::new(Matrix::zeros(rows, 1), Matrix::zeros(1, columns));
+    }
+    let scale = written_scale(combine, group);
+    let share = (1.0 / scale).sqrt();
+    let factors = LowRank::new(factors.up * share, factors.down * share);
+    let total = sketch.squared_norm;
+    Outcome {
+        written: Combined { factors, scale },
+        kept: total - sketch.squared_error(rank),
+        total,
+        off_sum,
+        exact: Some(exact),
+    }
+}
