@@ -67,7 +67,7 @@ fn weights_that_are_no_match() {
 #[test]
 fn methods_nobody_knows() {
     let scene = pair();
-    let says = ["no method `linaer`", "linear, cat, ties"];
+    let says = ["no method `linaer`", "linear, cat, shared-basis"];
     scene.refuses("combine adapter other -o out --method linaer", &says, "did you mean `linear`?");
     let says = ["no method `peft_liner`"];
     let line = "combine adapter other -o out --method peft_liner";
