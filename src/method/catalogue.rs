@@ -87,6 +87,7 @@ pub fn markdown() -> String {
             text if text.is_empty() => String::new(),
             text => format!("`{text}`"),
         };
+        let own = format!("`{}`", entry.name);
         let name = entry.source.split("://").last().unwrap_or(entry.source);
         let host: Vec<&str> = name.split('/').collect();
         let short = match host.as_slice() {
@@ -94,10 +95,9 @@ pub fn markdown() -> String {
             [host, ..] => (*host).to_owned(),
             [] => String::new(),
         };
-        table.push_str(&format!(
-            "| `{}` | {} | {parameters} | {} | [{short}]({}) |\n",
-            entry.name, entry.summary, entry.space, entry.source
-        ));
+        let row = [own.as_str(), entry.summary, &parameters, entry.space];
+        let line = format!("| {} | [{short}]({}) |\n", row.join(" | "), entry.source);
+        table.push_str(&line);
     }
     table
 }
