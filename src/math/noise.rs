@@ -10,7 +10,10 @@ const MARGIN: f64 = 0.05;
 
 /// How far above the edge noise reaches where rows and columns differ in size.
 const UNEVEN: f64 = 3.0;
-/// How steep a step from signal to noise is at least; steps within noise are below 1.35.
+/// How steep a step is that no noise continues below: rows of large weights, whose rounding is coarser,
+/// leave values of up to three times the edge, with steps of less than this to those above them.
+const CLIFF: f64 = 2.0;
+/// How steep a step from signal to noise is at least; steps within even noise are below 1.35.
 const STEEP: f64 = 1.5;
 
 /// Relative size of what sums and products in f32 leave behind.
@@ -37,14 +40,15 @@ pub fn above_noise(values: &[f64], squared_norm: f64, rows: usize, columns: usiz
     values.len()
 }
 
-/// Noise that is uneven leaves some values above its edge, but they are close to it and to each other:
-/// the last step down that is steep, of those that end there, is where it begins.
+/// Noise that is uneven leaves some values above its edge, but close to it: it begins at the first
+/// cliff that ends there, else at the last steep step.
 fn cliff(values: &[f64], above: usize, edge: f64) -> usize {
     let steps = values.windows(2).take(above).enumerate().filter_map(|(at, pair)| match pair {
-        [high, low] if *low <= UNEVEN * edge && *high >= STEEP * low => Some(at + 1),
+        [high, low] if *low <= UNEVEN * edge && *high >= STEEP * low => Some((at + 1, high / low)),
         _ => None,
     });
-    steps.max().unwrap_or(above)
+    let first = steps.clone().find(|(_, step)| *step >= CLIFF);
+    first.or(steps.last()).map_or(above, |(rank, _)| rank)
 }
 
 #[cfg(test)]
@@ -71,9 +75,15 @@ mod tests {
 
     #[test]
     fn uneven_noise_is_not_counted() {
-        let values = [9.0, 5.0, 2.1, 1.3, 1.2, 1.12, 1.08, 0.9, 0.85, 0.8];
-        let energy = 9f64.powi(2) + 5f64.powi(2) + 2.1f64.powi(2) + 256.0 * 256.0 * 0.03f64.powi(2);
-        assert_eq!(above_noise(&values, energy, 256, 256), 3);
+        let rank = |leading: &[f64]| {
+            let tail = [1.3, 1.2, 1.12, 1.08, 0.9, 0.85, 0.8];
+            let values: Vec<f64> = leading.iter().chain(&tail).copied().collect();
+            let signal: f64 = leading.iter().map(|value| value * value).sum();
+            above_noise(&values, signal + 256.0 * 256.0 * 0.03f64.powi(2), 256, 256)
+        };
+        assert_eq!(rank(&[9.0, 5.0, 2.1]), 2);
+        assert_eq!(rank(&[9.0, 5.0, 3.2, 2.1]), 4);
+        assert_eq!(rank(&[9.0, 5.0]), 2);
     }
 
     #[test]
