@@ -60,3 +60,13 @@ fn every_command_works() {
     assert_eq!(commands.first().map(|c| c.starts_with("cargo run")), Some(true));
     assert_eq!(commands.get(1).map(String::as_str), Some("cargo test"));
 }
+
+#[test]
+fn the_methods_table_is_the_tools_own() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("a README");
+    let (_, rest) = readme.split_once("<!-- methods -->\n").expect("where the table begins");
+    let (table, _) = rest.split_once("<!-- end of methods -->").expect("where it ends");
+    let output = lora_tool().args(["methods", "--markdown"]).output().expect("started");
+    assert_eq!(table.trim(), String::from_utf8_lossy(&output.stdout).trim());
+}
