@@ -35,6 +35,13 @@ COMBINE = [
     ("linear", "lossless", ""),
     ("linear", "16", "--rank 16"),
     ("cat", "sum", "--method cat"),
+    *((label, "16", f"--method {label} --rank 16")
+      for label in ["shared-basis", "tsv", "iso-c", "star", "karcher", "model-stock", "magnitude-prune",
+                    "breadcrumbs", "sce", "della", "dare-linear", "dare-ties", "ties"]),
+    *((f"{label}, {space} space", "16", f"--method {label} --space {space} --rank 16")
+      for label in ["ties", "magnitude-prune"] for space in ["core", "knots"]),
+    ("shared-basis", "lossless", "--method shared-basis --rank lossless"),
+    ("tsv", "lossless", "--method tsv --rank lossless"),
 ]
 # (label, flags of `merge`): adapters go into the base at once, no rank in between.
 MERGE = [

@@ -43,12 +43,12 @@ pub fn above_noise(values: &[f64], squared_norm: f64, rows: usize, columns: usiz
 /// Noise that is uneven leaves some values above its edge, but close to it: it begins at the first
 /// cliff that ends there, else at the last steep step.
 fn cliff(values: &[f64], above: usize, edge: f64) -> usize {
-    let steps = values.windows(2).take(above).enumerate().filter_map(|(at, pair)| match pair {
+    let mut steps = values.windows(2).take(above).enumerate().filter_map(|(at, pair)| match pair {
         [high, low] if *low <= UNEVEN * edge && *high >= STEEP * low => Some((at + 1, high / low)),
         _ => None,
     });
     let first = steps.clone().find(|(_, step)| *step >= CLIFF);
-    first.or(steps.last()).map_or(above, |(rank, _)| rank)
+    first.or(steps.next_back()).map_or(above, |(rank, _)| rank)
 }
 
 #[cfg(test)]

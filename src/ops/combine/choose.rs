@@ -26,7 +26,11 @@ pub(super) fn choose(options: &Options) -> Result<Choice> {
     Ok(Choice { method, space, settings })
 }
 
-fn named(asked: &str, compat: Option<Compat>) -> Result<&'static Method> {
+/// The method of a name, or the one that has the peer's arithmetic.
+///
+/// # Errors
+/// A name that no method has, and a peer that has no such method.
+pub(in crate::ops) fn named(asked: &str, compat: Option<Compat>) -> Result<&'static Method> {
     let method = method::by_name(asked).ok_or_else(|| {
         let names = || method::METHODS.iter().flat_map(|m| m.aliases.iter().chain([&m.name]));
         let near = near(asked, names().copied());

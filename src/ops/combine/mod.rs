@@ -13,6 +13,8 @@ use rayon::ThreadPoolBuilder;
 use regex::Regex;
 use serde::Serialize;
 
+pub(super) use choose::named;
+
 pub use carry::OnConflict;
 pub use compute::ModuleReport;
 

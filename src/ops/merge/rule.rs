@@ -2,7 +2,8 @@
 
 use super::Options;
 use crate::error::{ErrorKind, Locate, Result};
-use crate::method::{self, Compat, Kind, Method, Settings, Sketch};
+use crate::method::{Compat, Kind, Method, Settings, Sketch};
+use crate::ops::combine::named;
 
 /// A method with its parameters, as the whole merge uses it.
 #[derive(Debug)]
@@ -66,11 +67,4 @@ pub(super) fn peer_weights(options: &Options) -> Result<Options> {
         input.weight /= total;
     }
     Ok(options)
-}
-
-fn named(asked: &str, _compat: Option<Compat>) -> Result<&'static Method> {
-    let all = || method::METHODS.iter().map(|method| method.name).collect::<Vec<_>>().join(", ");
-    method::by_name(asked).ok_or_else(|| {
-        ErrorKind::UnknownMethod { name: asked.to_owned(), near: None, all: all() }.into()
-    })
 }
