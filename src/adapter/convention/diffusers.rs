@@ -3,7 +3,7 @@
 //! `utils/state_dict_utils.py`: attention processors (`attn1.processor.to_q_lora.down.weight`) and
 //! `lora_linear_layer`.
 //!
-//! Scales are in the header's [`CONFIG_ENTRY`]; without it they are 1.
+//! Scales are in the header's `lora_adapter_metadata`; without it they are 1.
 
 use super::{Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, suffix};
 

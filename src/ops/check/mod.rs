@@ -1,6 +1,6 @@
 //! check: what a program would refuse, ignore or scale wrongly in an adapter, and how to put it right.
 //!
-//! A program is one file: the conventions it reads, and its rules. [`TARGETS`] is the one list.
+//! A program is one file: the conventions it reads, and its rules. `TARGETS` is the one list.
 
 mod comfyui;
 mod diffusers;
