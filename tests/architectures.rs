@@ -9,7 +9,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{Bench, Tensors, fixture};
+use common::keys::{Line, Place, lines};
+use common::{Bench, Tensors};
 use lora_tool::ops::{inspect, merge};
 use serde_json::{Value, json};
 
@@ -33,66 +34,6 @@ const KNOWN: [Known; 15] = [
     ("z_image", "", "lora_unet_", "transformer."),
     ("hunyuan_video", "model.diffusion_model.", "lora_unet_", "transformer."),
 ];
-
-/// A module in diffusers' layout and its place in the published one.
-#[derive(Debug, Clone, PartialEq)]
-struct Line {
-    module: String,
-    tensor: String,
-    rows: usize,
-    columns: usize,
-    place: Place,
-    turned: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Place {
-    All,
-    Rows(usize, usize),
-    Swapped,
-}
-
-/// The key list of an architecture, its rows scaled down where that leaves whole numbers.
-fn lines(name: &str) -> Vec<Line> {
-    const SCALE: usize = 64;
-    let text = std::fs::read_to_string(fixture(&format!("keys/{name}.txt"))).expect("a key list");
-    let parse = |line: &str| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let number = |at: usize| words[at].parse::<usize>().expect("a number");
-        let rows = number(2);
-        let unit = if rows.is_multiple_of(SCALE) { SCALE } else { 1 };
-        let place = match words[4] {
-            "all" => Place::All,
-            "swap" => Place::Swapped,
-            range => {
-                let (start, end) = range.split_once("..").expect("a range");
-                let scaled = |text: &str| text.parse::<usize>().expect("a row") / unit;
-                Place::Rows(scaled(start), scaled(end))
-            }
-        };
-        let turned = words.get(5) == Some(&"T");
-        Line {
-            module: words[0].to_owned(),
-            tensor: words[1].to_owned(),
-            rows: rows / unit,
-            columns: if turned { number(3) / unit } else { 3 },
-            place,
-            turned,
-        }
-    };
-    text.lines().map(parse).collect()
-}
-
-impl Line {
-    /// (outputs, inputs) of the module.
-    fn shape(&self) -> (usize, usize) {
-        match self.place {
-            Place::Rows(start, end) => (end - start, self.columns),
-            _ if self.turned => (self.columns, self.rows),
-            _ => (self.rows, self.columns),
-        }
-    }
-}
 
 /// A checkpoint of zeros.
 fn checkpoint(path: &Path, tensors: &BTreeMap<String, [usize; 2]>) -> PathBuf {

@@ -11,6 +11,7 @@ pub mod family;
 pub mod files;
 pub mod gguf;
 pub mod hashes;
+pub mod layout;
 pub mod mlx;
 pub mod module;
 mod peft_type;

@@ -1,10 +1,12 @@
 //! A module's name in another convention. Dots are never guessed back into a flattened name: they come
 //! from the name of the base tensor that flattens to it, or not at all.
 
+use super::architecture::Told;
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
+use super::scope::Scope;
 use super::target::flatten;
-use crate::error::{ConvertError, Result};
+use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +17,8 @@ pub struct Renamer<'a> {
     pub to: &'a Convention,
     /// Whether the model has two text encoders, which kohya numbers then.
     pub two_encoders: bool,
+    /// Which of diffusers' text encoders is a T5, where there is one.
+    pub t5: Option<u8>,
     /// llama.cpp's name of the base's architecture.
     pub architecture: Option<&'static Architecture>,
 }
@@ -63,6 +67,50 @@ impl Renamer<'_> {
             };
             ConvertError::Name { to: self.to.name, reason }.into()
         })
+    }
+
+    /// The name of a module whose path in the wanted layout is known.
+    pub(super) fn spell(&self, scope: Scope, path: &str, told: &Told) -> Option<String> {
+        let encoder = match scope {
+            Scope::TextEncoder(number) => Some(number),
+            Scope::Any if told.component == "text_encoder" => Some(1),
+            Scope::Any | Scope::Denoiser => None,
+        };
+        let t5 = path.starts_with("encoder.block.");
+        match (self.to.names, encoder) {
+            (Names::Gguf, _) => None,
+            (Names::Dotted, _) => Some(path.to_owned()),
+            (Names::Component, None) => Some(format!("{}.{path}", told.component)),
+            (Names::Checkpoint, None) => Some(format!("diffusion_model.{path}")),
+            (Names::Flattened, None) => Some(format!("lora_unet_{}", flatten(path))),
+            (Names::Component, Some(number)) => {
+                let number = if t5 { self.t5.unwrap_or(number) } else { number };
+                let ending = if number < 2 { String::new() } else { format!("_{number}") };
+                Some(format!("text_encoder{ending}.{path}"))
+            }
+            // ComfyUI reads kohya's names, whose T5 is the third whatever there is beside it.
+            (Names::Checkpoint | Names::Flattened, Some(number)) => {
+                let third = t5 && self.t5.unwrap_or(number) > 1;
+                let number = match (third, number, self.two_encoders) {
+                    (true, ..) => "3".to_owned(),
+                    (false, 1, false) => String::new(),
+                    (false, number, _) => number.to_string(),
+                };
+                Some(format!("lora_te{number}_{}", flatten(path)))
+            }
+        }
+    }
+
+    /// The error of a name that no layout of its model has.
+    pub(super) fn unknown(&self) -> Error {
+        let reason = "no layout of its model that is known has this name";
+        ConvertError::Name { to: self.to.name, reason }.into()
+    }
+
+    /// The error of rows that are not what a layout says they are.
+    pub(super) fn indivisible(&self) -> Error {
+        let reason = "its rows do not divide as the layouts of its model do";
+        ConvertError::Name { to: self.to.name, reason }.into()
     }
 
     /// How a name is really built: kohya's readers take dotted names too.
@@ -126,7 +174,7 @@ impl Renamer<'_> {
     fn prefix(&self, component: &str) -> Option<&'static str> {
         Some(match component {
             "unet" => "lora_unet_",
-            "transformer" => "lora_transformer_",
+            "transformer" => "lora_unet_",
             "text_encoder" if self.two_encoders => "lora_te1_",
             "text_encoder" => "lora_te_",
             "text_encoder_2" => "lora_te2_",
@@ -152,6 +200,7 @@ mod tests {
             from: by_name(from).expect("known"),
             to: by_name(to).expect("known"),
             two_encoders: false,
+            t5: None,
             architecture: Architecture::by_name("qwen2"),
         };
         renamer.rename(name, base).ok()

@@ -90,6 +90,11 @@ pub(super) struct ScaleSources<'a> {
 }
 
 impl Scale {
+    /// The alpha, where dividing it by the rank is all that makes the scale.
+    pub fn exact_alpha(&self, rank: usize) -> Option<f64> {
+        self.alpha.filter(|alpha| alpha / rank as f64 == self.value)
+    }
+
     /// A scale that the family itself says.
     pub(super) fn of_family(value: f64, alpha: Option<f64>) -> Self {
         Self { value, alpha, source: ScaleSource::Family }

@@ -63,6 +63,14 @@ pub(super) fn scope_of(name: &str) -> (Scope, &str) {
     found.unwrap_or((Scope::Any, name))
 }
 
+/// The part of a model that an adapter's name belongs to, and the name below the prefix that says it.
+pub(super) fn located(name: &str) -> (Scope, &str) {
+    let known = SCOPES.iter().chain(&ROOTS);
+    let mut found = known.filter_map(|(prefix, scope)| Some((*scope, name.strip_prefix(prefix)?)));
+    // Wan-Fun's trainer leaves two underscores.
+    found.next().map_or((Scope::Any, name), |(scope, rest)| (scope, rest.trim_start_matches('_')))
+}
+
 /// A flattened name without the prefix that says which part of a model it belongs to.
 pub(crate) fn bare_name(name: &str) -> &str {
     let flat = SCOPES.iter().filter(|(prefix, _)| prefix.ends_with('_'));

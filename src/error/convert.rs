@@ -23,6 +23,12 @@ pub enum ConvertError {
         /// Why.
         reason: &'static str,
     },
+    /// A file for several models, where the convention holds one.
+    #[error("the file is for several models ({models}), the target holds one")]
+    SeveralModels {
+        /// The models.
+        models: String,
+    },
     /// What would not survive.
     #[error("the conversion would lose {}{}", losses.len(), list(losses))]
     Losses {
@@ -63,6 +69,9 @@ impl ConvertError {
         match self {
             Self::Name { .. } => {
                 "give the model it was trained on: --reference BASE (a checkpoint, or a pipeline's directory)"
+            }
+            Self::SeveralModels { .. } => {
+                "give a --to that names models: kohya, diffusers, comfyui"
             }
             Self::Losses { .. } => "pass --allow-loss to convert the rest",
             Self::Differs { .. } => "nothing was written; this is a defect, please report it",

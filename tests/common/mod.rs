@@ -4,6 +4,7 @@
 
 pub mod dense;
 pub mod formulas;
+pub mod keys;
 pub mod made;
 pub mod refusal;
 

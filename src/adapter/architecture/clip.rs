@@ -3,9 +3,9 @@
 //! transposed (open_clip `transformer.py`; diffusers `convert_open_clip_checkpoint`). And torch's own
 //! attention of that kind, which PEFT adapts as a whole (`tuners/lora/layer.py`).
 
-use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Side, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const TABLE: &Table = &[
     (
@@ -52,4 +52,18 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         rules.extend(rules_of(&[("{*}", "{*}.in_proj_weight", Cut::Whole)]));
     }
     rules
+}
+
+/// kohya's names and diffusers' are transformers' both.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let published = TABLE.iter().any(|(_, published, _)| seen.any(&[published]));
+    let split = TABLE.iter().any(|(split, ..)| seen.any(&[split]));
+    if !published && !split {
+        return None;
+    }
+    let mut rules = rules_of(TABLE);
+    if !published {
+        rules.extend(rules_of(&[("text_projection", "text_projection", Cut::Whole)]));
+    }
+    Some(Told { component: "text_encoder", rules, kohya: Side::Split, t5: None })
 }

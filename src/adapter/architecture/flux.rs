@@ -1,9 +1,9 @@
 //! FLUX.1: its attention and the first layer of its single blocks are fused as published; the last
 //! modulation has shift before scale (diffusers `convert_flux_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn.to_q", "double_blocks.{i}.img_attn.qkv", Cut::nth(0, 3)),
@@ -78,4 +78,31 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         && has(names, "transformer_blocks.0.ff.net.0.proj")
         && !has(names, "context_embedder.proj_in");
     if split || has(names, "double_blocks.0.img_attn.qkv") { rules_of(TABLE) } else { Vec::new() }
+}
+
+/// XLabs' name of the first rows of a single block's first layer.
+const ATTENTION_OF_SINGLE: &Table = &[
+    ("single_transformer_blocks.{i}.attn.to_q", "single_blocks.{i}.linear1_qkv", Cut::nth(0, 3)),
+    ("single_transformer_blocks.{i}.attn.to_k", "single_blocks.{i}.linear1_qkv", Cut::nth(1, 3)),
+    ("single_transformer_blocks.{i}.attn.to_v", "single_blocks.{i}.linear1_qkv", Cut::nth(2, 3)),
+];
+
+/// 19 double and 38 single blocks. FLUX.2 has some of the names, and layers of other proportions.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let mut rules = rules_of(TABLE);
+    rules.extend(rules_of(ATTENTION_OF_SINGLE));
+    let own = |rule: &Rule| {
+        let single = rule.split.starts_with("single_");
+        let blocks = single || rule.published.starts_with("double_");
+        blocks && seen.any(&[&rule.published]) || single && seen.any(&[&rule.split])
+    };
+    let doubles = ["double_blocks", "transformer_blocks"].map(|start| seen.highest(start));
+    let singles = ["single_blocks", "single_transformer_blocks"].map(|start| seen.highest(start));
+    let within = |found: &[Option<usize>], most| found.iter().flatten().all(|&at| at < most);
+    let other = seen.ratio("single_blocks.{i}.linear1", 7) == Some(false)
+        || seen.ratio("double_blocks.{i}.img_mlp.0", 4) == Some(false);
+    let alone = seen.width("transformer_blocks.{i}.attn.to_q", &[3072]) && doubles[1] == Some(18);
+    let told = rules.iter().any(own) || alone;
+    (told && !other && within(&doubles, 19) && within(&singles, 38))
+        .then(|| Told { t5: Some(2), ..Told::published(rules) })
 }

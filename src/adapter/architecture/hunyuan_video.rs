@@ -1,9 +1,9 @@
 //! HunyuanVideo: a relative of FLUX.1 with names of its own (diffusers
 //! `convert_hunyuan_video_transformer_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn.to_q", "double_blocks.{i}.img_attn_qkv", Cut::nth(0, 3)),
@@ -110,4 +110,30 @@ const TABLE: &Table = &[
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "double_blocks.0.img_attn_qkv");
     if published || has(names, "context_embedder.proj_in") { rules_of(TABLE) } else { Vec::new() }
+}
+
+/// Its 20 double and 40 single blocks have FLUX.1's names in diffusers; the numbers tell them apart where
+/// no other name does.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let named = seen.any(&[
+        "double_blocks.{i}.img_mod.linear",
+        "double_blocks.{i}.txt_mod.linear",
+        "double_blocks.{i}.img_mlp.fc1",
+        "double_blocks.{i}.img_mlp.fc2",
+        "double_blocks.{i}.txt_mlp.fc1",
+        "double_blocks.{i}.txt_mlp.fc2",
+        "single_blocks.{i}.modulation.linear",
+        "context_embedder.proj_in",
+        "context_embedder.token_refiner.refiner_blocks.{i}.attn.to_q",
+        "txt_in.individual_token_refiner.blocks.{i}.self_attn_qkv",
+    ]);
+    let dotted = seen
+        .0
+        .iter()
+        .any(|body| !body.flat && body.capture("double_blocks.{i}.img_attn_qkv").is_some());
+    let singles = ["single_blocks", "single_transformer_blocks"].map(|start| seen.highest(start));
+    let counted = seen.highest("double_blocks") == Some(19)
+        || singles.iter().flatten().any(|at| (38..40).contains(at));
+    let within = singles.iter().flatten().all(|&at| at < 40);
+    (within && (named || dotted || counted)).then(|| Told::published(rules_of(TABLE)))
 }

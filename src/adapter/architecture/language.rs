@@ -1,9 +1,9 @@
 //! Language models whose projections some releases fuse: Phi-3 stores `qkv_proj` and `gate_up_proj`
 //! where the same weights in Llama's layout are split (transformers `models/phi3/modeling_phi3.py`).
 
-use super::{Architecture, Cut, Names, Rule, fits, rules_of};
+use super::{Architecture, Cut, Names, Rule, fits, rules_of, untold};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told: untold };
 
 const ATTENTION: [(&str, &str, Cut); 3] = [
     ("{*}.self_attn.q_proj", "{*}.self_attn.qkv_proj", Cut::First),

@@ -2,9 +2,9 @@
 //! values than queries in Lumina's; diffusers spells the two differently
 //! (`convert_lumina2_to_diffusers`, `convert_z_image_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, fits, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Told, fits, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 /// The stacks of layers that have attention.
 const STACKS: [&str; 3] = ["layers", "noise_refiner", "context_refiner"];
@@ -38,6 +38,14 @@ const Z_IMAGE: [(&str, &str, Cut); 3] = [
     ("all_x_embedder.2-1", "x_embedder", Cut::Whole),
     ("all_final_layer.2-1.linear", "final_layer.linear", Cut::Whole),
     ("all_final_layer.2-1.adaLN_modulation.1", "final_layer.adaLN_modulation.1", Cut::Whole),
+];
+
+/// What no layout calls otherwise.
+const ALIKE: [(&str, &str, Cut); 4] = [
+    ("cap_embedder.0", "cap_embedder.0", Cut::Whole),
+    ("cap_embedder.1", "cap_embedder.1", Cut::Whole),
+    ("t_embedder.mlp.0", "t_embedder.mlp.0", Cut::Whole),
+    ("t_embedder.mlp.2", "t_embedder.mlp.2", Cut::Whole),
 ];
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
@@ -74,4 +82,51 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         rules.extend(rules_of(&Z_IMAGE));
     }
     rules
+}
+
+/// As published the two differ in their widths, in how many keys there are, and in their modulation's
+/// number.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let names = |of: fn(&(&'static str, &'static str, &'static str, Cut)) -> &'static str| {
+        STACKS.iter().flat_map(move |stack| {
+            let own = LAYER.iter().filter(move |layer| layer.0 != layer.2 && layer.1 != layer.2);
+            own.map(move |layer| format!("{stack}.{{i}}.{}", of(layer)))
+        })
+    };
+    let any = |of| names(of).any(|name| seen.any(&[&name]));
+    let (lumina, z_image, published) = (any(|l| l.0), any(|l| l.1), any(|l| l.2));
+    if !lumina && !z_image && !published {
+        return None;
+    }
+    let lumina = lumina
+        || (!z_image
+            && seen.ratio("layers.{i}.attention.qkv", 3).map_or_else(
+                || {
+                    seen.any(&["layers.{i}.adaLN_modulation.1"])
+                        || seen.width("layers.{i}.attention.out", &[2304])
+                },
+                |as_many_keys| !as_many_keys,
+            ));
+    let mut rules = Vec::new();
+    for stack in STACKS {
+        for (own, other, last, cut) in LAYER {
+            if lumina && last == "adaLN_modulation.0" {
+                continue;
+            }
+            let layer = if lumina { own } else { other };
+            // Z-Image has as many keys as queries.
+            let cut = match cut {
+                Cut::First if !lumina => Cut::nth(0, 3),
+                Cut::Middle if !lumina => Cut::nth(1, 3),
+                Cut::Last if !lumina => Cut::nth(2, 3),
+                cut => cut,
+            };
+            let (split, published) =
+                (format!("{stack}.{{i}}.{layer}"), format!("{stack}.{{i}}.{last}"));
+            rules.push(Rule { split, published, cut });
+        }
+    }
+    rules.extend(if lumina { rules_of(&LUMINA) } else { rules_of(&Z_IMAGE) });
+    rules.extend(rules_of(&ALIKE));
+    Some(Told::published(rules))
 }

@@ -13,7 +13,10 @@ mod language;
 mod lumina;
 mod pattern;
 mod pixart;
+mod qwen_image;
 mod sd3;
+mod seen;
+mod t5;
 mod unet;
 mod wan;
 
@@ -21,6 +24,7 @@ use std::collections::BTreeSet;
 
 pub(super) use clip::is_turned;
 pub(super) use pattern::{capture, fill};
+pub(super) use seen::{Body, Seen, Told};
 
 /// What of a published tensor a module is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +86,25 @@ pub(super) struct Rule {
     pub(super) cut: Cut,
 }
 
+/// The two layouts of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// diffusers' or transformers'.
+    Split,
+    /// Its authors'.
+    Published,
+}
+
+impl Rule {
+    /// What a module is called on one side.
+    pub(super) fn side(&self, side: Side) -> &str {
+        match side {
+            Side::Split => &self.split,
+            Side::Published => &self.published,
+        }
+    }
+}
+
 /// The names of a base's tensors below one root, without `.weight`.
 pub(super) type Names<'a> = BTreeSet<&'a str>;
 
@@ -89,18 +112,27 @@ pub(super) type Names<'a> = BTreeSet<&'a str>;
 pub(super) struct Architecture {
     /// The rules that hold for a base of these names; none if it is of another architecture.
     pub(super) rules: fn(&Names<'_>) -> Vec<Rule>,
+    /// What an adapter's modules are called in either layout, if they tell that they are of it.
+    pub(super) told: fn(&Seen<'_>) -> Option<Told>,
 }
 
-/// All architectures.
-pub(super) static ARCHITECTURES: [&Architecture; 10] = [
+/// An architecture whose adapters' names do not depend on the layout of a base.
+fn untold(_: &Seen<'_>) -> Option<Told> {
+    None
+}
+
+/// All architectures; of those that an adapter could be of, the first is taken.
+pub(super) static ARCHITECTURES: [&Architecture; 12] = [
     &unet::ARCHITECTURE,
     &clip::ARCHITECTURE,
+    &hunyuan_video::ARCHITECTURE,
+    &qwen_image::ARCHITECTURE,
     &flux::ARCHITECTURE,
     &sd3::ARCHITECTURE,
     &pixart::ARCHITECTURE,
     &wan::ARCHITECTURE,
     &lumina::ARCHITECTURE,
-    &hunyuan_video::ARCHITECTURE,
+    &t5::ARCHITECTURE,
     &language::ARCHITECTURE,
     &experts::ARCHITECTURE,
 ];

@@ -34,6 +34,33 @@ pub(in crate::adapter) fn capture(pattern: &str, name: &str) -> Option<Vec<Strin
     Some(found)
 }
 
+/// As [`capture`], of a name whose dots became underscores. Only numbers are captured: what `{*}` would
+/// stand for has lost its dots.
+pub(in crate::adapter) fn capture_flat(pattern: &str, name: &str) -> Option<Vec<String>> {
+    if pattern.contains(ANY) {
+        return None;
+    }
+    let mut rest = name;
+    let mut found = Vec::new();
+    for (at, literal) in pattern.split(NUMBER).enumerate() {
+        if at > 0 {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, after) = rest.split_at_checked(digits).filter(|(n, _)| !n.is_empty())?;
+            found.push(number.to_owned());
+            rest = after;
+        }
+        rest = strip_flat(rest, literal)?;
+    }
+    rest.is_empty().then_some(found)
+}
+
+/// What stands behind a literal whose dots became underscores.
+fn strip_flat<'a>(name: &'a str, literal: &str) -> Option<&'a str> {
+    let (own, rest) = name.split_at_checked(literal.len())?;
+    let same = |(a, b): (u8, u8)| a == b || (a == b'.' && b == b'_');
+    literal.bytes().zip(own.bytes()).all(same).then_some(rest)
+}
+
 fn borrowed(parts: &[String]) -> Vec<&str> {
     parts.iter().map(String::as_str).collect()
 }
@@ -81,6 +108,16 @@ mod tests {
         ] {
             let found = capture(pattern, name).expect(name);
             assert_eq!(fill(pattern, &found), name);
+        }
+        for (pattern, name, found) in
+            [("a.{i}.b_c.{i}", "a_12_b_c_0", vec!["12", "0"]), ("a.b", "a_b", vec![])]
+        {
+            assert_eq!(capture_flat(pattern, name).expect(name), found);
+        }
+        for (pattern, name) in
+            [("a.{i}", "a_"), ("a.{i}", "a_1_b"), ("{*}.a", "b_a"), ("a.b", "ab")]
+        {
+            assert_eq!(capture_flat(pattern, name), None, "{pattern} {name}");
         }
         for (pattern, name) in [
             ("a.{i}.b", "a.x.b"),

@@ -1,9 +1,9 @@
 //! PixArt-α and Σ: fused attention, and keys and values fused in the cross attention (diffusers
 //! `scripts/convert_pixart_sigma_to_diffusers.py`).
 
-use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn1.to_q", "blocks.{i}.attn.qkv", Cut::nth(0, 3)),
@@ -33,4 +33,16 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "blocks.0.cross_attn.kv_linear");
     let split = has(names, "adaln_single.linear") && has(names, "caption_projection.linear_1");
     if published || split { rules_of(TABLE) } else { Vec::new() }
+}
+
+/// LTX-Video has the same names in diffusers; the width and the patches' embedding tell them apart.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let published = TABLE.iter().any(|(_, published, _)| {
+        published.starts_with("blocks.{i}.cross_attn.") && seen.any(&[published])
+    });
+    let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];
+    let split = attention.iter().any(|name| seen.width(name, &[1152]))
+        || (seen.any(&attention) && seen.any(&["pos_embed.proj"]));
+    let rules = || rules_of(TABLE);
+    (published || split).then(|| Told { t5: Some(1), ..Told::published(rules()) })
 }

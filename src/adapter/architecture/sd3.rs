@@ -2,9 +2,9 @@
 //! context block shift stands before scale (diffusers
 //! `convert_sd3_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, fill, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn.to_q", "joint_blocks.{i}.x_block.attn.qkv", Cut::nth(0, 3)),
@@ -66,14 +66,15 @@ const TABLE: &Table = &[
         "joint_blocks.{i}.x_block.adaLN_modulation.1",
         Cut::Whole,
     ),
-    ("x_embedder.proj", "x_embedder.proj", Cut::Whole),
     ("pos_embed.proj", "x_embedder.proj", Cut::Whole),
+    ("x_embedder.proj", "x_embedder.proj", Cut::Whole),
     ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", Cut::Whole),
     ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", Cut::Whole),
     ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0", Cut::Whole),
     ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2", Cut::Whole),
     ("norm_out.linear", "final_layer.adaLN_modulation.1", Cut::Swapped),
     ("proj_out", "final_layer.linear", Cut::Whole),
+    ("context_embedder", "context_embedder", Cut::Whole),
 ];
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
@@ -100,4 +101,36 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         });
     }
     rules
+}
+
+/// Other transformers have its names in diffusers; the width or the patches' embedding tells it. The
+/// context's last modulation is the one with two parts.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    const CONTEXT: (&str, &str) = (
+        "transformer_blocks.{i}.norm1_context.linear",
+        "joint_blocks.{i}.context_block.adaLN_modulation.1",
+    );
+    let published = TABLE
+        .iter()
+        .any(|(_, published, _)| published.starts_with("joint_blocks.") && seen.any(&[published]))
+        || seen.any(&[CONTEXT.1]);
+    let attention = ["transformer_blocks.{i}.attn.to_q", "transformer_blocks.{i}.attn.add_q_proj"];
+    let single = seen.highest("single_transformer_blocks").is_some();
+    let split = !single
+        && (attention.iter().any(|name| seen.width(name, &[1536, 2432]))
+            || (seen.any(&attention) && seen.any(&["pos_embed.proj"])));
+    if !published && !split {
+        return None;
+    }
+    let mut rules = Vec::new();
+    for body in seen.0 {
+        let found = body.capture(CONTEXT.0).or_else(|| body.capture(CONTEXT.1));
+        if let Some(found) = found.filter(|_| body.outputs == 2 * body.inputs) {
+            let (split, published) = (fill(CONTEXT.0, &found), fill(CONTEXT.1, &found));
+            rules.push(Rule { split, published, cut: Cut::Swapped });
+        }
+    }
+    rules.extend(rules_of(TABLE));
+    rules.extend(rules_of(&[(CONTEXT.0, CONTEXT.1, Cut::Whole)]));
+    Some(Told { t5: Some(3), ..Told::published(rules) })
 }

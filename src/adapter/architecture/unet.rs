@@ -5,9 +5,9 @@
 //! down- or upsampler (LDM `openaimodel.py`; diffusers `loaders/single_file_utils.py`,
 //! `convert_ldm_unet_checkpoint`).
 
-use super::{Architecture, Cut, Names, Rule, has};
+use super::{Architecture, Cut, Names, Rule, Seen, Side, Told, has};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const ENDS: [(&str, &str); 9] = [
     ("conv_in", "input_blocks.0.0"),
@@ -130,4 +130,95 @@ fn up(names: &Names<'_>, published: bool, add: &mut impl FnMut(&str, &str)) {
             (block, layer) = (block + 1, 0);
         }
     }
+}
+
+/// What a block of attention is made of, in either layout.
+const ATTENTION: [&str; 16] = [
+    "norm",
+    "proj_in",
+    "proj_out",
+    "transformer_blocks.{i}.norm1",
+    "transformer_blocks.{i}.norm2",
+    "transformer_blocks.{i}.norm3",
+    "transformer_blocks.{i}.attn1.to_q",
+    "transformer_blocks.{i}.attn1.to_k",
+    "transformer_blocks.{i}.attn1.to_v",
+    "transformer_blocks.{i}.attn1.to_out.0",
+    "transformer_blocks.{i}.attn2.to_q",
+    "transformer_blocks.{i}.attn2.to_k",
+    "transformer_blocks.{i}.attn2.to_v",
+    "transformer_blocks.{i}.attn2.to_out.0",
+    "transformer_blocks.{i}.ff.net.0.proj",
+    "transformer_blocks.{i}.ff.net.2",
+];
+
+/// Every one of these models has two residual layers a block on the way down and three on the way up, so
+/// the numbers do not depend on which it is; only the first upsampler's does.
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let xl = is_xl(seen);
+    let mut rules = Vec::new();
+    let mut add = |split: &str, published: &str| {
+        let (split, published) = (split.to_owned(), published.to_owned());
+        rules.push(Rule { split, published, cut: Cut::Whole });
+    };
+    for (split, published) in ENDS {
+        add(split, published);
+    }
+    let attention = |split: &str, published: &str, add: &mut dyn FnMut(&str, &str)| {
+        for name in ATTENTION {
+            add(&format!("{split}.{name}"), &format!("{published}.{name}"));
+        }
+    };
+    for (at, number) in [(0, 0), (1, 2)] {
+        resnet(&format!("mid_block.resnets.{at}"), &format!("middle_block.{number}"), &mut add);
+    }
+    attention("mid_block.attentions.0", "middle_block.1", &mut add);
+    for block in 0..4 {
+        for layer in 0..2 {
+            let own = format!("input_blocks.{}", 1 + 3 * block + layer);
+            resnet(&format!("down_blocks.{block}.resnets.{layer}"), &format!("{own}.0"), &mut add);
+            let split = format!("down_blocks.{block}.attentions.{layer}");
+            attention(&split, &format!("{own}.1"), &mut add);
+        }
+        let sampler = format!("down_blocks.{block}.downsamplers.0.conv");
+        add(&sampler, &format!("input_blocks.{}.0.op", 3 + 3 * block));
+        for layer in 0..3 {
+            let own = format!("output_blocks.{}", 3 * block + layer);
+            resnet(&format!("up_blocks.{block}.resnets.{layer}"), &format!("{own}.0"), &mut add);
+            let split = format!("up_blocks.{block}.attentions.{layer}");
+            attention(&split, &format!("{own}.1"), &mut add);
+        }
+        let sampler = format!("up_blocks.{block}.upsamplers.0.conv");
+        let places = if block == 0 && !xl { [1, 2] } else { [2, 1] };
+        for place in places {
+            add(&sampler, &format!("output_blocks.{}.{place}.conv", 3 * block + 2));
+        }
+    }
+    let own = |rule: &Rule| seen.any(&[&rule.split, &rule.published]);
+    let kohya = if xl { Side::Published } else { Side::Split };
+    let own = rules.iter().any(own);
+    own.then_some(Told { component: "unet", rules, kohya, t5: None })
+}
+
+/// Whether it is XL's: attention in the two deeper of three blocks, several layers of it each.
+fn is_xl(seen: &Seen<'_>) -> bool {
+    const STARTS: [&str; 6] = [
+        "add_embedding_",
+        "label_emb_",
+        "up_blocks_0_attentions_",
+        "output_blocks_0_1_",
+        "output_blocks_1_1_",
+        "output_blocks_2_1_transformer_",
+    ];
+    const CONTEXT: [&str; 2] = [
+        "down_blocks.{i}.attentions.{i}.transformer_blocks.{i}.attn2.to_k",
+        "input_blocks.{i}.{i}.transformer_blocks.{i}.attn2.to_k",
+    ];
+    let named = seen.0.iter().any(|body| {
+        let path = body.path.replace('.', "_");
+        let layer = path.split_once("_transformer_blocks_").map(|(_, layer)| layer);
+        layer.is_some_and(|layer| !layer.starts_with("0_"))
+            || STARTS.iter().any(|start| path.starts_with(start))
+    });
+    named || CONTEXT.iter().any(|name| seen.width(name, &[2048]))
 }

@@ -1,9 +1,9 @@
 //! Wan 2.1 and 2.2: the layouts differ in names alone (diffusers
 //! `convert_wan_transformer_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Table, has, rules_of};
+use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules };
+pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
 
 const TABLE: &Table = &[
     ("blocks.{i}.attn1.to_q", "blocks.{i}.self_attn.q", Cut::Whole),
@@ -34,10 +34,18 @@ const TABLE: &Table = &[
     ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3", Cut::Whole),
     ("condition_embedder.image_embedder.norm2", "img_emb.proj.4", Cut::Whole),
     ("proj_out", "head.head", Cut::Whole),
+    ("patch_embedding", "patch_embedding", Cut::Whole),
 ];
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "blocks.0.self_attn.q") && has(names, "time_projection.1");
     let split = has(names, "blocks.0.attn1.to_q") && has(names, "condition_embedder.time_proj");
     if published || split { rules_of(TABLE) } else { Vec::new() }
+}
+
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    let own = |(split, published, _): &(&str, &str, Cut)| {
+        split.starts_with("blocks.{i}.") && split != published && seen.any(&[split, published])
+    };
+    TABLE.iter().any(own).then(|| Told::published(rules_of(TABLE)))
 }

@@ -30,7 +30,7 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
         let rows = report.modules.iter().map(|module| {
             let folded = module.folded.to_string();
             let error = format!("{:.1e}", module.relative_error);
-            vec![module.from.clone(), module.to.clone(), folded, error]
+            vec![module.from.join(" + "), module.to.clone(), folded, error]
         });
         lines.text(&table(&[head].into_iter().chain(rows).collect::<Vec<_>>()));
     }

@@ -1,12 +1,14 @@
 //! What of each module the target can hold, and how: its tensors as they are, its update as plain
 //! factors, or not at all.
 
-use super::fold::{Factor, commonest, fold, multiply, pad};
+use super::fold::{Factor, commonest, fold, pad};
+use super::rows::{Owners, assemble, from};
+use super::stored::{FACTORS, alpha_tensor, called, is_factor, is_plain, stored, translated};
 use super::{Base, For, ModuleReport, uniform};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
-use crate::adapter::module::{BiasEffect, Kind, Module, Replaces, Side};
+use crate::adapter::layout::{Source, Target, Wanted};
+use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
-use crate::adapter::tensor::read_f64;
 use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Dtype;
@@ -16,45 +18,79 @@ use crate::format::Dtype;
 pub(super) struct All {
     pub(super) modules: Vec<NewModule>,
     pub(super) reports: Vec<ModuleReport>,
+    /// What each of the modules is made of.
+    pub(super) sources: Vec<Source>,
     pub(super) replacements: Vec<NewReplacement>,
     pub(super) lost: Vec<String>,
+}
+
+/// What will be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Goal {
+    pub(super) target: &'static Convention,
+    pub(super) program: Option<For>,
+}
+
+impl Goal {
+    /// Whether it has a name for a part.
+    pub(super) fn spells(self, module: &str, part: Part) -> bool {
+        let key = Key { module: module.to_owned(), part };
+        let takes = self.program != Some(For::Vllm) || is_factor(part);
+        takes && (self.target.format)(&key).is_some()
+    }
 }
 
 /// One module, before its scale is settled with the others'.
 #[derive(Debug)]
 pub(super) struct Fitted {
-    from: String,
-    name: String,
-    rank: usize,
-    scale: f64,
-    alpha: Option<f64>,
-    tensors: Vec<PartTensor>,
-    factored: Option<&'static str>,
+    /// The modules that it is made of.
+    pub(super) from: Vec<String>,
+    pub(super) name: String,
+    pub(super) rank: usize,
+    pub(super) scale: f64,
+    pub(super) alpha: Option<f64>,
+    pub(super) tensors: Vec<PartTensor>,
+    pub(super) factored: Option<&'static str>,
+    /// What was folded into the factors of a part of it; 1 if nothing.
+    pub(super) folded: f64,
 }
 
-/// The parts of plain factors.
-const FACTORS: [(Part, Part); 2] =
-    [(Part::Down, Part::Up), (Part::EmbeddingDown, Part::EmbeddingUp)];
-
-pub(super) fn all(
-    adapter: &Adapter,
-    target: &Convention,
-    program: Option<For>,
-    names: &[Result<String>],
-    base: Base,
-) -> Result<All> {
+pub(super) fn all(adapter: &Adapter, goal: Goal, targets: &[Wanted], base: Base) -> Result<All> {
     let mut all = All::default();
     let mut fitted = Vec::new();
-    for (module, name) in adapter.modules.iter().zip(names) {
-        match name {
-            Ok(name) => {
-                let one = fit(adapter, module, name, target, program, &mut all.lost);
-                fitted.extend(one.in_tensor(&module.name).in_file(&adapter.path)?);
+    let sound: Vec<&Target> = targets.iter().filter_map(|target| target.as_ref().ok()).collect();
+    let owners = Owners::new(adapter, &sound).in_file(&adapter.path)?;
+    let module = |at: usize| adapter.modules.get(at).ok_or(ErrorKind::NotFound);
+    for target in targets {
+        let Target { name, source } = match target {
+            Ok(target) => target,
+            Err((at, error)) => {
+                all.lost.push(format!("{}: {error}", module(*at)?.name));
+                continue;
             }
-            Err(error) => all.lost.push(format!("{}: {error}", module.name)),
+        };
+        let lost = &mut all.lost;
+        let one = match source {
+            Source::Whole(at) => {
+                let module = module(*at)?;
+                fit(adapter, module, name, goal, lost).in_tensor(&module.name)
+            }
+            Source::Rows { pieces, total } => {
+                assemble(adapter, goal, name, (pieces, *total), &owners, lost).in_tensor(name)
+            }
+        };
+        if let Some(one) = one.in_file(&adapter.path)? {
+            fitted.push(one);
+            all.sources.push(source.clone());
         }
     }
-    settle(&mut fitted, target, program, base, &mut all)?;
+    settle(&mut fitted, goal, base, &mut all)?;
+    replacements(adapter, goal, &mut all)?;
+    Ok(all)
+}
+
+fn replacements(adapter: &Adapter, goal: Goal, all: &mut All) -> Result<()> {
+    let Goal { target, program } = goal;
     for replacement in &adapter.replacements {
         let part = match replacement.replaces {
             Replaces::Weight => Part::Weight,
@@ -76,64 +112,30 @@ pub(super) fn all(
             bytes: view.all(&mut scratch)?.to_vec(),
         });
     }
-    Ok(all)
-}
-
-/// The module's tensors by part, as they are stored.
-fn stored(adapter: &Adapter, module: &Module) -> Result<Vec<PartTensor>> {
-    let mut tensors = Vec::new();
-    for name in module.tensors() {
-        let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-        let key = (adapter.convention.parse)(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-        let mut scratch = Vec::new();
-        let bytes = view.all(&mut scratch)?.to_vec();
-        tensors.push((key.part, view.spec.dtype, view.spec.shape.clone(), bytes));
-    }
-    Ok(tensors)
-}
-
-/// Whether the stored tensors are the module's factors, whole.
-fn is_plain(module: &Module, tensors: &[PartTensor]) -> bool {
-    let size = |part: Part| {
-        let tensor = tensors.iter().find(|tensor| tensor.0 == part)?;
-        Some(tensor.2.iter().product::<usize>())
-    };
-    FACTORS.iter().any(|(down, up)| {
-        size(*down) == Some(module.rank * module.inputs)
-            && size(*up) == Some(module.outputs * module.rank)
-    }) && tensors.iter().all(|(part, ..)| {
-        let factor = FACTORS.iter().any(|(down, up)| part == down || part == up);
-        let named = [Part::Named("dora_scale"), Part::Named("diff_b")];
-        factor || matches!(part, Part::UpBias | Part::Magnitude) || named.contains(part)
-    })
+    Ok(())
 }
 
 fn fit(
     adapter: &Adapter,
     module: &Module,
     name: &str,
-    target: &Convention,
-    program: Option<For>,
+    goal: Goal,
     lost: &mut Vec<String>,
 ) -> Result<Option<Fitted>> {
     let tensors = stored(adapter, module)?;
-    let spells = |part: Part| {
-        let key = Key { module: name.to_owned(), part };
-        program != Some(For::Vllm) && (target.format)(&key).is_some()
-            || FACTORS.iter().any(|(down, up)| part == *down || part == *up)
-                && (target.format)(&key).is_some()
-    };
+    let target = goal.target;
+    let spells = |part: Part| goal.spells(name, part);
     let fitted = |tensors, factored, rank, scale, alpha| Fitted {
-        from: module.name.clone(),
+        from: from(&[module]),
         name: name.to_owned(),
         rank,
         scale,
         alpha,
         tensors,
         factored,
+        folded: 1.0,
     };
-    let alpha =
-        module.scale.alpha.filter(|alpha| *alpha == module.scale.value * module.rank as f64);
+    let alpha = module.scale.exact_alpha(module.rank);
     if is_plain(module, &tensors) {
         let mut kept = Vec::new();
         for tensor in tensors {
@@ -173,75 +175,9 @@ fn fit(
     Ok(Some(fitted(new.tensors, Some(module.family), factors.rank(), scale, None)))
 }
 
-fn called(part: Part) -> &'static str {
-    match part {
-        Part::UpBias | Part::Named("diff_b") => "bias",
-        Part::Magnitude | Part::Named("dora_scale") => "magnitudes (DoRA)",
-        _ => "factors",
-    }
-}
-
-/// The alpha tensor that stands beside a module's own.
-fn alpha_tensor(adapter: &Adapter, module: &Module) -> Result<Option<PartTensor>> {
-    let key = Key { module: module.name.clone(), part: Part::Alpha };
-    let Some(view) = (adapter.convention.format)(&key).and_then(|name| adapter.file.tensor(&name))
-    else {
-        return Ok(None);
-    };
-    let mut scratch = Vec::new();
-    let bytes = view.all(&mut scratch)?.to_vec();
-    Ok(Some((Part::Alpha, view.spec.dtype, view.spec.shape.clone(), bytes)))
-}
-
-/// Biases and magnitudes as the target spells and shapes them; the part that has no counterpart else.
-fn translated(
-    module: &Module,
-    (part, dtype, shape, bytes): PartTensor,
-    target: &Convention,
-) -> Result<std::result::Result<PartTensor, Part>> {
-    let kohya = target.scale == ScalePlace::Tensor;
-    let kernel = match &module.kind {
-        Kind::Conv(kernel) => kernel.len(),
-        _ => 0,
-    };
-    let outputs = module.outputs;
-    Ok(match part {
-        Part::Magnitude if kohya => {
-            let shape = [outputs, 1].into_iter().chain(std::iter::repeat_n(1, kernel)).collect();
-            Ok((Part::Named("dora_scale"), dtype, shape, bytes))
-        }
-        Part::Named("dora_scale") if !kohya => {
-            let side = module.magnitude.as_ref().map(|magnitude| magnitude.side);
-            let shape = match kernel {
-                0 => vec![outputs],
-                _ => [1, outputs].into_iter().chain(std::iter::repeat_n(1, kernel)).collect(),
-            };
-            match side {
-                Some(Side::Outputs) => Ok((Part::Magnitude, dtype, shape, bytes)),
-                _ => Err(part),
-            }
-        }
-        Part::UpBias if kohya => {
-            let scaled = module.bias.as_ref().is_some_and(|b| b.effect == BiasEffect::AddScaled);
-            let mut bias = Factor { dtype, shape, bytes };
-            if scaled {
-                multiply(&mut bias, module.scale.value)?;
-            }
-            Ok((Part::Named("diff_b"), bias.dtype, bias.shape, bias.bytes))
-        }
-        Part::Named("diff_b") if !kohya => Err(part),
-        _ => Ok((part, dtype, shape, bytes)),
-    })
-}
-
 /// Gives every module the scale that the target can say, and puts the rest into its factors.
-fn settle(
-    fitted: &mut Vec<Fitted>,
-    target: &Convention,
-    program: Option<For>,
-    base: Base,
-    all: &mut All,
-) -> Result<()> {
+fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: Base, all: &mut All) -> Result<()> {
+    let Goal { target, program } = goal;
     let highest = fitted.iter().map(|module| module.rank).max().unwrap_or(1);
     if program == Some(For::Vllm) {
         for module in fitted.iter_mut() {
@@ -261,15 +197,16 @@ fn settle(
     };
     let one = commonest(&fitted.iter().map(said).collect::<Vec<_>>());
     for mut module in fitted.drain(..) {
-        let mut folded = 1.0;
+        let mut folded = module.folded;
         if uniform(target, program) {
-            folded = said(&module) / one;
-            on_factors(&mut module.tensors, |down, up| fold(folded, down, up))?;
+            let ratio = said(&module) / one;
+            on_factors(&mut module.tensors, |down, up| fold(ratio, down, up))?;
+            folded *= ratio;
             module.scale = match target.names {
                 Names::Gguf => one / module.rank as f64,
                 _ => one,
             };
-            module.alpha = module.alpha.filter(|_| folded == 1.0);
+            module.alpha = module.alpha.filter(|_| ratio == 1.0);
         }
         if target.names == Names::Gguf {
             reorder(&mut module, base)?;
@@ -319,7 +256,7 @@ fn reorder(module: &mut Fitted, base: Base) -> Result<()> {
             *bytes = gguf::reordered(bytes, rows, heads).ok_or_else(|| {
                 let expected = format!("rows of {heads} heads of an even size");
                 crate::Error::from(ErrorKind::BadShape { expected, found: shape.clone() })
-                    .in_tensor(&module.from)
+                    .in_tensor(&module.name)
             })?;
         }
     }
@@ -332,12 +269,4 @@ pub(super) fn targets(adapter: &Adapter, target: &Convention) -> Option<Vec<Stri
     let config = adapter.config.as_ref().filter(|_| same)?;
     let list = config.document.get("target_modules")?.as_array()?;
     list.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
-}
-
-/// A bias that is added, all its values, times its coefficient.
-pub(super) fn added_bias(adapter: &Adapter, module: &Module) -> Result<Option<Vec<f64>>> {
-    let Some((tensor, coefficient)) = module.added_bias() else { return Ok(None) };
-    let view = adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound).in_tensor(tensor)?;
-    let values = read_f64(view, 0, view.spec.elements())?;
-    Ok(Some(values.into_iter().map(|value| value * coefficient).collect()))
 }

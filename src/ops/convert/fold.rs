@@ -1,9 +1,12 @@
 //! Scales that the target cannot say of single modules go into the factors: powers of two, which are
 //! exact, shared evenly by both; what is left of them into B.
 
+use std::ops::Range;
+
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Result};
 use crate::format::Dtype;
+use crate::math::ElementType;
 
 /// A factor as it is stored: dtype, rows, columns and bytes.
 #[derive(Debug, Clone)]
@@ -11,6 +14,92 @@ pub(super) struct Factor {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
     pub(super) bytes: Vec<u8>,
+}
+
+impl Factor {
+    /// Zeros.
+    pub(super) fn zeros(dtype: Dtype, shape: Vec<usize>) -> Self {
+        let count: usize = shape.iter().product();
+        let size = element_type(dtype).map_or(0, ElementType::size);
+        Self { dtype, shape, bytes: vec![0; count * size] }
+    }
+
+    /// How many elements it has.
+    pub(super) fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its values.
+    pub(super) fn values(&self) -> Result<Vec<f64>> {
+        let unknown = || ErrorKind::BadDtype { dtype: self.dtype.to_string() };
+        let element = element_type(self.dtype).ok_or_else(unknown)?;
+        let mut values = vec![0.0; self.bytes.len() / element.size()];
+        element.decode(&self.bytes, &mut values);
+        Ok(values)
+    }
+
+    /// Bytes of a row and of an element.
+    fn strides(&self) -> (usize, usize) {
+        let rows = self.shape.first().copied().unwrap_or(1).max(1);
+        (self.bytes.len() / rows, self.bytes.len() / self.count().max(1))
+    }
+
+    /// Some of its rows.
+    pub(super) fn rows(&self, rows: Range<usize>) -> Self {
+        let (row, _) = self.strides();
+        let own = self.bytes.get(rows.start * row..rows.end * row).unwrap_or_default();
+        self.with_size(0, rows.len(), own.to_vec())
+    }
+
+    /// Some of its rows, by number.
+    pub(super) fn picked(&self, rows: &[usize]) -> Self {
+        let (row, _) = self.strides();
+        let of = |at: &usize| self.bytes.get(at * row..(at + 1) * row).unwrap_or_default();
+        self.with_size(0, rows.len(), rows.iter().flat_map(of).copied().collect())
+    }
+
+    /// Some of its columns, by number; behind them nothing but ones.
+    pub(super) fn columns(&self, columns: &[usize]) -> Self {
+        let (row, element) = self.strides();
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for own in self.bytes.chunks(row.max(1)) {
+            for at in columns {
+                bytes.extend(own.get(at * element..(at + 1) * element).unwrap_or_default());
+            }
+        }
+        self.with_size(1, columns.len(), bytes)
+    }
+
+    fn with_size(&self, axis: usize, size: usize, bytes: Vec<u8>) -> Self {
+        let mut shape = self.shape.clone();
+        if let Some(own) = shape.get_mut(axis) {
+            *own = size;
+        }
+        Self { dtype: self.dtype, shape, bytes }
+    }
+
+    /// Writes another of the same dtype into these rows, from this column on.
+    pub(super) fn put(&mut self, rows: Range<usize>, column: usize, other: &Self) {
+        let ((row, element), (theirs, _)) = (self.strides(), other.strides());
+        for (at, values) in rows.zip(other.bytes.chunks(theirs.max(1))) {
+            let start = at * row + column * element;
+            if let Some(own) = self.bytes.get_mut(start..start + values.len()) {
+                own.copy_from_slice(values);
+            }
+        }
+    }
+
+    /// The same in another dtype.
+    pub(super) fn into_dtype(self, dtype: Dtype) -> Result<Self> {
+        if self.dtype == dtype {
+            return Ok(self);
+        }
+        let unknown = || ErrorKind::BadDtype { dtype: dtype.to_string() };
+        let (values, element) = (self.values()?, element_type(dtype).ok_or_else(unknown)?);
+        let mut bytes = vec![0; values.len() * element.size()];
+        element.encode(&values, &mut bytes);
+        Ok(Self { dtype, shape: self.shape, bytes })
+    }
 }
 
 /// Multiplies up · down by `factor`. A factor that its dtype cannot hold exactly becomes f32.
@@ -123,6 +212,19 @@ mod tests {
         assert!((product - 1.0 / 3.0).abs() < 1e-7);
         fold(0.0, &mut down, &mut up).expect("folds");
         assert_eq!(values(&up), [0.0]);
+    }
+
+    #[test]
+    fn rows_and_columns_go_where_they_belong() {
+        let whole = factor(Dtype::F16, &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(values(&whole.rows(1..3)), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(values(&whole.picked(&[2, 0])), [5.0, 6.0, 1.0, 2.0]);
+        assert_eq!(values(&whole.columns(&[1])), [2.0, 4.0, 6.0]);
+        let mut larger = Factor::zeros(Dtype::F16, vec![2, 4, 1]);
+        larger.put(1..2, 1, &whole.rows(1..2));
+        assert_eq!(values(&larger), [0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 0.0]);
+        let wide = whole.into_dtype(Dtype::F32).expect("a dtype");
+        assert_eq!((wide.dtype, values(&wide)[5]), (Dtype::F32, 6.0));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 mod fit;
 mod fold;
+mod rows;
+mod stored;
 mod verify;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -14,6 +16,8 @@ use serde_json::{Map, Value};
 use super::{Progress, check_output, files_of};
 use crate::adapter::convention::gguf_names::{Architecture, Heads};
 use crate::adapter::convention::{self, Convention, Names, ScalePlace};
+use crate::adapter::layout::{self, Source, Wanted};
+use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
 use crate::adapter::write::check_ending;
@@ -52,8 +56,9 @@ pub struct Options {
 /// One module of the result.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModuleReport {
-    /// Its name in the adapter.
-    pub from: String,
+    /// The modules of the adapter that it is made of; more than one where the target's layout has them
+    /// in one, and one may be in several.
+    pub from: Vec<String>,
     /// Its name in the result.
     pub to: String,
     /// Its family, where it was turned into plain factors.
@@ -92,6 +97,7 @@ pub struct Convert {
     adapter: Adapter,
     target: &'static Convention,
     fitted: NewAdapter,
+    sources: Vec<Source>,
     heads: Option<Heads>,
     options: Options,
 }
@@ -126,9 +132,10 @@ pub fn plan(options: &Options) -> Result<Convert> {
     let files = files_of(&adapter);
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     check_gguf(target, base)?;
-    let names = names(&adapter, target, base, options)?;
-    let fit::All { modules, reports, replacements, lost } =
-        fit::all(&adapter, target, options.program, &names, base)?;
+    let targets = targets(&adapter, target, base, options)?;
+    let goal = fit::Goal { target, program: options.program };
+    let fit::All { modules, reports, sources, replacements, lost } =
+        fit::all(&adapter, goal, &targets, base)?;
     if !lost.is_empty() && !options.allow_loss {
         return Err(ConvertError::Losses { losses: lost }).in_file(&options.adapter);
     }
@@ -146,7 +153,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
         bytes: 0,
     };
     let (heads, options) = (base.heads, options.clone());
-    Ok(Convert { report, adapter, target, fitted, heads, options })
+    Ok(Convert { report, adapter, target, fitted, sources, heads, options })
 }
 
 fn read_base(path: &Path) -> Result<Base> {
@@ -182,13 +189,13 @@ fn check_gguf(target: &Convention, base: Base) -> Result<()> {
     Err(ConvertError::Reference { reason: reason.to_owned() }.into())
 }
 
-/// Every module's and replacement's name in the target, in the adapter's order.
-fn names(
+/// The modules of the result, and those of the adapter that have no name in it.
+fn targets(
     adapter: &Adapter,
     to: &'static Convention,
     base: Base,
     options: &Options,
-) -> Result<Vec<Result<String>>> {
+) -> Result<Vec<Wanted>> {
     let second = |name: &str| ["text_encoder_2.", "lora_te2_"].iter().any(|s| name.starts_with(s));
     // SDXL's blocks are the only ones with more than one layer each.
     let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");
@@ -197,56 +204,42 @@ fn names(
         from: adapter.convention,
         to,
         two_encoders: adapter.modules.iter().any(|module| two(&module.name)),
+        t5: None,
         architecture: base.architecture,
     };
-    let places = match &options.reference {
-        Some(path) if adapter.convention.names == Names::Flattened => {
-            let reference = Checkpoint::open(path, options.open.access)?;
-            target::find(adapter, &reference, None)?.modules
+    let flat = adapter.convention.names == Names::Flattened;
+    let opened = options.reference.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let reference = match opened {
+        // A config alone says what llama.cpp needs.
+        Some(Err(error)) if !flat && matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,
+        opened => opened.transpose()?,
+    };
+    let places = match &reference {
+        Some(base) if adapter.convention.names == Names::Flattened => {
+            let found = target::find(adapter, base, None)?.modules;
+            // A part of a tensor has no name of its own.
+            let whole = |places: Vec<Placement>| match places.as_slice() {
+                [one] if one.is_whole() => Some(one.tensor.clone()),
+                _ => None,
+            };
+            found.into_iter().map(whole).collect()
         }
         _ => Vec::new(),
     };
-    let names: Vec<Result<String>> = adapter
-        .modules
-        .iter()
-        .enumerate()
-        .map(|(at, module)| {
-            // A part of a tensor has no name of its own.
-            let place = places.get(at).and_then(|places| match places.as_slice() {
-                [one] if one.is_whole() => Some(one.tensor.as_str()),
-                _ => None,
-            });
-            renamer.rename(&module.name, place)
-        })
-        .collect();
-    let mut seen = BTreeSet::new();
-    for (name, module) in names.iter().zip(&adapter.modules) {
-        if let Ok(name) = name
-            && !seen.insert(name.as_str())
-        {
-            let (first, second) = (name.clone(), module.name.clone());
-            return Err(Error::from(ErrorKind::SameTarget { first, second }).in_tensor(name));
+    let targets = layout::targets(adapter, &renamer, reference.as_ref(), &places)?;
+    let mut seen = BTreeMap::new();
+    for target in targets.iter().flatten() {
+        let module = target.source.modules().first().copied().unwrap_or_default();
+        if let Some(first) = seen.insert(target.name.as_str(), module) {
+            let name =
+                |at: usize| adapter.modules.get(at).map(|m| m.name.clone()).unwrap_or_default();
+            let (first, second) = (name(first), name(module));
+            return Err(
+                Error::from(ErrorKind::SameTarget { first, second }).in_tensor(&target.name)
+            );
         }
     }
-    if to.names == Names::Dotted && adapter.convention.names == Names::Component {
-        one_component(adapter)?;
-    }
-    Ok(names)
-}
-
-/// PEFT and its like hold the adapter of one model.
-fn one_component(adapter: &Adapter) -> Result<()> {
-    let components: BTreeSet<&str> = adapter
-        .modules
-        .iter()
-        .filter_map(|module| Some(convention::split_component(&module.name)?.0))
-        .collect();
-    if components.len() <= 1 {
-        return Ok(());
-    }
-    let list = components.into_iter().collect::<Vec<_>>().join(", ");
-    let reason = format!("the file is for several models ({list}), the target holds one");
-    Err(ErrorKind::BadOption(reason)).in_file(&adapter.path)
+    Ok(targets)
 }
 
 fn assemble(
@@ -300,13 +293,13 @@ impl Convert {
         };
         let mut written = Adapter::open(staging.place(), &open)?;
         written.sound()?;
-        for module in &mut self.report.modules {
-            let name = match self.target.names {
+        for (module, source) in self.report.modules.iter_mut().zip(&self.sources) {
+            let name = match (self.target.names, module.from.as_slice()) {
                 // What is opened again has transformers' names.
-                Names::Gguf => &module.from,
+                (Names::Gguf, [from]) => from,
                 _ => &module.to,
             };
-            let error = verify::compare(&self.adapter, &module.from, &written, name)
+            let error = verify::compare(&self.adapter, source, &written, name)
                 .map_err(|error| error.in_tensor(&module.to).in_file(&self.options.output))?;
             module.relative_error = error;
             self.report.max_relative_error = self.report.max_relative_error.max(error);

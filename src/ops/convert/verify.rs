@@ -1,25 +1,53 @@
 //! Whether what was written is what was read: every module's delta, in its factors.
 
-use super::fit::added_bias;
+use std::ops::Range;
+
+use super::stored::added_bias;
 use crate::adapter::Adapter;
-use crate::adapter::module::Module;
+use crate::adapter::layout::{Piece, Source};
+use crate::adapter::module::{Module, Update};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::math::LowRank;
 
 /// The most that a module may differ: alphas and folded factors are f32.
 const ALLOWED: f64 = 1e-6;
 
-/// ‖written − original‖ / ‖original‖ of one module.
+/// ‖written − original‖ / ‖original‖ of one written module; of one that is made of rows of several, the
+/// largest of theirs.
 ///
 /// # Errors
 /// [`ConvertError::Differs`], if that is more than is allowed; a module that is not there.
 pub(super) fn compare(
     original: &Adapter,
-    own: &str,
+    source: &Source,
     written: &Adapter,
-    theirs: &str,
+    name: &str,
 ) -> Result<f64> {
-    let (before, after) = (find(original, own)?, find(written, theirs)?);
+    let after = written.modules.iter().find(|module| module.name == name);
+    let after = after.ok_or(ErrorKind::NotFound).in_tensor(name)?;
+    let module = |at: usize| original.modules.get(at).ok_or(ErrorKind::NotFound);
+    let error = match source {
+        Source::Whole(at) => whole(original, module(*at)?, written, after)?,
+        Source::Rows { pieces, total } => {
+            let mut covered = 0;
+            let mut worst: f64 = 0.0;
+            for piece in pieces {
+                let error = rows(original, module(piece.module)?, written, after, piece)?;
+                worst = worst.max(error);
+                covered += piece.to.len();
+            }
+            let all = covered == *total || rest_is_zero(written, after, pieces, *total)?;
+            if all { worst } else { f64::INFINITY }
+        }
+    };
+    if error <= ALLOWED {
+        return Ok(error);
+    }
+    Err(ConvertError::Differs { error }.into())
+}
+
+fn whole(original: &Adapter, before: &Module, written: &Adapter, after: &Module) -> Result<f64> {
     let error = match original.factors(before) {
         Ok(factors) if written.check_factors(after).is_ok() => {
             distance(&factors, before.scale.value, &written.factors(after)?, after.scale.value)
@@ -27,16 +55,95 @@ pub(super) fn compare(
         // An update that depends on the base is the same where its tensors are.
         _ => tensors(original, before, written, after)?,
     };
-    let error = error.max(biases(original, before, written, after)?);
-    if error <= ALLOWED {
-        return Ok(error);
-    }
-    Err(ConvertError::Differs { error }.into())
+    Ok(error.max(biases(original, before, written, after, None)?))
 }
 
-fn find<'a>(adapter: &'a Adapter, name: &str) -> Result<&'a Module> {
-    let found = adapter.modules.iter().find(|module| module.name == name);
-    found.ok_or(ErrorKind::NotFound).in_tensor(name)
+/// The same of some rows: those of the update, of its magnitudes and of its bias.
+fn rows(
+    original: &Adapter,
+    before: &Module,
+    written: &Adapter,
+    after: &Module,
+    piece: &Piece,
+) -> Result<f64> {
+    let (own, other) = (update(original, before)?, update(written, after)?);
+    let own = own.map(|own| cut(&own, &piece.from));
+    let other = other.map(|other| cut(&other, &piece.to));
+    let error = match (own, other) {
+        (Some(own), Some(other)) => distance(&own, before.scale.value, &other, after.scale.value),
+        _ => stored_rows(original, before, written, after, piece)?,
+    };
+    let lengths = |adapter: &Adapter, module: &Module, rows: &Range<usize>| -> Result<_> {
+        let Some(magnitude) = &module.magnitude else { return Ok(None) };
+        values(adapter, &magnitude.tensor).map(|all| all.get(rows.clone()).map(<[f64]>::to_vec))
+    };
+    let (own, other) =
+        (lengths(original, before, &piece.from)?, lengths(written, after, &piece.to)?);
+    if let (Some(own), Some(other)) = (&own, &other)
+        && own != other
+    {
+        return Ok(f64::INFINITY);
+    }
+    Ok(error.max(biases(original, before, written, after, Some(piece))?))
+}
+
+/// The factors that a module's update is made of, its magnitudes set aside.
+fn update(adapter: &Adapter, module: &Module) -> Result<Option<LowRank>> {
+    Ok(match adapter.update(module, (module.outputs, module.inputs))? {
+        Update::Factors(up, down) => Some(LowRank::from_factors(&up, &down, 1.0)),
+        Update::LowRank(matrix) => Some(matrix),
+        Update::Composite(composite) => Some(composite.low_rank()),
+        Update::Stored(_) | Update::Transform(_) => None,
+    })
+}
+
+fn cut(factors: &LowRank, rows: &Range<usize>) -> LowRank {
+    let up = factors.up.rows(rows.start, rows.len()).into_owned();
+    LowRank::new(up, factors.down.clone())
+}
+
+fn values(adapter: &Adapter, tensor: &str) -> Result<Vec<f64>> {
+    let view = adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound).in_tensor(tensor)?;
+    read_f64(view, 0, view.spec.elements())
+}
+
+/// 0 if the stored difference has the same values in these rows.
+fn stored_rows(
+    original: &Adapter,
+    before: &Module,
+    written: &Adapter,
+    after: &Module,
+    piece: &Piece,
+) -> Result<f64> {
+    let of = |adapter: &Adapter, module: &Module, rows: &Range<usize>| -> Result<Vec<f64>> {
+        let Update::Stored(name) = adapter.update(module, (module.outputs, module.inputs))? else {
+            return Err(ErrorKind::NotAdditive { family: module.family }.into());
+        };
+        let width = module.inputs;
+        let all = values(adapter, &name)?;
+        Ok(all.get(rows.start * width..rows.end * width).unwrap_or_default().to_vec())
+    };
+    let same = of(original, before, &piece.from)? == of(written, after, &piece.to)?;
+    Ok(if same { 0.0 } else { f64::INFINITY })
+}
+
+/// Whether the rows of no piece are zero.
+fn rest_is_zero(written: &Adapter, after: &Module, pieces: &[Piece], total: usize) -> Result<bool> {
+    let within = |row: usize| pieces.iter().any(|piece| piece.to.contains(&row));
+    let rest = (0..total).filter(|row| !within(*row));
+    if let Some(factors) = update(written, after)? {
+        return Ok(rest
+            .into_iter()
+            .all(|row| factors.up.row(row).iter().all(|value| *value == 0.0)));
+    }
+    let Update::Stored(name) = written.update(after, (after.outputs, after.inputs))? else {
+        return Ok(false);
+    };
+    let (all, width) = (values(written, &name)?, after.inputs);
+    let zero = |row: usize| {
+        all.get(row * width..(row + 1) * width).is_some_and(|row| row.iter().all(|v| *v == 0.0))
+    };
+    Ok(rest.into_iter().all(zero))
 }
 
 fn distance(before: &LowRank, scale: f64, after: &LowRank, other: f64) -> f64 {
@@ -77,11 +184,27 @@ fn tensors(original: &Adapter, before: &Module, written: &Adapter, after: &Modul
     Ok(if own == other { 0.0 } else { (own - other).abs() / own.abs().max(f64::MIN_POSITIVE) })
 }
 
-fn biases(original: &Adapter, before: &Module, written: &Adapter, after: &Module) -> Result<f64> {
+fn biases(
+    original: &Adapter,
+    before: &Module,
+    written: &Adapter,
+    after: &Module,
+    piece: Option<&Piece>,
+) -> Result<f64> {
     let (Some(own), Some(other)) = (added_bias(original, before)?, added_bias(written, after)?)
     else {
         return Ok(0.0);
     };
+    let (own, other) = match piece {
+        None => (own, other),
+        Some(Piece { from, to, .. }) => (
+            own.get(from.clone()).unwrap_or_default().to_vec(),
+            other.get(to.clone()).unwrap_or_default().to_vec(),
+        ),
+    };
+    if own.len() != other.len() {
+        return Ok(f64::INFINITY);
+    }
     let norm = own.iter().map(|value| value * value).sum::<f64>().sqrt();
     let off = own.iter().zip(&other).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
     Ok(if norm == 0.0 { off } else { off / norm })

@@ -1,0 +1,393 @@
+//! What an adapter's modules become in another convention: their names, and where the model's layout is
+//! another one too, which rows of which modules lie in which.
+//!
+//! The layouts are those of [`architecture`](super::architecture). Which one an adapter has is told by
+//! its own names, or by a base's; what no layout knows is [`Renamer`]'s.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::Adapter;
+use super::architecture::{ARCHITECTURES, Body, Cut, Rule, Seen, Side, Told, fill};
+use super::convention::Names;
+use super::rename::Renamer;
+use super::scope::{Scope, located, scope_of};
+use crate::error::{ConvertError, Error, Locate, Result};
+use crate::format::Checkpoint;
+
+/// A module of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name in the other convention.
+    pub name: String,
+    /// What it is made of.
+    pub source: Source,
+}
+
+/// What a module of the result is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A module of the adapter, whole.
+    Whole(usize),
+    /// Rows of some.
+    Rows {
+        /// Which go where, in order of where.
+        pieces: Vec<Piece>,
+        /// Rows in all; those of no piece are zero.
+        total: usize,
+    },
+}
+
+/// Rows of a module that are rows of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The module, by its number in the adapter.
+    pub module: usize,
+    /// Its rows.
+    pub from: Range<usize>,
+    /// Where they lie.
+    pub to: Range<usize>,
+}
+
+impl Source {
+    /// The modules it is made of.
+    pub fn modules(&self) -> Vec<usize> {
+        match self {
+            Self::Whole(module) => vec![*module],
+            Self::Rows { pieces, .. } => {
+                let mut modules: Vec<usize> = pieces.iter().map(|piece| piece.module).collect();
+                modules.dedup();
+                modules
+            }
+        }
+    }
+}
+
+/// The modules of the adapter that belong to one part of the model.
+struct Part {
+    scope: Scope,
+    modules: Vec<usize>,
+    told: Option<Told>,
+    /// The layout that most names are of.
+    side: Side,
+}
+
+/// A module in the split layout, and where the published one has it.
+struct Atom {
+    split: String,
+    published: String,
+    cut: Cut,
+    module: usize,
+    /// Rows of the module.
+    from: Range<usize>,
+}
+
+/// What a module is in its layout.
+enum Fit {
+    /// Its name in the wanted layout, where that is all that changes.
+    Name(String),
+    /// The split modules that it holds.
+    Atoms(Vec<Atom>),
+}
+
+/// A module of the result, or the module of the adapter that has no place in it, by its number.
+pub type Wanted = std::result::Result<Target, (usize, Error)>;
+
+/// What is found, in order of the adapter's modules.
+type Found = (usize, Wanted);
+
+/// Names and rows of the result. Errors are of single modules, by their number: what has no name, or does
+/// not divide as its layout does.
+///
+/// # Errors
+/// If one file would have to hold the adapters of several models and cannot.
+pub fn targets(
+    adapter: &Adapter,
+    renamer: &Renamer<'_>,
+    reference: Option<&Checkpoint>,
+    places: &[Option<String>],
+) -> Result<Vec<Wanted>> {
+    let parts = parts(adapter, reference);
+    let t5 = parts.iter().find_map(|part| part.told.as_ref()?.t5);
+    let numbered = t5.is_some() || parts.iter().any(|p| matches!(p.scope, Scope::TextEncoder(2..)));
+    let renamer = Renamer { t5, two_encoders: renamer.two_encoders || numbered, ..*renamer };
+    if renamer.to.names == Names::Dotted {
+        one_model(adapter, &parts)?;
+    }
+    let mut found: Vec<Found> = Vec::new();
+    for part in &parts {
+        found.extend(of_part(adapter, part, &renamer, places));
+    }
+    found.sort_by_key(|(at, _)| *at);
+    Ok(found.into_iter().map(|(_, target)| target).collect())
+}
+
+/// Sorts the modules by the part of a model they are of, and finds each part's layouts.
+fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Part> {
+    let mut modules: BTreeMap<Scope, Vec<usize>> = BTreeMap::new();
+    for (at, module) in adapter.modules.iter().enumerate() {
+        modules.entry(place(adapter, &module.name).0).or_default().push(at);
+    }
+    let part = |(scope, modules): (Scope, Vec<usize>)| {
+        let bodies: Vec<Body<'_>> = modules.iter().filter_map(|&at| body(adapter, at)).collect();
+        let fits = |told: &Told, side| {
+            let one = |body: &&Body<'_>| {
+                told.rules.iter().any(|rule| body.capture(rule.side(side)).is_some())
+            };
+            bodies.iter().filter(one).count()
+        };
+        let counts = |told: &Told| (fits(told, Side::Split), fits(told, Side::Published));
+        let base = reference.and_then(|base| told_by_base(base, scope));
+        let told = base.or_else(|| told(&Seen(&bodies)));
+        // Whose model it is nobody says, all of its names have to.
+        let told = told.filter(|told| {
+            let (split, published) = counts(told);
+            scope != Scope::Any || split.max(published) == bodies.len()
+        });
+        let side = told.as_ref().map(counts).map_or(Side::Split, |(split, published)| {
+            if published > split { Side::Published } else { Side::Split }
+        });
+        Part { scope, modules, told, side }
+    };
+    modules.into_iter().map(part).collect()
+}
+
+fn told(seen: &Seen<'_>) -> Option<Told> {
+    ARCHITECTURES.iter().find_map(|known| (known.told)(seen))
+}
+
+/// What a base says of the part of it.
+fn told_by_base(base: &Checkpoint, scope: Scope) -> Option<Told> {
+    let of = |wanted: Scope| -> Vec<Body<'_>> {
+        let names = base.names().filter(|name| scope_of(name).0 == wanted);
+        names
+            .filter_map(|name| {
+                let shape = &base.tensor(name)?.spec.shape;
+                let below = scope_of(name).1;
+                let path = below.strip_suffix(".weight").unwrap_or(below);
+                let outputs = shape.first().copied().unwrap_or(0);
+                let inputs = shape.iter().skip(1).product();
+                Some(Body { path, flat: false, outputs, inputs })
+            })
+            .collect()
+    };
+    let rooted = of(scope);
+    let encoder = matches!(scope, Scope::TextEncoder(_));
+    let bodies = if rooted.is_empty() && !encoder { of(Scope::Any) } else { rooted };
+    told(&Seen(&bodies))
+}
+
+/// The part of a model that a module is of, and its name there.
+fn place<'a>(adapter: &Adapter, name: &'a str) -> (Scope, &'a str) {
+    match adapter.convention.names {
+        // Roots of language models may look like a component's.
+        Names::Dotted | Names::Gguf => (Scope::Any, name),
+        _ => located(name),
+    }
+}
+
+fn body(adapter: &Adapter, at: usize) -> Option<Body<'_>> {
+    let module = adapter.modules.get(at)?;
+    let path = place(adapter, &module.name).1;
+    // Of a bias alone only its own length is known.
+    let length = module.bias.as_ref().map_or(0, |bias| bias.length);
+    let outputs = if module.outputs == 0 { length } else { module.outputs };
+    Some(Body { path, flat: !path.contains('.'), outputs, inputs: module.inputs })
+}
+
+/// PEFT and its like hold the adapter of one model.
+fn one_model(adapter: &Adapter, parts: &[Part]) -> Result<()> {
+    if parts.len() <= 1 {
+        return Ok(());
+    }
+    let model = |part: &Part| match (part.scope, &part.told) {
+        (Scope::TextEncoder(0 | 1), _) => "text_encoder".to_owned(),
+        (Scope::TextEncoder(number), _) => format!("text_encoder_{number}"),
+        (_, Some(told)) => told.component.to_owned(),
+        _ => "another".to_owned(),
+    };
+    let mut models: Vec<String> = parts.iter().map(model).collect();
+    models.sort();
+    let models = models.join(", ");
+    Err(Error::from(ConvertError::SeveralModels { models })).in_file(&adapter.path)
+}
+
+fn of_part(
+    adapter: &Adapter,
+    part: &Part,
+    renamer: &Renamer<'_>,
+    places: &[Option<String>],
+) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut joined: BTreeMap<String, Vec<Atom>> = BTreeMap::new();
+    for &at in &part.modules {
+        let Some(module) = adapter.modules.get(at) else { continue };
+        let renamed = || {
+            let place = places.get(at).and_then(Option::as_deref);
+            renamer.rename(&module.name, place)
+        };
+        let fit = part.told.as_ref().map(|told| fit(adapter, part, told, at, renamer));
+        let spelled = |path: &str, told: &Told| {
+            renamer.spell(part.scope, path, told).ok_or_else(|| renamer.unknown())
+        };
+        match (fit, part.told.as_ref()) {
+            (Some(Ok(Some(Fit::Name(path)))), Some(told)) => {
+                let target = spelled(&path, told)
+                    .map(|name| Target { name, source: Source::Whole(at) })
+                    .map_err(|error| (at, error));
+                found.push((at, target));
+            }
+            (Some(Ok(Some(Fit::Atoms(atoms)))), Some(told)) => {
+                if wanted(renamer, told, part.scope) == Side::Published {
+                    for atom in atoms {
+                        joined.entry(atom.published.clone()).or_default().push(atom);
+                    }
+                    continue;
+                }
+                found.extend(atoms.into_iter().map(|atom| {
+                    let target = spelled(&atom.split, told).map_err(|error| (at, error));
+                    (at, target.map(|name| Target { name, source: alone(atom) }))
+                }));
+            }
+            (Some(Err(error)), _) => found.push((at, Err((at, error)))),
+            _ => {
+                let target = renamed().map_err(|error| (at, error));
+                let source = Source::Whole(at);
+                found.push((at, target.map(|name| Target { name, source })));
+            }
+        }
+    }
+    for (path, atoms) in joined {
+        let at = atoms.first().map_or(0, |atom| atom.module);
+        let Some(told) = &part.told else { continue };
+        let source = join(adapter, atoms).ok_or_else(|| renamer.indivisible());
+        let name = renamer.spell(part.scope, &path, told).ok_or_else(|| renamer.unknown());
+        let target = source.and_then(|source| Ok(Target { name: name?, source }));
+        found.push((at, target.map_err(|error| (at, error))));
+    }
+    found
+}
+
+/// Whose names the other convention wants.
+fn wanted(renamer: &Renamer<'_>, told: &Told, scope: Scope) -> Side {
+    match renamer.to.names {
+        Names::Flattened => told.kohya,
+        Names::Checkpoint if !matches!(scope, Scope::TextEncoder(_)) => Side::Published,
+        _ => Side::Split,
+    }
+}
+
+/// What a module is in its part's layout; nothing if no layout has it and none is needed.
+fn fit(
+    adapter: &Adapter,
+    part: &Part,
+    told: &Told,
+    at: usize,
+    renamer: &Renamer<'_>,
+) -> Result<Option<Fit>> {
+    let Some(body) = body(adapter, at) else { return Ok(None) };
+    let to = wanted(renamer, told, part.scope);
+    let other = if part.side == Side::Split { Side::Published } else { Side::Split };
+    let matched = |side: Side| {
+        let rule = told.rules.iter().find(|rule| body.capture(rule.side(side)).is_some())?;
+        Some((side, rule, body.capture(rule.side(side))?))
+    };
+    let Some((side, rule, found)) = matched(part.side).or_else(|| matched(other)) else {
+        return if part.side == to { Ok(None) } else { Err(renamer.unknown()) };
+    };
+    // XLabs has a name for some rows of a published tensor.
+    let canonical = told.rules.iter().find(|other| other.split == rule.split).unwrap_or(rule);
+    if side == to && canonical.published == rule.published {
+        return Ok(Some(Fit::Name(fill(rule.side(side), &found))));
+    }
+    if side != to && rule.cut == Cut::Whole {
+        return Ok(Some(Fit::Name(fill(rule.side(to), &found))));
+    }
+    let atom = |rule: &Rule, from| {
+        let canonical = told.rules.iter().find(|other| other.split == rule.split).unwrap_or(rule);
+        Atom {
+            split: fill(&rule.split, &found),
+            published: fill(&canonical.published, &found),
+            cut: canonical.cut,
+            module: at,
+            from,
+        }
+    };
+    let (rows, inputs) = (body.outputs, body.inputs);
+    if side == Side::Split {
+        return Ok(Some(Fit::Atoms(vec![atom(rule, 0..rows)])));
+    }
+    let fused = told.rules.iter().filter(|other| other.published == rule.published);
+    let atoms = fused.map(|rule| Some(atom(rule, rows_of(rule.cut, rows, inputs)?)));
+    atoms
+        .collect::<Option<Vec<_>>>()
+        .map(|atoms| Some(Fit::Atoms(atoms)))
+        .ok_or_else(|| renamer.indivisible())
+}
+
+/// The rows of a published module that a split one has. Attention has as many queries as inputs in every
+/// model that is known; what divides otherwise is another model.
+fn rows_of(cut: Cut, total: usize, inputs: usize) -> Option<Range<usize>> {
+    let keys = total.checked_sub(inputs).filter(|keys| keys.is_multiple_of(2) && inputs > 0);
+    match cut {
+        Cut::Share { start, count, of } => {
+            let unit = total / of.max(1);
+            let sound = unit * of == total && unit > 0 && (unit == inputs || inputs == 0);
+            sound.then(|| start * unit..(start + count) * unit)
+        }
+        Cut::First => keys.map(|_| 0..inputs),
+        Cut::Middle => keys.map(|keys| inputs..inputs + keys / 2),
+        Cut::Last => keys.map(|keys| inputs + keys / 2..total),
+        Cut::Swapped => total.is_multiple_of(2).then_some(0..total),
+        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => Some(0..total),
+    }
+}
+
+/// A split module made of one.
+fn alone(atom: Atom) -> Source {
+    let (module, from) = (atom.module, atom.from);
+    let total = from.len();
+    match atom.cut {
+        Cut::Swapped => swapped(module, total),
+        _ => Source::Rows { pieces: vec![Piece { module, from, to: 0..total }], total },
+    }
+}
+
+fn swapped(module: usize, total: usize) -> Source {
+    let half = total / 2;
+    let piece = |from, to| Piece { module, from, to };
+    let pieces = vec![piece(half..total, 0..half), piece(0..half, half..total)];
+    Source::Rows { pieces, total }
+}
+
+/// A published module made of what there is of its parts.
+fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
+    let first = atoms.first()?;
+    let inputs = adapter.modules.get(first.module)?.inputs;
+    let total = match first.cut {
+        Cut::Swapped => {
+            return first
+                .from
+                .len()
+                .is_multiple_of(2)
+                .then(|| swapped(first.module, first.from.len()));
+        }
+        Cut::Share { count, of, .. } => first.from.len() / count.max(1) * of,
+        Cut::First | Cut::Middle | Cut::Last => {
+            let keys = atoms.iter().find(|atom| atom.cut != Cut::First)?;
+            inputs + 2 * keys.from.len()
+        }
+        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return None,
+    };
+    let mut pieces = Vec::new();
+    for atom in atoms {
+        let to = rows_of(atom.cut, total, adapter.modules.get(atom.module)?.inputs)?;
+        if to.len() != atom.from.len() {
+            return None;
+        }
+        pieces.push(Piece { module: atom.module, from: atom.from, to });
+    }
+    pieces.sort_by_key(|piece| piece.to.start);
+    let apart = pieces.windows(2).all(|two| matches!(two, [a, b] if a.to.end <= b.to.start));
+    apart.then_some(Source::Rows { pieces, total })
+}

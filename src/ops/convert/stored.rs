@@ -1,0 +1,132 @@
+//! A module's tensors as its file has them, and as the target spells and shapes them.
+
+use super::fold::{Factor, multiply};
+use crate::adapter::Adapter;
+use crate::adapter::convention::{Convention, Key, Part, ScalePlace};
+use crate::adapter::module::{BiasEffect, Kind, Module, Side};
+use crate::adapter::save::PartTensor;
+use crate::adapter::tensor::read_f64;
+use crate::error::{ErrorKind, Locate, Result};
+
+/// The parts of plain factors.
+pub(super) const FACTORS: [(Part, Part); 2] =
+    [(Part::Down, Part::Up), (Part::EmbeddingDown, Part::EmbeddingUp)];
+
+/// Whether a part is a factor.
+pub(super) fn is_factor(part: Part) -> bool {
+    FACTORS.iter().any(|(down, up)| part == *down || part == *up)
+}
+
+/// The module's tensors by part, as they are stored.
+pub(super) fn stored(adapter: &Adapter, module: &Module) -> Result<Vec<PartTensor>> {
+    let mut tensors = Vec::new();
+    for name in module.tensors() {
+        let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let key = (adapter.convention.parse)(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let mut scratch = Vec::new();
+        let bytes = view.all(&mut scratch)?.to_vec();
+        tensors.push((key.part, view.spec.dtype, view.spec.shape.clone(), bytes));
+    }
+    Ok(tensors)
+}
+
+/// Whether the stored tensors are the module's factors, whole.
+pub(super) fn is_plain(module: &Module, tensors: &[PartTensor]) -> bool {
+    let size = |part: Part| {
+        let tensor = tensors.iter().find(|tensor| tensor.0 == part)?;
+        Some(tensor.2.iter().product::<usize>())
+    };
+    FACTORS.iter().any(|(down, up)| {
+        size(*down) == Some(module.rank * module.inputs)
+            && size(*up) == Some(module.outputs * module.rank)
+    }) && tensors.iter().all(|(part, ..)| {
+        let named = [Part::Named("dora_scale"), Part::Named("diff_b")];
+        is_factor(*part) || is_bias(*part) || *part == Part::Magnitude || named.contains(part)
+    })
+}
+
+/// Whether a part is for the layer's bias.
+pub(super) fn is_bias(part: Part) -> bool {
+    [Part::UpBias, Part::Named("diff_b")].contains(&part)
+}
+
+/// Whether a part is DoRA's lengths.
+pub(super) fn is_magnitude(part: Part) -> bool {
+    [Part::Magnitude, Part::Named("dora_scale")].contains(&part)
+}
+
+/// What a part is called where it is lost.
+pub(super) fn called(part: Part) -> &'static str {
+    match part {
+        part if is_bias(part) => "bias",
+        part if is_magnitude(part) => "magnitudes (DoRA)",
+        _ => "factors",
+    }
+}
+
+/// The alpha tensor that stands beside a module's own.
+pub(super) fn alpha_tensor(adapter: &Adapter, module: &Module) -> Result<Option<PartTensor>> {
+    let key = Key { module: module.name.clone(), part: Part::Alpha };
+    let Some(view) = (adapter.convention.format)(&key).and_then(|name| adapter.file.tensor(&name))
+    else {
+        return Ok(None);
+    };
+    let mut scratch = Vec::new();
+    let bytes = view.all(&mut scratch)?.to_vec();
+    Ok(Some((Part::Alpha, view.spec.dtype, view.spec.shape.clone(), bytes)))
+}
+
+/// Biases and magnitudes as the target spells and shapes them; the part that has no counterpart else.
+pub(super) fn translated(
+    module: &Module,
+    (part, dtype, shape, bytes): PartTensor,
+    target: &Convention,
+) -> Result<std::result::Result<PartTensor, Part>> {
+    let kohya = target.scale == ScalePlace::Tensor;
+    let kernel = match &module.kind {
+        Kind::Conv(kernel) => kernel.len(),
+        _ => 0,
+    };
+    let outputs = module.outputs;
+    Ok(match part {
+        Part::Magnitude if kohya => {
+            let shape = [outputs, 1].into_iter().chain(std::iter::repeat_n(1, kernel)).collect();
+            Ok((Part::Named("dora_scale"), dtype, shape, bytes))
+        }
+        Part::Named("dora_scale") if !kohya => {
+            let side = module.magnitude.as_ref().map(|magnitude| magnitude.side);
+            let shape = match kernel {
+                0 => vec![outputs],
+                _ => [1, outputs].into_iter().chain(std::iter::repeat_n(1, kernel)).collect(),
+            };
+            match side {
+                Some(Side::Outputs) => Ok((Part::Magnitude, dtype, shape, bytes)),
+                _ => Err(part),
+            }
+        }
+        Part::UpBias if kohya => {
+            let scaled = module.bias.as_ref().is_some_and(|b| b.effect == BiasEffect::AddScaled);
+            let mut bias = Factor { dtype, shape, bytes };
+            if scaled {
+                multiply(&mut bias, module.scale.value)?;
+            }
+            Ok((Part::Named("diff_b"), bias.dtype, bias.shape, bias.bytes))
+        }
+        // The scale is in it already, and PEFT will multiply it in again.
+        Part::Named("diff_b") if !kohya && module.scale.value != 0.0 => {
+            let mut bias = Factor { dtype, shape: vec![outputs], bytes };
+            multiply(&mut bias, module.scale.value.recip())?;
+            Ok((Part::UpBias, bias.dtype, bias.shape, bias.bytes))
+        }
+        Part::Named("diff_b") if !kohya => Err(part),
+        _ => Ok((part, dtype, shape, bytes)),
+    })
+}
+
+/// A bias that is added, all its values, times its coefficient.
+pub(super) fn added_bias(adapter: &Adapter, module: &Module) -> Result<Option<Vec<f64>>> {
+    let Some((tensor, coefficient)) = module.added_bias() else { return Ok(None) };
+    let view = adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound).in_tensor(tensor)?;
+    let values = read_f64(view, 0, view.spec.elements())?;
+    Ok(Some(values.into_iter().map(|value| value * coefficient).collect()))
+}
