@@ -12,6 +12,8 @@ mod look;
 mod near;
 mod pair;
 mod receipt;
+mod recipe;
+mod rule;
 mod tuned;
 mod unmatched;
 
@@ -26,6 +28,8 @@ pub use kind::ErrorKind;
 pub use near::near;
 pub use pair::PairError;
 pub use receipt::ReceiptError;
+pub use recipe::{Place, RecipeError, RecipeProblem};
+pub use rule::RuleError;
 pub use tuned::TunedError;
 pub use unmatched::UnmatchedName;
 
@@ -89,6 +93,18 @@ impl From<ReceiptError> for Error {
     }
 }
 
+impl From<RecipeError> for Error {
+    fn from(error: RecipeError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<RuleError> for Error {
+    fn from(error: RuleError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
         ErrorKind::from(error).into()
@@ -116,7 +132,11 @@ impl From<ErrorKind> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}: ", one_line(&file.display().to_string()))?;
+            write!(f, "{}", one_line(&file.display().to_string()))?;
+            if let ErrorKind::Recipe(error) = &*self.kind {
+                write!(f, ":{}", error.place)?;
+            }
+            write!(f, ": ")?;
         }
         if let Some(tensor) = &self.tensor {
             write!(f, "`{}`: ", one_line(tensor))?;

@@ -65,7 +65,7 @@ fn places(bench: &Bench, base: &Path, adapter: &Path) -> BTreeMap<String, (Strin
     let report = inspect::run(&options).unwrap_or_else(|error| panic!("{error}"));
     let item = report.items.first().expect("an item");
     assert_eq!(item.warnings, Vec::<String>::new(), "{}", adapter.display());
-    let input = merge::AdapterInput { path: adapter.to_path_buf(), weight: 1.0 };
+    let input = merge::AdapterInput::new(adapter, 1.0);
     let options = merge::Options {
         base: base.to_path_buf(),
         adapters: vec![input],

@@ -63,7 +63,7 @@ fuzz_target!(|case: Case| {
     let _ = std::fs::remove_file(&output);
     let options = Options {
         base: root.join("base.safetensors"),
-        adapters: vec![AdapterInput { path: root.join("lora.safetensors"), weight }],
+        adapters: vec![AdapterInput::new(root.join("lora.safetensors"), weight)],
         output: output.clone(),
         threads: case.threads as usize % 2 + 1,
         verify: true,

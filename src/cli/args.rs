@@ -92,7 +92,7 @@ pub(crate) fn weigh(adapters: &[String], weights: &[f64]) -> Result<Vec<AdapterI
             }
             (given, own) => {
                 let weight = given.copied().or(own).unwrap_or(1.0);
-                Ok(AdapterInput { path: PathBuf::from(path), weight })
+                Ok(AdapterInput::new(path, weight))
             }
         }
     };

@@ -91,6 +91,8 @@ impl ErrorKind {
             Self::Family(error) => error.hint(),
             Self::Pair(error) => error.hint(),
             Self::Receipt(error) => error.hint(),
+            Self::Recipe(error) => return error.hint(),
+            Self::Rule(error) => error.hint(),
             Self::MissingFactor { .. } => "the file is incomplete; save the adapter again",
             Self::RankMismatch { .. } | Self::RankConfig { .. } => {
                 "the factors and the config come from different runs, or one was edited"

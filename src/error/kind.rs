@@ -7,6 +7,8 @@ use super::convert::ConvertError;
 use super::family::FamilyError;
 use super::pair::PairError;
 use super::receipt::ReceiptError;
+use super::recipe::RecipeError;
+use super::rule::RuleError;
 use super::tuned::TunedError;
 use super::unmatched::{UnmatchedName, list_unmatched};
 
@@ -193,6 +195,12 @@ pub enum ErrorKind {
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// A recipe that is not one.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Rules about modules that do not fit them.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// A receipt that does not fit.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),

@@ -11,6 +11,7 @@ pub mod header;
 pub mod index;
 mod live;
 pub mod staging;
+pub mod yaml;
 
 pub use access::{Access, Source};
 pub use checkpoint::{Checkpoint, Component, Shard, TensorView};

@@ -23,7 +23,7 @@ pub struct Options {
 /// As [`combine::plan`].
 pub fn plan(options: &Options) -> Result<Combine> {
     combine::plan(&combine::Options {
-        adapters: vec![AdapterInput { path: options.adapter.clone(), weight: 1.0 }],
+        adapters: vec![AdapterInput::new(&options.adapter, 1.0)],
         method: None,
         compat: None,
         rank: Some(options.rank),

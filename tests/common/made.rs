@@ -60,9 +60,7 @@ impl Workshop {
         options: combine::Options,
     ) -> (PathBuf, Report) {
         let output = self.path(output);
-        let adapters = inputs
-            .iter()
-            .map(|(path, weight)| AdapterInput { path: path.to_path_buf(), weight: *weight });
+        let adapters = inputs.iter().map(|(path, weight)| AdapterInput::new(path, *weight));
         let options = combine::Options {
             adapters: adapters.collect(),
             output: output.clone(),

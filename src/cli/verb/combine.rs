@@ -125,19 +125,37 @@ impl CombineOptions {
         session: &Session,
     ) -> Outcome {
         let modules = self.modules || session.verbose;
-        if self.dry_run {
-            session.answer(command, self.json, &combine.plan, |plan| {
-                render::combine::plan(plan, modules)
-            })?;
-            return Ok(Answer::Yes);
-        }
-        let report = combine.run(&*session.steps("combining"))?;
-        session.warn(&report.warnings);
-        session.answer(command, self.json, &report, |report| {
-            render::combine::report(report, command, modules)
-        })?;
-        Ok(Answer::Yes)
+        let shown = Shown { dry_run: self.dry_run, json: self.json, modules };
+        perform(command, combine, shown, session)
     }
+}
+
+/// How much is done, and shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    pub(crate) dry_run: bool,
+    pub(crate) json: bool,
+    pub(crate) modules: bool,
+}
+
+/// Runs what was planned, or only shows it.
+pub(crate) fn perform(
+    command: &'static str,
+    combine: &Combine,
+    Shown { dry_run, json, modules }: Shown,
+    session: &Session,
+) -> Outcome {
+    if dry_run {
+        session
+            .answer(command, json, &combine.plan, |plan| render::combine::plan(plan, modules))?;
+        return Ok(Answer::Yes);
+    }
+    let report = combine.run(&*session.steps("combining"))?;
+    session.warn(&report.warnings);
+    session.answer(command, json, &report, |report| {
+        render::combine::report(report, command, modules)
+    })?;
+    Ok(Answer::Yes)
 }
 
 impl Verb for CombineArgs {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use lora_tool::Result;
 use lora_tool::ops::amount;
-use lora_tool::ops::merge::{self, Options};
+use lora_tool::ops::merge::{self, Merge, Options};
 use regex::Regex;
 
 use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
@@ -157,20 +157,30 @@ impl MergeArgs {
 impl Verb for MergeArgs {
     fn run(&self, session: &Session) -> Outcome {
         let merge = merge::plan(&self.options(session.threads)?)?;
-        if self.dry_run {
-            session.answer("merge", self.json, &merge.plan, |plan| {
-                render::merge::plan(plan, session.verbose)
-            })?;
-            return Ok(Answer::Yes);
-        }
-        let report = merge.run(&*session.bytes("merging"))?;
-        session.warn(&report.warnings);
-        session.answer("merge", self.json, &report, |report| {
-            render::merge::report(report, session.verbose)
-        })?;
-        let good = report.verification.as_ref().is_none_or(|verification| verification.ok);
-        Ok(Answer::from(good))
+        perform("merge", &merge, self.dry_run, self.json, session)
     }
+}
+
+/// Runs what was planned, or only shows it.
+pub(crate) fn perform(
+    command: &'static str,
+    merge: &Merge,
+    dry_run: bool,
+    json: bool,
+    session: &Session,
+) -> Outcome {
+    if dry_run {
+        session.answer(command, json, &merge.plan, |plan| {
+            render::merge::plan(plan, session.verbose)
+        })?;
+        return Ok(Answer::Yes);
+    }
+    let report = merge.run(&*session.bytes("merging"))?;
+    session.warn(&report.warnings);
+    session
+        .answer(command, json, &report, |report| render::merge::report(report, session.verbose))?;
+    let good = report.verification.as_ref().is_none_or(|verification| verification.ok);
+    Ok(Answer::from(good))
 }
 
 /// A size in bytes, or `keep`.

@@ -13,6 +13,7 @@ pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod methods;
 pub(crate) mod resize;
+pub(crate) mod run;
 pub(crate) mod undo;
 pub(crate) mod verify;
 
@@ -69,6 +70,8 @@ verbs! {
     Undo(undo::UndoArgs),
     /// Read or edit a file's header; its tensors stay as they are
     Metadata(metadata::MetadataArgs),
+    /// Run a recipe: a merge or a combination written down
+    Run(run::RunArgs),
     /// List the combination methods, their parameters and sources
     Methods(methods::MethodsArgs),
     /// Print a script that completes commands in a shell

@@ -2,12 +2,8 @@
 //! it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io;
-use std::path::Path;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{Combine, Options};
 use crate::adapter::Adapter;
@@ -17,6 +13,7 @@ use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Metadata;
+use crate::ops::provenance;
 
 /// What to do where adapters replace one tensor with different values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +170,7 @@ pub(super) fn metadata(combine: &Combine) -> Metadata {
             json!({
                 "name": input.path.file_name().unwrap_or_default().to_string_lossy(),
                 "weight": input.weight,
-                "sha256": sha256(path).unwrap_or_default(),
+                "sha256": provenance::sha256(path).unwrap_or_default(),
             })
         })
         .collect();
@@ -183,14 +180,8 @@ pub(super) fn metadata(combine: &Combine) -> Metadata {
         "rank": combine.plan.rank,
         "inputs": inputs,
     });
-    metadata.insert("lora_tool".to_owned(), made.to_string());
+    provenance::describe(&mut metadata, &made, combine.options.recipe.as_deref());
     metadata
-}
-
-fn sha256(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// Puts the computed modules and all that is carried over into one adapter.

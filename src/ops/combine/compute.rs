@@ -222,7 +222,12 @@ fn combine_group(
     inputs: &[Weighted],
     rank: Option<usize>,
 ) -> Result<Combined> {
-    let weights = combine.options.adapters.iter().map(|input| input.weight).collect::<Vec<_>>();
+    let mut weights: Vec<f64> = combine.options.adapters.iter().map(|input| input.weight).collect();
+    for member in &group.members {
+        if let Some(weight) = weights.get_mut(member.adapter) {
+            *weight = member.own;
+        }
+    }
     let problem = Problem {
         rows: group.outputs,
         columns: group.inputs,

@@ -10,6 +10,7 @@ use crate::adapter::module::{Kind, Module};
 use crate::adapter::target::{bare_name, flatten};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::Dtype;
+use crate::ops::rules::Layers;
 
 /// One module of the result and its inputs.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(in crate::ops) struct Member {
     pub(in crate::ops) adapter: usize,
     pub(in crate::ops) module: usize,
     pub(in crate::ops) weight: f64,
+    /// The weight that the adapter was given for this module, without what multiplies it further.
+    pub(super) own: f64,
     pub(super) rank: usize,
     pub(super) scale: f64,
 }
@@ -85,7 +88,13 @@ pub(in crate::ops) fn group(
         if mixed { flatten(bare_name(&module.name)) } else { module.name.clone() }
     };
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    for (number, adapter) in adapters.iter().enumerate() {
+    let names = adapters.iter().flat_map(|adapter| &adapter.modules);
+    let layers = Layers::of(names.map(|module| module.name.as_str()));
+    for (number, (adapter, input)) in adapters.iter().zip(&options.adapters).enumerate() {
+        let rules = input.rules.over(&layers);
+        let names: Vec<_> =
+            adapter.modules.iter().map(|module| [module.name.as_str(); 2]).collect();
+        rules.check(&names).in_file(&adapter.path)?;
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (index, module) in adapter.modules.iter().enumerate() {
             let rank = adapter.check_factors(module);
@@ -97,13 +106,14 @@ pub(in crate::ops) fn group(
                     .in_tensor(&key)
                     .in_file(&adapter.path));
             }
-            let weight = weight(options, blocks.get(number), number, &module.name);
+            let own = input.weight * rules.weight([&module.name; 2]);
+            let weight = own * factor(options, blocks.get(number), &module.name);
             if weight == 0.0 || !selected(options, &module.name) {
                 continue;
             }
             let scale = module.scale.value;
             check_size(weight * scale).in_tensor(&module.name).in_file(&adapter.path)?;
-            let member = Member { adapter: number, module: index, weight, rank, scale };
+            let member = Member { adapter: number, module: index, weight, own, rank, scale };
             add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
         }
     }
@@ -141,11 +151,11 @@ fn selected(options: &Options, name: &str) -> bool {
         && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
 }
 
-fn weight(options: &Options, blocks: Option<&BlockWeights>, adapter: usize, name: &str) -> f64 {
-    let own = options.adapters.get(adapter).map_or(1.0, |input| input.weight);
+/// What multiplies a module's weight in all adapters alike, and by kohya's blocks.
+fn factor(options: &Options, blocks: Option<&BlockWeights>, name: &str) -> f64 {
     let rules = options.module_weights.iter().rev();
     let rule = rules.filter(|(regex, _)| regex.is_match(name)).map(|(_, weight)| *weight).next();
-    own * rule.unwrap_or(1.0) * blocks.map_or(1.0, |blocks| blocks.of(name))
+    rule.unwrap_or(1.0) * blocks.map_or(1.0, |blocks| blocks.of(name))
 }
 
 fn add(

@@ -86,6 +86,8 @@ pub struct Options {
     pub to: Option<String>,
     /// What to do with replaced tensors that differ; an error if `None`.
     pub on_conflict: Option<OnConflict>,
+    /// The text of the recipe that asks for this, for the output's metadata.
+    pub recipe: Option<String>,
     /// Replace an existing output.
     pub force: bool,
     /// Threads that compute; 0 for one a core.

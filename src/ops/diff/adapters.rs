@@ -26,8 +26,7 @@ pub(super) fn compare(
         adapter.sound()?;
         adapter.check_finite()?;
     }
-    let inputs =
-        [&options.a, &options.b].map(|path| AdapterInput { path: path.clone(), weight: 1.0 });
+    let inputs = [&options.a, &options.b].map(|path| AdapterInput::new(path, 1.0));
     let grouping = combine::Options { adapters: inputs.into(), ..combine::Options::default() };
     let additive =
         both.iter().flat_map(|adapter| &adapter.modules).all(|m| m.delta_rank().is_some());

@@ -68,12 +68,12 @@ pub(super) struct Binder<'a> {
 
 impl Binder<'_> {
     fn add(&mut self, number: usize, adapter: &Adapter) -> Result<()> {
-        let input = self.options.adapters.get(number);
-        let weight = input.map_or(1.0, |input| input.weight);
+        let input = self.options.adapters.get(number).ok_or(ErrorKind::NotFound)?;
         let head = self.tied.as_ref().map(|tied| tied.head.as_str());
         let targets = target::find(adapter, self.base, head)?;
         let total = adapter.modules.len() + adapter.replacements.len();
         self.check_unmatched(adapter, &targets, total)?;
+        input.rules.check(&names(adapter, &targets))?;
         let mut applied = 0;
         let mut left_out = 0;
         let transposed = self.decide_transposed(adapter, &targets);
@@ -83,7 +83,7 @@ impl Binder<'_> {
             for place in places {
                 let name = &place.tensor;
                 claim(&mut owners, place, &module.name)?;
-                let weight = weight * self.options.module_weight(&module.name, name);
+                let weight = self.options.weight(input, &module.name, name);
                 if weight == 0.0 || !self.options.selects(&module.name, name) {
                     continue;
                 }
@@ -96,7 +96,7 @@ impl Binder<'_> {
         }
         for (replacement, name) in adapter.replacements.iter().zip(&targets.replacements) {
             let Some(name) = name else { continue };
-            let weight = weight * self.options.module_weight(&replacement.module, name);
+            let weight = self.options.weight(input, &replacement.module, name);
             if weight == 0.0 || !self.options.selects(&replacement.module, name) {
                 left_out += 1;
                 continue;
@@ -108,7 +108,7 @@ impl Binder<'_> {
         self.bound.unmatched.extend(targets.unmatched);
         self.bound.adapters.push(PlannedAdapter {
             path: adapter.path.clone(),
-            weight,
+            weight: input.weight,
             convention: adapter.convention.name,
             total,
             applied,
@@ -229,6 +229,17 @@ impl Binder<'_> {
         self.bound.untied = Some(tied);
         Ok(())
     }
+}
+
+/// Modules and replacements that have a place, by both their names.
+fn names<'a>(adapter: &'a Adapter, targets: &'a Targets) -> Vec<[&'a str; 2]> {
+    let modules = adapter.modules.iter().zip(&targets.modules);
+    let modules = modules.flat_map(|(module, places)| {
+        places.iter().map(|place| [module.name.as_str(), place.tensor.as_str()])
+    });
+    let replaced = adapter.replacements.iter().zip(&targets.replacements);
+    let replaced = replaced.filter_map(|(own, name)| Some([own.module.as_str(), name.as_deref()?]));
+    modules.chain(replaced).collect()
 }
 
 /// By base tensor, the places in it that modules of one adapter have, and whose they are.

@@ -2,7 +2,7 @@
 
 use super::change::{BlendPart, BlendStep, Change, Term};
 use super::inputs::{Input, Inputs};
-use super::{Options, bind::Bound};
+use super::{AdapterInput, Options, bind::Bound};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// Turns every change that adds anything into one of a blend.
@@ -35,7 +35,9 @@ pub(super) fn bind(options: &Options, inputs: &Inputs, bound: &mut Bound) -> Res
             return Err(ErrorKind::BadOption(reason)).in_tensor(name);
         }
         let parts = parts(options, inputs, name, change);
-        change.blend = Some(Box::new(BlendStep { name: name.clone(), parts }));
+        let own = |input: &AdapterInput| input.weight * input.rules.weight([name, name]);
+        let weights = options.adapters.iter().map(own).collect();
+        change.blend = Some(Box::new(BlendStep { name: name.clone(), weights, parts }));
     }
     Ok(())
 }
@@ -66,7 +68,7 @@ fn parts(options: &Options, inputs: &Inputs, name: &str, change: &mut Change) ->
                 };
                 let weight_of = |term: &Term| {
                     let module = module(term).map_or(name, |module| module.name.as_str());
-                    given.weight * options.module_weight(module, name)
+                    options.weight(given, module, name)
                 };
                 // Modules of one input on one tensor may have weights of their own: the first one's
                 // is the input's, and the others keep what theirs is to it.

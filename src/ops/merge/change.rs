@@ -126,6 +126,8 @@ pub struct Difference {
 pub struct BlendStep {
     /// The tensor's name, which chooses its random numbers.
     pub name: String,
+    /// The weights of all inputs, those without a part too.
+    pub weights: Vec<f64>,
     /// The parts, in the inputs' order.
     pub parts: Vec<BlendPart>,
 }

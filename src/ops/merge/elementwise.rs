@@ -126,7 +126,7 @@ impl<'a> Learnt<'a> {
             Kind::Elementwise(elementwise) => {
                 let how = (&rule.settings, rule.compat);
                 let shape = (step.name.as_str(), deltas.size.0, deltas.size.1);
-                let inputs = rule.weights.len();
+                let inputs = step.weights.len();
                 let mut blending = Blending::new(elementwise, how, shape, &parts, inputs);
                 while blending.wants_pass() {
                     let counts = pass(&blending, deltas)?;
@@ -149,7 +149,7 @@ impl<'a> Learnt<'a> {
                     rows,
                     columns,
                     inputs: &inputs.collect::<Vec<_>>(),
-                    weights: &rule.weights,
+                    weights: &step.weights,
                     settings: &rule.settings,
                     compat: rule.compat,
                     rank: None,

@@ -102,7 +102,9 @@ impl Inputs {
                 continue;
             };
             let Some(checkpoint) = self.tuned.get(number) else { continue };
-            let weight = |name: &str| given.weight * options.module_weight(name, name);
+            let names: Vec<_> = base.names().map(|name| [name, name]).collect();
+            given.rules.check(&names).in_file(&given.path)?;
+            let weight = |name: &str| options.weight(given, name, name);
             let selected = |name: &str| weight(name) != 0.0 && options.selects(name, name);
             let found = tuned::differences(base, checkpoint, &selected, options.allow_unmatched);
             let Differences { tensors, head, left_out, unmatched } = found.in_file(&given.path)?;

@@ -12,6 +12,8 @@ pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
 mod layout;
+mod options;
+mod origin;
 mod place;
 mod region;
 mod replaced;
@@ -28,7 +30,6 @@ pub(super) mod work;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
 use serde::Serialize;
 
 pub use change::{
@@ -36,98 +37,19 @@ pub use change::{
     TransformStep,
 };
 pub use layout::{OutputShard, OutputTensor};
+pub use options::{AdapterInput, Options};
 pub use region::Region;
 pub use side::SideFile;
 
 use inputs::Inputs;
 
-use crate::adapter::{Adapter, OpenOptions};
+use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
-use crate::format::{Access, Checkpoint, Dtype};
+use crate::format::{Access, Checkpoint};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::method::params::Given;
 use crate::ops::{Progress, check_output, files_of, verify};
-
-/// An adapter to merge, and how strongly.
-#[derive(Debug, Clone)]
-pub struct AdapterInput {
-    /// Its file or directory.
-    pub path: PathBuf,
-    /// Multiplies its scale.
-    pub weight: f64,
-}
-
-/// What to merge, and how.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The base checkpoint.
-    pub base: PathBuf,
-    /// The adapters, in order.
-    pub adapters: Vec<AdapterInput>,
-    /// Where the result goes: one file if it ends in `.safetensors`, else a directory.
-    pub output: PathBuf,
-    /// How adapters are opened, and how all inputs are read.
-    pub open: OpenOptions,
-    /// The method's name; the weighted sum if `None`.
-    pub method: Option<String>,
-    /// The method's parameters, as text.
-    pub params: Given,
-    /// A peer whose arithmetic is to be reproduced.
-    pub compat: Option<Compat>,
-    /// Dtype of all floating-point tensors of the result; the base's own if `None`.
-    pub dtype: Option<Dtype>,
-    /// Bytes a shard may have; the base's own shards if `None`.
-    pub max_shard_size: Option<u64>,
-    /// Only modules that match.
-    pub include: Option<Regex>,
-    /// No modules that match.
-    pub exclude: Option<Regex>,
-    /// Factors for the weight of modules that match; the last match wins.
-    pub module_weights: Vec<(Regex, f64)>,
-    /// Merge the rest if some adapter tensors fit nothing.
-    pub allow_unmatched: bool,
-    /// Leave tied embeddings tied, though the adapter changes only one side.
-    pub keep_tied: bool,
-    /// Replace an existing output.
-    pub force: bool,
-    /// Keep finished shards of an interrupted run, and use those that such a run has kept.
-    pub resume: bool,
-    /// Check the written result against an f64 recomputation.
-    pub verify: bool,
-    /// Where to keep what [`undo`](crate::ops::undo) needs.
-    pub receipt: Option<PathBuf>,
-    /// Threads that compute; 0 for one a core.
-    pub threads: usize,
-}
-
-impl Options {
-    /// Whether a module (or the tensor it lands on) takes part.
-    fn selects(&self, module: &str, tensor: &str) -> bool {
-        let matches = |regex: &Regex| regex.is_match(module) || regex.is_match(tensor);
-        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
-    }
-
-    /// What `module_weights` multiply a module's weight by.
-    fn module_weight(&self, module: &str, tensor: &str) -> f64 {
-        let rules = self.module_weights.iter().rev();
-        rules
-            .filter(|(regex, _)| regex.is_match(module) || regex.is_match(tensor))
-            .map(|(_, weight)| *weight)
-            .next()
-            .unwrap_or(1.0)
-    }
-
-    /// Fails if a selection leaves nothing.
-    fn check_selection(&self, adapters: &[PlannedAdapter]) -> Result<()> {
-        let applied = adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
-        if applied == 0 && (self.include.is_some() || self.exclude.is_some()) {
-            return Err(ErrorKind::NothingSelected.into());
-        }
-        Ok(())
-    }
-}
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -189,6 +111,8 @@ pub struct Merge {
     pub(super) adapters: Vec<Adapter>,
     pub(super) tuned: Vec<Checkpoint>,
     pub(super) rule: Option<rule::Rule>,
+    /// The text of the recipe that asked for it.
+    recipe: Option<String>,
     force: bool,
     verify: bool,
     receipt: Option<PathBuf>,
@@ -307,7 +231,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let base = Checkpoint::open(&options.base, options.open.access)?;
     let rule = rule::choose(options)?;
-    let options = &rule::peer_weights(options)?;
+    let options = &rule::peer_weights(&options.over_layers(&base))?;
     let inputs = inputs::open(options, &base)?;
     let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
     inputs.add_tuned(options, &base, &mut bound)?;
@@ -331,8 +255,22 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     };
     let (force, verify, threads) = (options.force, options.verify, options.threads);
     let Inputs { adapters, tuned, .. } = inputs;
-    let (access, receipt, resume) = (options.open.access, options.receipt.clone(), None);
-    Ok(Merge { plan, base, adapters, tuned, rule, force, verify, receipt, access, threads, resume })
+    let (access, receipt, recipe) =
+        (options.open.access, options.receipt.clone(), options.recipe.clone());
+    Ok(Merge {
+        plan,
+        base,
+        adapters,
+        tuned,
+        rule,
+        recipe,
+        force,
+        verify,
+        receipt,
+        access,
+        threads,
+        resume: None,
+    })
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.

@@ -11,8 +11,6 @@ pub(in crate::ops) struct Rule {
     pub(super) method: &'static Method,
     pub(super) settings: Settings,
     pub(super) compat: Option<Compat>,
-    /// The weights of all inputs.
-    pub(super) weights: Vec<f64>,
 }
 
 /// The rule that was asked for; `None` for the weighted sum.
@@ -41,8 +39,7 @@ pub(super) fn choose(options: &Options) -> Result<Option<Rule>> {
     }
     let sketch = Sketch { inputs: &[], adapters: inputs, settings: &settings };
     (method.check)(&sketch).map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))?;
-    let weights = options.adapters.iter().map(|input| input.weight).collect();
-    Ok(Some(Rule { method, settings, compat, weights }))
+    Ok(Some(Rule { method, settings, compat }))
 }
 
 fn is_sum(method: Option<&str>) -> bool {
@@ -57,6 +54,10 @@ pub(super) fn peer_weights(options: &Options) -> Result<Options> {
     let mut options = options.clone();
     if options.compat != Some(Compat::Mergekit) || !is_sum(options.method.as_deref()) {
         return Ok(options);
+    }
+    if options.adapters.iter().any(|input| !input.rules.weights.is_empty()) {
+        let reason = "mergekit divides by the sum of the weights, so each must be one number here";
+        return Err(ErrorKind::BadOption(reason.to_owned()).into());
     }
     let total: f64 = options.adapters.iter().map(|input| input.weight).sum();
     if total == 0.0 {

@@ -16,6 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::change::Change;
 use super::elementwise::{Deltas, Learnt};
 use super::layout::{OutputShard, OutputTensor};
+use super::origin;
 use super::resume;
 use super::rule::Rule;
 use super::work::{Scratch, Work};
@@ -23,7 +24,7 @@ use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::access::read_small;
 use crate::format::staging::kept_root;
-use crate::format::{Checkpoint, OutputFile, Shard, Staging, header};
+use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
 use crate::ops::{Progress, receipt};
 
@@ -69,6 +70,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
         .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
+    let origin = pool.install(|| origin::metadata(merge))?;
     std::thread::scope(|scope| -> Result<()> {
         let mut syncing = Vec::new();
         for (number, shard) in plan.shards.iter().enumerate() {
@@ -79,7 +81,8 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
                 continue;
             }
             let file = staging.create(&shard.relative)?;
-            let (file, found) = write_shard(merge, shard, file, &pool, progress)?;
+            let (file, found) =
+                write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
             stats.extend(found.iter().cloned());
             // The disk works on this file while the next one is computed.
             syncing.push(scope.spawn(move || {
@@ -125,13 +128,13 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
 }
 
 fn write_shard(
-    merge: &Merge,
+    (merge, origin): (&Merge, Option<&Metadata>),
     shard: &OutputShard,
     mut file: OutputFile,
     pool: &ThreadPool,
     progress: &dyn Progress,
 ) -> Result<(OutputFile, Stats)> {
-    let header = header_bytes(merge, shard)?;
+    let header = header_bytes(merge, shard, origin)?;
     let data_start = header.len() as u64;
     file.set_length(data_start + shard.bytes())?;
     file.write_at(&header, 0)?;
@@ -177,7 +180,14 @@ fn batches<'s, 'a>(jobs: &'s [Job<'a>], learning: bool) -> Vec<&'s [Job<'a>]> {
     .collect()
 }
 
-fn header_bytes(merge: &Merge, shard: &OutputShard) -> Result<Vec<u8>> {
+fn header_bytes(merge: &Merge, shard: &OutputShard, origin: Option<&Metadata>) -> Result<Vec<u8>> {
+    if let Some(origin) = origin {
+        let mut metadata = shard.metadata.clone().unwrap_or_default();
+        // Readers refuse metadata without it, though they take a file without metadata.
+        metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
+        metadata.extend(origin.clone());
+        return header::encode(Some(&metadata), &shard.specs());
+    }
     let same = shard.same_header_as.and_then(|number| merge.base.shards.get(number));
     match same {
         Some(base) => {

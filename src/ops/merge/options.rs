@@ -1,0 +1,117 @@
+//! What a merge is asked to do, and what that means for one module.
+
+use std::path::PathBuf;
+
+use regex::Regex;
+
+use super::{Compat, PlannedAdapter};
+use crate::adapter::OpenOptions;
+use crate::error::{ErrorKind, Result};
+use crate::format::{Checkpoint, Dtype};
+use crate::method::params::Given;
+use crate::ops::rules::{Layers, ModuleRules};
+
+/// An adapter to merge, and how strongly.
+#[derive(Debug, Clone)]
+pub struct AdapterInput {
+    /// Its file or directory.
+    pub path: PathBuf,
+    /// Multiplies its scale.
+    pub weight: f64,
+    /// What holds for some of its modules only.
+    pub rules: ModuleRules,
+}
+
+impl AdapterInput {
+    /// An adapter whose modules all have one weight.
+    pub fn new(path: impl Into<PathBuf>, weight: f64) -> Self {
+        Self { path: path.into(), weight, rules: ModuleRules::default() }
+    }
+}
+
+/// What to merge, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The base checkpoint.
+    pub base: PathBuf,
+    /// The adapters, in order.
+    pub adapters: Vec<AdapterInput>,
+    /// Where the result goes: one file if it ends in `.safetensors`, else a directory.
+    pub output: PathBuf,
+    /// How adapters are opened, and how all inputs are read.
+    pub open: OpenOptions,
+    /// The method's name; the weighted sum if `None`.
+    pub method: Option<String>,
+    /// The method's parameters, as text.
+    pub params: Given,
+    /// A peer whose arithmetic is to be reproduced.
+    pub compat: Option<Compat>,
+    /// Dtype of all floating-point tensors of the result; the base's own if `None`.
+    pub dtype: Option<Dtype>,
+    /// Bytes a shard may have; the base's own shards if `None`.
+    pub max_shard_size: Option<u64>,
+    /// Only modules that match.
+    pub include: Option<Regex>,
+    /// No modules that match.
+    pub exclude: Option<Regex>,
+    /// Factors for the weight of modules that match; the last match wins.
+    pub module_weights: Vec<(Regex, f64)>,
+    /// Merge the rest if some adapter tensors fit nothing.
+    pub allow_unmatched: bool,
+    /// Leave tied embeddings tied, though the adapter changes only one side.
+    pub keep_tied: bool,
+    /// The text of the recipe that asks for this, for the output's metadata.
+    pub recipe: Option<String>,
+    /// Replace an existing output.
+    pub force: bool,
+    /// Keep finished shards of an interrupted run, and use those that such a run has kept.
+    pub resume: bool,
+    /// Check the written result against an f64 recomputation.
+    pub verify: bool,
+    /// Where to keep what [`undo`](crate::ops::undo) needs.
+    pub receipt: Option<PathBuf>,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+impl Options {
+    /// Whether a module (or the tensor it lands on) takes part.
+    pub(super) fn selects(&self, module: &str, tensor: &str) -> bool {
+        let matches = |regex: &Regex| regex.is_match(module) || regex.is_match(tensor);
+        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    }
+
+    /// What `module_weights` multiply a module's weight by.
+    pub(super) fn module_weight(&self, module: &str, tensor: &str) -> f64 {
+        let rules = self.module_weights.iter().rev();
+        rules
+            .filter(|(regex, _)| regex.is_match(module) || regex.is_match(tensor))
+            .map(|(_, weight)| *weight)
+            .next()
+            .unwrap_or(1.0)
+    }
+
+    /// The weight of an input's module on a tensor, 0 if its rules leave it out.
+    pub(super) fn weight(&self, input: &AdapterInput, module: &str, tensor: &str) -> f64 {
+        input.weight * input.rules.weight([module, tensor]) * self.module_weight(module, tensor)
+    }
+
+    /// The same options, the inputs' gradients spread over the base's layers.
+    pub(super) fn over_layers(&self, base: &Checkpoint) -> Self {
+        let layers = Layers::of(base.names());
+        let over = |input: &AdapterInput| AdapterInput {
+            rules: input.rules.over(&layers),
+            ..input.clone()
+        };
+        Self { adapters: self.adapters.iter().map(over).collect(), ..self.clone() }
+    }
+
+    /// Fails if a selection leaves nothing.
+    pub(super) fn check_selection(&self, adapters: &[PlannedAdapter]) -> Result<()> {
+        let applied = adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
+        if applied == 0 && (self.include.is_some() || self.exclude.is_some()) {
+            return Err(ErrorKind::NothingSelected.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Where a result comes from, as its header's metadata says it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Locate, Result};
+use crate::format::Metadata;
+
+/// The entry that says by which version, by what and from what it was made.
+pub(crate) const MADE: &str = "lora_tool";
+
+/// The entry with the text of the recipe it was made by.
+pub(crate) const RECIPE: &str = "lora_tool.recipe";
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(format!("{:x}", hash.finalize()))
+}
+
+/// The SHA-256 of files, by the names they are given; read on the current pool's threads.
+///
+/// # Errors
+/// If one cannot be read.
+pub(crate) fn hashes(files: &[(String, PathBuf)]) -> Result<Map<String, Value>> {
+    let hash = |(name, path): &(String, PathBuf)| {
+        Ok((name.clone(), Value::from(sha256(path).in_file(path)?)))
+    };
+    let hashes: Vec<_> = files.par_iter().map(hash).collect::<Result<_>>()?;
+    Ok(hashes.into_iter().collect())
+}
+
+/// An input: its name, weight, and files.
+///
+/// # Errors
+/// If a file cannot be read.
+pub(crate) fn input(path: &Path, weight: f64, files: &[(String, PathBuf)]) -> Result<Value> {
+    Ok(json!({ "name": name(path), "weight": weight, "files": hashes(files)? }))
+}
+
+/// Says in a header what it was made by.
+pub(crate) fn describe(metadata: &mut Metadata, made: &Value, recipe: Option<&str>) {
+    metadata.insert(MADE.to_owned(), made.to_string());
+    match recipe {
+        Some(recipe) => metadata.insert(RECIPE.to_owned(), recipe.to_owned()),
+        // An input's own would not be true of the result.
+        None => metadata.shift_remove(RECIPE),
+    };
+}
+
+/// What a path is called in metadata, which tells nothing of its folders.
+pub(crate) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,98 @@
+//! run: a merge or a combination written down. A recipe is another way to say what the command line says:
+//! it becomes the very options of [`merge`] or [`combine`], which do the rest.
+
+mod fields;
+mod inputs;
+mod params;
+mod recipe;
+
+use std::path::{Path, PathBuf};
+
+pub use recipe::{Asked, Recipe};
+
+use super::check_output;
+use super::combine::{self, Combine};
+use super::merge::{self, Merge};
+use crate::error::{Error, ErrorKind, Locate, RecipeError, RecipeProblem, Result, RuleError};
+use crate::format::Access;
+use crate::format::access::read_small;
+
+/// Which recipe to run, and what the command line says on top of it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// Where the result goes, instead of where the recipe says.
+    pub output: Option<PathBuf>,
+    /// How inputs are read.
+    pub access: Access,
+    /// Replace an existing output.
+    pub force: bool,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+}
+
+/// What a recipe asks for, planned.
+#[derive(Debug)]
+pub enum Planned {
+    /// A merge.
+    Merge(Box<Merge>),
+    /// A combination.
+    Combine(Box<Combine>),
+}
+
+/// Reads the recipe and plans what it asks for.
+///
+/// # Errors
+/// What is wrong in the recipe, with its place; then everything that [`merge::plan`] or [`combine::plan`]
+/// raise. Nothing has been written then.
+pub fn plan(options: &Options) -> Result<Planned> {
+    let path = &options.recipe;
+    let text = read_small(path).in_file(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let recipe = Recipe::read(&text, folder).in_file(path)?;
+    let planned = match &recipe.asked {
+        Asked::Merge(asked) => {
+            let output = output(options, &asked.output)?;
+            let access = options.access;
+            let open = crate::adapter::OpenOptions { access, ..asked.open.clone() };
+            let (force, threads) = (options.force, options.threads);
+            let asked = merge::Options { output, open, force, threads, ..(**asked).clone() };
+            merge::plan(&asked).map(|merge| Planned::Merge(Box::new(merge)))
+        }
+        Asked::Combine(asked) => {
+            let output = output(options, &asked.output)?;
+            let access = options.access;
+            let open = crate::adapter::OpenOptions { access, ..asked.open.clone() };
+            let (force, threads) = (options.force, options.threads);
+            let asked = combine::Options { output, open, force, threads, ..(**asked).clone() };
+            combine::plan(&asked).map(|combine| Planned::Combine(Box::new(combine)))
+        }
+    };
+    planned.map_err(|error| locate(error, &recipe, path))
+}
+
+/// Where the result goes: never over the recipe.
+fn output(options: &Options, written: &Path) -> Result<PathBuf> {
+    let output = options.output.clone().unwrap_or_else(|| written.to_path_buf());
+    if output.as_os_str().is_empty() {
+        let reason = "it names no `output`".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.recipe);
+    }
+    check_output(&output, [options.recipe.as_path()], options.force)?;
+    Ok(output)
+}
+
+/// Gives an error about the recipe as a whole its name, and one about a rule the rule's place.
+fn locate(error: Error, recipe: &Recipe, path: &Path) -> Error {
+    let ErrorKind::Rule(RuleError::Unused { rule }) = error.kind() else {
+        return error.in_file(path);
+    };
+    let adapter = error.file().unwrap_or(Path::new("")).to_path_buf();
+    let mut rules = recipe.rules.iter().filter(|own| own.text == *rule);
+    let Some(place) = rules.find(|own| own.adapter == adapter).map(|own| own.place) else {
+        return error;
+    };
+    let problem = RecipeProblem::UnusedRule { rule: rule.clone(), adapter };
+    Error::from(RecipeError { place, problem }).in_file(path)
+}

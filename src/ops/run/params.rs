@@ -1,0 +1,176 @@
+//! A recipe's method and its parameters, checked by the method's own table as the command line's are.
+
+use std::collections::BTreeMap;
+
+use super::fields::{Fields, Read, list, number, text, together, twice, unexpected};
+use super::inputs::Inputs;
+use crate::error::{ErrorKind, Place, RecipeError, RecipeProblem};
+use crate::format::yaml::{Key, Node, Value};
+use crate::method::params::{BadParam, Given, PARAMS, ParamKind};
+use crate::method::{Compat, Method, Param, Settings};
+use crate::ops::combine::named;
+
+/// A parameter as it stands in a recipe.
+#[derive(Debug, Clone)]
+struct Written {
+    place: Place,
+    text: String,
+}
+
+/// Parameters of one adapter.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    adapter: usize,
+    values: BTreeMap<String, Written>,
+}
+
+/// What stands below a `parameters`, names as methods have them.
+type Entries<'a> = BTreeMap<String, (&'a Key, &'a Node)>;
+
+impl Own {
+    /// Parameters below an adapter; mergekit has its weight there too, which is given back.
+    pub(super) fn read(node: &Node, adapter: usize) -> Read<(Self, Option<(&Key, &Node)>)> {
+        let mut entries = entries(node)?;
+        let weight = entries.remove("weight");
+        let mut values = BTreeMap::new();
+        for (name, (_, node)) in entries {
+            let text = match &node.value {
+                Value::List(_) => return Err(unexpected(&name, node, "one number")),
+                _ => written(&name, node)?,
+            };
+            values.insert(name, Written { place: node.place, text });
+        }
+        Ok((Self { adapter, values }, weight))
+    }
+}
+
+fn entries(node: &Node) -> Read<Entries<'_>> {
+    let Value::Mapping(given) = &node.value else {
+        return Err(unexpected("parameters", node, "keys and their values"));
+    };
+    let mut entries = Entries::new();
+    for (key, node) in given {
+        let entry = (key, node);
+        if let Some((first, _)) = entries.insert(key.text.replace('_', "-"), entry) {
+            return Err(twice(key, first));
+        }
+    }
+    Ok(entries)
+}
+
+/// A parameter's value as the command line would have it.
+fn written(name: &str, node: &Node) -> Read<String> {
+    let is_word =
+        PARAMS.iter().any(|param| param.name == name && matches!(param.kind, ParamKind::Word(_)));
+    if is_word {
+        return text(name, node);
+    }
+    number(name, node)?;
+    text(name, node)
+}
+
+/// The method and its parameters.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) method: Option<String>,
+    pub(super) params: Given,
+}
+
+/// Reads what the top of a recipe says of the method, with what its adapters say of it.
+pub(super) fn read(fields: &Fields<'_>, compat: Option<Compat>, inputs: &Inputs) -> Read<Choice> {
+    let asked = fields.read("method", text)?;
+    let method = match fields.get("method") {
+        Some(node) => find(&text("method", node)?, compat, node.place)?,
+        None => find("linear", compat, Place { line: 1, column: 1 })?,
+    };
+    let count = inputs.adapters.len();
+    let mut given: BTreeMap<String, Written> = BTreeMap::new();
+    let mut below = match fields.get("parameters") {
+        Some(node) => entries(node)?,
+        None => Entries::new(),
+    };
+    if let (Some(key), Some(node)) = (fields.key("seed"), fields.get("seed"))
+        && let Some((second, _)) = below.insert("seed".to_owned(), (key, node))
+    {
+        return Err(twice(second, key));
+    }
+    for (name, (key, node)) in below {
+        taken(method, &name, key.place)?;
+        let text = match &node.value {
+            Value::List(_) => {
+                let each = list(&name, node, "numbers")?.iter().map(|node| written(&name, node));
+                each.collect::<Read<Vec<_>>>()?.join(",")
+            }
+            _ => written(&name, node)?,
+        };
+        let value = Written { place: node.place, text };
+        check(method, &name, &value, count)?;
+        given.insert(name, value);
+    }
+    let mut params: Given = given.into_iter().map(|(name, value)| (name, value.text)).collect();
+    for own in &inputs.own {
+        add_own(method, own, count, &mut params)?;
+    }
+    Ok(Choice { method: asked, params })
+}
+
+/// Puts an adapter's own values among those of all.
+fn add_own(method: &'static Method, own: &Own, count: usize, params: &mut Given) -> Read<()> {
+    for (name, value) in &own.values {
+        let param = taken(method, name, value.place)?;
+        if !matches!(param.kind, ParamKind::Number { each: true, .. }) {
+            let reason = format!(
+                "`{name}` is one for all adapters; it stands below the recipe's own `parameters`"
+            );
+            return Err(together(value.place, reason));
+        }
+        check(method, name, value, count)?;
+        let all = params.get(name).cloned().unwrap_or_else(|| param.default_text());
+        let mut all: Vec<String> = match all.split(',').map(str::to_owned).collect::<Vec<_>>() {
+            several if several.len() == count => several,
+            one => vec![one.concat(); count],
+        };
+        if let Some(slot) = all.get_mut(own.adapter) {
+            slot.clone_from(&value.text);
+        }
+        params.insert(name.clone(), all.join(","));
+    }
+    Ok(())
+}
+
+fn find(asked: &str, compat: Option<Compat>, place: Place) -> Read<&'static Method> {
+    let plain = named(asked, None).map_err(|error| match error.kind() {
+        ErrorKind::UnknownMethod { name, near, all } => {
+            let (name, near, all) = (name.clone(), near.clone(), all.clone());
+            RecipeError { place, problem: RecipeProblem::UnknownMethod { name, all, near } }
+        }
+        other => together(place, other.to_string()),
+    })?;
+    // That a peer has no such method is for the verb to say, which knows what it makes of it.
+    Ok(named(asked, compat).unwrap_or(plain))
+}
+
+fn taken(method: &'static Method, name: &str, place: Place) -> Read<&'static Param> {
+    method.takes.iter().find(|param| param.name == name).ok_or_else(|| {
+        let all: Vec<_> = method.takes.iter().map(|param| param.name).collect();
+        let takes = if all.is_empty() { "no parameters".to_owned() } else { all.join(", ") };
+        let problem = RecipeProblem::NotTaken { method: method.name, name: name.to_owned(), takes };
+        RecipeError { place, problem }
+    })
+}
+
+fn check(method: &'static Method, name: &str, value: &Written, adapters: usize) -> Read<()> {
+    let one = Given::from([(name.to_owned(), value.text.clone())]);
+    Settings::new(method.name, method.takes, &one, adapters).map(|_| ()).map_err(|error| {
+        let problem = match error {
+            BadParam::Value { name, found, expected } => {
+                let found = format!("`{found}`");
+                RecipeProblem::Expected { key: name.to_owned(), expected, found }
+            }
+            BadParam::NotTaken { method, name, takes } => {
+                RecipeProblem::NotTaken { method, name, takes }
+            }
+        };
+        RecipeError { place: value.place, problem }
+    })
+}

@@ -1,0 +1,277 @@
+//! A recipe's text as the options of the verb it asks for.
+
+use std::path::Path;
+
+use super::fields::{
+    Fields, Read, count, flag, number, regex, text, texts, together, unexpected, word,
+};
+use super::inputs::{self, Expression, Inputs};
+use super::params;
+use crate::adapter::OpenOptions;
+use crate::adapter::scale::ScaleOverride;
+use crate::error::{RecipeError, RecipeProblem};
+use crate::format::yaml::{self, Node};
+use crate::format::{Access, Dtype};
+use crate::method::{Compat, Space};
+use crate::ops::combine::{self, OnConflict};
+use crate::ops::{amount, merge};
+
+/// For which verb a key is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Both,
+    Merge,
+    Combine,
+}
+
+/// All keys of a recipe, as the command line's options are called.
+const KEYS: [(&str, For); 28] = [
+    ("base", For::Both),
+    ("adapters", For::Both),
+    ("output", For::Both),
+    ("method", For::Both),
+    ("parameters", For::Both),
+    ("seed", For::Both),
+    ("compat", For::Both),
+    ("dtype", For::Both),
+    ("include", For::Both),
+    ("exclude", For::Both),
+    ("rank", For::Combine),
+    ("conv_rank", For::Combine),
+    ("max_rank", For::Combine),
+    ("uniform", For::Combine),
+    ("space", For::Combine),
+    ("to", For::Combine),
+    ("on_conflict", For::Combine),
+    ("max_shard_size", For::Merge),
+    ("allow_unmatched", For::Merge),
+    ("keep_tied", For::Merge),
+    ("verify", For::Merge),
+    ("receipt", For::Merge),
+    ("convention", For::Both),
+    ("alpha", For::Both),
+    ("scale", For::Both),
+    ("rslora", For::Both),
+    ("ignore_field", For::Both),
+    ("residual_base", For::Both),
+];
+
+/// What mergekit, and people, call it.
+fn instead(key: &str) -> Option<&'static str> {
+    match key {
+        "models" | "loras" => Some("what is merged stands below `adapters`"),
+        "merge_method" => Some("it is called `method` here"),
+        "base_model" => Some("it is called `base` here"),
+        "out_dtype" | "save_precision" => Some("it is called `dtype` here"),
+        "weights" | "weight" | "ratios" => {
+            Some("each adapter below `adapters` has its own `weight`")
+        }
+        "slices" => Some("layers are not rearranged; weights by layer are `weight: [0, 1]`"),
+        "tokenizer" | "tokenizer_source" | "chat_template" => Some("the base's own is kept"),
+        "out" | "path" => Some("where the result goes is `output`"),
+        "convention_to" | "format" => Some("the convention to write is `to`"),
+        "density" | "lambda" | "gamma" | "epsilon" | "majority_sign" | "eta" | "beta" | "t" => {
+            Some("parameters of the method stand below `parameters`")
+        }
+        _ => None,
+    }
+}
+
+/// What a recipe asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// A merge into its base.
+    Merge(Box<merge::Options>),
+    /// A combination, as it has none.
+    Combine(Box<combine::Options>),
+}
+
+/// A recipe, read.
+#[derive(Debug)]
+pub struct Recipe {
+    /// The options it stands for. The output is empty if it names none.
+    pub asked: Asked,
+    /// Where each regular expression about modules of one adapter is.
+    pub(super) rules: Vec<Expression>,
+}
+
+impl Recipe {
+    /// Reads a recipe; its paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, with its place. That its inputs are there and go together is
+    /// for the verb to find out.
+    pub fn read(bytes: &[u8], folder: &Path) -> Result<Self, RecipeError> {
+        let root = yaml::parse(bytes)?;
+        let keys: Vec<&'static str> = KEYS.iter().map(|(key, _)| *key).collect();
+        let fields = Fields::new(&root, "a recipe", &keys, instead)?;
+        let merges = fields.get("base").is_some();
+        check_verb(&fields, merges)?;
+        let inputs = inputs::read(fields.need("adapters")?, folder)?;
+        let compat = fields.get("compat").map(|node| word("compat", node, &COMPAT)).transpose()?;
+        let choice = params::read(&fields, compat, &inputs)?;
+        let common = Common {
+            recipe: String::from_utf8_lossy(bytes).into_owned(),
+            open: open(&fields)?,
+            compat,
+            dtype: dtype(&fields)?,
+            choice,
+            inputs,
+        };
+        let rules = common.inputs.rules.clone();
+        let asked = match merges {
+            true => Asked::Merge(Box::new(common.merge(&fields, folder)?)),
+            false => Asked::Combine(Box::new(common.combine(&fields, folder)?)),
+        };
+        Ok(Self { asked, rules })
+    }
+}
+
+const COMPAT: [(&str, Compat); 3] =
+    [("peft", Compat::Peft), ("kohya", Compat::Kohya), ("mergekit", Compat::Mergekit)];
+
+const SPACES: [(&str, Space); 4] = [
+    ("delta", Space::Delta),
+    ("core", Space::Core),
+    ("knots", Space::Knots),
+    ("factors", Space::Factors),
+];
+
+const CONFLICTS: [(&str, OnConflict); 3] =
+    [("first", OnConflict::First), ("average", OnConflict::Average), ("drop", OnConflict::Drop)];
+
+/// The names that the command line takes, and transformers'.
+const DTYPES: [(&str, Option<Dtype>); 10] = [
+    ("keep", None),
+    ("f32", Some(Dtype::F32)),
+    ("f16", Some(Dtype::F16)),
+    ("bf16", Some(Dtype::BF16)),
+    ("float32", Some(Dtype::F32)),
+    ("float16", Some(Dtype::F16)),
+    ("bfloat16", Some(Dtype::BF16)),
+    ("fp32", Some(Dtype::F32)),
+    ("fp16", Some(Dtype::F16)),
+    ("float", Some(Dtype::F32)),
+];
+
+/// Keys that only the other verb has a use for.
+fn check_verb(fields: &Fields<'_>, merges: bool) -> Read<()> {
+    for (name, verb) in KEYS {
+        let Some(key) = fields.key(name) else { continue };
+        let reason = match verb {
+            For::Combine if merges => {
+                "for an adapter made of adapters; with a `base`, they are merged into it"
+            }
+            For::Merge if !merges => {
+                "for a merge; without a `base`, the adapters become one adapter"
+            }
+            _ => continue,
+        };
+        let problem = RecipeProblem::OtherVerb { key: name.to_owned(), reason };
+        return Err(RecipeError { place: key.place, problem });
+    }
+    Ok(())
+}
+
+fn dtype(fields: &Fields<'_>) -> Read<Option<Dtype>> {
+    let dtype = fields.get("dtype").map(|node| word("dtype", node, &DTYPES)).transpose()?;
+    Ok(dtype.flatten())
+}
+
+fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
+    let (alpha, scale) = (fields.read("alpha", number)?, fields.read("scale", number)?);
+    let rslora = fields.read("rslora", flag)?.unwrap_or(false);
+    if let (Some(key), Some(_)) = (fields.key("scale"), alpha) {
+        let reason = "`alpha` and `scale` say the same; give one of them".to_owned();
+        return Err(together(key.place, reason));
+    }
+    if let (Some(key), None) = (fields.key("rslora").filter(|_| rslora), alpha) {
+        let reason = "`rslora` says what `alpha` means, which is not given".to_owned();
+        return Err(together(key.place, reason));
+    }
+    Ok(OpenOptions {
+        access: Access::Map,
+        convention: fields.read("convention", text)?,
+        scale: ScaleOverride { alpha, scale, rslora },
+        ignored_fields: fields.read("ignore_field", texts)?.unwrap_or_default(),
+        residual_base: fields.read("residual_base", flag)?.unwrap_or(false),
+        heads: None,
+    })
+}
+
+/// What both verbs take.
+struct Common {
+    recipe: String,
+    open: OpenOptions,
+    compat: Option<Compat>,
+    dtype: Option<Dtype>,
+    choice: params::Choice,
+    inputs: Inputs,
+}
+
+impl Common {
+    fn merge(self, fields: &Fields<'_>, folder: &Path) -> Read<merge::Options> {
+        if let Some(place) = self.inputs.first_blocks {
+            let reason =
+                "`lbw` is for an adapter made of adapters; with a `base`, use `weight` with rules";
+            return Err(together(place, reason.to_owned()));
+        }
+        let path = |key: &str| Ok(fields.read(key, text)?.map(|path| folder.join(path)));
+        let is = |key: &str| Ok(fields.read(key, flag)?.unwrap_or(false));
+        Ok(merge::Options {
+            base: path("base")?.unwrap_or_default(),
+            adapters: self.inputs.adapters,
+            output: path("output")?.unwrap_or_default(),
+            open: self.open,
+            method: self.choice.method,
+            params: self.choice.params,
+            compat: self.compat,
+            dtype: self.dtype,
+            max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
+            include: fields.read("include", regex)?,
+            exclude: fields.read("exclude", regex)?,
+            allow_unmatched: is("allow_unmatched")?,
+            keep_tied: is("keep_tied")?,
+            verify: is("verify")?,
+            receipt: path("receipt")?,
+            recipe: Some(self.recipe),
+            ..merge::Options::default()
+        })
+    }
+
+    fn combine(self, fields: &Fields<'_>, folder: &Path) -> Read<combine::Options> {
+        let output = fields.read("output", text)?.map(|path| folder.join(path));
+        let (space, conflict) = (fields.get("space"), fields.get("on_conflict"));
+        Ok(combine::Options {
+            block_weights: self.inputs.all_blocks(),
+            adapters: self.inputs.adapters,
+            output: output.unwrap_or_default(),
+            open: self.open,
+            method: self.choice.method,
+            params: self.choice.params,
+            compat: self.compat,
+            space: space.map(|node| word("space", node, &SPACES)).transpose()?,
+            rank: fields.parse("rank")?,
+            conv_rank: fields.parse("conv_rank")?,
+            max_rank: fields.read("max_rank", count)?,
+            uniform: fields.read("uniform", flag)?.unwrap_or(false),
+            include: fields.read("include", regex)?,
+            exclude: fields.read("exclude", regex)?,
+            dtype: self.dtype,
+            to: fields.read("to", text)?,
+            on_conflict: conflict.map(|node| word("on_conflict", node, &CONFLICTS)).transpose()?,
+            recipe: Some(self.recipe),
+            ..combine::Options::default()
+        })
+    }
+}
+
+/// Bytes such as 5GB; `keep` is the base's own shards.
+fn shard_size(node: &Node) -> Read<Option<u64>> {
+    let size = text("max_shard_size", node)?;
+    if size == "keep" {
+        return Ok(None);
+    }
+    let expected = "a size such as 5GB, or keep";
+    amount(&size, true).map(Some).map_err(|_| unexpected("max_shard_size", node, expected))
+}
