@@ -67,9 +67,9 @@ pub enum RecipeProblem {
         key: &'static str,
     },
     /// Something else than was to stand there.
-    #[error("`{key}`: expected {expected}, found {found}")]
+    #[error("{key}: expected {expected}, found {found}")]
     Expected {
-        /// Whose value it is.
+        /// Whose value it is, as it is shown.
         key: String,
         /// What can stand there.
         expected: String,

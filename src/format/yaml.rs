@@ -194,6 +194,8 @@ fn cost(node: &Node) -> usize {
 #[cfg(test)]
 #[allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     fn says(text: &str) -> String {
@@ -230,7 +232,7 @@ mod tests {
         assert!(says("a: !!python/name:os.system x").contains("tags"));
         assert!(says("a: &x [*x]").contains("inside what it is for"));
         assert!(says("? [a]\n: b\n").contains("a key is a word"));
-        assert!(says(&"[".repeat(40)).contains("deeper"));
+        assert!(says(&format!("{}{}", "[".repeat(40), "]".repeat(40))).contains("deeper"));
         assert!(says(&"- ".repeat(100_000)).contains("deeper"));
         assert!(says(&" ".repeat((1 << 20) + 1)).contains("longer"));
         assert!(parse(b"a: \xff").unwrap_err().to_string().contains("UTF-8"));
@@ -241,7 +243,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+            writeln!(bomb, "a{level}: &a{level} [{below}]").expect("a String takes it");
         }
         assert!(says(&bomb).contains("unfold"));
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(1000));

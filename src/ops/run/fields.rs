@@ -105,7 +105,9 @@ pub(super) fn unexpected(key: &str, node: &Node, expected: impl Into<String>) ->
         Value::List(_) => "a list".to_owned(),
         Value::Mapping(_) => "keys and their values".to_owned(),
     };
-    let problem = RecipeProblem::Expected { key: key.to_owned(), expected: expected.into(), found };
+    // What has no key is named in words.
+    let key = if key.contains(' ') { key.to_owned() } else { format!("`{key}`") };
+    let problem = RecipeProblem::Expected { key, expected: expected.into(), found };
     RecipeError { place: node.place, problem }
 }
 
@@ -128,9 +130,10 @@ fn is_null(text: &str) -> bool {
 /// A text, in quotes or not.
 pub(super) fn text(key: &str, node: &Node) -> Read<String> {
     match &node.value {
-        Value::Scalar(text, plain) if !text.is_empty() && !(*plain && is_null(text)) => {
-            Ok(text.clone())
+        Value::Scalar(text, plain) if text.is_empty() || (*plain && is_null(text)) => {
+            Err(unexpected(key, node, "a text"))
         }
+        Value::Scalar(text, _) => Ok(text.clone()),
         _ => Err(unexpected(key, node, "a text")),
     }
 }

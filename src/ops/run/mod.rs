@@ -48,7 +48,11 @@ pub enum Planned {
 /// raise. Nothing has been written then.
 pub fn plan(options: &Options) -> Result<Planned> {
     let path = &options.recipe;
-    let text = read_small(path).in_file(path)?;
+    let text = read_small(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Io(error),
+    });
+    let text = text.in_file(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let recipe = Recipe::read(&text, folder).in_file(path)?;
     let planned = match &recipe.asked {

@@ -165,7 +165,7 @@ fn check(method: &'static Method, name: &str, value: &Written, adapters: usize) 
         let problem = match error {
             BadParam::Value { name, found, expected } => {
                 let found = format!("`{found}`");
-                RecipeProblem::Expected { key: name.to_owned(), expected, found }
+                RecipeProblem::Expected { key: format!("`{name}`"), expected, found }
             }
             BadParam::NotTaken { method, name, takes } => {
                 RecipeProblem::NotTaken { method, name, takes }
