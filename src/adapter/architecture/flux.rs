@@ -77,7 +77,17 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         && has(names, "transformer_blocks.0.norm1.linear")
         && has(names, "transformer_blocks.0.ff.net.0.proj")
         && !has(names, "context_embedder.proj_in");
-    if split || has(names, "double_blocks.0.img_attn.qkv") { rules_of(TABLE) } else { Vec::new() }
+    if !split && !has(names, "double_blocks.0.img_attn.qkv") {
+        return Vec::new();
+    }
+    let mut rules = rules_of(TABLE);
+    rules.extend(rules_of(ATTENTION_OF_SINGLE));
+    rules.extend(rules_of(&[(
+        "single_blocks.{i}.linear1_qkv",
+        "single_blocks.{i}.linear1",
+        Cut::Share { start: 0, count: 3, of: 7 },
+    )]));
+    rules
 }
 
 /// XLabs' name of the first rows of a single block's first layer.

@@ -36,7 +36,18 @@ pub(crate) fn split_component(module: &str) -> Option<(&str, &str)> {
     module.split_once('.').filter(|(component, _)| COMPONENTS.contains(component))
 }
 
+/// Norms that its loaders put in the place of a transformer's own (diffusers `loaders/lora_pipeline.py`,
+/// `_control_lora_supported_norm_keys`).
+const NORMS: [&str; 4] = [".norm_q", ".norm_k", ".norm_added_q", ".norm_added_k"];
+
+fn is_norm(module: &str) -> bool {
+    module.starts_with("transformer.") && NORMS.iter().any(|norm| module.ends_with(norm))
+}
+
 fn parse(key: &str) -> Option<Key> {
+    if let Some(module) = key.strip_suffix(".weight").filter(|module| is_norm(module)) {
+        return Some(Key { module: module.to_owned(), part: Part::Weight });
+    }
     let (module, part) = suffix::split(key)?;
     Some(Key { module: modern(module), part })
 }
@@ -66,6 +77,7 @@ fn format(key: &Key) -> Option<String> {
         Part::Up => "lora_B.weight",
         Part::UpBias => "lora_B.bias",
         Part::Magnitude => "lora_magnitude_vector",
+        Part::Weight if is_norm(&key.module) => "weight",
         _ => return None,
     };
     Some(format!("{}.{ending}", key.module))
@@ -104,6 +116,8 @@ mod tests {
             assert_eq!(parse(&spelled), Some(key), "{spelled}");
             assert!(recognises(&spelled), "{spelled}");
         }
+        let norm = Key { module: "transformer.a.attn.norm_q".into(), part: Part::Weight };
+        assert_eq!(format(&norm).and_then(|key| parse(&key)), Some(norm));
         assert!(!recognises("transformer.h.0.attn.c_attn.lora_A.weight"));
         assert!(!recognises("unet.conv_in.weight"));
     }

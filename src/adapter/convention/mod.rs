@@ -3,6 +3,7 @@
 //! One file a grammar, listed once in [`CONVENTIONS`]. Law: `parse(format(key)) == key` for every key
 //! the grammar can spell.
 
+mod bfl;
 mod comfyui;
 mod diffusers;
 mod gguf;
@@ -126,11 +127,12 @@ pub struct Convention {
 }
 
 /// All conventions; the first that recognises a file reads it.
-pub static CONVENTIONS: [&Convention; 7] = [
+pub static CONVENTIONS: [&Convention; 8] = [
     &peft::CONVENTION,
     &gguf::CONVENTION,
     &mlx::CONVENTION,
     &xlabs::CONVENTION,
+    &bfl::CONVENTION,
     &comfyui::CONVENTION,
     &diffusers::CONVENTION,
     &kohya::CONVENTION,

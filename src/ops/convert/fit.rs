@@ -6,7 +6,7 @@ use super::rows::{Owners, assemble, from};
 use super::stored::{FACTORS, alpha_tensor, called, is_factor, is_plain, stored, translated};
 use super::{Base, For, ModuleReport, uniform};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
-use crate::adapter::layout::{Source, Target, Wanted};
+use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
 use crate::adapter::{Adapter, gguf};
@@ -55,13 +55,13 @@ pub(super) struct Fitted {
     pub(super) folded: f64,
 }
 
-pub(super) fn all(adapter: &Adapter, goal: Goal, targets: &[Wanted], base: Base) -> Result<All> {
+pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: Base) -> Result<All> {
     let mut all = All::default();
     let mut fitted = Vec::new();
-    let sound: Vec<&Target> = targets.iter().filter_map(|target| target.as_ref().ok()).collect();
+    let sound: Vec<&Target> = layout.modules.iter().flatten().collect();
     let owners = Owners::new(adapter, &sound).in_file(&adapter.path)?;
     let module = |at: usize| adapter.modules.get(at).ok_or(ErrorKind::NotFound);
-    for target in targets {
+    for target in &layout.modules {
         let Target { name, source } = match target {
             Ok(target) => target,
             Err((at, error)) => {
@@ -85,27 +85,32 @@ pub(super) fn all(adapter: &Adapter, goal: Goal, targets: &[Wanted], base: Base)
         }
     }
     settle(&mut fitted, goal, base, &mut all)?;
-    replacements(adapter, goal, &mut all)?;
+    replacements(adapter, goal, &layout.replacements, &mut all)?;
     Ok(all)
 }
 
-fn replacements(adapter: &Adapter, goal: Goal, all: &mut All) -> Result<()> {
-    let Goal { target, program } = goal;
-    for replacement in &adapter.replacements {
+/// What replaces the base's goes where the target has a name for it.
+fn replacements(
+    adapter: &Adapter,
+    goal: Goal,
+    names: &[Result<String>],
+    all: &mut All,
+) -> Result<()> {
+    for (replacement, name) in adapter.replacements.iter().zip(names) {
         let part = match replacement.replaces {
             Replaces::Weight => Part::Weight,
             Replaces::Bias => Part::Bias,
             Replaces::Rows(_) => Part::TokenRows,
         };
-        let key = Key { module: replacement.module.clone(), part };
-        if program.is_some() || (target.format)(&key).is_none() || target.names != Names::Dotted {
+        let spelled = name.as_ref().ok().filter(|name| goal.spells(name, part));
+        let Some(name) = spelled else {
             all.lost.push(format!("{}, which replaces the base's", replacement.label()));
             continue;
-        }
+        };
         let view = adapter.file.tensor(&replacement.tensor).ok_or(ErrorKind::NotFound)?;
         let mut scratch = Vec::new();
         all.replacements.push(NewReplacement {
-            module: replacement.module.clone(),
+            module: name.clone(),
             replaces: replacement.replaces.clone(),
             dtype: view.spec.dtype,
             shape: view.spec.shape.clone(),

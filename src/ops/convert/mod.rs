@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{Progress, check_output, files_of};
 use crate::adapter::convention::gguf_names::{Architecture, Heads};
 use crate::adapter::convention::{self, Convention, Names, ScalePlace};
-use crate::adapter::layout::{self, Source, Wanted};
+use crate::adapter::layout::{self, Layout, Source};
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
@@ -132,10 +132,10 @@ pub fn plan(options: &Options) -> Result<Convert> {
     let files = files_of(&adapter);
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     check_gguf(target, base)?;
-    let targets = targets(&adapter, target, base, options)?;
+    let layout = layout(&adapter, target, base, options)?;
     let goal = fit::Goal { target, program: options.program };
     let fit::All { modules, reports, sources, replacements, lost } =
-        fit::all(&adapter, goal, &targets, base)?;
+        fit::all(&adapter, goal, &layout, base)?;
     if !lost.is_empty() && !options.allow_loss {
         return Err(ConvertError::Losses { losses: lost }).in_file(&options.adapter);
     }
@@ -190,12 +190,12 @@ fn check_gguf(target: &Convention, base: Base) -> Result<()> {
 }
 
 /// The modules of the result, and those of the adapter that have no name in it.
-fn targets(
+fn layout(
     adapter: &Adapter,
     to: &'static Convention,
     base: Base,
     options: &Options,
-) -> Result<Vec<Wanted>> {
+) -> Result<Layout> {
     let second = |name: &str| ["text_encoder_2.", "lora_te2_"].iter().any(|s| name.starts_with(s));
     // SDXL's blocks are the only ones with more than one layer each.
     let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");
@@ -226,9 +226,9 @@ fn targets(
         }
         _ => Vec::new(),
     };
-    let targets = layout::targets(adapter, &renamer, reference.as_ref(), &places)?;
+    let found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
     let mut seen = BTreeMap::new();
-    for target in targets.iter().flatten() {
+    for target in found.modules.iter().flatten() {
         let module = target.source.modules().first().copied().unwrap_or_default();
         if let Some(first) = seen.insert(target.name.as_str(), module) {
             let name =
@@ -239,7 +239,7 @@ fn targets(
             );
         }
     }
-    Ok(targets)
+    Ok(found)
 }
 
 fn assemble(
@@ -305,6 +305,7 @@ impl Convert {
             self.report.max_relative_error = self.report.max_relative_error.max(error);
             progress.advance(1);
         }
+        verify::replaced(&self.fitted.replacements, &written)?;
         drop(written);
         self.adapter.file.check_unchanged()?;
         staging.commit()?;

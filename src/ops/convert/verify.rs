@@ -6,6 +6,7 @@ use super::stored::added_bias;
 use crate::adapter::Adapter;
 use crate::adapter::layout::{Piece, Source};
 use crate::adapter::module::{Module, Update};
+use crate::adapter::save::NewReplacement;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::math::LowRank;
@@ -45,6 +46,21 @@ pub(super) fn compare(
         return Ok(error);
     }
     Err(ConvertError::Differs { error }.into())
+}
+
+/// Fails unless every replacement is there with its bytes.
+pub(super) fn replaced(expected: &[NewReplacement], written: &Adapter) -> Result<()> {
+    for new in expected {
+        let mut own = written.replacements.iter();
+        let own = own.find(|own| own.module == new.module && own.replaces == new.replaces);
+        let view = own.and_then(|own| written.file.tensor(&own.tensor));
+        let view = view.ok_or(ErrorKind::NotFound).in_tensor(&new.module)?;
+        let mut scratch = Vec::new();
+        if view.all(&mut scratch)? != new.bytes {
+            return Err(ConvertError::Differs { error: f64::INFINITY }).in_tensor(&new.module);
+        }
+    }
+    Ok(())
 }
 
 fn whole(original: &Adapter, before: &Module, written: &Adapter, after: &Module) -> Result<f64> {

@@ -4,8 +4,12 @@
 //! The layouts are those of [`architecture`](super::architecture). Which one an adapter has is told by
 //! its own names, or by a base's; what no layout knows is [`Renamer`]'s.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+use rows::{alone, join, rows_of};
 
 use super::Adapter;
 use super::architecture::{ARCHITECTURES, Body, Cut, Rule, Seen, Side, Told, fill};
@@ -96,17 +100,26 @@ pub type Wanted = std::result::Result<Target, (usize, Error)>;
 /// What is found, in order of the adapter's modules.
 type Found = (usize, Wanted);
 
-/// Names and rows of the result. Errors are of single modules, by their number: what has no name, or does
-/// not divide as its layout does.
+/// The result's modules and replacements.
+#[derive(Debug)]
+pub struct Layout {
+    /// What the adapter's modules become.
+    pub modules: Vec<Wanted>,
+    /// What each of its replacements' modules is called.
+    pub replacements: Vec<Result<String>>,
+}
+
+/// Names and rows of the result. Its errors are of what has no name, or does not divide as its layout
+/// does. `places` has the base's tensor of each module, where a whole one is known.
 ///
 /// # Errors
 /// If one file would have to hold the adapters of several models and cannot.
-pub fn targets(
+pub fn of(
     adapter: &Adapter,
     renamer: &Renamer<'_>,
     reference: Option<&Checkpoint>,
     places: &[Option<String>],
-) -> Result<Vec<Wanted>> {
+) -> Result<Layout> {
     let parts = parts(adapter, reference);
     let t5 = parts.iter().find_map(|part| part.told.as_ref()?.t5);
     let numbered = t5.is_some() || parts.iter().any(|p| matches!(p.scope, Scope::TextEncoder(2..)));
@@ -119,7 +132,34 @@ pub fn targets(
         found.extend(of_part(adapter, part, &renamer, places));
     }
     found.sort_by_key(|(at, _)| *at);
-    Ok(found.into_iter().map(|(_, target)| target).collect())
+    let replaced = adapter.replacements.iter();
+    let replacements = replaced.map(|one| replacement(adapter, &one.module, &parts, &renamer));
+    Ok(Layout {
+        replacements: replacements.collect(),
+        modules: found.into_iter().map(|(_, target)| target).collect(),
+    })
+}
+
+/// The name of a replacement's module.
+fn replacement(
+    adapter: &Adapter,
+    name: &str,
+    parts: &[Part],
+    renamer: &Renamer<'_>,
+) -> Result<String> {
+    let (scope, path) = place(adapter, name);
+    let of_model = parts.iter().find(|part| part.scope == scope);
+    let Some((part, told)) = of_model.and_then(|part| Some((part, part.told.as_ref()?))) else {
+        return renamer.rename(name, None);
+    };
+    let body = Body { path, flat: !path.contains('.'), outputs: 0, inputs: 0 };
+    let to = wanted(renamer, told, scope);
+    let fits =
+        |rule: &&Rule| rule.cut == Cut::Whole && body.capture(rule.side(part.side)).is_some();
+    let rule = told.rules.iter().find(fits).ok_or_else(|| renamer.unknown())?;
+    let found = body.capture(rule.side(part.side)).unwrap_or_default();
+    let name = renamer.spell(scope, &fill(rule.side(to), &found), told);
+    name.ok_or_else(|| renamer.unknown())
 }
 
 /// Sorts the modules by the part of a model they are of, and finds each part's layouts.
@@ -323,71 +363,4 @@ fn fit(
         .collect::<Option<Vec<_>>>()
         .map(|atoms| Some(Fit::Atoms(atoms)))
         .ok_or_else(|| renamer.indivisible())
-}
-
-/// The rows of a published module that a split one has. Attention has as many queries as inputs in every
-/// model that is known; what divides otherwise is another model.
-fn rows_of(cut: Cut, total: usize, inputs: usize) -> Option<Range<usize>> {
-    let keys = total.checked_sub(inputs).filter(|keys| keys.is_multiple_of(2) && inputs > 0);
-    match cut {
-        Cut::Share { start, count, of } => {
-            let unit = total / of.max(1);
-            let sound = unit * of == total && unit > 0 && (unit == inputs || inputs == 0);
-            sound.then(|| start * unit..(start + count) * unit)
-        }
-        Cut::First => keys.map(|_| 0..inputs),
-        Cut::Middle => keys.map(|keys| inputs..inputs + keys / 2),
-        Cut::Last => keys.map(|keys| inputs + keys / 2..total),
-        Cut::Swapped => total.is_multiple_of(2).then_some(0..total),
-        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => Some(0..total),
-    }
-}
-
-/// A split module made of one.
-fn alone(atom: Atom) -> Source {
-    let (module, from) = (atom.module, atom.from);
-    let total = from.len();
-    match atom.cut {
-        Cut::Swapped => swapped(module, total),
-        _ => Source::Rows { pieces: vec![Piece { module, from, to: 0..total }], total },
-    }
-}
-
-fn swapped(module: usize, total: usize) -> Source {
-    let half = total / 2;
-    let piece = |from, to| Piece { module, from, to };
-    let pieces = vec![piece(half..total, 0..half), piece(0..half, half..total)];
-    Source::Rows { pieces, total }
-}
-
-/// A published module made of what there is of its parts.
-fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
-    let first = atoms.first()?;
-    let inputs = adapter.modules.get(first.module)?.inputs;
-    let total = match first.cut {
-        Cut::Swapped => {
-            return first
-                .from
-                .len()
-                .is_multiple_of(2)
-                .then(|| swapped(first.module, first.from.len()));
-        }
-        Cut::Share { count, of, .. } => first.from.len() / count.max(1) * of,
-        Cut::First | Cut::Middle | Cut::Last => {
-            let keys = atoms.iter().find(|atom| atom.cut != Cut::First)?;
-            inputs + 2 * keys.from.len()
-        }
-        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return None,
-    };
-    let mut pieces = Vec::new();
-    for atom in atoms {
-        let to = rows_of(atom.cut, total, adapter.modules.get(atom.module)?.inputs)?;
-        if to.len() != atom.from.len() {
-            return None;
-        }
-        pieces.push(Piece { module: atom.module, from: atom.from, to });
-    }
-    pieces.sort_by_key(|piece| piece.to.start);
-    let apart = pieces.windows(2).all(|two| matches!(two, [a, b] if a.to.end <= b.to.start));
-    apart.then_some(Source::Rows { pieces, total })
 }

@@ -1,0 +1,73 @@
+//! Which rows of a published module a split one has, and a published one made of what there is of its
+//! parts.
+
+use std::ops::Range;
+
+use super::{Adapter, Atom, Cut, Piece, Source};
+
+/// The rows of a published module that a split one has. Attention has as many queries as inputs in every
+/// model that is known; what divides otherwise is another model.
+pub(super) fn rows_of(cut: Cut, total: usize, inputs: usize) -> Option<Range<usize>> {
+    let keys = total.checked_sub(inputs).filter(|keys| keys.is_multiple_of(2) && inputs > 0);
+    match cut {
+        Cut::Share { start, count, of } => {
+            let unit = total / of.max(1);
+            let sound = unit * of == total && unit > 0 && (unit == inputs || inputs == 0);
+            sound.then(|| start * unit..(start + count) * unit)
+        }
+        Cut::First => keys.map(|_| 0..inputs),
+        Cut::Middle => keys.map(|keys| inputs..inputs + keys / 2),
+        Cut::Last => keys.map(|keys| inputs + keys / 2..total),
+        Cut::Swapped => total.is_multiple_of(2).then_some(0..total),
+        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => Some(0..total),
+    }
+}
+
+/// A split module made of one.
+pub(super) fn alone(atom: Atom) -> Source {
+    let (module, from) = (atom.module, atom.from);
+    let total = from.len();
+    match atom.cut {
+        Cut::Swapped => swapped(module, total),
+        _ => Source::Rows { pieces: vec![Piece { module, from, to: 0..total }], total },
+    }
+}
+
+fn swapped(module: usize, total: usize) -> Source {
+    let half = total / 2;
+    let piece = |from, to| Piece { module, from, to };
+    let pieces = vec![piece(half..total, 0..half), piece(0..half, half..total)];
+    Source::Rows { pieces, total }
+}
+
+/// A published module made of what there is of its parts.
+pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
+    let first = atoms.first()?;
+    let inputs = adapter.modules.get(first.module)?.inputs;
+    let total = match first.cut {
+        Cut::Swapped => {
+            return first
+                .from
+                .len()
+                .is_multiple_of(2)
+                .then(|| swapped(first.module, first.from.len()));
+        }
+        Cut::Share { count, of, .. } => first.from.len() / count.max(1) * of,
+        Cut::First | Cut::Middle | Cut::Last => {
+            let keys = atoms.iter().find(|atom| atom.cut != Cut::First)?;
+            inputs + 2 * keys.from.len()
+        }
+        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return None,
+    };
+    let mut pieces = Vec::new();
+    for atom in atoms {
+        let to = rows_of(atom.cut, total, adapter.modules.get(atom.module)?.inputs)?;
+        if to.len() != atom.from.len() {
+            return None;
+        }
+        pieces.push(Piece { module: atom.module, from: atom.from, to });
+    }
+    pieces.sort_by_key(|piece| piece.to.start);
+    let apart = pieces.windows(2).all(|two| matches!(two, [a, b] if a.to.end <= b.to.start));
+    apart.then_some(Source::Rows { pieces, total })
+}
