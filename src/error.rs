@@ -4,6 +4,7 @@
 //! that knows them. [`Error::hint`] says what the user can do, beside the kind it belongs to.
 
 mod convert;
+mod experts;
 mod family;
 mod harmless;
 mod hint;
@@ -22,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use convert::ConvertError;
+pub use experts::ExpertsError;
 pub use family::FamilyError;
 pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
@@ -107,6 +109,12 @@ impl From<RuleError> for Error {
 
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<ExpertsError> for Error {
+    fn from(error: ExpertsError) -> Self {
         ErrorKind::from(error).into()
     }
 }

@@ -246,7 +246,8 @@ fn stack_place(
     Ok(place)
 }
 
-fn is_stack_turned(tensor: &str, base: &Checkpoint) -> bool {
+/// Whether a stack is inputs × outputs, as its sibling shows.
+pub(super) fn is_stack_turned(tensor: &str, base: &Checkpoint) -> bool {
     let bare = stem(tensor);
     let sibling = match bare.strip_suffix("gate_up_proj") {
         Some(above) => format!("{above}down_proj"),

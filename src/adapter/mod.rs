@@ -23,12 +23,13 @@ pub mod scale;
 mod scope;
 pub mod sidecar;
 pub mod slice;
+pub mod stacks;
 pub mod target;
 pub mod tensor;
 pub mod training;
 pub mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use convention::gguf_names::{Architecture, Heads};
@@ -38,6 +39,7 @@ use mlx::MlxConfig;
 use module::{Module, Nature, Replacement, Update};
 use scale::{ScaleOverride, ScaleSources};
 use sidecar::PeftConfig;
+use stacks::{ExpertSizes, Stack};
 
 use crate::error::{ConvertError, Error, ErrorKind, FamilyError, Locate, Result};
 use crate::format::{Access, Checkpoint};
@@ -58,6 +60,16 @@ pub struct OpenOptions {
     pub residual_base: bool,
     /// Heads of the base's attention, where a file's rows depend on them.
     pub heads: Option<Heads>,
+    /// Experts of the base, where a file's sides depend on them.
+    pub experts: Option<ExpertSizes>,
+}
+
+impl OpenOptions {
+    /// The same for an adapter of this base.
+    #[must_use]
+    pub fn for_base(&self, base: &Checkpoint) -> Self {
+        Self { experts: ExpertSizes::of(base), ..self.clone() }
+    }
 }
 
 /// An open adapter: names, shapes and scales known, factors still on disk.
@@ -79,6 +91,8 @@ pub struct Adapter {
     pub config_path: Option<PathBuf>,
     /// Its modules, by name.
     pub modules: Vec<Module>,
+    /// Stacks of experts that modules are parts of, by the parameter's name.
+    pub stacks: BTreeMap<String, Stack>,
     /// Its replacements, by module.
     pub replacements: Vec<Replacement>,
     /// Tensors that carry nothing (copies of the base that a writer left in).
@@ -106,12 +120,13 @@ impl Adapter {
             mlx: found.mlx,
             config_path: found.config_path,
             modules: Vec::new(),
+            stacks: BTreeMap::new(),
             replacements: Vec::new(),
             inert: Vec::new(),
             faults: Vec::new(),
         };
         let parts = adapter.sort_keys()?;
-        adapter.build(&parts, options.scale);
+        adapter.build(&parts, options);
         if let Some((architecture, reordered)) = found.architecture {
             adapter.name_modules(architecture, &reordered);
         }
@@ -137,7 +152,8 @@ impl Adapter {
     pub fn check_finite(&self) -> Result<()> {
         let factors = self.modules.iter().flat_map(Module::tensors);
         let replaced = self.replacements.iter().map(|replacement| replacement.tensor.as_str());
-        for name in factors.chain(replaced) {
+        let names: BTreeSet<&str> = factors.chain(replaced).collect();
+        for name in names {
             if let Some(view) = self.file.tensor(name) {
                 tensor::check_finite(view)?;
             }
@@ -224,7 +240,9 @@ impl Adapter {
                 None => unknown.push(name.to_owned()),
                 Some(key) if key.part == Part::Original => self.inert.push(name.to_owned()),
                 Some(key) => {
-                    let parts = modules.entry(key.module.clone()).or_default();
+                    let place = stacks::place(self.config.as_ref(), name, &key.module, key.part);
+                    let place = place.unwrap_or_else(|| key.module.clone());
+                    let parts = modules.entry(place).or_default();
                     if let Some(first) = parts.insert(key.part, name.to_owned()) {
                         let (first, second) = (first, name.to_owned());
                         return Err(Error::from(ErrorKind::SameTarget { first, second })
@@ -241,18 +259,21 @@ impl Adapter {
         Ok(modules)
     }
 
-    fn build(&mut self, modules: &BTreeMap<String, Parts>, given: ScaleOverride) {
+    fn build(&mut self, modules: &BTreeMap<String, Parts>, options: &OpenOptions) {
         let scales = ScaleSources {
             config: self.config.as_ref(),
             components: &self.components,
             stated: self.mlx.as_ref().map(|config| config.scale),
             metadata: self.file.shards.first().and_then(|shard| shard.header.metadata.as_ref()),
             missing: self.convention.missing_alpha,
-            given,
+            given: options.scale,
         };
         let (nothing, config) = (Parts::new(), self.config.as_ref());
         let shared = modules.get("").unwrap_or(&nothing);
-        for (name, parts) in modules.iter().filter(|(name, _)| !name.is_empty()) {
+        let mut modules: BTreeMap<&str, &Parts> =
+            modules.iter().map(|(name, parts)| (name.as_str(), parts)).collect();
+        let stacked = stacks::take(config, &mut modules);
+        for (name, parts) in modules.into_iter().filter(|(name, _)| !name.is_empty()) {
             let replaced = family::replaced::replacements(name, parts, &self.file, config);
             let (file, scales) = (&self.file, &scales);
             let module = family::module(&Source { name, parts, shared, file, scales, config });
@@ -264,6 +285,18 @@ impl Adapter {
                 (Err(error), _) | (_, Err(error)) => self.faults.push(error.in_tensor(name)),
             }
         }
+        for (module, places) in stacked {
+            let Some(config) = config else { continue };
+            let (places, file, scales, base) = (&places, &self.file, &scales, options.experts);
+            match stacks::expand(&stacks::Source { module, places, file, config, scales, base }) {
+                Ok((modules, stacks)) => {
+                    self.modules.extend(modules);
+                    self.stacks.extend(stacks);
+                }
+                Err(error) => self.faults.push(error.in_tensor(module)),
+            }
+        }
+        self.modules.sort_by(|a, b| a.name.cmp(&b.name));
         for tensor in shared.values() {
             let used =
                 self.modules.iter().any(|module| module.tensors().any(|name| name == tensor));

@@ -31,6 +31,8 @@ pub struct PeftConfig {
     pub ties_weights: bool,
     /// Indices of replaced embedding rows, by module; the empty name is the input embedding.
     pub token_indices: Vec<(String, Vec<usize>)>,
+    /// Names, or ends of names, of parameters adapted as they are: experts in stacks.
+    pub target_parameters: Vec<String>,
     /// The whole document.
     pub document: Map<String, Value>,
     rank_pattern: Vec<(Regex, usize)>,
@@ -43,7 +45,7 @@ pub struct PeftConfig {
 pub const CONFIG_NAME: &str = "adapter_config.json";
 
 /// Fields whose presence means mathematics that is not done here, and why.
-const REFUSED_FIELDS: [(&str, &str); 7] = [
+const REFUSED_FIELDS: [(&str, &str); 6] = [
     (
         "alora_invocation_tokens",
         "an activated LoRA acts only after its invocation tokens; no single weight can do that",
@@ -56,7 +58,6 @@ const REFUSED_FIELDS: [(&str, &str); 7] = [
     ("use_qalora", "QA-LoRA's A acts on pooled inputs, which this version does not expand"),
     ("use_bdlora", "its factors are stored block-diagonal, which this version does not expand"),
     ("kasa_config", "KaSA truncates the base's own spectrum, which this version does not do"),
-    ("target_parameters", "updates of whole parameters (experts) are not applied by this version"),
 ];
 
 impl PeftConfig {
@@ -114,6 +115,7 @@ impl PeftConfig {
             fan_in_fan_out: flag(&document, "fan_in_fan_out"),
             ties_weights: flag(&document, "ensure_weight_tying"),
             token_indices: token_indices(&document)?,
+            target_parameters: texts(&document, "target_parameters")?,
             rank_pattern,
             alpha_pattern,
             has_alpha: known.alpha.is_some(),
@@ -292,6 +294,17 @@ fn first_match<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
     patterns.iter().find(|(regex, _)| regex.is_match(module)).map(|(_, value)| *value)
 }
 
+fn texts(document: &Map<String, Value>, field: &str) -> Result<Vec<String>> {
+    let items = match document.get(field) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(bad(format!("`{field}` is no list")).into()),
+    };
+    let text = |item: &Value| item.as_str().map(str::to_owned);
+    let texts = items.iter().map(text).collect::<Option<_>>();
+    texts.ok_or_else(|| bad(format!("`{field}` holds something else than names")).into())
+}
+
 fn token_indices(document: &Map<String, Value>) -> Result<Vec<(String, Vec<usize>)>> {
     const FIELD: &str = "trainable_token_indices";
     let indices = |value: &Value| -> Result<Vec<usize>> {
@@ -339,7 +352,7 @@ mod tests {
         let cases = [
             (r#","alora_invocation_tokens":[1]"#, "alora_invocation_tokens"),
             (r#","use_qalora":true"#, "use_qalora"),
-            (r#","target_parameters":["experts"]"#, "target_parameters"),
+            (r#","target_parameters":"experts""#, "target_parameters"),
             (r#","brand_new_trick":{"x":1}"#, "brand_new_trick"),
             (r#","init_lora_weights":"pissa_niter_4""#, "init_lora_weights"),
             (r#","rank_pattern":{"(":4}"#, "rank_pattern"),

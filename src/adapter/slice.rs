@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::adapter::tensor::{element_type, read_factor};
+use crate::adapter::tensor::{element_type, read_factor, read_spans};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
 use crate::math::Factor;
@@ -54,21 +54,32 @@ pub struct Slice {
     pub rows: Option<Span>,
     /// Which columns; all if none.
     pub columns: Option<Span>,
+    /// Whether rows and columns are exchanged after that.
+    pub turned: bool,
 }
 
 impl Slice {
     /// The whole tensor.
     pub fn whole(tensor: &str) -> Self {
-        Self { tensor: tensor.to_owned(), rows: None, columns: None }
+        Self { tensor: tensor.to_owned(), rows: None, columns: None, turned: false }
     }
 
-    /// Reads it as a rows × columns factor.
+    /// Whether it is a whole tensor as it is.
+    pub fn is_whole(&self) -> bool {
+        self.rows.is_none() && self.columns.is_none() && !self.turned
+    }
+
+    /// Reads it as a rows × columns factor; of the tensor no more than that.
     ///
     /// # Errors
     /// If it is not there, has another size, or its dtype cannot be used for arithmetic.
     pub fn read(&self, file: &Checkpoint, rows: usize, columns: usize) -> Result<Factor> {
+        if self.turned {
+            let straight = Self { turned: false, ..self.clone() };
+            return Ok(straight.read(file, columns, rows)?.transposed());
+        }
         let view = find(file, &self.tensor)?;
-        if self.rows.is_none() && self.columns.is_none() {
+        if self.is_whole() {
             return read_factor(view, rows, columns);
         }
         let (stored_rows, stored_columns) = match view.spec.shape.as_slice() {
@@ -83,13 +94,7 @@ impl Slice {
             return Err(ErrorKind::BadShape { expected, found: view.spec.shape.clone() })
                 .in_tensor(&self.tensor);
         }
-        let whole = read_factor(view, stored_rows, stored_columns)?;
-        let mut values = Vec::with_capacity(rows * columns);
-        for row in (0..rows).map(|at| down.first + at * down.step) {
-            let row = whole.row(row).iter().skip(across.first).step_by(across.step.max(1));
-            values.extend(row.take(columns));
-        }
-        Ok(Factor::new(rows, columns, values))
+        Ok(Factor::new(rows, columns, read_spans(view, stored_columns, down, across)?))
     }
 }
 

@@ -47,6 +47,7 @@ impl OpenArgs {
             ignored_fields: self.ignore_field.clone(),
             residual_base: self.residual_base,
             heads: None,
+            experts: None,
         }
     }
 }

@@ -89,6 +89,7 @@ impl ErrorKind {
                 "ZeRO-3 and FSDP leave such tensors when the adapter is saved without gathering; save it again from the gathered state"
             }
             Self::Family(error) => error.hint(),
+            Self::Experts(error) => error.hint(),
             Self::Pair(error) => error.hint(),
             Self::Receipt(error) => error.hint(),
             Self::Recipe(error) => return error.hint(),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::convert::ConvertError;
+use super::experts::ExpertsError;
 use super::family::FamilyError;
 use super::pair::PairError;
 use super::receipt::ReceiptError;
@@ -189,6 +190,9 @@ pub enum ErrorKind {
     /// What a family cannot do.
     #[error(transparent)]
     Family(#[from] FamilyError),
+    /// What an adapter of whole parameters says does not go together.
+    #[error(transparent)]
+    Experts(#[from] ExpertsError),
     /// What another convention cannot say.
     #[error(transparent)]
     Convert(#[from] ConvertError),

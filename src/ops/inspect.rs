@@ -241,7 +241,8 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
 }
 
 fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
-    let adapter = match Adapter::open(path, &options.open) {
+    let open = base.map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let adapter = match Adapter::open(path, &open) {
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedType { .. }) => {
             return unmergeable_item(path, options, error);
         }

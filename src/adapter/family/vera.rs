@@ -53,6 +53,7 @@ impl Form for Vera {
             tensor: tensor.to_owned(),
             rows: first(rows),
             columns: first(columns),
+            turned: false,
         };
         let scaled = |tensor: &str, rows: usize, columns: usize, by: &str| -> Result<Matrix> {
             let factor = slice(tensor, rows, columns).read(file, rows, columns)?;

@@ -115,7 +115,11 @@ pub fn run(options: &Options) -> Result<Report> {
                 options.program
             ))
         })?;
-    let adapter = Adapter::open(&options.adapter, &options.open)?;
+    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let base = base.transpose()?;
+    let open =
+        base.as_ref().map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let adapter = Adapter::open(&options.adapter, &open)?;
     let fix = format!("lora-tool convert {} {} -o OUT", options.adapter.display(), program.convert);
     let mut findings = Vec::new();
     if !program.reads.contains(&adapter.convention.name) {
@@ -137,9 +141,8 @@ pub fn run(options: &Options) -> Result<Report> {
             findings.push(Finding { severity, says, places, fix: Some(fix.clone()) });
         }
     }
-    if let Some(path) = &options.against {
-        let base = Checkpoint::open(path, options.open.access)?;
-        let unmatched = target::find(&adapter, &base, tied_head(&base).as_deref())?.unmatched;
+    if let Some(base) = &base {
+        let unmatched = target::find(&adapter, base, tied_head(base).as_deref())?.unmatched;
         if !unmatched.is_empty() {
             findings.push(Finding {
                 severity: Severity::Breaks,

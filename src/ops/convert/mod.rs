@@ -21,6 +21,7 @@ use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
 use crate::adapter::write::check_ending;
+use crate::adapter::stacks::ExpertSizes;
 use crate::adapter::{Adapter, OpenOptions, gguf, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Metadata};
@@ -98,15 +99,16 @@ pub struct Convert {
     target: &'static Convention,
     fitted: NewAdapter,
     sources: Vec<Source>,
-    heads: Option<Heads>,
+    base: Base,
     options: Options,
 }
 
-/// What a reference's config says.
+/// What a reference says.
 #[derive(Debug, Clone, Copy, Default)]
 struct Base {
     architecture: Option<&'static Architecture>,
     heads: Option<Heads>,
+    experts: Option<ExpertSizes>,
 }
 
 /// Opens the adapter and decides every module's name, tensors and scale.
@@ -122,10 +124,15 @@ pub fn plan(options: &Options) -> Result<Convert> {
     check_ending(target, &options.output)?;
     check_output(&options.output, [options.adapter.as_path()], options.force)?;
     let base = match &options.reference {
-        Some(path) => read_base(path)?,
+        Some(path) => {
+            // A config alone tells names and heads.
+            let tensors = Checkpoint::open(path, options.open.access).ok();
+            Base { experts: tensors.as_ref().and_then(ExpertSizes::of), ..read_base(path)? }
+        }
         None => Base::default(),
     };
-    let open = OpenOptions { heads: base.heads, ..options.open.clone() };
+    let open =
+        OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
     let mut adapter = Adapter::open(&options.adapter, &open)?;
     adapter.sound()?;
     adapter.check_finite()?;
@@ -152,8 +159,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
         lost,
         bytes: 0,
     };
-    let (heads, options) = (base.heads, options.clone());
-    Ok(Convert { report, adapter, target, fitted, sources, heads, options })
+    Ok(Convert { report, adapter, target, fitted, sources, base, options: options.clone() })
 }
 
 fn read_base(path: &Path) -> Result<Base> {
@@ -170,7 +176,7 @@ fn read_base(path: &Path) -> Result<Base> {
     };
     let heads = number("num_attention_heads")
         .map(|queries| Heads { queries, keys: number("num_key_value_heads").unwrap_or(queries) });
-    Ok(Base { architecture: Architecture::of_model_type(model_type), heads })
+    Ok(Base { architecture: Architecture::of_model_type(model_type), heads, experts: None })
 }
 
 fn check_gguf(target: &Convention, base: Base) -> Result<()> {
@@ -181,7 +187,7 @@ fn check_gguf(target: &Convention, base: Base) -> Result<()> {
         Base { architecture: None, .. } => {
             "the architecture, or one that has a table of llama.cpp's names (--reference BASE)"
         }
-        Base { architecture: Some(found), heads: None } if found.permuted => {
+        Base { architecture: Some(found), heads: None, .. } if found.permuted => {
             "num_attention_heads, by which llama.cpp orders rows (--reference BASE)"
         }
         _ => return Ok(()),
@@ -288,7 +294,8 @@ impl Convert {
         let open = OpenOptions {
             access: self.options.open.access,
             convention: Some(self.target.name.to_owned()),
-            heads: self.heads,
+            heads: self.base.heads,
+            experts: self.base.experts,
             ..OpenOptions::default()
         };
         let mut written = Adapter::open(staging.place(), &open)?;

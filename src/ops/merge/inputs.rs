@@ -47,7 +47,7 @@ pub(super) fn open(options: &Options, base: &Checkpoint) -> Result<Inputs> {
             adapters.push(input.clone());
         }
     }
-    let adapters = open_adapters(&adapters, &options.open)?;
+    let adapters = open_adapters(&adapters, &options.open.for_base(base))?;
     Ok(Inputs { adapters, tuned, order })
 }
 
