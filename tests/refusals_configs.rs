@@ -38,7 +38,6 @@ fn fields_that_change_the_mathematics() {
         ("use_qalora", json!(true), "pooled inputs"),
         ("arrow_config", json!({"top_k": 2}), "experts"),
         ("layer_replication", json!([[0, 2], [1, 3]]), "share a weight"),
-        ("target_parameters", json!(["experts.up"]), "parameters"),
     ];
     for (field, value, reason) in cases {
         let scene = Scene::of(&base(), &adapter(1.0).field(field, value));

@@ -219,7 +219,7 @@ def main():
             for kind in KINDS:
                 with tempfile.TemporaryDirectory() as scratch:
                     parameters(comparison, name, kind, directories, Path(scratch))
-            if name in ("qwen3_moe", "qwen2_moe", "mixtral"):
+            if name in ("qwen3_moe", "mixtral"):  # PEFT converts these
                 with tempfile.TemporaryDirectory() as scratch:
                     experts(comparison, name, directories, Path(scratch))
     print(f"{comparison.count} cases, {comparison.bad} bad, worst {comparison.worst:.1e}")

@@ -41,7 +41,7 @@ use scale::{ScaleOverride, ScaleSources};
 use sidecar::PeftConfig;
 use stacks::{ExpertSizes, Stack};
 
-use crate::error::{ConvertError, Error, ErrorKind, FamilyError, Locate, Result};
+use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, FamilyError, Locate, Result};
 use crate::format::{Access, Checkpoint};
 use crate::math::LowRank;
 
@@ -285,13 +285,17 @@ impl Adapter {
                 (Err(error), _) | (_, Err(error)) => self.faults.push(error.in_tensor(name)),
             }
         }
+        let missing = stacks::missing(config, &stacked);
+        if !missing.is_empty() {
+            self.faults.push(ExpertsError::Count { found: 0, names: missing }.into());
+        }
         for (module, places) in stacked {
             let Some(config) = config else { continue };
             let (places, file, scales, base) = (&places, &self.file, &scales, options.experts);
             match stacks::expand(&stacks::Source { module, places, file, config, scales, base }) {
-                Ok((modules, stacks)) => {
-                    self.modules.extend(modules);
-                    self.stacks.extend(stacks);
+                Ok(expanded) => {
+                    self.modules.extend(expanded.modules);
+                    self.stacks.extend(expanded.stacks);
                 }
                 Err(error) => self.faults.push(error.in_tensor(module)),
             }

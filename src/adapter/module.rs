@@ -68,6 +68,11 @@ pub trait Form: Debug + Send + Sync {
     /// If reading fails, or the form cannot be one of a weight of this shape.
     fn load(&self, file: &Checkpoint, shape: (usize, usize)) -> Result<Update>;
 
+    /// Whether its tensors are also other modules', of which it is a part.
+    fn is_part(&self) -> bool {
+        false
+    }
+
     /// Fails if the form cannot be one of a weight of (outputs, inputs), beyond what
     /// [`Module::outputs`] and [`Module::inputs`] say.
     ///

@@ -6,7 +6,7 @@
 //! all second ones. Keys do not name the parameter: each one wraps the module anew, the first
 //! innermost, so that `experts.base_layer.lora_A` is of the first and `experts.lora_A` of the last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalogue::is_stack_turned;
@@ -27,6 +27,23 @@ const MOST: usize = 8192;
 
 /// What stands before a wrapped module's own path ends.
 const WRAPPED: &str = ".base_layer";
+
+/// A stack's name and an expert's number, of a module that [`expand`] may have named.
+pub(super) fn expert_of(module: &str) -> Option<(String, usize)> {
+    let (above, parameter) = module.rsplit_once('.')?;
+    let (holder, expert) = above.rsplit_once('.')?;
+    let digits = expert.bytes().all(|byte| byte.is_ascii_digit());
+    let expert = expert.parse().ok().filter(|_| digits)?;
+    KNOWN.contains(&parameter).then(|| (format!("{holder}.{parameter}"), expert))
+}
+
+/// Where PEFT's keys have the factors of a stack, of all those that are written.
+pub(super) fn place_of(label: &str, written: &BTreeSet<String>) -> String {
+    let (holder, parameter) = label.rsplit_once('.').unwrap_or(("", label));
+    let behind = KNOWN.iter().skip_while(|known| **known != parameter).skip(1);
+    let outer = behind.filter(|known| written.contains(&format!("{holder}.{known}"))).count();
+    format!("{holder}{}", WRAPPED.repeat(outer))
+}
 
 /// How a stack's factors are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +78,12 @@ impl ExpertSizes {
                 let (hidden, inner) = if turned { (*columns, *rows) } else { (*rows, *columns) };
                 return Some(Self { hidden, inner, turned });
             }
-            let one = [".experts.0.down_proj", ".experts.0.w2"].iter().any(|end| stem.ends_with(end));
+            let one =
+                [".experts.0.down_proj", ".experts.0.w2"].iter().any(|end| stem.ends_with(end));
             match shape.as_slice() {
-                [hidden, inner] if one => Some(Self { hidden: *hidden, inner: *inner, turned: false }),
+                [hidden, inner] if one => {
+                    Some(Self { hidden: *hidden, inner: *inner, turned: false })
+                }
                 _ => None,
             }
         })
@@ -81,7 +101,12 @@ impl ExpertSizes {
 
 /// The name under which a wrapped module's factors are kept apart from those of its other parameters:
 /// the module's, and its nesting. None if the key is of no parameter.
-pub(super) fn place(config: Option<&PeftConfig>, key: &str, module: &str, part: Part) -> Option<String> {
+pub(super) fn place(
+    config: Option<&PeftConfig>,
+    key: &str,
+    module: &str,
+    part: Part,
+) -> Option<String> {
     let config = config.filter(|config| !config.target_parameters.is_empty())?;
     if !matches!(part, Part::Down | Part::Up) {
         return None;
@@ -106,19 +131,26 @@ fn holder(place: &str) -> &str {
 fn parameters(config: &PeftConfig, module: &str, nested: bool) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for target in &config.target_parameters {
-        let (above, parameter) = target.rsplit_once('.').unwrap_or(("", target));
-        let is = match above {
-            // Any module with such a parameter: experts, or what is wrapped more than once.
-            "" => nested || module == "experts" || module.ends_with(".experts"),
-            above => {
-                module == above || module.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
-            }
-        };
-        if is && !found.iter().any(|known| known == parameter) {
+        if let Some(parameter) = means(target, module, nested)
+            && !found.iter().any(|known| known == parameter)
+        {
             found.push(parameter.to_owned());
         }
     }
     found
+}
+
+/// The parameter of a module that a target, the end of its path, may mean.
+fn means<'a>(target: &'a str, module: &str, nested: bool) -> Option<&'a str> {
+    let (above, parameter) = target.rsplit_once('.').unwrap_or(("", target));
+    let is = match above {
+        // Any module with such a parameter: experts, or what is wrapped more than once.
+        "" => nested || module == "experts" || module.ends_with(".experts"),
+        above => {
+            module == above || module.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
+        }
+    };
+    is.then_some(parameter)
 }
 
 /// Takes the places of parameters out of an adapter's modules: module → its places, innermost first.
@@ -142,6 +174,18 @@ pub(super) fn take<'a>(
     }
     modules.retain(|name, _| !found.contains_key(holder(name)));
     found
+}
+
+/// Parameters that the config names, and that no module of the file has.
+pub(super) fn missing(
+    config: Option<&PeftConfig>,
+    found: &BTreeMap<&str, Vec<&Parts>>,
+) -> Vec<String> {
+    let all = config.map(|config| config.target_parameters.as_slice()).unwrap_or_default();
+    let absent = |target: &&String| {
+        !found.iter().any(|(module, places)| means(target, module, places.len() > 1).is_some())
+    };
+    all.iter().filter(absent).cloned().collect()
 }
 
 /// The factors of one parameter, as stored.
@@ -168,10 +212,19 @@ pub(super) struct Source<'a> {
     pub(super) base: Option<ExpertSizes>,
 }
 
-/// A module for each expert of each parameter; and the stacks that they were.
-pub(super) fn expand(source: &Source<'_>) -> Result<(Vec<Module>, Vec<(String, Stack)>)> {
+/// What a module's parameters become.
+#[derive(Default)]
+pub(super) struct Expanded {
+    /// A module for each expert of each parameter.
+    pub(super) modules: Vec<Module>,
+    /// The stacks that they were, by the parameter's name.
+    pub(super) stacks: Vec<(String, Stack)>,
+}
+
+/// Takes a module's parameters apart by expert.
+pub(super) fn expand(source: &Source<'_>) -> Result<Expanded> {
     let pairs = pairs(source)?;
-    let (mut modules, mut stacks) = (Vec::new(), Vec::new());
+    let Expanded { mut modules, mut stacks } = Expanded::default();
     for pair in &pairs {
         let label = format!("{}.{}", source.module, pair.parameter);
         let scale = source.scales.resolve(&label, pair.rank, None).in_tensor(&label)?;
@@ -190,8 +243,7 @@ pub(super) fn expand(source: &Source<'_>) -> Result<(Vec<Module>, Vec<(String, S
                 parameter if known => format!("{}.{expert}.{parameter}", source.module),
                 _ => label.clone(),
             };
-            let (inputs, outputs) =
-                if crossed { (pair.sizes.1, pair.sizes.0) } else { pair.sizes };
+            let (inputs, outputs) = if crossed { (pair.sizes.1, pair.sizes.0) } else { pair.sizes };
             modules.push(Module {
                 name,
                 family: "lora",
@@ -206,7 +258,7 @@ pub(super) fn expand(source: &Source<'_>) -> Result<(Vec<Module>, Vec<(String, S
             });
         }
     }
-    Ok((modules, stacks))
+    Ok(Expanded { modules, stacks })
 }
 
 impl Pair<'_> {
@@ -215,11 +267,8 @@ impl Pair<'_> {
         let whole = self.experts == 1;
         let rows = Span { first: expert * rank, step: 1, count: rank };
         let columns = Span { first: expert, step: self.experts, count: rank };
-        let down = Slice {
-            rows: (!whole).then_some(rows),
-            turned: crossed,
-            ..Slice::whole(self.down)
-        };
+        let down =
+            Slice { rows: (!whole).then_some(rows), turned: crossed, ..Slice::whole(self.down) };
         let up = Slice {
             columns: (!whole).then_some(columns),
             turned: crossed,
@@ -341,7 +390,12 @@ mod tests {
         for (targets, module, nested, found) in [
             (r#"["mlp.experts.down_proj"]"#, experts, false, vec!["down_proj"]),
             (r#"["7.mlp.experts.down_proj"]"#, "model.layers.17.mlp.experts", false, vec![]),
-            (r#"["7.mlp.experts.down_proj","experts.down_proj"]"#, experts, false, vec!["down_proj"]),
+            (
+                r#"["7.mlp.experts.down_proj","experts.down_proj"]"#,
+                experts,
+                false,
+                vec!["down_proj"],
+            ),
             (r#"["down_proj","gate_up_proj"]"#, experts, false, vec!["down_proj", "gate_up_proj"]),
             (r#"["down_proj"]"#, "model.layers.7.mlp", false, vec![]),
             (r#"["w"]"#, "model.x", true, vec!["w"]),
@@ -354,5 +408,13 @@ mod tests {
         let place = place(Some(&config), key, experts, Part::Down).expect("a place");
         assert_eq!(place, format!("{experts}.base_layer.base_layer"));
         assert_eq!(holder(&place), experts);
+        let both = ["down_proj", "gate_up_proj"].map(|name| format!("{experts}.{name}"));
+        let written = BTreeSet::from(both.clone());
+        assert_eq!(
+            both.map(|label| place_of(&label, &written)),
+            [experts.to_owned(), format!("{experts}.base_layer"),]
+        );
+        assert_eq!(expert_of("a.experts.12.up_proj"), Some(("a.experts.up_proj".to_owned(), 12)));
+        assert_eq!(expert_of("a.experts.x.up_proj"), None);
     }
 }

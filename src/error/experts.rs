@@ -51,7 +51,9 @@ pub enum ExpertsError {
     )]
     Orientation,
     /// Stacks, and modules of single experts beside them.
-    #[error("`{stack}` is adapted as a stack, `{module}` by expert; PEFT's files hold one or the other")]
+    #[error(
+        "`{stack}` is adapted as a stack, `{module}` by expert; PEFT's files hold one or the other"
+    )]
     TwoWays {
         /// The stack.
         stack: String,
@@ -65,7 +67,9 @@ pub enum ExpertsError {
         what: &'static str,
     },
     /// A budget of bytes that filling up would break.
-    #[error("a stack of experts has one rank, so that a budget of bytes or parameters cannot be kept")]
+    #[error(
+        "a stack of experts has one rank, so that a budget of bytes or parameters cannot be kept"
+    )]
     Budget,
 }
 

@@ -47,6 +47,10 @@ impl Form for Product {
         Nature::LowRank(self.rank)
     }
 
+    fn is_part(&self) -> bool {
+        !(self.up.is_whole() && self.down.is_whole())
+    }
+
     fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
         let up = self.up.read(file, outputs, self.rank)?;
         Ok(Update::Factors(up, self.down.read(file, self.rank, inputs)?))

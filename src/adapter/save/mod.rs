@@ -2,6 +2,9 @@
 
 mod other;
 mod peft;
+mod stacks;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -9,6 +12,7 @@ use super::convention::{self, Convention, Key, Output, Part, ScalePlace};
 use super::files::DIFFUSERS_ENTRY;
 use super::hashes::file_order;
 use super::module::{Kind, Replaces};
+use super::stacks::Stack;
 use super::tensor::element_type;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Dtype, Metadata, Tensor};
@@ -103,6 +107,8 @@ pub struct NewAdapter {
     pub metadata: Metadata,
     /// Config fields to carry, of the first input that has a config.
     pub config: Option<Map<String, Value>>,
+    /// Stacks that modules of single experts are parts of, by the parameter's name.
+    pub stacks: BTreeMap<String, Stack>,
     /// `target_modules`, where suffixes say it; else the modules' full names are listed.
     pub target_modules: Option<Vec<String>>,
 }
@@ -227,10 +233,12 @@ impl NewAdapter {
     pub fn encode(mut self, convention: &Convention) -> Result<Encoded> {
         let own = |name: &str| convention.name == name;
         let mut metadata = std::mem::take(&mut self.metadata);
+        let peft = own(convention::peft().name);
+        let places = if peft { self.pack()? } else { BTreeMap::new() };
         let written = self.modules.iter().map(|module| (module.rank, module.alpha()));
         other::describe(convention, written, &mut metadata);
-        let config = if own(convention::peft().name) {
-            Some(self.config()?)
+        let config = if peft {
+            Some(self.config(&places)?)
         } else if own(convention::mlx().name) {
             Some(other::mlx_config(&self.modules)?)
         } else {
@@ -243,7 +251,10 @@ impl NewAdapter {
             other::describe_gguf(&self.modules, &mut metadata)?;
         }
         let mut tensors = Vec::new();
-        for module in self.modules {
+        for mut module in self.modules {
+            if let Some(place) = places.get(&module.name) {
+                module.name.clone_from(place);
+            }
             encode_module(module, convention, &mut tensors)?;
         }
         for replacement in self.replacements {

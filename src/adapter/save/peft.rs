@@ -12,14 +12,17 @@ use crate::adapter::sidecar::PeftConfig;
 use crate::error::{ErrorKind, Locate, Result};
 
 impl NewAdapter {
-    pub(super) fn config(&self) -> Result<Vec<u8>> {
+    /// `places` has the modules that are parameters.
+    pub(super) fn config(&self, places: &BTreeMap<String, String>) -> Result<Vec<u8>> {
         let mut config = self.config.clone().unwrap_or_else(default_config);
         let names: Vec<&str> = self.modules.iter().map(|module| module.name.as_str()).collect();
         let ranks: Vec<Value> = self.modules.iter().map(|m| m.rank.into()).collect();
         let alphas: Vec<Value> = self.modules.iter().map(|m| alpha_number(m.alpha())).collect();
         let (rank, rank_pattern) = pattern(&names, &ranks);
         let (alpha, alpha_pattern) = pattern(&names, &alphas);
-        let listed = names.iter().map(|name| (*name).to_owned()).collect();
+        let listed = names.iter().filter(|name| !places.contains_key(**name));
+        let listed = listed.map(|name| (*name).to_owned()).collect();
+        let parameters: Vec<&String> = places.keys().collect();
         let targets = self.target_modules.clone().unwrap_or(listed);
         let saved = |kind: fn(&Replaces) -> bool| {
             let found = self.replacements.iter().filter(|r| kind(&r.replaces));
@@ -56,6 +59,7 @@ impl NewAdapter {
             ("lora_bias", json!(self.modules.iter().any(|module| module.has(Part::UpBias)))),
             ("bias", json!(bias)),
             ("target_modules", json!(targets)),
+            ("target_parameters", if places.is_empty() { Value::Null } else { json!(parameters) }),
             ("modules_to_save", if weights.is_empty() { Value::Null } else { json!(weights) }),
             ("trainable_token_indices", if rows.is_empty() { Value::Null } else { json!(rows) }),
             ("init_lora_weights", json!(true)),

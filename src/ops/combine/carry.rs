@@ -187,11 +187,26 @@ pub(super) fn metadata(combine: &Combine) -> Metadata {
 /// Puts the computed modules and all that is carried over into one adapter.
 pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter {
     let configs: Vec<_> = combine.adapters.iter().filter_map(|a| a.config.as_ref()).collect();
+    let mut config = configs.first().map(|config| config.as_lora());
+    let stacked = combine.adapters.iter().filter(|adapter| !adapter.stacks.is_empty());
+    let mut stacks = BTreeMap::new();
+    for (number, adapter) in stacked.enumerate() {
+        for (label, stack) in &adapter.stacks {
+            stacks.entry(label.clone()).or_insert(*stack);
+        }
+        // By its release PEFT knows how the first one's stacks lie.
+        let version =
+            adapter.config.as_ref().and_then(|config| config.document.get("peft_version"));
+        if let (0, Some(config)) = (number, &mut config) {
+            config.insert("peft_version".to_owned(), version.cloned().unwrap_or(Value::Null));
+        }
+    }
     NewAdapter {
         modules,
         replacements: combine.carried.replacements.clone(),
         metadata: metadata(combine),
-        config: configs.first().map(|config| config.as_lora()),
+        config,
+        stacks,
         target_modules: target_modules(combine),
     }
 }

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::group::{Group, Member};
 use super::{Combine, ConvScope, elements};
+use crate::adapter::convention;
 use crate::adapter::save::{self, NewModule, Sized};
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
 use crate::math::rank::{Candidate, TooSmall};
 use crate::math::{LowRank, Matrix, RankPolicy};
@@ -149,6 +150,11 @@ pub(super) fn check(combine: &Combine) -> Result<()> {
     // Without singular values, nothing but the one rank everywhere is asked for.
     let least = combine.groups.iter().map(|group| candidate(group, Vec::new(), 1.0));
     let budget = combine.options.rank.filter(|policy| policy.is_global());
+    let sized = matches!(budget, Some(RankPolicy::Size(_) | RankPolicy::Parameters(_)));
+    let stacks = combine.adapters.iter().any(|adapter| !adapter.stacks.is_empty());
+    if sized && stacks && combine.convention.name == convention::peft().name {
+        return Err(ExpertsError::Budget.into());
+    }
     budget.map_or(Ok(()), |policy| {
         share_budget(combine, policy, &least.collect::<Vec<_>>()).map(|_| ())
     })

@@ -120,6 +120,11 @@ fn replacements(
     Ok(())
 }
 
+/// The dtype of what a module has a part of.
+fn part_dtype(adapter: &Adapter, module: &Module) -> Option<Dtype> {
+    Some(adapter.file.tensor(module.tensors().next()?)?.spec.dtype)
+}
+
 fn fit(
     adapter: &Adapter,
     module: &Module,
@@ -127,7 +132,8 @@ fn fit(
     goal: Goal,
     lost: &mut Vec<String>,
 ) -> Result<Option<Fitted>> {
-    let tensors = stored(adapter, module)?;
+    let part = if module.form.is_part() { part_dtype(adapter, module) } else { None };
+    let tensors = if part.is_some() { Vec::new() } else { stored(adapter, module)? };
     let target = goal.target;
     let spells = |part: Part| goal.spells(name, part);
     let fitted = |tensors, factored, rank, scale, alpha| Fitted {
@@ -154,7 +160,7 @@ fn fit(
         return Ok(Some(fitted(kept, None, module.rank, module.scale.value, alpha)));
     }
     let both = adapter.convention.scale == ScalePlace::Tensor && target.scale == ScalePlace::Tensor;
-    if both && tensors.iter().all(|tensor| spells(tensor.0)) {
+    if both && part.is_none() && tensors.iter().all(|tensor| spells(tensor.0)) {
         let mut kept = tensors;
         kept.extend(alpha_tensor(adapter, module)?);
         return Ok(Some(fitted(kept, None, module.rank, module.scale.value, module.scale.alpha)));
@@ -176,8 +182,14 @@ fn fit(
         lost.push(format!("{}: its {}", module.name, called(Part::UpBias)));
     }
     let scale = module.scale.value;
-    let new = NewModule::new(name, &module.kind, &factors, scale, None, Dtype::F32)?;
-    Ok(Some(fitted(new.tensors, Some(module.family), factors.rank(), scale, None)))
+    // A part of a tensor is as it was; what is computed anew needs f32.
+    let dtype = part.unwrap_or(Dtype::F32);
+    let new = NewModule::new(name, &module.kind, &factors, scale, None, dtype)?;
+    let (factored, alpha) = match part {
+        Some(_) => (None, alpha),
+        None => (Some(module.family), None),
+    };
+    Ok(Some(fitted(new.tensors, factored, factors.rank(), scale, alpha)))
 }
 
 /// Gives every module the scale that the target can say, and puts the rest into its factors.

@@ -20,8 +20,8 @@ use crate::adapter::layout::{self, Layout, Source};
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
-use crate::adapter::write::check_ending;
 use crate::adapter::stacks::ExpertSizes;
+use crate::adapter::write::check_ending;
 use crate::adapter::{Adapter, OpenOptions, gguf, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Metadata};
@@ -131,8 +131,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
         }
         None => Base::default(),
     };
-    let open =
-        OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
+    let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
     let mut adapter = Adapter::open(&options.adapter, &open)?;
     adapter.sound()?;
     adapter.check_finite()?;
@@ -277,6 +276,7 @@ fn assemble(
         modules,
         replacements,
         metadata,
+        stacks: adapter.stacks.clone(),
         config: adapter.config.as_ref().map(|config| config.document.clone()),
         target_modules: fit::targets(adapter, target),
     }

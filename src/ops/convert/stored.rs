@@ -36,13 +36,16 @@ pub(super) fn is_plain(module: &Module, tensors: &[PartTensor]) -> bool {
         let tensor = tensors.iter().find(|tensor| tensor.0 == part)?;
         Some(tensor.2.iter().product::<usize>())
     };
-    FACTORS.iter().any(|(down, up)| {
-        size(*down) == Some(module.rank * module.inputs)
-            && size(*up) == Some(module.outputs * module.rank)
-    }) && tensors.iter().all(|(part, ..)| {
-        let named = [Part::Named("dora_scale"), Part::Named("diff_b")];
-        is_factor(*part) || is_bias(*part) || *part == Part::Magnitude || named.contains(part)
-    })
+    let whole = !module.form.is_part();
+    whole
+        && FACTORS.iter().any(|(down, up)| {
+            size(*down) == Some(module.rank * module.inputs)
+                && size(*up) == Some(module.outputs * module.rank)
+        })
+        && tensors.iter().all(|(part, ..)| {
+            let named = [Part::Named("dora_scale"), Part::Named("diff_b")];
+            is_factor(*part) || is_bias(*part) || *part == Part::Magnitude || named.contains(part)
+        })
 }
 
 /// Whether a part is for the layer's bias.

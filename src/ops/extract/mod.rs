@@ -203,6 +203,7 @@ impl Extract {
         let whole = replacements.iter().map(label).collect();
         let mut report = self.report(&done, equal, left_out, whole);
         let adapter = NewAdapter {
+            stacks: std::collections::BTreeMap::new(),
             modules: done.into_iter().map(|done| done.module).collect(),
             replacements,
             metadata: self.metadata(),

@@ -196,6 +196,7 @@ fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
         ignored_fields: fields.read("ignore_field", texts)?.unwrap_or_default(),
         residual_base: fields.read("residual_base", flag)?.unwrap_or(false),
         heads: None,
+        experts: None,
     })
 }
 
