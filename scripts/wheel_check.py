@@ -56,6 +56,14 @@ def main() -> None:
     bad = lora_tool.verify("merged", LLAMA / "base", LLAMA / "style", dtype="f32")
     assert not bad["ok"], "the wrong merge was verified"
 
+    assert lora_tool.check(LLAMA / "style", "vllm")["ok"], "vllm reads it"
+    lora_tool.merge(LLAMA / "base", LLAMA / "style", "kept", receipt="kept.receipt")
+    lora_tool.undo("kept", "kept.receipt", "again")
+    assert lora_tool.diff("again", LLAMA / "base")["command"] == "diff"
+    blend = lora_tool.run(LLAMA / "blend.yaml", "blend")
+    assert blend["adapters"][0]["by_module"], blend
+    assert len(lora_tool.methods()["methods"]) > 10
+
     # Refusals carry the command's words, and leave nothing.
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: lora_tool.merge(LLAMA / "base", LLAMA / "style", "merged"), "--force"),

@@ -70,3 +70,13 @@ fn the_methods_table_is_the_tools_own() {
     let output = lora_tool().args(["methods", "--markdown"]).output().expect("started");
     assert_eq!(table.trim(), String::from_utf8_lossy(&output.stdout).trim());
 }
+
+#[test]
+fn the_recipe_is_the_fixture() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
+    let (_, rest) = readme.split_once("```yaml\n").expect("a recipe");
+    let (shown, _) = rest.split_once("```").expect("its end");
+    let recipe = std::fs::read_to_string(common::fixture("llama/blend.yaml")).expect("a recipe");
+    assert_eq!(shown, recipe);
+}

@@ -312,10 +312,14 @@ fn a_merge_keeps_its_promises() {
 #[test]
 fn a_dry_run_writes_nothing() {
     let scene = llama();
-    scene.write("recipe.yaml", "base: base\nadapters: [style]\noutput: merged\n");
+    scene.write(
+        "recipe.yaml",
+        "base: base\nadapters: [{path: style, weight: [0, 1]}]\noutput: merged\n",
+    );
     let before = tree(&scene.path(""));
     let said = scene.runs("run recipe.yaml --dry-run");
     assert!(said.starts_with("would merge into merged"), "{said}");
+    assert!(said.contains("style  weights by module: 7/14 modules applied, 7 left out"), "{said}");
     let said = scene.runs("run recipe.yaml -n --json -o elsewhere");
     let plan: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(plan["output"], "elsewhere");

@@ -298,7 +298,7 @@ fn keys_of_the_other_verb() {
         let recipe = format!("adapters: [adapter]\n{key}\n");
         refused(&scene, &recipe, &format!(":2:1: `{name}` is {without}"), "");
     }
-    let list = vec!["1"; 12].join(", ");
+    let list = ["1"; 12].join(", ");
     let recipe = format!("base: base.safetensors\nadapters: [{{path: adapter, lbw: [{list}]}}]\n");
     let says =
         ":2:33: `lbw` is for an adapter made of adapters; with a `base`, use `weight` with rules";

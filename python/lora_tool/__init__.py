@@ -26,15 +26,20 @@ __all__ = [
     "LoraToolError",
     "NotVerifiedError",
     "call",
+    "check",
     "combine",
     "compare",
     "convert",
+    "diff",
     "extract",
     "find_binary",
     "inspect",
     "merge",
     "metadata",
+    "methods",
     "resize",
+    "run",
+    "undo",
     "verify",
 ]
 
@@ -173,6 +178,40 @@ def compare(adapters: Sequence[Path], *, weights: Sequence[float] | None = None,
             **options: Any) -> Report:
     """How adapters get along: cosines, shared directions, and a line of advice."""
     return call("compare", *adapters, weights=weights, **options)
+
+
+def check(adapter: Path, for_: str, **options: Any) -> Report:
+    """What a program (``"vllm"``, ``"peft"``, …) would refuse or get wrong: ``report["ok"]``."""
+    return call("check", adapter, for_=for_, **options)
+
+
+def diff(a: Path, b: Path, **options: Any) -> Report:
+    """Two adapters or two checkpoints compared in numbers; adapters by their updates."""
+    return call("diff", a, b, **options)
+
+
+def undo(merged: Path, receipt: Path, output: Path, *, force: bool = False,
+         **options: Any) -> Report:
+    """The base back, bit for bit, from a merge that kept its receipt."""
+    return call("undo", merged, receipt=receipt, output=output, force=force, **options)
+
+
+def run(recipe: Path, output: Path | None = None, *, dry_run: bool = False, force: bool = False,
+        **options: Any) -> Report:
+    """Runs a recipe, a merge or a combination written down; ``output`` instead of its own.
+
+    If it asks to ``verify``, :class:`NotVerifiedError` says that the result does not hold.
+    """
+    report = call("run", recipe, output=output, dry_run=dry_run, force=force, **options)
+    verification = report.get("verification")
+    if verification is not None and not verification["ok"]:
+        raise NotVerifiedError(report)
+    return report
+
+
+def methods(**options: Any) -> Report:
+    """The combination methods, their parameters and sources."""
+    return call("methods", **options)
 
 
 def verify(merged: Path, base: Path, adapters: Paths, *, weights: Sequence[float] | None = None,

@@ -46,6 +46,11 @@ impl ModuleRules {
         Self { layers: layers.clone(), ..self.clone() }
     }
 
+    /// Whether there are weights by module.
+    pub(crate) fn weighs(&self) -> bool {
+        !self.weights.is_empty()
+    }
+
     /// The factor for a module's weight; 0 if it takes no part.
     pub(crate) fn weight(&self, names: Names<'_>) -> f64 {
         if !self.selects(names) {

@@ -2,7 +2,7 @@
 
 use lora_tool::ops::combine::{Plan, Report};
 
-use super::{Lines, bytes, count, percent, table};
+use super::{Lines, bytes, count, percent, table, weight};
 
 /// What a combination will be.
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
@@ -58,10 +58,11 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
         ),
     );
     for input in report.inputs.iter().filter(|_| report.inputs.len() > 1) {
-        let (path, weight) = (input.path.display(), input.weight);
+        let path = input.path.display();
+        let weight = weight(input.weight, input.by_module);
         lines.add(
             "input",
-            format!("{path}  weight {weight}: {} of it survived", percent(input.survived, 1)),
+            format!("{path}  {weight}: {} of it survived", percent(input.survived, 1)),
         );
     }
     if modules {

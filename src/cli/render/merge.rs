@@ -3,7 +3,7 @@
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{Action, Effective, Plan, PlannedAdapter, Report};
 
-use super::{LISTED, Lines, bytes, percent, table};
+use super::{LISTED, Lines, bytes, percent, table, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
     for adapter in adapters {
@@ -12,10 +12,11 @@ fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
             count => format!(", {count} left out"),
         };
         let (applied, total) = (adapter.applied, adapter.total);
-        let (path, weight) = (adapter.path.display(), adapter.weight);
+        let path = adapter.path.display();
+        let weight = weight(adapter.weight, adapter.by_module);
         lines.add(
             "adapter",
-            format!("{path}  weight {weight}: {applied}/{total} modules applied{left_out}"),
+            format!("{path}  {weight}: {applied}/{total} modules applied{left_out}"),
         );
     }
 }

@@ -56,6 +56,11 @@ pub(crate) fn percent(share: f64, digits: usize) -> String {
     }
 }
 
+/// An adapter's weight.
+pub(crate) fn weight(weight: f64, by_module: bool) -> String {
+    if by_module { "weights by module".to_owned() } else { format!("weight {weight}") }
+}
+
 /// Lines of `label  value`, the values aligned.
 #[derive(Default)]
 pub(crate) struct Lines(String);

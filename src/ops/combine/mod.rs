@@ -156,6 +156,9 @@ pub struct InputReport {
     pub path: PathBuf,
     /// Its weight.
     pub weight: f64,
+    /// Whether rules multiply it, module by module.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_module: bool,
     /// ⟨Δ, Δᵢ⟩ / ‖Δᵢ‖² over all modules: how much of it is in the result. 1 is all of it.
     pub survived: f64,
 }
@@ -312,6 +315,7 @@ impl Combine {
         let inputs = self.options.adapters.iter().enumerate().map(|(at, input)| InputReport {
             path: input.path.clone(),
             weight: input.weight,
+            by_module: input.rules.weighs(),
             survived: {
                 let of = |pick: fn(&(f64, f64)) -> f64| {
                     done.iter().filter_map(|d| d.survival.get(&at)).map(pick).sum::<f64>()

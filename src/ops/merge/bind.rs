@@ -109,6 +109,7 @@ impl Binder<'_> {
         self.bound.adapters.push(PlannedAdapter {
             path: adapter.path.clone(),
             weight: input.weight,
+            by_module: input.rules.weighs(),
             convention: adapter.convention.name,
             total,
             applied,

@@ -122,6 +122,7 @@ impl Inputs {
             bound.adapters.push(PlannedAdapter {
                 path: given.path.clone(),
                 weight: given.weight,
+                by_module: given.rules.weighs(),
                 convention: "checkpoint",
                 total: tensors.len() + left_out,
                 applied: tensors.len(),

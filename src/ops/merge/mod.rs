@@ -58,6 +58,9 @@ pub struct PlannedAdapter {
     pub path: PathBuf,
     /// Its weight.
     pub weight: f64,
+    /// Whether rules multiply it, module by module.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_module: bool,
     /// Its convention.
     pub convention: &'static str,
     /// Modules and replacements in it.

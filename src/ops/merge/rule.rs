@@ -55,7 +55,7 @@ pub(super) fn peer_weights(options: &Options) -> Result<Options> {
     if options.compat != Some(Compat::Mergekit) || !is_sum(options.method.as_deref()) {
         return Ok(options);
     }
-    if options.adapters.iter().any(|input| !input.rules.weights.is_empty()) {
+    if options.adapters.iter().any(|input| input.rules.weighs()) {
         let reason = "mergekit divides by the sum of the weights, so each must be one number here";
         return Err(ErrorKind::BadOption(reason.to_owned()).into());
     }
