@@ -130,6 +130,14 @@ impl LowRank {
     }
 }
 
+/// An orthonormal basis of what the columns of a matrix span, by its singular vectors; columns that are
+/// there only by rounding add nothing to it.
+pub fn orthonormal_basis(columns: Matrix) -> Matrix {
+    let width = columns.ncols();
+    let svd = LowRank::new(columns, Matrix::identity(width, width)).svd();
+    svd.vectors(svd.numerical_rank()).0
+}
+
 /// A decomposition up·U·diag(σ)·(down·V)ᵀ whose orthogonal outer parts are still reflectors.
 #[derive(Debug, Clone)]
 pub struct Svd {

@@ -144,7 +144,7 @@ pub(super) fn dense_values(a: &Matrix) -> Vec<f64> {
 /// Thin singular value decomposition of a small matrix: (U, σ descending, V), a = U·diag(σ)·Vᵀ.
 ///
 /// faer's, in f64: exact to rounding on rank-deficient matrices too.
-pub(super) fn dense_svd(a: &Matrix) -> (Matrix, Vec<f64>, Matrix) {
+pub(crate) fn dense_svd(a: &Matrix) -> (Matrix, Vec<f64>, Matrix) {
     let least = a.nrows().min(a.ncols());
     let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
     if least == 0 || largest == 0.0 {

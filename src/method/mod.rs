@@ -126,7 +126,7 @@ macro_rules! methods {
 }
 
 methods! {
-    linear, cat, shared_basis, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs, della, sce,
+    linear, cat, shared_basis, df_regmean, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs, della, sce,
     slerp, karcher, model_stock, ema, tsv, iso_c, star, peft_linear, kohya_linear, kohya_cat,
 }
 

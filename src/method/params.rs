@@ -181,13 +181,33 @@ pub const ETA: Param = Param {
     kind: ParamKind::Number { default: 0.4, least: 0.0, most: 1.0, above: true, each: false },
 };
 
+/// Which side of the deltas counts.
+pub const SIDE: Param = Param {
+    name: "side",
+    about: "what deltas share: the outputs that they write to, or the inputs that they read",
+    kind: ParamKind::Word(&["out", "in"]),
+};
+
+/// How much the plain sum counts.
+pub const RIDGE: Param = Param {
+    name: "ridge",
+    about: "pull towards the plain sum, as a share of the deltas' own",
+    kind: ParamKind::Number {
+        default: 0.01,
+        least: 1e-9,
+        most: f64::INFINITY,
+        above: false,
+        each: false,
+    },
+};
+
 /// Chooses the random numbers.
 pub const SEED: Param =
     Param::number("seed", "chooses the random numbers", 0.0, (0.0, 9_007_199_254_740_992.0));
 
 /// Every parameter that some method takes.
 pub const PARAMS: &[Param] =
-    &[DENSITY, LAMBDA, MAJORITY_SIGN, REDUCE, GAMMA, EPSILON, T, BETA, ETA, SEED];
+    &[DENSITY, LAMBDA, MAJORITY_SIGN, REDUCE, GAMMA, EPSILON, T, BETA, ETA, SIDE, RIDGE, SEED];
 
 /// What a user gave, by parameter, as text.
 pub type Given = BTreeMap<String, String>;

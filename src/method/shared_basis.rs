@@ -9,6 +9,7 @@
 
 use super::{Combined, Kind, Law, Method, Problem, anything};
 use crate::math::matrix::{product, transposed_product};
+use crate::math::low_rank::orthonormal_basis;
 use crate::math::{LowRank, Matrix};
 
 pub(super) static METHOD: Method = Method {
@@ -57,12 +58,7 @@ fn combine(problem: &Problem) -> Combined {
 /// Orthonormal bases of what all deltas write, and of what they read.
 fn bases(problem: &Problem, deltas: &[LowRank]) -> (Matrix, Matrix) {
     let all = LowRank::sum(problem.rows, problem.columns, deltas);
-    let of = |factor: Matrix| {
-        let width = factor.ncols();
-        let svd = LowRank::new(factor, Matrix::identity(width, width)).svd();
-        svd.vectors(svd.numerical_rank()).0
-    };
-    (of(all.up), of(all.down.transpose()))
+    (orthonormal_basis(all.up), orthonormal_basis(all.down.transpose()))
 }
 
 /// P and Q with `rank` columns that maximise Σ ‖PᵀMᵢQ‖².

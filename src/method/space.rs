@@ -11,6 +11,7 @@
 use super::elementwise::{Blending, Elementwise};
 use super::inputs::{Combined, Problem, Weighted};
 use super::panel::{Panel, Part};
+use crate::math::low_rank::orthonormal_basis;
 use crate::math::matrix::{product, transposed_product};
 use crate::math::{LowRank, Matrix};
 
@@ -104,17 +105,10 @@ fn unweighted(problem: &Problem) -> Vec<LowRank> {
     problem.inputs.iter().map(|input| input.times(input.scale)).collect()
 }
 
-/// An orthonormal basis of the columns of all blocks, by their singular vectors.
-fn basis(factors: Matrix) -> Matrix {
-    let width = factors.ncols();
-    let svd = LowRank::new(factors, Matrix::identity(width, width)).svd();
-    svd.vectors(svd.numerical_rank()).0
-}
-
 fn in_core(rule: Elementwise, problem: &Problem, name: &str) -> LowRank {
     let deltas = unweighted(problem);
     let all = LowRank::sum(problem.rows, problem.columns, &deltas);
-    let (left, right) = (basis(all.up), basis(all.down.transpose()));
+    let (left, right) = (orthonormal_basis(all.up), orthonormal_basis(all.down.transpose()));
     let core = |delta: &LowRank| {
         product(&transposed_product(&left, &delta.up), &product(&delta.down, &right))
     };
