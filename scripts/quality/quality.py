@@ -36,10 +36,12 @@ COMBINE = [
     ("linear", "16", "--rank 16"),
     ("cat", "sum", "--method cat"),
     *((label, "16", f"--method {label} --rank 16")
-      for label in ["shared-basis", "tsv", "iso-c", "star", "karcher", "model-stock", "magnitude-prune",
+      for label in ["df-regmean", "shared-basis", "tsv", "iso-c", "star", "karcher", "model-stock", "magnitude-prune",
                     "breadcrumbs", "sce", "della", "dare-linear", "dare-ties", "ties"]),
     *((f"{label}, {space} space", "16", f"--method {label} --space {space} --rank 16")
       for label in ["ties", "magnitude-prune"] for space in ["core", "knots"]),
+    ("df-regmean, inputs", "16", "--method df-regmean --side in --rank 16"),
+    ("df-regmean", "lossless", "--method df-regmean --rank lossless"),
     ("shared-basis", "lossless", "--method shared-basis --rank lossless"),
     ("tsv", "lossless", "--method tsv --rank lossless"),
 ]
