@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// An architecture: its key list, the root in a checkpoint, and prefixes of flattened and dotted names.
 type Known = (&'static str, &'static str, &'static str, &'static str);
 
-const KNOWN: [Known; 15] = [
+const KNOWN: [Known; 17] = [
     ("sd15", "model.diffusion_model.", "lora_unet_", "unet."),
     ("sd2", "model.diffusion_model.", "lora_unet_", "unet."),
     ("sdxl", "model.diffusion_model.", "lycoris_", "unet."),
@@ -32,6 +32,8 @@ const KNOWN: [Known; 15] = [
     ("wan_i2v", "", "lora_unet__", "diffusion_model."),
     ("lumina2", "", "lora_unet_", "transformer."),
     ("z_image", "", "lora_unet_", "transformer."),
+    ("qwen_image", "model.diffusion_model.", "lora_unet_", "transformer."),
+    ("qwen_image", "", "lycoris_", "diffusion_model."),
     ("hunyuan_video", "model.diffusion_model.", "lora_unet_", "transformer."),
 ];
 
@@ -170,6 +172,45 @@ fn published_names_land_in_the_layout_of_diffusers() {
         let found = places(&bench, &base, &adapter(&bench.path("a.safetensors"), &modules));
         for (own, places) in wanted {
             assert_eq!(found.get(&own), Some(&places), "{name}: {own}");
+        }
+    }
+}
+
+/// Names of every layout on a base of that layout: each lands on its own tensor, all of it.
+#[test]
+fn names_of_a_layout_land_in_it() {
+    let bench = Bench::new();
+    for (name, root, flat, dotted) in KNOWN {
+        let lines = lines(name);
+        let published = |line: &Line| {
+            let module = line.tensor.strip_suffix(".weight")?;
+            Some((module.to_owned(), [line.rows, line.columns]))
+        };
+        let split = |line: &Line| {
+            let shape = line.shape();
+            Some((line.module.clone(), [shape.0, shape.1]))
+        };
+        // diffusers keeps a part of a model in files of its own, without a root.
+        for (root, own) in
+            [(root, &published as &dyn Fn(&Line) -> Option<(String, [usize; 2])>), ("", &split)]
+        {
+            let tensors: BTreeMap<String, [usize; 2]> = lines.iter().filter_map(own).collect();
+            let stored = tensors.iter().map(|(n, shape)| (format!("{root}{n}.weight"), *shape));
+            let base = checkpoint(&bench.path("base.safetensors"), &stored.collect());
+            let dotted =
+                if dotted.starts_with("text_encoder") || root.is_empty() { "" } else { dotted };
+            for (prefix, separator) in [(flat, "_"), (dotted, ".")] {
+                let spell = |module: &str| format!("{prefix}{}", module.replace('.', separator));
+                let shape = |shape: &[usize; 2]| (shape[0], shape[1]);
+                let modules: Vec<_> =
+                    tensors.iter().map(|(module, own)| (spell(module), shape(own))).collect();
+                let found = places(&bench, &base, &adapter(&bench.path("a.safetensors"), &modules));
+                for module in tensors.keys() {
+                    let whole = (format!("{root}{module}.weight"), json!([]));
+                    let own = spell(module);
+                    assert_eq!(found.get(&own), Some(&whole), "{name}: {own}");
+                }
+            }
         }
     }
 }
