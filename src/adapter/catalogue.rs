@@ -209,6 +209,16 @@ fn cut_places(
             let unit = total / of.max(1);
             total.is_multiple_of(of.max(1)).then(|| start * unit..(start + count) * unit)
         }
+        Cut::First | Cut::Middle | Cut::Last if queries(tensor, total, base).is_some() => {
+            let first = queries(tensor, total, base).unwrap_or(0);
+            let keys = (total - first) / 2;
+            let rows = match cut {
+                Cut::First => 0..first,
+                Cut::Middle => first..first + keys,
+                _ => first + keys..total,
+            };
+            (outputs == 0 || rows.len() == outputs).then_some(rows)
+        }
         Cut::First | Cut::Middle | Cut::Last if outputs == 0 => {
             return Err(FamilyError::Part { family: module.family }.into());
         }
@@ -220,6 +230,18 @@ fn cut_places(
     };
     let rows = rows.ok_or_else(mismatch)?;
     Ok(vec![Placement { rows: Some(rows), ..whole }])
+}
+
+/// How many rows of fused attention are the queries': as many as the layer after it has inputs, where
+/// the base has that layer.
+fn queries(tensor: &str, total: usize, base: &Checkpoint) -> Option<usize> {
+    const AFTER: [(&str, &str); 2] = [("qkv_proj", "o_proj"), ("attention.qkv", "attention.out")];
+    let after = |(own, other): &(&str, &str)| {
+        Some(format!("{}{other}.weight", stem(tensor).strip_suffix(own)?))
+    };
+    let view = AFTER.iter().find_map(after).and_then(|name| base.tensor(&name))?;
+    let queries = *view.spec.shape.get(1)?;
+    (queries < total && (total - queries).is_multiple_of(2)).then_some(queries)
 }
 
 /// A stack's matrix is outputs × inputs, unless its sibling shows that it is the other way round.
