@@ -20,7 +20,7 @@ fn store(path: &Path, tensors: &[Shape<'_>]) {
     let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
     for (name, rows, columns) in tensors {
         let (component, name) = name.split_once('/').unwrap_or(("", name));
-        let file = files.remove(component).unwrap_or_else(Tensors::new);
+        let file = files.remove(component).unwrap_or_default();
         files.insert(component, file.f32(name, &[*rows, *columns], &vec![0.0; rows * columns]));
     }
     for (component, file) in files {
