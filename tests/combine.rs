@@ -272,16 +272,20 @@ fn the_header_says_what_it_was_made_of() {
     let metadata = file.shards[0].header.metadata.clone().expect("metadata");
     let made: Value = serde_json::from_str(&metadata["lora_tool"]).expect("JSON");
     let hash = |path: &Path| {
-        let bytes = std::fs::read(tensors(path)).expect("readable");
-        format!("{:x}", Sha256::digest(bytes))
+        let one = |file: &str| {
+            let bytes = std::fs::read(path.join(file)).expect("readable");
+            (file.to_owned(), Value::from(format!("{:x}", Sha256::digest(bytes))))
+        };
+        let files = ["adapter_model.safetensors", "adapter_config.json"].map(one);
+        Value::Object(files.into_iter().collect())
     };
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "method": "linear",
         "rank": "5",
         "inputs": [
-            {"name": "a", "weight": 0.7, "sha256": hash(&a)},
-            {"name": "b", "weight": 0.3, "sha256": hash(&b)},
+            {"name": "a", "weight": 0.7, "files": hash(&a)},
+            {"name": "b", "weight": 0.3, "files": hash(&b)},
         ],
     });
     assert_eq!(made, expected);

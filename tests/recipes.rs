@@ -237,7 +237,9 @@ fn an_output_says_where_it_comes_from() {
     assert_eq!(made["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(made["inputs"][0]["name"], "style");
     let style = scene.path("style/adapter_model.safetensors");
-    assert_eq!(made["inputs"][0]["sha256"], sha256(&style));
+    let files = &made["inputs"][0]["files"];
+    assert_eq!(files["adapter_model.safetensors"], sha256(&style));
+    assert_eq!(files["adapter_config.json"], sha256(&scene.path("style/adapter_config.json")));
     let shown = scene.runs("inspect both");
     assert!(shown.contains("lora_tool.recipe: # two styles"), "{shown}");
     // What is made of it has another origin.

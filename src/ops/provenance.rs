@@ -8,8 +8,10 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::adapter::Adapter;
 use crate::error::{Locate, Result};
 use crate::format::Metadata;
+use crate::ops::files_of;
 
 /// The entry that says by which version, by what and from what it was made.
 pub(crate) const MADE: &str = "lora_tool";
@@ -18,7 +20,7 @@ pub(crate) const MADE: &str = "lora_tool";
 pub(crate) const RECIPE: &str = "lora_tool.recipe";
 
 /// The SHA-256 of a file, in hexadecimal.
-pub(crate) fn sha256(path: &Path) -> io::Result<String> {
+fn sha256(path: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hash)?;
     Ok(format!("{:x}", hash.finalize()))
@@ -34,6 +36,11 @@ pub(crate) fn hashes(files: &[(String, PathBuf)]) -> Result<Map<String, Value>> 
     };
     let hashes: Vec<_> = files.par_iter().map(hash).collect::<Result<_>>()?;
     Ok(hashes.into_iter().collect())
+}
+
+/// The files of an adapter, its config among them, as [`hashes`] takes them.
+pub(crate) fn files(adapter: &Adapter) -> Vec<(String, PathBuf)> {
+    files_of(adapter).into_iter().map(|path| (name(&path), path)).collect()
 }
 
 /// An input: its name, weight, and files.
@@ -55,6 +62,6 @@ pub(crate) fn describe(metadata: &mut Metadata, made: &Value, recipe: Option<&st
 }
 
 /// What a path is called in metadata, which tells nothing of its folders.
-pub(crate) fn name(path: &Path) -> String {
+fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -152,7 +152,10 @@ fn average(
 }
 
 /// Metadata of the result: that of a single input, and what the result was made of.
-pub(super) fn metadata(combine: &Combine) -> Metadata {
+///
+/// # Errors
+/// If an input cannot be read for its hash.
+pub(super) fn metadata(combine: &Combine) -> Result<Metadata> {
     let mut metadata = Metadata::new();
     for adapter in &combine.adapters {
         let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
@@ -161,31 +164,25 @@ pub(super) fn metadata(combine: &Combine) -> Metadata {
         }
     }
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
-    let inputs: Vec<Value> = combine
-        .adapters
-        .iter()
-        .zip(&combine.options.adapters)
-        .map(|(adapter, input)| {
-            let path = &adapter.file.path;
-            json!({
-                "name": input.path.file_name().unwrap_or_default().to_string_lossy(),
-                "weight": input.weight,
-                "sha256": provenance::sha256(path).unwrap_or_default(),
-            })
-        })
-        .collect();
+    let inputs = combine.adapters.iter().zip(&combine.options.adapters);
+    let inputs = inputs.map(|(adapter, input)| {
+        provenance::input(&input.path, input.weight, &provenance::files(adapter))
+    });
     let made = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "method": combine.method.name,
         "rank": combine.plan.rank,
-        "inputs": inputs,
+        "inputs": inputs.collect::<Result<Vec<Value>>>()?,
     });
     provenance::describe(&mut metadata, &made, combine.options.recipe.as_deref());
-    metadata
+    Ok(metadata)
 }
 
 /// Puts the computed modules and all that is carried over into one adapter.
-pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter {
+///
+/// # Errors
+/// If an input cannot be read for its hash.
+pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> Result<NewAdapter> {
     let configs: Vec<_> = combine.adapters.iter().filter_map(|a| a.config.as_ref()).collect();
     let mut config = configs.first().map(|config| config.as_lora());
     let stacked = combine.adapters.iter().filter(|adapter| !adapter.stacks.is_empty());
@@ -201,14 +198,14 @@ pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter
             config.insert("peft_version".to_owned(), version.cloned().unwrap_or(Value::Null));
         }
     }
-    NewAdapter {
+    Ok(NewAdapter {
         modules,
         replacements: combine.carried.replacements.clone(),
-        metadata: metadata(combine),
+        metadata: metadata(combine)?,
         config,
         stacks,
         target_modules: target_modules(combine),
-    }
+    })
 }
 
 /// The union of the inputs' `target_modules`, where suffixes name just the modules of the result;

@@ -167,7 +167,7 @@ fn share_budget(
 ) -> Result<Vec<usize>> {
     let sized = combine.groups.iter().map(|group| sized(combine, group));
     let sized: Vec<Sized<'_>> = sized.collect::<Result<_>>()?;
-    let metadata: Metadata = super::carry::metadata(combine);
+    let metadata: Metadata = super::carry::metadata(combine)?;
     let (convention, dtype) = (combine.convention, combine.dtype);
     let replaced = &combine.carried.replacements;
     let bytes = |ranks: &[usize]| {

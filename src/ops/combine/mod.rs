@@ -300,7 +300,7 @@ impl Combine {
             .build()
             .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
         let (modules, done) = pool.install(|| compute::all(self, progress))?;
-        let encoded = carry::assemble(self, modules).encode(self.convention)?;
+        let encoded = carry::assemble(self, modules)?.encode(self.convention)?;
         let unchanged =
             || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());
         let (output, force) = (&self.options.output, self.options.force);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Merge;
 use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
-use crate::ops::{files_of, provenance};
+use crate::ops::provenance;
 
 /// The entries for every header; none without a recipe, since then all inputs would be read once more
 /// for their hashes.
@@ -16,10 +16,7 @@ use crate::ops::{files_of, provenance};
 /// If an input cannot be read.
 pub(super) fn metadata(merge: &Merge) -> Result<Option<Metadata>> {
     let Some(recipe) = &merge.recipe else { return Ok(None) };
-    let mut adapters = merge.adapters.iter().map(|adapter| {
-        let files = files_of(adapter).into_iter();
-        files.map(|path| (provenance::name(&path), path)).collect::<Vec<_>>()
-    });
+    let mut adapters = merge.adapters.iter().map(provenance::files);
     let mut tuned = merge.tuned.iter().map(shards_of);
     let inputs = merge.plan.adapters.iter().map(|input| {
         let own = if input.convention == "checkpoint" { tuned.next() } else { adapters.next() };
