@@ -19,6 +19,9 @@ pub(super) static METHOD: Method = Method {
     kind: Kind::Gram(coefficients),
 };
 
+/// The sine below which an angle is a half turn: that of a cosine whose last digits are rounding.
+const OPPOSITE: f64 = 1e-7;
+
 fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
     // mergekit stops after ten rounds, at a coarse tolerance.
     let (rounds, tolerance) =
@@ -43,8 +46,11 @@ fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
         .collect();
     let shares: Vec<f64> = parts.iter().map(|part| part.0 / present).collect();
     let mut u: Vec<f64> = shares.iter().zip(&units).map(|(share, unit)| share * unit).collect();
-    if !normalise(&mut u, gram, tolerance) {
-        // All directions cancel: any one of them, as mergekit takes the first.
+    if !normalise(&mut u, gram, f64::max(tolerance, OPPOSITE)) {
+        // All directions cancel, and no order of them is to matter; mergekit takes the first.
+        if problem.compat.is_none() {
+            return vec![0.0; parts.len()];
+        }
         u.fill(0.0);
         let first = units.iter().position(|unit| *unit > 0.0).unwrap_or(0);
         u[first] = units[first];
@@ -54,8 +60,9 @@ fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
         for (at, unit) in units.iter().enumerate() {
             let cosine = (dot_with(&u, gram, at) * unit).clamp(-1.0, 1.0);
             let angle = cosine.acos();
-            // Beyond rounding: nothing to turn, or no direction to turn in.
-            if *unit == 0.0 || angle < tolerance || angle.sin() < 1e-12 {
+            // An opposite direction is at the end of every arc: rounding must not choose one.
+            let opposite = cosine < 0.0 && angle.sin() < OPPOSITE;
+            if *unit == 0.0 || angle < tolerance || angle.sin() == 0.0 || opposite {
                 continue;
             }
             let pull = shares[at] * angle / angle.sin();
