@@ -8,9 +8,11 @@
 //!
 //! The result is a product of factors at once; no element of a delta is formed.
 
+use super::Compat;
 use super::elementwise::{Blending, Elementwise};
 use super::inputs::{Combined, Problem, Weighted};
 use super::panel::{Panel, Part};
+use super::params::LAMBDA;
 use crate::math::low_rank::orthonormal_basis;
 use crate::math::matrix::{product, transposed_product};
 use crate::math::{LowRank, Matrix};
@@ -87,17 +89,25 @@ fn blend(
     Matrix::from_row_iterator(rows, columns, out.into_iter().map(f64::from))
 }
 
-/// √|weight · scale| on each side, the sign on A, as PEFT has it.
+/// √|weight| on each side, its sign on A; the scale is in the factors, √|scale| in each, so that a mean
+/// of them does not lose it. PEFT has the scale in the weight.
 fn in_factors(rule: Elementwise, problem: &Problem, name: &str) -> LowRank {
-    let ups: Vec<Matrix> = problem.inputs.iter().map(|input| input.factors.up.clone()).collect();
-    let downs: Vec<Matrix> =
-        problem.inputs.iter().map(|input| input.factors.down.clone()).collect();
-    let share = |input: &Weighted| input.coefficient().abs().sqrt();
-    let signed = |input: &Weighted| {
-        if input.coefficient() >= 0.0 { share(input) } else { -share(input) }
+    let peft = problem.compat == Some(Compat::Peft);
+    let as_given = |input: &Weighted| input.factors.clone();
+    let factors: Vec<LowRank> = match peft {
+        true => problem.inputs.iter().map(as_given).collect(),
+        false => unweighted(problem),
     };
+    let (ups, downs): (Vec<Matrix>, Vec<Matrix>) =
+        factors.into_iter().map(|LowRank { up, down }| (up, down)).unzip();
+    let weight = |input: &Weighted| if peft { input.coefficient() } else { input.weight };
+    let share = |input: &Weighted| weight(input).abs().sqrt();
+    let signed = |input: &Weighted| if weight(input) >= 0.0 { share(input) } else { -share(input) };
     let up = blend(rule, problem, &format!("{name}.B"), &ups, share);
-    LowRank::new(up, blend(rule, problem, &format!("{name}.A"), &downs, signed))
+    let down = blend(rule, problem, &format!("{name}.A"), &downs, signed);
+    // λ is in both, and is meant once.
+    let lambda = problem.settings.number(&LAMBDA);
+    LowRank::new(if lambda == 0.0 { up } else { up / lambda }, down)
 }
 
 /// Every delta without its weight: √|scale| on each side.
