@@ -1,6 +1,7 @@
 //! STAR: each delta is cut to the fewest singular values that hold a share η of its nuclear norm, and
 //! these are scaled up to the whole of it, before the deltas are summed (Lee et al. 2025,
-//! <https://arxiv.org/abs/2502.10339>).
+//! <https://arxiv.org/abs/2502.10339>; IBM/STAR `merger/STAR.py`, whose `eta` is in percent, 40 unless
+//! said otherwise). The paper averages what is left of T deltas: weights of 1/T.
 
 use super::params::{ETA, LAMBDA};
 use super::{Combined, Kind, Law, Method, Problem, anything};
