@@ -24,7 +24,10 @@ pub(super) fn combine(
     let how = (&combine.settings, combine.options.compat);
     let shape = (group.name.as_str(), rows, columns);
     let mut blending = Blending::new(rule, how, shape, &parts, combine.adapters.len());
-    let deltas = Deltas::new(rows, columns, inputs);
+    let mut deltas = Deltas::new(rows, columns, inputs);
+    if let Some(block) = combine.options.block_rows {
+        deltas = deltas.in_blocks_of(block);
+    }
     deltas.prepare(&mut blending);
     let mut blended = Blended::new(&deltas, &blending);
     // What is left of the deltas lies much where their sum lay.

@@ -92,6 +92,9 @@ pub struct Options {
     pub force: bool,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
+    /// Rows of deltas that are computed together, by their size if `None`: no bit of the output depends
+    /// on it.
+    pub block_rows: Option<usize>,
 }
 
 /// What a combination will be.

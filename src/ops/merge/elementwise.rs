@@ -22,6 +22,8 @@ pub(in crate::ops) struct Deltas<'a> {
     base: TensorView<'a>,
     size: (usize, usize),
     parts: Vec<ReadyPart<'a>>,
+    /// Rows that are computed together.
+    panel_rows: usize,
 }
 
 struct ReadyPart<'a> {
@@ -55,11 +57,9 @@ impl<'a> Deltas<'a> {
             })
         };
         let parts = step.parts.iter().map(ready).collect::<Result<_>>()?;
-        Ok(Self { base, size, parts })
-    }
-
-    fn panel_rows(&self) -> usize {
-        (PANEL / self.size.1.max(1)).max(1)
+        let by_size = PANEL / size.1.max(1);
+        let panel_rows = merge.block_rows.unwrap_or(by_size).max(1);
+        Ok(Self { base, size, parts, panel_rows })
     }
 
     /// Fills a panel with rows `first..first + rows` of every delta.
@@ -125,7 +125,9 @@ impl<'a> Learnt<'a> {
         match rule.method.kind {
             Kind::Elementwise(elementwise) => {
                 let how = (&rule.settings, rule.compat);
-                let shape = (step.name.as_str(), deltas.size.0, deltas.size.1);
+                // As a combination names the module, so that both draw the same random numbers.
+                let name = step.name.strip_suffix(".weight").unwrap_or(&step.name);
+                let shape = (name, deltas.size.0, deltas.size.1);
                 let inputs = step.weights.len();
                 let mut blending = Blending::new(elementwise, how, shape, &parts, inputs);
                 while blending.wants_pass() {
@@ -202,7 +204,7 @@ fn add(value: &mut f64, delta: f64) {
 
 /// Counts all rows once.
 fn pass(blending: &Blending<'_>, deltas: &Deltas<'_>) -> Result<Counts> {
-    let step = deltas.panel_rows();
+    let step = deltas.panel_rows;
     let starts: Vec<usize> = (0..deltas.size.0).step_by(step).collect();
     let begin = || (blending.counts(), Buffers::default());
     let count = |state: Result<(Counts, Buffers)>, first: &usize| {
@@ -223,7 +225,7 @@ fn pass(blending: &Blending<'_>, deltas: &Deltas<'_>) -> Result<Counts> {
 
 /// Inner products of the weighted deltas, summed row by row in order.
 fn gram(deltas: &Deltas<'_>, parts: &[Part]) -> Result<Matrix> {
-    let (step, count) = (deltas.panel_rows(), parts.len());
+    let (step, count) = (deltas.panel_rows, parts.len());
     let starts: Vec<usize> = (0..deltas.size.0).step_by(step).collect();
     let of_panel = |first: &usize| -> Result<Vec<Vec<f64>>> {
         let mut buffers = Buffers::default();

@@ -41,8 +41,6 @@ pub use options::{AdapterInput, Options};
 pub use region::Region;
 pub use side::SideFile;
 
-use inputs::Inputs;
-
 use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::staging::free_space;
@@ -121,6 +119,7 @@ pub struct Merge {
     receipt: Option<PathBuf>,
     access: Access,
     threads: usize,
+    pub(super) block_rows: Option<usize>,
     /// What kept shards must have been made for, if they are kept.
     resume: Option<String>,
 }
@@ -256,15 +255,14 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         unmatched: bound.unmatched,
         warnings: bound.warnings,
     };
-    let (force, verify, threads) = (options.force, options.verify, options.threads);
-    let Inputs { adapters, tuned, .. } = inputs;
+    let &Options { force, verify, threads, block_rows, .. } = options;
     let (access, receipt, recipe) =
         (options.open.access, options.receipt.clone(), options.recipe.clone());
     Ok(Merge {
         plan,
         base,
-        adapters,
-        tuned,
+        adapters: inputs.adapters,
+        tuned: inputs.tuned,
         rule,
         recipe,
         force,
@@ -272,6 +270,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         receipt,
         access,
         threads,
+        block_rows,
         resume: None,
     })
 }

@@ -72,6 +72,8 @@ pub struct Options {
     pub receipt: Option<PathBuf>,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
+    /// Rows that are computed together, by their size if `None`: no bit of the output depends on it.
+    pub block_rows: Option<usize>,
 }
 
 impl Options {

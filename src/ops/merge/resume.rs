@@ -48,7 +48,8 @@ pub(super) fn key(options: &Options, plan: &Plan, inputs: &[PathBuf]) -> Result<
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     // What changes the way to the result, and not the result.
-    let options = Options { force: false, verify: false, threads: 0, ..options.clone() };
+    let options =
+        Options { force: false, verify: false, threads: 0, block_rows: None, ..options.clone() };
     hash.update(format!("{options:?}"));
     hash.update(serde_json::to_vec(plan).map_err(std::io::Error::other)?);
     for input in inputs {

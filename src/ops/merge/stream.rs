@@ -309,7 +309,7 @@ fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result
             offset: to,
             rows,
             row_bytes: bytes / rows.max(1) as u64,
-            panel_rows: Work::panel_rows(tensor),
+            panel_rows: merge.block_rows.unwrap_or_else(|| Work::panel_rows(tensor)).max(1),
             state: Mutex::default(),
         }));
     }
