@@ -7,6 +7,7 @@ use std::path::Path;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::svd::Svd;
 use super::{Read, read};
 
 /// A matrix, row by row.
@@ -86,43 +87,9 @@ impl Dense {
         self.values.iter().fold(0.0, |largest, value| value.abs().max(largest))
     }
 
-    /// Singular values, descending, by one-sided Jacobi rotations: slow, simple, accurate.
+    /// Singular values, descending.
     pub fn singular_values(&self) -> Vec<f64> {
-        let tall = if self.rows < self.columns { self.transposed() } else { self.clone() };
-        let turned = tall.transposed();
-        let mut columns: Vec<Vec<f64>> =
-            turned.values.chunks(tall.rows.max(1)).map(<[f64]>::to_vec).collect();
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-        for _ in 0..60 {
-            let mut off = 0f64;
-            for p in 0..columns.len() {
-                for q in p + 1..columns.len() {
-                    let (alpha, beta) =
-                        (dot(&columns[p], &columns[p]), dot(&columns[q], &columns[q]));
-                    let gamma = dot(&columns[p], &columns[q]);
-                    if gamma == 0.0 {
-                        continue;
-                    }
-                    off = off.max(gamma.abs() / (alpha * beta).sqrt());
-                    let zeta = (beta - alpha) / (2.0 * gamma);
-                    let t = zeta.signum() / (zeta.abs() + (1.0 + zeta * zeta).sqrt());
-                    let c = 1.0 / (1.0 + t * t).sqrt();
-                    #[allow(clippy::needless_range_loop, reason = "two columns at once")]
-                    for row in 0..tall.rows {
-                        let (x, y) = (columns[p][row], columns[q][row]);
-                        columns[p][row] = c * x - c * t * y;
-                        columns[q][row] = c * t * x + c * y;
-                    }
-                }
-            }
-            if off < 1e-15 {
-                break;
-            }
-        }
-        let mut values: Vec<f64> =
-            columns.iter().map(|column| dot(column, column).sqrt()).collect();
-        values.sort_by(|a, b| b.total_cmp(a));
-        values
+        Svd::of(self).values
     }
 }
 

@@ -2,11 +2,14 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+pub mod cases;
 pub mod dense;
 pub mod formulas;
 pub mod keys;
 pub mod made;
+pub mod reference;
 pub mod refusal;
+pub mod svd;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
