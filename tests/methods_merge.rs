@@ -108,10 +108,8 @@ impl Scene {
             None => self.case.write(which, &self.workshop.path(&format!("in{which}"))),
             Some(tuned) => self.checkpoint(&format!("tuned{which}"), tuned),
         };
-        let adapter = |which: usize| AdapterInput {
-            path: path(which),
-            weight: self.case.members[which].weight,
-        };
+        let weight = |which: usize| self.case.members[which].weight;
+        let adapter = |which: usize| AdapterInput::new(path(which), weight(which));
         Options {
             base: self.checkpoint("base", &self.base),
             adapters: (0..self.case.members.len()).map(adapter).collect(),

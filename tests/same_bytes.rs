@@ -31,7 +31,7 @@ fn adapters(workshop: &Workshop) -> [PathBuf; 2] {
 }
 
 fn inputs(adapters: &[PathBuf; 2]) -> Vec<AdapterInput> {
-    let input = |(path, weight): (&PathBuf, f64)| AdapterInput { path: path.clone(), weight };
+    let input = |(path, weight): (&PathBuf, f64)| AdapterInput::new(path, weight);
     adapters.iter().zip([0.7, -0.4]).map(input).collect()
 }
 
