@@ -57,7 +57,7 @@ fn combine(problem: &Problem) -> Combined {
 /// The minimiser over matrices of a rank, for deltas that are not zero.
 fn regressed(rows: usize, columns: usize, deltas: &[LowRank], ridge: f64, rank: usize) -> LowRank {
     // Each at length 1, so that a quiet delta's directions are not lost beside a loud one's.
-    let unit: Vec<LowRank> = deltas.iter().map(|delta| scaled(delta, delta.squared_norm())).collect();
+    let unit: Vec<LowRank> = deltas.iter().map(unit).collect();
     let basis = orthonormal_basis(LowRank::sum(rows, columns, &unit).up);
     let width = basis.ncols();
     let rho = ridge * deltas.len() as f64 / width as f64;
@@ -78,10 +78,11 @@ fn regressed(rows: usize, columns: usize, deltas: &[LowRank], ridge: f64, rank: 
     LowRank::new(product(&basis, &product(&root, &up)), down)
 }
 
-/// A delta divided by its length, the same on both sides.
-fn scaled(delta: &LowRank, squared_norm: f64) -> LowRank {
-    let share = squared_norm.powf(-0.25);
-    LowRank::new(&delta.up * share, &delta.down * share)
+/// A delta divided by its length, in no more directions than it has, however many factors it is stored in.
+fn unit(delta: &LowRank) -> LowRank {
+    let share = delta.squared_norm().powf(-0.25);
+    let svd = LowRank::new(&delta.up * share, &delta.down * share).svd();
+    svd.truncate(svd.numerical_rank())
 }
 
 /// S^-½ of a symmetric positive definite matrix.

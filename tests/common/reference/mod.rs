@@ -132,6 +132,7 @@ const FORMULAS: &[(&str, Formula)] = &[
     ("iso-c", Formula::Whole(spectral::iso_c)),
     ("star", Formula::Whole(spectral::star)),
     ("shared-basis", Formula::Whole(spectral::shared_basis)),
+    ("df-regmean", Formula::Whole(spectral::df_regmean)),
     ("peft-linear", Formula::Whole(peers::peft_linear)),
     ("kohya-linear", Formula::Whole(peers::kohya_linear)),
     ("kohya-cat", Formula::Whole(peers::kohya_cat)),

@@ -125,3 +125,49 @@ pub fn shared_basis(problem: &Problem) -> Dense {
     }
     p.times(&p.transposed()).times(&sum).times(&q).times(&q.transposed())
 }
+
+/// (S + ρ)⁻¹·Σ (Δ̂·Δ̂ᵀ + ρ)·Δ with S = Σ Δ̂·Δ̂ᵀ and ρ the ridge times its mean eigenvalue on what deltas
+/// write; of a rank, what is nearest in (S + ρ)^½ (Cheng et al. 2025, eq. 9, and Izenman 1975).
+pub fn df_regmean(problem: &Problem) -> Dense {
+    let turned = problem.word("side") == "in";
+    let parts = problem.weighted().into_iter().filter(|part| part.norm() > 0.0);
+    let parts: Vec<Dense> =
+        parts.map(|part| if turned { part.transposed() } else { part }).collect();
+    let Some(first) = parts.first() else { return problem.zeros() };
+    let size = first.rows;
+    let unit = |part: &Dense| part.scaled(1.0 / part.norm());
+    let columns = |part: &Dense| -> Vec<Vec<f64>> {
+        let turned = unit(part).transposed();
+        turned.values.chunks(size).map(<[f64]>::to_vec).collect()
+    };
+    for part in &parts {
+        rank(problem, &Svd::of(part), NOTHING);
+    }
+    let written = Svd::of(&side_by_side(&parts.iter().flat_map(columns).collect::<Vec<_>>()));
+    let width = rank(problem, &written, NOTHING);
+    let rho = problem.number("ridge") * parts.len() as f64 / width as f64;
+    let mut pull = Dense::zeros(size, size);
+    for at in 0..size {
+        pull.values[at * size + at] = rho;
+    }
+    let mut right = Dense::zeros(size, first.columns);
+    for part in &parts {
+        let gram = unit(part).times(&unit(part).transposed());
+        right = right.plus(&gram.times(part)).plus(&part.scaled(rho));
+        pull = pull.plus(&gram);
+    }
+    let eigen = Svd::of(&pull);
+    let root: Vec<f64> = eigen.values.iter().map(|value| 1.0 / value.sqrt()).collect();
+    let root = eigen.with(&root);
+    let mut svd = Svd::of(&root.times(&right));
+    if let Some(rank) = problem.rank {
+        if let (Some(last), Some(next)) = (svd.values.get(rank - 1), svd.values.get(rank)) {
+            let gap =
+                if *next < 1e-12 * svd.values[0] { 1.0 } else { (last - next) / svd.values[0] };
+            problem.decided_by(gap);
+        }
+        svd.values.truncate(rank);
+    }
+    let merged = root.times(&svd.with(&svd.values));
+    if turned { merged.transposed() } else { merged }
+}
