@@ -1,7 +1,7 @@
 """The hashes that kohya's scripts would give a file, and whether it carries them.
 
     python kohya_hash.py FILE...            prints both hashes, and what the header says
-    python kohya_hash.py --made             the hashes of the file that tests/hashes.rs makes anew
+    python kohya_hash.py --made             the hashes of the file that tests/metadata.rs makes anew
 
 The algorithm is `precalculate_safetensors_hashes` of kohya-ss/sd-scripts (library/train_util.py),
 done anew on the real safetensors package.

@@ -7,8 +7,10 @@ pub mod dense;
 pub mod formulas;
 pub mod keys;
 pub mod made;
+pub mod models;
 pub mod reference;
 pub mod refusal;
+pub mod samples;
 pub mod svd;
 
 use std::collections::BTreeMap;

@@ -214,7 +214,9 @@ fn encode_module(
     convention: &Convention,
     tensors: &mut Vec<Tensor>,
 ) -> Result<()> {
-    if convention.scale == ScalePlace::Tensor && !module.has(Part::Alpha) {
+    // Other families say by themselves whether alpha means anything to them.
+    let factors = module.has(Part::Down) || module.has(Part::EmbeddingDown);
+    if convention.scale == ScalePlace::Tensor && factors && !module.has(Part::Alpha) {
         let name = spell(convention, &module.name, Part::Alpha)?;
         tensors.push((name, ALPHA, Vec::new(), encode(ALPHA, &[module.alpha()])?));
     }

@@ -3,8 +3,10 @@
 
 use super::fold::{Factor, commonest, fold, pad};
 use super::rows::{Owners, assemble, from};
-use super::stored::{FACTORS, alpha_tensor, called, is_factor, is_plain, stored, translated};
-use super::{Base, For, ModuleReport, uniform};
+use super::stored::{
+    FACTORS, added_bias, beside, called, is_factor, is_plain, no_such_factors, stored, translated,
+};
+use super::{Base, For, ModuleReport, native, uniform};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::{Kind, Module, Replaces};
@@ -147,13 +149,25 @@ fn fit(
         folded: 1.0,
     };
     let alpha = module.scale.exact_alpha(module.rank);
+    let (down, up) = match module.kind {
+        Kind::Embedding => (Part::EmbeddingDown, Part::EmbeddingUp),
+        _ => (Part::Down, Part::Up),
+    };
     if is_plain(module, &tensors) {
+        if !spells(down) || !spells(up) {
+            lost.push(format!(
+                "{}: the whole of it; {}",
+                module.name,
+                no_such_factors(target, module)
+            ));
+            return Ok(None);
+        }
         let mut kept = Vec::new();
         for tensor in tensors {
             match translated(module, tensor, target)? {
                 Ok(tensor) if spells(tensor.0) => kept.push(tensor),
                 Ok((part, ..)) | Err(part) => {
-                    lost.push(format!("{}: its {}", module.name, called(part)));
+                    lost.push(format!("{}: its {}", module.name, called(part, module)));
                 }
             }
         }
@@ -162,29 +176,41 @@ fn fit(
     let both = adapter.convention.scale == ScalePlace::Tensor && target.scale == ScalePlace::Tensor;
     if both && part.is_none() && tensors.iter().all(|tensor| spells(tensor.0)) {
         let mut kept = tensors;
-        kept.extend(alpha_tensor(adapter, module)?);
+        kept.extend(beside(adapter, module)?);
         return Ok(Some(fitted(kept, None, module.rank, module.scale.value, module.scale.alpha)));
     }
-    if adapter.check_factors(module).is_err() {
-        lost.push(format!("{}: the whole of it, a {} module", module.name, module.family));
+    if let Some(own) = native::with_alpha(module, &tensors, adapter.convention, target)?
+        && own.iter().all(|tensor| spells(tensor.0))
+    {
+        return Ok(Some(fitted(own, None, module.rank, module.scale.value, None)));
+    }
+    let without = match adapter.check_factors(module) {
+        Err(error) => Some(error.to_string()),
+        Ok(0) => Some("it changes a bias alone, which needs no factors".to_owned()),
+        Ok(_) => None,
+    };
+    if let Some(reason) = without {
+        lost.push(format!("{}: the whole of it; {reason}", module.name));
         return Ok(None);
     }
     let factors = adapter.factors(module)?;
-    let (down, up) = match module.kind {
-        Kind::Embedding => (Part::EmbeddingDown, Part::EmbeddingUp),
-        _ => (Part::Down, Part::Up),
-    };
     if !spells(down) || !spells(up) {
-        lost.push(format!("{}: the whole of it", module.name));
+        lost.push(format!("{}: the whole of it; {}", module.name, no_such_factors(target, module)));
         return Ok(None);
     }
-    if module.bias.is_some() {
-        lost.push(format!("{}: its {}", module.name, called(Part::UpBias)));
-    }
     let scale = module.scale.value;
+    let mut bias = None;
+    if module.bias.is_some() {
+        match added_bias(adapter, module)? {
+            Some(values) if spells(Part::UpBias) && scale != 0.0 => {
+                bias = Some(values.into_iter().map(|value| value / scale).collect::<Vec<_>>());
+            }
+            _ => lost.push(format!("{}: its {}", module.name, called(Part::UpBias, module))),
+        }
+    }
     // A part of a tensor is as it was; what is computed anew needs f32.
     let dtype = part.unwrap_or(Dtype::F32);
-    let new = NewModule::new(name, &module.kind, &factors, scale, None, dtype)?;
+    let new = NewModule::new(name, &module.kind, &factors, scale, bias.as_deref(), dtype)?;
     let (factored, alpha) = match part {
         Some(_) => (None, alpha),
         None => (Some(module.family), None),

@@ -3,7 +3,9 @@
 
 mod fit;
 mod fold;
+mod native;
 mod rows;
+mod shape;
 mod stored;
 mod verify;
 
@@ -20,6 +22,7 @@ use crate::adapter::layout::{self, Layout, Source};
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
+use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::stacks::ExpertSizes;
 use crate::adapter::write::check_ending;
 use crate::adapter::{Adapter, OpenOptions, gguf, target};
@@ -135,6 +138,9 @@ pub fn plan(options: &Options) -> Result<Convert> {
     let mut adapter = Adapter::open(&options.adapter, &open)?;
     adapter.sound()?;
     adapter.check_finite()?;
+    if let Some(reference) = &options.reference {
+        shape::complete(&mut adapter, reference, options.open.access)?;
+    }
     let files = files_of(&adapter);
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     check_gguf(target, base)?;
@@ -277,7 +283,7 @@ fn assemble(
         replacements,
         metadata,
         stacks: adapter.stacks.clone(),
-        config: adapter.config.as_ref().map(|config| config.document.clone()),
+        config: adapter.config.as_ref().map(PeftConfig::as_lora),
         target_modules: fit::targets(adapter, target),
     }
 }
@@ -301,11 +307,10 @@ impl Convert {
         let mut written = Adapter::open(staging.place(), &open)?;
         written.sound()?;
         for (module, source) in self.report.modules.iter_mut().zip(&self.sources) {
-            let name = match (self.target.names, module.from.as_slice()) {
-                // What is opened again has transformers' names.
-                (Names::Gguf, [from]) => from,
-                _ => &module.to,
-            };
+            // A GGUF that is opened again has transformers' names.
+            let architecture = self.base.architecture.filter(|_| self.target.names == Names::Gguf);
+            let name = architecture.and_then(|known| known.from_gguf(&module.to));
+            let name = name.as_ref().unwrap_or(&module.to);
             let error = verify::compare(&self.adapter, source, &written, name)
                 .map_err(|error| error.in_tensor(&module.to).in_file(&self.options.output))?;
             module.relative_error = error;

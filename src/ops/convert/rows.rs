@@ -182,7 +182,7 @@ fn plain(
         match stored::translated(module, tensor, goal.target)? {
             Ok(tensor) if goal.spells(name, tensor.0) => kept.push(tensor),
             Ok((part, ..)) | Err(part) => {
-                lost.push(format!("{}: its {}", module.name, called(part)));
+                lost.push(format!("{}: its {}", module.name, called(part, module)));
             }
         }
     }

@@ -59,24 +59,35 @@ pub(super) fn is_magnitude(part: Part) -> bool {
 }
 
 /// What a part is called where it is lost.
-pub(super) fn called(part: Part) -> &'static str {
+pub(super) fn called(part: Part, module: &Module) -> &'static str {
+    let of_inputs = module.magnitude.as_ref().is_some_and(|found| found.side == Side::Inputs);
     match part {
         part if is_bias(part) => "bias",
+        part if is_magnitude(part) && of_inputs => "magnitudes of inputs (DoRA)",
         part if is_magnitude(part) => "magnitudes (DoRA)",
         _ => "factors",
     }
 }
 
-/// The alpha tensor that stands beside a module's own.
-pub(super) fn alpha_tensor(adapter: &Adapter, module: &Module) -> Result<Option<PartTensor>> {
-    let key = Key { module: module.name.clone(), part: Part::Alpha };
-    let Some(view) = (adapter.convention.format)(&key).and_then(|name| adapter.file.tensor(&name))
-    else {
-        return Ok(None);
-    };
-    let mut scratch = Vec::new();
-    let bytes = view.all(&mut scratch)?.to_vec();
-    Ok(Some((Part::Alpha, view.spec.dtype, view.spec.shape.clone(), bytes)))
+/// Why a convention takes no factors of a module of this kind.
+pub(super) fn no_such_factors(target: &Convention, module: &Module) -> String {
+    let kind = if module.kind == Kind::Embedding { "an embedding's factors" } else { "factors" };
+    format!("the {} convention has no names for {kind}", target.name)
+}
+
+/// What stands beside a module's own tensors and says how they are meant.
+pub(super) fn beside(adapter: &Adapter, module: &Module) -> Result<Vec<PartTensor>> {
+    let mut found = Vec::new();
+    for part in [Part::Alpha, Part::Named("on_input")] {
+        let key = Key { module: module.name.clone(), part };
+        let view = (adapter.convention.format)(&key).and_then(|name| adapter.file.tensor(&name));
+        if let Some(view) = view {
+            let mut scratch = Vec::new();
+            let bytes = view.all(&mut scratch)?.to_vec();
+            found.push((part, view.spec.dtype, view.spec.shape.clone(), bytes));
+        }
+    }
+    Ok(found)
 }
 
 /// Biases and magnitudes as the target spells and shapes them; the part that has no counterpart else.
