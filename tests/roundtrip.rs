@@ -43,8 +43,8 @@ kohya/glora                    -                                =          -    
 kohya/diag-oft                 -                                =          -          =
 kohya/diag-oft-rescaled        -                                =          -          =
 kohya/boft                     -                                =          -          =
-kohya/ia3-outputs              -                                =          -          =
-kohya/ia3-inputs               -                                =          -          =
+kohya/ia3-outputs              -                                -          -          =
+kohya/ia3-inputs               -                                -          -          =
 comfyui/lora                                                    =                     =
 comfyui/lora-no-alpha                                           =                     =
 comfyui/lora-bias                                               =                     =

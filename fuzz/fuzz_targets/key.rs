@@ -9,7 +9,7 @@ fuzz_target!(|text: &str| {
     for convention in CONVENTIONS {
         let _ = (convention.recognises)(text);
         let Some(key) = (convention.parse)(text) else { continue };
-        if let Some(spelled) = (convention.format)(&key) {
+        if let Some(spelled) = convention.spell(&key) {
             let _ = (convention.parse)(&spelled);
         }
     }

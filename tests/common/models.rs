@@ -18,7 +18,7 @@ pub enum Model {
     Pipeline,
     /// The same U-Net alone.
     Unet,
-    /// Stable Diffusion's U-Net, as its checkpoint has it.
+    /// A denoiser of no known kind, as ComfyUI loads its checkpoint.
     Checkpoint,
     /// Flux, as its checkpoint has it.
     Flux,
@@ -84,21 +84,9 @@ impl Model {
                 ),
             ],
             Model::Checkpoint => vec![
-                (
-                    Site::Linear,
-                    "model.safetensors",
-                    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q",
-                ),
-                (
-                    Site::Conv,
-                    "model.safetensors",
-                    "model.diffusion_model.input_blocks.1.0.in_layers.2",
-                ),
-                (
-                    Site::Norm,
-                    "model.safetensors",
-                    "model.diffusion_model.input_blocks.1.0.in_layers.0",
-                ),
+                (Site::Linear, "model.safetensors", "model.diffusion_model.trunk.0.attn.query"),
+                (Site::Conv, "model.safetensors", "model.diffusion_model.trunk.0.conv"),
+                (Site::Norm, "model.safetensors", "model.diffusion_model.trunk.0.norm"),
             ],
             Model::Flux => vec![
                 (Site::Linear, "model.safetensors", "double_blocks.0.img_attn.proj"),

@@ -1,7 +1,7 @@
 //! Key grammars: how an adapter file spells which factor of which module a tensor is.
 //!
-//! One file a grammar, listed once in [`CONVENTIONS`]. Law: `parse(format(key)) == key` for every key
-//! the grammar can spell.
+//! One file a grammar, listed once in [`CONVENTIONS`]. Law: `parse(spell(key)) == key` for every key of
+//! any module that is spelled.
 
 mod bfl;
 mod comfyui;
@@ -120,10 +120,17 @@ pub struct Convention {
     pub output: Output,
     /// Splits a tensor's name; `None` if the grammar does not know it.
     pub parse: fn(&str) -> Option<Key>,
-    /// Spells a key; `None` if the grammar has no way to.
-    pub format: fn(&Key) -> Option<String>,
+    /// Spells a key; `None` if the grammar has no way to. [`Convention::spell`] is what writers ask.
+    format: fn(&Key) -> Option<String>,
     /// Whether a file with such a key is of this convention.
     pub recognises: fn(&str) -> bool,
+}
+
+impl Convention {
+    /// Spells a key; `None` if the grammar has no way to, or would read what it wrote as another key.
+    pub fn spell(&self, key: &Key) -> Option<String> {
+        (self.format)(key).filter(|name| (self.parse)(name).as_ref() == Some(key))
+    }
 }
 
 /// All conventions; the first that recognises a file reads it.

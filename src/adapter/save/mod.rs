@@ -146,7 +146,7 @@ fn shapes(kind: &Kind, rows: usize, columns: usize, rank: usize) -> [(Part, Vec<
 
 /// Spells a module's part, or says why the convention cannot.
 fn spell(convention: &Convention, module: &str, part: Part) -> Result<String> {
-    (convention.format)(&Key { module: module.to_owned(), part }).ok_or_else(|| {
+    convention.spell(&Key { module: module.to_owned(), part }).ok_or_else(|| {
         let reason = format!("the {} convention has no way to store its {part:?}", convention.name);
         crate::Error::from(ErrorKind::BadOption(reason)).in_tensor(module)
     })

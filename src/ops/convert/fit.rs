@@ -38,7 +38,7 @@ impl Goal {
     pub(super) fn spells(self, module: &str, part: Part) -> bool {
         let key = Key { module: module.to_owned(), part };
         let takes = self.program != Some(For::Vllm) || is_factor(part);
-        takes && (self.target.format)(&key).is_some()
+        takes && self.target.spell(&key).is_some()
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn beside(adapter: &Adapter, module: &Module) -> Result<Vec<PartTenso
     let mut found = Vec::new();
     for part in [Part::Alpha, Part::Named("on_input")] {
         let key = Key { module: module.name.clone(), part };
-        let view = (adapter.convention.format)(&key).and_then(|name| adapter.file.tensor(&name));
+        let view = adapter.convention.spell(&key).and_then(|name| adapter.file.tensor(&name));
         if let Some(view) = view {
             let mut scratch = Vec::new();
             let bytes = view.all(&mut scratch)?.to_vec();

@@ -162,7 +162,7 @@ fn choice(extract: &Extract, kind: &Kind) -> RankChoice {
 
 fn spells(extract: &Extract, pair: &Pair, kind: &Kind) -> bool {
     let part = if *kind == Kind::Embedding { Part::EmbeddingDown } else { Part::Down };
-    (extract.convention.format)(&Key { module: pair.module.clone(), part }).is_some()
+    extract.convention.spell(&Key { module: pair.module.clone(), part }).is_some()
 }
 
 /// ‖difference‖², one pass.
@@ -200,7 +200,7 @@ fn whole(
 ) -> Result<Fate> {
     let replaces = if pair.base.ends_with(".bias") { Replaces::Bias } else { Replaces::Weight };
     let part = if replaces == Replaces::Bias { Part::Bias } else { Part::Weight };
-    let spelled = (extract.convention.format)(&Key { module: pair.module.clone(), part });
+    let spelled = extract.convention.spell(&Key { module: pair.module.clone(), part });
     let named = pair.base.ends_with(".weight") || pair.base.ends_with(".bias");
     if !extract.options.full_norms || spelled.is_none() || !named {
         let reason = if extract.options.full_norms {
