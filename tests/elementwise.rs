@@ -205,6 +205,35 @@ fn mergekit_merges_whole_models_alike() {
     }
 }
 
+/// Of positive weights the exact TIES is mergekit's, but for sums of 0; its `linear` is a mean of whole
+/// models, where ours adds the weighted deltas.
+#[test]
+fn where_exact_merges_of_whole_models_are_another() {
+    for (case, options, alike) in [
+        ("linear", "-w 0.7 0.5", false),
+        ("ties", "--method ties --density 0.5,0.4 -w 0.7 0.5", true),
+    ] {
+        let directory = fixture("golden").join(format!("modelmerge_mergekit_{case}"));
+        let (bench, input) = (Bench::new(), directory.join("input"));
+        let models = [input.join("model1"), input.join("model2")];
+        let out = bench.merge(&input.join("base"), &[&models[0], &models[1]], options);
+        let (ours, theirs) = (read(&out), read(&directory.join("expected/model.safetensors")));
+        let base = read(&input.join("base/model.safetensors"));
+        let tuned = models.map(|model| read(&model.join("model.safetensors")));
+        let mut apart = 0f64;
+        for (name, theirs) in &theirs {
+            let (ours, theirs, base) = (ours[name].values(), theirs.values(), base[name].values());
+            let [x, y] = [&tuned[0], &tuned[1]].map(|model| model[name].values());
+            for at in 0..ours.len() {
+                apart = apart.max((ours[at] - theirs[at]).abs());
+                let sum = base[at] + 0.7 * (x[at] - base[at]) + 0.5 * (y[at] - base[at]);
+                assert!(alike || (ours[at] - sum).abs() <= 2e-6 + 2e-6 * sum.abs(), "{name}[{at}]");
+            }
+        }
+        assert_eq!(apart < 1e-5, alike, "{case}: {apart}");
+    }
+}
+
 #[test]
 fn verify_sees_another_density() {
     let scene = Scene::new();

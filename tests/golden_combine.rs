@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::dense::{Dense, adapter};
+use common::dense::{Dense, Part, adapter};
+use common::reference::{Input, Problem};
 use common::{Read, fixture, lora_tool, read};
+use lora_tool::method::Space;
 use serde_json::Value;
 
 struct Case {
@@ -49,6 +52,49 @@ impl Case {
         command.arg(verb).args(self.inputs()).args(self.weights()).arg("-o").arg(&output);
         command.args(flags.split_whitespace()).assert().success();
         check(&output);
+    }
+
+    /// What the dense formula of ours makes of a module.
+    fn exact(&self, method: &str, space: Space, module: &str) -> Dense {
+        let params = &self.facts["params"];
+        let text = |name: &str, otherwise: &str| match &params[name] {
+            Value::Null => otherwise.to_owned(),
+            value => value.to_string().replace('"', ""),
+        };
+        let asked: BTreeMap<String, String> = [
+            ("density", text("density", "1")),
+            ("majority-sign", text("majority_sign_method", "total")),
+            ("reduce", "mean".to_owned()),
+            ("lambda", "1".to_owned()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        let listed = params["weights"].as_array().expect("weights").iter();
+        let weights: Vec<f64> = listed.map(|weight| weight.as_f64().expect("a number")).collect();
+        let input = |(at, path): (usize, &PathBuf)| {
+            let part = adapter(path).remove(module)?;
+            let Part { up, down, scale, .. } = part;
+            Some(Input { up, down, scale, weight: weights[at], adapter: at })
+        };
+        let paths = self.inputs();
+        let inputs: Vec<Input> = paths.iter().enumerate().filter_map(input).collect();
+        let problem = Problem {
+            name: module,
+            rows: inputs[0].up.rows,
+            columns: inputs[0].down.columns,
+            inputs: &inputs,
+            weights: &weights,
+            params: &asked,
+            compat: None,
+            rank: None,
+            exact: false,
+            margin: f64::INFINITY.into(),
+        };
+        let method = lora_tool::method::by_name(method).expect("a method");
+        let result = common::reference::combined(method, space, &problem);
+        assert!(!problem.doubt(1e-6), "{}: {module} is decided by rounding", self.name);
+        result
     }
 
     fn expected(&self, field: &str) -> PathBuf {
@@ -244,18 +290,46 @@ fn peft_on_deltas() {
     }
 }
 
-/// Where ours is another than PEFT's: votes carry weights, and the divisor is theirs.
+/// Where ours is another than PEFT's: votes carry weights, and a mean divides by them, so that two
+/// adapters at weight 1 are averaged as at any other equal weights. It is what the dense formula says.
 #[test]
 fn the_exact_ties_is_not_what_peft_computes() {
-    let case = Case::open("combine_ties_svd");
-    case.run("combine", &format!("--method ties {}", flags_of(&case)), |output| {
-        for (module, part) in adapter(output) {
-            let theirs = read(&case.expected("delta"))[&format!("delta.{module}")].values();
-            let delta = part.base_delta();
-            let theirs = Dense::new(delta.rows, delta.columns, theirs);
-            assert!(delta.minus(&theirs).norm() > 0.01 * delta.norm(), "{module}");
-        }
-    });
+    for (name, space) in [
+        ("combine_ties", Space::Factors),
+        ("combine_ties_svd", Space::Delta),
+        ("combine_ties_svd_frequency", Space::Delta),
+    ] {
+        let case = Case::open(name);
+        let rank = if space == Space::Delta { "--rank 64" } else { "" };
+        let flags = flags_of(&case);
+        let flags = flags.split("--rank").next().expect("flags");
+        let flags = format!("--method ties --space {} {flags} {rank}", space.name());
+        case.run("combine", &flags, |output| {
+            for (module, part) in adapter(output) {
+                let theirs = read(&case.expected("delta"))[&format!("delta.{module}")].values();
+                let (ours, delta) = (part.delta(), part.base_delta());
+                let theirs = Dense::new(delta.rows, delta.columns, theirs);
+                assert!(delta.minus(&theirs).norm() > 0.01 * delta.norm(), "{name}: {module}");
+                let exact = case.exact("ties", space, &module);
+                assert!(ours.minus(&exact).norm() < 3e-6 * exact.norm(), "{name}: {module}");
+            }
+        });
+    }
+}
+
+/// A sum that weights what was pruned is the same with PEFT's weights and with ours.
+#[test]
+fn the_exact_sums_of_pruned_deltas_are_what_peft_computes() {
+    for (name, flags) in [
+        ("combine_magnitude_prune", "--method magnitude-prune --space factors"),
+        ("combine_magnitude_prune_svd", "--method magnitude-prune"),
+        ("combine_dare_linear_d1", "--method dare-linear --space factors"),
+        ("combine_dare_linear_svd_d1", "--method dare-linear"),
+    ] {
+        let case = Case::open(name);
+        let flags = format!("{flags} {}", flags_of(&case));
+        case.run("combine", &flags, |output| case.deltas(output));
+    }
 }
 
 #[test]
