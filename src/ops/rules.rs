@@ -1,7 +1,7 @@
 //! What a recipe says of one adapter's modules: which take part, and how strongly each.
 //!
-//! Rules are settled while a verb plans: [`ModuleRules::check`] sees to it that every rule decides
-//! something and that every module that takes part has a weight, so that [`ModuleRules::weight`] cannot
+//! Rules are settled while a verb plans: `ModuleRules::check` sees to it that every rule decides
+//! something and that every module that takes part has a weight, so that `ModuleRules::weight` cannot
 //! fail afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
