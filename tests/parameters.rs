@@ -340,3 +340,49 @@ fn stacks_and_single_experts_do_not_mix_in_one_file() {
     let base = base(&bench, [2 * INNER, HIDDEN], [HIDDEN, INNER]);
     bench.merge(&base, &[&stack, &single], "--verify");
 }
+
+#[test]
+fn llama_cpp_gets_stacks_of_gates_ups_and_downs() {
+    let bench = Bench::new();
+    let adapter = sound(&bench, "adapter", 1, "0.21.2");
+    let base = base(&bench, [2 * INNER, HIDDEN], [HIDDEN, INNER]);
+    let reference = bench.path("reference");
+    std::fs::create_dir(&reference).expect("a directory");
+    let config = |experts: usize| {
+        let config = json!({ "model_type": "qwen3_moe", "num_experts": experts,
+            "num_attention_heads": 2 });
+        std::fs::write(reference.join("config.json"), config.to_string()).expect("written");
+    };
+    config(EXPERTS);
+    let (out, again) = (bench.path("out.gguf"), bench.path("again"));
+    let to_gguf = ["convert", text(&adapter), "--to", "gguf", "--reference", text(&reference)];
+    let (code, said, json) = say(&[&to_gguf[..], &["-o", text(&out), "--json"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(json["modules"].as_array().map(Vec::len), Some(3 * EXPERTS));
+    let file = std::fs::read(&out).expect("a file");
+    let holds = |name: &str| file.windows(name.len()).any(|part| part == name.as_bytes());
+    assert!(
+        holds("blk.0.ffn_gate_exps.weight.lora_a") && holds("blk.0.ffn_down_exps.weight.lora_b")
+    );
+    assert!(!holds("ffn_gate_exps.0"));
+    let (code, said, _) = say(&["convert", text(&out), "--to", "peft", "-o", text(&again)]);
+    assert_eq!(code, Some(0), "{said}");
+    let exact = read(&bench.merge(&base, &[&adapter], ""));
+    for merged in [bench.merge(&base, &[&out], ""), bench.merge(&base, &[&again], "")] {
+        for (name, tensor) in read(&merged) {
+            for (got, exact) in tensor.values().iter().zip(exact[&name].values()) {
+                assert!((got - exact).abs() < 1e-5, "{name}: {got}, expected {exact}");
+            }
+        }
+    }
+    // One expert too few for the base, and a program that has them otherwise.
+    config(EXPERTS + 1);
+    let refused = bench.path("refused.gguf");
+    let (code, said, _) = say(&[&to_gguf[..], &["-o", text(&refused)]].concat());
+    assert_eq!((code, refused.exists()), (Some(2), false));
+    assert!(said.contains("number from the base's"), "{said}");
+    let mlx = bench.path("mlx");
+    let (code, said, _) = say(&["convert", text(&adapter), "--to", "mlx", "-o", text(&mlx)]);
+    assert_eq!((code, mlx.exists()), (Some(2), false));
+    assert!(said.contains("mlx-lm has a layer's experts in one stack"), "{said}");
+}

@@ -5,8 +5,9 @@ For each model of transformers and each kind of adapter (whole parameters, by
 `target_parameters`; or single experts, as transformers 4 had them), PEFT's
 merge_and_unload and `lora-tool merge` are compared tensor by tensor: into a base that
 stores experts as transformers' modules do, and into one as hub checkpoints do. Adapters
-of whole parameters are also resized losslessly and converted, and PEFT has to merge
-what comes out to the same.
+of whole parameters are also converted for llama.cpp (read by gguf, where it is
+installed), and resized losslessly and converted, and PEFT has to merge what comes out
+to the same.
 Exit 0: all agree. 1: some do not.
 """
 
@@ -23,6 +24,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
+
+try:
+    import gguf
+except ImportError:
+    gguf = None
 
 SMALL = dict(
     vocab_size=64,
@@ -196,6 +202,43 @@ def parameters(comparison, name, kind, directories, scratch):
             comparison.fail(f"{label}, after {verb}", repr(error))
 
 
+def stacks_of_llama_cpp(comparison, name, directories, scratch):
+    """The converted GGUF file, read by the gguf package, against what PEFT's merge changed."""
+    model = model_of(name)
+    before = state(model)
+    targets = KINDS["both"][0]
+    peft = get_peft_model(
+        model, LoraConfig(r=3, lora_alpha=5, target_modules=[], target_parameters=targets)
+    )
+    randomise(peft)
+    peft.save_pretrained(scratch / "adapter")
+    theirs = state(peft.merge_and_unload())
+    out = scratch / "out.gguf"
+    arguments = ["convert", scratch / "adapter", "--to", "gguf", "--reference", directories["hub"]]
+    run(comparison.lora_tool, "-q", *arguments, "-o", out)
+    reader = gguf.GGUFReader(out)
+    alpha = float(reader.fields["adapter.lora.alpha"].parts[-1][0])
+    tensors = {
+        tensor.name: torch.tensor(tensor.data).reshape([int(n) for n in reversed(tensor.shape)])
+        for tensor in reader.tensors
+    }
+
+    def delta(layer, stack):
+        place = f"blk.{layer}.{stack}.weight"
+        up, down = tensors.pop(f"{place}.lora_b"), tensors.pop(f"{place}.lora_a")
+        # llama.cpp: alpha / rank, or 1 without an alpha.
+        return (alpha / up.shape[2] if alpha else 1.0) * up @ down
+
+    ours = dict(before)
+    for layer in range(2):
+        gate, up, down = (delta(layer, f"ffn_{kind}_exps") for kind in ("gate", "up", "down"))
+        experts = f"model.layers.{layer}.mlp.experts"
+        for own, change in (("gate_up_proj", torch.cat([gate, up], 1)), ("down_proj", down)):
+            ours[f"{experts}.{own}"] = before[f"{experts}.{own}"] + change
+    off, moved = distance(ours, theirs, before)
+    comparison.add(f"{name}, GGUF", float("inf") if tensors else off, moved)
+
+
 def experts(comparison, name, directories, scratch):
     adapter = scratch / "adapter"
     single_experts(name, adapter)
@@ -219,6 +262,9 @@ def main():
             for kind in KINDS:
                 with tempfile.TemporaryDirectory() as scratch:
                     parameters(comparison, name, kind, directories, Path(scratch))
+            if gguf and name in ("qwen3_moe", "qwen2_moe", "mixtral"):
+                with tempfile.TemporaryDirectory() as scratch:
+                    stacks_of_llama_cpp(comparison, name, directories, Path(scratch))
             if name in ("qwen3_moe", "mixtral"):  # PEFT converts these
                 with tempfile.TemporaryDirectory() as scratch:
                     experts(comparison, name, directories, Path(scratch))

@@ -1,12 +1,13 @@
 //! llama.cpp's adapters: a GGUF file as the tensors that every other adapter has, rows and names put
 //! back into transformers' order.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::convention::gguf_names::{Architecture, Heads, row_order};
 use super::convention::{self, Part};
 use super::mlx::transposed;
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::error::{Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::format::access::Source;
 use crate::format::gguf::{Gguf, read};
 use crate::format::{Checkpoint, Metadata, Tensor};
@@ -19,6 +20,9 @@ pub const ADAPTER_TYPE: (&str, &str) = ("adapter.type", "lora");
 pub const ARCHITECTURE: &str = "general.architecture";
 /// The one alpha; 0 or absent means scale 1.
 pub const ALPHA: &str = "adapter.lora.alpha";
+
+/// Experts of one layer that are read.
+const MOST: usize = 8192;
 
 /// An adapter and the architecture it says it is for.
 pub(super) struct Opened {
@@ -39,7 +43,7 @@ pub(super) fn open(path: &Path, source: Source, heads: Option<Heads>) -> Result<
     }
     let mut reordered = Vec::new();
     let mut own: Vec<Tensor> = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
+    for tensor in tensors.into_iter().flat_map(apart) {
         let Some(key) = (convention::gguf().parse)(&tensor.0) else {
             own.push(tensor);
             continue;
@@ -61,6 +65,58 @@ pub(super) fn open(path: &Path, source: Source, heads: Option<Heads>) -> Result<
     }
     let file = Checkpoint::held(path, source, Some(metadata), own).in_file(path)?;
     Ok(Opened { file, architecture, reordered })
+}
+
+/// The matrices of a stack of experts, each with its number in its name; any other tensor as it is.
+fn apart(tensor: Tensor) -> Vec<Tensor> {
+    let (name, dtype, shape, bytes) = &tensor;
+    let stack = name.rsplit_once(".weight.").filter(|(module, _)| module.ends_with("_exps"));
+    let (Some((module, factor)), [experts @ 1..=MOST, rows, columns]) = (stack, shape.as_slice())
+    else {
+        return vec![tensor];
+    };
+    let size = bytes.len() / experts;
+    let one = |(expert, bytes): (usize, &[u8])| {
+        let name = format!("{module}.{expert}.weight.{factor}");
+        (name, *dtype, vec![*rows, *columns], bytes.to_vec())
+    };
+    bytes.chunks_exact(size.max(1)).take(*experts).enumerate().map(one).collect()
+}
+
+/// The matrices of a stack under one name again, an expert's after another's.
+///
+/// # Errors
+/// If their numbers are not 0, 1, 2, …, or they differ in shape or dtype.
+pub(super) fn together(tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    let mut stacks: BTreeMap<String, BTreeMap<usize, Tensor>> = BTreeMap::new();
+    let mut all = Vec::new();
+    for tensor in tensors {
+        let place = tensor.0.rsplit_once(".weight.").and_then(|(module, factor)| {
+            let (stack, expert) = module.rsplit_once('.')?;
+            let expert = expert.parse::<usize>().ok().filter(|_| stack.ends_with("_exps"))?;
+            Some((format!("{stack}.weight.{factor}"), expert))
+        });
+        match place {
+            Some((stack, expert)) => {
+                stacks.entry(stack).or_default().insert(expert, tensor);
+            }
+            None => all.push(tensor),
+        }
+    }
+    for (name, experts) in stacks {
+        let count = experts.len();
+        let Some((_, dtype, shape, _)) = experts.values().next().cloned() else { continue };
+        let even = |(at, (expert, tensor)): (usize, (&usize, &Tensor))| {
+            at == *expert && tensor.1 == dtype && tensor.2 == shape
+        };
+        if !experts.iter().enumerate().all(even) {
+            let what = "number, rank or dtype";
+            return Err(ExpertsError::Uneven { what }).in_tensor(&name);
+        }
+        let bytes = experts.into_values().flat_map(|(.., bytes)| bytes).collect();
+        all.push((name, dtype, [vec![count], shape].concat(), bytes));
+    }
+    Ok(all)
 }
 
 fn is_rotated(module: &str) -> bool {
@@ -126,6 +182,25 @@ pub fn reordered(bytes: &[u8], rows: usize, heads: usize) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::format::Dtype;
+
+    #[test]
+    fn stacks_come_apart_and_together() {
+        let one = |name: &str, shape: &[usize], bytes: &[u8]| {
+            (name.to_owned(), Dtype::U8, shape.to_vec(), bytes.to_vec())
+        };
+        let name = "blk.0.ffn_up_exps.weight.lora_a";
+        let stack = one(name, &[3, 1, 2], &[1, 2, 3, 4, 5, 6]);
+        let parts = apart(stack.clone());
+        let last = one("blk.0.ffn_up_exps.2.weight.lora_a", &[1, 2], &[5, 6]);
+        assert_eq!((parts.len(), &parts[2]), (3, &last));
+        let other = one("blk.0.attn_q.weight.lora_a", &[1, 2], &[7, 8]);
+        assert_eq!(apart(other.clone()), std::slice::from_ref(&other));
+        let all = [vec![other.clone()], parts.clone()].concat();
+        assert_eq!(together(all).expect("even"), [other, stack]);
+        assert!(together(parts[1..].to_vec()).is_err());
+        let uneven = one("blk.0.ffn_up_exps.2.weight.lora_a", &[2, 2], &[5, 6, 7, 8]);
+        assert!(together([&parts[..2], &[uneven]].concat()).is_err());
+    }
 
     #[test]
     fn rows_come_back() {

@@ -45,6 +45,10 @@ impl Renamer<'_> {
     /// # Errors
     /// [`ConvertError::Name`], if the name does not tell; with what would.
     pub fn rename(&self, name: &str, base_tensor: Option<&str>) -> Result<String> {
+        if self.to.name == super::convention::mlx().name && name.contains(".experts.") {
+            let reason = "mlx-lm has a layer's experts in one stack, which is not written";
+            return Err(ConvertError::Name { to: self.to.name, reason }.into());
+        }
         let found = match (self.kind(name), self.to.names) {
             (from, to) if from == to => Some(name.to_owned()),
             // ComfyUI reads kohya's names.

@@ -61,7 +61,9 @@ pub enum ExpertsError {
         module: String,
     },
     /// Experts whose updates cannot lie in one tensor.
-    #[error("the experts of the stack differ in {what}, and PEFT's file has one for all of them")]
+    #[error(
+        "the experts of the stack differ in {what}, and the file has one tensor for all of them"
+    )]
     Uneven {
         /// In what.
         what: &'static str,
@@ -87,7 +89,9 @@ impl ExpertsError {
                 "give the base it is for (merge, inspect --against BASE, convert --reference BASE)"
             }
             Self::TwoWays { .. } => "merge the adapters into the base, where both kinds are exact",
-            Self::Uneven { .. } => "merge it into a base, or write another convention (--to)",
+            Self::Uneven { .. } => {
+                "give all of them one rank (lora-tool resize --uniform), merge it, or write another convention"
+            }
             Self::Budget => "give a rank, an energy or an error",
         }
     }

@@ -26,6 +26,8 @@ pub struct Architecture {
     in_layer: &'static [(&'static str, &'static str)],
     /// (transformers' name, llama.cpp's) outside the layers.
     outside: &'static [(&'static str, &'static str)],
+    /// Where transformers has a layer's experts, and what it calls their gate, up and down.
+    experts: Option<(&'static str, [&'static str; 3])>,
 }
 
 const LLAMA: [(&str, &str); 7] = [
@@ -36,6 +38,36 @@ const LLAMA: [(&str, &str); 7] = [
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
+];
+
+const MIXTRAL: (&str, [&str; 3]) = ("block_sparse_moe.experts", ["w1", "w3", "w2"]);
+const EXPERTS: (&str, [&str; 3]) = ("mlp.experts", ["gate_proj", "up_proj", "down_proj"]);
+
+/// What llama.cpp calls the stacks of a layer's gates, ups and downs. A name with an expert's number
+/// behind it is this program's own, for one matrix of the stack.
+const STACKS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+
+const LLAMA_AND_MIXTRAL: [(&str, &str); 8] = [
+    LLAMA[0],
+    LLAMA[1],
+    LLAMA[2],
+    LLAMA[3],
+    LLAMA[4],
+    LLAMA[5],
+    LLAMA[6],
+    ("block_sparse_moe.gate", "ffn_gate_inp"),
+];
+
+const QWEN_MOE: [(&str, &str); 9] = [
+    LLAMA[0],
+    LLAMA[1],
+    LLAMA[2],
+    LLAMA[3],
+    ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
 ];
 
 const PHI3: [(&str, &str); 4] = [
@@ -60,12 +92,24 @@ const fn like_llama(
     permuted: bool,
 ) -> Architecture {
     let layers = "model.layers.";
-    Architecture { name, model_types, permuted, layers, in_layer: &LLAMA, outside: &OUTSIDE }
+    let (in_layer, outside): (&[_], &[_]) = (&LLAMA, &OUTSIDE);
+    Architecture { name, model_types, permuted, layers, in_layer, outside, experts: None }
+}
+
+const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str]) -> Architecture {
+    let plain = like_llama(name, model_types, false);
+    Architecture { in_layer: &QWEN_MOE, experts: Some(EXPERTS), ..plain }
 }
 
 /// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 8] = [
-    like_llama("llama", &["llama", "mistral", "mixtral"], true),
+pub static ARCHITECTURES: [Architecture; 10] = [
+    Architecture {
+        in_layer: &LLAMA_AND_MIXTRAL,
+        experts: Some(MIXTRAL),
+        ..like_llama("llama", &["llama", "mistral", "mixtral"], true)
+    },
+    like_qwen_moe("qwen2moe", &["qwen2_moe"]),
+    like_qwen_moe("qwen3moe", &["qwen3_moe"]),
     like_llama("qwen2", &["qwen2"], false),
     like_llama("qwen3", &["qwen3"], false),
     like_llama("gemma", &["gemma"], false),
@@ -78,6 +122,7 @@ pub static ARCHITECTURES: [Architecture; 8] = [
         layers: "model.layers.",
         in_layer: &PHI3,
         outside: &OUTSIDE,
+        experts: None,
     },
     Architecture {
         name: "gpt2",
@@ -86,6 +131,7 @@ pub static ARCHITECTURES: [Architecture; 8] = [
         layers: "transformer.h.",
         in_layer: &GPT2,
         outside: &[("transformer.wte", "token_embd"), ("lm_head", "output")],
+        experts: None,
     },
 ];
 
@@ -103,8 +149,9 @@ impl Architecture {
     /// transformers' path → llama.cpp's name.
     pub fn to_gguf(&self, module: &str) -> Option<String> {
         if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
-            let found = self.in_layer.iter().find(|(own, _)| *own == name)?;
-            return Some(format!("blk.{number}.{}", found.1));
+            let found = self.in_layer.iter().find(|(own, _)| *own == name).map(|found| found.1);
+            let found = found.map(str::to_owned).or_else(|| self.expert_to_gguf(name))?;
+            return Some(format!("blk.{number}.{found}"));
         }
         let found = self.outside.iter().find(|(own, _)| *own == module)?;
         Some(found.1.to_owned())
@@ -113,11 +160,32 @@ impl Architecture {
     /// llama.cpp's name → transformers' path.
     pub fn from_gguf(&self, name: &str) -> Option<String> {
         if let Some((number, name)) = name.strip_prefix("blk.").and_then(numbered) {
-            let found = self.in_layer.iter().find(|(_, theirs)| *theirs == name)?;
-            return Some(format!("{}{number}.{}", self.layers, found.0));
+            let found = self.in_layer.iter().find(|(_, theirs)| *theirs == name);
+            let found = found.map(|found| found.0.to_owned());
+            let found = found.or_else(|| self.expert_from_gguf(name))?;
+            return Some(format!("{}{number}.{found}", self.layers));
         }
         let found = self.outside.iter().find(|(_, theirs)| *theirs == name)?;
         Some(found.0.to_owned())
+    }
+
+    /// Either way in which releases of transformers call an expert's matrix.
+    fn expert_to_gguf(&self, name: &str) -> Option<String> {
+        self.experts?;
+        [EXPERTS, MIXTRAL, ("mlp.experts", MIXTRAL.1)].into_iter().find_map(|(above, names)| {
+            let below = name.strip_prefix(above)?.strip_prefix('.')?;
+            let (expert, own) = numbered(below)?;
+            let at = names.iter().position(|name| *name == own)?;
+            Some(format!("{}.{expert}", STACKS.get(at)?))
+        })
+    }
+
+    fn expert_from_gguf(&self, name: &str) -> Option<String> {
+        let (above, names) = self.experts?;
+        let (stack, expert) = name.rsplit_once('.')?;
+        let (expert, _) = numbered(&format!("{expert}.")).filter(|(_, rest)| rest.is_empty())?;
+        let own = names.get(STACKS.iter().position(|known| *known == stack)?)?;
+        Some(format!("{above}.{expert}.{own}"))
     }
 
     /// The heads whose rows llama.cpp reorders in a module of this (llama.cpp's) name.
@@ -167,6 +235,18 @@ mod tests {
             }
             assert_eq!(architecture.to_gguf("model.layers.00.self_attn.q_proj"), None);
             assert_eq!(architecture.from_gguf("blk.0.attn_unheard_of"), None);
+        }
+        let mixtral = Architecture::of_model_type("mixtral").expect("known");
+        for (own, theirs, again) in [
+            ("block_sparse_moe.experts.7.w3", "ffn_up_exps.7", "block_sparse_moe.experts.7.w3"),
+            ("mlp.experts.7.down_proj", "ffn_down_exps.7", "block_sparse_moe.experts.7.w2"),
+        ] {
+            let name = mixtral.to_gguf(&format!("model.layers.3.{own}")).expect("named");
+            assert_eq!(name, format!("blk.3.{theirs}"));
+            assert_eq!(mixtral.from_gguf(&name), Some(format!("model.layers.3.{again}")));
+        }
+        for unknown in ["blk.0.ffn_up_exps.07", "blk.0.ffn_up_exps", "blk.0.ffn_up_exps.x"] {
+            assert_eq!(mixtral.from_gguf(unknown), None, "{unknown}");
         }
         let llama = Architecture::by_name("llama").expect("known");
         let q = llama.to_gguf("model.layers.3.self_attn.q_proj");

@@ -14,6 +14,7 @@ use rows::{alone, join, rows_of};
 use super::Adapter;
 use super::architecture::{ARCHITECTURES, Body, Cut, Rule, Seen, Side, Told, fill};
 use super::convention::Names;
+use super::convention::gguf_names::Architecture;
 use super::rename::Renamer;
 use super::scope::{Scope, located, scope_of};
 use crate::error::{ConvertError, Error, Locate, Result};
@@ -138,6 +139,29 @@ pub fn of(
         replacements: replacements.collect(),
         modules: found.into_iter().map(|(_, target)| target).collect(),
     })
+}
+
+/// Experts' `gate_up_proj` as llama.cpp has them: gates and ups in stacks of their own.
+pub fn divide_experts(adapter: &Adapter, architecture: &Architecture, layout: &mut Layout) {
+    let halves = |at: usize| {
+        let module = adapter.modules.get(at)?;
+        let above = module.name.strip_suffix(".gate_up_proj")?;
+        let total = module.outputs / 2;
+        let half = |(number, own): (usize, &str)| {
+            let name = architecture.to_gguf(&format!("{above}.{own}"))?;
+            let from = number * total..(number + 1) * total;
+            let pieces = vec![Piece { module: at, from, to: 0..total }];
+            Some(Ok(Target { name, source: Source::Rows { pieces, total } }))
+        };
+        let found: Vec<Wanted> =
+            ["gate_proj", "up_proj"].into_iter().enumerate().filter_map(half).collect();
+        (found.len() == 2 && module.outputs == 2 * total).then_some(found)
+    };
+    let divided = std::mem::take(&mut layout.modules).into_iter().flat_map(|target| {
+        let parts = target.as_ref().err().and_then(|(at, _)| halves(*at));
+        parts.unwrap_or_else(|| vec![target])
+    });
+    layout.modules = divided.collect();
 }
 
 /// The name of a replacement's module.

@@ -263,6 +263,9 @@ impl NewAdapter {
             let name = spell(convention, &replacement.module, replacement.part())?;
             tensors.push((name, replacement.dtype, replacement.shape, replacement.bytes));
         }
+        if own(convention::gguf().name) {
+            tensors = super::gguf::together(tensors)?;
+        }
         tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
         other::hash(&tensors, &mut metadata)?;
         Ok(Encoded { tensors, metadata, config, output: convention.output })

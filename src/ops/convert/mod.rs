@@ -9,7 +9,7 @@ mod shape;
 mod stored;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -26,7 +26,7 @@ use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::stacks::ExpertSizes;
 use crate::adapter::write::check_ending;
 use crate::adapter::{Adapter, OpenOptions, gguf, target};
-use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
+use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::format::{Checkpoint, Metadata};
 
 /// A program that shall load the result, where it takes less than the convention can say.
@@ -112,6 +112,7 @@ struct Base {
     architecture: Option<&'static Architecture>,
     heads: Option<Heads>,
     experts: Option<ExpertSizes>,
+    expert_count: Option<usize>,
 }
 
 /// Opens the adapter and decides every module's name, tensors and scale.
@@ -181,7 +182,9 @@ fn read_base(path: &Path) -> Result<Base> {
     };
     let heads = number("num_attention_heads")
         .map(|queries| Heads { queries, keys: number("num_key_value_heads").unwrap_or(queries) });
-    Ok(Base { architecture: Architecture::of_model_type(model_type), heads, experts: None })
+    let expert_count = number("num_experts").or_else(|| number("num_local_experts"));
+    let architecture = Architecture::of_model_type(model_type);
+    Ok(Base { architecture, heads, experts: None, expert_count })
 }
 
 fn check_gguf(target: &Convention, base: Base) -> Result<()> {
@@ -237,7 +240,11 @@ fn layout(
         }
         _ => Vec::new(),
     };
-    let found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
+    let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
+    if let Some(architecture) = base.architecture.filter(|_| to.names == Names::Gguf) {
+        layout::divide_experts(adapter, architecture, &mut found);
+        check_experts(&found, base)?;
+    }
     let mut seen = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         let module = target.source.modules().first().copied().unwrap_or_default();
@@ -251,6 +258,31 @@ fn layout(
         }
     }
     Ok(found)
+}
+
+/// llama.cpp reads as many experts of an adapter as the base has.
+fn check_experts(found: &Layout, base: Base) -> Result<()> {
+    let mut stacks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for target in found.modules.iter().flatten() {
+        let parts = target.name.rsplit_once('.').filter(|(stack, _)| stack.ends_with("_exps"));
+        if let Some((stack, Ok(expert))) = parts.map(|(stack, number)| (stack, number.parse())) {
+            stacks.entry(stack).or_default().insert(expert);
+        }
+    }
+    if base.expert_count.is_none() && !stacks.is_empty() {
+        let reason = "the number of experts in its config (--reference BASE)".to_owned();
+        return Err(ConvertError::Reference { reason }.into());
+    }
+    let whole = |experts: &BTreeSet<usize>| {
+        Some(experts.len()) == base.expert_count && experts.last() == Some(&(experts.len() - 1))
+    };
+    match stacks.iter().find(|(_, experts)| !whole(experts)) {
+        None => Ok(()),
+        Some((stack, _)) => {
+            let what = "number from the base's";
+            Err(ExpertsError::Uneven { what }).in_tensor(stack)
+        }
+    }
 }
 
 fn assemble(
