@@ -1,7 +1,7 @@
 //! What an adapter's modules become in another convention: their names, and where the model's layout is
 //! another one too, which rows of which modules lie in which.
 //!
-//! The layouts are those of [`architecture`](super::architecture). Which one an adapter has is told by
+//! The layouts are those of `architecture`. Which one an adapter has is told by
 //! its own names, or by a base's; what no layout knows is [`Renamer`]'s.
 
 mod rows;
