@@ -224,6 +224,27 @@ methods! {
     magnitude_prune: "magnitude-prune", breadcrumbs: "breadcrumbs", sce: "sce",
 }
 
+/// mergekit's `linear` is a mean of whole models, so of their deltas.
+#[test]
+fn the_linear_of_mergekit_divides_by_the_weights() {
+    let plain = Run { method: method("linear"), space: Space::Delta, compat: None };
+    let theirs = Run { compat: Some(Compat::Mergekit), ..plain };
+    hold(theirs, false, 12, |case| {
+        let total: f64 = case.weights().iter().sum();
+        if total.abs() < 0.2 {
+            return false;
+        }
+        let (_workshop, out, _) = theirs.found(case, None, 1);
+        let found = deltas(&out);
+        for (module, (name, sum)) in plain.expected(case, None).0.iter().enumerate() {
+            let mean = sum.scaled(1.0 / total);
+            let size = size(case, module, &mean) / total.abs().min(1.0);
+            assert!(found[name].minus(&mean).norm() <= F32 * size, "{name}");
+        }
+        true
+    });
+}
+
 #[test]
 fn every_method_has_a_reference_and_a_test() {
     for method in METHODS {

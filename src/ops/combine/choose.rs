@@ -3,6 +3,7 @@
 use super::{Options, RankPolicy};
 use crate::error::{ErrorKind, Result, near};
 use crate::method::{self, Compat, Kind, Method, Settings, Space};
+use crate::ops::merge::AdapterInput;
 
 /// What was asked for.
 pub(super) struct Choice {
@@ -54,6 +55,38 @@ pub(in crate::ops) fn named(asked: &str, compat: Option<Compat>) -> Result<&'sta
     }
     let reason = format!("{} has no `{}` to reproduce", compat.name(), method.name);
     Err(ErrorKind::BadOption(reason).into())
+}
+
+/// Whether a method's name, or none, means the plain sum, which peers have a way of their own with.
+pub(in crate::ops) fn is_sum(method: Option<&str>) -> bool {
+    matches!(method, None | Some("linear"))
+}
+
+/// Makes the weights what a peer makes of them: mergekit's `linear` divides by their sum.
+///
+/// # Errors
+/// Weights that sum to 0, by which nothing can be divided, or that differ by module.
+pub(in crate::ops) fn peer_weights(
+    compat: Option<Compat>,
+    method: Option<&str>,
+    adapters: &mut [AdapterInput],
+) -> Result<()> {
+    if compat != Some(Compat::Mergekit) || !is_sum(method) {
+        return Ok(());
+    }
+    if adapters.iter().any(|input| input.rules.weighs()) {
+        let reason = "mergekit divides by the sum of the weights, so each must be one number here";
+        return Err(ErrorKind::BadOption(reason.to_owned()).into());
+    }
+    let total: f64 = adapters.iter().map(|input| input.weight).sum();
+    if total == 0.0 {
+        let reason = "mergekit divides by the sum of the weights, which is 0".to_owned();
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    for input in adapters {
+        input.weight /= total;
+    }
+    Ok(())
 }
 
 /// PEFT's names without `_svd` look at A and B apart.

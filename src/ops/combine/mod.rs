@@ -13,7 +13,7 @@ use rayon::ThreadPoolBuilder;
 use regex::Regex;
 use serde::Serialize;
 
-pub(super) use choose::named;
+pub(super) use choose::{is_sum, named, peer_weights};
 
 pub use carry::OnConflict;
 pub use compute::ModuleReport;
@@ -206,6 +206,9 @@ pub struct Report {
 pub fn plan(options: &Options) -> Result<Combine> {
     let choice = choose::choose(options)?;
     let choose::Choice { method, space, settings } = choice;
+    let mut options = options.clone();
+    peer_weights(options.compat, options.method.as_deref(), &mut options.adapters)?;
+    let options = &options;
     let paths = options.adapters.iter().map(|input| input.path.as_path());
     check_output(&options.output, paths, options.force)?;
     let adapters = open_adapters(&options.adapters, &options.open)?;

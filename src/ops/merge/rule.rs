@@ -1,9 +1,9 @@
 //! Which method combines the deltas, where they are not just added.
 
 use super::Options;
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Result};
 use crate::method::{Compat, Kind, Method, Settings, Sketch};
-use crate::ops::combine::named;
+use crate::ops::combine::{self, named};
 
 /// A method with its parameters, as the whole merge uses it.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub(in crate::ops) struct Rule {
 pub(super) fn choose(options: &Options) -> Result<Option<Rule>> {
     let inputs = options.adapters.len();
     // mergekit's linear is a sum too, of weights that `weights` has divided.
-    let sum = options.compat == Some(Compat::Mergekit) && is_sum(options.method.as_deref());
+    let sum =
+        options.compat == Some(Compat::Mergekit) && combine::is_sum(options.method.as_deref());
     let compat = options.compat.filter(|_| !sum);
     let method = named(options.method.as_deref().unwrap_or("linear"), compat)?;
     let settings = Settings::new(method.name, method.takes, &options.params, inputs)
@@ -42,30 +43,13 @@ pub(super) fn choose(options: &Options) -> Result<Option<Rule>> {
     Ok(Some(Rule { method, settings, compat }))
 }
 
-fn is_sum(method: Option<&str>) -> bool {
-    matches!(method, None | Some("linear"))
-}
-
-/// The options with the weights that a peer makes of them: mergekit's `linear` divides by their sum.
+/// The options with the weights that a peer makes of them.
 ///
 /// # Errors
-/// Weights that sum to 0, by which nothing can be divided.
+/// Weights that a peer cannot make anything of.
 pub(super) fn peer_weights(options: &Options) -> Result<Options> {
     let mut options = options.clone();
-    if options.compat != Some(Compat::Mergekit) || !is_sum(options.method.as_deref()) {
-        return Ok(options);
-    }
-    if options.adapters.iter().any(|input| input.rules.weighs()) {
-        let reason = "mergekit divides by the sum of the weights, so each must be one number here";
-        return Err(ErrorKind::BadOption(reason.to_owned()).into());
-    }
-    let total: f64 = options.adapters.iter().map(|input| input.weight).sum();
-    if total == 0.0 {
-        let reason = "mergekit divides by the sum of the weights, which is 0".to_owned();
-        return Err(ErrorKind::BadOption(reason)).in_file(&options.base);
-    }
-    for input in &mut options.adapters {
-        input.weight /= total;
-    }
+    let method = options.method.as_deref();
+    combine::peer_weights(options.compat, method, &mut options.adapters)?;
     Ok(options)
 }
