@@ -282,3 +282,83 @@ fn dora_goes_where_it_can() {
     let kohya = bench.convert(&dora, "--to kohya", "k.safetensors");
     assert!(read(&kohya).keys().any(|key| key.ends_with(".dora_scale")));
 }
+
+/// One module of every kind that some convention cannot hold.
+fn everything(bench: &Bench) -> PathBuf {
+    let mut random = Random::new(8);
+    let mut lora = |file: Tensors, name: &str| {
+        file.f32(&format!("{name}.lora_down.weight"), &[2, 4], &random.values(8, 1.0))
+            .f32(&format!("{name}.lora_up.weight"), &[6, 2], &random.values(12, 1.0))
+            .f32(&format!("{name}.alpha"), &[], &[4.0])
+    };
+    let mut file = lora(Tensors::new(), "lora_unet_single_blocks_0_linear2");
+    file = lora(file, "lora_unet_double_blocks_0_img_mlp_2").f32(
+        "lora_unet_double_blocks_0_img_mlp_2.diff_b",
+        &[6],
+        &[0.5, 1.0, 1.5, 2.0, 2.5, 3.0],
+    );
+    file = lora(file, "lora_unet_double_blocks_0_img_attn_proj").f32(
+        "lora_unet_double_blocks_0_img_attn_proj.dora_scale",
+        &[6, 1],
+        &[1.0; 6],
+    );
+    file = lora(file, "lora_unet_double_blocks_0_txt_attn_proj").f32(
+        "lora_unet_double_blocks_0_txt_attn_proj.dora_scale",
+        &[1, 4],
+        &[1.0; 4],
+    );
+    file.f32("lora_unet_double_blocks_0_txt_mlp_0.diff", &[6, 4], &[0.25; 24])
+        .f32("lora_unet_double_blocks_0_txt_mlp_0.diff_b", &[6], &[0.5; 6])
+        .f32("lora_unet_double_blocks_0_txt_mlp_2.diff_b", &[6], &[0.75; 6])
+        .f32("lora_unet_double_blocks_1_img_attn_qkv.diff", &[12, 4], &random.values(48, 1.0))
+        .save(&bench.path("everything.safetensors"))
+}
+
+#[test]
+fn each_convention_says_what_it_cannot_hold() {
+    let bench = Bench::new();
+    let original = everything(&bench);
+    let bias = "double_blocks_0_img_mlp_2: its bias";
+    let outputs = "double_blocks_0_img_attn_proj: its magnitudes (DoRA)";
+    let inputs = "double_blocks_0_txt_attn_proj: its magnitudes of inputs (DoRA)";
+    let differences =
+        ["txt_mlp_0: the whole of it", "txt_mlp_2: the whole of it", "qkv: the whole"];
+    for (flags, lost) in [
+        ("--to comfyui", vec![]),
+        // Their configs say for all modules whether they have magnitudes.
+        ("--to diffusers", [&[outputs, inputs], &differences[..]].concat()),
+        ("--to peft", [&[outputs, inputs], &differences[..]].concat()),
+        ("--to mlx", [&[bias, outputs, inputs], &differences[..]].concat()),
+        ("--for vllm", [&[bias, outputs, inputs], &differences[..]].concat()),
+    ] {
+        let ending = if flags.ends_with("comfyui") || flags.ends_with("diffusers") {
+            ".safetensors"
+        } else {
+            ""
+        };
+        let output = format!("out{}{ending}", flags.replace(' ', ""));
+        if lost.is_empty() {
+            bench.convert(&original, flags, &output);
+            continue;
+        }
+        let said = bench.refuse(&original, flags, &output);
+        for what in &lost {
+            assert!(said.contains(what), "{flags}: {what}\n{said}");
+        }
+        // Nothing else is lost than what is said.
+        let listed = said.lines().filter(|line| line.starts_with("  ")).count();
+        // A difference in one piece is one for each of the modules that it would be.
+        let pieces = usize::from(lost.len() >= differences.len()) * 2;
+        assert_eq!(listed, lost.len() + pieces, "{flags}: {said}");
+        bench.convert(&original, &format!("{flags} --allow-loss"), &output);
+    }
+    let back =
+        bench.convert(&bench.path("out--tocomfyui.safetensors"), "--to kohya", "k.safetensors");
+    let (before, after) = (read(&original), read(&back));
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert!(before.iter().all(|(name, tensor)| after[name] == *tensor));
+    // A bias that has its scale in it gets it divided out, and multiplied in again.
+    let diffusers = read(&bench.path("out--todiffusers.safetensors"));
+    let bias = &diffusers["transformer.transformer_blocks.0.ff.net.2.lora_B.bias"];
+    assert_eq!(bias.values(), [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]);
+}

@@ -221,6 +221,43 @@ fn transposed_and_convolution_weights_keep_their_layout() {
     }
 }
 
+/// kohya's names have no way to replace a tensor; the difference is stored, beside the factors or alone.
+#[test]
+fn norms_and_biases_are_stored_as_differences() {
+    let bench = Bench::new();
+    let mut random = Random::new(9);
+    let mut model = || {
+        Tensors::new()
+            .float("blocks.0.norm.weight", Dtype::BF16, &[8], &random.values(8, 1.0))
+            .float("blocks.0.norm.bias", Dtype::BF16, &[8], &random.values(8, 1.0))
+            .float("blocks.0.proj.weight", Dtype::BF16, &[8, 6], &random.values(48, 1.0))
+            .float("blocks.0.proj.bias", Dtype::BF16, &[8], &random.values(8, 1.0))
+            .float("scale_shift_table", Dtype::BF16, &[2, 4], &random.values(8, 1.0))
+    };
+    let base = model().save(&bench.path("base.safetensors"));
+    let tuned = model().save(&bench.path("tuned.safetensors"));
+    let output = bench.path("out.safetensors");
+    for to in ["kohya", "comfyui"] {
+        let report =
+            extract(&base, &tuned, &output, &format!("--rank 6 --full-norms --force --to {to}"));
+        assert_eq!(report["whole"].as_array().map(Vec::len), Some(3), "{report}");
+        assert_eq!(report["left_out"].as_array().map(Vec::len), Some(1), "{report}");
+        let merged = read(&bench.merge(&base, &[&output], "--force"));
+        for (name, tensor) in read(&tuned) {
+            let close = |(a, b): (&f64, &f64)| (a - b).abs() <= b.abs() / 128.0;
+            let values = (merged[&name].values(), tensor.values());
+            let same = values.0.iter().zip(&values.1).all(close);
+            assert_eq!(same, name != "scale_shift_table", "{name}");
+            if name.contains("norm") || name.ends_with("bias") {
+                assert_eq!(values.0, values.1, "{name}");
+            }
+        }
+    }
+    let keys: Vec<String> = read(&output).into_keys().collect();
+    assert!(keys.contains(&"diffusion_model.blocks.0.proj.diff_b".to_owned()), "{keys:?}");
+    assert!(!keys.contains(&"diffusion_model.blocks.0.norm.alpha".to_owned()), "{keys:?}");
+}
+
 /// Two checkpoints that fit, of one tensor.
 fn scene(tuned: &Tensors) -> Scene {
     let scene = Scene::sound();

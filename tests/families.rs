@@ -613,9 +613,8 @@ fn a_peft_type_with_factors_becomes_a_lora_of_peft() {
 
 #[test]
 fn what_does_not_add_up_is_refused_by_name() {
-    let cases: [(&str, &[usize], &str, &str); 4] = [
+    let cases: [(&str, &[usize], &str, &str); 3] = [
         ("oft_blocks", &[2, 4, 4], "diag-oft", "depend on the base"),
-        ("diff", &[8, 10], "full", "stored whole"),
         ("hra_u", &[10, 2], "hra", "depend on the base"),
         ("miss_block", &[4, 8], "miss", "do not tell the weight's shape"),
     ];

@@ -223,10 +223,14 @@ fn outputs_that_are_in_the_way() {
     let says = ["kohya convention is one file", "ends in .safetensors"];
     scene.refuses("combine kohya.safetensors -o new", &says, "");
     scene.refuses("combine adapter other -o new --to kohya", &says, "");
-    let says = ["flattened name does not say where its dots were", "--to kohya"];
-    scene.refuses("combine kohya.safetensors -o new --to peft", &says, "");
-    let says = ["convention `gguf` is unknown", "peft, comfyui, kohya"];
+    let line = "combine kohya.safetensors -o new --to peft";
+    scene.refuses(line, &["its dots are flattened"], "--reference BASE");
+    let says = ["convention `klingon` is unknown", "peft, gguf, mlx, comfyui, diffusers, kohya"];
+    scene.refuses("combine adapter other -o new --to klingon", &says, "");
+    let says = ["gguf convention is one file", "ends in .gguf"];
     scene.refuses("combine adapter other -o new --to gguf", &says, "");
+    let line = "combine adapter other -o new.gguf --to gguf";
+    scene.refuses(line, &["--reference BASE"], "config.json");
 }
 
 #[test]

@@ -159,7 +159,7 @@ def of_unet(state, alphas):
 
 
 def unet(tool, scratch, name, config, encoders, sgm):
-    lines = [line for line in key_list(name) if understood(line[0], sgm)]
+    lines = key_list(name)
     modules = [(f"unet.{module}", shape) for module, _, shape, _ in lines] + encoders
     theirs = lambda path: of_unet(*_convert_non_diffusers_lora_to_diffusers(
         _maybe_map_sgm_blocks_to_diffusers(load_file(path), config)
@@ -178,11 +178,6 @@ def unet(tool, scratch, name, config, encoders, sgm):
     convert(tool, scratch / "k.safetensors", "diffusers", scratch / "d.safetensors")
     found, expected = deltas(scratch / "d.safetensors"), theirs(scratch / "k.safetensors")
     print(f"{name}: from kohya, as diffusers does: {len(found)} modules, worst {worst(found, expected):.1e}")
-
-
-def understood(module, sgm):
-    """Modules that diffusers' own function renames to something else than the model's names."""
-    return True
 
 
 def flux(tool, scratch):
@@ -221,6 +216,57 @@ def flux(tool, scratch):
     print(f"flux: to ComfyUI and back: {len(found)} modules, worst {worst(found, expected):.1e}")
 
 
+def plain(modules, down, up, bias=None):
+    """A file without alphas, in another trainer's endings."""
+    torch.manual_seed(2)
+    tensors = {}
+    for name, (outputs, inputs) in modules:
+        tensors[f"{name}.{down}"], tensors[f"{name}.{up}"] = torch.randn(RANK, inputs), torch.randn(outputs, RANK)
+        if bias:
+            tensors[f"{name}.{bias}"] = torch.randn(outputs)
+    return tensors
+
+
+def same(tool, scratch, name, tensors, function, wrong=()):
+    """Every tensor that diffusers makes of a file, and no other, bit by bit; but for those it makes wrong."""
+    save_file(tensors, scratch / "o.safetensors", {"format": "pt"})
+    convert(tool, scratch / "o.safetensors", "diffusers", scratch / "d.safetensors")
+    ours, theirs = load_file(scratch / "d.safetensors"), function(dict(tensors))
+    assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())[:20]
+    differ = [key for key in theirs if not torch.equal(ours[key], theirs[key])]
+    assert differ == list(wrong), differ
+    print(f"{name}, as diffusers does: {len(ours) - len(differ)} of {len(ours)} tensors equal")
+
+
+def others(tool, scratch):
+    h = 3072
+    xlabs = []
+    for block in range(19):
+        for number in (1, 2):
+            xlabs.append((f"double_blocks.{block}.processor.qkv_lora{number}", (3 * h, h)))
+            xlabs.append((f"double_blocks.{block}.processor.proj_lora{number}", (h, h)))
+    for block in range(38):
+        xlabs.append((f"single_blocks.{block}.processor.qkv_lora", (3 * h, h)))
+        xlabs.append((f"single_blocks.{block}.processor.proj_lora", (h, 5 * h)))
+    tensors = plain(xlabs, "down.weight", "up.weight")
+    same(tool, scratch, "XLabs", tensors, _convert_xlabs_flux_lora_to_diffusers)
+
+    published = {tensor: shape for _, tensor, _, shape in key_list("flux")}
+    # The control image's channels come in beside the base's.
+    published["img_in"] = (h, 128)
+    tensors = plain(published.items(), "lora_A.weight", "lora_B.weight", "lora_B.bias")
+    for block in range(19):
+        for stream in ("img", "txt"):
+            for norm in ("query", "key"):
+                tensors[f"double_blocks.{block}.{stream}_attn.norm.{norm}_norm.scale"] = torch.randn(128)
+    for block in range(38):
+        for norm in ("query", "key"):
+            tensors[f"single_blocks.{block}.norm.{norm}_norm.scale"] = torch.randn(128)
+    # diffusers swaps the halves of A too, whose rows are directions and no outputs.
+    wrong = ["transformer.norm_out.linear.lora_A.weight"]
+    same(tool, scratch, "BFL control", tensors, _convert_bfl_flux_control_lora_to_diffusers, wrong)
+
+
 SD = SimpleNamespace(layers_per_block=2)
 
 
@@ -231,6 +277,7 @@ def main(tool):
         both = [*clip("text_encoder", 12, 768), *clip("text_encoder_2", 32, 1280)]
         unet(tool, scratch, "sdxl", SD, both, sgm=True)
         flux(tool, scratch)
+        others(tool, scratch)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::convention::gguf_names::Architecture;
 use super::convention::{self, Convention, Output};
 use super::mlx::{self, MlxConfig};
+use super::save::Encoded;
 use super::sidecar::{self, CONFIG_NAME, PeftConfig};
 use super::{OpenOptions, gguf};
 use crate::error::{Error, ErrorKind, Locate, Result};
@@ -35,6 +36,20 @@ pub(super) struct Found {
     pub(super) architecture: Option<(&'static Architecture, Vec<String>)>,
 }
 
+impl Found {
+    fn new(file: Checkpoint, convention: &'static Convention) -> Self {
+        Self {
+            file,
+            convention,
+            config_path: None,
+            config: None,
+            components: Vec::new(),
+            mlx: None,
+            architecture: None,
+        }
+    }
+}
+
 /// Opens whatever adapter is at `path`.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
     let (tensors, config_path) = find(path)?;
@@ -51,15 +66,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
     let peft = config_path.as_deref().filter(|path| !lone || sidecar::is_peft_config(path));
     let convention = recognise(&file, peft.is_some() && mlx.is_none(), options)?;
     let own = |name: &str| convention.name == name;
-    let mut found = Found {
-        file,
-        convention,
-        config_path: None,
-        config: None,
-        components: Vec::new(),
-        mlx: None,
-        architecture: None,
-    };
+    let mut found = Found::new(file, convention);
     if own(convention::peft().name) {
         found.config_path = peft.map(Path::to_path_buf);
         let config =
@@ -70,26 +77,44 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
         found.config_path = config_path.filter(|_| mlx.is_some());
         found.mlx = mlx;
     } else if own(convention::diffusers().name) {
-        let header = found.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-        let entry = header.and_then(|header: &Metadata| header.get(DIFFUSERS_ENTRY));
-        if let Some(text) = entry {
-            found.components = components(text, options).in_file(&found.file.path)?;
-        }
+        found.components = described(&found.file, options)?;
     }
     Ok(found)
 }
 
+/// An adapter that is not on disk yet, as it would be found at `path`; `beside` is any file it was made of.
+pub(super) fn held(
+    encoded: Encoded,
+    convention: &'static Convention,
+    path: &Path,
+    beside: &Path,
+) -> Result<Found> {
+    let options = OpenOptions { residual_base: true, ..OpenOptions::default() };
+    let source = Source::open(beside, options.access).in_file(beside)?;
+    let file = Checkpoint::held(path, source, Some(encoded.metadata), encoded.tensors)?;
+    let mut found = Found::new(file, convention);
+    let config = encoded.config.filter(|_| convention.name == convention::peft().name);
+    found.config = config.map(|text| PeftConfig::parse(&text, &[], true)).transpose()?;
+    if convention.name == convention::diffusers().name {
+        found.components = described(&found.file, &options)?;
+    }
+    Ok(found)
+}
+
+/// The configs that the header has for a pipeline's components.
+fn described(file: &Checkpoint, options: &OpenOptions) -> Result<Vec<(String, PeftConfig)>> {
+    let header = file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    match header.and_then(|header: &Metadata| header.get(DIFFUSERS_ENTRY)) {
+        Some(text) => components(text, options).in_file(&file.path),
+        None => Ok(Vec::new()),
+    }
+}
+
 fn open_gguf(path: &Path, source: Source, options: &OpenOptions) -> Result<Found> {
     let opened = gguf::open(path, source, options.heads)?;
-    Ok(Found {
-        file: opened.file,
-        convention: convention::gguf(),
-        config_path: None,
-        config: None,
-        components: Vec::new(),
-        mlx: None,
-        architecture: Some((opened.architecture, opened.reordered)),
-    })
+    let mut found = Found::new(opened.file, convention::gguf());
+    found.architecture = Some((opened.architecture, opened.reordered));
+    Ok(found)
 }
 
 /// The configs of a pipeline's components, each as PEFT would write it.

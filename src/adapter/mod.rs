@@ -110,7 +110,25 @@ impl Adapter {
     /// If there is no adapter, its file or config is broken, or its type cannot be merged.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         options.scale.check()?;
-        let found = files::open(path, options)?;
+        Self::of(files::open(path, options)?, path, options)
+    }
+
+    /// Opens an adapter that is not written yet, as it would be at `path`. `beside` is any of the files it
+    /// was made of, `experts` the sizes of its base's experts.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`].
+    pub fn made(
+        encoded: save::Encoded,
+        convention: &'static Convention,
+        (path, beside): (&Path, &Path),
+        experts: Option<ExpertSizes>,
+    ) -> Result<Self> {
+        let found = files::held(encoded, convention, path, beside)?;
+        Self::of(found, path, &OpenOptions { experts, ..OpenOptions::default() })
+    }
+
+    fn of(found: files::Found, path: &Path, options: &OpenOptions) -> Result<Self> {
         let mut adapter = Self {
             path: path.to_path_buf(),
             file: found.file,

@@ -73,7 +73,9 @@ impl ConvertError {
             Self::SeveralModels { .. } => {
                 "give a --to that names models: kohya, diffusers, comfyui"
             }
-            Self::Losses { .. } => "pass --allow-loss to convert the rest",
+            Self::Losses { .. } => {
+                "names may be in a base: --reference BASE; `convert --allow-loss` leaves all of it out"
+            }
             Self::Differs { .. } => "nothing was written; this is a defect, please report it",
             Self::Reference { .. } => "give the base model's directory with its config.json",
             Self::UnknownHeads => {

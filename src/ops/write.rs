@@ -1,17 +1,21 @@
-//! How a new adapter is put on disk, whichever verb made it.
+//! How a new adapter is put on disk, whichever verb made it. Verbs compute in a convention of their own;
+//! any other is what `convert` makes of it.
 
 use std::path::Path;
 
+use super::Progress;
+use super::convert::{Checked, How, Restated, restate};
+use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention, Output, ScalePlace};
-use crate::adapter::save::Encoded;
+use crate::adapter::save::NewAdapter;
 use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Result};
+use crate::format::Access;
 
-/// Whether new adapters are written in it. Those whose scales are one number for all modules need what
-/// was converted folded into it.
-pub(crate) fn writable(convention: &'static Convention) -> bool {
-    convention.name == convention::peft().name
-        || (convention.scale == ScalePlace::Tensor && convention.output != Output::Never)
+/// Whether modules can be written in it as they are computed: those whose scales are one number for all
+/// modules need what was converted folded into it.
+pub(crate) fn is_native(convention: &'static Convention) -> bool {
+    convention.scale != ScalePlace::Uniform && convention.output != Output::Never
 }
 
 /// The convention to write: the one asked for, else `otherwise`, else PEFT's for a directory and
@@ -27,12 +31,13 @@ pub(crate) fn convention(
 ) -> Result<&'static Convention> {
     let one_file = output.extension().is_some_and(|end| end == "safetensors");
     let convention = match asked {
-        Some(name) => convention::by_name(name).filter(|c| writable(c)).ok_or_else(|| {
-            let names =
-                convention::CONVENTIONS.iter().copied().filter(|c| writable(c)).map(|c| c.name);
-            let names = names.collect::<Vec<_>>().join(", ");
-            ErrorKind::BadOption(format!("convention `{name}` is unknown here; there are {names}"))
-        })?,
+        Some(name) => convention::by_name(name)
+            .filter(|convention| convention.output != Output::Never)
+            .ok_or_else(|| {
+                let names = convention::names(true);
+                let reason = format!("convention `{name}` is unknown here; there are {names}");
+                ErrorKind::BadOption(reason)
+            })?,
         None => otherwise
             .or_else(|| convention::by_name("kohya").filter(|_| one_file))
             .unwrap_or(convention::peft()),
@@ -41,19 +46,85 @@ pub(crate) fn convention(
     Ok(convention)
 }
 
-/// Writes an adapter's files and puts them in place if `unchanged` still finds the inputs as they
-/// were; the bytes of its tensor file.
-///
-/// # Errors
-/// I/O, inputs that changed; nothing is left at the output's path then.
-pub(crate) fn adapter(
-    encoded: &Encoded,
-    output: &Path,
-    force: bool,
-    unchanged: &dyn Fn() -> Result<()>,
-) -> Result<u64> {
-    let (staging, bytes) = encoded.stage(output, force)?;
-    unchanged()?;
-    staging.commit()?;
-    Ok(bytes)
+/// Where and in which convention an adapter goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// The convention its modules are in.
+    pub(crate) native: &'static Convention,
+    /// The convention to write.
+    pub(crate) target: &'static Convention,
+    /// A base to take names and heads from, where another convention needs it.
+    pub(crate) reference: Option<&'a Path>,
+    /// The output.
+    pub(crate) output: &'a Path,
+    /// Any of the files that the adapter was made of.
+    pub(crate) beside: &'a Path,
+    /// Replace an existing output.
+    pub(crate) force: bool,
+}
+
+impl<'a> Destination<'a> {
+    /// Whether what was computed is written as it is.
+    pub(crate) fn is_native(&self) -> bool {
+        self.native.name == self.target.name
+    }
+
+    fn how(&self) -> How<'a> {
+        How {
+            target: self.target,
+            program: None,
+            reference: self.reference,
+            allow_loss: false,
+            access: Access::default(),
+        }
+    }
+
+    fn restated(&self, new: NewAdapter) -> Result<(Adapter, Restated)> {
+        let base = self.how().base()?;
+        let encoded = new.encode(self.native)?;
+        let paths = (self.output, self.beside);
+        let mut made = Adapter::made(encoded, self.native, paths, base.experts)?;
+        made.sound()?;
+        let restated = restate(&made, self.how(), base)?;
+        Ok((made, restated))
+    }
+
+    /// Fails as [`Destination::write`] would of an adapter with these modules, whatever their values.
+    ///
+    /// # Errors
+    /// Names that the other convention cannot have, and what it cannot hold.
+    pub(crate) fn rehearse(&self, new: NewAdapter) -> Result<()> {
+        if self.is_native() { Ok(()) } else { self.restated(new).map(|_| ()) }
+    }
+
+    /// Writes an adapter's files and puts them in place if `unchanged` still finds the inputs as they
+    /// were; the bytes of its tensor file.
+    ///
+    /// # Errors
+    /// I/O, inputs that changed, what the convention cannot hold; nothing is left at the output's path
+    /// then.
+    pub(crate) fn write(
+        &self,
+        new: NewAdapter,
+        progress: &dyn Progress,
+        unchanged: &dyn Fn() -> Result<()>,
+    ) -> Result<u64> {
+        let (staging, bytes) = if self.is_native() {
+            new.encode(self.target)?.stage(self.output, self.force)?
+        } else {
+            let (made, mut restated) = self.restated(new)?;
+            let checked = Checked {
+                from: &made,
+                target: self.target,
+                sources: &restated.sources,
+                base: self.how().base()?,
+                access: Access::default(),
+            };
+            let place = (self.output, self.force);
+            checked.stage(&restated.new, &mut restated.reports, place, progress)?
+        };
+        unchanged()?;
+        staging.commit()?;
+        Ok(bytes)
+    }
 }

@@ -1,7 +1,7 @@
 //! What an adapter's modules become in another convention: their names, and where the model's layout is
 //! another one too, which rows of which modules lie in which.
 //!
-//! The layouts are those of `architecture`. Which one an adapter has is told by
+//! The layouts are those of `architecture/`. Which one an adapter has is told by
 //! its own names, or by a base's; what no layout knows is [`Renamer`]'s.
 
 mod rows;
@@ -108,6 +108,11 @@ pub struct Layout {
     pub modules: Vec<Wanted>,
     /// What each of its replacements' modules is called.
     pub replacements: Vec<Result<String>>,
+}
+
+/// Whether a layout of the adapter's model is known.
+pub fn is_known(adapter: &Adapter) -> bool {
+    parts(adapter, None).iter().any(|part| part.told.is_some())
 }
 
 /// Names and rows of the result. Its errors are of what has no name, or does not divide as its layout

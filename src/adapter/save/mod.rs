@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use other::Described;
+
 use super::convention::{self, Convention, Key, Output, Part, ScalePlace};
 use super::files::DIFFUSERS_ENTRY;
 use super::hashes::file_order;
@@ -37,7 +39,7 @@ pub struct NewModule {
 }
 
 impl NewModule {
-    /// Stores factors of out × rank and rank × in, and what scale times is added to the bias.
+    /// Stores factors of out × rank and rank × in, and what is added to the bias; see [`bias_part`].
     ///
     /// # Errors
     /// If a value overflows the dtype.
@@ -46,7 +48,7 @@ impl NewModule {
         kind: &Kind,
         factors: &LowRank,
         scale: f64,
-        up_bias: Option<&[f64]>,
+        bias: Option<(Part, &[f64])>,
         dtype: Dtype,
     ) -> Result<Self> {
         let (outputs, inputs, rank) = (factors.rows(), factors.columns(), factors.rank());
@@ -56,10 +58,15 @@ impl NewModule {
         let down = encode(dtype, factors.down.transpose().as_slice())?;
         let mut tensors =
             vec![(down_part, dtype, down_shape, down), (up_part, dtype, up_shape, up)];
-        if let Some(bias) = up_bias {
-            tensors.push((Part::UpBias, dtype, vec![outputs], encode(dtype, bias)?));
+        if let Some((part, values)) = bias {
+            tensors.push((part, dtype, vec![outputs], encode(dtype, values)?));
         }
         Ok(Self { name: name.to_owned(), rank, scale, alpha: None, tensors })
+    }
+
+    /// A module of stored differences, which have neither rank nor scale.
+    pub fn stored(name: String, tensors: Vec<PartTensor>) -> Self {
+        Self { name, rank: 0, scale: 1.0, alpha: None, tensors }
     }
 
     fn alpha(&self) -> f64 {
@@ -126,6 +133,15 @@ pub struct Encoded {
     pub output: Output,
 }
 
+/// How a convention stores what is added to a bias: times the scale, as PEFT does, or as it is, which
+/// ComfyUI reads.
+pub fn bias_part(convention: &Convention) -> Part {
+    match convention.scale {
+        ScalePlace::Tensor => Part::Named("diff_b"),
+        ScalePlace::Patterns | ScalePlace::Uniform => Part::UpBias,
+    }
+}
+
 /// Tensors that a module of this kind has at some rank: (part, shape).
 fn shapes(kind: &Kind, rows: usize, columns: usize, rank: usize) -> [(Part, Vec<usize>); 2] {
     match kind {
@@ -186,7 +202,7 @@ pub fn file_size(
         }
         if module.biased {
             let shape = vec![module.shape.0];
-            tensors.push((spell(convention, module.name, Part::UpBias)?, dtype, shape));
+            tensors.push((spell(convention, module.name, bias_part(convention))?, dtype, shape));
         }
         if convention.scale == ScalePlace::Tensor {
             tensors.push((spell(convention, module.name, Part::Alpha)?, ALPHA, Vec::new()));
@@ -198,9 +214,17 @@ pub fn file_size(
     }
     tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
     let mut metadata = metadata.clone();
+    metadata.shift_remove(DIFFUSERS_ENTRY);
     let written = modules.iter().zip(ranks);
     let written = written.map(|(module, rank)| (*rank, module.scale * *rank as f64));
     other::describe(convention, written, &mut metadata);
+    if convention.name == convention::diffusers().name {
+        let described = modules.iter().zip(ranks).map(|(module, rank)| {
+            let (name, rank, alpha) = (module.name, *rank, module.scale * *rank as f64);
+            Described { name, rank, alpha, dora: false, bias: module.biased }
+        });
+        other::describe_components(&described.collect::<Vec<_>>(), &mut metadata)?;
+    }
     let specs = crate::format::header::lay_out(tensors);
     let header = crate::format::header::encode(Some(&metadata), &specs)?;
     Ok(header.len() as u64 + specs.last().map_or(0, |spec| spec.end))
@@ -237,7 +261,8 @@ impl NewAdapter {
         let mut metadata = std::mem::take(&mut self.metadata);
         let peft = own(convention::peft().name);
         let places = if peft { self.pack()? } else { BTreeMap::new() };
-        let written = self.modules.iter().map(|module| (module.rank, module.alpha()));
+        let ranked = self.modules.iter().filter(|module| module.rank > 0);
+        let written = ranked.map(|module| (module.rank, module.alpha()));
         other::describe(convention, written, &mut metadata);
         let config = if peft {
             Some(self.config(&places)?)
@@ -248,7 +273,8 @@ impl NewAdapter {
         };
         metadata.shift_remove(DIFFUSERS_ENTRY);
         if own(convention::diffusers().name) {
-            other::describe_components(&self.modules, &mut metadata)?;
+            let described: Vec<Described<'_>> = self.modules.iter().map(Described::from).collect();
+            other::describe_components(&described, &mut metadata)?;
         } else if own(convention::gguf().name) {
             other::describe_gguf(&self.modules, &mut metadata)?;
         }

@@ -58,32 +58,52 @@ pub(super) fn hash(tensors: &[Tensor], metadata: &mut Metadata) -> Result<()> {
     Ok(())
 }
 
+/// What a header says of a module.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Described<'a> {
+    pub(super) name: &'a str,
+    pub(super) rank: usize,
+    pub(super) alpha: f64,
+    pub(super) dora: bool,
+    pub(super) bias: bool,
+}
+
+impl<'a> From<&'a NewModule> for Described<'a> {
+    fn from(module: &'a NewModule) -> Self {
+        let (rank, alpha) = (module.rank, module.alpha());
+        let (dora, bias) = (module.has(Part::Magnitude), module.has(Part::UpBias));
+        Self { name: &module.name, rank, alpha, dora, bias }
+    }
+}
+
 /// diffusers' entry: PEFT's fields after each component's name, indented and sorted as its own writer
 /// does (diffusers `loaders/lora_base.py`, `write_lora_layers`).
-pub(super) fn describe_components(modules: &[NewModule], metadata: &mut Metadata) -> Result<()> {
-    let mut components: BTreeMap<&str, Vec<(&str, &NewModule)>> = BTreeMap::new();
+pub(super) fn describe_components(
+    modules: &[Described<'_>],
+    metadata: &mut Metadata,
+) -> Result<()> {
+    let mut components: BTreeMap<&str, Vec<(&str, Described<'_>)>> = BTreeMap::new();
     for module in modules {
-        let (component, path) = convention::split_component(&module.name)
+        let (component, path) = convention::split_component(module.name)
             .ok_or_else(|| ErrorKind::BadOption("its name begins with no component".to_owned()))
-            .in_tensor(&module.name)?;
-        components.entry(component).or_default().push((path, module));
+            .in_tensor(module.name)?;
+        components.entry(component).or_default().push((path, *module));
     }
     let mut fields = BTreeMap::new();
     for (component, modules) in components {
         let names: Vec<&str> = modules.iter().map(|(path, _)| *path).collect();
         let ranks: Vec<Value> = modules.iter().map(|(_, m)| m.rank.into()).collect();
-        let alphas: Vec<Value> = modules.iter().map(|(_, m)| alpha_number(m.alpha())).collect();
+        let alphas: Vec<Value> = modules.iter().map(|(_, m)| alpha_number(m.alpha)).collect();
         let (rank, rank_pattern) = pattern(&names, &ranks);
         let (alpha, alpha_pattern) = pattern(&names, &alphas);
-        let has = |part: Part| modules.iter().any(|(_, m)| m.has(part));
         for (field, value) in [
             ("r", rank),
             ("lora_alpha", alpha),
             ("rank_pattern", rank_pattern),
             ("alpha_pattern", alpha_pattern),
             ("target_modules", json!(names)),
-            ("use_dora", json!(has(Part::Magnitude))),
-            ("lora_bias", json!(has(Part::UpBias))),
+            ("use_dora", json!(modules.iter().any(|(_, module)| module.dora))),
+            ("lora_bias", json!(modules.iter().any(|(_, module)| module.bias))),
         ] {
             fields.insert(format!("{component}.{field}"), value);
         }

@@ -11,6 +11,9 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     lines.add("method", method(plan.method, plan.space, &plan.rank));
     lines.add("convention", plan.convention);
     lines.add("modules", plan.modules.len());
+    if !plan.stored.is_empty() {
+        lines.add("stored", format!("{} differences, summed whole", plan.stored.len()));
+    }
     if !plan.replacements.is_empty() {
         lines.add("replaces", format!("{} tensors of the base", plan.replacements.len()));
     }
@@ -47,6 +50,9 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     let ranks =
         if highest == lowest { highest.to_string() } else { format!("{lowest} to {highest}") };
     lines.add("modules", format!("{}, rank {ranks}", report.modules.len()));
+    if !report.stored.is_empty() {
+        lines.add("stored", format!("{} differences, summed whole", report.stored.len()));
+    }
     let (before, after) = (count(report.parameters_before), count(report.parameters_after));
     lines.add("parameters", format!("{before} before, {after} now, {}", bytes(report.bytes)));
     lines.add(

@@ -63,7 +63,7 @@ pub(crate) struct CombineArgs {
 /// What `combine` and `resize` share.
 #[derive(Debug, Args)]
 pub(crate) struct CombineOptions {
-    /// Where the result goes: a directory for PEFT, a .safetensors file for kohya
+    /// Where the result goes: a directory for peft and mlx, a .gguf or .safetensors file for others
     #[arg(short, long, aliases = ["save-to", "out-path", "save-path", "save-merged-model"], value_name = "OUT")]
     output: PathBuf,
     /// The highest rank of any module
@@ -81,9 +81,12 @@ pub(crate) struct CombineOptions {
     /// Dtype of the factors; the widest among the inputs by default
     #[arg(long, alias = "save-precision", value_enum, default_value = "keep")]
     dtype: DtypeArg,
-    /// The convention to write: peft or kohya; the inputs' by default
+    /// The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf; the inputs' by default
     #[arg(long, value_name = "CONVENTION")]
     to: Option<String>,
+    /// The base model, where --to needs it for names, or for llama.cpp the architecture
+    #[arg(long, value_name = "BASE")]
+    reference: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,
     /// Replace an existing OUT
@@ -111,6 +114,7 @@ impl CombineOptions {
             exclude: self.exclude.clone(),
             dtype: self.dtype.dtype(),
             to: self.to.clone(),
+            reference: self.reference.clone(),
             force: self.force,
             threads,
             ..combine::Options::default()

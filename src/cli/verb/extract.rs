@@ -78,7 +78,7 @@ pub(crate) struct ExtractArgs {
         hide_default_value = true
     )]
     dtype: DtypeArg,
-    /// The convention to write
+    /// The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
     #[arg(long, value_name = "CONVENTION")]
     to: Option<String>,
     /// Chooses the random columns of the decomposition

@@ -6,7 +6,7 @@ use crate::adapter::convention::ScalePlace;
 
 pub(super) static TARGET: Target = Target {
     name: "comfyui",
-    reads: &["comfyui", "kohya", "diffusers", "xlabs"],
+    reads: &["comfyui", "kohya", "diffusers", "xlabs", "bfl"],
     convert: "--for comfyui",
     rules: &[
         Rule {
@@ -17,11 +17,16 @@ pub(super) static TARGET: Target = Target {
         Rule {
             severity: Severity::Changes,
             says: "it ignores tensors that replace the base's",
-            finds: replaced,
+            finds: ignored,
         },
         Rule { severity: Severity::Changes, says: "it ignores IA3 modules", finds: ia3 },
     ],
 };
+
+/// What replaces the base's, but for the norms of control LoRAs.
+fn ignored(adapter: &Adapter) -> Vec<String> {
+    if adapter.convention.name == "bfl" { Vec::new() } else { replaced(adapter) }
+}
 
 /// Modules with a scale that only a config or header says.
 fn unscaled(adapter: &Adapter) -> Vec<String> {

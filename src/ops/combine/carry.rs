@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::group::Group;
 use super::{Combine, Options};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention};
 use crate::adapter::module::Replaces;
-use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
+use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, bias_part};
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Metadata;
+use crate::math::{LowRank, Matrix};
 use crate::ops::provenance;
 
 /// What to do where adapters replace one tensor with different values.
@@ -183,6 +185,12 @@ pub(super) fn metadata(combine: &Combine) -> Result<Metadata> {
 /// # Errors
 /// If an input cannot be read for its hash.
 pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> Result<NewAdapter> {
+    let metadata = metadata(combine)?;
+    Ok(NewAdapter { metadata, target_modules: target_modules(combine), ..around(combine, modules) })
+}
+
+/// Modules, with what the inputs say of all of them.
+fn around(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter {
     let configs: Vec<_> = combine.adapters.iter().filter_map(|a| a.config.as_ref()).collect();
     let mut config = configs.first().map(|config| config.as_lora());
     let stacked = combine.adapters.iter().filter(|adapter| !adapter.stacks.is_empty());
@@ -198,14 +206,9 @@ pub(super) fn assemble(combine: &Combine, modules: Vec<NewModule>) -> Result<New
             config.insert("peft_version".to_owned(), version.cloned().unwrap_or(Value::Null));
         }
     }
-    Ok(NewAdapter {
-        modules,
-        replacements: combine.carried.replacements.clone(),
-        metadata: metadata(combine)?,
-        config,
-        stacks,
-        target_modules: target_modules(combine),
-    })
+    let replacements = combine.carried.replacements.clone();
+    let metadata = Metadata::new();
+    NewAdapter { modules, replacements, metadata, config, stacks, target_modules: None }
 }
 
 /// The union of the inputs' `target_modules`, where suffixes name just the modules of the result;
@@ -237,4 +240,21 @@ fn target_modules(combine: &Combine) -> Option<Vec<String>> {
     // The first config's exclusions are written, so they must be everybody's.
     let same = excluded.iter().all(|other| excluded.first() == Some(other));
     (all_hit && all_written && same).then_some(union)
+}
+
+/// An adapter with the modules and replacements that the result will have, all of them zero.
+pub(super) fn rehearsal(combine: &Combine) -> Result<NewAdapter> {
+    let module = |group: &Group| {
+        let factors = LowRank::new(Matrix::zeros(group.outputs, 1), Matrix::zeros(1, group.inputs));
+        let bias = group.members.iter().any(|member| {
+            let adapter = combine.adapters.get(member.adapter);
+            let module = adapter.and_then(|adapter| adapter.modules.get(member.module));
+            module.is_some_and(|module| module.added_bias().is_some())
+        });
+        let zeros = vec![0.0; group.outputs];
+        let bias = bias.then(|| (bias_part(combine.convention), zeros.as_slice()));
+        NewModule::new(&group.name, &group.kind, &factors, 1.0, bias, combine.dtype)
+    };
+    let modules = combine.groups.iter().map(module).collect::<Result<_>>()?;
+    Ok(around(combine, modules))
 }

@@ -1,9 +1,12 @@
-//! Which method, where it looks, and what it takes: all that can be said before an adapter is opened.
+//! Which method, where it looks, what it takes, and which conventions the result goes through.
 
 use super::{Options, RankPolicy};
+use crate::adapter::Adapter;
+use crate::adapter::convention::{self, Convention, Names};
 use crate::error::{ErrorKind, Result, near};
 use crate::method::{self, Compat, Kind, Method, Settings, Space};
 use crate::ops::merge::AdapterInput;
+use crate::ops::write;
 
 /// What was asked for.
 pub(super) struct Choice {
@@ -134,4 +137,37 @@ fn check_numbers(options: &Options, method: &Method) -> Result<()> {
         method.name
     );
     Err(ErrorKind::BadOption(reason).into())
+}
+
+/// The convention that modules are computed in, which is the inputs' if it can be written so, and the one
+/// to write.
+///
+/// # Errors
+/// A convention that cannot be written there, and a budget of bytes for a file that `convert` makes.
+pub(super) fn conventions(
+    options: &Options,
+    adapters: &[Adapter],
+) -> Result<(&'static Convention, &'static Convention)> {
+    // A directory of PEFT's wins: it can hold whatever the others can.
+    let first = adapters.first().map(|adapter| adapter.convention);
+    let any = |name: &str| adapters.iter().any(|adapter| adapter.convention.name == name);
+    let own = match first.filter(|c| write::is_native(c)) {
+        _ if any(convention::peft().name) => convention::peft(),
+        Some(own) => own,
+        None if first.is_some_and(|first| first.names != Names::Dotted) => {
+            convention::by_name("kohya").unwrap_or(convention::peft())
+        }
+        None => convention::peft(),
+    };
+    let target = write::convention(options.to.as_deref(), Some(own), &options.output)?;
+    let native = if any(target.name) && write::is_native(target) { target } else { own };
+    if native.name != target.name && matches!(options.rank, Some(RankPolicy::Size(_))) {
+        let reason = format!(
+            "a budget of bytes is for the {} convention that the inputs have; leave out --to, and \
+             convert the result",
+            native.name
+        );
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    Ok((native, target))
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::group::{Group, Member};
 use super::{Combine, ConvScope, elements};
-use crate::adapter::convention;
-use crate::adapter::save::{self, NewModule, Sized};
+use crate::adapter::convention::{self, Part};
+use crate::adapter::save::{self, NewModule, Sized, bias_part};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
 use crate::math::rank::{Candidate, TooSmall};
@@ -321,10 +321,12 @@ fn one(
     let size = (group.outputs + group.inputs) as u64;
     let share = |part: f64, otherwise: f64| if total > 0.0 { part / total } else { otherwise };
     let dropped = (total - kept).max(0.0);
-    let bias = bias(combine, group, written.scale)?;
+    let part = bias_part(combine.convention);
+    let divided = if part == Part::UpBias { written.scale } else { 1.0 };
+    let bias = bias(combine, group, divided)?;
+    let bias = bias.as_deref().map(|values| (part, values));
     let (factors, scale) = (&written.factors, written.scale);
-    let module =
-        NewModule::new(&group.name, &group.kind, factors, scale, bias.as_deref(), combine.dtype)?;
+    let module = NewModule::new(&group.name, &group.kind, factors, scale, bias, combine.dtype)?;
     let done = Done {
         report: ModuleReport {
             name: group.name.clone(),
@@ -391,7 +393,7 @@ fn truncate(
     (Combined { factors, scale }, kept, total)
 }
 
-/// Σ wᵢ·sᵢ·bᵢ of the inputs' biases, over the scale that the result multiplies it by.
+/// Σ wᵢ·sᵢ·bᵢ of the inputs' biases, over what the result multiplies it by.
 fn bias(combine: &Combine, group: &Group, scale: f64) -> Result<Option<Vec<f64>>> {
     let mut sum: Option<Vec<f64>> = None;
     for member in &group.members {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sum::{self, Stored};
 use super::{Options, PlannedModule};
 use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
@@ -74,20 +75,44 @@ pub(super) fn widest(adapters: &[Adapter]) -> Dtype {
     widest.unwrap_or(Dtype::F32)
 }
 
+/// Whether the adapters are of several conventions.
+pub(super) fn mixed(adapters: &[Adapter]) -> bool {
+    let first = adapters.first().map(|adapter| adapter.convention.name);
+    adapters.iter().any(|adapter| Some(adapter.convention.name) != first)
+}
+
 /// Sorts all modules of all adapters into groups, in order of their names: those of the first adapter
 /// that has each.
+///
+/// # Errors
+/// As [`sort`], and any stored difference.
 pub(in crate::ops) fn group(
     options: &Options,
     adapters: &[Adapter],
     blocks: &[BlockWeights],
 ) -> Result<Vec<Group>> {
-    let first = adapters.first().map(|adapter| adapter.convention.name);
-    let mixed = adapters.iter().any(|adapter| Some(adapter.convention.name) != first);
+    let (groups, stored) = sort(options, adapters, blocks)?;
+    for one in stored {
+        if let Some((adapter, module)) = one.of(adapters) {
+            adapter.check_factors(module).in_tensor(&module.name).in_file(&adapter.path)?;
+        }
+    }
+    Ok(groups)
+}
+
+/// The same, stored differences apart.
+pub(super) fn sort(
+    options: &Options,
+    adapters: &[Adapter],
+    blocks: &[BlockWeights],
+) -> Result<(Vec<Group>, Vec<Stored>)> {
+    let mixed = mixed(adapters);
     // Names of one convention are compared as they are; of several, as all can spell them.
     let key_of = |module: &Module| {
         if mixed { flatten(bare_name(&module.name)) } else { module.name.clone() }
     };
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut stored = Vec::new();
     let names = adapters.iter().flat_map(|adapter| &adapter.modules);
     let layers = Layers::of(names.map(|module| module.name.as_str()));
     for (number, (adapter, input)) in adapters.iter().zip(&options.adapters).enumerate() {
@@ -97,8 +122,6 @@ pub(in crate::ops) fn group(
         rules.check(&names).in_file(&adapter.path)?;
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (index, module) in adapter.modules.iter().enumerate() {
-            let rank = adapter.check_factors(module);
-            let rank = rank.in_tensor(&module.name).in_file(&adapter.path)?;
             let key = key_of(module);
             if let Some(first) = seen.insert(key.clone(), &module.name) {
                 let (first, second) = (first.to_owned(), module.name.clone());
@@ -111,16 +134,22 @@ pub(in crate::ops) fn group(
             if weight == 0.0 || !selected(options, &module.name) {
                 continue;
             }
+            if sum::is_stored(module) {
+                stored.push(Stored { adapter: number, module: index, weight });
+                continue;
+            }
+            let rank = adapter.check_factors(module);
+            let rank = rank.in_tensor(&module.name).in_file(&adapter.path)?;
             let scale = module.scale.value;
             check_size(weight * scale).in_tensor(&module.name).in_file(&adapter.path)?;
             let member = Member { adapter: number, module: index, weight, own, rank, scale };
             add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
         }
     }
-    if groups.is_empty() {
+    if groups.is_empty() && stored.is_empty() {
         return Err(ErrorKind::NothingSelected.into());
     }
-    Ok(groups.into_values().collect())
+    Ok((groups.into_values().collect(), stored))
 }
 
 /// Gives every group its name in the output's convention.
@@ -146,7 +175,7 @@ fn check_size(coefficient: f64) -> Result<()> {
     Err(ErrorKind::BadOption(reason).into())
 }
 
-fn selected(options: &Options, name: &str) -> bool {
+pub(super) fn selected(options: &Options, name: &str) -> bool {
     options.include.as_ref().is_none_or(|regex| regex.is_match(name))
         && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
 }

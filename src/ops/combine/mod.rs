@@ -1,13 +1,15 @@
 //! combine: several adapters → one adapter, by the exact low-rank engine; `resize` is the same with
 //! one input. Nothing of the size of a weight is ever formed.
 
+mod align;
 mod carry;
 mod choose;
 mod compute;
 mod elements;
 pub(super) mod group;
+mod sum;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::ThreadPoolBuilder;
 use regex::Regex;
@@ -22,7 +24,7 @@ pub use crate::math::RankPolicy;
 pub use crate::method::{Compat, Space};
 
 use crate::adapter::block_weights::BlockWeights;
-use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::convention::Convention;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
 use crate::format::Dtype;
@@ -84,6 +86,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// The convention to write; the first input's if `None`.
     pub to: Option<String>,
+    /// A base to take names from, and what llama.cpp has to know, where `to` needs it.
+    pub reference: Option<PathBuf>,
     /// What to do with replaced tensors that differ; an error if `None`.
     pub on_conflict: Option<OnConflict>,
     /// The text of the recipe that asks for this, for the output's metadata.
@@ -112,6 +116,8 @@ pub struct Plan {
     pub output: PathBuf,
     /// Modules of the result, with each input's rank (0 where it has none).
     pub modules: Vec<PlannedModule>,
+    /// Modules that are differences stored whole, summed element by element.
+    pub stored: Vec<String>,
     /// Tensors that replace the base's, carried over.
     pub replacements: Vec<String>,
     /// What a user should know.
@@ -121,7 +127,7 @@ pub struct Plan {
 /// One module of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlannedModule {
-    /// Its name in the output.
+    /// Its name, in the convention of the inputs that it is computed in.
     pub name: String,
     /// Outputs.
     #[serde(rename = "out")]
@@ -143,10 +149,13 @@ pub struct Combine {
     pub plan: Plan,
     adapters: Vec<Adapter>,
     groups: Vec<Group>,
+    sums: Vec<sum::Sum>,
     method: &'static Method,
     space: Space,
     settings: Settings,
+    /// The convention that modules are computed in, and the one that is written.
     convention: &'static Convention,
+    target: &'static Convention,
     dtype: Dtype,
     carried: carry::Carried,
     options: Options,
@@ -193,6 +202,8 @@ pub struct Report {
     pub parameters_after: u64,
     /// Bytes of the result's tensor file.
     pub bytes: u64,
+    /// Modules that are differences stored whole, summed element by element.
+    pub stored: Vec<String>,
     /// The modules.
     pub modules: Vec<ModuleReport>,
     /// What a user should know.
@@ -214,7 +225,11 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let adapters = open_adapters(&options.adapters, &options.open)?;
     let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
-    let convention = choose_convention(options, &adapters)?;
+    let (convention, target) = choose::conventions(options, &adapters)?;
+    let adapters = match group::mixed(&adapters) {
+        true => align::align(adapters, convention, options)?,
+        false => adapters,
+    };
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
     let blocks: Vec<BlockWeights> = lists.collect::<Result<_>>()?;
     if !blocks.is_empty() && blocks.len() != adapters.len() {
@@ -225,8 +240,9 @@ pub fn plan(options: &Options) -> Result<Combine> {
         );
         return Err(ErrorKind::BadOption(reason).into());
     }
-    let groups = group::group(options, &adapters, &blocks)?;
+    let (groups, stored) = group::sort(options, &adapters, &blocks)?;
     let groups = group::name_for(groups, &adapters, convention)?;
+    let sums = sum::sums(&stored, &groups, &adapters, method, convention)?;
     let dtype = options.dtype.unwrap_or_else(|| group::widest(&adapters));
     let carried = carry::replacements(options, &adapters, convention)?;
     let policy = options.rank.map(|rank| rank.to_string());
@@ -240,9 +256,10 @@ pub fn plan(options: &Options) -> Result<Combine> {
         method: method.name,
         space: method.elementwise().map(|_| space.name()),
         rank: policy.unwrap_or_else(|| default.to_owned()),
-        convention: convention.name,
+        convention: target.name,
         output: options.output.clone(),
         modules: groups.iter().map(|group| group.planned(adapters.len())).collect(),
+        stored: sums.iter().map(|sum| sum.name.clone()).collect(),
         replacements: carried.labels(),
         warnings: carried.warnings.clone(),
     };
@@ -251,31 +268,19 @@ pub fn plan(options: &Options) -> Result<Combine> {
         plan,
         adapters,
         groups,
+        sums,
         method,
         space,
         settings,
         convention,
+        target,
         dtype,
         carried,
         options,
     };
     compute::check(&combine)?;
+    combine.destination().rehearse(carry::rehearsal(&combine)?)?;
     Ok(combine)
-}
-
-fn choose_convention(options: &Options, adapters: &[Adapter]) -> Result<&'static Convention> {
-    // A directory of PEFT's wins: it can hold whatever the others can.
-    let first = adapters.first().map(|adapter| adapter.convention);
-    let mut all = adapters.iter().map(|adapter| adapter.convention);
-    let own = match first.filter(|c| write::writable(c)) {
-        _ if all.any(|c| c.name == convention::peft().name) => convention::peft(),
-        Some(own) => own,
-        None if first.is_some_and(|first| first.names != Names::Dotted) => {
-            convention::by_name("kohya").unwrap_or(convention::peft())
-        }
-        None => convention::peft(),
-    };
-    write::convention(options.to.as_deref(), Some(own), &options.output)
 }
 
 impl Combine {
@@ -295,6 +300,18 @@ impl Combine {
         self.method.name.starts_with("peft-") || self.method.name.starts_with("kohya-")
     }
 
+    fn destination(&self) -> write::Destination<'_> {
+        write::Destination {
+            native: self.convention,
+            target: self.target,
+            reference: self.options.reference.as_deref(),
+            output: &self.options.output,
+            // There is at least one adapter, and each is at least one file.
+            beside: self.adapters.first().map_or(Path::new(""), |adapter| &adapter.file.path),
+            force: self.options.force,
+        }
+    }
+
     /// Computes and writes the result.
     ///
     /// # Errors
@@ -305,12 +322,14 @@ impl Combine {
             .num_threads(self.options.threads)
             .build()
             .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
-        let (modules, done) = pool.install(|| compute::all(self, progress))?;
-        let encoded = carry::assemble(self, modules)?.encode(self.convention)?;
+        let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
         let unchanged =
             || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());
-        let (output, force) = (&self.options.output, self.options.force);
-        let bytes = write::adapter(&encoded, output, force, &unchanged)?;
+        for sum in &self.sums {
+            modules.push(sum.add(&self.adapters, self.dtype)?);
+        }
+        let new = carry::assemble(self, modules)?;
+        let bytes = self.destination().write(new, &(), &unchanged)?;
         Ok(self.report(&done, bytes))
     }
 
@@ -357,7 +376,7 @@ impl Combine {
             method: self.method.name,
             space: self.plan.space,
             rank: self.plan.rank.clone(),
-            convention: self.convention.name,
+            convention: self.target.name,
             energy_kept: kept,
             relative_error: if combined > 0.0 { (dropped / combined).sqrt() } else { 0.0 },
             distance_from_sum,
@@ -365,6 +384,7 @@ impl Combine {
             parameters_before: done.iter().map(|done| done.parameters_before).sum(),
             parameters_after: done.iter().map(|done| done.parameters_after).sum(),
             bytes,
+            stored: self.plan.stored.clone(),
             modules: done.iter().map(|done| done.report.clone()).collect(),
             warnings,
         }

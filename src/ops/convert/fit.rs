@@ -1,16 +1,19 @@
 //! What of each module the target can hold, and how: its tensors as they are, its update as plain
 //! factors, or not at all.
 
+use std::collections::BTreeSet;
+
 use super::fold::{Factor, commonest, fold, pad};
+use super::restate::{Base, uniform};
 use super::rows::{Owners, assemble, from};
 use super::stored::{
     FACTORS, added_bias, beside, called, is_factor, is_plain, no_such_factors, stored, translated,
 };
-use super::{Base, For, ModuleReport, native, uniform};
+use super::{For, ModuleReport, native};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::{Kind, Module, Replaces};
-use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
+use crate::adapter::save::{NewModule, NewReplacement, PartTensor, bias_part};
 use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Dtype;
@@ -86,6 +89,7 @@ pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: Base) ->
             all.sources.push(source.clone());
         }
     }
+    evenly_decomposed(&mut fitted, goal, &mut all.lost);
     settle(&mut fitted, goal, base, &mut all)?;
     replacements(adapter, goal, &layout.replacements, &mut all)?;
     Ok(all)
@@ -200,22 +204,46 @@ fn fit(
     }
     let scale = module.scale.value;
     let mut bias = None;
+    let as_part = bias_part(target);
+    let divided = if as_part == Part::UpBias { scale } else { 1.0 };
     if module.bias.is_some() {
         match added_bias(adapter, module)? {
-            Some(values) if spells(Part::UpBias) && scale != 0.0 => {
-                bias = Some(values.into_iter().map(|value| value / scale).collect::<Vec<_>>());
+            Some(values) if spells(as_part) && divided != 0.0 => {
+                bias = Some(values.into_iter().map(|value| value / divided).collect::<Vec<_>>());
             }
             _ => lost.push(format!("{}: its {}", module.name, called(Part::UpBias, module))),
         }
     }
     // A part of a tensor is as it was; what is computed anew needs f32.
     let dtype = part.unwrap_or(Dtype::F32);
-    let new = NewModule::new(name, &module.kind, &factors, scale, bias.as_deref(), dtype)?;
+    let bias = bias.as_deref().map(|values| (as_part, values));
+    let new = NewModule::new(name, &module.kind, &factors, scale, bias, dtype)?;
     let (factored, alpha) = match part {
         Some(_) => (None, alpha),
         None => (Some(module.family), None),
     };
     Ok(Some(fitted(new.tensors, factored, factors.rank(), scale, alpha)))
+}
+
+/// Where a config says for all modules of a model whether they have magnitudes, all have them or none.
+fn evenly_decomposed(fitted: &mut [Fitted], goal: Goal, lost: &mut Vec<String>) {
+    if goal.target.scale == ScalePlace::Tensor {
+        return;
+    }
+    let model = |name: &str| match goal.target.names {
+        Names::Component => name.split('.').next().unwrap_or_default().to_owned(),
+        _ => String::new(),
+    };
+    let has = |module: &Fitted| module.tensors.iter().any(|tensor| tensor.0 == Part::Magnitude);
+    let plain: BTreeSet<String> =
+        fitted.iter().filter(|module| !has(module)).map(|module| model(&module.name)).collect();
+    let uneven =
+        fitted.iter_mut().filter(|module| has(module) && plain.contains(&model(&module.name)));
+    for module in uneven {
+        module.tensors.retain(|tensor| tensor.0 != Part::Magnitude);
+        let from = module.from.join(", ");
+        lost.push(format!("{from}: its magnitudes (DoRA), which all modules have to have"));
+    }
 }
 
 /// Gives every module the scale that the target can say, and puts the rest into its factors.

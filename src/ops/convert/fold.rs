@@ -38,6 +38,11 @@ impl Factor {
         Ok(values)
     }
 
+    /// Whether all of its values are zero.
+    pub(super) fn is_zero(&self) -> Result<bool> {
+        Ok(self.values()?.iter().all(|value| *value == 0.0))
+    }
+
     /// Bytes of a row and of an element.
     fn strides(&self) -> (usize, usize) {
         let rows = self.shape.first().copied().unwrap_or(1).max(1);

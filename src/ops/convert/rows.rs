@@ -219,10 +219,11 @@ fn divided(
     let (mut up, mut down) = (rows(&plain.up), factor(&plain.down));
     let (mut rank, mut alpha) = (plain.rank, plain.alpha);
     let alone = plain.bias.is_none() && plain.magnitude.is_none();
-    if let Some(columns) = owners.columns(piece).filter(|own| !own.is_empty() || alone) {
-        if columns.is_empty() {
-            return Ok(None);
-        }
+    // Rows that nothing is adapted of were filled in when it was fused.
+    if alone && up.is_zero()? && !factor(&plain.up).is_zero()? {
+        return Ok(None);
+    }
+    if let Some(columns) = owners.columns(piece).filter(|own| !own.is_empty()) {
         (up, down) = (up.columns(&columns), down.picked(&columns));
         // In this order an alpha that was a sum comes out whole again.
         alpha = alpha.map(|alpha| alpha * columns.len() as f64 / rank as f64);

@@ -64,13 +64,18 @@ pub(super) fn replaced(expected: &[NewReplacement], written: &Adapter) -> Result
 }
 
 fn whole(original: &Adapter, before: &Module, written: &Adapter, after: &Module) -> Result<f64> {
-    let error = match original.factors(before) {
-        Ok(factors) if written.check_factors(after).is_ok() => {
-            distance(&factors, before.scale.value, &written.factors(after)?, after.scale.value)
+    // Where nothing but the name is new, that is seen at once, whatever the family.
+    let mut error = tensors(original, before, written, after)?;
+    if error.is_infinite()
+        && let (Some(own), Some(other)) = (update(original, before)?, update(written, after)?)
+    {
+        error = distance(&own, before.scale.value, &other, after.scale.value);
+        if let (Some(own), Some(other)) = (&before.magnitude, &after.magnitude)
+            && values(original, &own.tensor)? != values(written, &other.tensor)?
+        {
+            error = f64::INFINITY;
         }
-        // An update that depends on the base is the same where its tensors are.
-        _ => tensors(original, before, written, after)?,
-    };
+    }
     Ok(error.max(biases(original, before, written, after, None)?))
 }
 

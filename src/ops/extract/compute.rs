@@ -9,10 +9,10 @@ use super::report::{LeftOut, ModuleReport};
 use super::{Extract, RankChoice};
 use crate::adapter::convention::{Key, Part};
 use crate::adapter::module::{Kind, Replaces};
-use crate::adapter::save::{NewModule, NewReplacement, Sized};
+use crate::adapter::save::{NewModule, NewReplacement, PartTensor, Sized};
 use crate::adapter::tensor::{check_finite, element_type};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::TensorView;
+use crate::format::{Dtype, TensorView};
 use crate::math::random::Stream;
 use crate::math::rank::{Candidate, TooSmall};
 use crate::math::sketch::{Panels, Sketch};
@@ -24,6 +24,8 @@ pub(super) enum Fate {
     Equal,
     LeftOut(LeftOut),
     Whole(NewReplacement),
+    /// The difference itself, for the module of this name.
+    Stored(String, PartTensor),
     Module(Box<Found>),
 }
 
@@ -190,7 +192,8 @@ fn left_out(pair: &Pair, reason: &'static str, difference: &mut Difference<'_>) 
     Ok(Fate::LeftOut(LeftOut { tensor, reason, norm }))
 }
 
-/// The tuned tensor itself, where that is asked for and the convention can hold it.
+/// What has no factors, where that is asked for: the tuned tensor itself in a convention that replaces
+/// the base's, the difference in one that adds to it.
 fn whole(
     extract: &Extract,
     pair: &Pair,
@@ -198,27 +201,53 @@ fn whole(
     difference: &mut Difference<'_>,
     reason: &'static str,
 ) -> Result<Fate> {
-    let replaces = if pair.base.ends_with(".bias") { Replaces::Bias } else { Replaces::Weight };
-    let part = if replaces == Replaces::Bias { Part::Bias } else { Part::Weight };
-    let spelled = extract.convention.spell(&Key { module: pair.module.clone(), part });
-    let named = pair.base.ends_with(".weight") || pair.base.ends_with(".bias");
-    if !extract.options.full_norms || spelled.is_none() || !named {
-        let reason = if extract.options.full_norms {
-            "the convention cannot store it whole"
-        } else {
-            reason
-        };
+    if !extract.options.full_norms {
         return left_out(pair, reason, difference);
     }
-    check_finite(tuned)?;
-    let mut scratch = Vec::new();
-    Ok(Fate::Whole(NewReplacement {
-        module: pair.module.clone(),
-        replaces,
-        dtype: tuned.spec.dtype,
-        shape: tuned.spec.shape.clone(),
-        bytes: tuned.all(&mut scratch)?.to_vec(),
-    }))
+    let bias = pair.base.ends_with(".bias");
+    let spells = |part: Part| {
+        let named = bias || pair.base.ends_with(".weight");
+        named && extract.convention.spell(&Key { module: pair.module.clone(), part }).is_some()
+    };
+    let (replaces, part) =
+        if bias { (Replaces::Bias, Part::Bias) } else { (Replaces::Weight, Part::Weight) };
+    if spells(part) {
+        check_finite(tuned)?;
+        let mut scratch = Vec::new();
+        return Ok(Fate::Whole(NewReplacement {
+            module: pair.module.clone(),
+            replaces,
+            dtype: tuned.spec.dtype,
+            shape: tuned.spec.shape.clone(),
+            bytes: tuned.all(&mut scratch)?.to_vec(),
+        }));
+    }
+    let part = Part::Named(if bias { "diff_b" } else { "diff" });
+    // What is restated later could not be told apart from what it is beside.
+    if extract.convention.name == extract.target.name && spells(part) {
+        return stored(pair, part, tuned, difference);
+    }
+    left_out(pair, "the convention cannot store it whole", difference)
+}
+
+/// The difference in f32, in which that of 16-bit values is exact.
+fn stored(
+    pair: &Pair,
+    part: Part,
+    tuned: TensorView<'_>,
+    difference: &mut Difference<'_>,
+) -> Result<Fate> {
+    let mut values = vec![0f32; pair.rows * pair.columns];
+    difference.fill(0, &mut values)?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(difference.explain_non_finite()?);
+    }
+    if values.iter().all(|value| *value == 0.0) {
+        return Ok(Fate::Equal);
+    }
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let tensor = (part, Dtype::F32, tuned.spec.shape.clone(), bytes);
+    Ok(Fate::Stored(pair.module.clone(), tensor))
 }
 
 /// Shares a budget out, looking deeper where a module may have more than is known of it.

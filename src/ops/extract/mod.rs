@@ -20,8 +20,8 @@ use serde_json::{Map, Value, json};
 pub use pair::{Form, Pair};
 pub use report::{LeftOut, ModuleReport, Report};
 
-use crate::adapter::convention::Convention;
-use crate::adapter::save::{NewAdapter, NewReplacement, Sized, file_size};
+use crate::adapter::convention::{self, Convention, Names, Part};
+use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, PartTensor, Sized, file_size};
 use crate::error::{ErrorKind, PairError, Result};
 use crate::format::{Access, Checkpoint, Dtype, Metadata};
 use crate::math::RankPolicy;
@@ -146,7 +146,9 @@ pub struct Extract {
     pub plan: Plan,
     base: Checkpoint,
     tuned: Checkpoint,
+    /// The convention that modules are computed in, and the one that is written.
     convention: &'static Convention,
+    target: &'static Convention,
     dtype: Dtype,
     options: Options,
 }
@@ -163,17 +165,32 @@ pub fn plan(options: &Options) -> Result<Extract> {
     let tuned = Checkpoint::open(&options.tuned, options.access)?;
     let files = base.shards.iter().chain(&tuned.shards).map(|shard| shard.path.as_path());
     check_output(&options.output, files, options.force)?;
-    let convention = write::convention(options.to.as_deref(), None, &options.output)?;
+    let target = write::convention(options.to.as_deref(), None, &options.output)?;
+    let convention = native(target);
+    let bytes = matches!(options.rank, RankChoice::Policy(RankPolicy::Size(_)));
+    if convention.name != target.name && bytes {
+        let reason = "a budget of bytes is for the peft, kohya and comfyui conventions";
+        return Err(ErrorKind::BadOption(reason.to_owned()).into());
+    }
     let pairs = pair::pairs(options, &base, &tuned, convention)
         .map_err(|error| error.in_file(&options.tuned))?;
     let plan = Plan {
         rank: options.rank.to_string(),
-        convention: convention.name,
+        convention: target.name,
         output: options.output.clone(),
         pairs,
     };
     let dtype = options.dtype.unwrap_or(Dtype::F32);
-    Ok(Extract { plan, base, tuned, convention, dtype, options: options.clone() })
+    Ok(Extract { plan, base, tuned, convention, target, dtype, options: options.clone() })
+}
+
+/// The convention to compute in: one that calls modules as the base does, or as kohya's scripts do.
+fn native(target: &'static Convention) -> &'static Convention {
+    match target.names {
+        Names::Flattened | Names::Checkpoint => target,
+        Names::Component => convention::by_name("kohya").unwrap_or(convention::peft()),
+        Names::Dotted | Names::Gguf => convention::peft(),
+    }
 }
 
 impl Extract {
@@ -189,34 +206,44 @@ impl Extract {
             .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
         let (fates, done) = pool.install(|| compute::all(self, progress))?;
         let equal = fates.iter().filter(|fate| matches!(fate, Fate::Equal)).count();
-        let (mut left_out, mut replacements) = (Vec::new(), Vec::new());
+        let (mut left_out, mut replacements, mut stored) = (Vec::new(), Vec::new(), Vec::new());
         for fate in fates {
             match fate {
                 Fate::LeftOut(tensor) => left_out.push(tensor),
                 Fate::Whole(replacement) => replacements.push(replacement),
+                Fate::Stored(module, tensor) => stored.push((module, tensor)),
                 Fate::Equal | Fate::Module(_) => {}
             }
         }
-        if done.is_empty() && replacements.is_empty() {
+        if done.is_empty() && replacements.is_empty() && stored.is_empty() {
             return Err(self.nothing(equal, &left_out));
         }
-        let whole = replacements.iter().map(label).collect();
+        let labels = stored.iter().map(|(module, (part, ..))| {
+            format!("{module}.{}", if *part == Part::Named("diff_b") { "diff_b" } else { "diff" })
+        });
+        let whole = replacements.iter().map(label).chain(labels).collect();
         let mut report = self.report(&done, equal, left_out, whole);
         let adapter = NewAdapter {
             stacks: std::collections::BTreeMap::new(),
-            modules: done.into_iter().map(|done| done.module).collect(),
+            modules: with_stored(done.into_iter().map(|done| done.module).collect(), stored),
             replacements,
             metadata: self.metadata(),
             config: Some(self.config()),
             target_modules: None,
         };
-        let encoded = adapter.encode(self.convention)?;
         let unchanged = || {
             self.base.check_unchanged()?;
             self.tuned.check_unchanged()
         };
-        let (output, force) = (&self.options.output, self.options.force);
-        report.bytes = write::adapter(&encoded, output, force, &unchanged)?;
+        let destination = write::Destination {
+            native: self.convention,
+            target: self.target,
+            reference: Some(&self.options.base),
+            output: &self.options.output,
+            beside: self.base.shards.first().map_or(&self.base.path, |shard| &shard.path),
+            force: self.options.force,
+        };
+        report.bytes = destination.write(adapter, &(), &unchanged)?;
         Ok(report)
     }
 
@@ -305,7 +332,7 @@ impl Extract {
         Report {
             output: self.options.output.clone(),
             rank: self.plan.rank.clone(),
-            convention: self.convention.name,
+            convention: self.target.name,
             tensors: self.plan.pairs.len(),
             equal,
             energy_kept: share(energy_kept),
@@ -318,6 +345,17 @@ impl Extract {
             warnings,
         }
     }
+}
+
+/// The modules with the differences that are stored beside them, or for themselves.
+fn with_stored(mut modules: Vec<NewModule>, stored: Vec<(String, PartTensor)>) -> Vec<NewModule> {
+    for (name, tensor) in stored {
+        match modules.iter_mut().find(|module| module.name == name) {
+            Some(module) => module.tensors.push(tensor),
+            None => modules.push(NewModule::stored(name, vec![tensor])),
+        }
+    }
+    modules
 }
 
 /// Relative error above which a warning is due.
