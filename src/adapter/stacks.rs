@@ -123,7 +123,7 @@ pub(super) fn place(
 }
 
 /// The module in such a name.
-fn holder(place: &str) -> &str {
+pub(super) fn holder(place: &str) -> &str {
     place.trim_end_matches(WRAPPED)
 }
 

@@ -14,7 +14,7 @@ use super::convention::{self, Convention, Key, Output, Part, ScalePlace};
 use super::files::DIFFUSERS_ENTRY;
 use super::hashes::file_order;
 use super::module::{Kind, Replaces};
-use super::stacks::Stack;
+use super::stacks::{Stack, holder};
 use super::tensor::element_type;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Dtype, Metadata, Tensor};
@@ -280,10 +280,18 @@ impl NewAdapter {
         }
         let mut tensors = Vec::new();
         for mut module in self.modules {
-            if let Some(place) = places.get(&module.name) {
-                module.name.clone_from(place);
-            }
+            let Some(place) = places.get(&module.name) else {
+                encode_module(module, convention, &mut tensors)?;
+                continue;
+            };
+            // Spelled as the module that holds the parameter, nested as the parameter is.
+            let holder = holder(place);
+            holder.clone_into(&mut module.name);
+            let first = tensors.len();
             encode_module(module, convention, &mut tensors)?;
+            for tensor in tensors.iter_mut().skip(first) {
+                tensor.0 = tensor.0.replacen(holder, place, 1);
+            }
         }
         for replacement in self.replacements {
             let name = spell(convention, &replacement.module, replacement.part())?;
