@@ -148,7 +148,7 @@ impl Convert {
     /// Writes the result, opens it again, and compares every module before it takes its place.
     ///
     /// # Errors
-    /// I/O; [`ConvertError::Differs`], if a delta is not what it was. Nothing is left then.
+    /// I/O; [`crate::error::ConvertError::Differs`], if a delta is not what it was. Nothing is left then.
     pub fn run(mut self, progress: &dyn Progress) -> Result<Report> {
         progress.begin(self.report.modules.len() as u64);
         let checked = Checked {
