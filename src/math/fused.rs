@@ -235,18 +235,27 @@ impl Task for Product<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
+        if V::ACROSS == 4 { self.walk::<V, 4>() } else { self.walk::<V, 1>() }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn walk<V: Lanes, const ACROSS: usize>(self) {
         let (rows, columns) = (self.left.rows(), self.right.columns());
         for group in 0..self.left.group_count() {
             let first = group * ROWS;
             for block in 0..self.right.block_count() {
-                for step in 0..BLOCK / LANES {
-                    let (left, right) = (self.left.group(group), self.right.block(block));
-                    let sums = tile::<V, 1>(left, right, step);
+                let (left, right) = (self.left.group(group), self.right.block(block));
+                for step in (0..BLOCK / LANES).step_by(ACROSS) {
+                    let tile = tile::<V, ACROSS>(left, right, step);
                     let from = block * BLOCK + step * LANES;
-                    let width = LANES.min(columns.saturating_sub(from));
-                    for (row, [sum]) in sums.iter().enumerate().take(rows - first) {
-                        let at = (first + row) * columns + from.min(columns);
-                        self.out[at..at + width].copy_from_slice(&sum.to_array()[..width]);
+                    for (row, sums) in tile.iter().enumerate().take(rows - first) {
+                        let row = &mut self.out[(first + row) * columns..][..columns];
+                        let row = row.get_mut(from..).unwrap_or_default();
+                        for (sum, out) in sums.iter().zip(row.chunks_mut(LANES)) {
+                            out.copy_from_slice(&sum.to_array()[..out.len()]);
+                        }
                     }
                 }
             }

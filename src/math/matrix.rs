@@ -75,64 +75,59 @@ pub(super) fn transposed_part_product(
     result
 }
 
-/// The rows of `target` from `first` on += panel · x, for a panel of `columns` columns, row by row; in
-/// f32, or in f64 where the wide x is given.
-pub(super) fn add_panel_product(
-    target: &mut Matrix,
-    first: usize,
-    panel: &[f32],
-    columns: usize,
-    narrow: &nalgebra::DMatrix<f32>,
-    wide: Option<&Matrix>,
-) {
-    let rows = panel.len() / columns.max(1);
-    if let Some(wide) = wide {
-        let panel: Vec<f64> = panel.iter().map(|value| f64::from(*value)).collect();
-        let panel = MatRef::from_row_major_slice(&panel, rows, columns);
-        let part = view_mut(target).submatrix_mut(first, 0, rows, wide.ncols());
-        matmul(part, Accum::Add, panel, view(wide), 1.0, Par::Seq);
-        return;
-    }
-    let width = narrow.ncols();
-    let mut product = vec![0f32; rows * width];
-    let panel = MatRef::from_row_major_slice(panel, rows, columns);
-    let x = MatRef::from_column_major_slice(narrow.as_slice(), columns, width);
-    let part = MatMut::from_column_major_slice_mut(&mut product, rows, width);
-    matmul(part, Accum::Replace, panel, x, 1.0, Par::Seq);
-    for (column, values) in product.chunks_exact(rows.max(1)).enumerate() {
-        for (row, value) in values.iter().enumerate() {
-            target[(first + row, column)] += f64::from(*value);
-        }
-    }
+/// The rows of `target` from `first` on += panel · x, for a panel as wide as x is high, row by row.
+pub(super) fn add_panel_product(target: &mut Matrix, first: usize, panel: &[f32], x: &Matrix) {
+    let panel: Vec<f64> = panel.iter().map(|value| f64::from(*value)).collect();
+    let rows = panel.len() / x.nrows().max(1);
+    let panel = MatRef::from_row_major_slice(&panel, rows, x.nrows());
+    let part = view_mut(target).submatrix_mut(first, 0, rows, x.ncols());
+    matmul(part, Accum::Add, panel, view(x), 1.0, Par::Seq);
 }
 
-/// target += panelᵀ · (the rows of `q` from `first` on), for a panel as wide as `target` is high. In
-/// f32 the panel's own product, in f64 the sum over panels.
-pub(super) fn add_panel_transposed(
-    target: &mut Matrix,
-    first: usize,
-    panel: &[f32],
-    q: &Matrix,
-    precise: bool,
-) {
+/// target += panelᵀ · (the rows of `q` from `first` on), for a panel as wide as `target` is high.
+pub(super) fn add_panel_transposed(target: &mut Matrix, first: usize, panel: &[f32], q: &Matrix) {
+    let panel: Vec<f64> = panel.iter().map(|value| f64::from(*value)).collect();
     let (columns, width) = target.shape();
     let rows = panel.len() / columns.max(1);
-    let part = q.rows(first, rows);
-    if precise {
-        let panel: Vec<f64> = panel.iter().map(|value| f64::from(*value)).collect();
-        let panel = MatRef::from_row_major_slice(&panel, rows, columns);
-        let part = view(q).submatrix(first, 0, rows, width);
-        matmul(view_mut(target), Accum::Add, panel.transpose(), part, 1.0, Par::Seq);
-        return;
+    let panel = MatRef::from_row_major_slice(&panel, rows, columns);
+    let part = view(q).submatrix(first, 0, rows, width);
+    matmul(view_mut(target), Accum::Add, panel.transpose(), part, 1.0, Par::Seq);
+}
+
+/// Products of a matrix's row panels with x and with what comes out: y = M · x and z = Mᵀ · y. In f32
+/// within a panel, in f64 over them.
+pub(super) struct PanelProducts {
+    x: nalgebra::DMatrix<f32>,
+    own_y: Vec<f32>,
+    own_z: Vec<f32>,
+}
+
+impl PanelProducts {
+    pub(super) fn new(x: &Matrix) -> Self {
+        let x = x.map(|value| value as f32);
+        Self { own_y: Vec::new(), own_z: vec![0.0; x.len()], x }
     }
-    let narrow: Vec<f32> = part.iter().map(|value| *value as f32).collect();
-    let part = MatRef::from_column_major_slice(&narrow, rows, width);
-    let panel = MatRef::from_row_major_slice(panel, rows, columns);
-    let mut product = vec![0f32; columns * width];
-    let into = MatMut::from_column_major_slice_mut(&mut product, columns, width);
-    matmul(into, Accum::Replace, panel.transpose(), part, 1.0, Par::Seq);
-    for (sum, value) in target.as_mut_slice().iter_mut().zip(&product) {
-        *sum += f64::from(*value);
+
+    /// Of the panel that begins with row `first`: writes its rows of y, and adds to z.
+    pub(super) fn add(&mut self, first: usize, panel: &[f32], y: &mut Matrix, z: &mut Matrix) {
+        let (columns, width) = self.x.shape();
+        let rows = panel.len() / columns.max(1);
+        self.own_y.resize(rows * width, 0.0);
+        let panel = MatRef::from_row_major_slice(panel, rows, columns);
+        let x = MatRef::from_column_major_slice(self.x.as_slice(), columns, width);
+        let part = MatMut::from_column_major_slice_mut(&mut self.own_y, rows, width);
+        matmul(part, Accum::Replace, panel, x, 1.0, Par::Seq);
+        let part = MatRef::from_column_major_slice(&self.own_y, rows, width);
+        let into = MatMut::from_column_major_slice_mut(&mut self.own_z, columns, width);
+        matmul(into, Accum::Replace, panel.transpose(), part, 1.0, Par::Seq);
+        for (column, values) in self.own_y.chunks_exact(rows.max(1)).enumerate() {
+            for (row, value) in values.iter().enumerate() {
+                y[(first + row, column)] = f64::from(*value);
+            }
+        }
+        for (sum, value) in z.as_mut_slice().iter_mut().zip(&self.own_z) {
+            *sum += f64::from(*value);
+        }
     }
 }
 

@@ -4,6 +4,12 @@
 //! A number depends on (seed, name, adapter index, element index) alone, so any order, any blocking
 //! and any number of threads give the same ones. No state is kept.
 
+use super::kernel::dispatch;
+use super::lanes::{Lanes, Task};
+
+/// Blocks that are computed side by side.
+const WIDE: usize = 16;
+
 const ROUNDS: usize = 10;
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 /// Added to the key after each round: the golden ratio and √3 − 1.
@@ -54,14 +60,19 @@ impl Stream {
 
     /// The bits of elements `first`..`first` + `out.len()`, as [`Stream::bits`] gives them.
     pub fn fill(&self, first: u64, out: &mut [u32]) {
-        let mut at = 0;
-        while at < out.len() {
-            let element = first + at as u64;
-            let block = self.block(element / 4);
-            let from = (element % 4) as usize;
-            let count = (4 - from).min(out.len() - at);
-            out[at..at + count].copy_from_slice(&block[from..from + count]);
-            at += count;
+        let head = (first.wrapping_neg() % 4).min(out.len() as u64) as usize;
+        let (unaligned, rest) = out.split_at_mut(head);
+        self.fill_one_by_one(first, unaligned);
+        let at = first + head as u64;
+        let (wide, tail) = rest.as_chunks_mut::<{ 4 * WIDE }>();
+        let (done, block) = ((wide.len() * 4 * WIDE) as u64, at / 4);
+        dispatch(Fill { stream: self, block, out: wide });
+        self.fill_one_by_one(at + done, tail);
+    }
+
+    fn fill_one_by_one(&self, first: u64, out: &mut [u32]) {
+        for (element, slot) in (first..).zip(out) {
+            *slot = self.bits(element);
         }
     }
 
@@ -92,6 +103,47 @@ impl Stream {
         let unit = |bits: u32| (f64::from(bits) + 0.5) / 4_294_967_296.0;
         (-2.0 * unit(block[half]).ln()).sqrt()
             * (std::f64::consts::TAU * unit(block[half + 1])).cos()
+    }
+}
+
+/// Whole groups of [`WIDE`] blocks, from number `block` on.
+struct Fill<'a> {
+    stream: &'a Stream,
+    block: u64,
+    out: &'a mut [[u32; 4 * WIDE]],
+}
+
+impl Task for Fill<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let Stream { seed, stream } = *self.stream;
+        let low = |bits: u64| bits & u64::from(u32::MAX);
+        for (group, out) in self.out.iter_mut().enumerate() {
+            // Words in 64 bits each, since products are; what is above the lower 32 is never read.
+            let first = self.block + (group * WIDE) as u64;
+            let blocks: [u64; WIDE] = std::array::from_fn(|lane| first + lane as u64);
+            let upper = blocks.map(|block| block >> 32);
+            let mut counter = [blocks, upper, [stream; WIDE], [stream >> 32; WIDE]];
+            let mut key = [seed as u32, (seed >> 32) as u32];
+            for _ in 0..ROUNDS {
+                let mut next = [[0u64; WIDE]; 4];
+                for lane in 0..WIDE {
+                    let first = u64::from(MULTIPLIERS[0]) * low(counter[0][lane]);
+                    let second = u64::from(MULTIPLIERS[1]) * low(counter[2][lane]);
+                    next[0][lane] = (second >> 32) ^ counter[1][lane] ^ u64::from(key[0]);
+                    next[1][lane] = second;
+                    next[2][lane] = (first >> 32) ^ counter[3][lane] ^ u64::from(key[1]);
+                    next[3][lane] = first;
+                }
+                counter = next;
+                key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+            }
+            for (lane, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *out = counter.map(|word| word[lane] as u32);
+            }
+        }
     }
 }
 
@@ -137,7 +189,9 @@ mod tests {
     #[test]
     fn filling_is_drawing_one_by_one() {
         let stream = Stream::new(7, "model.layers.0.q_proj", 1);
-        for (first, count) in [(0, 9), (3, 2), (5, 17), (u64::from(u32::MAX) * 4, 12)] {
+        for (first, count) in
+            [(0, 9), (3, 2), (5, 17), (1, 200), (u64::from(u32::MAX) * 4 - 60, 213)]
+        {
             let mut bits = vec![0; count];
             stream.fill(first, &mut bits);
             for (at, found) in bits.iter().enumerate() {

@@ -2,14 +2,18 @@
 //! Martinsson and Tropp 2011, algorithms 4.4 and 5.1), with its true error known.
 //!
 //! The matrix is never held: a pass asks for its rows, a panel at a time, and multiplies each panel
-//! as it comes. Rounds of subspace iteration go on until one more gains next to nothing. ‖M‖² is
-//! summed on the way, so ‖M − result‖² = ‖M‖² − Σσ̂² is exact, whatever the sketch missed.
+//! as it comes, by both sides: y = M·x and z = Mᵀ·y are had of one pass, a whole round of subspace
+//! iteration. Rounds go on until one more gains next to nothing. ‖M‖² is summed on the way, so
+//! ‖M − result‖² = ‖M‖² − Σσ̂² is exact, whatever the sketch missed.
 //!
 //! One thread works on one matrix, in a fixed order and with panels whose size follows from the
 //! shape alone: the result does not depend on how many matrices are worked on at once.
 
 use super::low_rank::{LowRank, Svd};
-use super::matrix::{Matrix, add_panel_product, add_panel_transposed, dense_values};
+use super::matrix::{
+    Matrix, PanelProducts, add_panel_product, add_panel_transposed, dense_values,
+    transposed_product,
+};
 use super::qr::Qr;
 use super::random::Stream;
 
@@ -99,6 +103,15 @@ const PANEL_BYTES: usize = 1 << 20;
 /// Relative squared error that products in f32 cannot resolve.
 const RESOLUTION: f64 = 1e-6;
 
+/// Relative squared error beside which the rounding of products in f32 is nothing.
+const COARSE: f64 = 1e-2;
+
+/// Relative squared error near what f32 resolves.
+const SMALL: f64 = 1e-8;
+
+/// How uneven the columns of a product may be for its round to be taken apart.
+const EVEN: f64 = 1e-3;
+
 /// Sketches a matrix.
 ///
 /// # Errors
@@ -112,42 +125,55 @@ pub fn sketch<P: Panels>(panels: &mut P, settings: &Settings<'_>) -> Result<Sket
         return exact(panels);
     }
     let mut passes = Passes { panels, count: 0, squared_norm: None };
-    let mut y = passes.right(&first_columns(columns, width, settings), false)?;
-    let squared_norm = passes.squared_norm.unwrap_or(0.0);
-    if squared_norm == 0.0 || !squared_norm.is_finite() {
-        let svd = LowRank::zero(rows, columns).svd();
-        return Ok(Sketch { svd, rank: 0, squared_norm, passes: passes.count, exact: true });
-    }
-    let mut progress = Progress { settings, squared_norm, kept: 0.0, gain: f64::INFINITY };
+    let mut x = orthonormal(&first_columns(columns, width, settings));
+    let mut progress = Progress { settings, squared_norm: 0.0, kept: 0.0, gain: f64::INFINITY };
     for round in 1.. {
-        let q = orthonormal(&y);
-        let z = passes.left(&q, false)?;
-        if progress.done(&z, round) {
-            // The last product is made in f64: small singular values are not drowned by the largest.
-            let x = orthonormal(&z);
-            let y = passes.right(&x, true)?;
-            if !progress.is_small() {
-                return Ok(passes.finish(&LowRank::new(y, x.transpose()), settings.rank));
-            }
-            // Nor are the vectors of the smallest: where next to nothing is left, both are.
-            let q = orthonormal(&y);
-            let z = passes.left(&q, true)?;
-            return Ok(passes.finish(&LowRank::new(q, z.transpose()), settings.rank));
+        let (y, z) = passes.both(&x)?;
+        let squared_norm = passes.squared_norm.unwrap_or(0.0);
+        if squared_norm == 0.0 || !squared_norm.is_finite() {
+            let svd = LowRank::zero(rows, columns).svd();
+            return Ok(Sketch { svd, rank: 0, squared_norm, passes: passes.count, exact: true });
         }
-        let x = orthonormal(&z);
-        y = passes.right(&x, false)?;
-        if progress.done(&y, round) {
-            let q = orthonormal(&y);
-            let z = passes.left(&q, true)?;
-            if !progress.is_small() {
-                return Ok(passes.finish(&LowRank::new(q, z.transpose()), settings.rank));
+        progress.squared_norm = squared_norm;
+        let left = Qr::new(y);
+        let mut done = progress.done(&transposed_product(left.r(), left.r()), round);
+        let across = across(left.r(), &z);
+        if let Some(across) = &across {
+            done |= progress.done(&transposed_product(across, across), round);
+        }
+        match across {
+            // Where much is left, what f32 rounds away is nothing beside it: M is seen through Q.
+            Some(across) if done && progress.left() > COARSE => {
+                let q = left.apply(&Matrix::identity(width, width));
+                return Ok(passes.finish(&LowRank::new(q, across.transpose()), settings.rank));
             }
-            let x = orthonormal(&z);
-            let y = passes.right(&x, true)?;
-            return Ok(passes.finish(&LowRank::new(y, x.transpose()), settings.rank));
+            Some(across) => x = orthonormal(&across),
+            None => x = orthonormal(&z),
+        }
+        if done {
+            break;
         }
     }
-    unreachable!("the number of rounds is bounded")
+    // The last product is made in f64: small singular values are not drowned by the largest.
+    let y = passes.right(&x)?;
+    if progress.left() > SMALL {
+        return Ok(passes.finish(&LowRank::new(y, x.transpose()), settings.rank));
+    }
+    // Nor are the vectors of the smallest: where next to nothing is left, both are.
+    let q = orthonormal(&y);
+    let z = passes.left(&q)?;
+    Ok(passes.finish(&LowRank::new(q, z.transpose()), settings.rank))
+}
+
+/// Mᵀ · Q of z = Mᵀ · y and y = Q · r; nothing if r is so uneven that what z lost in f32 would count.
+fn across(r: &Matrix, z: &Matrix) -> Option<Matrix> {
+    let diagonal = r.diagonal().map(f64::abs);
+    if diagonal.min() <= EVEN * diagonal.max() {
+        return None;
+    }
+    // z = across · r, column after column.
+    let mut across = z.transpose();
+    r.tr_solve_upper_triangular_mut(&mut across).then(|| across.transpose())
 }
 
 /// The decomposition of the whole matrix, in f64: for small ones, and where no sketch is wanted. Holds
@@ -235,32 +261,37 @@ struct Passes<'a, P> {
 }
 
 impl<P: Panels> Passes<'_, P> {
-    /// M · x.
-    fn right(&mut self, x: &Matrix, precise: bool) -> Result<Matrix, P::Error> {
-        let columns = self.panels.columns();
-        let mut result = Matrix::zeros(self.panels.rows(), x.ncols());
-        let narrow = x.map(|value| value as f32);
+    /// y = M · x and Mᵀ · y, in f32 within a panel.
+    fn both(&mut self, x: &Matrix) -> Result<(Matrix, Matrix), P::Error> {
+        let (rows, columns) = (self.panels.rows(), self.panels.columns());
+        let mut y = Matrix::zeros(rows, x.ncols());
+        let mut z = Matrix::zeros(columns, x.ncols());
         let mut norm = 0.0;
         let measured = self.squared_norm.is_some();
+        let mut products = PanelProducts::new(x);
         each_panel(self.panels, |first, panel| {
             if !measured {
                 norm += squares(panel);
             }
-            let wide = precise.then_some(x);
-            add_panel_product(&mut result, first, panel, columns, &narrow, wide);
+            products.add(first, panel, &mut y, &mut z);
         })?;
         self.squared_norm.get_or_insert(norm);
+        self.count += 1;
+        Ok((y, z))
+    }
+
+    /// M · x, in f64.
+    fn right(&mut self, x: &Matrix) -> Result<Matrix, P::Error> {
+        let mut result = Matrix::zeros(self.panels.rows(), x.ncols());
+        each_panel(self.panels, |first, panel| add_panel_product(&mut result, first, panel, x))?;
         self.count += 1;
         Ok(result)
     }
 
-    /// Mᵀ · q.
-    fn left(&mut self, q: &Matrix, precise: bool) -> Result<Matrix, P::Error> {
-        let columns = self.panels.columns();
-        let mut result = Matrix::zeros(columns, q.ncols());
-        each_panel(self.panels, |first, panel| {
-            add_panel_transposed(&mut result, first, panel, q, precise);
-        })?;
+    /// Mᵀ · q, in f64.
+    fn left(&mut self, q: &Matrix) -> Result<Matrix, P::Error> {
+        let mut result = Matrix::zeros(self.panels.columns(), q.ncols());
+        each_panel(self.panels, |first, panel| add_panel_transposed(&mut result, first, panel, q))?;
         self.count += 1;
         Ok(result)
     }
@@ -282,15 +313,14 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// Whether what is left is near what f32 resolves.
-    fn is_small(&self) -> bool {
-        self.squared_norm - self.kept <= 1e-8 * self.squared_norm
+    /// The share of the squared norm that is left.
+    fn left(&self) -> f64 {
+        (self.squared_norm - self.kept) / self.squared_norm
     }
 
-    /// Looks at the latest product (its columns span the space found) and decides.
-    fn done(&mut self, product: &Matrix, round: usize) -> bool {
-        let values = dense_values(Qr::new(product.clone()).r());
-        let kept: f64 = values.iter().take(self.settings.rank).map(|value| value * value).sum();
+    /// Looks at the latest product's inner products (its columns span the space found) and decides.
+    fn done(&mut self, gram: &Matrix, round: usize) -> bool {
+        let kept: f64 = dense_values(gram).iter().take(self.settings.rank).sum();
         let error = self.squared_norm - kept;
         if error <= RESOLUTION * self.squared_norm && round >= 2 {
             self.kept = kept;

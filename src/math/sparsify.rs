@@ -82,10 +82,12 @@ impl Task for Apply<'_> {
                 Sparsifier::Chance { chance, rescale, stream } => {
                     numbers.resize(values.len(), 0);
                     stream.fill(at, &mut numbers);
+                    // Compared in 32 bits, as vectors have them: the largest number that keeps.
                     let limit = threshold(chance);
+                    let last = limit.saturating_sub(1) as u32;
                     let gain = if rescale { (1.0 / chance) as f32 } else { 1.0 };
                     for (value, number) in values.iter_mut().zip(&numbers) {
-                        let kept = u64::from(*number) < limit;
+                        let kept = limit > 0 && *number <= last;
                         *value = if kept { *value * gain } else { 0.0 };
                     }
                 }
