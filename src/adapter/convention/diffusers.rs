@@ -49,7 +49,14 @@ fn parse(key: &str) -> Option<Key> {
         return Some(Key { module: module.to_owned(), part: Part::Weight });
     }
     let (module, part) = suffix::split(key)?;
-    Some(Key { module: modern(module), part })
+    let mut module = module.to_owned();
+    loop {
+        let newer = modern(&module);
+        if newer == module {
+            return Some(Key { module, part });
+        }
+        module = newer;
+    }
 }
 
 /// What older files call the projections of text encoders.

@@ -27,20 +27,36 @@ const LEAKED: [&str; 3] = ["_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wra
 const NESTING: [&str; 3] = ["base_layer", "token_adapter", "ln_tuning_layers"];
 
 fn parse(key: &str) -> Option<Key> {
-    let mut parts: Vec<&str> = key.split('.').filter(|part| !LEAKED.contains(part)).collect();
+    let own = |part: &&str| !LEAKED.contains(part) && !NESTING.contains(part);
+    let mut parts: Vec<&str> = key.split('.').filter(own).collect();
+    while let Some(at) = parts.iter().position(|part| *part == "modules_to_save") {
+        // `modules_to_save.<adapter name>.weight`, as older writers kept it.
+        parts.drain(at..(at + 2).min(parts.len() - 1).max(at + 1));
+    }
     let start = wrapper_length(&parts);
     parts.drain(..start);
     if let Some(at) = parts.iter().position(|part| *part == "original_module") {
         return Some(Key { module: parts.get(..at)?.join("."), part: Part::Original });
     }
-    if let Some(at) = parts.iter().position(|part| *part == "modules_to_save") {
-        // `modules_to_save.<adapter name>.weight`, as older writers kept it.
-        parts.drain(at..(at + 2).min(parts.len().saturating_sub(1)));
-    }
     let (path, part) = split(&parts)?;
-    let module: Vec<&str> = path.iter().filter(|part| !NESTING.contains(part)).copied().collect();
+    let module = path.join(".");
     let shared = matches!(part, Part::Named(name) if tensors::SHARED.contains(&name));
-    (shared || !module.is_empty()).then(|| Key { module: module.join("."), part })
+    // A module below a factor is none.
+    let below = path.iter().any(|part| is_factor(part));
+    (shared || !module.is_empty() && !below).then_some(Key { module, part })
+}
+
+/// Whether a path's part is what a module's own tensors are called.
+fn is_factor(part: &str) -> bool {
+    const LOW_RANK: [&str; 6] = [
+        "lora_A",
+        "lora_B",
+        "lora_embedding_A",
+        "lora_embedding_B",
+        "lora_magnitude_vector",
+        "trainable_tokens_delta",
+    ];
+    LOW_RANK.contains(&part) || tensors::PEFT.iter().any(|(name, _)| *name == part)
 }
 
 /// How many leading parts are wrappers: `base_model`, `model` (once, after it), and DDP's `module`.
