@@ -289,7 +289,8 @@ fn advise(pairs: &[Pair]) -> Advice {
         most(|m| if m.norm_ratio > 0.0 { m.norm_ratio.max(1.0 / m.norm_ratio) } else { 0.0 });
     if loud > 4.0 {
         let text = format!(
-            "one adapter is {loud:.1} times as loud as another and will drown it: even the weights out"
+            "one adapter is {loud:.1} times as loud as another and will drown it: even the weights out, or \
+             combine with `--method df-regmean`, where each keeps the directions it writes to"
         );
         return Advice { text, rule: "norm imbalance > 4" };
     }
