@@ -56,7 +56,9 @@ fn is_factor(part: &str) -> bool {
         "lora_magnitude_vector",
         "trainable_tokens_delta",
     ];
-    LOW_RANK.contains(&part) || tensors::PEFT.iter().any(|(name, _)| *name == part)
+    LOW_RANK.contains(&part)
+        || tensors::SHARED.contains(&part)
+        || tensors::PEFT.iter().any(|(name, _)| *name == part)
 }
 
 /// How many leading parts are wrappers: `base_model`, `model` (once, after it), and DDP's `module`.
@@ -193,6 +195,7 @@ mod tests {
         let rotation = key("q", Part::Named("oft_R"));
         assert_eq!(parse("base_model.model.q.oft_R.default.weight"), rotation);
         assert_eq!(parse("base_model.vera_A"), key("", Part::Named("vera_A")));
+        assert_eq!(parse("vera_A.lora_magnitude_vector.trainable_tokens_delta"), None);
         assert_eq!(parse("base_model.model.q.lora_diag"), key("q", Part::Foreign));
         assert_eq!(parse("base_model.model"), None);
         assert_eq!(parse(""), None);
