@@ -3,63 +3,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use common::{Peft, Random, Tensors, lora_tool, read};
+use common::bench::Bench;
+use common::deltas::Deltas;
+use common::{Peft, Random, Tensors, read};
 use lora_tool::adapter::{Adapter, OpenOptions};
-use lora_tool::math::LowRank;
 use serde_json::json;
-
-struct Bench(tempfile::TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, line: &str) -> (Option<i32>, String) {
-        let mut tool = lora_tool();
-        let done = tool.current_dir(self.0.path()).args(line.split(' ')).output().expect("it runs");
-        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
-    }
-
-    /// Runs a command whose last word is its output.
-    fn made(&self, line: &str) -> PathBuf {
-        let (code, said) = self.run(line);
-        assert_eq!(code, Some(0), "{line}: {said}");
-        self.path(line.rsplit(' ').next().expect("a word"))
-    }
-}
-
-type Deltas = BTreeMap<String, LowRank>;
-
-fn deltas(path: &Path) -> Deltas {
-    let adapter = Adapter::open(path, &OpenOptions::default()).expect("opens");
-    assert!(adapter.faults.is_empty(), "{:?}", adapter.faults);
-    let of = |module: &lora_tool::adapter::module::Module| {
-        let factors = adapter.factors(module).expect("factors");
-        let scaled = LowRank::new(factors.up * module.scale.value, factors.down);
-        (module.name.clone(), scaled)
-    };
-    adapter.modules.iter().map(of).collect()
-}
-
-fn close(found: &Deltas, expected: &Deltas) {
-    let names = |deltas: &Deltas| deltas.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(found), names(expected));
-    for (name, delta) in found {
-        let other = &expected[name];
-        let negative = LowRank::new(-&other.up, other.down.clone());
-        let parts = [delta.clone(), negative];
-        let off = LowRank::sum(delta.rows(), delta.columns(), &parts).squared_norm().sqrt();
-        assert!(off <= 1e-6 * other.squared_norm().sqrt(), "{name}: {off:e}");
-    }
-}
 
 /// A piece of FLUX.1 of width 8 in diffusers' names.
 fn flux(bench: &Bench, seed: u64, name: &str) -> PathBuf {
@@ -105,7 +55,7 @@ fn image_adapters_go_to_every_convention() {
             let direct = bench.made(&format!("{line} --to {to} -f -o direct{ending}"));
             let later =
                 bench.made(&format!("convert {made}.safetensors --to {to} -f -o later{ending}"));
-            close(&deltas(&direct), &deltas(&later));
+            Deltas::of(&direct).close_to(&Deltas::of(&later), 1e-6);
         }
     }
     // Queries and values have an A each, and keys none.
@@ -122,22 +72,22 @@ fn one_model_in_two_layouts_combines() {
     bench.made("convert b.safetensors --to kohya -o b-kohya.safetensors");
     bench.made("convert b.safetensors --to peft -o b-peft");
     let expected = bench.made("combine a.safetensors b.safetensors -w 1,-0.5 -o ab.safetensors");
-    let expected = deltas(&expected);
+    let expected = Deltas::of(&expected);
     for other in ["b-kohya.safetensors", "b-peft"] {
         let line =
             format!("combine a.safetensors {other} -w 1,-0.5 --to diffusers -f -o m.safetensors");
-        close(&deltas(&bench.made(&line)), &expected);
+        Deltas::of(&bench.made(&line)).close_to(&expected, 1e-6);
         let line =
             format!("combine {other} a.safetensors -w -0.5,1 --to kohya -f -o n.safetensors");
         let kohya = bench.made(&line);
-        assert!(deltas(&kohya).keys().all(|name| name.starts_with("lora_unet_")));
+        assert!(Deltas::of(&kohya).0.keys().all(|name| name.starts_with("lora_unet_")));
         let back = bench.made("convert n.safetensors --to diffusers -f -o o.safetensors");
         // Of a fused projection whose directions are mixed, parts that were not there are all but zero.
-        let mut back = deltas(&back);
-        back.retain(|_, delta| delta.squared_norm() > 1e-20);
-        close(&back, &expected);
+        let mut back = Deltas::of(&back);
+        back.0.retain(|_, delta| delta.squared_norm() > 1e-20);
+        back.close_to(&expected, 1e-6);
     }
-    assert_ne!(deltas(&a).len(), 0);
+    assert_ne!(Deltas::of(&a).0.len(), 0);
 }
 
 #[test]
@@ -157,12 +107,13 @@ fn language_adapters_go_to_mlx_and_gguf() {
     }
     peft.save(&bench.path("peft"));
     bench.made("resize peft --rank 2 -o r2");
-    let expected = deltas(&bench.path("r2"));
+    let expected = Deltas::of(&bench.path("r2"));
     let mlx = bench.made("resize peft --rank 2 --to mlx -o mlx");
-    close(&deltas(&mlx), &expected);
+    Deltas::of(&mlx).close_to(&expected, 1e-6);
     bench.made("resize peft --rank 2 --to gguf --reference base -o r2.gguf");
-    close(&deltas(&bench.made("convert r2.gguf --to peft --reference base -o back")), &expected);
-    let (code, said) = bench.run("resize peft --rank 2 --to gguf -o none.gguf");
+    let back = bench.made("convert r2.gguf --to peft --reference base -o back");
+    Deltas::of(&back).close_to(&expected, 1e-6);
+    let (code, said) = bench.line("resize peft --rank 2 --to gguf -o none.gguf");
     assert!(code == Some(2) && said.contains("--reference BASE"), "{said}");
     assert!(!bench.path("none.gguf").exists());
 }
@@ -175,7 +126,7 @@ fn a_budget_of_bytes_is_the_inputs_conventions() {
     let bytes = std::fs::metadata(&kept).expect("a file").len();
     assert!(bytes <= 4000, "{bytes}");
     let (code, said) =
-        bench.run("resize a.safetensors --rank size:4KB --to kohya -o k.safetensors");
+        bench.line("resize a.safetensors --rank size:4KB --to kohya -o k.safetensors");
     assert!(code == Some(2) && said.contains("budget of bytes"), "{said}");
 }
 
@@ -209,9 +160,9 @@ fn differences_of_checkpoints_go_to_diffusers() {
     bench.made(&format!("{line} -o k.safetensors"));
     let later = bench.made("convert k.safetensors --to diffusers -o later.safetensors");
     let direct = bench.made(&format!("{line} --to diffusers -o d.safetensors"));
-    let direct = deltas(&direct);
-    close(&direct, &deltas(&later));
-    assert!(direct.contains_key("transformer.single_transformer_blocks.0.proj_mlp"));
+    let direct = Deltas::of(&direct);
+    direct.close_to(&Deltas::of(&later), 1e-6);
+    assert!(direct.0.contains_key("transformer.single_transformer_blocks.0.proj_mlp"));
     bench.made("merge base.safetensors d.safetensors -o merged.safetensors");
     let (merged, tuned) =
         (read(&bench.path("merged.safetensors")), read(&bench.path("tuned.safetensors")));
@@ -251,7 +202,7 @@ fn stored_differences_are_summed() {
     let kept = read(&bench.made("resize a.safetensors --rank 1 -o r.safetensors"));
     assert_eq!(kept["lora_unet_norm.diff"].values(), [1.0, 2.0, 4.0]);
     let (code, said) =
-        bench.run("combine a.safetensors b.safetensors --method ties -o none.safetensors");
+        bench.line("combine a.safetensors b.safetensors --method ties -o none.safetensors");
     assert!(code == Some(2) && said.contains("lora_unet_norm"), "{said}");
     assert!(said.contains("stored whole"), "{said}");
 }

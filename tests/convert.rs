@@ -4,8 +4,10 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use common::bench::Bench;
+use common::deltas::Deltas;
 use common::{Peft, Random, Tensors, fixture, lora_tool, read};
 use lora_tool::adapter::{Adapter, OpenOptions};
 use lora_tool::format::Dtype;
@@ -19,101 +21,45 @@ const LLAMA: [(&str, usize, usize); 4] = [
     ("lm_head", 20, 8),
 ];
 
-struct Bench(tempfile::TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        let bench = Self(tempfile::tempdir().expect("a directory"));
-        let config = json!({
-            "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2,
-        });
-        std::fs::create_dir(bench.path("base")).expect("made");
-        std::fs::write(bench.path("base/config.json"), config.to_string()).expect("written");
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A PEFT adapter with two ranks and two alphas.
-    fn peft(&self, dtype: Dtype) -> PathBuf {
-        let mut random = Random::new(7);
-        let mut peft = Peft::new(4, 8.0)
-            .field("rank_pattern", json!({"down_proj": 2}))
-            .field("alpha_pattern", json!({"down_proj": 3.0, "lm_head": 2.0}));
-        for (module, outputs, inputs) in LLAMA {
-            let rank = if module.ends_with("down_proj") { 2 } else { 4 };
-            let key = |part: &str| format!("base_model.model.{module}.{part}.weight");
-            let (down, up) =
-                (random.values(rank * inputs, 1.0), random.values(outputs * rank, 1.0));
-            peft.tensors = peft.tensors.float(&key("lora_A"), dtype, &[rank, inputs], &down).float(
-                &key("lora_B"),
-                dtype,
-                &[outputs, rank],
-                &up,
-            );
-        }
-        peft.save(&self.path("peft"))
-    }
-
-    fn run(&self, from: &Path, flags: &str, to: &str) -> std::process::Output {
-        let mut command = lora_tool();
-        command.current_dir(self.0.path()).arg("convert").arg(from).args(flags.split_whitespace());
-        command.arg("-o").arg(self.path(to)).output().expect("it runs")
-    }
-
-    fn convert(&self, from: &Path, flags: &str, to: &str) -> PathBuf {
-        let done = self.run(from, flags, to);
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(0), "{} {flags}: {said}", from.display());
-        self.path(to)
-    }
-
-    fn refuse(&self, from: &Path, flags: &str, to: &str) -> String {
-        let done = self.run(from, flags, to);
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(2), "{} {flags}: {said}", from.display());
-        assert!(!self.path(to).exists(), "something was left of {flags}");
-        said
-    }
-}
-
-/// Every module's name and dense delta.
-fn deltas(path: &Path) -> Vec<(String, Vec<f64>)> {
-    let adapter = Adapter::open(path, &OpenOptions::default()).expect("opens");
-    assert!(adapter.faults.is_empty(), "{:?}", adapter.faults);
-    let modules = adapter.modules.iter().map(|module| {
-        let factors = adapter.factors(module).expect("factors");
-        let dense = factors.dense().transpose() * module.scale.value;
-        (module.name.clone(), dense.as_slice().to_vec())
+/// A directory with the config of a small Llama.
+fn llama() -> Bench {
+    let bench = Bench::new();
+    let config = json!({
+        "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2,
     });
-    let mut deltas: Vec<_> = modules.collect();
-    deltas.sort_by(|a, b| a.0.cmp(&b.0));
-    deltas
+    std::fs::create_dir(bench.path("base")).expect("made");
+    std::fs::write(bench.path("base/config.json"), config.to_string()).expect("written");
+    bench
 }
 
-fn close(found: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)], allowed: f64) {
-    let names = |deltas: &[(String, Vec<f64>)]| -> Vec<String> {
-        deltas.iter().map(|(name, _)| name.clone()).collect()
-    };
-    assert_eq!(names(found), names(expected));
-    for ((name, found), (_, expected)) in found.iter().zip(expected) {
-        let norm = expected.iter().map(|value| value * value).sum::<f64>().sqrt();
-        let off = found.iter().zip(expected).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-        assert_eq!(found.len(), expected.len(), "{name}");
-        assert!(off <= allowed * norm, "{name}: {}", off / norm);
+/// A PEFT adapter with two ranks and two alphas.
+fn peft(bench: &Bench, dtype: Dtype) -> PathBuf {
+    let mut random = Random::new(7);
+    let mut peft = Peft::new(4, 8.0)
+        .field("rank_pattern", json!({"down_proj": 2}))
+        .field("alpha_pattern", json!({"down_proj": 3.0, "lm_head": 2.0}));
+    for (module, outputs, inputs) in LLAMA {
+        let rank = if module.ends_with("down_proj") { 2 } else { 4 };
+        let key = |part: &str| format!("base_model.model.{module}.{part}.weight");
+        let (down, up) = (random.values(rank * inputs, 1.0), random.values(outputs * rank, 1.0));
+        peft.tensors = peft.tensors.float(&key("lora_A"), dtype, &[rank, inputs], &down).float(
+            &key("lora_B"),
+            dtype,
+            &[outputs, rank],
+            &up,
+        );
     }
+    peft.save(&bench.path("peft"))
 }
 
 #[test]
 fn language_models_go_there_and_back() {
     for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
-        let bench = Bench::new();
-        let peft = bench.peft(dtype);
-        let original = deltas(&peft);
+        let bench = llama();
+        let peft = peft(&bench, dtype);
+        let original = Deltas::of(&peft);
         let mlx = bench.convert(&peft, "--to mlx", "mlx");
-        close(&deltas(&mlx), &original, 1e-6);
+        Deltas::of(&mlx).close_to(&original, 1e-6);
         let config = std::fs::read(mlx.join("adapter_config.json")).expect("a config");
         let config: Value = serde_json::from_slice(&config).expect("JSON");
         assert_eq!(config["fine_tune_type"], "lora");
@@ -121,12 +67,12 @@ fn language_models_go_there_and_back() {
         let q = &read(&mlx.join("adapters.safetensors"))["model.layers.0.self_attn.q_proj.lora_a"];
         assert_eq!(q.shape, [8, 4]);
         let back = bench.convert(&mlx, "--to peft", "from-mlx");
-        close(&deltas(&back), &original, 1e-6);
+        Deltas::of(&back).close_to(&original, 1e-6);
         let gguf = bench.convert(&peft, "--to gguf --reference base", "a.gguf");
         let back = bench.convert(&gguf, "--to peft --reference base", "from-gguf");
-        close(&deltas(&back), &original, 1e-6);
+        Deltas::of(&back).close_to(&original, 1e-6);
         let vllm = bench.convert(&peft, "--for vllm", "vllm");
-        close(&deltas(&vllm), &original, 1e-6);
+        Deltas::of(&vllm).close_to(&original, 1e-6);
         let config = std::fs::read(vllm.join("adapter_config.json")).expect("a config");
         let config: Value = serde_json::from_slice(&config).expect("JSON");
         assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8)));
@@ -136,8 +82,8 @@ fn language_models_go_there_and_back() {
 
 #[test]
 fn only_names_change_where_that_is_all() {
-    let bench = Bench::new();
-    let peft = bench.peft(Dtype::BF16);
+    let bench = llama();
+    let peft = peft(&bench, Dtype::BF16);
     let kohya = bench.convert(&peft, "--to kohya", "k.safetensors");
     let (before, after) = (read(&peft.join("adapter_model.safetensors")), read(&kohya));
     let (a, b) = (
@@ -188,7 +134,7 @@ fn diffusers(bench: &Bench) -> PathBuf {
 
 #[test]
 fn image_models_go_there_and_back() {
-    let bench = Bench::new();
+    let bench = llama();
     let original = diffusers(&bench);
     let adapter = Adapter::open(&original, &OpenOptions::default()).expect("opens");
     let scales: Vec<f64> = adapter.modules.iter().map(|module| module.scale.value).collect();
@@ -199,15 +145,15 @@ fn image_models_go_there_and_back() {
     let te = "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha";
     assert!(keys.iter().any(|key| key == q) && keys.iter().any(|key| key == te), "{keys:?}");
     let back = bench.convert(&kohya, "--to diffusers --reference pipeline", "back.safetensors");
-    close(&deltas(&back), &deltas(&original), 0.0);
+    Deltas::of(&back).close_to(&Deltas::of(&original), 0.0);
     let comfy = bench.convert(&original, "--to comfyui", "c.safetensors");
     let path = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_up.weight";
     assert!(read(&comfy).contains_key(path));
     let back = bench.convert(&comfy, "--to diffusers --reference pipeline", "b2.safetensors");
-    close(&deltas(&back), &deltas(&original), 0.0);
+    Deltas::of(&back).close_to(&Deltas::of(&original), 0.0);
     // The layouts of known models need no base; other names do.
     let back = bench.convert(&kohya, "--to diffusers", "b3.safetensors");
-    close(&deltas(&back), &deltas(&original), 0.0);
+    Deltas::of(&back).close_to(&Deltas::of(&original), 0.0);
     let strange = Tensors::new()
         .f32("lora_unet_own_block_3_to_x.lora_down.weight", &[1, 2], &[1.0, 2.0])
         .f32("lora_unet_own_block_3_to_x.lora_up.weight", &[2, 1], &[1.0, 2.0])
@@ -220,7 +166,7 @@ fn image_models_go_there_and_back() {
 
 #[test]
 fn other_families_are_carried_or_made_factors() {
-    let bench = Bench::new();
+    let bench = llama();
     let mut random = Random::new(5);
     let file = Tensors::new()
         .f32("diffusion_model.blocks.0.q.hada_w1_a", &[6, 2], &random.values(12, 1.0))
@@ -237,12 +183,12 @@ fn other_families_are_carried_or_made_factors() {
     }
     let path = fixture("golden/merge_loha/input/adapter");
     let mlx = bench.convert(&path, "--to mlx", "mlx");
-    close(&deltas(&mlx), &deltas(&path), 1e-6);
+    Deltas::of(&mlx).close_to(&Deltas::of(&path), 1e-6);
 }
 
 #[test]
 fn what_would_be_lost_is_refused_by_name() {
-    let bench = Bench::new();
+    let bench = llama();
     let dora = fixture("golden/merge_dora/input/adapter");
     let said = bench.refuse(&dora, "--for vllm", "none");
     assert!(said.contains("its magnitudes (DoRA)") && said.contains("--allow-loss"), "{said}");
@@ -250,7 +196,7 @@ fn what_would_be_lost_is_refused_by_name() {
     let said = bench.refuse(&saved, "--to kohya", "none.safetensors");
     assert!(said.contains("which replaces the base's"), "{said}");
     bench.convert(&saved, "--to kohya --allow-loss", "some.safetensors");
-    let peft = bench.peft(Dtype::F32);
+    let peft = peft(&bench, Dtype::F32);
     let said = bench.refuse(&peft, "--to gguf", "none.gguf");
     assert!(said.contains("architecture"), "{said}");
     let said = bench.refuse(&peft, "--to klingon", "none");
@@ -267,7 +213,7 @@ fn what_would_be_lost_is_refused_by_name() {
 
 #[test]
 fn dora_goes_where_it_can() {
-    let bench = Bench::new();
+    let bench = llama();
     let dora = fixture("golden/merge_dora/input/adapter");
     let mlx = bench.convert(&dora, "--to mlx", "mlx");
     let back = bench.convert(&mlx, "--to peft", "peft");
@@ -316,7 +262,7 @@ fn everything(bench: &Bench) -> PathBuf {
 
 #[test]
 fn each_convention_says_what_it_cannot_hold() {
-    let bench = Bench::new();
+    let bench = llama();
     let original = everything(&bench);
     let bias = "double_blocks_0_img_mlp_2: its bias";
     let outputs = "double_blocks_0_img_attn_proj: its magnitudes (DoRA)";

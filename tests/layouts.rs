@@ -7,8 +7,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use common::bench::Bench;
 use common::keys::{Line, Place, proportional};
-use common::{Random, Tensors, lora_tool, read};
+use common::{Random, Tensors, read};
 use lora_tool::adapter::{Adapter, OpenOptions};
 use lora_tool::format::Dtype;
 
@@ -30,31 +31,6 @@ const DENOISERS: [(&str, &str, bool); 12] = [
 
 /// Rows of a dense delta, by module.
 type Deltas = BTreeMap<String, Vec<Vec<f64>>>;
-
-struct Bench(tempfile::TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, from: &Path, to: &str, output: &str) -> std::process::Output {
-        let mut command = lora_tool();
-        command.arg("convert").arg(from).args(to.split_whitespace()).args(["--force", "-o"]);
-        command.arg(self.path(output)).output().expect("it runs")
-    }
-
-    fn convert(&self, from: &Path, to: &str, output: &str) -> PathBuf {
-        let done = self.run(from, to, output);
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(0), "{} {to}: {said}", from.display());
-        self.path(output)
-    }
-}
 
 /// Modules of an adapter in the making: name, outputs, inputs.
 type Modules = Vec<(String, usize, usize)>;

@@ -12,6 +12,8 @@ use lora_tool::ops::merge::AdapterInput;
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
 
+use super::Session;
+
 /// How adapters are read.
 #[derive(Debug, Args)]
 pub(crate) struct OpenArgs {
@@ -49,6 +51,30 @@ impl OpenArgs {
             heads: None,
             experts: None,
         }
+    }
+}
+
+/// Whether an adapter is written, and what is said of it.
+#[derive(Debug, Args)]
+pub(crate) struct OutcomeArgs {
+    /// Replace an existing OUT
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// List every module
+    #[arg(long)]
+    modules: bool,
+    /// Check everything and print the plan; write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl OutcomeArgs {
+    /// Whether every module is listed.
+    pub(crate) fn modules(&self, session: &Session) -> bool {
+        self.modules || session.verbose
     }
 }
 

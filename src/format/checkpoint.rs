@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::access::{Access, Source};
-use super::header::{Header, TensorSpec, header_length};
+use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
+use super::view::TensorView;
 use crate::error::{Error, ErrorKind, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
@@ -91,35 +92,6 @@ pub struct Checkpoint {
     /// All shards of all components.
     pub shards: Vec<Shard>,
     by_name: BTreeMap<String, (usize, usize)>,
-}
-
-/// A tensor and the shard its bytes are in.
-#[derive(Debug, Clone, Copy)]
-pub struct TensorView<'a> {
-    /// Name, type, shape, offsets.
-    pub spec: &'a TensorSpec,
-    /// Where it lives.
-    pub shard: &'a Shard,
-}
-
-impl<'a> TensorView<'a> {
-    /// The bytes of `range`, counted from the tensor's first byte.
-    ///
-    /// # Errors
-    /// If reading fails or the range leaves the tensor.
-    pub fn bytes(&self, range: Range<u64>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
-        let begin = self.shard.header.data_start + self.spec.start;
-        let within = begin + range.start..begin + range.end.min(self.spec.bytes());
-        self.shard.source.bytes(within, scratch).map_err(shrunk).in_file(&self.shard.path)
-    }
-
-    /// All bytes of the tensor.
-    ///
-    /// # Errors
-    /// If reading fails.
-    pub fn all(&self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
-        self.bytes(0..self.spec.bytes(), scratch)
-    }
 }
 
 impl Checkpoint {

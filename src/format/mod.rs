@@ -11,14 +11,16 @@ pub mod header;
 pub mod index;
 mod live;
 pub mod staging;
+mod view;
 pub mod yaml;
 
 pub use access::{Access, Source};
-pub use checkpoint::{Checkpoint, Component, Shard, TensorView};
+pub use checkpoint::{Checkpoint, Component, Shard};
 pub use header::{Header, Metadata, TensorSpec};
 pub use live::abandon;
 pub use safetensors::Dtype;
 pub use staging::{OutputFile, Staging};
+pub use view::TensorView;
 
 /// A tensor in memory: name, dtype, shape (outermost first) and bytes.
 pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);

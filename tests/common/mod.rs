@@ -2,7 +2,9 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+pub mod bench;
 pub mod cases;
+pub mod deltas;
 pub mod dense;
 pub mod formulas;
 pub mod keys;

@@ -7,7 +7,7 @@ use lora_tool::Result;
 use lora_tool::ops::combine::{self, Combine, RankPolicy};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OutcomeArgs, weigh};
 use crate::cli::method_args::{CompatArg, MethodParams, SpaceArg};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -89,18 +89,8 @@ pub(crate) struct CombineOptions {
     reference: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,
-    /// Replace an existing OUT
-    #[arg(short, long)]
-    force: bool,
-    /// List every module
-    #[arg(long)]
-    modules: bool,
-    /// Check everything and print the plan; write nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    outcome: OutcomeArgs,
 }
 
 impl CombineOptions {
@@ -115,7 +105,7 @@ impl CombineOptions {
             dtype: self.dtype.dtype(),
             to: self.to.clone(),
             reference: self.reference.clone(),
-            force: self.force,
+            force: self.outcome.force,
             threads,
             ..combine::Options::default()
         }
@@ -128,28 +118,19 @@ impl CombineOptions {
         combine: &Combine,
         session: &Session,
     ) -> Outcome {
-        let modules = self.modules || session.verbose;
-        let shown = Shown { dry_run: self.dry_run, json: self.json, modules };
-        perform(command, combine, shown, session)
+        perform(command, combine, &self.outcome, session)
     }
-}
-
-/// How much is done, and shown.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shown {
-    pub(crate) dry_run: bool,
-    pub(crate) json: bool,
-    pub(crate) modules: bool,
 }
 
 /// Runs what was planned, or only shows it.
 pub(crate) fn perform(
     command: &'static str,
     combine: &Combine,
-    Shown { dry_run, json, modules }: Shown,
+    outcome: &OutcomeArgs,
     session: &Session,
 ) -> Outcome {
-    if dry_run {
+    let (json, modules) = (outcome.json, outcome.modules(session));
+    if outcome.dry_run {
         session
             .answer(command, json, &combine.plan, |plan| render::combine::plan(plan, modules))?;
         return Ok(Answer::Yes);

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use lora_tool::ops::convert::{self, For, Options};
 use lora_tool::{ErrorKind, Result};
 
-use crate::cli::args::OpenArgs;
+use crate::cli::args::{OpenArgs, OutcomeArgs};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -36,18 +36,8 @@ pub(crate) struct ConvertArgs {
     allow_loss: bool,
     #[command(flatten)]
     open: OpenArgs,
-    /// Replace an existing OUT
-    #[arg(short, long)]
-    force: bool,
-    /// List every module
-    #[arg(long)]
-    modules: bool,
-    /// Check everything and print the plan; write nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    outcome: OutcomeArgs,
 }
 
 /// See [`ConvertArgs::program`].
@@ -95,7 +85,7 @@ impl ConvertArgs {
             output: self.output.clone(),
             allow_loss: self.allow_loss,
             open: self.open.options(),
-            force: self.force,
+            force: self.outcome.force,
         })
     }
 }
@@ -103,14 +93,14 @@ impl ConvertArgs {
 impl Verb for ConvertArgs {
     fn run(&self, session: &Session) -> Outcome {
         let convert = convert::plan(&self.options()?)?;
-        let report = match self.dry_run {
+        let report = match self.outcome.dry_run {
             true => convert.report,
             false => convert.run(&*session.steps("converting"))?,
         };
         let lost: Vec<String> = report.lost.iter().map(|loss| format!("lost: {loss}")).collect();
         session.warn(&lost);
-        session.answer("convert", self.json, &report, |report| {
-            render::convert::report(report, self.dry_run, self.modules || session.verbose)
+        session.answer("convert", self.outcome.json, &report, |report| {
+            render::convert::report(report, self.outcome.dry_run, self.outcome.modules(session))
         })?;
         Ok(Answer::Yes)
     }

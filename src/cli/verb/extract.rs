@@ -7,7 +7,7 @@ use lora_tool::format::Access;
 use lora_tool::ops::extract::{self, RankChoice};
 use regex::Regex;
 
-use crate::cli::args::DtypeArg;
+use crate::cli::args::{DtypeArg, OutcomeArgs};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -87,18 +87,8 @@ pub(crate) struct ExtractArgs {
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
     no_mmap: bool,
-    /// Replace an existing OUT
-    #[arg(short, long)]
-    force: bool,
-    /// Pair the tensors and print what would be looked at; write nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// List every module
-    #[arg(long)]
-    modules: bool,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    outcome: OutcomeArgs,
 }
 
 /// A peer to choose modules like.
@@ -132,7 +122,7 @@ impl ExtractArgs {
             to: self.to.clone(),
             access: if self.no_mmap { Access::Read } else { Access::Map },
             seed: self.seed,
-            force: self.force,
+            force: self.outcome.force,
             threads,
         }
     }
@@ -141,18 +131,17 @@ impl ExtractArgs {
 impl Verb for ExtractArgs {
     fn run(&self, session: &Session) -> Outcome {
         let extract = extract::plan(&self.options(session.threads))?;
-        let modules = self.modules || session.verbose;
-        if self.dry_run {
-            session.answer("extract", self.json, &extract.plan, |plan| {
+        let (json, modules) = (self.outcome.json, self.outcome.modules(session));
+        if self.outcome.dry_run {
+            session.answer("extract", json, &extract.plan, |plan| {
                 render::extract::plan(plan, modules)
             })?;
             return Ok(Answer::Yes);
         }
         let report = extract.run(&*session.bytes("extracting"))?;
         session.warn(&report.warnings);
-        session.answer("extract", self.json, &report, |report| {
-            render::extract::report(report, modules)
-        })?;
+        session
+            .answer("extract", json, &report, |report| render::extract::report(report, modules))?;
         Ok(Answer::Yes)
     }
 }

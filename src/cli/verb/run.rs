@@ -6,8 +6,8 @@ use clap::Args;
 use lora_tool::format::Access;
 use lora_tool::ops::run::{self, Options, Planned};
 
-use super::combine::Shown;
 use super::{combine, merge};
+use crate::cli::args::OutcomeArgs;
 use crate::cli::{Outcome, Session, Verb};
 
 #[derive(Debug, Args)]
@@ -63,18 +63,8 @@ pub(crate) struct RunArgs {
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
     no_mmap: bool,
-    /// Replace an existing output
-    #[arg(short, long)]
-    force: bool,
-    /// List every module
-    #[arg(long)]
-    modules: bool,
-    /// Check everything and print the plan; write nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    outcome: OutcomeArgs,
 }
 
 impl RunArgs {
@@ -83,7 +73,7 @@ impl RunArgs {
             recipe: self.recipe.clone(),
             output: self.output.clone(),
             access: if self.no_mmap { Access::Read } else { Access::Map },
-            force: self.force,
+            force: self.outcome.force,
             threads,
         }
     }
@@ -93,13 +83,10 @@ impl Verb for RunArgs {
     fn run(&self, session: &Session) -> Outcome {
         match run::plan(&self.options(session.threads))? {
             Planned::Merge(planned) => {
-                merge::perform("run", &planned, self.dry_run, self.json, session)
+                let OutcomeArgs { dry_run, json, .. } = self.outcome;
+                merge::perform("run", &planned, dry_run, json, session)
             }
-            Planned::Combine(planned) => {
-                let modules = self.modules || session.verbose;
-                let shown = Shown { dry_run: self.dry_run, json: self.json, modules };
-                combine::perform("run", &planned, shown, session)
-            }
+            Planned::Combine(planned) => combine::perform("run", &planned, &self.outcome, session),
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::adapter::tensor::element_type;
 use crate::error::{Locate, Result};
 use crate::format::{Checkpoint, TensorView};
 use crate::ops::Progress;
-use crate::ops::extract::panel::same_bytes;
 
 /// Elements compared at a time.
 const CHUNK: u64 = 1 << 18;
@@ -48,7 +47,7 @@ pub(super) fn tensors(
     }
     let types = element_type(a.spec.dtype).zip(element_type(b.spec.dtype));
     let Some((first, second)) = types else {
-        if same_bytes(a, b)? {
+        if a.same_bytes(b)? {
             return Ok(Found { differs: None, squares: [0.0; 3] });
         }
         return Ok(Found::other(name, format!("other {} codes", a.spec.dtype)));

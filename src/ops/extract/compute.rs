@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::depth::{candidate, look, rank_of};
 use super::pair::{Form, Pair};
-use super::panel::{Difference, same_bytes};
+use super::panel::Difference;
 use super::report::{LeftOut, ModuleReport};
 use super::{Extract, RankChoice};
 use crate::adapter::convention::{Key, Part};
@@ -98,7 +98,7 @@ fn views<'a>(extract: &'a Extract, pair: &Pair) -> Result<(TensorView<'a>, Tenso
 
 fn one(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> {
     let (base, tuned) = views(extract, pair)?;
-    if same_bytes(base, tuned)? {
+    if base.same_bytes(tuned)? {
         return Ok(Fate::Equal);
     }
     let size = (pair.rows, pair.columns);

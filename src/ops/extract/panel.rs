@@ -6,31 +6,8 @@ use crate::format::TensorView;
 use crate::math::ElementType;
 use crate::math::sketch::Panels;
 
-/// Bytes compared at a time.
-const CHUNK: u64 = 4 << 20;
-
-/// Whether two tensors hold the same bytes of one dtype.
-///
-/// # Errors
-/// If reading fails.
-pub(in crate::ops) fn same_bytes(a: TensorView<'_>, b: TensorView<'_>) -> Result<bool> {
-    if a.spec.dtype != b.spec.dtype || a.spec.shape != b.spec.shape {
-        return Ok(false);
-    }
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    while at < a.spec.bytes() {
-        let end = (at + CHUNK).min(a.spec.bytes());
-        if a.bytes(at..end, &mut left)? != b.bytes(at..end, &mut right)? {
-            return Ok(false);
-        }
-        at = end;
-    }
-    Ok(true)
-}
-
-/// The difference of two stored tensors as a matrix. The difference of two 16-bit values is exact in
-/// f32; of f32 and f64 it is rounded once.
+/// The difference of two stored tensors as a matrix. It is rounded once to f32, from f64 where one of them is
+/// stored so.
 pub(in crate::ops) struct Difference<'a> {
     base: Side<'a>,
     tuned: Side<'a>,
@@ -59,9 +36,7 @@ impl<'a> Side<'a> {
     fn bytes(&mut self, first: usize, count: usize) -> Result<&[u8]> {
         let size = self.element.size() as u64;
         let range = first as u64 * size..(first + count) as u64 * size;
-        let begin = self.view.shard.header.data_start + self.view.spec.start;
-        let within = begin + range.start..begin + range.end;
-        self.view.shard.source.bytes(within, &mut self.scratch).in_file(&self.view.shard.path)
+        self.view.bytes(range, &mut self.scratch)
     }
 
     fn decode(&mut self, first: usize, count: usize) -> Result<()> {

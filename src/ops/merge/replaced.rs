@@ -111,6 +111,7 @@ fn mismatch(given: Vec<usize>, name: &str, found: Vec<usize>) -> Error {
     ErrorKind::ShapeMismatch { delta: given, base_tensor: name.to_owned(), found }.into()
 }
 
+/// Whether two steps put the same bytes in a tensor's place.
 pub(super) fn same_bytes(
     adapters: &[Adapter],
     first: &ReplaceStep,
@@ -118,8 +119,5 @@ pub(super) fn same_bytes(
 ) -> Result<bool> {
     let view = |step: &ReplaceStep| adapters.get(step.adapter)?.file.tensor(&step.tensor);
     let (Some(a), Some(b)) = (view(first), view(second)) else { return Ok(false) };
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    Ok(a.spec.dtype == b.spec.dtype
-        && a.spec.shape == b.spec.shape
-        && a.all(&mut left)? == b.all(&mut right)?)
+    a.same_bytes(b)
 }

@@ -170,7 +170,7 @@ fn head(names: &Names<'_>, tied: &Tied, selected: &dyn Fn(&str) -> bool) -> Resu
     if !selected(&tied.head) {
         return Ok(None);
     }
-    let own = view.spec.dtype != shared.spec.dtype || !same_bytes(view, shared)?;
+    let own = !view.same_bytes(shared)?;
     if let Some(base) = names.base.tensor(&tied.embedding).filter(|_| own) {
         differs(base, view, &tied.head)?;
     }
@@ -190,26 +190,9 @@ fn differs(base: TensorView<'_>, tuned: TensorView<'_>, name: &str) -> Result<bo
     if element_type(base.spec.dtype).is_some() && element_type(tuned.spec.dtype).is_some() {
         return Ok(true);
     }
-    if base.spec.dtype == tuned.spec.dtype && same_bytes(base, tuned)? {
+    if base.same_bytes(tuned)? {
         return Ok(false);
     }
     let (base, tuned) = (base.spec.dtype.to_string(), tuned.spec.dtype.to_string());
     Err(TunedError::Codes { base, tuned }).in_tensor(name)
-}
-
-/// Bytes compared at a time.
-const CHUNK: u64 = 4 << 20;
-
-/// Whether two tensors of one size hold the same bytes.
-fn same_bytes(a: TensorView<'_>, b: TensorView<'_>) -> Result<bool> {
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    while at < a.spec.bytes() {
-        let end = (at + CHUNK).min(a.spec.bytes());
-        if a.bytes(at..end, &mut left)? != b.bytes(at..end, &mut right)? {
-            return Ok(false);
-        }
-        at = end;
-    }
-    Ok(a.spec.bytes() == b.spec.bytes())
 }

@@ -16,7 +16,7 @@ use crate::math::noise::above_noise;
 use crate::math::random::Stream;
 use crate::math::residual::Guess;
 use crate::math::sketch::{Settings, sketch};
-use crate::ops::extract::panel::{Difference, same_bytes};
+use crate::ops::extract::panel::Difference;
 use crate::ops::merge::SideFile;
 use crate::ops::merge::bind::as_matrix;
 
@@ -116,7 +116,7 @@ fn part(
     let file = merged.shards.iter().position(|shard| std::ptr::eq(shard, new.shard));
     let file = file.ok_or(ErrorKind::NotFound)?;
     let at = new.shard.header.data_start + new.spec.start;
-    if same_bytes(base, new)? {
+    if base.same_bytes(new)? {
         return Ok(Part::Copy { file, at, bytes: base.spec.bytes() });
     }
     let (rows, columns) = as_matrix(&base.spec.shape);
