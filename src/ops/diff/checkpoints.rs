@@ -6,6 +6,7 @@ use super::{Compared, Differs, Found, Report, report};
 use crate::adapter::tensor::element_type;
 use crate::error::{Locate, Result};
 use crate::format::{Checkpoint, TensorView};
+use crate::math::ElementType;
 use crate::ops::Progress;
 
 /// Elements compared at a time.
@@ -52,50 +53,10 @@ pub(super) fn tensors(
         }
         return Ok(Found::other(name, format!("other {} codes", a.spec.dtype)));
     };
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    let (mut squares, mut largest, mut elements) = ([0.0; 3], 0f64, 0);
-    let count = a.spec.elements() as u64;
-    for at in (0..count).step_by(CHUNK as usize) {
-        let end = (at + CHUNK).min(count);
-        let bytes = |view: TensorView<'_>, size: usize, scratch: &mut Vec<u8>| {
-            let mut own = Vec::new();
-            let range = at * size as u64..end * size as u64;
-            let found = view.shard.source.bytes(
-                view.shard.header.data_start + view.spec.start + range.start
-                    ..view.shard.header.data_start + view.spec.start + range.end,
-                &mut own,
-            );
-            scratch.clear();
-            scratch.extend_from_slice(found.in_file(&view.shard.path)?);
-            Ok::<(), crate::Error>(())
-        };
-        bytes(a, first.size(), &mut left)?;
-        bytes(b, second.size(), &mut right)?;
-        if first == second && left == right {
-            let mut values = vec![0.0; (end - at) as usize];
-            first.decode(&left, &mut values);
-            let square: f64 = values.iter().map(|value| value * value).sum();
-            // Equal bytes are equal, whatever they stand for.
-            let square = if square.is_finite() { square } else { 0.0 };
-            squares[1] += square;
-            squares[2] += square;
-            continue;
-        }
-        let (mut x, mut y) = (vec![0.0; (end - at) as usize], vec![0.0; (end - at) as usize]);
-        first.decode(&left, &mut x);
-        second.decode(&right, &mut y);
-        for (x, y) in x.iter().zip(&y) {
-            let off = (x - y).abs();
-            squares[0] += off * off;
-            squares[1] += x * x;
-            squares[2] += y * y;
-            elements += u64::from(x != y);
-            largest = if off > largest || off.is_nan() { off } else { largest };
-        }
-    }
-    let mut found = Found::new(name, squares, largest, tolerance);
+    let sums = sums((a, first), (b, second))?;
+    let mut found = Found::new(name, sums.squares, sums.largest, tolerance);
     if let Some(differs) = &mut found.differs {
-        differs.elements = Some(elements);
+        differs.elements = Some(sums.elements);
     }
     if a.spec.dtype != b.spec.dtype && tolerance == 0.0 && found.differs.is_none() {
         let what = format!("{} against {}, the same values", a.spec.dtype, b.spec.dtype);
@@ -109,4 +70,63 @@ pub(super) fn tensors(
         found.differs = Some(values);
     }
     Ok(found)
+}
+
+/// What two tensors' elements come to.
+#[derive(Debug, Default)]
+struct Sums {
+    /// ‖A − B‖², ‖A‖², ‖B‖².
+    squares: [f64; 3],
+    /// The largest |a − b|; not a number if one is not.
+    largest: f64,
+    /// How many differ.
+    elements: u64,
+}
+
+impl Sums {
+    /// Elements whose bytes are equal are equal, whatever they stand for.
+    fn add_equal(&mut self, values: &[f64]) {
+        let square: f64 = values.iter().map(|value| value * value).sum();
+        let square = if square.is_finite() { square } else { 0.0 };
+        self.squares[1] += square;
+        self.squares[2] += square;
+    }
+
+    fn add(&mut self, a: &[f64], b: &[f64]) {
+        for (x, y) in a.iter().zip(b) {
+            let off = (x - y).abs();
+            self.squares[0] += off * off;
+            self.squares[1] += x * x;
+            self.squares[2] += y * y;
+            self.elements += u64::from(x != y);
+            self.largest = if off > self.largest || off.is_nan() { off } else { self.largest };
+        }
+    }
+}
+
+/// Reads two tensors of one shape, chunk by chunk.
+fn sums(
+    (a, first): (TensorView<'_>, ElementType),
+    (b, second): (TensorView<'_>, ElementType),
+) -> Result<Sums> {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    let mut sums = Sums::default();
+    let count = a.spec.elements() as u64;
+    for at in (0..count).step_by(CHUNK as usize) {
+        let end = (at + CHUNK).min(count);
+        let range = |element: ElementType| at * element.size() as u64..end * element.size() as u64;
+        let left = a.bytes(range(first), &mut left)?;
+        let right = b.bytes(range(second), &mut right)?;
+        x.resize((end - at) as usize, 0.0);
+        first.decode(left, &mut x);
+        if first == second && left == right {
+            sums.add_equal(&x);
+            continue;
+        }
+        y.resize((end - at) as usize, 0.0);
+        second.decode(right, &mut y);
+        sums.add(&x, &y);
+    }
+    Ok(sums)
 }
