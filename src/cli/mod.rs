@@ -67,21 +67,24 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// Above the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Manage and merge LoRA adapters: exact, streaming, without Python.
 #[derive(Debug, Parser)]
 #[command(name = "lora-tool", version, max_term_width = 100, help_expected = true)]
 #[command(
-    after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify, check), 2 it could not be done."
+    after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify, check, diff), 2 it could not be done."
 )]
 pub(crate) struct Cli {
     /// Print errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     /// Say more: every module and tensor
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Threads that compute; one a core by default
-    #[arg(long, global = true, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     #[command(subcommand)]
     command: verb::Command,

@@ -50,8 +50,11 @@ enum Program {
     /// llama.cpp and what is built on it
     #[value(name = "llama.cpp")]
     LlamaCpp,
+    /// ComfyUI, whose dotted names it takes
     Comfyui,
+    /// diffusers' pipelines
     Diffusers,
+    /// mlx-lm
     Mlx,
 }
 
