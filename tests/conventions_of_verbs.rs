@@ -173,6 +173,44 @@ fn differences_of_checkpoints_go_to_diffusers() {
     }
 }
 
+/// What differs and has no place in the convention is refused before anything is computed; what is equal
+/// needs none.
+#[test]
+fn what_the_convention_cannot_hold_is_refused_before_an_extraction() {
+    let bench = Bench::new();
+    let model = |changed: &[&str]| {
+        let mut file = Tensors::new();
+        for name in ["model.layers.0.self_attn.q_proj", "visual.blocks.0.q"] {
+            let value = if changed.contains(&name) { 2.0 } else { 1.0 };
+            let values: Vec<f32> = (0..16).map(|at| value * at as f32).collect();
+            file = file.f32(&format!("{name}.weight"), &[4, 4], &values);
+        }
+        file
+    };
+    let config = json!({"model_type": "llama", "num_attention_heads": 2});
+    model(&[]).save(&bench.path("base/model.safetensors"));
+    std::fs::write(bench.path("base/config.json"), config.to_string()).expect("written");
+    let (language, vision) = ("model.layers.0.self_attn.q_proj", "visual.blocks.0.q");
+    model(&[language, vision]).save(&bench.path("both.safetensors"));
+    model(&[vision]).save(&bench.path("vision.safetensors"));
+    model(&[language]).save(&bench.path("language.safetensors"));
+    for tuned in ["both", "vision"] {
+        let line = format!("extract base {tuned}.safetensors --rank 1 --to gguf -o {tuned}.gguf");
+        let (code, said) = bench.line(&line.replace(" -o", " --dry-run -o"));
+        assert_eq!(
+            (code, bench.path(&format!("{tuned}.gguf")).exists()),
+            (Some(2), false),
+            "{said}"
+        );
+        assert!(said.contains("visual.blocks.0.q"), "{said}");
+        assert_eq!(bench.line(&line).1, said);
+    }
+    let line = "extract base language.safetensors --rank 1 --to gguf";
+    bench.made(&format!("{line} -o language.gguf"));
+    let line = "extract base both.safetensors --exclude visual --rank 1 --to gguf";
+    bench.made(&format!("{line} -o excluded.gguf"));
+}
+
 /// Stored differences are added up; what does more than add refuses them.
 #[test]
 fn stored_differences_are_summed() {

@@ -186,6 +186,90 @@ fn other_families_are_carried_or_made_factors() {
     Deltas::of(&mlx).close_to(&Deltas::of(&path), 1e-6);
 }
 
+/// PEFT's other types stay what they are, without what leaked into names and config.
+#[test]
+fn pefts_own_types_are_written_as_peft_has_them() {
+    let bench = Bench::new();
+    let mut peft = Peft::new(1, 1.0);
+    peft.config = match json!({
+        "peft_type": "IA3", "peft_version": "0.21.2", "modules_to_save": ["score"],
+        "target_modules": "(q_proj|_orig_mod\\..*down_proj)", "feedforward_modules": ["down_proj"],
+    }) {
+        Value::Object(config) => config,
+        _ => panic!("no object"),
+    };
+    let at = "_orig_mod.model.layers.0";
+    let original = peft
+        .tensor(&format!("{at}.self_attn.q_proj.ia3_l.default"), &[3, 1], &[1.0, 0.5, 2.0])
+        .tensor(&format!("{at}.mlp.down_proj.ia3_l.default"), &[1, 2], &[0.25, 3.0])
+        .tensor("score.modules_to_save.default.weight", &[1, 1], &[7.0])
+        .save(&bench.path("ia3"));
+    let again = bench.convert(&original, "--to peft", "again");
+    let tensors = read(&again.join("adapter_model.safetensors"));
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let (q, down) =
+        ("model.layers.0.self_attn.q_proj".to_owned(), "model.layers.0.mlp.down_proj".to_owned());
+    let keys = [format!("base_model.model.{down}.ia3_l"), format!("base_model.model.{q}.ia3_l")];
+    assert_eq!(names, [&keys[0], &keys[1], "base_model.model.score.weight"]);
+    assert_eq!(tensors[&keys[1]].values(), [1.0, 0.5, 2.0]);
+    let config = std::fs::read(again.join("adapter_config.json")).expect("a config");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!((&config["peft_type"], &config["peft_version"]), (&json!("IA3"), &json!("0.21.2")));
+    assert_eq!(config["target_modules"], json!([down, q]));
+    assert_eq!(config["feedforward_modules"], json!([down]));
+    assert_eq!(config["modules_to_save"], json!(["score"]));
+    // A config that finds its modules stays word for word; vLLM takes factors only.
+    let loha = fixture("golden/merge_loha/input/adapter");
+    let again = bench.convert(&loha, "--to peft", "loha");
+    let config = |path: &std::path::Path| -> Value {
+        let text = std::fs::read(path.join("adapter_config.json")).expect("a config");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    assert_eq!(config(&again), config(&loha));
+    let tensors = |path: &std::path::Path| read(&path.join("adapter_model.safetensors"));
+    assert!(tensors(&again) == tensors(&loha));
+    let factors = bench.convert(&loha, "--for vllm", "factors");
+    assert_eq!(config(&factors)["peft_type"], json!("LORA"));
+    Deltas::of(&factors).close_to(&Deltas::of(&loha), 1e-6);
+}
+
+#[test]
+fn refusals_say_what_the_peers_have_otherwise() {
+    let bench = Bench::new();
+    let blocks = Tensors::new()
+        .f32("lora_unet_blocks_0_q.oft_blocks", &[2, 2, 2], &[0.1; 8])
+        .f32("lora_unet_blocks_1_q.hada_w1_a", &[2, 1], &[1.0, 2.0])
+        .f32("lora_unet_blocks_1_q.hada_w1_b", &[1, 3], &[1.0, 2.0, 3.0])
+        .f32("lora_unet_blocks_1_q.hada_w2_a", &[2, 1], &[1.0, 2.0])
+        .f32("lora_unet_blocks_1_q.hada_w2_b", &[1, 3], &[1.0, 2.0, 3.0])
+        .f32("lora_unet_blocks_1_q.dora_scale", &[1, 3], &[1.0; 3])
+        .save(&bench.path("blocks.safetensors"));
+    let base = Tensors::new()
+        .f32("model.diffusion_model.blocks.0.q.weight", &[4, 4], &[0.5; 16])
+        .f32("model.diffusion_model.blocks.1.q.weight", &[2, 3], &[0.5; 6])
+        .save(&bench.path("blocks-base.safetensors"));
+    let flags = format!("--to peft --reference {}", base.display());
+    let said = bench.refuse(&blocks, &flags, "none");
+    assert!(said.contains("rotate outputs, PEFT's inputs"), "{said}");
+    assert!(said.contains("are of inputs, PEFT has them of outputs alone"), "{said}");
+}
+
+/// Experts' factors are not read from a header.
+#[test]
+fn a_header_with_target_parameters_is_refused_by_name() {
+    let bench = Bench::new();
+    let mut file = Tensors::new()
+        .f32("transformer.blocks.0.experts.lora_A.weight", &[2, 2], &[1.0; 4])
+        .f32("transformer.blocks.0.experts.lora_B.weight", &[2, 2], &[1.0; 4]);
+    let entry = json!({"transformer.r": 1, "transformer.lora_alpha": 1,
+        "transformer.target_parameters": ["experts.down_proj"]});
+    let metadata = file.metadata.as_mut().expect("metadata");
+    metadata.insert("lora_adapter_metadata".to_owned(), entry.to_string());
+    let file = file.save(&bench.path("experts.safetensors"));
+    let said = bench.refuse(&file, "--to kohya", "none.safetensors");
+    assert!(said.contains("transformer.target_parameters"), "{said}");
+}
+
 #[test]
 fn what_would_be_lost_is_refused_by_name() {
     let bench = llama();

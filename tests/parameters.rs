@@ -343,13 +343,19 @@ fn stacks_and_single_experts_do_not_mix_in_one_file() {
 
 #[test]
 fn llama_cpp_gets_stacks_of_gates_ups_and_downs() {
+    for model in ["qwen3_moe", "olmoe"] {
+        llama_cpp_gets_stacks(model);
+    }
+}
+
+fn llama_cpp_gets_stacks(model: &str) {
     let bench = Bench::new();
     let adapter = sound(&bench, "adapter", 1, "0.21.2");
     let base = base(&bench, [2 * INNER, HIDDEN], [HIDDEN, INNER]);
     let reference = bench.path("reference");
     std::fs::create_dir(&reference).expect("a directory");
     let config = |experts: usize| {
-        let config = json!({ "model_type": "qwen3_moe", "num_experts": experts,
+        let config = json!({ "model_type": model, "num_experts": experts,
             "num_attention_heads": 2 });
         std::fs::write(reference.join("config.json"), config.to_string()).expect("written");
     };
@@ -381,8 +387,79 @@ fn llama_cpp_gets_stacks_of_gates_ups_and_downs() {
     let (code, said, _) = say(&[&to_gguf[..], &["-o", text(&refused)]].concat());
     assert_eq!((code, refused.exists()), (Some(2), false));
     assert!(said.contains("number from the base's"), "{said}");
-    let mlx = bench.path("mlx");
-    let (code, said, _) = say(&["convert", text(&adapter), "--to", "mlx", "-o", text(&mlx)]);
-    assert_eq!((code, mlx.exists()), (Some(2), false));
-    assert!(said.contains("mlx-lm has a layer's experts in one stack"), "{said}");
+}
+
+/// mlx-lm has a stack for gates, one for ups and one for downs, each [E, rank, in] and [E, out, rank].
+#[test]
+fn mlx_lm_gets_stacks_of_gates_ups_and_downs() {
+    let bench = Bench::new();
+    let adapter = sound(&bench, "adapter", 1, "0.21.2");
+    let base = base(&bench, [2 * INNER, HIDDEN], [HIDDEN, INNER]);
+    let reference = bench.path("reference");
+    std::fs::create_dir(&reference).expect("a directory");
+    let config = |model: &str, experts: usize| {
+        let config = json!({ "model_type": model, "num_experts": experts,
+            "num_attention_heads": 2 });
+        std::fs::write(reference.join("config.json"), config.to_string()).expect("written");
+    };
+    let out = bench.path("mlx");
+    let alone = ["convert", text(&adapter), "--to", "mlx", "-o", text(&out)];
+    let informed = [&alone[..], &["--reference", text(&reference)]].concat();
+    for (refused, why) in [(&alone[..], "told by a reference base"), (&informed, "from the base's")]
+    {
+        config("olmoe", EXPERTS + 1);
+        let (code, said, _) = say(refused);
+        assert_eq!((code, out.exists()), (Some(2), false), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    // Its experts are called otherwise, and gate and up take turns.
+    config("gpt_oss", EXPERTS);
+    assert_eq!(say(&informed).0, Some(2));
+    config("olmoe", EXPERTS);
+    let (code, said, _) = say(&informed);
+    assert_eq!(code, Some(0), "{said}");
+    let tensors = read(&out.join("adapters.safetensors"));
+    let shapes: Vec<(&str, &[usize])> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), &tensor.shape[..])).collect();
+    let own = |name: &str| format!("model.layers.0.mlp.switch_mlp.{name}");
+    let expected = [
+        (own("down_proj.lora_a"), [EXPERTS, RANK, INNER]),
+        (own("down_proj.lora_b"), [EXPERTS, HIDDEN, RANK]),
+        (own("gate_proj.lora_a"), [EXPERTS, RANK, HIDDEN]),
+        (own("gate_proj.lora_b"), [EXPERTS, INNER, RANK]),
+        (own("up_proj.lora_a"), [EXPERTS, RANK, HIDDEN]),
+        (own("up_proj.lora_b"), [EXPERTS, INNER, RANK]),
+    ];
+    let expected: Vec<(&str, &[usize])> =
+        expected.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
+    assert_eq!(shapes, expected);
+    let written = std::fs::read(out.join("adapter_config.json")).expect("a config");
+    let written: Value = serde_json::from_slice(&written).expect("JSON");
+    let keys = ["down_proj", "gate_proj", "up_proj"].map(|name| format!("mlp.switch_mlp.{name}"));
+    assert_eq!(written["lora_parameters"]["keys"], json!(keys));
+    // mlx-lm's own arithmetic: weight + scale · lora_b @ lora_a, expert by expert.
+    let scale = written["lora_parameters"]["scale"].as_f64().expect("a scale");
+    let merged = read(&bench.merge(&base, &[&adapter], ""));
+    let before = read(&base);
+    let (stack, plain) = (format!("{AT}.down_proj"), "down_proj");
+    let (a, b) = (
+        tensors[&own(&format!("{plain}.lora_a"))].values(),
+        tensors[&own(&format!("{plain}.lora_b"))].values(),
+    );
+    for (at, (after, before)) in
+        merged[&stack].values().iter().zip(before[&stack].values()).enumerate()
+    {
+        let (expert, row, column) = (at / (HIDDEN * INNER), at / INNER % HIDDEN, at % INNER);
+        let levels = (0..RANK).map(|level| {
+            b[(expert * HIDDEN + row) * RANK + level] * a[(expert * RANK + level) * INNER + column]
+        });
+        let delta = scale * levels.sum::<f64>();
+        assert!((after - before - delta).abs() < 1e-5, "{at}: {after}, {before} + {delta}");
+    }
+    let through = read(&bench.merge(&base, &[&out], ""));
+    for (name, tensor) in merged {
+        for (got, exact) in through[&name].values().iter().zip(tensor.values()) {
+            assert!((got - exact).abs() < 1e-5, "{name}: {got}, expected {exact}");
+        }
+    }
 }

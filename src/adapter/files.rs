@@ -144,6 +144,14 @@ fn components(text: &str, options: &OpenOptions) -> Result<Vec<(String, PeftConf
     let parse = |(component, fields): (String, Map<String, Value>)| {
         let text = serde_json::to_vec(&fields).map_err(|error| bad(error.to_string()))?;
         let config = PeftConfig::parse(&text, &options.ignored_fields, options.residual_base)?;
+        if !config.target_parameters.is_empty() {
+            let reason =
+                "its factors are of stacks of experts, which are read from PEFT's directories \
+                with an adapter_config.json alone"
+                    .to_owned();
+            let field = format!("{component}.target_parameters");
+            return Err(ErrorKind::UnsupportedField { field, reason }.into());
+        }
         Ok((component, config))
     };
     configs.into_iter().map(parse).collect()

@@ -22,7 +22,7 @@ pub const ARCHITECTURE: &str = "general.architecture";
 pub const ALPHA: &str = "adapter.lora.alpha";
 
 /// Experts of one layer that are read.
-const MOST: usize = 8192;
+pub(super) const MOST: usize = 8192;
 
 /// An adapter and the architecture it says it is for.
 pub(super) struct Opened {
@@ -88,15 +88,23 @@ fn apart(tensor: Tensor) -> Vec<Tensor> {
 /// # Errors
 /// If their numbers are not 0, 1, 2, …, or they differ in shape or dtype.
 pub(super) fn together(tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    stacked(tensors, |name| {
+        let (module, factor) = name.rsplit_once(".weight.")?;
+        let (stack, expert) = module.rsplit_once('.')?;
+        let expert = expert.parse::<usize>().ok().filter(|_| stack.ends_with("_exps"))?;
+        Some((format!("{stack}.weight.{factor}"), expert))
+    })
+}
+
+/// As [`together`], for any names: `place` has a matrix' stack and its number in it.
+pub(super) fn stacked(
+    tensors: Vec<Tensor>,
+    place: impl Fn(&str) -> Option<(String, usize)>,
+) -> Result<Vec<Tensor>> {
     let mut stacks: BTreeMap<String, BTreeMap<usize, Tensor>> = BTreeMap::new();
     let mut all = Vec::new();
     for tensor in tensors {
-        let place = tensor.0.rsplit_once(".weight.").and_then(|(module, factor)| {
-            let (stack, expert) = module.rsplit_once('.')?;
-            let expert = expert.parse::<usize>().ok().filter(|_| stack.ends_with("_exps"))?;
-            Some((format!("{stack}.weight.{factor}"), expert))
-        });
-        match place {
+        match place(&tensor.0) {
             Some((stack, expert)) => {
                 stacks.entry(stack).or_default().insert(expert, tensor);
             }

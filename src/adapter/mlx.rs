@@ -1,10 +1,13 @@
-//! mlx-lm's adapters: their config, and factors turned from its orientation to ours.
+//! mlx-lm's adapters: their config, and factors turned from its orientation to ours. Those of a layer's
+//! experts lie in stacks [E, rank, in] and [E, out, rank], which are not turned (mlx-lm `tuner/lora.py`,
+//! `LoRASwitchLinear`); the stacks of Mixtral, Qwen's and OLMoE's are called `switch_mlp`.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::convention::{self, Part};
+use super::gguf::{MOST, stacked};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::access::read_small;
 use crate::format::{Checkpoint, Tensor};
@@ -19,6 +22,62 @@ pub struct MlxConfig {
     pub scale: f64,
     /// Whether modules carry DoRA's magnitudes.
     pub dora: bool,
+}
+
+/// mlx-lm's names of an expert's gate, up and down, transformers', and Mixtral's.
+const EXPERTS: [(&str, &str, &str); 3] = [
+    ("gate_proj", "gate_proj", "w1"),
+    ("up_proj", "up_proj", "w3"),
+    ("down_proj", "down_proj", "w2"),
+];
+
+/// The holder whose experts have Mixtral's names.
+const MIXTRAL: &str = "block_sparse_moe";
+
+/// The stack that a module of one expert is in, as mlx-lm calls it, and the expert's number.
+pub(crate) fn stack_of(module: &str) -> Option<(String, usize)> {
+    let (above, own) = module.rsplit_once('.')?;
+    let (holder, expert) = above.rsplit_once('.')?;
+    let holder = holder.strip_suffix(".experts")?;
+    let expert = expert.parse().ok().filter(|_| expert.bytes().all(|b| b.is_ascii_digit()))?;
+    let mixtral = holder.ends_with(MIXTRAL);
+    let named = |known: &&(&str, &str, &str)| own == if mixtral { known.2 } else { known.1 };
+    let (theirs, ..) = EXPERTS.iter().find(named)?;
+    Some((format!("{holder}.switch_mlp.{theirs}"), expert))
+}
+
+/// The matrices of a stack of experts, each as a module of its own; any other tensor as it is.
+fn apart(tensor: Tensor) -> Vec<Tensor> {
+    let (name, dtype, shape, bytes) = &tensor;
+    let place = name.rsplit_once('.').and_then(|(module, factor)| {
+        let (above, theirs) = module.rsplit_once('.')?;
+        let holder = above.strip_suffix(".switch_mlp")?;
+        let (_, own, mixtral) = EXPERTS.iter().find(|known| known.0 == theirs)?;
+        Some((holder, if holder.ends_with(MIXTRAL) { mixtral } else { own }, factor))
+    });
+    let (Some((holder, own, factor)), [experts @ 1..=MOST, rows, columns]) =
+        (place, shape.as_slice())
+    else {
+        return vec![tensor];
+    };
+    let size = bytes.len() / experts;
+    let one = |(expert, bytes): (usize, &[u8])| {
+        let name = format!("{holder}.experts.{expert}.{own}.{factor}");
+        (name, *dtype, vec![*rows, *columns], bytes.to_vec())
+    };
+    bytes.chunks_exact(size.max(1)).take(*experts).enumerate().map(one).collect()
+}
+
+/// The matrices of every stack under its name, an expert's after another's.
+///
+/// # Errors
+/// If their numbers are not 0, 1, 2, …, or they differ in shape or dtype.
+pub(super) fn together(tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    stacked(tensors, |name| {
+        let (module, factor) = name.rsplit_once('.')?;
+        let (stack, expert) = stack_of(module)?;
+        Some((format!("{stack}.{factor}"), expert))
+    })
 }
 
 /// Whether a config is mlx-lm's.
@@ -67,7 +126,7 @@ pub(super) fn turned(file: Checkpoint) -> Result<Checkpoint> {
             }
             shape => (shape.to_vec(), bytes.to_vec()),
         };
-        tensors.push((name.to_owned(), view.spec.dtype, shape, bytes));
+        tensors.extend(apart((name.to_owned(), view.spec.dtype, shape, bytes)));
     }
     file.remade(tensors)
 }
@@ -95,6 +154,28 @@ mod tests {
         let once = transposed(&bytes, 3, 4);
         assert_eq!(once[..4], [0, 1, 8, 9]);
         assert_eq!(transposed(&once, 4, 3), bytes);
+    }
+
+    #[test]
+    fn stacks_come_apart_and_together() {
+        for (stack, second) in [
+            ("model.layers.0.mlp.switch_mlp.up_proj", "model.layers.0.mlp.experts.1.up_proj"),
+            ("a.block_sparse_moe.switch_mlp.up_proj", "a.block_sparse_moe.experts.1.w3"),
+        ] {
+            let bytes = vec![1, 2, 3, 4];
+            let tensor =
+                (format!("{stack}.lora_a"), crate::format::Dtype::U8, vec![2, 1, 2], bytes);
+            let parts = apart(tensor.clone());
+            assert_eq!(
+                (parts[1].0.as_str(), &parts[1].3[..]),
+                (&*format!("{second}.lora_a"), &[3, 4][..])
+            );
+            assert_eq!(stack_of(second), Some((stack.to_owned(), 1)));
+            assert_eq!(together(parts.clone()).expect("even"), [tensor]);
+            assert!(together(parts[1..].to_vec()).is_err());
+        }
+        assert_eq!(stack_of("a.mlp.experts.1.w3"), None);
+        assert_eq!(stack_of("a.mlp.experts.+1.up_proj"), None);
     }
 
     #[test]

@@ -70,6 +70,9 @@ const QWEN_MOE: [(&str, &str); 9] = [
     ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
 ];
 
+const OLMOE: [(&str, &str); 5] =
+    [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.gate", "ffn_gate_inp")];
+
 const PHI3: [(&str, &str); 4] = [
     ("self_attn.qkv_proj", "attn_qkv"),
     ("self_attn.o_proj", "attn_output"),
@@ -102,7 +105,7 @@ const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str])
 }
 
 /// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 10] = [
+pub static ARCHITECTURES: [Architecture; 11] = [
     Architecture {
         in_layer: &LLAMA_AND_MIXTRAL,
         experts: Some(MIXTRAL),
@@ -110,6 +113,7 @@ pub static ARCHITECTURES: [Architecture; 10] = [
     },
     like_qwen_moe("qwen2moe", &["qwen2_moe"]),
     like_qwen_moe("qwen3moe", &["qwen3_moe"]),
+    Architecture { in_layer: &OLMOE, ..like_qwen_moe("olmoe", &["olmoe"]) },
     like_llama("qwen2", &["qwen2"], false),
     like_llama("qwen3", &["qwen3"], false),
     like_llama("gemma", &["gemma"], false),
@@ -180,6 +184,13 @@ impl Architecture {
         })
     }
 
+    /// transformers' path of an expert's matrix as its checkpoints have it, of any release's.
+    pub fn expert(&self, module: &str) -> Option<String> {
+        let name = self.to_gguf(module)?;
+        self.expert_from_gguf(numbered(name.strip_prefix("blk.")?)?.1)?;
+        self.from_gguf(&name)
+    }
+
     fn expert_from_gguf(&self, name: &str) -> Option<String> {
         let (above, names) = self.experts?;
         let (stack, expert) = name.rsplit_once('.')?;
@@ -248,6 +259,10 @@ mod tests {
         for unknown in ["blk.0.ffn_up_exps.07", "blk.0.ffn_up_exps", "blk.0.ffn_up_exps.x"] {
             assert_eq!(mixtral.from_gguf(unknown), None, "{unknown}");
         }
+        let w2 = "model.layers.3.block_sparse_moe.experts.7.w2";
+        let down = mixtral.expert("model.layers.3.mlp.experts.7.down_proj");
+        assert_eq!(down.as_deref(), Some(w2));
+        assert_eq!(mixtral.expert("model.layers.3.self_attn.q_proj"), None);
         let llama = Architecture::by_name("llama").expect("known");
         let q = llama.to_gguf("model.layers.3.self_attn.q_proj");
         assert_eq!(q.as_deref(), Some("blk.3.attn_q"));

@@ -16,6 +16,7 @@ mod tensors;
 mod xlabs;
 
 pub(crate) use diffusers::split_component;
+pub(crate) use peft::respelled;
 
 /// What a tensor is to its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -24,12 +24,15 @@ const WRAPPER: &str = "base_model.model.";
 const LEAKED: [&str; 3] = ["_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"];
 
 /// Path parts of PEFT's own nesting, which are no modules of the base.
-const NESTING: [&str; 3] = ["base_layer", "token_adapter", "ln_tuning_layers"];
+const NESTING: [&str; 2] = ["base_layer", "token_adapter"];
+
+/// Path parts that stand before a module's whole copies, the adapter's name after them in some files.
+const COPIES: [&str; 2] = ["modules_to_save", "ln_tuning_layers"];
 
 fn parse(key: &str) -> Option<Key> {
     let own = |part: &&str| !LEAKED.contains(part) && !NESTING.contains(part);
     let mut parts: Vec<&str> = key.split('.').filter(own).collect();
-    while let Some(at) = parts.iter().position(|part| *part == "modules_to_save") {
+    while let Some(at) = parts.iter().position(|part| COPIES.contains(part)) {
         // `modules_to_save.<adapter name>.weight`, as older writers kept it.
         parts.drain(at..(at + 2).min(parts.len() - 1).max(at + 1));
     }
@@ -149,6 +152,26 @@ fn format(key: &Key) -> Option<String> {
     Some(format!("{WRAPPER}{}.{ending}", key.module))
 }
 
+/// A key as PEFT itself writes it for a type other than LoRA: without wrappers of the training loop and
+/// adapters' names; with its own nesting, where only that tells the tensor from the base's.
+pub(crate) fn respelled(key: &str, peft_type: &str) -> Option<String> {
+    let read = parse(key)?;
+    let spelled = format(&read)?;
+    match read.part {
+        // AdaLoRA's factors are parameters, no layers (peft `tuners/adalora/layer.py`).
+        Part::Down | Part::Up if peft_type == "ADALORA" => {
+            spelled.strip_suffix(".weight").map(str::to_owned)
+        }
+        Part::Weight | Part::Bias => {
+            let (above, ending) = spelled.rsplit_once('.')?;
+            let nested = ["base_layer", "ln_tuning_layers"].map(|nesting| format!(".{nesting}"));
+            let nested = nested.into_iter().filter(|nesting| key.contains(&format!("{nesting}.")));
+            Some(format!("{above}{}.{ending}", nested.take(1).collect::<String>()))
+        }
+        _ => Some(spelled),
+    }
+}
+
 fn recognises(key: &str) -> bool {
     key.contains(WRAPPER) || key.starts_with("base_model.")
 }
@@ -198,6 +221,23 @@ mod tests {
         assert_eq!(parse("vera_A.lora_magnitude_vector.trainable_tokens_delta"), None);
         assert_eq!(parse("base_model.model.q.lora_diag"), key("q", Part::Foreign));
         assert_eq!(parse("base_model.model"), None);
+        for (key, peft_type, own) in [
+            ("base_model.model._orig_mod.q.lora_A.default", "ADALORA", "base_model.model.q.lora_A"),
+            ("q.oft_R.default.weight", "OFT", "base_model.model.q.oft_R.weight"),
+            ("base_model.model.q.base_layer.bias", "OFT", "base_model.model.q.base_layer.bias"),
+            (
+                "module.base_model.model.n.ln_tuning_layers.default.weight",
+                "LN_TUNING",
+                "base_model.model.n.ln_tuning_layers.weight",
+            ),
+            (
+                "base_model.model.h.modules_to_save.default.weight",
+                "IA3",
+                "base_model.model.h.weight",
+            ),
+        ] {
+            assert_eq!(respelled(key, peft_type).as_deref(), Some(own), "{key}");
+        }
         assert_eq!(parse(""), None);
     }
 

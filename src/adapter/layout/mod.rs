@@ -13,8 +13,8 @@ use rows::{alone, join, rows_of};
 
 use super::Adapter;
 use super::architecture::{ARCHITECTURES, Body, Cut, Rule, Seen, Side, Told, fill};
-use super::convention::Names;
 use super::convention::gguf_names::Architecture;
+use super::convention::{Convention, Names};
 use super::rename::Renamer;
 use super::scope::{Scope, located, scope_of};
 use crate::error::{ConvertError, Error, Locate, Result};
@@ -146,14 +146,22 @@ pub fn of(
     })
 }
 
-/// Experts' `gate_up_proj` as llama.cpp has them: gates and ups in stacks of their own.
-pub fn divide_experts(adapter: &Adapter, architecture: &Architecture, layout: &mut Layout) {
+/// Experts' `gate_up_proj` as llama.cpp and mlx-lm have them: gates and ups in stacks of their own.
+pub fn divide_experts(
+    adapter: &Adapter,
+    (architecture, to): (&Architecture, &Convention),
+    layout: &mut Layout,
+) {
     let halves = |at: usize| {
         let module = adapter.modules.get(at)?;
         let above = module.name.strip_suffix(".gate_up_proj")?;
         let total = module.outputs / 2;
         let half = |(number, own): (usize, &str)| {
-            let name = architecture.to_gguf(&format!("{above}.{own}"))?;
+            let own = format!("{above}.{own}");
+            let name = match to.names {
+                Names::Gguf => architecture.to_gguf(&own)?,
+                _ => architecture.expert(&own)?,
+            };
             let from = number * total..(number + 1) * total;
             let pieces = vec![Piece { module: at, from, to: 0..total }];
             Some(Ok(Target { name, source: Source::Rows { pieces, total } }))

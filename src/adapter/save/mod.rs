@@ -118,6 +118,17 @@ pub struct NewAdapter {
     pub stacks: BTreeMap<String, Stack>,
     /// `target_modules`, where suffixes say it; else the modules' full names are listed.
     pub target_modules: Option<Vec<String>>,
+    /// All of it, where that is known already; then there are no modules.
+    pub kept: Option<Kept>,
+}
+
+/// Tensors and a config that are not made anew.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The tensors under the names they will have.
+    pub tensors: Vec<Tensor>,
+    /// The config.
+    pub config: Map<String, Value>,
 }
 
 /// What goes to disk.
@@ -259,6 +270,11 @@ impl NewAdapter {
     pub fn encode(mut self, convention: &Convention) -> Result<Encoded> {
         let own = |name: &str| convention.name == name;
         let mut metadata = std::mem::take(&mut self.metadata);
+        if let Some(Kept { mut tensors, config }) = self.kept {
+            tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
+            let config = Some(peft::text(&config)?);
+            return Ok(Encoded { tensors, metadata, config, output: convention.output });
+        }
         let peft = own(convention::peft().name);
         let places = if peft { self.pack()? } else { BTreeMap::new() };
         let ranked = self.modules.iter().filter(|module| module.rank > 0);
@@ -299,6 +315,8 @@ impl NewAdapter {
         }
         if own(convention::gguf().name) {
             tensors = super::gguf::together(tensors)?;
+        } else if own(convention::mlx().name) {
+            tensors = super::mlx::together(tensors)?;
         }
         tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
         other::hash(&tensors, &mut metadata)?;

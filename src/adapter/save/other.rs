@@ -11,7 +11,7 @@ use crate::adapter::convention::{self, Convention, Names, Part, ScalePlace};
 use crate::adapter::files::DIFFUSERS_ENTRY;
 use crate::adapter::gguf::{ADAPTER_TYPE, ALPHA, TYPE};
 use crate::adapter::hashes::{Hashes, MODEL_HASH};
-use crate::adapter::mlx::transposed;
+use crate::adapter::mlx::{stack_of, transposed};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Metadata, Tensor};
 
@@ -134,6 +134,8 @@ pub(super) fn mlx_config(modules: &[NewModule]) -> Result<Vec<u8>> {
     let layers = modules.iter().filter_map(|module| layer(&module.name)).max();
     // As mlx-lm looks modules up: below a layer by the path after its number.
     let key = |name: &str| {
+        let stack = stack_of(name).map(|(stack, _)| stack);
+        let name = stack.as_deref().unwrap_or(name);
         let parts: Vec<&str> = name.split('.').collect();
         let number = parts.iter().position(|part| part.parse::<usize>().is_ok());
         number.map(|at| parts.get(at + 1..).unwrap_or_default().join("."))
@@ -171,7 +173,8 @@ pub(super) fn describe_gguf(modules: &[NewModule], metadata: &mut Metadata) -> R
 
 /// Turns factors to the orientation that the convention stores.
 pub(super) fn orient(convention: &Convention, part: Part, tensor: Tensor) -> Tensor {
-    let mlx = convention.name == convention::mlx().name && part != Part::Magnitude;
+    let expert = || tensor.0.rsplit_once('.').is_some_and(|(module, _)| stack_of(module).is_some());
+    let mlx = convention.name == convention::mlx().name && part != Part::Magnitude && !expert();
     let table = convention.names == Names::Gguf && part == Part::EmbeddingDown;
     let (name, dtype, shape, bytes) = tensor;
     match shape.as_slice() {

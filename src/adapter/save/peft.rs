@@ -75,10 +75,7 @@ impl NewAdapter {
             config.insert("exclude_modules".to_owned(), Value::Null);
         }
         self.check_config(&config)?;
-        let mut text = serde_json::to_vec_pretty(&config)
-            .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })?;
-        text.push(b'\n');
-        Ok(text)
+        text(&config)
     }
 
     /// Reads the config back as PEFT would, and fails if a pattern hits another module too.
@@ -96,6 +93,14 @@ impl NewAdapter {
         }
         Ok(())
     }
+}
+
+/// A config as it stands in its file.
+pub(super) fn text(config: &Map<String, Value>) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(config)
+        .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Whole numbers as integers, as configs have them.

@@ -208,7 +208,7 @@ fn around(combine: &Combine, modules: Vec<NewModule>) -> NewAdapter {
     }
     let replacements = combine.carried.replacements.clone();
     let metadata = Metadata::new();
-    NewAdapter { modules, replacements, metadata, config, stacks, target_modules: None }
+    NewAdapter { modules, replacements, metadata, config, stacks, target_modules: None, kept: None }
 }
 
 /// The union of the inputs' `target_modules`, where suffixes name just the modules of the result;

@@ -7,7 +7,8 @@ use super::fold::{Factor, commonest, fold, pad};
 use super::restate::{Base, uniform};
 use super::rows::{Owners, assemble, from};
 use super::stored::{
-    FACTORS, added_bias, beside, called, is_factor, is_plain, no_such_factors, stored, translated,
+    FACTORS, added_bias, beside, called, differs, is_factor, is_plain, lengths, no_such_factors,
+    stored, translated,
 };
 use super::{For, ModuleReport, native};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
@@ -188,8 +189,14 @@ fn fit(
     {
         return Ok(Some(fitted(own, None, module.rank, module.scale.value, None)));
     }
-    let without = match adapter.check_factors(module) {
-        Err(error) => Some(error.to_string()),
+    // Of a sum that gets lengths the sum has factors, and the lengths stay what they are.
+    let decomposed = lengths(module, &tensors, target)?.filter(|own| spells(own.0));
+    let sum = Module { magnitude: None, ..module.clone() };
+    let summed = if decomposed.is_some() { &sum } else { module };
+    let without = match adapter.check_factors(summed) {
+        Err(error) => {
+            Some(differs(module, target).map_or_else(|| error.to_string(), str::to_owned))
+        }
         Ok(0) => Some("it changes a bias alone, which needs no factors".to_owned()),
         Ok(_) => None,
     };
@@ -197,7 +204,7 @@ fn fit(
         lost.push(format!("{}: the whole of it; {reason}", module.name));
         return Ok(None);
     }
-    let factors = adapter.factors(module)?;
+    let factors = adapter.factors(summed)?;
     if !spells(down) || !spells(up) {
         lost.push(format!("{}: the whole of it; {}", module.name, no_such_factors(target, module)));
         return Ok(None);
@@ -217,7 +224,8 @@ fn fit(
     // A part of a tensor is as it was; what is computed anew needs f32.
     let dtype = part.unwrap_or(Dtype::F32);
     let bias = bias.as_deref().map(|values| (as_part, values));
-    let new = NewModule::new(name, &module.kind, &factors, scale, bias, dtype)?;
+    let mut new = NewModule::new(name, &module.kind, &factors, scale, bias, dtype)?;
+    new.tensors.extend(decomposed);
     let (factored, alpha) = match part {
         Some(_) => (None, alpha),
         None => (Some(module.family), None),

@@ -3,6 +3,7 @@
 
 mod fit;
 mod fold;
+mod kept;
 mod native;
 mod restate;
 mod rows;

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{For, ModuleReport, fit, verify};
+use super::{For, ModuleReport, fit, kept, verify};
 use crate::adapter::convention::gguf_names::{Architecture, Heads};
-use crate::adapter::convention::{Convention, Names, ScalePlace};
+use crate::adapter::convention::{Convention, Names, ScalePlace, mlx};
 use crate::adapter::layout::{self, Layout, Source};
+use crate::adapter::mlx::stack_of;
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
@@ -67,6 +68,9 @@ impl How<'_> {
 pub(in crate::ops) fn restate(adapter: &Adapter, how: How<'_>, base: Base) -> Result<Restated> {
     check_gguf(how.target, base)?;
     let layout = layout(adapter, how.target, base, how)?;
+    if let Some(kept) = kept::whole(adapter, how, &layout)? {
+        return Ok(kept);
+    }
     let goal = fit::Goal { target: how.target, program: how.program };
     let fit::All { modules, reports, sources, replacements, lost } =
         fit::all(adapter, goal, &layout, base)?;
@@ -197,9 +201,10 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) 
         _ => Vec::new(),
     };
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
-    if let Some(architecture) = base.architecture.filter(|_| to.names == Names::Gguf) {
-        layout::divide_experts(adapter, architecture, &mut found);
-        check_experts(&found, base)?;
+    let in_stacks = to.names == Names::Gguf || to.name == mlx().name;
+    if let Some(architecture) = base.architecture.filter(|_| in_stacks) {
+        layout::divide_experts(adapter, (architecture, to), &mut found);
+        check_experts(&found, to, base)?;
     }
     let mut seen = BTreeMap::new();
     for target in found.modules.iter().flatten() {
@@ -216,12 +221,19 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) 
     Ok(found)
 }
 
-/// llama.cpp reads as many experts of an adapter as the base has.
-fn check_experts(found: &Layout, base: Base) -> Result<()> {
-    let mut stacks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
+fn check_experts(found: &Layout, to: &Convention, base: Base) -> Result<()> {
+    let place = |name: &str| match to.names {
+        Names::Gguf => {
+            let (stack, expert) = name.rsplit_once('.')?;
+            let expert = expert.parse().ok().filter(|_| stack.ends_with("_exps"))?;
+            Some((stack.to_owned(), expert))
+        }
+        _ => stack_of(name),
+    };
+    let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
-        let parts = target.name.rsplit_once('.').filter(|(stack, _)| stack.ends_with("_exps"));
-        if let Some((stack, Ok(expert))) = parts.map(|(stack, number)| (stack, number.parse())) {
+        if let Some((stack, expert)) = place(&target.name) {
             stacks.entry(stack).or_default().insert(expert);
         }
     }
@@ -241,6 +253,12 @@ fn check_experts(found: &Layout, base: Base) -> Result<()> {
     }
 }
 
+/// The metadata of the adapter's header.
+pub(super) fn header(adapter: &Adapter) -> Metadata {
+    let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
+    own.unwrap_or_default()
+}
+
 fn assemble(
     adapter: &Adapter,
     target: &Convention,
@@ -248,8 +266,7 @@ fn assemble(
     modules: Vec<NewModule>,
     replacements: Vec<NewReplacement>,
 ) -> NewAdapter {
-    let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
-    let mut metadata: Metadata = own.unwrap_or_default();
+    let mut metadata = header(adapter);
     if adapter.convention.names == Names::Gguf {
         metadata.retain(|key, _| !key.starts_with("general.") && !key.starts_with("adapter."));
     }
@@ -273,6 +290,7 @@ fn assemble(
         stacks: adapter.stacks.clone(),
         config: adapter.config.as_ref().map(PeftConfig::as_lora),
         target_modules: fit::targets(adapter, target),
+        kept: None,
     }
 }
 

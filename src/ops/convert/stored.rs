@@ -3,7 +3,7 @@
 use super::fold::{Factor, multiply};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Convention, Key, Part, ScalePlace};
-use crate::adapter::module::{BiasEffect, Kind, Module, Side};
+use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
 use crate::adapter::save::PartTensor;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
@@ -66,6 +66,45 @@ pub(super) fn called(part: Part, module: &Module) -> &'static str {
         part if is_magnitude(part) && of_inputs => "magnitudes of inputs (DoRA)",
         part if is_magnitude(part) => "magnitudes (DoRA)",
         _ => "factors",
+    }
+}
+
+/// The lengths of a sum that is decomposed (DoRA) as the target has them beside plain factors: those of
+/// outputs, which PEFT and diffusers have for LoRA alone, whatever LyCORIS made the sum of.
+pub(super) fn lengths(
+    module: &Module,
+    tensors: &[PartTensor],
+    target: &Convention,
+) -> Result<Option<PartTensor>> {
+    let factored = matches!(module.form.nature(), Nature::LowRank(rank) if rank > 0);
+    let stored = tensors.iter().find(|tensor| is_magnitude(tensor.0)).filter(|_| factored);
+    let Some(stored) = stored else { return Ok(None) };
+    Ok(translated(module, stored.clone(), target)?.ok().filter(|own| own.0 == Part::Magnitude))
+}
+
+/// Why a module is none of the target's, where more can be said than that it has no factors.
+pub(super) fn differs(module: &Module, target: &Convention) -> Option<&'static str> {
+    let kohya = target.scale == ScalePlace::Tensor;
+    if module.magnitude.is_some() && !kohya {
+        return Some(match module.magnitude.as_ref().map(|own| own.side) {
+            Some(Side::Inputs) => {
+                "its magnitudes (DoRA) are of inputs, PEFT has them of outputs alone; --to kohya keeps them"
+            }
+            _ => "its magnitudes (DoRA) need factors to go with; --to kohya keeps them",
+        });
+    }
+    match (module.family, kohya) {
+        ("oft" | "boft", true) => {
+            Some("PEFT's rotates inputs, LyCORIS' outputs; --to peft keeps it")
+        }
+        ("diag-oft" | "oft" | "boft", false) => {
+            Some("LyCORIS' and kohya's rotate outputs, PEFT's inputs; --to kohya keeps it")
+        }
+        ("ia3", true) => {
+            Some("PEFT's scales the bias with the outputs, LyCORIS' does not; --to peft keeps it")
+        }
+        ("hra" | "hira", _) => Some("only PEFT has the family; --to peft keeps it"),
+        _ => None,
     }
 }
 

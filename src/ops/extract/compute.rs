@@ -91,7 +91,10 @@ pub(super) fn all(extract: &Extract, progress: &dyn Progress) -> Result<(Vec<Fat
 }
 
 /// The views of a pair.
-fn views<'a>(extract: &'a Extract, pair: &Pair) -> Result<(TensorView<'a>, TensorView<'a>)> {
+pub(super) fn views<'a>(
+    extract: &'a Extract,
+    pair: &Pair,
+) -> Result<(TensorView<'a>, TensorView<'a>)> {
     let base = extract.base.tensor(&pair.base).ok_or(ErrorKind::NotFound)?;
     Ok((base, extract.tuned.tensor(&pair.tuned).ok_or(ErrorKind::NotFound)?))
 }
@@ -117,8 +120,7 @@ fn one(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> 
             "an embedding; --embeddings takes it in",
         );
     }
-    let spatial = matches!(kind, Kind::Conv(kernel) if kernel.iter().any(|&side| side > 1));
-    if spatial && options.kohya && options.conv_rank.is_none() {
+    if spatial(kind) && options.kohya && options.conv_rank.is_none() {
         let reason = "a convolution with a kernel, without --conv-rank";
         return left_out(pair, reason, &mut difference);
     }
@@ -157,12 +159,16 @@ fn one(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> 
 const WHOLE: &str = "a norm, bias or lone parameter; --full-norms stores it";
 
 fn choice(extract: &Extract, kind: &Kind) -> RankChoice {
-    let spatial = matches!(kind, Kind::Conv(kernel) if kernel.iter().any(|&side| side > 1));
     let options = &extract.options;
-    options.conv_rank.filter(|_| spatial).unwrap_or(options.rank)
+    options.conv_rank.filter(|_| spatial(kind)).unwrap_or(options.rank)
 }
 
-fn spells(extract: &Extract, pair: &Pair, kind: &Kind) -> bool {
+/// Whether a layer is a convolution of more than one position.
+pub(super) fn spatial(kind: &Kind) -> bool {
+    matches!(kind, Kind::Conv(kernel) if kernel.iter().any(|&side| side > 1))
+}
+
+pub(super) fn spells(extract: &Extract, pair: &Pair, kind: &Kind) -> bool {
     let part = if *kind == Kind::Embedding { Part::EmbeddingDown } else { Part::Down };
     extract.convention.spell(&Key { module: pair.module.clone(), part }).is_some()
 }

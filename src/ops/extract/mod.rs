@@ -7,6 +7,7 @@ mod compute;
 mod depth;
 mod pair;
 pub(in crate::ops) mod panel;
+mod rehearse;
 mod report;
 
 use std::path::PathBuf;
@@ -156,7 +157,8 @@ pub struct Extract {
 /// Opens both checkpoints and pairs their tensors.
 ///
 /// # Errors
-/// Everything a user can get wrong, as far as headers tell; nothing has been written then.
+/// Everything a user can get wrong, as far as headers tell, and what the convention that is asked for
+/// cannot hold; nothing has been computed then.
 pub fn plan(options: &Options) -> Result<Extract> {
     depth::check(options)?;
     let inputs = [options.base.as_path(), options.tuned.as_path()];
@@ -181,7 +183,10 @@ pub fn plan(options: &Options) -> Result<Extract> {
         pairs,
     };
     let dtype = options.dtype.unwrap_or(Dtype::F32);
-    Ok(Extract { plan, base, tuned, convention, target, dtype, options: options.clone() })
+    let extract =
+        Extract { plan, base, tuned, convention, target, dtype, options: options.clone() };
+    extract.rehearse()?;
+    Ok(extract)
 }
 
 /// The convention to compute in: one that calls modules as the base does, or as kohya's scripts do.
@@ -230,21 +235,25 @@ impl Extract {
             metadata: self.metadata(),
             config: Some(self.config()),
             target_modules: None,
+            kept: None,
         };
         let unchanged = || {
             self.base.check_unchanged()?;
             self.tuned.check_unchanged()
         };
-        let destination = write::Destination {
+        report.bytes = self.destination().write(adapter, &(), &unchanged)?;
+        Ok(report)
+    }
+
+    fn destination(&self) -> write::Destination<'_> {
+        write::Destination {
             native: self.convention,
             target: self.target,
             reference: Some(&self.options.base),
             output: &self.options.output,
             beside: self.base.shards.first().map_or(&self.base.path, |shard| &shard.path),
             force: self.options.force,
-        };
-        report.bytes = destination.write(adapter, &(), &unchanged)?;
-        Ok(report)
+        }
     }
 
     fn nothing(&self, equal: usize, left_out: &[LeftOut]) -> crate::Error {
