@@ -138,7 +138,7 @@ fn random_drops_scale_up_what_is_left() {
 #[test]
 fn every_method_gives_the_same_bytes_for_any_threads_and_verifies() {
     let scene = Scene::new();
-    let methods = "ties dare-linear dare-ties magnitude-prune breadcrumbs della sce";
+    let methods = "ties dare-linear dare-ties magnitude-prune breadcrumbs breadcrumbs-ties della della-linear sce";
     for method in methods.split(' ') {
         let options = format!("--method {method} -w 0.7 0.5");
         let once = read(&scene.merge(&format!("{options} --threads 1 --verify")));
@@ -148,7 +148,7 @@ fn every_method_gives_the_same_bytes_for_any_threads_and_verifies() {
         }
         // With all elements kept and one input, every method is the plain sum.
         let density = format!("--method {method} --density 1 --seed 0");
-        let density = if ["dare-linear", "dare-ties", "della"].contains(&method) {
+        let density = if ["dare-linear", "dare-ties", "della", "della-linear"].contains(&method) {
             density
         } else {
             density.replace(" --seed 0", "")
@@ -203,6 +203,38 @@ fn mergekit_merges_whole_models_alike() {
             }
         }
     }
+}
+
+/// What mergekit itself made of three models, by `scripts/interop/mergekit_vs_merge.py`.
+#[test]
+fn mergekits_methods() {
+    let golden = fixture("golden/mergekit");
+    let mut cases = 0;
+    for entry in std::fs::read_dir(&golden).expect("a readable directory") {
+        let recipe = entry.expect("an entry").path();
+        if recipe.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let bench = Bench::new();
+        let out = bench.path("out");
+        let mut command = lora_tool();
+        command.arg("run").arg(&recipe).arg("-o").arg(&out).arg("-q");
+        command.assert().success();
+        let (ours, theirs) =
+            (read(&out.join("model.safetensors")), read(&recipe.with_extension("safetensors")));
+        assert!(ours.keys().eq(theirs.keys()), "{}", recipe.display());
+        for (name, theirs) in &theirs {
+            let pairs = ours[name].values().into_iter().zip(theirs.values());
+            for (at, (ours, theirs)) in pairs.enumerate() {
+                // f32 in another order.
+                let allowed = 1e-6 + 1e-6 * theirs.abs();
+                let case = recipe.display();
+                assert!((ours - theirs).abs() <= allowed, "{case}: {name}[{at}]: {ours}, {theirs}");
+            }
+        }
+        cases += 1;
+    }
+    assert_eq!(cases, 29);
 }
 
 /// Of positive weights the exact TIES is mergekit's, but for sums of 0; its `linear` is a mean of whole

@@ -86,6 +86,7 @@ impl Case {
             inputs: &inputs,
             weights: &weights,
             params: &asked,
+            given: &asked,
             compat: None,
             rank: None,
             exact: false,

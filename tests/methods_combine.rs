@@ -221,7 +221,8 @@ methods! {
     model_stock: "model-stock", ema: "ema", tsv: "tsv", iso_c: "iso-c", star: "star", df_regmean: "df-regmean",
     peft_linear: "peft-linear", kohya_linear: "kohya-linear", kohya_cat: "kohya-cat",
     ties: "ties", dare_linear: "dare-linear", dare_ties: "dare-ties", della: "della",
-    magnitude_prune: "magnitude-prune", breadcrumbs: "breadcrumbs", sce: "sce",
+    magnitude_prune: "magnitude-prune", breadcrumbs: "breadcrumbs",
+    breadcrumbs_ties: "breadcrumbs-ties", della_linear: "della-linear", sce: "sce",
 }
 
 /// mergekit's `linear` is a mean of whole models, so of their deltas.

@@ -93,7 +93,15 @@ impl Scene {
     fn expected(&self, method: &Method, compat: Option<Compat>, asked: &Asked) -> (Deltas, bool) {
         let weights = self.case.weights();
         let (mut doubt, mut all) = (false, Deltas::new());
+        let of_weights =
+            compat == Some(Compat::Mergekit) && matches!(method.name, "slerp" | "karcher");
         for (module, name) in NAMES.iter().enumerate() {
+            if of_weights {
+                let (weight, close) = self.between_weights(method, module, asked);
+                doubt |= close;
+                all.insert((*name).to_owned(), weight);
+                continue;
+            }
             let inputs = self.inputs(module);
             let problem = problem(&self.case, module, &inputs, &weights, asked, (compat, None));
             let delta = reference::combined(method, Space::Delta, &problem);
@@ -101,6 +109,24 @@ impl Scene {
             all.insert((*name).to_owned(), self.base[module].plus(&delta));
         }
         (all, doubt)
+    }
+
+    /// mergekit's points on a sphere are whole weights, base + weight · delta, of inputs without a part
+    /// the base's.
+    fn between_weights(&self, method: &Method, module: usize, asked: &Asked) -> (Dense, bool) {
+        let (base, own) = (&self.base[module], self.inputs(module));
+        let model = |which: usize| {
+            let part = own.iter().find(|input| input.adapter == which).map(Input::weighted);
+            let up = part.map_or(base.clone(), |part| base.plus(&part));
+            let down = common::formulas::identity(up.columns);
+            Input { up, down, scale: 1.0, weight: 1.0, adapter: which }
+        };
+        let models: Vec<Input> = (0..self.case.members.len()).map(model).collect();
+        let ones = vec![1.0; models.len()];
+        let how = (Some(Compat::Mergekit), None);
+        let problem = problem(&self.case, module, &models, &ones, asked, how);
+        let weight = reference::combined(method, Space::Delta, &problem);
+        (weight, problem.doubt(CLOSE))
     }
 
     fn options(&self, method: &Method, compat: Option<Compat>, given: &Given) -> Options {
@@ -353,7 +379,7 @@ fn merged(method: &Method, case: &Case, params: &Given) -> Deltas {
 }
 
 fn obeys(method: &'static Method, law: Law, what: &str, of: impl Fn(&Case, Given) -> Deltas) {
-    on_cases(false, 5, &format!("{} breaks {law:?} {what}", method.name), |case| {
+    on_cases(false, 16, &format!("{} breaks {law:?} {what}", method.name), |case| {
         // Sums of factors take equal ranks.
         let case = fit(method, case.of_equal_ranks());
         if case.members.iter().any(|member| member.kind == How::Partial) && law == Law::Identity {

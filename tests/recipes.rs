@@ -10,6 +10,7 @@ use std::path::Path;
 use common::refusal::{Scene, tree};
 use common::{Read, fixture, read};
 use lora_tool::format::{Access, Checkpoint};
+use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -112,6 +113,78 @@ adapters:
     // The method's own default, for those that say nothing.
     let recipe = recipe.replace("parameters: {density: 0.3}\n", "");
     same(&scene, &recipe, &line.replace("0.6,0.3", "0.6,0.2"));
+}
+
+/// As weights are: the first filter that matches, gradients over the layers; where no rule matches, what
+/// holds for all adapters.
+#[test]
+fn parameters_by_module_and_layer() {
+    let scene = llama();
+    let adapters =
+        |own: &str| format!("adapters:\n- path: style\n  parameters: {{density: {own}}}\n- task\n");
+    for verb in ["combine", "merge base"] {
+        let base = if verb == "combine" { "rank: 4\n" } else { "base: base\n" };
+        let rank = if verb == "combine" { " --rank 4" } else { "" };
+        let by_rules = "[{filter: down_proj, value: 0.4}, {filter: mlp, value: [0.2, 0.6]}]";
+        let head = format!("{base}method: ties\nparameters: {{density: 0.3}}\n");
+        // (what the modules are, their density by the rules)
+        let parts = [
+            ("down_proj", "0.4"),
+            (r"layers\.0\.mlp\.(up|gate)", "0.2"),
+            (r"layers\.1\.mlp\.(up|gate)", "0.6"),
+            ("attn", "0.3"),
+        ];
+        let of_all = format!(
+            "{base}method: ties\nparameters: {{density: {}, {{value: 0.3}}]}}\nadapters: [style, {{path: task, parameters: {{density: 0.3}}}}]\n",
+            by_rules.trim_end_matches(']')
+        );
+        let recipes = [format!("{head}{}", adapters(by_rules)), of_all];
+        for (recipe, (modules, density)) in
+            recipes.iter().flat_map(|recipe| parts.map(|part| (recipe, part)))
+        {
+            let line = format!("{verb} style task --method ties{rank} --density {density},0.3");
+            let [recipe, line] = both(&scene, recipe, &format!("{line} --include {modules}"));
+            let modules = Regex::new(modules).expect("a regular expression");
+            let of_part = line.iter().filter(|(name, _)| modules.is_match(name));
+            let mut seen = 0;
+            for (name, own) in of_part {
+                assert!(recipe.get(name) == Some(own), "{verb}: {name} at {density}");
+                seen += 1;
+            }
+            assert!(seen > 0, "{verb}: {modules}");
+        }
+    }
+    // Numbers that are one for all adapters, and methods that look at inner products.
+    let halves =
+        "base: base\nadapters: [style, task]\nmethod: slerp\nparameters: {t: [0.25, 0.75]}\n";
+    for (layer, t) in [("layers.0", "0.25"), ("layers.1", "0.75")] {
+        let line = format!("merge base style task --method slerp --t {t} --include {layer}");
+        let [recipe, line] = both(&scene, halves, &line);
+        for (name, own) in line.iter().filter(|(name, _)| name.contains(layer)) {
+            assert!(recipe.get(name) == Some(own), "{name} at {t}");
+        }
+    }
+}
+
+/// Paths are relative to the working directory then.
+#[test]
+fn a_recipe_from_standard_input() {
+    let scene = llama();
+    let text = "adapters: [style, {path: ./task, weight: 0.5}]\nrank: 4\noutput: piped\n";
+    let pipe = |text: &str| {
+        let mut command = common::lora_tool();
+        command.current_dir(scene.path("")).args(["run", "-"]).write_stdin(text);
+        command.output().expect("it runs")
+    };
+    assert!(pipe(text).status.success());
+    scene.runs("combine style task:0.5 --rank 4 -o by-line");
+    assert!(tensors(&scene.path("piped")) == tensors(&scene.path("by-line")));
+    let said = metadata(&scene.path("piped/adapter_model.safetensors"));
+    assert_eq!(said["lora_tool.recipe"], text);
+    let wrong = pipe("adapters: [style]\nranks: 4\n");
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8(wrong.stderr).expect("UTF-8");
+    assert!(said.starts_with("error: -:2:1: unknown key `ranks`"), "{said}");
 }
 
 #[test]
@@ -264,6 +337,24 @@ fn an_output_says_where_it_comes_from() {
         assert_eq!(made["inputs"][1]["name"], "task");
     }
     scene.runs("verify merged --base base --adapter style task -w 0.7 1");
+
+    // What is made of it has another origin, and this one as its base's; undone, it is what it was.
+    let said = metadata(&scene.path("merged/model-00001-of-00002.safetensors"));
+    let recipe = said["lora_tool.recipe"].clone();
+    scene.runs("merge merged style -o again --receipt kept");
+    let again = metadata(&scene.path("again/model-00001-of-00002.safetensors"));
+    assert_eq!(again["lora_tool.base.recipe"], recipe);
+    assert_eq!(again["lora_tool.base"], said["lora_tool"]);
+    assert!(!again.contains_key("lora_tool.recipe") && !again.contains_key("lora_tool"));
+    scene.runs("verify again --base merged --adapter style");
+    scene.runs("undo again --receipt kept -o undone");
+    assert!(tree(&scene.path("undone")) == tree(&scene.path("merged")));
+    // By a recipe, it has one of its own; the bases before are still told apart.
+    scene.write("more.yaml", "base: again\nadapters: [task]\n");
+    scene.runs("run more.yaml -o more");
+    let more = metadata(&scene.path("more/model-00001-of-00002.safetensors"));
+    assert_eq!(more["lora_tool.recipe"], "base: again\nadapters: [task]\n");
+    assert_eq!(more["lora_tool.base.base.recipe"], recipe);
 }
 
 #[test]

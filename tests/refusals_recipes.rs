@@ -9,6 +9,73 @@ use std::fmt::Write;
 
 use common::refusal::{Scene, adapter};
 
+/// Rules about parameters are held to what rules about weights are.
+#[test]
+fn parameters_by_module() {
+    let scene = scene();
+    let own = |density: &str| {
+        format!(
+            "method: ties\nrank: 1\nadapters:\n- path: adapter\n  parameters:\n    density: {density}\n- other"
+        )
+    };
+    let rule = |rule: &str| own(&format!("[{{{rule}}}, {{value: 1}}]"));
+    let names = "`lora-tool inspect ADAPTER --modules` lists the names; the first rule that matches decides";
+    for (recipe, says, hint) in [
+        (
+            rule("filter: q, vale: 1"),
+            ":6:27: unknown key `vale`; a rule takes filter, value",
+            "did you mean `value`?",
+        ),
+        (rule("filter: q"), ":6:15: a rule needs `value`", ""),
+        (
+            rule("filter: q, value: 0"),
+            ":6:34: `density`: expected a number above 0 to 1, found `0`",
+            "",
+        ),
+        (
+            rule("filter: q, value: [0.5, 2]"),
+            ":6:34: `density`: expected a number above 0 to 1, found `2`",
+            "",
+        ),
+        (
+            rule("filter: nowhere, value: 1"),
+            ":6:24: no module of adapter is left for the rule `nowhere`",
+            names,
+        ),
+        (own("[]"), ":6:14: `density`: expected a list of numbers, found an empty list", ""),
+        (
+            "adapters: [adapter, other]\nmethod: ties\nrank: 1\nparameters:\n  lambda: [{filter: nowhere, value: 1}]".to_owned(),
+            ":5:21: no module is left for the rule `nowhere`",
+            names,
+        ),
+        (
+            "adapters: [adapter, other]\nmethod: dare-ties\nrank: 1\nparameters:\n  seed: [{value: 1}]".to_owned(),
+            ":5:9: `seed` is one for all modules",
+            "",
+        ),
+        (
+            "adapters: [adapter, other]\nmethod: ties\nrank: 1\nparameters: {densty: 0.5}".to_owned(),
+            ":4:14: `ties` does not take `densty`; it takes density, majority-sign, reduce, lambda",
+            "did you mean `density`?",
+        ),
+    ] {
+        refused(&scene, &recipe, says, hint);
+    }
+    // Nothing says which layer the head is in.
+    let (down, up) = ([0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]);
+    common::Peft::new(1, 1.0).linear("lm_head", 1, &down, &up).save(&scene.path("head"));
+    scene.write("r.yaml", own("[0.2, 0.5]").replace("path: adapter", "path: head"));
+    let says = ["a gradient over the layers gives it no density"];
+    scene.refuses("run r.yaml -o out", &says, "give it a rule of its own before");
+    // What the method refuses of numbers together, it refuses of those of one module.
+    let recipe = "method: della\nrank: 1\nadapters: [adapter, other]\nparameters:\n  epsilon: 0.1\n  density: [{value: 0.95}]";
+    for base in ["", "base: base.safetensors\n"] {
+        let recipe = recipe.replace("rank: 1\n", if base.is_empty() { "rank: 1\n" } else { base });
+        scene.write("r.yaml", recipe);
+        scene.refuses("run r.yaml -o out", &["leaves no room for an epsilon of 0.1"], "");
+    }
+}
+
 /// `base.safetensors`, `adapter`, `other`.
 fn scene() -> Scene {
     let scene = Scene::sound();
@@ -265,9 +332,7 @@ fn parameters_of_the_method() {
     let says =
         ":3:49: `lambda` is one for all adapters; it stands below the recipe's own `parameters`";
     refused(&scene, own, says, "");
-    let own = own.replace("lambda: 1", "density: [1]");
-    refused(&scene, &own, ":3:50: `density`: expected one number, found a list", "");
-    let own = own.replace("density: [1]", "density: 0");
+    let own = own.replace("lambda: 1", "density: 0");
     refused(&scene, &own, ":3:50: `density`: expected a number above 0 to 1, found `0`", "");
     // What only the verb can tell has the recipe's name.
     let recipe = "adapters: [adapter, other]\nmethod: tsv\nspace: core";

@@ -1,7 +1,7 @@
 //! What can be wrong in a recipe's text, each with its place.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A place in a text; both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +85,8 @@ pub enum RecipeProblem {
         name: String,
         /// What it takes.
         takes: String,
+        /// What may be meant.
+        near: Option<String>,
     },
     /// A key that the recipe's verb has no use for.
     #[error("`{key}` is {reason}")]
@@ -108,13 +110,17 @@ pub enum RecipeProblem {
         near: Option<String>,
     },
     /// A rule that decides nothing.
-    #[error("no module of {} is left for the rule `{rule}`", adapter.display())]
+    #[error("no module {}is left for the rule `{rule}`", of(adapter.as_deref()))]
     UnusedRule {
         /// The rule's regular expression.
         rule: String,
-        /// The adapter.
-        adapter: PathBuf,
+        /// The adapter; all if `None`.
+        adapter: Option<PathBuf>,
     },
+}
+
+fn of(adapter: Option<&Path>) -> String {
+    adapter.map(|adapter| format!("of {} ", adapter.display())).unwrap_or_default()
 }
 
 impl RecipeError {
@@ -122,7 +128,7 @@ impl RecipeError {
     pub(super) fn hint(&self) -> Option<String> {
         match &self.problem {
             RecipeProblem::UnknownKey { instead, .. } => instead.clone(),
-            RecipeProblem::UnknownMethod { near, .. } => {
+            RecipeProblem::UnknownMethod { near, .. } | RecipeProblem::NotTaken { near, .. } => {
                 near.as_ref().map(|near| format!("did you mean `{near}`?"))
             }
             RecipeProblem::UnusedRule { .. } => Some(

@@ -9,13 +9,18 @@ pub enum RuleError {
     Unused {
         /// Its regular expression.
         rule: String,
+        /// What it is about: `weight`, `include`, a parameter.
+        of: &'static str,
     },
     /// A module that no rule gives a weight.
     #[error("no rule gives it a weight")]
     NoWeight,
     /// A gradient for what is in no layer.
-    #[error("a gradient over the layers gives it no weight: its name has no layer's number")]
-    NoLayer,
+    #[error("a gradient over the layers gives it no {of}: its name has no layer's number")]
+    NoLayer {
+        /// What the gradient is of.
+        of: &'static str,
+    },
 }
 
 impl RuleError {
@@ -26,7 +31,7 @@ impl RuleError {
                 "`lora-tool inspect ADAPTER --modules` lists the names; the first rule that matches decides"
             }
             Self::NoWeight => "end the list with a rule without a filter: - value: 1",
-            Self::NoLayer => "give it a rule of its own before: - {filter: …, value: 1}",
+            Self::NoLayer { .. } => "give it a rule of its own before: - {filter: …, value: 1}",
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Election {
     pub plus_on_tie: bool,
     /// Whether the sum is divided.
     pub mean: bool,
+    /// The least, if not 0, that it is divided by.
+    pub least: f32,
 }
 
 /// out = Σ gainᵢ · partᵢ.
@@ -97,7 +99,7 @@ impl Task for Elect<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Election { vote, gain, share, majority, plus_on_tie, mean } = self.election;
+        let Election { vote, gain, share, majority, plus_on_tie, mean, least } = self.election;
         let by_total = *majority == Majority::Total;
         let on_tie = if *plus_on_tie { 1.0 } else { 0.0 };
         for (step, out) in self.out.chunks_mut(STEP).enumerate() {
@@ -123,6 +125,7 @@ impl Task for Elect<'_> {
                 }
             }
             for ((out, sum), divisor) in out.iter_mut().zip(sums).zip(divisors) {
+                let divisor = if divisor.abs() < *least { *least } else { divisor };
                 let divisor = if *mean && divisor != 0.0 { divisor } else { 1.0 };
                 *out = sum / divisor;
             }
@@ -155,6 +158,7 @@ mod tests {
             majority: Majority::Total,
             plus_on_tie: false,
             mean: true,
+            least: 0.0,
         }
     }
 

@@ -1,5 +1,5 @@
 //! DARE's random dropping (Yu et al. 2023, <https://arxiv.org/abs/2311.03099>) before TIES' election of
-//! signs; what agrees is averaged as in `ties`. mergekit sums it.
+//! signs; what agrees is averaged as in `ties`. mergekit sums it, unless `reduce` is given.
 
 use super::elementwise::{Blend, Elementwise, Trim};
 use super::params::{DENSITY, LAMBDA, MAJORITY_SIGN, REDUCE, SEED};

@@ -22,9 +22,9 @@ pub(super) static METHOD: Method = Method {
 };
 
 /// Chances must stay inside (0, 1), but for adapters that keep everything.
-fn check(sketch: &Sketch) -> Result<(), Refusal> {
-    let epsilon = sketch.settings.number(&EPSILON);
+pub(super) fn check(sketch: &Sketch) -> Result<(), Refusal> {
     for adapter in 0..sketch.adapters {
+        let epsilon = sketch.settings.number_of(&EPSILON, adapter);
         let density = sketch.settings.number_of(&DENSITY, adapter);
         if density < 1.0 && (density + epsilon >= 1.0 || density - epsilon <= 0.0) {
             return Err(Refusal::NoRoom { density, epsilon });

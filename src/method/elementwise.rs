@@ -80,15 +80,10 @@ fn kept(density: f64, elements: u64, compat: Option<Compat>) -> u64 {
 }
 
 /// The counts above which elements are dropped, and above which they are kept unless dropped.
-fn outliers(
-    density: f64,
-    settings: &Settings,
-    elements: u64,
-    compat: Option<Compat>,
-) -> (u64, u64) {
+fn outliers((density, gamma): (f64, f64), elements: u64, compat: Option<Compat>) -> (u64, u64) {
     let kept = kept(density, elements, compat);
     // Where both cannot be, the density is held to.
-    let dropped = ((settings.number(&GAMMA) * elements as f64).floor() as u64).min(elements - kept);
+    let dropped = ((gamma * elements as f64).floor() as u64).min(elements - kept);
     // mergekit's slice of all but the last 0 is empty.
     if compat == Some(Compat::Mergekit) && dropped == 0 {
         (elements, elements)
@@ -133,7 +128,8 @@ impl<'a> Blending<'a> {
                 _ if density >= 1.0 => Vec::new(),
                 Trim::Smallest => vec![select(kept(density, elements, compat))],
                 Trim::SmallestAndLargest => {
-                    let (above, within) = outliers(density, settings, elements, compat);
+                    let gamma = settings.number_of(&GAMMA, part.adapter);
+                    let (above, within) = outliers((density, gamma), elements, compat);
                     vec![select(above), select(within)]
                 }
                 Trim::Random | Trim::RandomByRank | Trim::LeastVarying => Vec::new(),
@@ -141,9 +137,8 @@ impl<'a> Blending<'a> {
             Input { part: *part, density, stream, selections, norms: (0.0, 0.0) }
         };
         let inputs: Vec<Input> = parts.iter().map(input).collect();
-        // mergekit has no inputs without a part; a single adapter varies nowhere.
-        let adapters = if compat.is_some() { parts.len() } else { adapters };
         let density = settings.number(&DENSITY);
+        // A single adapter varies nowhere.
         let joint = (rule.trim == Trim::LeastVarying && density < 1.0 && adapters > 1)
             .then(|| Selection::new(Keep::ShareOfNonZero(density), elements));
         let election = Election {
@@ -153,6 +148,7 @@ impl<'a> Blending<'a> {
             majority: Majority::Total,
             plus_on_tie: false,
             mean: false,
+            least: 0.0,
         };
         let (elements, stage) = (elements as f64, Stage::Cuts);
         let mut blending =
@@ -334,7 +330,7 @@ impl<'a> Blending<'a> {
             Trim::SmallestAndLargest => Sparsifier::Between { above: cut(0), within: cut(1) },
             Trim::Random => Sparsifier::Chance { chance, rescale, stream },
             Trim::RandomByRank => {
-                let spread = self.settings.number(&EPSILON);
+                let spread = self.settings.number_of(&EPSILON, input.part.adapter);
                 Sparsifier::RankedChance { chance, spread, rescale, stream }
             }
             Trim::LeastVarying => Sparsifier::All,
@@ -356,10 +352,17 @@ impl<'a> Blending<'a> {
                 _ => Majority::Total,
             },
             plus_on_tie: self.compat.is_some(),
-            mean: match (self.compat, self.rule.trim) {
-                (Some(Compat::Mergekit), Trim::Random | Trim::SmallestAndLargest) => false,
+            mean: match self.rule.trim {
+                // What mergekit does with these if it is not told.
+                Trim::Random | Trim::SmallestAndLargest
+                    if self.compat == Some(Compat::Mergekit)
+                        && !self.settings.is_given(&REDUCE) =>
+                {
+                    false
+                }
                 _ => self.settings.word(&REDUCE) != "sum",
             },
+            least: if self.rule.blend == Blend::ElectByEnergy { least as f32 } else { 0.0 },
         };
         for input in &self.inputs {
             let weight = input.part.weight;

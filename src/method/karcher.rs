@@ -1,6 +1,9 @@
 //! The Karcher mean: the direction whose squared angles to all deltas' directions are least, at the
 //! weighted mean of their lengths (Karcher 1977; mergekit `merge_methods/karcher.py`).
 //!
+//! mergekit's is of whole weights, and so is what `merge` makes of it for `--compat mergekit`; `combine`,
+//! which has no base, stays with the deltas.
+//!
 //! Directions are kept as coefficients over the deltas, so that all of it happens in the inner products.
 
 use super::{Compat, Kind, Law, Method, Problem, anything};
@@ -36,13 +39,15 @@ fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
         })
         .collect();
     let scale: f64 = parts.iter().map(|(share, length)| share * length).sum();
-    let present: f64 = parts.iter().filter(|part| part.1 > 0.0).map(|part| part.0).sum();
+    // mergekit sees no direction in what is shorter than its tolerance.
+    let least = if problem.compat == Some(Compat::Mergekit) { tolerance } else { 0.0 };
+    let present: f64 = parts.iter().filter(|part| part.1 > least).map(|part| part.0).sum();
     if present == 0.0 {
         return vec![0.0; parts.len()];
     }
     // u = Σ cᵢ·(weighted delta i); units[i] is the coefficient that makes delta i a unit.
     let units: Vec<f64> = (0..parts.len())
-        .map(|at| if gram[(at, at)] > 0.0 { 1.0 / gram[(at, at)].sqrt() } else { 0.0 })
+        .map(|at| if parts[at].1 > least { 1.0 / gram[(at, at)].sqrt() } else { 0.0 })
         .collect();
     let shares: Vec<f64> = parts.iter().map(|part| part.0 / present).collect();
     let mut u: Vec<f64> = shares.iter().zip(&units).map(|(share, unit)| share * unit).collect();

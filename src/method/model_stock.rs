@@ -20,13 +20,18 @@ pub(super) static METHOD: Method = Method {
     kind: Kind::Gram(coefficients),
 };
 
+/// mergekit divides by no smaller product of two lengths.
+const LEAST: f64 = 1e-6;
+
 fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
     // Adapters without a part here are deltas of 0, at right angles to everything.
     let count = problem.weights.len();
+    let least = if problem.compat == Some(Compat::Mergekit) { LEAST } else { 0.0 };
     let mut cosines = 0.0;
     for row in 0..gram.nrows() {
         for column in row + 1..gram.nrows() {
             let norms = (gram[(row, row)] * gram[(column, column)]).sqrt();
+            let norms = norms.max(least);
             cosines += if norms > 0.0 { (gram[(row, column)] / norms).clamp(-1.0, 1.0) } else { 0.0 };
         }
     }

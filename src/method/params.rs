@@ -1,6 +1,6 @@
 //! Parameters of methods: what there is, what a method takes, and what a user gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One parameter, as a method takes it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -147,20 +147,19 @@ pub const REDUCE: Param = Param {
 };
 
 /// Share of the largest elements that is dropped.
-pub const GAMMA: Param = Param::number(
-    "gamma",
-    "share of each delta's largest elements that is dropped",
-    0.01,
-    (0.0, 1.0),
-);
+pub const GAMMA: Param = Param {
+    name: "gamma",
+    about: "share of each delta's largest elements that is dropped; one number, or one an adapter",
+    kind: ParamKind::Number { default: 0.01, least: 0.0, most: 1.0, above: false, each: true },
+};
 
 /// How far the chance of being kept varies around the density.
-pub const EPSILON: Param = Param::number(
-    "epsilon",
-    "how far the chance to be kept varies with the magnitude, to either side of the density",
-    0.1,
-    (0.0, 0.5),
-);
+pub const EPSILON: Param = Param {
+    name: "epsilon",
+    about: "how far the chance to be kept varies with the magnitude, to either side of the density; one \
+            number, or one an adapter",
+    kind: ParamKind::Number { default: 0.1, least: 0.0, most: 0.5, above: false, each: true },
+};
 
 /// Where between two adapters.
 pub const T: Param =
@@ -245,7 +244,11 @@ enum Value {
 
 /// The values of all parameters of a method, checked, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Settings(BTreeMap<&'static str, Value>);
+pub struct Settings {
+    values: BTreeMap<&'static str, Value>,
+    /// Those that a user gave.
+    given: BTreeSet<&'static str>,
+}
 
 impl Settings {
     /// What a method of that name, that takes `takes`, makes of what was given for so many adapters.
@@ -268,7 +271,26 @@ impl Settings {
             Some(text) => Ok((param.name, param.read(text, adapters)?)),
             None => Ok((param.name, param.default_value())),
         };
-        takes.iter().map(value).collect::<Result<_, _>>().map(Self)
+        let values = takes.iter().map(value).collect::<Result<_, _>>()?;
+        let names = takes.iter().map(|param| param.name);
+        Ok(Self { values, given: names.filter(|name| given.contains_key(*name)).collect() })
+    }
+
+    /// Puts another number in place, of one of so many adapters or of all.
+    pub(crate) fn set(&mut self, param: &Param, adapter: Option<usize>, adapters: usize, to: f64) {
+        let mut numbers: Vec<f64> = match adapter {
+            Some(_) => (0..adapters).map(|at| self.number_of(param, at)).collect(),
+            None => vec![to],
+        };
+        if let Some(own) = adapter.and_then(|adapter| numbers.get_mut(adapter)) {
+            *own = to;
+        }
+        self.values.insert(param.name, Value::Numbers(numbers));
+    }
+
+    /// Whether it was given, and is no default.
+    pub fn is_given(&self, param: &Param) -> bool {
+        self.given.contains(param.name)
     }
 
     /// A number; the parameter's own default if the method does not take it.
@@ -278,7 +300,7 @@ impl Settings {
 
     /// The number for one adapter.
     pub fn number_of(&self, param: &Param, adapter: usize) -> f64 {
-        let own = match self.0.get(param.name) {
+        let own = match self.values.get(param.name) {
             Some(Value::Numbers(all)) => all.get(adapter).or(all.first()).copied(),
             _ => None,
         };
@@ -290,7 +312,7 @@ impl Settings {
 
     /// A word; the parameter's first if the method does not take it.
     pub fn word(&self, param: &Param) -> &'static str {
-        match (self.0.get(param.name), param.kind) {
+        match (self.values.get(param.name), param.kind) {
             (Some(Value::Word(word)), _) => word,
             (_, ParamKind::Word(words)) => words.first().copied().unwrap_or_default(),
             _ => "",

@@ -1,6 +1,9 @@
 //! Spherical interpolation between two deltas (Shoemake 1985; mergekit `merge_methods/slerp.py`): with θ
 //! the angle between them, sin((1 − t)·θ)/sin θ of the first and sin(t·θ)/sin θ of the second.
 //!
+//! mergekit's is between whole weights, and so is what `merge` makes of it for `--compat mergekit`;
+//! `combine`, which has no base, stays with the deltas.
+//!
 //! Deltas that point the same way, or one of which is 0, are interpolated on the line between them.
 
 use super::params::T;

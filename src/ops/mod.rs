@@ -13,6 +13,7 @@ pub mod extract;
 pub mod inspect;
 pub mod merge;
 pub mod metadata;
+pub mod param_rules;
 mod provenance;
 mod receipt;
 pub mod resize;

@@ -61,6 +61,17 @@ pub(crate) fn describe(metadata: &mut Metadata, made: &Value, recipe: Option<&st
     };
 }
 
+/// A base's metadata in what is made of it: the entries that say where the base comes from are not true
+/// of the result, and stay as its history, a `lora_tool…` as `lora_tool.base…`.
+pub(crate) fn of_base(metadata: &Metadata) -> Metadata {
+    let renamed = |(key, value): (&String, &String)| {
+        let rest = key.strip_prefix(MADE).filter(|rest| rest.is_empty() || rest.starts_with('.'));
+        let key = rest.map_or(key.clone(), |rest| format!("{MADE}.base{rest}"));
+        (key, value.clone())
+    };
+    metadata.iter().map(renamed).collect()
+}
+
 /// What a path is called in metadata, which tells nothing of its folders.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()

@@ -77,9 +77,10 @@ impl ModuleRules {
     /// # Errors
     /// [`RuleError`], of the first that does not.
     pub(crate) fn check(&self, modules: &[Names<'_>]) -> Result<()> {
-        for regex in self.include.iter().chain(&self.exclude) {
+        for (regex, of) in [(&self.include, "include"), (&self.exclude, "exclude")] {
+            let Some(regex) = regex else { continue };
             if !modules.iter().any(|names| matches(regex, *names)) {
-                return Err(RuleError::Unused { rule: regex.to_string() }.into());
+                return Err(RuleError::Unused { rule: regex.to_string(), of }.into());
             }
         }
         if self.weights.is_empty() {
@@ -90,13 +91,14 @@ impl ModuleRules {
             let (at, rule) = self.rule(*names).ok_or(RuleError::NoWeight).in_tensor(names[0])?;
             self.layers
                 .value(&rule.values, names[1])
-                .ok_or(RuleError::NoLayer)
+                .ok_or(RuleError::NoLayer { of: "weight" })
                 .in_tensor(names[0])?;
             used.insert(at);
         }
         for (at, rule) in self.weights.iter().enumerate() {
             if let Some(filter) = rule.filter.as_ref().filter(|_| !used.contains(&at)) {
-                return Err(RuleError::Unused { rule: filter.to_string() }.into());
+                let (rule, of) = (filter.to_string(), "weight");
+                return Err(RuleError::Unused { rule, of }.into());
             }
         }
         Ok(())
@@ -124,7 +126,7 @@ impl Layers {
 
     /// The value of a gradient in the layer that a name is in: the first one in the first layer, the last
     /// one in the last.
-    fn value(&self, values: &[f64], name: &str) -> Option<f64> {
+    pub(super) fn value(&self, values: &[f64], name: &str) -> Option<f64> {
         if let [value] = values {
             return Some(*value);
         }

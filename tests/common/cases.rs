@@ -223,7 +223,9 @@ pub fn parameters(method: &Method, case: &Case) -> Asked {
     {
         let numbers = densities.split(',').map(|text| text.parse::<f64>().expect("a number"));
         let room = numbers.filter(|d| *d < 1.0).map(|d| d.min(1.0 - d)).fold(0.5, f64::min);
-        let epsilon = (room * 0.9 * draw()).to_string();
+        let count = if draw() > 0.6 { case.members.len() } else { 1 };
+        let epsilon: Vec<String> = (0..count).map(|_| (room * 0.9 * draw()).to_string()).collect();
+        let epsilon = epsilon.join(",");
         asked.given.insert("epsilon".to_owned(), epsilon.clone());
         asked.effective.insert("epsilon".to_owned(), epsilon);
     }
@@ -269,6 +271,7 @@ pub fn problem<'a>(
         inputs,
         weights,
         params: &asked.effective,
+        given: &asked.given,
         compat,
         rank,
         exact: case.exact,

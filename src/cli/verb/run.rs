@@ -1,8 +1,10 @@
 //! `run`.
 
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lora_tool::error::{Locate, Result};
 use lora_tool::format::Access;
 use lora_tool::ops::run::{self, Options, Planned};
 
@@ -16,10 +18,12 @@ use crate::cli::{Outcome, Session, Verb};
 Examples:
   lora-tool run blend.yaml
   lora-tool run blend.yaml -o OUT --dry-run
-  lora-tool run blend.yaml --force --json",
+  lora-tool run blend.yaml --force --json
+  make-recipe | lora-tool run - -o OUT",
     after_long_help = "\
 A recipe is YAML. With a base it is a merge, without one a combination; its keys are called as the
-options of these verbs are, and its paths are relative to its own folder:
+options of these verbs are, and its paths are relative to its own folder (those of a recipe from
+standard input, `-`, to the working directory):
 
   base: llama                  # leave it out to make one adapter of several
   adapters:
@@ -33,28 +37,33 @@ options of these verbs are, and its paths are relative to its own folder:
           value: [0, 0.5, 1]
         - value: 1
       parameters:
-        density: 0.4           # for this adapter
+        density:               # for this adapter; by module and layer as weights are, and where no
+          - filter: mlp        # filter matches, what holds for all adapters
+            value: [0.2, 0.6]
       exclude: lm_head
   method: ties                 # `lora-tool methods` lists them
-  parameters:
+  parameters:                  # every number but the seed may be by module or layer
     density: 0.3
+    lambda: [1, 1.2]
   dtype: bf16
   output: merged
 
 More keys, of both: seed, compat, include, exclude, convention, alpha, scale, rslora, ignore_field,
 residual_base. Of a merge: max_shard_size, allow_unmatched, keep_tied, verify, receipt. Of a combination:
-rank, conv_rank, max_rank, uniform, space, to, on_conflict, and lbw of an adapter. A list below
-`parameters` has one number for each adapter.
+rank, conv_rank, max_rank, uniform, space, to, on_conflict, and lbw of an adapter. A plain list below
+the recipe's own `parameters` has one number for each adapter if an adapter may have its own (density,
+gamma, epsilon), else it is a gradient over the layers.
 
 The recipe, the version and the SHA-256 of every input stand in the result's metadata.
 
 Examples:
   lora-tool run blend.yaml
   lora-tool run blend.yaml -o OUT --dry-run
-  lora-tool run blend.yaml --force --json"
+  lora-tool run blend.yaml --force --json
+  make-recipe | lora-tool run - -o OUT"
 )]
 pub(crate) struct RunArgs {
-    /// The recipe, a YAML file
+    /// The recipe, a YAML file; - for standard input
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// Where the result goes, instead of where the recipe says
@@ -68,20 +77,35 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    fn options(&self, threads: usize) -> Options {
-        Options {
+    fn options(&self, threads: usize) -> Result<Options> {
+        let standard_input = self.recipe == Path::new("-");
+        Ok(Options {
             recipe: self.recipe.clone(),
+            text: standard_input.then(read_standard_input).transpose().in_file(&self.recipe)?,
             output: self.output.clone(),
             access: if self.no_mmap { Access::Read } else { Access::Map },
             force: self.outcome.force,
             threads,
-        }
+        })
     }
+}
+
+/// Recipes are short; what is longer than this is none.
+const LONGEST: u64 = 16 << 20;
+
+fn read_standard_input() -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    io::stdin().lock().take(LONGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        let reason = format!("it is longer than the {LONGEST} bytes that a recipe may have");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    Ok(text)
 }
 
 impl Verb for RunArgs {
     fn run(&self, session: &Session) -> Outcome {
-        match run::plan(&self.options(session.threads))? {
+        match run::plan(&self.options(session.threads)?)? {
             Planned::Merge(planned) => {
                 let OutcomeArgs { dry_run, json, .. } = self.outcome;
                 merge::perform("run", &planned, dry_run, json, session)

@@ -142,7 +142,7 @@ pub(super) fn check(combine: &Combine) -> Result<()> {
     for group in &combine.groups {
         let inputs: Vec<_> =
             group.members.iter().map(|member| (member.rank, member.scale)).collect();
-        let (adapters, settings) = (combine.adapters.len(), &combine.settings);
+        let (adapters, settings) = (combine.adapters.len(), combine.settings(group));
         (combine.method.check)(&Sketch { inputs: &inputs, adapters, settings })
             .map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))
             .in_tensor(&group.name)?;
@@ -239,7 +239,7 @@ fn combine_group(
         columns: group.inputs,
         inputs,
         weights: &weights,
-        settings: &combine.settings,
+        settings: combine.settings(group),
         compat: combine.options.compat,
         rank,
     };

@@ -21,7 +21,7 @@ pub(super) fn combine(
     let rank = rank.min(rows).min(columns);
     let parts: Vec<Part> =
         inputs.iter().map(|input| Part { adapter: input.adapter, weight: input.weight }).collect();
-    let how = (&combine.settings, combine.options.compat);
+    let how = (combine.settings(group), combine.options.compat);
     let shape = (group.name.as_str(), rows, columns);
     let mut blending = Blending::new(rule, how, shape, &parts, combine.adapters.len());
     let mut deltas = Deltas::new(rows, columns, inputs);

@@ -11,6 +11,8 @@ use crate::adapter::module::{Kind, Module};
 use crate::adapter::target::{bare_name, flatten};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::Dtype;
+use crate::method::Settings;
+use crate::ops::param_rules::{self, Site};
 use crate::ops::rules::Layers;
 
 /// One module of the result and its inputs.
@@ -23,6 +25,8 @@ pub(in crate::ops) struct Group {
     pub(in crate::ops) inputs: usize,
     /// What takes part.
     pub(in crate::ops) members: Vec<Member>,
+    /// The method's parameters, where they are others than the whole combination's.
+    pub(super) settings: Option<Settings>,
 }
 
 /// One adapter's part in a module.
@@ -152,6 +156,37 @@ pub(super) fn sort(
     Ok((groups.into_values().collect(), stored))
 }
 
+/// Gives every group the parameters that the options' rules say for it.
+///
+/// # Errors
+/// Rules that decide nothing.
+pub(super) fn settle(
+    options: &Options,
+    adapters: &[Adapter],
+    general: &Settings,
+    groups: &mut [Group],
+) -> Result<()> {
+    if options.param_rules.is_empty() {
+        return Ok(());
+    }
+    let site = |group: &Group| {
+        let modules = group.members.iter().filter_map(|member| {
+            let module = adapters.get(member.adapter)?.modules.get(member.module)?;
+            Some((member.adapter, module.name.clone()))
+        });
+        Site { name: group.name.clone(), modules: modules.collect() }
+    };
+    let sites: Vec<Site> = groups.iter().map(site).collect();
+    let names = adapters.iter().flat_map(|adapter| &adapter.modules);
+    let layers = Layers::of(names.map(|module| module.name.as_str()));
+    let (rules, inputs) = (&options.param_rules, &options.adapters);
+    let settled = param_rules::settle(rules, &layers, general, inputs, &sites)?;
+    for (group, settings) in groups.iter_mut().zip(settled) {
+        group.settings = settings;
+    }
+    Ok(())
+}
+
 /// Gives every group its name in the output's convention.
 pub(super) fn name_for(
     mut groups: Vec<Group>,
@@ -195,8 +230,14 @@ fn add(
 ) -> Result<()> {
     let Some(group) = groups.get_mut(&key) else {
         let (kind, outputs, inputs) = (module.kind.clone(), module.outputs, module.inputs);
-        let group =
-            Group { name: module.name.clone(), kind, outputs, inputs, members: vec![member] };
+        let group = Group {
+            name: module.name.clone(),
+            kind,
+            outputs,
+            inputs,
+            members: vec![member],
+            settings: None,
+        };
         groups.insert(key, group);
         return Ok(());
     };

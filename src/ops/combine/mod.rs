@@ -31,6 +31,7 @@ use crate::format::Dtype;
 use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::merge::AdapterInput;
+use crate::ops::param_rules::ParamRule;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
 use group::Group;
@@ -58,6 +59,8 @@ pub struct Options {
     pub method: Option<String>,
     /// The method's parameters, as text.
     pub params: Given,
+    /// Those that are not the same for all modules.
+    pub param_rules: Vec<ParamRule>,
     /// Where an elementwise method looks; at the deltas, or where the peer does, if `None`.
     pub space: Option<Space>,
     /// A peer whose arithmetic is to be reproduced.
@@ -241,7 +244,8 @@ pub fn plan(options: &Options) -> Result<Combine> {
         return Err(ErrorKind::BadOption(reason).into());
     }
     let (groups, stored) = group::sort(options, &adapters, &blocks)?;
-    let groups = group::name_for(groups, &adapters, convention)?;
+    let mut groups = group::name_for(groups, &adapters, convention)?;
+    group::settle(options, &adapters, &settings, &mut groups)?;
     let sums = sum::sums(&stored, &groups, &adapters, method, convention)?;
     let dtype = options.dtype.unwrap_or_else(|| group::widest(&adapters));
     let carried = carry::replacements(options, &adapters, convention)?;
@@ -287,6 +291,11 @@ impl Combine {
     /// Whether elements of the deltas themselves are looked at.
     fn by_elements(&self) -> bool {
         self.method.elementwise().is_some() && self.space == Space::Delta
+    }
+
+    /// The method's parameters in a group.
+    fn settings<'a>(&'a self, group: &'a Group) -> &'a Settings {
+        group.settings.as_ref().unwrap_or(&self.settings)
     }
 
     /// Whether the factors themselves are the result, unless a rank is asked for.

@@ -2,8 +2,12 @@
 
 use super::change::{BlendPart, BlendStep, Change, Term};
 use super::inputs::{Input, Inputs};
+use super::rule::Rule;
 use super::{AdapterInput, Options, bind::Bound};
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Checkpoint;
+use crate::ops::param_rules::{self, Site};
+use crate::ops::rules::Layers;
 
 /// Turns every change that adds anything into one of a blend.
 ///
@@ -37,9 +41,51 @@ pub(super) fn bind(options: &Options, inputs: &Inputs, bound: &mut Bound) -> Res
         let parts = parts(options, inputs, name, change);
         let own = |input: &AdapterInput| input.weight * input.rules.weight([name, name]);
         let weights = options.adapters.iter().map(own).collect();
-        change.blend = Some(Box::new(BlendStep { name: name.clone(), weights, parts }));
+        change.blend =
+            Some(Box::new(BlendStep { name: name.clone(), weights, parts, settings: None }));
     }
     Ok(())
+}
+
+/// Gives every blend the parameters that the options' rules say for it.
+///
+/// # Errors
+/// Rules that decide nothing, and parameters that the method does not take together.
+pub(super) fn settle(
+    options: &Options,
+    (rule, inputs): (&Rule, &Inputs),
+    base: &Checkpoint,
+    bound: &mut Bound,
+) -> Result<()> {
+    if options.param_rules.is_empty() {
+        return Ok(());
+    }
+    let changes = bound.changes.values_mut();
+    let mut steps: Vec<_> = changes.filter_map(|change| change.blend.as_deref_mut()).collect();
+    let sites: Vec<Site> = steps.iter().map(|step| site(step, inputs)).collect();
+    let layers = Layers::of(base.names());
+    let (rules, general) = (&options.param_rules, &rule.settings);
+    let settled = param_rules::settle(rules, &layers, general, &options.adapters, &sites)?;
+    for (step, settings) in steps.iter_mut().zip(settled) {
+        if let Some(settings) = &settings {
+            rule.check(settings, options.adapters.len()).in_tensor(&step.name)?;
+        }
+        step.settings = settings;
+    }
+    Ok(())
+}
+
+/// The names that a blend goes by: its tensor's, and its modules' in their own adapters.
+fn site(step: &BlendStep, inputs: &Inputs) -> Site {
+    let modules = step.parts.iter().flat_map(|part| {
+        let own = part.updates.iter().filter_map(|term| {
+            let adapter = inputs.adapters.get(term.adapter)?;
+            Some(adapter.modules.get(term.module)?.name.clone())
+        });
+        let tuned = part.differences.first().map(|step| step.tensor.clone());
+        own.chain(tuned).map(|name| (part.input, name))
+    });
+    Site { name: step.name.clone(), modules: modules.collect() }
 }
 
 /// Takes the updates of a change apart, by input.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::region::Region;
+use crate::method::Settings;
 
 /// What becomes of a base tensor.
 #[derive(Debug, Clone, Serialize)]
@@ -130,6 +131,9 @@ pub struct BlendStep {
     pub weights: Vec<f64>,
     /// The parts, in the inputs' order.
     pub parts: Vec<BlendPart>,
+    /// The method's parameters, where they are others than the whole merge's.
+    #[serde(skip)]
+    pub settings: Option<Settings>,
 }
 
 /// One input's delta; weights apart.

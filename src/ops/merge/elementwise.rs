@@ -12,7 +12,7 @@ use crate::adapter::tensor::read_f64;
 use crate::error::Result;
 use crate::format::TensorView;
 use crate::math::{LowRank, Matrix, staged};
-use crate::method::{Blending, Counts, Kind, Panel, Part, Problem, Weighted};
+use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
 
 /// Elements of one input's delta in a panel, about.
 const PANEL: usize = 64 << 10;
@@ -109,22 +109,23 @@ impl<'a> Deltas<'a> {
 pub(in crate::ops) enum Learnt<'a> {
     /// Element by element.
     Blend(Box<Blending<'a>>),
-    /// A coefficient for each delta.
-    Sum(Vec<f64>),
+    /// A coefficient for each delta, and one for the base itself on top of the 1 that it has.
+    Sum { of_deltas: Vec<f64>, of_base: f64 },
 }
 
 impl<'a> Learnt<'a> {
     /// Makes the passes that the rule needs; rows are shared out over the current pool's threads.
     pub(in crate::ops) fn new(
         rule: &'a Rule,
-        step: &BlendStep,
+        step: &'a BlendStep,
         deltas: &Deltas<'_>,
     ) -> Result<Self> {
+        let settings = step.settings.as_ref().unwrap_or(&rule.settings);
         let parts = step.parts.iter().map(|part| Part { adapter: part.input, weight: part.weight });
         let parts: Vec<Part> = parts.collect();
+        let how = (settings, rule.compat);
         match rule.method.kind {
             Kind::Elementwise(elementwise) => {
-                let how = (&rule.settings, rule.compat);
                 // As a combination names the module, so that both draw the same random numbers.
                 let name = step.name.strip_suffix(".weight").unwrap_or(&step.name);
                 let shape = (name, deltas.size.0, deltas.size.1);
@@ -136,31 +137,33 @@ impl<'a> Learnt<'a> {
                 }
                 Ok(Self::Blend(Box::new(blending)))
             }
+            Kind::Gram(coefficients) if rule.of_weights() => {
+                // An input of weight w is the model base + w · delta, the base alone without a part.
+                let models = step.weights.len();
+                let gram = gram_of_weights(&gram(deltas, true)?, &parts, models);
+                let ones = vec![1.0; models];
+                let inputs: Vec<_> = (0..models).map(|at| weighted(at, 1.0, deltas.size)).collect();
+                let found = coefficients(&gram, &problem(how, deltas.size, &inputs, &ones));
+                let own = |part: &Part| found.get(part.adapter).map_or(0.0, |c| c * part.weight);
+                let of_deltas = parts.iter().map(own).collect();
+                Ok(Self::Sum { of_deltas, of_base: found.iter().sum::<f64>() - 1.0 })
+            }
             Kind::Gram(coefficients) => {
-                let gram = gram(deltas, &parts)?;
-                let (rows, columns) = deltas.size;
-                // Its factors are not looked at: all that matters of them is in the products.
-                let none = || LowRank::new(Matrix::zeros(rows, 0), Matrix::zeros(0, columns));
-                let inputs = parts.iter().map(|part| Weighted {
-                    factors: none(),
-                    scale: 1.0,
-                    weight: part.weight,
-                    adapter: part.adapter,
-                });
-                let problem = Problem {
-                    rows,
-                    columns,
-                    inputs: &inputs.collect::<Vec<_>>(),
-                    weights: &step.weights,
-                    settings: &rule.settings,
-                    compat: rule.compat,
-                    rank: None,
-                };
-                let found = coefficients(&gram, &problem);
-                Ok(Self::Sum(found.iter().zip(&parts).map(|(c, part)| c * part.weight).collect()))
+                let mut gram = gram(deltas, false)?;
+                for (row, a) in parts.iter().enumerate() {
+                    for (column, b) in parts.iter().enumerate() {
+                        gram[(row, column)] *= a.weight * b.weight;
+                    }
+                }
+                let input = |part: &Part| weighted(part.adapter, part.weight, deltas.size);
+                let inputs: Vec<_> = parts.iter().map(input).collect();
+                let found = coefficients(&gram, &problem(how, deltas.size, &inputs, &step.weights));
+                let of_deltas = found.iter().zip(&parts).map(|(c, part)| c * part.weight).collect();
+                Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
             Kind::Factors(_) | Kind::Core(_) => {
-                Ok(Self::Sum(parts.iter().map(|part| part.weight).collect()))
+                let of_deltas = parts.iter().map(|part| part.weight).collect();
+                Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
         }
     }
@@ -183,8 +186,11 @@ impl<'a> Learnt<'a> {
                     add(value, f64::from(*delta));
                 }
             }
-            Self::Sum(coefficients) => {
-                for (delta, coefficient) in buffers.panel.deltas_mut().iter().zip(coefficients) {
+            Self::Sum { of_deltas, of_base } => {
+                for value in values.iter_mut().filter(|_| *of_base != 0.0) {
+                    *value += of_base * *value;
+                }
+                for (delta, coefficient) in buffers.panel.deltas_mut().iter().zip(of_deltas) {
                     for (value, delta) in values.iter_mut().zip(delta) {
                         add(value, coefficient * f64::from(*delta));
                     }
@@ -223,16 +229,36 @@ fn pass(blending: &Blending<'_>, deltas: &Deltas<'_>) -> Result<Counts> {
     Ok(total)
 }
 
-/// Inner products of the weighted deltas, summed row by row in order.
-fn gram(deltas: &Deltas<'_>, parts: &[Part]) -> Result<Matrix> {
-    let (step, count) = (deltas.panel_rows, parts.len());
+/// An input whose factors are not looked at: all that matters of them is in the inner products.
+fn weighted(adapter: usize, weight: f64, (rows, columns): (usize, usize)) -> Weighted {
+    let factors = LowRank::new(Matrix::zeros(rows, 0), Matrix::zeros(0, columns));
+    Weighted { factors, scale: 1.0, weight, adapter }
+}
+
+fn problem<'p>(
+    (settings, compat): (&'p Settings, Option<Compat>),
+    (rows, columns): (usize, usize),
+    inputs: &'p [Weighted],
+    weights: &'p [f64],
+) -> Problem<'p> {
+    Problem { rows, columns, inputs, weights, settings, compat, rank: None }
+}
+
+/// Inner products of the deltas, summed row by row in order; the base comes last, if it is wanted.
+fn gram(deltas: &Deltas<'_>, with_base: bool) -> Result<Matrix> {
+    let (step, columns) = (deltas.panel_rows, deltas.size.1);
+    let count = deltas.parts.len() + usize::from(with_base);
     let starts: Vec<usize> = (0..deltas.size.0).step_by(step).collect();
     let of_panel = |first: &usize| -> Result<Vec<Vec<f64>>> {
         let mut buffers = Buffers::default();
         let rows = step.min(deltas.size.0 - first);
         deltas.fill(&mut buffers, *first, rows)?;
-        let columns = deltas.size.1.max(1);
-        let all = buffers.panel.deltas_mut();
+        let deltas_of = buffers.panel.deltas_mut().iter_mut();
+        let mut all: Vec<Vec<f32>> = deltas_of.map(std::mem::take).collect();
+        if with_base {
+            let base = read_f64(deltas.base, first * columns, rows * columns)?;
+            all.push(base.iter().map(|value| *value as f32).collect());
+        }
         let row = |row: usize| {
             let own = |at: usize| {
                 let delta = all.get(at).map(Vec::as_slice).unwrap_or_default();
@@ -250,14 +276,22 @@ fn gram(deltas: &Deltas<'_>, parts: &[Part]) -> Result<Matrix> {
             *sum += own;
         }
     }
-    let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
-    let mut gram = Matrix::from_row_slice(count, count, &sums);
-    for (row, a) in weights.iter().enumerate() {
-        for (column, b) in weights.iter().enumerate() {
-            gram[(row, column)] *= a * b;
-        }
-    }
-    Ok(gram)
+    Ok(Matrix::from_row_slice(count, count, &sums))
+}
+
+/// Inner products of the models, from those of the deltas and the base, which is last.
+fn gram_of_weights(gram: &Matrix, parts: &[Part], models: usize) -> Matrix {
+    let base = parts.len();
+    let of = |model: usize| parts.iter().enumerate().find(|(_, part)| part.adapter == model);
+    // Σ over the base and the delta of a model, which has the weight of its part.
+    let terms = |model: usize| {
+        let own = of(model).map(|(at, part)| (at, part.weight));
+        [(base, 1.0)].into_iter().chain(own)
+    };
+    Matrix::from_fn(models, models, |row, column| {
+        let pairs = terms(row).flat_map(|a| terms(column).map(move |b| (a, b)));
+        pairs.map(|((a, x), (b, y))| x * y * gram[(a, b)]).sum()
+    })
 }
 
 fn inner(a: &[f32], b: &[f32]) -> f64 {

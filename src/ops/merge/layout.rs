@@ -9,6 +9,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::{Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, header};
+use crate::ops::provenance;
 
 /// One weight file of the output.
 #[derive(Debug, Clone, Serialize)]
@@ -127,7 +128,7 @@ fn keep(
     OutputShard {
         relative: shard.relative.clone(),
         component: number,
-        metadata: shard.header.metadata.clone(),
+        metadata: shard.header.metadata.as_ref().map(provenance::of_base),
         tensors,
         same_header_as: same.then_some(at),
     }

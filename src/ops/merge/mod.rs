@@ -237,8 +237,9 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let inputs = inputs::open(options, &base)?;
     let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
     inputs.add_tuned(options, &base, &mut bound)?;
-    if rule.is_some() {
+    if let Some(rule) = &rule {
         blend::bind(options, &inputs, &mut bound)?;
+        blend::settle(options, (rule, &inputs), &base, &mut bound)?;
     }
     options.check_selection(&bound.adapters)?;
     let one_file = is_file(&options.output);

@@ -9,6 +9,7 @@ use crate::adapter::OpenOptions;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Dtype};
 use crate::method::params::Given;
+use crate::ops::param_rules::ParamRule;
 use crate::ops::rules::{Layers, ModuleRules};
 
 /// An adapter to merge, and how strongly.
@@ -44,6 +45,8 @@ pub struct Options {
     pub method: Option<String>,
     /// The method's parameters, as text.
     pub params: Given,
+    /// Those that are not the same for all modules.
+    pub param_rules: Vec<ParamRule>,
     /// A peer whose arithmetic is to be reproduced.
     pub compat: Option<Compat>,
     /// Dtype of all floating-point tensors of the result; the base's own if `None`.

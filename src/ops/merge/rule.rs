@@ -13,6 +13,19 @@ pub(in crate::ops) struct Rule {
     pub(super) compat: Option<Compat>,
 }
 
+impl Rule {
+    /// Fails if the method does not take such parameters together.
+    pub(super) fn check(&self, settings: &Settings, adapters: usize) -> Result<()> {
+        let checked = (self.method.check)(&Sketch { inputs: &[], adapters, settings });
+        checked.map_err(|refusal| ErrorKind::BadOption(refusal.to_string()).into())
+    }
+
+    /// Whether it is between whole weights, as mergekit has what it takes for points on a sphere.
+    pub(super) fn of_weights(&self) -> bool {
+        self.compat == Some(Compat::Mergekit) && matches!(self.method.name, "slerp" | "karcher")
+    }
+}
+
 /// The rule that was asked for; `None` for the weighted sum.
 ///
 /// # Errors
@@ -38,9 +51,9 @@ pub(super) fn choose(options: &Options) -> Result<Option<Rule>> {
             return Err(ErrorKind::BadOption(reason).into());
         }
     }
-    let sketch = Sketch { inputs: &[], adapters: inputs, settings: &settings };
-    (method.check)(&sketch).map_err(|refusal| ErrorKind::BadOption(refusal.to_string()))?;
-    Ok(Some(Rule { method, settings, compat }))
+    let rule = Rule { method, settings, compat };
+    rule.check(&rule.settings, inputs)?;
+    Ok(Some(rule))
 }
 
 /// The options with the weights that a peer makes of them.

@@ -189,6 +189,7 @@ fn header_bytes(merge: &Merge, shard: &OutputShard, origin: Option<&Metadata>) -
         return header::encode(Some(&metadata), &shard.specs());
     }
     let same = shard.same_header_as.and_then(|number| merge.base.shards.get(number));
+    let same = same.filter(|base| base.header.metadata == shard.metadata);
     match same {
         Some(base) => {
             let mut scratch = Vec::new();

@@ -30,7 +30,10 @@ pub(super) struct Inputs {
 /// A regular expression about modules of one adapter.
 #[derive(Debug, Clone)]
 pub(super) struct Expression {
-    pub(super) adapter: PathBuf,
+    /// Whose modules; all adapters' if `None`.
+    pub(super) adapter: Option<PathBuf>,
+    /// What it decides: `include`, `weight`, a parameter.
+    pub(super) of: String,
     pub(super) text: String,
     pub(super) place: Place,
 }
@@ -75,7 +78,7 @@ impl Inputs {
         let path = folder.join(text("path", fields.need("path")?)?);
         let mut input = AdapterInput::new(path, 1.0);
         let (own, weight) = match fields.get("parameters") {
-            Some(node) => Own::read(node, self.adapters.len())?,
+            Some(node) => Own::read(node, self.adapters.len(), &input.path, &mut self.rules)?,
             None => (Own::default(), None),
         };
         self.own.push(own);
@@ -89,7 +92,7 @@ impl Inputs {
         }
         for key in ["include", "exclude"] {
             let Some(node) = fields.get(key) else { continue };
-            let regex = self.regex(&input.path, key, node)?;
+            let regex = expression(Some(&input.path), (key, key), node, &mut self.rules)?;
             match key {
                 "include" => input.rules.include = Some(regex),
                 _ => input.rules.exclude = Some(regex),
@@ -105,43 +108,15 @@ impl Inputs {
         Ok(())
     }
 
-    /// A number, a gradient over the layers, or rules with either.
     fn weigh(&mut self, input: &mut AdapterInput, node: &Node) -> Read<()> {
-        let Value::List(nodes) = &node.value else {
-            input.weight = number("weight", node)?;
-            return Ok(());
-        };
-        let is_rule = |node: &Node| matches!(node.value, Value::Mapping(_));
-        let weights = match nodes.iter().any(is_rule) {
-            true => nodes.iter().map(|node| self.rule(&input.path, node)).collect::<Read<_>>()?,
-            false => vec![WeightRule { filter: None, values: numbers("weight", node)? }],
-        };
-        input.rules.weights = weights;
+        match &node.value {
+            Value::List(_) => {
+                let rules = by_module("weight", node, Some(&input.path), &mut self.rules)?;
+                input.rules.weights = rules.into_iter().map(|(_, rule)| rule).collect();
+            }
+            _ => input.weight = number("weight", node)?,
+        }
         Ok(())
-    }
-
-    fn rule(&mut self, adapter: &Path, node: &Node) -> Read<WeightRule> {
-        let none = |_: &str| None;
-        let fields = Fields::new(node, "a rule", &["filter", "value"], none)?;
-        let value = fields.need("value")?;
-        let values = match &value.value {
-            Value::List(_) => numbers("value", value)?,
-            _ => vec![number("value", value)?],
-        };
-        let filter = match fields.get("filter") {
-            // mergekit's word for all.
-            Some(node) if matches!(&node.value, Value::Scalar(text, _) if text == "*") => None,
-            Some(node) => Some(self.regex(adapter, "filter", node)?),
-            None => None,
-        };
-        Ok(WeightRule { filter, values })
-    }
-
-    fn regex(&mut self, adapter: &Path, key: &str, node: &Node) -> Read<Regex> {
-        let regex = regex(key, node)?;
-        let (adapter, text) = (adapter.to_path_buf(), regex.to_string());
-        self.rules.push(Expression { adapter, text, place: node.place });
-        Ok(regex)
     }
 
     /// kohya's block weights for every adapter, 1 throughout for those without; none if there are none.
@@ -152,4 +127,60 @@ impl Inputs {
         let full = || vec![1.0; 26];
         self.blocks.iter().map(|list| list.clone().unwrap_or_else(full)).collect()
     }
+}
+
+/// Whether a value is a list of rules.
+pub(super) fn are_rules(node: &Node) -> bool {
+    let is_rule = |node: &Node| matches!(node.value, Value::Mapping(_));
+    matches!(&node.value, Value::List(nodes) if nodes.iter().any(is_rule))
+}
+
+/// What is not the same for all modules: a gradient over the layers, or rules with numbers or gradients;
+/// each with the place of its values.
+pub(super) fn by_module(
+    of: &str,
+    node: &Node,
+    adapter: Option<&Path>,
+    expressions: &mut Vec<Expression>,
+) -> Read<Vec<(Place, WeightRule)>> {
+    if !are_rules(node) {
+        return Ok(vec![(node.place, WeightRule { filter: None, values: numbers(of, node)? })]);
+    }
+    let nodes = list(of, node, "rules")?.iter();
+    nodes.map(|node| rule(of, node, adapter, expressions)).collect()
+}
+
+fn rule(
+    of: &str,
+    node: &Node,
+    adapter: Option<&Path>,
+    expressions: &mut Vec<Expression>,
+) -> Read<(Place, WeightRule)> {
+    let none = |_: &str| None;
+    let fields = Fields::new(node, "a rule", &["filter", "value"], none)?;
+    let value = fields.need("value")?;
+    let values = match &value.value {
+        Value::List(_) => numbers("value", value)?,
+        _ => vec![number("value", value)?],
+    };
+    let filter = match fields.get("filter") {
+        // mergekit's word for all.
+        Some(node) if matches!(&node.value, Value::Scalar(text, _) if text == "*") => None,
+        Some(node) => Some(expression(adapter, (of, "filter"), node, expressions)?),
+        None => None,
+    };
+    Ok((value.place, WeightRule { filter, values }))
+}
+
+/// A regular expression that decides `of`, noted with its place.
+fn expression(
+    adapter: Option<&Path>,
+    (of, key): (&str, &str),
+    node: &Node,
+    expressions: &mut Vec<Expression>,
+) -> Read<Regex> {
+    let regex = regex(key, node)?;
+    let (adapter, of) = (adapter.map(Path::to_path_buf), of.to_owned());
+    expressions.push(Expression { adapter, of, text: regex.to_string(), place: node.place });
+    Ok(regex)
 }

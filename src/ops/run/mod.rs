@@ -22,6 +22,8 @@ use crate::format::access::read_small;
 pub struct Options {
     /// The recipe.
     pub recipe: PathBuf,
+    /// Its text, if that is not to be read from there; paths are relative to the working directory then.
+    pub text: Option<Vec<u8>>,
     /// Where the result goes, instead of where the recipe says.
     pub output: Option<PathBuf>,
     /// How inputs are read.
@@ -48,13 +50,17 @@ pub enum Planned {
 /// raise. Nothing has been written then.
 pub fn plan(options: &Options) -> Result<Planned> {
     let path = &options.recipe;
-    let text = read_small(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::Io(error),
-    });
-    let text = text.in_file(path)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let recipe = Recipe::read(&text, folder).in_file(path)?;
+    let recipe = match &options.text {
+        Some(text) => Recipe::read(text, Path::new("")).in_file(path)?,
+        None => {
+            let text = read_small(path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Io(error),
+            });
+            let folder = path.parent().unwrap_or(Path::new(""));
+            Recipe::read(&text.in_file(path)?, folder).in_file(path)?
+        }
+    };
     let planned = match &recipe.asked {
         Asked::Merge(asked) => {
             let output = output(options, &asked.output)?;
@@ -83,17 +89,18 @@ fn output(options: &Options, written: &Path) -> Result<PathBuf> {
         let reason = "it names no `output`".to_owned();
         return Err(ErrorKind::BadOption(reason)).in_file(&options.recipe);
     }
-    check_output(&output, [options.recipe.as_path()], options.force)?;
+    let file = options.text.is_none().then_some(options.recipe.as_path());
+    check_output(&output, file, options.force)?;
     Ok(output)
 }
 
 /// Gives an error about the recipe as a whole its name, and one about a rule the rule's place.
 fn locate(error: Error, recipe: &Recipe, path: &Path) -> Error {
-    let ErrorKind::Rule(RuleError::Unused { rule }) = error.kind() else {
+    let ErrorKind::Rule(RuleError::Unused { rule, of }) = error.kind() else {
         return error.in_file(path);
     };
-    let adapter = error.file().unwrap_or(Path::new("")).to_path_buf();
-    let mut rules = recipe.rules.iter().filter(|own| own.text == *rule);
+    let adapter = error.file().map(Path::to_path_buf);
+    let mut rules = recipe.rules.iter().filter(|own| own.text == *rule && own.of == *of);
     let Some(place) = rules.find(|own| own.adapter == adapter).map(|own| own.place) else {
         return error;
     };

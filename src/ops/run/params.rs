@@ -1,14 +1,17 @@
 //! A recipe's method and its parameters, checked by the method's own table as the command line's are.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::fields::{Fields, Read, list, number, text, together, twice, unexpected};
-use super::inputs::Inputs;
-use crate::error::{ErrorKind, Place, RecipeError, RecipeProblem};
+use super::inputs::{Expression, Inputs, are_rules, by_module};
+use crate::error::{ErrorKind, Place, RecipeError, RecipeProblem, near};
 use crate::format::yaml::{Key, Node, Value};
-use crate::method::params::{BadParam, Given, PARAMS, ParamKind};
+use crate::method::params::{BadParam, Given, PARAMS, ParamKind, SEED};
 use crate::method::{Compat, Method, Param, Settings};
 use crate::ops::combine::named;
+use crate::ops::param_rules::ParamRule;
+use crate::ops::rules::WeightRule;
 
 /// A parameter as it stands in a recipe.
 #[derive(Debug, Clone)]
@@ -17,11 +20,29 @@ struct Written {
     text: String,
 }
 
+/// What an adapter says of a parameter.
+#[derive(Debug)]
+enum Said {
+    /// One number for all its modules.
+    One(Written),
+    /// Another number for some.
+    ByModule(Place, Vec<(Place, WeightRule)>),
+}
+
+impl Said {
+    fn place(&self) -> Place {
+        match self {
+            Self::One(written) => written.place,
+            Self::ByModule(place, _) => *place,
+        }
+    }
+}
+
 /// Parameters of one adapter.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     adapter: usize,
-    values: BTreeMap<String, Written>,
+    values: BTreeMap<String, Said>,
 }
 
 /// What stands below a `parameters`, names as methods have them.
@@ -29,16 +50,23 @@ type Entries<'a> = BTreeMap<String, (&'a Key, &'a Node)>;
 
 impl Own {
     /// Parameters below an adapter; mergekit has its weight there too, which is given back.
-    pub(super) fn read(node: &Node, adapter: usize) -> Read<(Self, Option<(&Key, &Node)>)> {
+    pub(super) fn read<'a>(
+        node: &'a Node,
+        adapter: usize,
+        path: &Path,
+        expressions: &mut Vec<Expression>,
+    ) -> Read<(Self, Option<(&'a Key, &'a Node)>)> {
         let mut entries = entries(node)?;
         let weight = entries.remove("weight");
         let mut values = BTreeMap::new();
         for (name, (_, node)) in entries {
-            let text = match &node.value {
-                Value::List(_) => return Err(unexpected(&name, node, "one number")),
-                _ => written(&name, node)?,
+            let said = match &node.value {
+                Value::List(_) => {
+                    Said::ByModule(node.place, by_module(&name, node, Some(path), expressions)?)
+                }
+                _ => Said::One(Written { place: node.place, text: written(&name, node)? }),
             };
-            values.insert(name, Written { place: node.place, text });
+            values.insert(name, said);
         }
         Ok((Self { adapter, values }, weight))
     }
@@ -74,10 +102,16 @@ fn written(name: &str, node: &Node) -> Read<String> {
 pub(super) struct Choice {
     pub(super) method: Option<String>,
     pub(super) params: Given,
+    /// Those that are not the same for all modules; what holds for all adapters first.
+    pub(super) rules: Vec<ParamRule>,
 }
 
 /// Reads what the top of a recipe says of the method, with what its adapters say of it.
-pub(super) fn read(fields: &Fields<'_>, compat: Option<Compat>, inputs: &Inputs) -> Read<Choice> {
+pub(super) fn read(
+    fields: &Fields<'_>,
+    compat: Option<Compat>,
+    inputs: &mut Inputs,
+) -> Read<Choice> {
     let asked = fields.read("method", text)?;
     let method = match fields.get("method") {
         Some(node) => find(&text("method", node)?, compat, node.place)?,
@@ -94,8 +128,16 @@ pub(super) fn read(fields: &Fields<'_>, compat: Option<Compat>, inputs: &Inputs)
     {
         return Err(twice(second, key));
     }
+    let mut rules = Vec::new();
     for (name, (key, node)) in below {
-        taken(method, &name, key.place)?;
+        let param = taken(method, &name, key.place)?;
+        let listed = matches!(node.value, Value::List(_));
+        // A plain list of what each adapter may have for itself is one number an adapter.
+        if are_rules(node) || (listed && varies(param) && !is_each(param)) {
+            let own = by_module(&name, node, None, &mut inputs.rules)?;
+            rules.push(by_rules(method, param, None, own, node.place)?);
+            continue;
+        }
         let text = match &node.value {
             Value::List(_) => {
                 let each = list(&name, node, "numbers")?.iter().map(|node| written(&name, node));
@@ -108,24 +150,76 @@ pub(super) fn read(fields: &Fields<'_>, compat: Option<Compat>, inputs: &Inputs)
         given.insert(name, value);
     }
     let mut params: Given = given.into_iter().map(|(name, value)| (name, value.text)).collect();
-    for own in &inputs.own {
-        add_own(method, own, count, &mut params)?;
+    for own in std::mem::take(&mut inputs.own) {
+        add_own(method, own, count, &mut params, &mut rules)?;
     }
-    Ok(Choice { method: asked, params })
+    Ok(Choice { method: asked, params, rules })
+}
+
+/// Whether it can be another for some modules: every number that random ones do not hang on.
+fn varies(param: &Param) -> bool {
+    matches!(param.kind, ParamKind::Number { .. }) && param.name != SEED.name
+}
+
+fn is_each(param: &Param) -> bool {
+    matches!(param.kind, ParamKind::Number { each: true, .. })
+}
+
+/// Rules of a parameter, each value of them checked.
+fn by_rules(
+    method: &'static Method,
+    param: &'static Param,
+    adapter: Option<usize>,
+    rules: Vec<(Place, WeightRule)>,
+    place: Place,
+) -> Read<ParamRule> {
+    if !varies(param) {
+        let reason = format!("`{}` is one for all modules", param.name);
+        return Err(together(place, reason));
+    }
+    for (place, rule) in &rules {
+        for value in &rule.values {
+            let written = Written { place: *place, text: value.to_string() };
+            check(method, param.name, &written, 1)?;
+        }
+    }
+    let rules = rules.into_iter().map(|(_, rule)| rule).collect();
+    Ok(ParamRule { param: *param, adapter, rules })
 }
 
 /// Puts an adapter's own values among those of all.
-fn add_own(method: &'static Method, own: &Own, count: usize, params: &mut Given) -> Read<()> {
-    for (name, value) in &own.values {
-        let param = taken(method, name, value.place)?;
-        if !matches!(param.kind, ParamKind::Number { each: true, .. }) {
+fn add_own(
+    method: &'static Method,
+    own: Own,
+    count: usize,
+    params: &mut Given,
+    rules: &mut Vec<ParamRule>,
+) -> Read<()> {
+    for (name, said) in own.values {
+        let place = said.place();
+        let param = taken(method, &name, place)?;
+        if !is_each(param) {
             let reason = format!(
                 "`{name}` is one for all adapters; it stands below the recipe's own `parameters`"
             );
-            return Err(together(value.place, reason));
+            return Err(together(place, reason));
         }
-        check(method, name, value, count)?;
-        let all = params.get(name).cloned().unwrap_or_else(|| param.default_text());
+        let value = match said {
+            Said::ByModule(place, own_rules) => {
+                rules.push(by_rules(method, param, Some(own.adapter), own_rules, place)?);
+                continue;
+            }
+            Said::One(value) => value,
+        };
+        check(method, &name, &value, count)?;
+        // Its own number goes before rules for all.
+        if rules.iter().any(|rule| rule.param.name == name && rule.adapter.is_none()) {
+            let values = vec![number_of(&value)];
+            let rule = WeightRule { filter: None, values };
+            rules.push(ParamRule { param: *param, adapter: Some(own.adapter), rules: vec![rule] });
+            continue;
+        }
+        let all = params.get(&name).cloned().unwrap_or_else(|| param.default_text());
         let mut all: Vec<String> = match all.split(',').map(str::to_owned).collect::<Vec<_>>() {
             several if several.len() == count => several,
             one => vec![one.concat(); count],
@@ -133,9 +227,14 @@ fn add_own(method: &'static Method, own: &Own, count: usize, params: &mut Given)
         if let Some(slot) = all.get_mut(own.adapter) {
             slot.clone_from(&value.text);
         }
-        params.insert(name.clone(), all.join(","));
+        params.insert(name, all.join(","));
     }
     Ok(())
+}
+
+/// What was checked to be a number.
+fn number_of(value: &Written) -> f64 {
+    value.text.parse().unwrap_or_default()
 }
 
 fn find(asked: &str, compat: Option<Compat>, place: Place) -> Read<&'static Method> {
@@ -154,7 +253,9 @@ fn taken(method: &'static Method, name: &str, place: Place) -> Read<&'static Par
     method.takes.iter().find(|param| param.name == name).ok_or_else(|| {
         let all: Vec<_> = method.takes.iter().map(|param| param.name).collect();
         let takes = if all.is_empty() { "no parameters".to_owned() } else { all.join(", ") };
-        let problem = RecipeProblem::NotTaken { method: method.name, name: name.to_owned(), takes };
+        let near = near(name, all).map(str::to_owned);
+        let problem =
+            RecipeProblem::NotTaken { method: method.name, name: name.to_owned(), takes, near };
         RecipeError { place, problem }
     })
 }
@@ -168,7 +269,7 @@ fn check(method: &'static Method, name: &str, value: &Written, adapters: usize) 
                 RecipeProblem::Expected { key: format!("`{name}`"), expected, found }
             }
             BadParam::NotTaken { method, name, takes } => {
-                RecipeProblem::NotTaken { method, name, takes }
+                RecipeProblem::NotTaken { method, name, takes, near: None }
             }
         };
         RecipeError { place: value.place, problem }

@@ -107,9 +107,9 @@ impl Recipe {
         let fields = Fields::new(&root, "a recipe", &keys, instead)?;
         let merges = fields.get("base").is_some();
         check_verb(&fields, merges)?;
-        let inputs = inputs::read(fields.need("adapters")?, folder)?;
+        let mut inputs = inputs::read(fields.need("adapters")?, folder)?;
         let compat = fields.get("compat").map(|node| word("compat", node, &COMPAT)).transpose()?;
-        let choice = params::read(&fields, compat, &inputs)?;
+        let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
             recipe: String::from_utf8_lossy(bytes).into_owned(),
             open: open(&fields)?,
@@ -226,6 +226,7 @@ impl Common {
             open: self.open,
             method: self.choice.method,
             params: self.choice.params,
+            param_rules: self.choice.rules,
             compat: self.compat,
             dtype: self.dtype,
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
@@ -250,6 +251,7 @@ impl Common {
             open: self.open,
             method: self.choice.method,
             params: self.choice.params,
+            param_rules: self.choice.rules,
             compat: self.compat,
             space: space.map(|node| word("space", node, &SPACES)).transpose()?,
             rank: fields.parse("rank")?,

@@ -85,7 +85,7 @@ impl Place<'_> {
         }
         let kept = match trim {
             Trim::Largest => self.largest(matrix, density),
-            Trim::Middle => self.middle(matrix, density),
+            Trim::Middle => self.middle(matrix, density, self.problem.number_of("gamma", adapter)),
             Trim::Random => self.drawn(matrix, adapter, |_, _| density),
             _ => self.drawn_by_rank(matrix, adapter, density),
         };
@@ -111,10 +111,9 @@ impl Place<'_> {
     }
 
     /// Without the γ largest and the smallest; where both cannot be, fewer of the largest go.
-    fn middle(&self, matrix: &Dense, density: f64) -> Vec<f64> {
+    fn middle(&self, matrix: &Dense, density: f64, gamma: f64) -> Vec<f64> {
         let order = by_magnitude(&matrix.values);
         let count = self.count(order.len(), density);
-        let gamma = self.problem.number("gamma");
         let top = ((gamma * order.len() as f64).floor() as usize).min(order.len() - count);
         self.cut_at(&matrix.values, &order, top);
         self.cut_at(&matrix.values, &order, top + count);
@@ -146,7 +145,7 @@ impl Place<'_> {
 
     /// From density − ε for the smallest of a row to density + ε for its largest.
     fn drawn_by_rank(&self, matrix: &Dense, adapter: usize, density: f64) -> Vec<f64> {
-        let epsilon = self.problem.number("epsilon");
+        let epsilon = self.problem.number_of("epsilon", adapter);
         let mut chances = Vec::new();
         for row in matrix.values.chunks(matrix.columns) {
             let mut order: Vec<usize> = (0..row.len()).collect();
@@ -170,9 +169,7 @@ impl Place<'_> {
 
     /// The share `density` of the places whose variance is not 0, the most varying first.
     fn most_varying(&self) -> Vec<Dense> {
-        let absent = self.problem.weights.len() - self.matrices.len();
-        let absent = if self.problem.compat.is_some() { 0 } else { absent };
-        let count = self.matrices.len() + absent;
+        let count = self.problem.weights.len();
         let density = self.problem.number("density");
         if density >= 1.0 || count < 2 {
             return self.matrices.clone();
@@ -247,9 +244,11 @@ impl Place<'_> {
 
     fn elect(&self, trim: Trim, trimmed: &[Dense]) -> Dense {
         let peft = self.problem.compat == Some(Compat::Peft);
-        // mergekit's `dare_ties` does not normalise.
-        let mean =
-            self.problem.word("reduce") != "sum" && !(self.mergekit() && trim == Trim::Random);
+        // mergekit's `dare_ties` and `breadcrumbs_ties` do not normalise unless they are told to.
+        let summed = self.mergekit()
+            && matches!(trim, Trim::Random | Trim::Middle)
+            && !self.problem.given.contains_key("reduce");
+        let mean = self.problem.word("reduce") != "sum" && !summed;
         self.each(trimmed, |values| {
             let weighted: Vec<f64> = values.iter().zip(&self.weights).map(|(x, w)| x * w).collect();
             let votes = if peft { values } else { &weighted };
@@ -294,6 +293,8 @@ impl Place<'_> {
                     divisor += share;
                 }
             }
+            // mergekit divides by 1e-6 at least.
+            let divisor = if self.mergekit() { f64::max(divisor, 1e-6) } else { divisor };
             if divisor > 0.0 { sum / divisor } else { 0.0 }
         })
     }

@@ -52,6 +52,8 @@ pub struct Problem<'a> {
     pub weights: &'a [f64],
     /// Every parameter of the method, as text.
     pub params: &'a BTreeMap<String, String>,
+    /// Those of them that are no defaults.
+    pub given: &'a BTreeMap<String, String>,
     pub compat: Option<Compat>,
     /// The rank the result is cut to, if that is a number.
     pub rank: Option<usize>,
@@ -141,6 +143,8 @@ const FORMULAS: &[(&str, Formula)] = &[
     ("dare-linear", Formula::Elements(Trim::Random, elements::Mix::Sum)),
     ("dare-ties", Formula::Elements(Trim::Random, elements::Mix::Elect)),
     ("breadcrumbs", Formula::Elements(Trim::Middle, elements::Mix::Sum)),
+    ("breadcrumbs-ties", Formula::Elements(Trim::Middle, elements::Mix::Elect)),
+    ("della-linear", Formula::Elements(Trim::RandomByRank, elements::Mix::Sum)),
     ("della", Formula::Elements(Trim::RandomByRank, elements::Mix::Elect)),
     ("sce", Formula::Elements(Trim::Varying, elements::Mix::ElectByEnergy)),
 ];

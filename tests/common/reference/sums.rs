@@ -35,14 +35,15 @@ pub fn slerp(problem: &Problem) -> Dense {
 /// The fixed point of "go to the mean of the tangents", from the normalised mean of the directions.
 pub fn karcher(problem: &Problem) -> Dense {
     let rounds = if problem.compat == Some(Compat::Mergekit) { 10 } else { 5000 };
-    let least = if problem.compat == Some(Compat::Mergekit) { 1e-5 } else { 1e-14 };
+    let mergekit = problem.compat == Some(Compat::Mergekit);
+    let least = if mergekit { 1e-5 } else { 1e-14 };
     let total: f64 = problem.weights.iter().map(|weight| weight.abs()).sum();
     let mut length = 0.0;
     let (mut units, mut shares) = (Vec::new(), Vec::new());
     for input in problem.inputs {
         let weighted = input.weighted();
         length += input.weight.abs() / total * input.delta().norm();
-        if weighted.norm() > 0.0 {
+        if input.delta().norm() > if mergekit { 1e-5 } else { 0.0 } {
             units.push(weighted.scaled(1.0 / weighted.norm()));
             shares.push(input.weight.abs());
         }
@@ -94,6 +95,9 @@ pub fn model_stock(problem: &Problem) -> Dense {
     for (at, a) in deltas.iter().enumerate() {
         for b in &deltas[at + 1..] {
             let lengths = a.norm() * b.norm();
+            // mergekit divides by 1e-6 at least.
+            let mergekit = problem.compat == Some(Compat::Mergekit);
+            let lengths = if mergekit { f64::max(lengths, 1e-6) } else { lengths };
             cosines += if lengths > 0.0 { a.inner(b) / lengths } else { 0.0 };
         }
     }
