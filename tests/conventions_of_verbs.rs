@@ -113,6 +113,16 @@ fn language_adapters_go_to_mlx_and_gguf() {
     bench.made("resize peft --rank 2 --to gguf --reference base -o r2.gguf");
     let back = bench.made("convert r2.gguf --to peft --reference base -o back");
     Deltas::of(&back).close_to(&expected, 1e-6);
+    // A merge finds the heads beside the base, and undoes llama.cpp's order of rows.
+    let weights = [("q_proj", 16), ("k_proj", 8)].into_iter().fold(Tensors::new(), |all, one| {
+        let name = format!("model.layers.0.self_attn.{}.weight", one.0);
+        all.f32(&name, &[one.1, 8], &random.values(one.1 * 8, 1.0))
+    });
+    weights.save(&bench.path("base/model.safetensors"));
+    let merged = read(&bench.made("merge base r2.gguf -o merged").join("model.safetensors"));
+    for (name, own) in read(&bench.made("merge base r2 -o other").join("model.safetensors")) {
+        assert_eq!(merged[&name].values(), own.values(), "{name}");
+    }
     let (code, said) = bench.line("resize peft --rank 2 --to gguf -o none.gguf");
     assert!(code == Some(2) && said.contains("--reference BASE"), "{said}");
     assert!(!bench.path("none.gguf").exists());

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::convention::gguf_names::{Architecture, Heads, row_order};
 use super::convention::{self, Part};
 use super::mlx::transposed;
@@ -23,6 +25,25 @@ pub const ALPHA: &str = "adapter.lora.alpha";
 
 /// Experts of one layer that are read.
 pub(super) const MOST: usize = 8192;
+
+impl Heads {
+    /// What a model's config says of them.
+    pub fn of_config(config: &Map<String, Value>) -> Option<Self> {
+        let number = |field: &str| {
+            let number = config.get(field)?.as_u64()?;
+            usize::try_from(number).ok().filter(|number| *number > 0)
+        };
+        let queries = number("num_attention_heads")?;
+        Some(Self { queries, keys: number("num_key_value_heads").unwrap_or(queries) })
+    }
+
+    /// What the config beside a base says of them; none without one that can be read.
+    pub fn of_base(base: &Path) -> Option<Self> {
+        let directory = if base.is_dir() { base } else { base.parent()? };
+        let text = std::fs::read(directory.join("config.json")).ok()?;
+        Self::of_config(&serde_json::from_slice(&text).ok()?)
+    }
+}
 
 /// An adapter and the architecture it says it is for.
 pub(super) struct Opened {

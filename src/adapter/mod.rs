@@ -68,7 +68,8 @@ impl OpenOptions {
     /// The same for an adapter of this base.
     #[must_use]
     pub fn for_base(&self, base: &Checkpoint) -> Self {
-        Self { experts: ExpertSizes::of(base), ..self.clone() }
+        let heads = self.heads.or_else(|| Heads::of_base(&base.path));
+        Self { experts: ExpertSizes::of(base), heads, ..self.clone() }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{Architecture, Cut, Names, Rule, Seen, Side, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture { name: "clip", rules, told };
 
 const TABLE: &Table = &[
     (

@@ -8,7 +8,8 @@
 
 use super::{Architecture, Cut, Names, Rule, untold};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told: untold };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "experts", rules, told: untold };
 
 /// Where the experts of a layer are: Mixtral's place before transformers 5, and all others'.
 const CONTAINERS: [&str; 3] = ["block_sparse_moe", "mlp", "feed_forward"];

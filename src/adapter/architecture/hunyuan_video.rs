@@ -3,7 +3,7 @@
 
 use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture { name: "hunyuan_video", rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn.to_q", "double_blocks.{i}.img_attn_qkv", Cut::nth(0, 3)),

@@ -3,7 +3,8 @@
 
 use super::{Architecture, Cut, Names, Rule, fits, rules_of, untold};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told: untold };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "language", rules, told: untold };
 
 const ATTENTION: [(&str, &str, Cut); 3] = [
     ("{*}.self_attn.q_proj", "{*}.self_attn.qkv_proj", Cut::First),

@@ -4,7 +4,7 @@
 
 use super::{Architecture, Cut, Names, Rule, Seen, Told, fits, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture { name: "lumina", rules, told };
 
 /// The stacks of layers that have attention.
 const STACKS: [&str; 3] = ["layers", "noise_refiner", "context_refiner"];

@@ -110,6 +110,8 @@ pub(super) type Names<'a> = BTreeSet<&'a str>;
 
 /// One architecture.
 pub(super) struct Architecture {
+    /// What it is called, its file's name.
+    pub(super) name: &'static str,
     /// The rules that hold for a base of these names; none if it is of another architecture.
     pub(super) rules: fn(&Names<'_>) -> Vec<Rule>,
     /// What an adapter's modules are called in either layout, if they tell that they are of it.

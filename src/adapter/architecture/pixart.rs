@@ -3,7 +3,7 @@
 
 use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture { name: "pixart", rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn1.to_q", "blocks.{i}.attn.qkv", Cut::nth(0, 3)),

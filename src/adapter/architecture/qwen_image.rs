@@ -3,7 +3,8 @@
 
 use super::{Architecture, Cut, Seen, Table, Told, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules: |_| Vec::new(), told };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "qwen_image", rules: |_| Vec::new(), told };
 
 const NAMES: [&str; 21] = [
     "transformer_blocks.{i}.attn.to_q",

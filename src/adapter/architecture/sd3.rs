@@ -4,7 +4,7 @@
 
 use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, fill, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture { name: "sd3", rules, told };
 
 const TABLE: &Table = &[
     ("transformer_blocks.{i}.attn.to_q", "joint_blocks.{i}.x_block.attn.qkv", Cut::nth(0, 3)),

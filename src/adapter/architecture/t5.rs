@@ -3,7 +3,8 @@
 
 use super::{Architecture, Cut, Seen, Side, Table, Told, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules: |_| Vec::new(), told };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "t5", rules: |_| Vec::new(), told };
 
 const NAMES: [&str; 8] = [
     "encoder.block.{i}.layer.{i}.SelfAttention.q",

@@ -7,7 +7,7 @@
 
 use super::{Architecture, Cut, Names, Rule, Seen, Side, Told, has};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture { name: "unet", rules, told };
 
 const ENDS: [(&str, &str); 9] = [
     ("conv_in", "input_blocks.0.0"),

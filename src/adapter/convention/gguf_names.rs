@@ -58,6 +58,9 @@ const LLAMA_AND_MIXTRAL: [(&str, &str); 8] = [
     ("block_sparse_moe.gate", "ffn_gate_inp"),
 ];
 
+/// A Mixtral's router in releases of transformers from 5 on, and before.
+const ROUTER: (&str, &str) = ("mlp.gate", "block_sparse_moe.gate");
+
 const QWEN_MOE: [(&str, &str); 9] = [
     LLAMA[0],
     LLAMA[1],
@@ -153,7 +156,9 @@ impl Architecture {
     /// transformers' path → llama.cpp's name.
     pub fn to_gguf(&self, module: &str) -> Option<String> {
         if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
-            let found = self.in_layer.iter().find(|(own, _)| *own == name).map(|found| found.1);
+            let named = |name| self.in_layer.iter().find(|(own, _)| *own == name);
+            let older = || named(ROUTER.1).filter(|_| name == ROUTER.0);
+            let found = named(name).or_else(older).map(|found| found.1);
             let found = found.map(str::to_owned).or_else(|| self.expert_to_gguf(name))?;
             return Some(format!("blk.{number}.{found}"));
         }
@@ -251,6 +256,7 @@ mod tests {
         for (own, theirs, again) in [
             ("block_sparse_moe.experts.7.w3", "ffn_up_exps.7", "block_sparse_moe.experts.7.w3"),
             ("mlp.experts.7.down_proj", "ffn_down_exps.7", "block_sparse_moe.experts.7.w2"),
+            ("mlp.gate", "ffn_gate_inp", "block_sparse_moe.gate"),
         ] {
             let name = mixtral.to_gguf(&format!("model.layers.3.{own}")).expect("named");
             assert_eq!(name, format!("blk.3.{theirs}"));

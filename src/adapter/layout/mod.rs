@@ -6,7 +6,7 @@
 
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rows::{alone, join, rows_of};
@@ -113,6 +113,18 @@ pub struct Layout {
 /// Whether a layout of the adapter's model is known.
 pub fn is_known(adapter: &Adapter) -> bool {
     parts(adapter, None).iter().any(|part| part.told.is_some())
+}
+
+/// Which architectures the modules tell they are of, by the names of their files in `architecture/`.
+pub fn architectures(adapter: &Adapter) -> BTreeSet<&'static str> {
+    let told = |part: &Part| {
+        let bodies = part.modules.iter().filter_map(|&at| body(adapter, at));
+        let bodies: Vec<Body<'_>> = bodies.collect();
+        let of =
+            |known: &&&super::architecture::Architecture| (known.told)(&Seen(&bodies)).is_some();
+        part.told.as_ref().and_then(|_| ARCHITECTURES.iter().find(of)).map(|known| known.name)
+    };
+    parts(adapter, None).iter().filter_map(told).collect()
 }
 
 /// Names and rows of the result. Its errors are of what has no name, or does not divide as its layout

@@ -11,11 +11,13 @@ pub(super) static TARGET: Target = Target {
         Rule {
             severity: Severity::Breaks,
             says: "it loads LoRA only; converting makes factors where that is exact",
+            mends: true,
             finds: other_families,
         },
         Rule {
             severity: Severity::Changes,
             says: "it ignores tensors that replace the base's",
+            mends: false,
             finds: ignored,
         },
     ],

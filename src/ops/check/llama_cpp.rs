@@ -10,17 +10,25 @@ pub(super) static TARGET: Target = Target {
         Rule {
             severity: Severity::Changes,
             says: "it has no DoRA; converting with --allow-loss drops the magnitudes",
+            mends: true,
             finds: decomposed,
         },
         Rule {
             severity: Severity::Changes,
             says: "it has no place for tensors that replace the base's; merge them instead",
+            mends: false,
             finds: replaced,
         },
-        Rule { severity: Severity::Changes, says: "it has no biases of B", finds: biased },
+        Rule {
+            severity: Severity::Changes,
+            says: "it has no biases of B",
+            mends: true,
+            finds: biased,
+        },
         Rule {
             severity: Severity::Breaks,
             says: "it knows plain factors only; converting makes them where that is exact",
+            mends: true,
             finds: other_families,
         },
     ],

@@ -10,13 +10,20 @@ pub(super) static TARGET: Target = Target {
         Rule {
             severity: Severity::Breaks,
             says: "it knows LoRA and DoRA only; converting makes factors where that is exact",
+            mends: true,
             finds: other_families,
         },
         Rule {
             severity: Severity::Changes,
             says: "it has no place for tensors that replace the base's; merge them instead",
+            mends: false,
             finds: replaced,
         },
-        Rule { severity: Severity::Changes, says: "it has no biases of B", finds: biased },
+        Rule {
+            severity: Severity::Changes,
+            says: "it has no biases of B",
+            mends: true,
+            finds: biased,
+        },
     ],
 };

@@ -34,6 +34,8 @@ struct Rule {
     severity: Severity,
     /// What it is, in a sentence.
     says: &'static str,
+    /// Whether converting puts it right.
+    mends: bool,
     /// What of the adapter shows it: modules and tensors by name.
     finds: fn(&Adapter) -> Vec<String>,
 }
@@ -138,7 +140,8 @@ pub fn run(options: &Options) -> Result<Report> {
         let places = (rule.finds)(&adapter);
         if !places.is_empty() {
             let (severity, says) = (rule.severity, rule.says.to_owned());
-            findings.push(Finding { severity, says, places, fix: Some(fix.clone()) });
+            let fix = rule.mends.then(|| fix.clone());
+            findings.push(Finding { severity, says, places, fix });
         }
     }
     if let Some(base) = &base {

@@ -11,20 +11,33 @@ pub(super) static TARGET: Target = Target {
         Rule {
             severity: Severity::Changes,
             says: "it ignores rank_pattern and alpha_pattern, and scales these modules by r and lora_alpha",
+            mends: true,
             finds: patterned,
         },
         Rule {
             severity: Severity::Breaks,
             says: "it refuses DoRA; converting with --allow-loss drops the magnitudes",
+            mends: true,
             finds: decomposed,
         },
         Rule {
             severity: Severity::Breaks,
             says: "it refuses tensors that replace the base's (modules_to_save, biases); merge them instead",
+            mends: false,
             finds: replaced,
         },
-        Rule { severity: Severity::Breaks, says: "it refuses biases of B", finds: biased },
-        Rule { severity: Severity::Breaks, says: "it loads LoRA only", finds: other_families },
+        Rule {
+            severity: Severity::Breaks,
+            says: "it refuses biases of B",
+            mends: true,
+            finds: biased,
+        },
+        Rule {
+            severity: Severity::Breaks,
+            says: "it loads LoRA only",
+            mends: true,
+            finds: other_families,
+        },
     ],
 };
 

@@ -145,8 +145,7 @@ pub(super) fn read_base(path: &Path) -> Result<Base> {
         let number = document.get(field)?.as_u64()?;
         usize::try_from(number).ok().filter(|number| *number > 0)
     };
-    let heads = number("num_attention_heads")
-        .map(|queries| Heads { queries, keys: number("num_key_value_heads").unwrap_or(queries) });
+    let heads = Heads::of_config(&document);
     let expert_count = number("num_experts").or_else(|| number("num_local_experts"));
     let architecture = Architecture::of_model_type(model_type);
     Ok(Base { architecture, heads, experts: None, expert_count })
