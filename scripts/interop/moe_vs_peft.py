@@ -153,11 +153,12 @@ class Comparison:
         self.lora_tool, self.tolerance, self.bad, self.count = lora_tool, tolerance, 0, 0
         self.worst = 0.0
 
-    def add(self, label, off, moved):
-        good = off <= self.tolerance and moved > 0
+    def add(self, label, off, moved, tolerance=None):
+        """Of one with a tolerance of its own the worst is not kept."""
+        good = off <= (tolerance or self.tolerance) and moved > 0
         self.count += 1
         self.bad += not good
-        self.worst = max(self.worst, off)
+        self.worst = self.worst if tolerance else max(self.worst, off)
         print(f"{'ok ' if good else 'BAD'} {label:58} {off:9.1e} of {moved:.3f}", flush=True)
 
     def fail(self, label, error):
