@@ -168,10 +168,10 @@ def write_base(np, out, total_bytes, dtype):
     return parameters * item_size, layers
 
 
-def write_adapter(np, out, layers, rank):
+def write_adapter(np, out, layers, rank, seed=2):
     """Write an f32 PEFT adapter (alpha = 2 rank) on every linear layer; returns its bytes."""
     out.mkdir(parents=True)
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     a_std = HIDDEN**-0.5
     shapes, stds = {}, []
     for layer in range(layers):

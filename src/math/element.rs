@@ -36,7 +36,7 @@ impl ElementType {
     pub fn decode(self, bytes: &[u8], out: &mut [f64]) {
         assert_eq!(bytes.len(), out.len() * self.size(), "bytes and elements differ");
         match self {
-            Self::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f64()),
+            Self::Bf16 => each(bytes, out, |b| f64::from(from_bf16(b))),
             Self::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f64()),
             Self::F32 => each(bytes, out, |b| f64::from(f32::from_le_bytes(b))),
             Self::F64 => each(bytes, out, f64::from_le_bytes),
@@ -51,7 +51,7 @@ impl ElementType {
     pub fn decode_f32(self, bytes: &[u8], out: &mut [f32]) {
         assert_eq!(bytes.len(), out.len() * self.size(), "bytes and elements differ");
         match self {
-            Self::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Self::Bf16 => each(bytes, out, from_bf16),
             Self::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
             Self::F32 => each(bytes, out, f32::from_le_bytes),
             Self::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
@@ -66,7 +66,7 @@ impl ElementType {
     pub fn encode(self, values: &[f64], bytes: &mut [u8]) {
         assert_eq!(bytes.len(), values.len() * self.size(), "bytes and elements differ");
         match self {
-            Self::Bf16 => put(values, bytes, |v| bf16::from_f32(to_odd(v)).to_le_bytes()),
+            Self::Bf16 => put(values, bytes, |v| to_bf16(to_odd(v))),
             Self::F16 => put(values, bytes, |v| f16::from_f32(to_odd(v)).to_le_bytes()),
             Self::F32 => put(values, bytes, |v| (v as f32).to_le_bytes()),
             Self::F64 => put(values, bytes, f64::to_le_bytes),
@@ -110,15 +110,30 @@ fn put<const N: usize>(values: &[f64], bytes: &mut [u8], write: impl Fn(f64) -> 
 
 /// f64 → f32, rounding to odd: a following rounding to fewer bits is then as good as a single one
 /// (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
-fn to_odd(value: f64) -> f32 {
+#[inline(always)]
+pub(super) fn to_odd(value: f64) -> f32 {
     let near = value as f32;
     let back = f64::from(near);
-    // Whether the conversion was exact.
-    if back == value || !near.is_finite() || near.to_bits() & 1 == 1 {
-        return near;
-    }
-    // `near` is even, so its neighbour on the other side of `value` is odd.
-    if back < value { near.next_up() } else { near.next_down() }
+    let kept = back == value || near.to_bits() & 1 == 1 || near.is_nan() || near.is_infinite();
+    // An even `near` has an odd neighbour on the other side of `value`; magnitudes are ordered as
+    // their bits are.
+    let step = if back.abs() < value.abs() { 1 } else { u32::MAX };
+    f32::from_bits(near.to_bits().wrapping_add(if kept { 0 } else { step }))
+}
+
+/// bf16 in f32, without the branches that a loop could not be vectorised with.
+#[inline(always)]
+fn from_bf16(code: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16)
+}
+
+/// The nearest bf16, ties to even; likewise.
+#[inline(always)]
+fn to_bf16(value: f32) -> [u8; 2] {
+    let bits = value.to_bits();
+    let near = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let code = if value.is_nan() { bits >> 16 | 0x40 } else { near };
+    (code as u16).to_le_bytes()
 }
 
 /// A stored type as the kernel sees it, fixed at compile time: sixteen elements at a time.

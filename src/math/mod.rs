@@ -15,6 +15,7 @@ mod kernel;
 mod lanes;
 pub mod low_rank;
 pub mod matrix;
+pub mod moved;
 pub mod noise;
 pub mod qr;
 pub mod random;

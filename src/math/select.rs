@@ -2,12 +2,21 @@
 //!
 //! Magnitudes of f32 are ordered as their bits are, so the k-th largest is found digit by digit: one
 //! pass counts the upper 16 of the 31 bits, a second the lower 15 among those that share the upper
-//! ones. Where more elements have just that magnitude than are wanted, a third pass counts them row by
-//! row, and the first ones in row-major order are taken. Counts are integers, so panels may come in any
+//! ones. Where more elements have just that magnitude than are wanted, the first ones in row-major order
+//! are taken: they are counted row by row, in the second pass if the lower bits are 0, as in most
+//! differences of 16-bit types, else in a third one. Counts are integers, so panels may come in any
 //! order and from any number of threads.
+
+use super::kernel::dispatch;
+use super::lanes::{Lanes, Task};
 
 /// Bits below those that the first pass counts.
 const LOW: u32 = 15;
+/// Counts of one digit in the first pass, taken in turn: neighbours often have the same digit, and an
+/// addition that waits for the last one's store is slow.
+const TURNS: usize = 2;
+/// Elements whose digits are taken at once.
+const GROUP: usize = 64;
 /// All bits of a magnitude.
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
@@ -102,14 +111,20 @@ pub struct Selection {
 /// What one thread has counted in one pass.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// By the digit of this pass.
+    /// By the digit of this pass; in the first one [`TURNS`] for each.
     counts: Vec<u32>,
     non_zero: u64,
-    /// Elements of just the magnitude, by row.
+    /// Elements of just the magnitude, or of the one whose lower bits are 0, by row.
     rows: Vec<u32>,
 }
 
 impl Tally {
+    fn add_to_row(&mut self, row: usize, count: u32) {
+        let rows = self.rows.len().max(row + 1);
+        self.rows.resize(rows, 0);
+        self.rows[row] += count;
+    }
+
     /// Adds another thread's counts of the same pass.
     ///
     /// # Panics
@@ -149,7 +164,7 @@ impl Selection {
     /// An empty count for the pass that is next.
     pub fn tally(&self) -> Tally {
         let digits = match self.stage {
-            Stage::Upper => 1 << 16,
+            Stage::Upper => TURNS << 16,
             Stage::Lower { .. } => 1 << LOW,
             Stage::Rows { .. } | Stage::Done(_) => 0,
         };
@@ -162,37 +177,8 @@ impl Selection {
     /// If the tally is of another pass.
     #[track_caller]
     pub fn count(&self, tally: &mut Tally, row: usize, values: &[f32]) {
-        match self.stage {
-            Stage::Upper => {
-                let Ok(counts) = <&mut [u32; 1 << 16]>::try_from(&mut tally.counts[..]) else {
-                    return;
-                };
-                for value in values {
-                    counts[((value.to_bits() & MAGNITUDE) >> LOW) as usize] += 1;
-                }
-                if matches!(self.keep, Keep::ShareOfNonZero(_)) {
-                    tally.non_zero += values.iter().filter(|value| **value != 0.0).count() as u64;
-                }
-            }
-            Stage::Lower { upper, .. } => {
-                // Few share the upper bits: whole groups are passed over.
-                for group in values.chunks(32) {
-                    let hit = |value: &f32| (value.to_bits() & MAGNITUDE) >> LOW == upper;
-                    if !group.iter().fold(false, |any, value| any | hit(value)) {
-                        continue;
-                    }
-                    for value in group.iter().filter(|value| hit(value)) {
-                        tally.counts[(value.to_bits() & ((1 << LOW) - 1)) as usize] += 1;
-                    }
-                }
-            }
-            Stage::Rows { bits, .. } => {
-                let ties = values.iter().filter(|value| value.to_bits() & MAGNITUDE == bits);
-                let rows = tally.rows.len().max(row + 1);
-                tally.rows.resize(rows, 0);
-                tally.rows[row] += ties.count() as u32;
-            }
-            Stage::Done(_) => {}
+        if !matches!(self.stage, Stage::Done(_)) {
+            dispatch(Count { selection: self, tally, row, values });
         }
     }
 
@@ -207,7 +193,8 @@ impl Selection {
                 if wanted == 0 {
                     Stage::Done(Cut::NONE)
                 } else {
-                    let (upper, wanted, _) = find(&tally.counts, wanted);
+                    let digits = tally.counts.chunks(TURNS).map(|turns| turns.iter().sum());
+                    let (upper, wanted, _) = find(&digits.collect::<Vec<u32>>(), wanted);
                     Stage::Lower { upper, wanted }
                 }
             }
@@ -217,24 +204,102 @@ impl Selection {
                 // Zeros are the same whether they are kept or not.
                 if bits == 0 || wanted == here {
                     Stage::Done(Cut { bits, row: usize::MAX, in_row: 0 })
+                } else if lower == 0 {
+                    Stage::Done(by_row(bits, wanted, &tally.rows))
                 } else {
                     Stage::Rows { bits, wanted }
                 }
             }
-            Stage::Rows { bits, mut wanted } => {
-                let mut row = 0;
-                for count in &tally.rows {
-                    if u64::from(*count) > wanted {
-                        break;
-                    }
-                    wanted -= u64::from(*count);
-                    row += 1;
-                }
-                Stage::Done(Cut { bits, row, in_row: wanted as usize })
-            }
+            Stage::Rows { bits, wanted } => Stage::Done(by_row(bits, wanted, &tally.rows)),
             done @ Stage::Done(_) => done,
         };
     }
+}
+
+/// Counts one row in the pass that is under way.
+struct Count<'a> {
+    selection: &'a Selection,
+    tally: &'a mut Tally,
+    row: usize,
+    values: &'a [f32],
+}
+
+impl Task for Count<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let Self { selection, tally, row, values } = self;
+        match selection.stage {
+            Stage::Upper => {
+                count_upper(&mut tally.counts, values);
+                if matches!(selection.keep, Keep::ShareOfNonZero(_)) {
+                    tally.non_zero += values.len() as u64 - u64::from(count_bits(values, 0));
+                }
+            }
+            Stage::Lower { upper, .. } => {
+                let round = count_bits(values, upper << LOW);
+                tally.add_to_row(row, round);
+                tally.counts[0] += round;
+                count_lower(&mut tally.counts, values, upper);
+            }
+            Stage::Rows { bits, .. } => tally.add_to_row(row, count_bits(values, bits)),
+            Stage::Done(_) => {}
+        }
+    }
+}
+
+#[inline(always)]
+fn count_upper(counts: &mut [u32], values: &[f32]) {
+    let counts = counts.as_chunks_mut::<TURNS>().0;
+    for group in values.chunks(GROUP) {
+        let mut digits = [0u16; GROUP];
+        for (digit, value) in digits.iter_mut().zip(group) {
+            *digit = ((value.to_bits() & MAGNITUDE) >> LOW) as u16;
+        }
+        for turns in digits[..group.len()].chunks(TURNS) {
+            for (turn, digit) in turns.iter().enumerate() {
+                counts[usize::from(*digit)][turn] += 1;
+            }
+        }
+    }
+}
+
+/// Counts the lower bits of those that share the upper ones, but for 0. They are few, and whole groups
+/// are passed over.
+#[inline(always)]
+fn count_lower(counts: &mut [u32], values: &[f32], upper: u32) {
+    // Between the one whose lower bits are 0 and the next upper digit.
+    let hit = |value: &f32| {
+        let lower = (value.to_bits() & MAGNITUDE).wrapping_sub(upper << LOW);
+        lower.wrapping_sub(1) < (1 << LOW) - 1
+    };
+    for group in values.chunks(GROUP) {
+        if group.iter().fold(false, |any, value| any | hit(value)) {
+            for value in group.iter().filter(|value| hit(value)) {
+                counts[(value.to_bits() & ((1 << LOW) - 1)) as usize] += 1;
+            }
+        }
+    }
+}
+
+/// How many have just this magnitude.
+#[inline(always)]
+fn count_bits(values: &[f32], bits: u32) -> u32 {
+    values.iter().map(|value| u32::from(value.to_bits() & MAGNITUDE == bits)).sum()
+}
+
+/// The cut that keeps `wanted` elements of just a magnitude, of which every row has so many.
+fn by_row(bits: u32, mut wanted: u64, rows: &[u32]) -> Cut {
+    let mut row = 0;
+    for count in rows {
+        if u64::from(*count) > wanted {
+            break;
+        }
+        wanted -= u64::from(*count);
+        row += 1;
+    }
+    Cut { bits, row, in_row: wanted as usize }
 }
 
 /// The digit at which the count from above reaches `wanted`, what is wanted of it, and how many it has.

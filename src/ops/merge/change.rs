@@ -72,6 +72,16 @@ impl Change {
             && self.blend.iter().flat_map(|blend| &blend.parts).all(|part| part.updates.is_empty())
     }
 
+    /// Whether either differences or a blend are the only step.
+    pub(super) fn only_moves(&self) -> bool {
+        self.replace.is_none()
+            && self.terms.is_empty()
+            && self.additions.is_empty()
+            && self.transforms.is_empty()
+            && self.row_steps.is_empty()
+            && self.differences.is_empty() == self.blend.is_some()
+    }
+
     /// Whether terms are the only steps, so that the fused kernel does it all.
     pub fn only_terms(&self) -> bool {
         self.replace.is_none()

@@ -1,9 +1,10 @@
 //! Differences of fine-tuned checkpoints at work: weight · (T − W), any rows of them.
 
 use super::change::Difference;
-use crate::adapter::tensor::read_f64;
+use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
+use crate::math::{ElementType, moved};
 
 /// A tuned tensor ready to be read.
 pub(in crate::ops) struct Tuned<'a> {
@@ -39,6 +40,33 @@ impl<'a> Tuned<'a> {
         }
     }
 
+    /// T − W of elements `first..` as f32, W being these bytes of a base; whether the types are such
+    /// that it can.
+    pub(super) fn subtract(
+        &self,
+        (base, element): (&[u8], ElementType),
+        first: usize,
+        out: &mut [f32],
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let Some(own) = self.kernel_type().filter(|_| moved::takes(element)) else {
+            return Ok(false);
+        };
+        let bytes = stored(self.view, own, first, out.len(), scratch)?;
+        if own == element && bytes == base {
+            // The same bytes have no difference, whatever they are.
+            out.fill(0.0);
+        } else if !moved::subtract((own, element), bytes, base, out) {
+            self.read(first, out.len())?;
+        }
+        Ok(true)
+    }
+
+    /// The type, if the kernels take it.
+    fn kernel_type(&self) -> Option<ElementType> {
+        element_type(self.view.spec.dtype).filter(|element| moved::takes(*element))
+    }
+
     /// Whether its bytes in `range` are just these, in this dtype.
     fn holds(
         &self,
@@ -72,6 +100,40 @@ pub(in crate::ops) fn add_all(
         }
     }
     Ok(())
+}
+
+/// Adds all differences to `values`, which these bytes of a base, elements `first..`, stand for;
+/// whether the types are such that it can.
+pub(super) fn add_stored(
+    differences: &[Tuned<'_>],
+    (base, element): (&[u8], ElementType),
+    values: &mut [f64],
+    first: usize,
+    scratch: &mut Vec<u8>,
+) -> Result<bool> {
+    if differences.iter().any(|difference| difference.kernel_type().is_none()) {
+        return Ok(false);
+    }
+    for difference in differences {
+        let Some(own) = difference.kernel_type() else { return Ok(false) };
+        let bytes = stored(difference.view, own, first, values.len(), scratch)?;
+        if !moved::add_difference((own, element), bytes, base, difference.weight, values) {
+            difference.read(first, values.len())?;
+        }
+    }
+    Ok(true)
+}
+
+/// The bytes of elements `first..first + count` of a tensor.
+pub(super) fn stored<'s>(
+    view: TensorView<'s>,
+    element: ElementType,
+    first: usize,
+    count: usize,
+    scratch: &'s mut Vec<u8>,
+) -> Result<&'s [u8]> {
+    let size = element.size() as u64;
+    view.bytes(first as u64 * size..(first + count) as u64 * size, scratch)
 }
 
 /// The base's bytes of elements `first..first + count`, if all differences are 0 there to the bit.

@@ -8,14 +8,20 @@ use super::change::{BlendStep, Change};
 use super::difference::{self, Tuned};
 use super::rule::Rule;
 use super::update::Addition;
-use crate::adapter::tensor::read_f64;
+use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
 use crate::format::TensorView;
 use crate::math::{LowRank, Matrix, staged};
 use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
 
-/// Elements of one input's delta in a panel, about.
-const PANEL: usize = 64 << 10;
+/// Elements of one input's delta in a panel, about: those of a few inputs stay in the core's own
+/// cache.
+const PANEL: usize = 16 << 10;
+
+/// Rows of so many columns that are computed together; the kernel of products takes four at a time.
+pub(super) fn panel_rows(columns: usize) -> usize {
+    (PANEL / columns.max(1)).max(1).next_multiple_of(4)
+}
 
 /// The deltas of one tensor, any rows of them at hand.
 pub(in crate::ops) struct Deltas<'a> {
@@ -36,8 +42,10 @@ struct ReadyPart<'a> {
 pub(in crate::ops) struct Buffers {
     panel: Panel,
     product: Vec<f32>,
+    sum: Vec<f64>,
     combined: Vec<f32>,
     bytes: Vec<u8>,
+    tuned: Vec<u8>,
 }
 
 impl<'a> Deltas<'a> {
@@ -57,25 +65,40 @@ impl<'a> Deltas<'a> {
             })
         };
         let parts = step.parts.iter().map(ready).collect::<Result<_>>()?;
-        let by_size = PANEL / size.1.max(1);
-        let panel_rows = merge.block_rows.unwrap_or(by_size).max(1);
+        let panel_rows = merge.block_rows.unwrap_or_else(|| panel_rows(size.1)).max(1);
         Ok(Self { base, size, parts, panel_rows })
     }
 
     /// Fills a panel with rows `first..first + rows` of every delta.
     fn fill(&self, buffers: &mut Buffers, first: usize, rows: usize) -> Result<()> {
         let columns = self.size.1;
-        let panel = &mut buffers.panel;
+        let Buffers { panel, product, sum, bytes, tuned, .. } = buffers;
         panel.begin(self.parts.len(), first, rows, columns);
+        let element = element_type(self.base.spec.dtype);
         for (part, delta) in self.parts.iter().zip(panel.deltas_mut()) {
-            let mut sum = staged::Panel { rows, columns, values: vec![0.0; rows * columns] };
-            self.add_differences(part, &mut sum.values, first, &mut buffers.bytes)?;
-            for addition in &part.additions {
-                addition.add_to(&mut sum, first, &mut buffers.product)?;
+            let written = match (&part.differences[..], &part.additions[..], element) {
+                ([difference], [], Some(element)) => {
+                    let at = first * columns;
+                    let base = difference::stored(self.base, element, at, delta.len(), bytes)?;
+                    difference.subtract((base, element), at, delta, tuned)?
+                }
+                ([], [addition], _) => addition.write(delta, first, rows),
+                _ => false,
+            };
+            if written {
+                continue;
             }
-            for (delta, value) in delta.iter_mut().zip(&sum.values) {
+            sum.clear();
+            sum.resize(rows * columns, 0.0);
+            let mut whole = staged::Panel { rows, columns, values: std::mem::take(sum) };
+            self.add_differences(part, &mut whole.values, first, bytes)?;
+            for addition in &part.additions {
+                addition.add_to(&mut whole, first, product)?;
+            }
+            for (delta, value) in delta.iter_mut().zip(&whole.values) {
                 *delta = *value as f32;
             }
+            *sum = whole.values;
         }
         Ok(())
     }
@@ -168,6 +191,21 @@ impl<'a> Learnt<'a> {
         }
     }
 
+    /// What is added to rows `first..first + rows`, if it is found element by element.
+    pub(super) fn combined<'b>(
+        &self,
+        deltas: &Deltas<'_>,
+        first: usize,
+        rows: usize,
+        buffers: &'b mut Buffers,
+    ) -> Result<Option<&'b [f32]>> {
+        let Self::Blend(blending) = self else { return Ok(None) };
+        deltas.fill(buffers, first, rows)?;
+        buffers.combined.resize(rows * deltas.size.1, 0.0);
+        blending.combine(&mut buffers.panel, &mut buffers.combined);
+        Ok(Some(&buffers.combined))
+    }
+
     /// Adds the combined rows `first..` to the base's `values`.
     pub(in crate::ops) fn add_to(
         &self,
@@ -177,23 +215,18 @@ impl<'a> Learnt<'a> {
         buffers: &mut Buffers,
     ) -> Result<()> {
         let rows = values.len() / deltas.size.1.max(1);
-        deltas.fill(buffers, first, rows)?;
-        match self {
-            Self::Blend(blending) => {
-                buffers.combined.resize(values.len(), 0.0);
-                blending.combine(&mut buffers.panel, &mut buffers.combined);
-                for (value, delta) in values.iter_mut().zip(&buffers.combined) {
-                    add(value, f64::from(*delta));
-                }
+        if let Some(combined) = self.combined(deltas, first, rows, buffers)? {
+            for (value, delta) in values.iter_mut().zip(combined) {
+                add(value, f64::from(*delta));
             }
-            Self::Sum { of_deltas, of_base } => {
-                for value in values.iter_mut().filter(|_| *of_base != 0.0) {
-                    *value += of_base * *value;
-                }
-                for (delta, coefficient) in buffers.panel.deltas_mut().iter().zip(of_deltas) {
-                    for (value, delta) in values.iter_mut().zip(delta) {
-                        add(value, coefficient * f64::from(*delta));
-                    }
+        } else if let Self::Sum { of_deltas, of_base } = self {
+            deltas.fill(buffers, first, rows)?;
+            for value in values.iter_mut().filter(|_| *of_base != 0.0) {
+                *value += of_base * *value;
+            }
+            for (delta, coefficient) in buffers.panel.deltas_mut().iter().zip(of_deltas) {
+                for (value, delta) in values.iter_mut().zip(delta) {
+                    add(value, coefficient * f64::from(*delta));
                 }
             }
         }
@@ -208,25 +241,26 @@ fn add(value: &mut f64, delta: f64) {
     }
 }
 
-/// Counts all rows once.
+/// Counts all rows once: every thread a stretch of them.
 fn pass(blending: &Blending<'_>, deltas: &Deltas<'_>) -> Result<Counts> {
     let step = deltas.panel_rows;
     let starts: Vec<usize> = (0..deltas.size.0).step_by(step).collect();
-    let begin = || (blending.counts(), Buffers::default());
-    let count = |state: Result<(Counts, Buffers)>, first: &usize| {
-        let (mut counts, mut buffers) = state?;
-        deltas.fill(&mut buffers, *first, step.min(deltas.size.0 - first))?;
-        blending.count(&mut buffers.panel, &mut counts);
-        Ok((counts, buffers))
+    let stretch = starts.len().div_ceil(rayon::current_num_threads()).max(1);
+    let count = |starts: &[usize]| -> Result<Counts> {
+        let (mut counts, mut buffers) = (blending.counts(), Buffers::default());
+        for first in starts {
+            deltas.fill(&mut buffers, *first, step.min(deltas.size.0 - first))?;
+            blending.count(&mut buffers.panel, &mut counts);
+        }
+        Ok(counts)
     };
-    let counted = starts.par_iter().fold(|| Ok(begin()), count);
     // Sums of integers, and rows that are in one of them only: any order gives the same.
-    let parts: Vec<Result<(Counts, Buffers)>> = counted.collect();
-    let mut total = blending.counts();
-    for part in parts {
-        total.add(&part?.0);
-    }
-    Ok(total)
+    let add = |mut sum: Counts, more: Counts| {
+        sum.add(&more);
+        Ok(sum)
+    };
+    let counted = starts.par_chunks(stretch).map(count).try_reduce_with(add);
+    counted.unwrap_or_else(|| Ok(blending.counts()))
 }
 
 /// An input whose factors are not looked at: all that matters of them is in the inner products.

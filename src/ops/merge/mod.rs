@@ -12,6 +12,7 @@ pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
 mod layout;
+mod moves;
 mod options;
 mod origin;
 mod place;

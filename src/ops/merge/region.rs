@@ -13,7 +13,7 @@ use crate::adapter::slice::Span;
 use crate::error::Result;
 use crate::math::factor::BLOCK;
 use crate::math::staged::Panel;
-use crate::math::{Factor, PackedLeft};
+use crate::math::{Factor, PackedLeft, fused};
 
 /// A part of a rows × columns tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -153,6 +153,17 @@ impl Bands {
                 panel.add_product(rows.start - first, &left, &product.right, coefficient, scratch);
             }
         }
+    }
+
+    /// Writes the product into rows `first..`, if one band has all of them.
+    pub(super) fn product(&self, out: &mut [f32], first: usize, rows: usize) -> bool {
+        let mut crossed = self.within(first, rows);
+        let Some((own, band)) = crossed.next() else { return false };
+        if own != (first..first + rows) || band.right.depth() == 0 {
+            return false;
+        }
+        fused::product(out, &band.rows(&own), &band.right);
+        true
     }
 
     /// The bands that rows `first..first + rows` cross, each with the rows they share.

@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, FamilyError, Result};
 use crate::format::TensorView;
 use crate::math::composite::Rows;
 use crate::math::staged::Panel;
-use crate::math::{Factor, PackedLeft, PackedRight};
+use crate::math::{Factor, PackedLeft, PackedRight, moved};
 
 /// Left and right factors of Σ coefficient · left · right.
 pub(super) struct Product {
@@ -74,6 +74,16 @@ impl<'a> Addition<'a> {
             }
         };
         Ok(Self { made, coefficient: term.coefficient, region })
+    }
+
+    /// Writes rows `first..` as f32, if it is a product that lies in all of them.
+    pub(super) fn write(&self, out: &mut [f32], first: usize, rows: usize) -> bool {
+        let Made::Product(bands) = &self.made else { return false };
+        let written = bands.product(out, first, rows);
+        if written {
+            moved::scale(out, self.coefficient);
+        }
+        written
     }
 
     /// Adds rows `first..` to a panel.

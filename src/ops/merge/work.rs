@@ -6,8 +6,9 @@ use half::{bf16, f16};
 
 use super::change::{Change, ReplaceStep, Term};
 use super::difference::{self, Tuned};
-use super::elementwise::{Buffers, Deltas, Learnt};
+use super::elementwise::{Deltas, Learnt};
 use super::layout::OutputTensor;
+use super::moves::{self, Moves};
 use super::region::{Band, Bands};
 use super::transform::Ready;
 use super::update::Addition;
@@ -250,7 +251,7 @@ impl<'a> Work<'a> {
         if let Some(staged) = &self.staged {
             difference::add_all(&staged.differences, &mut values, at)?;
             if let Some((learnt, deltas)) = &staged.blend {
-                learnt.add_to(deltas, &mut values, first, &mut scratch.blend)?;
+                learnt.add_to(deltas, &mut values, first, &mut scratch.moves.blend)?;
             }
         }
         let mut panel = Panel { rows, columns: self.columns, values };
@@ -279,6 +280,14 @@ impl<'a> Work<'a> {
         let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
         if let Some(stats) = self.copy_unchanged(staged, first, rows, out, scratch)? {
             return Ok(stats);
+        }
+        if staged.change.only_moves() {
+            let (blend, differences) = (staged.blend.as_ref(), &staged.differences[..]);
+            let types = (self.input, self.output);
+            let moves = Moves { base: self.base, types, columns: self.columns, blend, differences };
+            if let Some(stats) = moves.compute(first, out, &mut scratch.moves)? {
+                return Ok(stats);
+            }
         }
         let mut panel = self.base_panel(first, rows, scratch)?;
         for transform in &staged.transforms {
@@ -399,7 +408,7 @@ impl<'a> Work<'a> {
 pub(super) struct Scratch {
     bytes: Vec<u8>,
     product: Vec<f32>,
-    blend: Buffers,
+    moves: moves::Scratch,
 }
 
 /// The fused kernel for a pair of types.
