@@ -91,11 +91,11 @@ def run_mergekit(args, kind, method, out):
     """`mergekit-yaml` on as many threads, and fsync of what it wrote."""
     name, parameters = METHODS[method]
     base = str(args.dir / "base")
-    path = (lambda name: str(args.dir / name)) if kind == "tuned" else (lambda name: f"{base}+{args.dir / name}")
+    above = "" if kind == "tuned" else f"{base}+"
     own = zip(INPUTS[kind], WEIGHTS, DENSITIES)
     config = {
         "merge_method": name, "base_model": base, "dtype": "bfloat16",
-        "models": [{"model": path(name), "parameters": {"weight": weight, "density": density}}
+        "models": [{"model": f"{above}{args.dir / name}", "parameters": {"weight": weight, "density": density}}
                    for name, weight, density in own],
         "parameters": {"normalize": False, "int8_mask": False} | parameters,
     }
