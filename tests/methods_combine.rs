@@ -218,7 +218,7 @@ macro_rules! methods {
 
 methods! {
     linear: "linear", cat: "cat", shared_basis: "shared-basis", slerp: "slerp", karcher: "karcher",
-    model_stock: "model-stock", ema: "ema", tsv: "tsv", iso_c: "iso-c", star: "star", df_regmean: "df-regmean",
+    model_stock: "model-stock", ema: "ema", tsv: "tsv", iso_c: "iso-c", iso_cts: "iso-cts", star: "star", df_regmean: "df-regmean",
     peft_linear: "peft-linear", kohya_linear: "kohya-linear", kohya_cat: "kohya-cat",
     ties: "ties", dare_linear: "dare-linear", dare_ties: "dare-ties", della: "della",
     magnitude_prune: "magnitude-prune", breadcrumbs: "breadcrumbs",

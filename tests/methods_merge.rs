@@ -379,7 +379,7 @@ fn merged(method: &Method, case: &Case, params: &Given) -> Deltas {
 }
 
 fn obeys(method: &'static Method, law: Law, what: &str, of: impl Fn(&Case, Given) -> Deltas) {
-    on_cases(false, 16, &format!("{} breaks {law:?} {what}", method.name), |case| {
+    on_cases(false, 10, &format!("{} breaks {law:?} {what}", method.name), |case| {
         // Sums of factors take equal ranks.
         let case = fit(method, case.of_equal_ranks());
         if case.members.iter().any(|member| member.kind == How::Partial) && law == Law::Identity {

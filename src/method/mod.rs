@@ -127,7 +127,8 @@ macro_rules! methods {
 
 methods! {
     linear, cat, shared_basis, df_regmean, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs,
-    breadcrumbs_ties, della, della_linear, sce, slerp, karcher, model_stock, ema, tsv, iso_c, star, peft_linear, kohya_linear, kohya_cat,
+    breadcrumbs_ties, della, della_linear, sce, slerp, karcher, model_stock, ema, tsv, iso_c, iso_cts, star,
+    peft_linear, kohya_linear, kohya_cat,
 }
 
 impl Method {

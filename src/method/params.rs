@@ -180,6 +180,14 @@ pub const ETA: Param = Param {
     kind: ParamKind::Number { default: 0.4, least: 0.0, most: 1.0, above: true, each: false },
 };
 
+/// Share of the directions that are the sum's.
+pub const COMMON: Param = Param::number(
+    "common",
+    "share of the directions that are the sum's; the others are the deltas' own",
+    0.8,
+    (0.0, 1.0),
+);
+
 /// Which side of the deltas counts.
 pub const SIDE: Param = Param {
     name: "side",
@@ -205,8 +213,21 @@ pub const SEED: Param =
     Param::number("seed", "chooses the random numbers", 0.0, (0.0, 9_007_199_254_740_992.0));
 
 /// Every parameter that some method takes.
-pub const PARAMS: &[Param] =
-    &[DENSITY, LAMBDA, MAJORITY_SIGN, REDUCE, GAMMA, EPSILON, T, BETA, ETA, SIDE, RIDGE, SEED];
+pub const PARAMS: &[Param] = &[
+    DENSITY,
+    LAMBDA,
+    MAJORITY_SIGN,
+    REDUCE,
+    GAMMA,
+    EPSILON,
+    T,
+    BETA,
+    ETA,
+    COMMON,
+    SIDE,
+    RIDGE,
+    SEED,
+];
 
 /// What a user gave, by parameter, as text.
 pub type Given = BTreeMap<String, String>;

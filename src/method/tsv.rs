@@ -48,7 +48,7 @@ fn combine(problem: &Problem) -> Combined {
 }
 
 /// The polar factor of the blocks side by side.
-fn orthogonalised(rows: usize, blocks: &[Matrix]) -> Matrix {
+pub(super) fn orthogonalised(rows: usize, blocks: &[Matrix]) -> Matrix {
     let columns = blocks.iter().map(Matrix::ncols).sum();
     let mut all = Matrix::zeros(rows, columns);
     let mut at = 0;

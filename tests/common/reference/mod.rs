@@ -132,6 +132,7 @@ const FORMULAS: &[(&str, Formula)] = &[
     ("ema", Formula::Whole(sums::ema)),
     ("tsv", Formula::Whole(spectral::tsv)),
     ("iso-c", Formula::Whole(spectral::iso_c)),
+    ("iso-cts", Formula::Whole(spectral::iso_cts)),
     ("star", Formula::Whole(spectral::star)),
     ("shared-basis", Formula::Whole(spectral::shared_basis)),
     ("df-regmean", Formula::Whole(spectral::df_regmean)),

@@ -31,12 +31,7 @@ pub fn tsv(problem: &Problem) -> Dense {
     if values.is_empty() {
         return problem.zeros();
     }
-    let polar = |columns: &[Vec<f64>]| {
-        let svd = Svd::of(&side_by_side(columns));
-        let rank = rank(problem, &svd, 1e-4);
-        svd.with(&vec![1.0; rank])
-    };
-    let (left, right) = (polar(&left), polar(&right));
+    let (left, right) = (polar(problem, &left), polar(problem, &right));
     let mut middle = Dense::zeros(values.len(), values.len());
     for (at, value) in values.iter().enumerate() {
         middle.values[at * values.len() + at] = value * problem.number("lambda");
@@ -55,6 +50,64 @@ pub fn iso_c(problem: &Problem) -> Dense {
     let rank = rank(problem, &svd, NOTHING);
     let mean = svd.values[..rank].iter().sum::<f64>() / rank.max(1) as f64;
     svd.with(&vec![mean * problem.number("lambda"); rank])
+}
+
+/// The sum's first directions, and of each delta the first outside of them on the left; polar factors on
+/// both sides, all values at their mean (Marczak et al. 2025, algorithm 2).
+pub fn iso_cts(problem: &Problem) -> Dense {
+    let parts = problem.weighted();
+    let sum = Svd::of(&problem.sum(&parts));
+    let size: f64 = parts.iter().map(Dense::norm).sum();
+    let first = sum.values.first().copied().unwrap_or(0.0);
+    // What cancels leaves its rounding.
+    problem.decided_by(if size > 0.0 && first / size < 1e-6 { 0.0 } else { 1.0 });
+    let all = rank(problem, &sum, NOTHING);
+    let parts: Vec<&Dense> = parts.iter().filter(|part| part.norm() > 0.0).collect();
+    if all == 0 || parts.is_empty() {
+        return problem.zeros();
+    }
+    let others = all - (all as f64 * problem.number("common")).floor() as usize;
+    let own = (others as f64 / parts.len() as f64).round_ties_even() as usize;
+    let own = own.min(all / parts.len());
+    let common = all - parts.len() * own;
+    // Which of two alike is the last one in, rounding decides.
+    let cut = |svd: &Svd, at: usize| {
+        if at > 0 && at < svd.values.len() && svd.values[at] > 0.0 {
+            problem.decided_by((svd.values[at - 1] - svd.values[at]) / svd.values[0]);
+        }
+    };
+    cut(&sum, common);
+    let (mut left, mut right) = (sum.left[..common].to_vec(), sum.right[..common].to_vec());
+    let mut values = sum.values[..common].to_vec();
+    for part in parts {
+        let outside = match common {
+            0 => part.clone(),
+            _ => {
+                let basis = sum.left_basis(common);
+                part.minus(&basis.times(&basis.transposed().times(part)))
+            }
+        };
+        let svd = Svd::of(&outside);
+        let least = 1e-6 * Svd::of(part).values[0];
+        for value in svd.values.iter().filter(|value| **value > 1e-12 * least / 1e-6) {
+            problem.decided_by((value / least).ln().abs() / 3e5);
+        }
+        let count = svd.values.iter().filter(|value| **value > least).count().min(own);
+        cut(&svd, count);
+        left.extend_from_slice(&svd.left[..count]);
+        right.extend_from_slice(&svd.right[..count]);
+        values.extend_from_slice(&svd.values[..count]);
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let left = polar(problem, &left);
+    left.times(&polar(problem, &right).transposed()).scaled(mean * problem.number("lambda"))
+}
+
+/// The nearest matrix with orthonormal columns, on what the columns span.
+fn polar(problem: &Problem, columns: &[Vec<f64>]) -> Dense {
+    let svd = Svd::of(&side_by_side(columns));
+    let rank = rank(problem, &svd, 1e-4);
+    svd.with(&vec![1.0; rank])
 }
 
 /// Each delta's fewest values that hold η of their sum, scaled up to all of it (Lee et al. 2025, eq. 4
