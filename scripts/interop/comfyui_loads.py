@@ -61,9 +61,9 @@ class Model:
         for line in (KEYS / f"{name}.txt").read_text().splitlines():
             module, tensor, rows, columns, where = line.split(" ")[:5]
             number = next((int(part) for part in tensor.split(".") if part.isdigit()), 0)
-            # The last block of SD3 is told by the number of blocks.
-            last = name == "sd3" and module == "transformer_blocks.23.norm1_context.linear"
-            if last or not tensor.endswith(".weight") or (blocks and "blocks." in tensor and number not in blocks):
+            # Of SD3's last block, which is told by counting them all, it is another one.
+            other = name == "sd3" and "norm1_context" in module
+            if other or not tensor.endswith(".weight") or (blocks and "blocks." in tensor and number not in blocks):
                 continue
             unit = lambda size: size // scale if size % scale == 0 else size
             rows, columns = unit(int(rows)), unit(int(columns))
@@ -184,8 +184,6 @@ def family(name, shape):
         return {"oft_blocks": rand(out // block, block, block)} | {"alpha": torch.tensor(0.0)}
     if name == "oft, rescaled" and block:
         return {"oft_blocks": rand(out // block, block, block), "rescale": torch.rand(out, *ones) + 0.5, "alpha": torch.tensor(0.0)}
-    if name == "oft, constrained" and block:
-        return {"oft_blocks": rand(out // block, block, block), "alpha": torch.tensor(0.7)}
     if name == "boft" and block:
         return {"oft_blocks": rand(2, out // block, block, block), "alpha": torch.tensor(0.0)}
     if name == "full":
@@ -197,7 +195,7 @@ def family(name, shape):
 
 FAMILIES = [
     "lora", "lora, no alpha", "lora, tucker", "dora by outputs", "dora by inputs", "loha", "loha, tucker", "lokr",
-    "lokr, whole", "glora", "oft", "oft, rescaled", "oft, constrained", "boft", "full", "ia3",
+    "lokr, whole", "glora", "oft", "oft, rescaled", "boft", "full", "ia3",
 ]  # fmt: skip
 
 

@@ -44,7 +44,6 @@ MODELS = {
     "qwen3": ("qwen3", {}),
     "gemma": ("gemma", TIED),
     "gemma2": ("gemma2", TIED | dict(query_pre_attn_scalar=4)),
-    "gemma3": ("gemma3_text", TIED | dict(query_pre_attn_scalar=4)),
     "phi3": ("phi3", dict(pad_token_id=0)),
     "gpt2": ("gpt2", dict(n_embd=24, n_layer=2, n_head=4, n_positions=64, n_ctx=64, **TIED)),
     "mixtral": ("mixtral", dict(num_local_experts=4, num_experts_per_tok=2)),
@@ -59,7 +58,6 @@ KINDS = {
     "embeddings": PLAIN | dict(target_modules=["embed_tokens", "lm_head", "o_proj"]),
     "patterns": PATTERNS | dict(target_modules=r".*self_attn\.\w+_proj"),
     "experts": PLAIN | dict(target_modules=["q_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"]),
-    "single experts": None,
 }
 TOKENS = [1, 17, 4, 33, 60, 2, 8, 21, 45, 9]
 
@@ -80,8 +78,6 @@ def kinds(name):
 
 
 class LlamaCpp:
-    """llama.cpp's converters, its `llama-export-lora`, and its library."""
-
     def __init__(self, tree, binaries):
         sys.path.insert(0, str(tree))
         import convert_hf_to_gguf
@@ -152,9 +148,8 @@ class LlamaCpp:
             batch.n_seq_id[at], batch.seq_id[at][0] = 1, 0
         if api.llama_decode(context, batch):
             raise RuntimeError("llama.cpp does not decode")
-        size = len(TOKENS) * SMALL["vocab_size"]
-        found = torch.tensor(api.llama_get_logits(context)[:size]).reshape(len(TOKENS), -1)
-        api.llama_batch_free(batch)
+        values = api.llama_get_logits(context)[: len(TOKENS) * SIZES["vocab_size"]]
+        found = torch.tensor(values).reshape(len(TOKENS), -1)
         api.llama_free(context)
         api.llama_model_free(model)
         return found
@@ -173,8 +168,7 @@ def model_of(name):
 
 def make_adapter(name, kind, directory):
     if kind == "single experts":
-        single_experts(name, directory)
-        return
+        return single_experts(name, directory)
     peft = get_peft_model(model_of(name), LoraConfig(task_type="CAUSAL_LM", **KINDS[kind]))
     randomise(peft)
     # The embeddings of the base would go along otherwise.
@@ -191,8 +185,6 @@ def same(found, expected):
 
 
 class Case:
-    """One adapter of one model; every judgement is a line."""
-
     def __init__(self, comparison, llama, name, kind, hub, base, scratch):
         self.comparison, self.llama, self.name, self.label = comparison, llama, name, f"{name}, {kind}"
         self.hub, self.base, self.scratch, self.adapter = hub, base, scratch, scratch / "adapter"
