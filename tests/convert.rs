@@ -233,6 +233,44 @@ fn pefts_own_types_are_written_as_peft_has_them() {
     Deltas::of(&factors).close_to(&Deltas::of(&loha), 1e-6);
 }
 
+/// ComfyUI keeps ‖B − Bᵀ‖ to alpha, LyCORIS to alpha · outputs, and in kohya's own OFT 0 is the most there
+/// may be: what is left of the blocks is written, and that nothing keeps them.
+#[test]
+fn comfyui_gets_rotations_without_a_constraint() {
+    let bench = Bench::new();
+    let block = [0.0, 3.0, -1.0, 0.0];
+    let file = Tensors::new()
+        .f32("lora_unet_a_q.oft_blocks", &[1, 2, 2], &block)
+        .f32("lora_unet_a_q.alpha", &[], &[0.5])
+        .f32("lora_unet_b_q.oft_blocks", &[1, 2, 2], &block)
+        .f32("lora_unet_b_q.alpha", &[], &[10.0])
+        .f32("lora_unet_c_q.oft_blocks", &[1, 1, 2, 2], &block)
+        .f32("oft_unet_d_q.oft_blocks", &[1, 2, 2], &block)
+        .f32("oft_unet_d_q.alpha", &[], &[0.0])
+        .save(&bench.path("blocks.safetensors"));
+    let check = |path: &std::path::Path| {
+        let mut tool = lora_tool();
+        let done = tool.arg("check").arg(path).args(["--for", "comfyui"]).output();
+        String::from_utf8_lossy(&done.expect("it runs").stdout).into_owned()
+    };
+    let said = check(&file);
+    assert!(said.contains("another constraint") && said.contains("kohya's own OFT"), "{said}");
+    let out = bench.convert(&file, "--to comfyui", "out.safetensors");
+    let tensors = read(&out);
+    // Q is [[0, 4], [−4, 0]].
+    let norm = 32f64.sqrt();
+    for (name, factor) in [("a", 1.0 / norm), ("b", 1.0), ("c", 1.0), ("d", 0.0)] {
+        let at = format!("lora_unet_{name}_q");
+        assert_eq!(tensors[&format!("{at}.alpha")].values(), [0.0], "{name}");
+        let found = tensors[&format!("{at}.oft_blocks")].values();
+        for (found, value) in found.iter().zip(block) {
+            assert!((found - factor * f64::from(value)).abs() < 1e-6, "{name}: {found}");
+        }
+    }
+    assert_eq!(tensors.len(), 8);
+    assert!(!check(&out).contains("another constraint"));
+}
+
 #[test]
 fn refusals_say_what_the_peers_have_otherwise() {
     let bench = Bench::new();

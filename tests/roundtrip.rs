@@ -40,8 +40,8 @@ kohya/full                     -                                =          -    
 kohya/bias                     -                                =          -          =
 kohya/norm                     -                                =          -          =
 kohya/glora                    -                                =          -          =
-kohya/diag-oft                 -                                =          -          =
-kohya/diag-oft-rescaled        -                                =          -          =
+kohya/diag-oft                 -                                ~          -          =
+kohya/diag-oft-rescaled        -                                ~          -          =
 kohya/boft                     -                                =          -          =
 kohya/ia3-outputs              -                                -          -          =
 kohya/ia3-inputs               -                                -          -          =
@@ -64,8 +64,8 @@ comfyui/full                                                    =               
 comfyui/bias                                                    =                     =
 comfyui/norm                                                    =                     =
 comfyui/glora                                                   =                     =
-comfyui/diag-oft                                                =                     =
-comfyui/diag-oft-rescaled                                       =                     =
+comfyui/diag-oft                                                ~                     >
+comfyui/diag-oft-rescaled                                       ~                     >
 comfyui/boft                                                    =                     =
 peft/lora                      =          ~          ~                                =
 peft/lora-conv                 =                                =          =          =
@@ -87,7 +87,7 @@ peft/oft                       =          -          -                          
 peft/boft                      =          -          -                                -
 peft/hra                       =          -          -                                -
 peft/hira                      =          -          -                                -
-kohya/oft                      -                                =          -          =
+kohya/oft                      -                                ~          -          =
 diffusers/lora                 =                                =          =          =
 diffusers/lora-bias            =                                ~          =          ~
 diffusers/dora                 =                                =          =          =

@@ -54,8 +54,11 @@ impl Renamer<'_> {
         }
         let found = match (self.kind(name), self.to.names) {
             (from, to) if from == to => Some(name.to_owned()),
-            // ComfyUI reads kohya's names.
-            (Names::Flattened, Names::Checkpoint) => Some(name.to_owned()),
+            // ComfyUI reads kohya's names, but for the prefix that kohya's own OFT has.
+            (Names::Flattened, Names::Checkpoint) => Some(match name.strip_prefix("oft_unet_") {
+                Some(path) => format!("lora_unet_{path}"),
+                None => name.to_owned(),
+            }),
             (Names::Flattened, to) => base_tensor.and_then(|base| self.based(base, to)),
             (Names::Component, to) => self.componentwise(name, to),
             (Names::Checkpoint, Names::Flattened) => from_root(name),

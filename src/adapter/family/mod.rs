@@ -16,7 +16,7 @@ mod lokr;
 pub mod lora;
 mod miss;
 mod oft;
-mod oft_blocks;
+pub(crate) mod oft_blocks;
 pub(super) mod replaced;
 mod vera;
 

@@ -53,6 +53,15 @@ enum Constraint {
 }
 
 impl Constraint {
+    /// What a module's alpha means by its name.
+    fn of(name: &str, alpha: Option<f64>, outputs: usize) -> Self {
+        match alpha.map(|alpha| alpha * outputs as f64) {
+            Some(most) if name.starts_with(KOHYA) => Self::Kohya(most),
+            Some(most) if most > 0.0 => Self::Lycoris(most),
+            _ => Self::None,
+        }
+    }
+
     /// What Q is multiplied by.
     fn factor(self, norm: f64) -> f64 {
         match self {
@@ -104,6 +113,19 @@ impl Form for Rotations {
     }
 }
 
+/// What the constraint multiplies Q by, of blocks of `size` squared values.
+pub(crate) fn held(
+    name: &str,
+    (alpha, outputs): (Option<f64>, usize),
+    (blocks, size): (&[f64], usize),
+) -> f64 {
+    let skew = blocks.chunks(size * size).map(|block| {
+        let block = Matrix::from_row_slice(size, size, block);
+        (&block - block.transpose()).norm_squared()
+    });
+    Constraint::of(name, alpha, outputs).factor(skew.sum::<f64>().sqrt())
+}
+
 /// The outputs as (group, 2, k) with k = 2ˢ·size/2, read as (group, k, 2).
 fn order(outputs: usize, size: usize, stage: usize) -> Vec<usize> {
     let k = (size / 2) << stage;
@@ -130,11 +152,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     }
     let alpha = source.alpha()?;
     let kohya = source.name.starts_with(KOHYA);
-    let constraint = match alpha.map(|alpha| alpha * outputs as f64) {
-        Some(most) if kohya => Constraint::Kohya(most),
-        Some(most) if most > 0.0 => Constraint::Lycoris(most),
-        _ => Constraint::None,
-    };
+    let constraint = Constraint::of(source.name, alpha, outputs);
     Ok(Module {
         name: source.name.to_owned(),
         family: match (stages, kohya) {

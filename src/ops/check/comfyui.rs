@@ -46,6 +46,18 @@ pub(super) static TARGET: Target = Target {
             mends: false,
             finds: ia3,
         },
+        Rule {
+            severity: Severity::Changes,
+            says: "it keeps rotations to another constraint than they were trained with",
+            mends: true,
+            finds: constrained,
+        },
+        Rule {
+            severity: Severity::Changes,
+            says: "it does not know the names of kohya's own OFT, and ignores them",
+            mends: true,
+            finds: prefixed,
+        },
     ],
 };
 
@@ -95,6 +107,19 @@ fn ignored(adapter: &Adapter) -> Vec<String> {
 fn unscaled(adapter: &Adapter) -> Vec<String> {
     let elsewhere = adapter.convention.scale != ScalePlace::Tensor;
     modules(adapter, |module| elsewhere && module.scale.value != 1.0)
+}
+
+/// Rotations with an alpha, which ComfyUI does not multiply by the outputs; of BOFT also without any.
+fn constrained(adapter: &Adapter) -> Vec<String> {
+    modules(adapter, |module| match (module.family, module.scale.alpha) {
+        ("oft" | "diag-oft" | "boft", Some(alpha)) => alpha != 0.0,
+        ("boft", None) => true,
+        _ => false,
+    })
+}
+
+fn prefixed(adapter: &Adapter) -> Vec<String> {
+    modules(adapter, |module| module.name.starts_with("oft_unet_"))
 }
 
 fn ia3(adapter: &Adapter) -> Vec<String> {

@@ -10,7 +10,7 @@ use super::stored::{
     FACTORS, added_bias, beside, called, differs, is_factor, is_plain, lengths, no_such_factors,
     stored, translated,
 };
-use super::{For, ModuleReport, native};
+use super::{For, ModuleReport, native, rotations};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::{Kind, Module, Replaces};
@@ -177,6 +177,9 @@ fn fit(
             }
         }
         return Ok(Some(fitted(kept, None, module.rank, module.scale.value, alpha)));
+    }
+    if let Some(own) = rotations::unconstrained(module, &tensors, target)? {
+        return Ok(Some(fitted(own, None, module.rank, module.scale.value, None)));
     }
     let both = adapter.convention.scale == ScalePlace::Tensor && target.scale == ScalePlace::Tensor;
     if both && part.is_none() && tensors.iter().all(|tensor| spells(tensor.0)) {

@@ -6,6 +6,7 @@ mod fold;
 mod kept;
 mod native;
 mod restate;
+mod rotations;
 mod rows;
 mod shape;
 mod stored;

@@ -9,7 +9,7 @@ use crate::adapter::module::{Module, Update};
 use crate::adapter::save::NewReplacement;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
-use crate::math::LowRank;
+use crate::math::{Chain, LowRank, Transform};
 
 /// The most that a module may differ: alphas and folded factors are f32.
 const ALLOWED: f64 = 1e-6;
@@ -76,6 +76,11 @@ fn whole(original: &Adapter, before: &Module, written: &Adapter, after: &Module)
             error = f64::INFINITY;
         }
     }
+    if error.is_infinite()
+        && let Some(off) = rotated(original, before, written, after)?
+    {
+        error = off;
+    }
     Ok(error.max(biases(original, before, written, after, None)?))
 }
 
@@ -116,6 +121,38 @@ fn update(adapter: &Adapter, module: &Module) -> Result<Option<LowRank>> {
         Update::Composite(composite) => Some(composite.low_rank()),
         Update::Stored(_) | Update::Transform(_) => None,
     })
+}
+
+/// The same of rotations of outputs, as they move some vectors; none if either is something else.
+fn rotated(
+    original: &Adapter,
+    before: &Module,
+    written: &Adapter,
+    after: &Module,
+) -> Result<Option<f64>> {
+    const PROBES: usize = 4;
+    let chain = |adapter: &Adapter, module: &Module| -> Result<Option<Chain>> {
+        let update = adapter.update(module, (module.outputs, module.inputs))?;
+        let Update::Transform(Transform::Linear { left, right, plus: None }) = update else {
+            return Ok(None);
+        };
+        Ok(right.is_identity().then_some(left))
+    };
+    let (own, other) = (chain(original, before)?, chain(written, after)?);
+    let (Some(own), Some(other)) = (own, other) else { return Ok(None) };
+    let size = before.outputs;
+    if size == 0 || after.outputs != size {
+        return Ok(None);
+    }
+    let probe = |at: usize| ((at + 1) as f64 * 0.618).sin();
+    let still: Vec<f64> = (0..PROBES * size).map(probe).collect();
+    let (mut moved, mut again) = (still.clone(), still.clone());
+    own.apply(&mut moved, size);
+    other.apply(&mut again, size);
+    let distance =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    let (whole, off) = (distance(&moved, &still), distance(&moved, &again));
+    Ok(Some(if whole == 0.0 { off } else { off / whole }))
 }
 
 fn cut(factors: &LowRank, rows: &Range<usize>) -> LowRank {
