@@ -1,23 +1,20 @@
-//! What of each module the target can hold, and how: its tensors as they are, its update as plain
-//! factors, or not at all.
+//! All that goes to the target: every module, its scale settled with the others', and what replaces the
+//! base's.
 
 use std::collections::BTreeSet;
 
 use super::fold::{Factor, commonest, fold, pad};
+use super::one::One;
 use super::restate::{Base, uniform};
-use super::rows::{Owners, assemble, from};
-use super::stored::{
-    FACTORS, added_bias, beside, called, differs, is_factor, is_plain, lengths, no_such_factors,
-    stored, translated,
-};
-use super::{For, ModuleReport, native, rotations};
+use super::rows::{Owners, assemble};
+use super::stored::{FACTORS, is_factor};
+use super::{For, ModuleReport};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
-use crate::adapter::module::{Kind, Module, Replaces};
-use crate::adapter::save::{NewModule, NewReplacement, PartTensor, bias_part};
+use crate::adapter::module::Replaces;
+use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
 use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Dtype;
 
 /// Everything that goes to the target.
 #[derive(Debug, Default)]
@@ -79,7 +76,7 @@ pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: Base) ->
         let one = match source {
             Source::Whole(at) => {
                 let module = module(*at)?;
-                fit(adapter, module, name, goal, lost).in_tensor(&module.name)
+                One { adapter, module, name, goal }.fit(lost).in_tensor(&module.name)
             }
             Source::Rows { pieces, total } => {
                 assemble(adapter, goal, name, (pieces, *total), &owners, lost).in_tensor(name)
@@ -125,115 +122,6 @@ fn replacements(
         });
     }
     Ok(())
-}
-
-/// The dtype of what a module has a part of.
-fn part_dtype(adapter: &Adapter, module: &Module) -> Option<Dtype> {
-    Some(adapter.file.tensor(module.tensors().next()?)?.spec.dtype)
-}
-
-fn fit(
-    adapter: &Adapter,
-    module: &Module,
-    name: &str,
-    goal: Goal,
-    lost: &mut Vec<String>,
-) -> Result<Option<Fitted>> {
-    let part = if module.form.is_part() { part_dtype(adapter, module) } else { None };
-    let tensors = if part.is_some() { Vec::new() } else { stored(adapter, module)? };
-    let target = goal.target;
-    let spells = |part: Part| goal.spells(name, part);
-    let fitted = |tensors, factored, rank, scale, alpha| Fitted {
-        from: from(&[module]),
-        name: name.to_owned(),
-        rank,
-        scale,
-        alpha,
-        tensors,
-        factored,
-        folded: 1.0,
-    };
-    let alpha = module.scale.exact_alpha(module.rank);
-    let (down, up) = match module.kind {
-        Kind::Embedding => (Part::EmbeddingDown, Part::EmbeddingUp),
-        _ => (Part::Down, Part::Up),
-    };
-    if is_plain(module, &tensors) {
-        if !spells(down) || !spells(up) {
-            lost.push(format!(
-                "{}: the whole of it; {}",
-                module.name,
-                no_such_factors(target, module)
-            ));
-            return Ok(None);
-        }
-        let mut kept = Vec::new();
-        for tensor in tensors {
-            match translated(module, tensor, target)? {
-                Ok(tensor) if spells(tensor.0) => kept.push(tensor),
-                Ok((part, ..)) | Err(part) => {
-                    lost.push(format!("{}: its {}", module.name, called(part, module)));
-                }
-            }
-        }
-        return Ok(Some(fitted(kept, None, module.rank, module.scale.value, alpha)));
-    }
-    if let Some(own) = rotations::unconstrained(module, &tensors, target)? {
-        return Ok(Some(fitted(own, None, module.rank, module.scale.value, None)));
-    }
-    let both = adapter.convention.scale == ScalePlace::Tensor && target.scale == ScalePlace::Tensor;
-    if both && part.is_none() && tensors.iter().all(|tensor| spells(tensor.0)) {
-        let mut kept = tensors;
-        kept.extend(beside(adapter, module)?);
-        return Ok(Some(fitted(kept, None, module.rank, module.scale.value, module.scale.alpha)));
-    }
-    if let Some(own) = native::with_alpha(module, &tensors, adapter.convention, target)?
-        && own.iter().all(|tensor| spells(tensor.0))
-    {
-        return Ok(Some(fitted(own, None, module.rank, module.scale.value, None)));
-    }
-    // Of a sum that gets lengths the sum has factors, and the lengths stay what they are.
-    let decomposed = lengths(module, &tensors, target)?.filter(|own| spells(own.0));
-    let sum = Module { magnitude: None, ..module.clone() };
-    let summed = if decomposed.is_some() { &sum } else { module };
-    let without = match adapter.check_factors(summed) {
-        Err(error) => {
-            Some(differs(module, target).map_or_else(|| error.to_string(), str::to_owned))
-        }
-        Ok(0) => Some("it changes a bias alone, which needs no factors".to_owned()),
-        Ok(_) => None,
-    };
-    if let Some(reason) = without {
-        lost.push(format!("{}: the whole of it; {reason}", module.name));
-        return Ok(None);
-    }
-    let factors = adapter.factors(summed)?;
-    if !spells(down) || !spells(up) {
-        lost.push(format!("{}: the whole of it; {}", module.name, no_such_factors(target, module)));
-        return Ok(None);
-    }
-    let scale = module.scale.value;
-    let mut bias = None;
-    let as_part = bias_part(target);
-    let divided = if as_part == Part::UpBias { scale } else { 1.0 };
-    if module.bias.is_some() {
-        match added_bias(adapter, module)? {
-            Some(values) if spells(as_part) && divided != 0.0 => {
-                bias = Some(values.into_iter().map(|value| value / divided).collect::<Vec<_>>());
-            }
-            _ => lost.push(format!("{}: its {}", module.name, called(Part::UpBias, module))),
-        }
-    }
-    // A part of a tensor is as it was; what is computed anew needs f32.
-    let dtype = part.unwrap_or(Dtype::F32);
-    let bias = bias.as_deref().map(|values| (as_part, values));
-    let mut new = NewModule::new(name, &module.kind, &factors, scale, bias, dtype)?;
-    new.tensors.extend(decomposed);
-    let (factored, alpha) = match part {
-        Some(_) => (None, alpha),
-        None => (Some(module.family), None),
-    };
-    Ok(Some(fitted(new.tensors, factored, factors.rank(), scale, alpha)))
 }
 
 /// Where a config says for all modules of a model whether they have magnitudes, all have them or none.

@@ -5,6 +5,7 @@ mod fit;
 mod fold;
 mod kept;
 mod native;
+mod one;
 mod restate;
 mod rotations;
 mod rows;
