@@ -4,7 +4,7 @@
 use super::architecture::Told;
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::Scope;
+use super::scope::{Scope, scope_of};
 use super::target::flatten;
 use crate::error::{ConvertError, Error, Result};
 
@@ -62,8 +62,13 @@ impl Renamer<'_> {
             (Names::Flattened, to) => base_tensor.and_then(|base| self.based(base, to)),
             (Names::Component, to) => self.componentwise(name, to),
             (Names::Checkpoint, Names::Flattened) => from_root(name),
+            // The part of a model alone is what PEFT wraps.
+            (Names::Checkpoint, Names::Dotted) => below_root(name).map(str::to_owned),
             (Names::Checkpoint | Names::Gguf, _) => None,
-            (Names::Dotted, to) => self.pathwise(name, to),
+            (Names::Dotted, to) => self.pathwise(name, to).or_else(|| {
+                let own = base_tensor.filter(|_| to == Names::Checkpoint);
+                own.and_then(of_checkpoint)
+            }),
         };
         found.ok_or_else(|| {
             let reason = match (self.kind(name), base_tensor) {
@@ -146,6 +151,7 @@ impl Renamer<'_> {
         match (base.split_once('/'), to) {
             (Some((component, path)), Names::Component) => Some(format!("{component}.{path}")),
             (Some((_, path)), _) => self.pathwise(path, to),
+            (None, Names::Dotted) => Some(scope_of(base).1.to_owned()),
             (None, _) => self.pathwise(base, to),
         }
     }
@@ -200,6 +206,18 @@ fn from_root(name: &str) -> Option<String> {
     Some(format!("{prefix}{}", flatten(name.strip_prefix(root)?)))
 }
 
+/// The path below a root that ComfyUI loads.
+fn below_root(name: &str) -> Option<&str> {
+    ROOTS.iter().find_map(|(root, _)| name.strip_prefix(root))
+}
+
+/// ComfyUI's name of a denoiser's tensor.
+fn of_checkpoint(base: &str) -> Option<String> {
+    let (scope, path) = scope_of(base);
+    let path = path.strip_suffix(".weight").unwrap_or(path);
+    (scope == Scope::Denoiser).then(|| format!("diffusion_model.{path}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::convention::by_name;
@@ -237,6 +255,15 @@ mod tests {
             ("kohya", "comfyui", flat.to_owned(), None, Some(flat.to_owned())),
             ("comfyui", "kohya", "diffusion_model.a.b".into(), None, Some("lora_unet_a_b".into())),
             ("comfyui", "diffusers", "diffusion_model.a.b".into(), None, None),
+            ("comfyui", "peft", "diffusion_model.a.b".into(), None, Some("a.b".into())),
+            ("peft", "comfyui", "a.b".into(), None, None),
+            (
+                "peft",
+                "comfyui",
+                "a.b".into(),
+                Some("model.diffusion_model.a.b.weight".to_owned()),
+                Some("diffusion_model.a.b".into()),
+            ),
             (
                 "mlx",
                 "peft",

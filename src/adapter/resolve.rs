@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::scope::{Scope, located, scope_of};
 use crate::error::{ErrorKind, Result, UnmatchedName};
 
 /// Prefix rules of one rewriting, tried in order; a name that starts with none stays as it is.
@@ -54,7 +55,7 @@ pub(crate) struct Resolved {
 /// # Errors
 /// [`ErrorKind::Ambiguous`] if two rewritings are equally good and lead to different tensors.
 pub(crate) fn resolve(wanted: &[Wanted], base: &BTreeSet<&str>) -> Result<Resolved> {
-    let plain = apply(&Vec::new(), wanted, base);
+    let plain = exact(wanted, base);
     if plain.complete() {
         return Ok(plain);
     }
@@ -82,6 +83,11 @@ pub(crate) fn resolve(wanted: &[Wanted], base: &BTreeSet<&str>) -> Result<Resolv
         }
     }
     Ok(complete.map_or(best, |(_, found)| found))
+}
+
+/// The wanted names that the base has as they are.
+pub(crate) fn exact(wanted: &[Wanted], base: &BTreeSet<&str>) -> Resolved {
+    apply(&Vec::new(), wanted, base)
 }
 
 fn ambiguous(first: &Resolved, second: &Resolved) -> crate::error::Error {
@@ -136,7 +142,8 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
                 if from.split('.').any(is_number) {
                     break;
                 }
-                for other in base.iter().filter_map(|other| other.strip_suffix(rest.as_str())) {
+                let own = base.iter().filter(|other| may_be_in_one_part(name, other));
+                for other in own.filter_map(|other| other.strip_suffix(rest.as_str())) {
                     let whole = other.is_empty() || other.ends_with(['.', '/']);
                     if whole && !swaps(from, other) {
                         found.insert((parts.len() - drop, from.to_owned(), other.to_owned()));
@@ -151,6 +158,12 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
 
 fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether two names are of one part of a diffusion model, as far as they say.
+fn may_be_in_one_part(name: &str, base: &str) -> bool {
+    let (own, other) = (located(name).0, scope_of(base).0);
+    own == other || own == Scope::Any || other == Scope::Any
 }
 
 /// Whether a rewriting would put one part of a model in another's place, a decoder in an encoder's:
@@ -262,6 +275,19 @@ mod tests {
         for wanted in ["model.layers.5.attn.q", "5.attn.mlp.q", "layers.0.experts.1.w.x"] {
             let base = ["model.layers.0.attn.q", "0.attn.mlp.q", "layers.1.experts.1.w.x"];
             assert_eq!(names(&find(&[wanted], &base).expect("no ambiguity")), ["-"], "{wanted}");
+        }
+    }
+
+    #[test]
+    fn one_text_encoder_never_lands_on_another() {
+        let of = |encoder: &str| format!("{encoder}text_model.layers.20.q");
+        for (wanted, base, lands) in [
+            ("text_encoder.", "text_encoder_2/", false),
+            ("text_encoder_2.", "text_encoder_2/", true),
+            ("text_encoders.clip_g.transformer.", "text_encoder/", false),
+        ] {
+            let found = find(&[&of(wanted)], &[&of(base)]).expect("no ambiguity");
+            assert_eq!(found.iter().all(Option::is_some), lands, "{wanted} in {base}");
         }
     }
 

@@ -3,9 +3,10 @@
 
 /// Prefixes of adapters' names, and the part of a model they belong to. `lycoris_` and bare names may
 /// belong to any.
-const SCOPES: [(&str, Scope); 15] = [
+const SCOPES: [(&str, Scope); 16] = [
     ("lora_unet_", Scope::Denoiser),
     ("lora_prior_unet_", Scope::Denoiser),
+    (PRIOR_ENCODER, Scope::TextEncoder(1)),
     ("lora_transformer_", Scope::Denoiser),
     ("oft_unet_", Scope::Denoiser),
     ("lora_te1_", Scope::TextEncoder(1)),
@@ -20,6 +21,9 @@ const SCOPES: [(&str, Scope); 15] = [
     ("text_encoder_2.", Scope::TextEncoder(2)),
     ("text_encoder_3.", Scope::TextEncoder(3)),
 ];
+
+/// Stable Cascade's text encoder: its pipeline's only one, and a checkpoint's CLIP-G.
+const PRIOR_ENCODER: &str = "lora_prior_te_";
 
 /// Roots of known single-file checkpoints and pipeline components, and what stands below them.
 const ROOTS: [(&str, Scope); 15] = [
@@ -97,6 +101,9 @@ pub(super) fn readings(name: &str) -> Vec<(Scope, String)> {
         if name.starts_with("encoder_block") || name.starts_with("encoder.block") {
             more.extend([2, 3].map(|number| (Scope::TextEncoder(number), name.clone())));
         }
+    }
+    if let Some(below) = name.strip_prefix(PRIOR_ENCODER) {
+        more.push((Scope::TextEncoder(2), below.to_owned()));
     }
     more.retain(|reading| !found.contains(reading));
     found.extend(more);

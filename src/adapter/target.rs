@@ -7,7 +7,7 @@ use super::Adapter;
 use super::catalogue::Catalogue;
 use super::convention::Names;
 use super::place::Placement;
-use super::resolve::{Resolved, Wanted, nearest, resolve, unmatched};
+use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
 pub(crate) use super::scope::bare_name;
 use super::scope::{Scope, readings, scope_of};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
@@ -35,10 +35,7 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     let names: BTreeSet<&str> = base.names().chain(tied_head).collect();
     let flattened = adapter.convention.names != Names::Dotted;
     let wanted: Vec<Wanted> = wanted(adapter);
-    let mut resolved = resolve(&wanted, &names)?;
-    if flattened && !resolved.complete() {
-        resolved = by_flat_names(adapter, base, &names)?;
-    }
+    let mut resolved = by_names(adapter, &wanted, base, &names)?;
     let mut catalogue = Catalogue::default();
     if !resolved.complete() {
         catalogue = Catalogue::new(base);
@@ -66,6 +63,21 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     Ok(Targets { modules, replacements: replacements.collect::<Result<_>>()?, unmatched: missing })
 }
 
+/// Resolves with the base's own names. Those of a pipeline or of kohya's kind say which part of the model
+/// they are of, and go there before any rewriting is tried.
+fn by_names(
+    adapter: &Adapter,
+    wanted: &[Wanted],
+    base: &Checkpoint,
+    names: &BTreeSet<&str>,
+) -> Result<Resolved> {
+    let mut found = exact(wanted, names);
+    if adapter.convention.names != Names::Dotted && !found.complete() {
+        found = found.or(by_flat_names(adapter, base, names)?);
+    }
+    if found.complete() { Ok(found) } else { Ok(found.or(resolve(wanted, names)?)) }
+}
+
 /// Resolves with the names that the base's tensors have in other layouts too, if that finds more.
 fn by_other_layouts(
     adapter: &Adapter,
@@ -75,17 +87,17 @@ fn by_other_layouts(
     plain: Resolved,
 ) -> Result<Resolved> {
     let names: BTreeSet<&str> = base.names().chain(catalogue.names()).collect();
-    let rewritten = resolve(wanted, &names);
-    if let Ok(found) = &rewritten
+    let named = by_names(adapter, wanted, base, &names);
+    if let Ok(found) = &named
         && found.complete()
     {
-        return rewritten;
+        return named;
     }
     let scoped = by_flat_names(adapter, base, &names)?;
     if scoped.complete() {
         return Ok(scoped);
     }
-    Ok(plain.or(rewritten?).or(scoped))
+    Ok(plain.or(named?).or(scoped))
 }
 
 fn wanted(adapter: &Adapter) -> Vec<Wanted> {

@@ -1,7 +1,7 @@
 //! diffusers' `pytorch_lora_weights.safetensors`: `unet.<path>.lora_A.weight`, one file for all
 //! components of a pipeline (diffusers `loaders/lora_base.py`), and the older spellings of
 //! `utils/state_dict_utils.py`: attention processors (`attn1.processor.to_q_lora.down.weight`) and
-//! `lora_linear_layer`.
+//! `lora_linear_layer`. The oldest files have a U-Net's processors alone, and name no component.
 //!
 //! Scales are in the header's `lora_adapter_metadata`; without it they are 1.
 
@@ -44,38 +44,47 @@ fn is_norm(module: &str) -> bool {
     module.starts_with("transformer.") && NORMS.iter().any(|norm| module.ends_with(norm))
 }
 
+/// Whether a name is of the oldest files, which begin with a block of the U-Net.
+fn is_oldest(key: &str) -> bool {
+    const BLOCKS: [&str; 3] = ["down_blocks.", "mid_block.", "up_blocks."];
+    BLOCKS.iter().any(|block| key.starts_with(block)) && key.contains(".processor.")
+}
+
 fn parse(key: &str) -> Option<Key> {
     if let Some(module) = key.strip_suffix(".weight").filter(|module| is_norm(module)) {
         return Some(Key { module: module.to_owned(), part: Part::Weight });
     }
     let (module, part) = suffix::split(key)?;
-    let mut module = module.to_owned();
-    loop {
-        let newer = modern(&module);
-        if newer == module {
-            return Some(Key { module, part });
-        }
-        module = newer;
-    }
+    Some(Key { module: modern(module), part })
 }
 
 /// What older files call the projections of text encoders.
 const ENCODER: [(&str, &str); 4] =
     [("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj")];
 
+/// A module's name as diffusers has it now; a name that begins with no component of a pipeline as it is.
+pub(super) fn modern(module: &str) -> String {
+    let mut module = match is_oldest(module) {
+        true => format!("unet.{module}"),
+        false => module.to_owned(),
+    };
+    while let Some(newer) = split_component(&module).and_then(|_| newer(&module)) {
+        module = newer;
+    }
+    module
+}
+
 /// Attention processors are no modules of the model: `attn1.processor.to_out` is `attn1.to_out.0`.
-fn modern(module: &str) -> String {
+fn newer(module: &str) -> Option<String> {
     if module.starts_with("text_encoder")
         && let Some((attention, name)) = module.rsplit_once(".self_attn.")
         && let Some((_, own)) = ENCODER.iter().find(|(old, _)| *old == name)
     {
-        return format!("{attention}.self_attn.{own}");
+        return Some(format!("{attention}.self_attn.{own}"));
     }
-    let Some((attention, name)) = module.rsplit_once(".processor.") else {
-        return module.to_owned();
-    };
+    let (attention, name) = module.rsplit_once(".processor.")?;
     let name = if name == "to_out" { "to_out.0" } else { name };
-    format!("{attention}.{name}")
+    Some(format!("{attention}.{name}"))
 }
 
 fn format(key: &Key) -> Option<String> {
@@ -91,9 +100,9 @@ fn format(key: &Key) -> Option<String> {
 }
 
 fn recognises(key: &str) -> bool {
-    let Some((_, path)) = split_component(key) else { return false };
-    // GPT-2's own root is `transformer` too.
     let factor = suffix::split(key).is_some_and(|(_, part)| matches!(part, Part::Down | Part::Up));
+    let Some((_, path)) = split_component(key) else { return factor && is_oldest(key) };
+    // GPT-2's own root is `transformer` too.
     factor && !path.starts_with("h.") && !path.starts_with("wte")
 }
 
@@ -122,6 +131,10 @@ mod tests {
             let key = Key { module: module.to_owned(), part: Part::Down };
             assert_eq!(parse(&spelled), Some(key), "{spelled}");
             assert!(recognises(&spelled), "{spelled}");
+            if let Some(oldest) = spelled.strip_prefix("unet.").filter(|name| is_oldest(name)) {
+                assert_eq!(parse(oldest), parse(&spelled), "{oldest}");
+                assert!(recognises(oldest), "{oldest}");
+            }
         }
         let norm = Key { module: "transformer.a.attn.norm_q".into(), part: Part::Weight };
         assert_eq!(format(&norm).and_then(|key| parse(&key)), Some(norm));

@@ -2,10 +2,12 @@
 //! `.lora_up.weight`, `.alpha`, in any of the spellings of [`suffix`].
 //!
 //! The module is flattened (`lora_unet_mid_block_attn1_to_q`), which cannot be undone from the name:
-//! it is resolved by flattening the base's names. Some writers keep dotted paths; both are read.
+//! it is resolved by flattening the base's names. Some writers keep dotted paths, of a pipeline's
+//! components too; all are read.
 
 use super::{
-    Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, foreign_family, suffix, tensors,
+    Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, diffusers, foreign_family,
+    suffix, tensors,
 };
 
 pub(super) static CONVENTION: Convention = Convention {
@@ -22,7 +24,7 @@ pub(super) static CONVENTION: Convention = Convention {
 
 pub(super) fn parse(key: &str) -> Option<Key> {
     if let Some((module, part)) = suffix::split(key) {
-        return Some(Key { module: module.to_owned(), part });
+        return Some(Key { module: diffusers::modern(module), part });
     }
     foreign_family(key)?;
     let module = key.split_once('.').map_or(key, |(module, _)| module);

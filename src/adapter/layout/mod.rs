@@ -359,9 +359,10 @@ fn of_part(
 
 /// Whose names the other convention wants.
 fn wanted(renamer: &Renamer<'_>, told: &Told, scope: Scope) -> Side {
+    let encoder = matches!(scope, Scope::TextEncoder(_)) || told.component == "text_encoder";
     match renamer.to.names {
         Names::Flattened => told.kohya,
-        Names::Checkpoint if !matches!(scope, Scope::TextEncoder(_)) => Side::Published,
+        Names::Checkpoint if !encoder => Side::Published,
         _ => Side::Split,
     }
 }

@@ -169,7 +169,8 @@ fn check_gguf(target: &Convention, base: Base) -> Result<()> {
 
 /// The modules of the result, and those of the adapter that have no name in it.
 fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) -> Result<Layout> {
-    let second = |name: &str| ["text_encoder_2.", "lora_te2_"].iter().any(|s| name.starts_with(s));
+    const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
+    let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));
     // SDXL's blocks are the only ones with more than one layer each.
     let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");
     let two = |name: &str| second(name) || deep(name);
@@ -187,8 +188,11 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) 
         Some(Err(error)) if !flat && matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,
         opened => opened.transpose()?,
     };
+    // A path of a model does not say below which root a checkpoint has it.
+    let dotted = adapter.convention.names == Names::Dotted && to.names == Names::Checkpoint;
+    let based = flat || dotted && !layout::is_known(adapter);
     let places = match &reference {
-        Some(base) if adapter.convention.names == Names::Flattened => {
+        Some(base) if based => {
             let found = target::find(adapter, base, None)?.modules;
             // A part of a tensor has no name of its own.
             let whole = |places: Vec<Placement>| match places.as_slice() {
