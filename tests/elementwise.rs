@@ -208,7 +208,7 @@ fn mergekit_merges_whole_models_alike() {
 /// What mergekit itself made of three models, by `scripts/interop/mergekit_vs_merge.py`.
 #[test]
 fn mergekits_methods() {
-    let golden = fixture("golden/mergekit");
+    let golden = fixture("mergekit");
     let mut cases = 0;
     for entry in std::fs::read_dir(&golden).expect("a readable directory") {
         let recipe = entry.expect("an entry").path();

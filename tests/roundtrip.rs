@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use common::dense::Dense;
-use common::models::{CONV, Fixture, LINEAR, Model, NORM, Site, WIDE, WORDS};
+use common::models::{CONV, FUSED, Fixture, LINEAR, Model, NORM, Site, WIDE, WORDS};
 use common::samples::{KOHYA, Layer, PEFT, Sample};
 use common::{Bench, Read, lora_tool, read};
 
@@ -45,28 +45,28 @@ kohya/diag-oft-rescaled        -                                ~          -    
 kohya/boft                     -                                =          -          =
 kohya/ia3-outputs              -                                -          -          =
 kohya/ia3-inputs               -                                -          -          =
-comfyui/lora                                                    =                     =
-comfyui/lora-no-alpha                                           =                     =
-comfyui/lora-bias                                               =                     =
-comfyui/locon                                                   =                     =
-comfyui/dora-outputs                                            =                     =
-comfyui/dora-inputs                                             =                     =
-comfyui/loha                                                    =                     =
-comfyui/loha-cores                                              =                     =
-comfyui/loha-dora                                               =                     =
-comfyui/lokr-whole                                              =                     =
-comfyui/lokr-second                                             =                     =
-comfyui/lokr-first                                              =                     =
-comfyui/lokr-both                                               =                     =
-comfyui/lokr-conv                                               =                     =
-comfyui/lokr-core                                               =                     =
-comfyui/full                                                    =                     =
-comfyui/bias                                                    =                     =
-comfyui/norm                                                    =                     =
-comfyui/glora                                                   =                     =
-comfyui/diag-oft                                                ~                     >
-comfyui/diag-oft-rescaled                                       ~                     >
-comfyui/boft                                                    =                     =
+comfyui/lora                   =                                =          -          =
+comfyui/lora-no-alpha          =                                =          -          =
+comfyui/lora-bias              ~                                =          -          =
+comfyui/locon                  ~                                =          -          =
+comfyui/dora-outputs           =                                =          -          =
+comfyui/dora-inputs            -                                =          -          =
+comfyui/loha                   ~                                =          -          =
+comfyui/loha-cores             ~                                =          -          =
+comfyui/loha-dora              ~                                =          -          =
+comfyui/lokr-whole             ~                                =          -          =
+comfyui/lokr-second            ~                                =          -          =
+comfyui/lokr-first             ~                                =          -          =
+comfyui/lokr-both              ~                                =          -          =
+comfyui/lokr-conv              ~                                =          -          =
+comfyui/lokr-core              ~                                =          -          =
+comfyui/full                   -                                =          -          =
+comfyui/bias                   -                                =          -          =
+comfyui/norm                   -                                =          -          =
+comfyui/glora                  -                                =          -          =
+comfyui/diag-oft               -                                ~          -          >
+comfyui/diag-oft-rescaled      -                                ~          -          >
+comfyui/boft                   -                                =          -          =
 peft/lora                      =          ~          ~                                =
 peft/lora-conv                 =                                =          =          =
 peft/lora-bias                 =          -          -                                ~
@@ -94,14 +94,63 @@ diffusers/dora                 =                                =          =    
 mlx/lora                       ~          =          ~                                ~
 mlx/dora                       ~          =          -                                ~
 gguf/lora                      ~          ~          ~                                ~
-xlabs/lora
-comfyui/flux                                                    =                     =
+xlabs/lora                     ~                                =          ~          =
+comfyui/flux                   ~                                =          ~          =
 ";
+
+/// Why, of every `-`: the first line whose conventions and families have the pair.
+const REASONS: [(&str, &str, &str, &str); 17] = [
+    ("comfyui", "", "diffusers", "its name in the diffusers convention is unknown"),
+    ("kohya comfyui", "dora-inputs", "peft diffusers", "its magnitudes of inputs (DoRA)"),
+    ("kohya comfyui", "full norm", "peft diffusers", "a full update is stored whole"),
+    ("kohya comfyui", "bias", "peft diffusers", "it changes a bias alone"),
+    ("kohya comfyui", "glora", "peft diffusers", "glora updates depend on the base's weights"),
+    (
+        "kohya comfyui",
+        "diag-oft diag-oft-rescaled oft boft",
+        "peft",
+        "LyCORIS' and kohya's rotate outputs, PEFT's inputs; --to kohya keeps it",
+    ),
+    (
+        "kohya comfyui",
+        "diag-oft diag-oft-rescaled oft boft",
+        "diffusers",
+        "it rotates the base's weights, which no factors do; --to kohya keeps it",
+    ),
+    (
+        "kohya",
+        "ia3-outputs ia3-inputs",
+        "peft comfyui diffusers",
+        "it scales the base's weights, which no factors do; --to kohya keeps it",
+    ),
+    ("peft", "lora-bias", "mlx gguf", "its bias"),
+    ("peft mlx", "lora-dora dora", "gguf", "its magnitudes (DoRA)"),
+    ("peft", "lora-embedding", "kohya", "no names for an embedding's factors"),
+    ("peft", "oft boft", "mlx gguf", "which no factors do; --to peft keeps it"),
+    ("peft", "oft boft", "kohya", "PEFT's rotates inputs, LyCORIS' outputs; --to peft keeps it"),
+    ("peft", "ia3", "mlx gguf", "it scales the base's weights, which no factors do"),
+    ("peft", "ia3", "kohya", "PEFT's scales the bias with the outputs"),
+    ("peft", "hra hira", "mlx gguf kohya", "only PEFT has the family; --to peft keeps it"),
+    ("", "", "", "a pair without a reason"),
+];
+
+/// What a refusal must say of each module.
+fn reason(fixture: &Fixture, to: &str) -> &'static str {
+    let (own, family) = fixture.name.split_once('/').expect("convention/family");
+    let has = |words: &str, word: &str| words.is_empty() || words.split(' ').any(|w| w == word);
+    let (.., words) = REASONS
+        .iter()
+        .find(|(from, families, targets, _)| {
+            has(from, own) && has(families, family) && has(targets, to)
+        })
+        .expect("the last is for all");
+    words
+}
 
 /// One of each family on the sites that it can be for.
 fn fixtures() -> Vec<Fixture> {
     use Model::{Checkpoint, Flux, Language, Pipeline, Unet};
-    use Site::{Conv, Linear, Norm, Wide, Words};
+    use Site::{Conv, Fused, Linear, Norm, Wide, Words};
     let mut all: Vec<Fixture> = Vec::new();
     let mut add = |name, model, modules| all.push(Fixture { name, model, modules });
     let both =
@@ -172,8 +221,11 @@ fn fixtures() -> Vec<Fixture> {
     add("mlx/lora", Language, two(Sample::mlx_lora));
     add("mlx/dora", Language, two(Sample::mlx_dora));
     add("gguf/lora", Language, vec![(Wide, Sample::gguf_lora(10, WIDE))]);
-    add("xlabs/lora", Flux, two(|s, l| Sample::low_rank(s, l, XLABS, 3, None)));
-    add("comfyui/flux", Flux, two(|s, l| Sample::low_rank(s, l, PEFT, 3, Some(2.0))));
+    let flux = |make: fn(u64, Layer) -> Sample| {
+        vec![(Linear, make(11, LINEAR)), (Wide, make(12, WIDE)), (Fused, make(13, FUSED))]
+    };
+    add("xlabs/lora", Flux, flux(|s, l| Sample::low_rank(s, l, XLABS, 3, None)));
+    add("comfyui/flux", Flux, flux(|s, l| Sample::low_rank(s, l, PEFT, 3, Some(2.0))));
     all
 }
 
@@ -311,8 +363,14 @@ fn sign(
         Ok(there) => there,
         Err(said) if said.contains("the conversion would lose") => {
             let names = fixture.names();
-            let silent = names.iter().find(|name| !said.contains(&format!("\n  {name}: ")));
-            return silent.map_or(Ok('-'), |name| Err(format!("{name} is not named: {said}")));
+            let why = reason(fixture, to);
+            let told = |name: &&String| {
+                let line = said.lines().find(|line| line.starts_with(&format!("  {name}: ")));
+                !line.is_some_and(|line| line.contains(why))
+            };
+            let silent = names.iter().find(told);
+            return silent
+                .map_or(Ok('-'), |name| Err(format!("{name} is not lost by `{why}`: {said}")));
         }
         Err(said) => return Err(said),
     };

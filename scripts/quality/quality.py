@@ -36,8 +36,9 @@ COMBINE = [
     ("linear", "16", "--rank 16"),
     ("cat", "sum", "--method cat"),
     *((label, "16", f"--method {label} --rank 16")
-      for label in ["df-regmean", "shared-basis", "tsv", "iso-c", "star", "karcher", "model-stock", "magnitude-prune",
-                    "breadcrumbs", "sce", "della", "dare-linear", "dare-ties", "ties"]),
+      for label in ["df-regmean", "shared-basis", "tsv", "iso-c", "iso-cts", "star", "karcher", "model-stock",
+                    "magnitude-prune", "breadcrumbs", "breadcrumbs-ties", "sce", "della", "della-linear",
+                    "dare-linear", "dare-ties", "ties"]),
     *((f"{label}, {space} space", "16", f"--method {label} --space {space} --rank 16")
       for label in ["ties", "magnitude-prune"] for space in ["core", "knots"]),
     ("df-regmean, inputs", "16", "--method df-regmean --side in --rank 16"),
@@ -54,7 +55,9 @@ MERGE = [
     ("dare-linear", "--method dare-linear"),
     ("dare-ties", "--method dare-ties"),
     ("breadcrumbs", "--method breadcrumbs"),
+    ("breadcrumbs-ties", "--method breadcrumbs-ties"),
     ("della", "--method della"),
+    ("della-linear", "--method della-linear"),
     ("sce", "--method sce"),
 ]
 # (label, rank, arguments of add_weighted_adapter)

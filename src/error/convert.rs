@@ -63,6 +63,9 @@ fn list(losses: &[String]) -> String {
     text
 }
 
+/// How [`ConvertError::Name`] goes on wherever it is listed.
+const UNKNOWN_NAME: &str = "convention is unknown: ";
+
 impl ConvertError {
     /// What the user can do about it.
     pub(super) fn hint(&self) -> &'static str {
@@ -73,9 +76,10 @@ impl ConvertError {
             Self::SeveralModels { .. } => {
                 "give a --to that names models: kohya, diffusers, comfyui"
             }
-            Self::Losses { .. } => {
+            Self::Losses { losses } if losses.iter().any(|loss| loss.contains(UNKNOWN_NAME)) => {
                 "names may be in a base: --reference BASE; `convert --allow-loss` leaves all of it out"
             }
+            Self::Losses { .. } => "`convert --allow-loss` leaves all of it out",
             Self::Differs { .. } => "nothing was written; this is a defect, please report it",
             Self::Reference { .. } => "give the base model's directory with its config.json",
             Self::UnknownHeads => {

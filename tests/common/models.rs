@@ -28,13 +28,16 @@ pub const LINEAR: Layer = Layer { outputs: 16, inputs: 8, kernel: &[] };
 pub const WIDE: Layer = Layer { outputs: 8, inputs: 12, kernel: &[] };
 pub const CONV: Layer = Layer { outputs: 6, inputs: 4, kernel: &[3, 3] };
 pub const NORM: Layer = Layer { outputs: 6, inputs: 1, kernel: &[] };
+pub const FUSED: Layer = Layer { outputs: 24, inputs: 8, kernel: &[] };
 pub const WORDS: Layer = Layer { outputs: 24, inputs: 8, kernel: &[] };
 
-/// Layers by their place in a model: a linear one, another, a convolution, a norm, an embedding.
+/// Layers by their place in a model: a linear one, another, three in one, a convolution, a norm, an
+/// embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Site {
     Linear,
     Wide,
+    Fused,
     Conv,
     Norm,
     Words,
@@ -45,6 +48,7 @@ impl Site {
         match self {
             Site::Linear => LINEAR,
             Site::Wide => WIDE,
+            Site::Fused => FUSED,
             Site::Conv => CONV,
             Site::Norm => NORM,
             Site::Words => WORDS,
@@ -91,6 +95,7 @@ impl Model {
             Model::Flux => vec![
                 (Site::Linear, "model.safetensors", "double_blocks.0.img_attn.proj"),
                 (Site::Wide, "model.safetensors", "single_blocks.0.linear2"),
+                (Site::Fused, "model.safetensors", "double_blocks.0.img_attn.qkv"),
             ],
         }
     }
@@ -156,6 +161,7 @@ impl Model {
             ("xlabs", _) if site == Site::Linear => {
                 "double_blocks.0.processor.proj_lora1".to_owned()
             }
+            ("xlabs", _) if site == Site::Fused => "double_blocks.0.processor.qkv_lora1".to_owned(),
             ("xlabs", _) => "single_blocks.0.processor.proj_lora".to_owned(),
             _ if component == "text_encoder" => format!("lora_te_{flat}"),
             _ => format!("lora_unet_{flat}"),
@@ -188,8 +194,7 @@ impl Fixture {
         match self.model {
             Model::Language => ["peft", "mlx", "gguf", "kohya"].contains(&convention),
             Model::Pipeline | Model::Unet => !["mlx", "gguf"].contains(&convention),
-            Model::Flux if self.convention() == "xlabs" => false,
-            Model::Checkpoint | Model::Flux => ["comfyui", "kohya"].contains(&convention),
+            Model::Checkpoint | Model::Flux => !["mlx", "gguf"].contains(&convention),
         }
     }
 

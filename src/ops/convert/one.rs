@@ -140,7 +140,8 @@ impl One<'_> {
         let summed = if decomposed.is_some() { &sum } else { module };
         let without = match self.adapter.check_factors(summed) {
             Err(error) => {
-                Some(differs(module, target).map_or_else(|| error.to_string(), str::to_owned))
+                let differs = differs(module, self.adapter.convention, target);
+                Some(differs.unwrap_or_else(|| error.to_string()))
             }
             Ok(0) => Some("it changes a bias alone, which needs no factors".to_owned()),
             Ok(_) if !self.spells_factors() => Some(no_such_factors(target, module)),

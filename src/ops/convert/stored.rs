@@ -2,7 +2,7 @@
 
 use super::fold::{Factor, multiply};
 use crate::adapter::Adapter;
-use crate::adapter::convention::{Convention, Key, Part, ScalePlace};
+use crate::adapter::convention::{Convention, Key, Part, ScalePlace, peft};
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
 use crate::adapter::save::PartTensor;
 use crate::adapter::tensor::read_f64;
@@ -82,30 +82,28 @@ pub(super) fn lengths(
     Ok(translated(module, stored.clone(), target)?.ok().filter(|own| own.0 == Part::Magnitude))
 }
 
-/// Why a module is none of the target's, where more can be said than that it has no factors.
-pub(super) fn differs(module: &Module, target: &Convention) -> Option<&'static str> {
-    let kohya = target.scale == ScalePlace::Tensor;
-    if module.magnitude.is_some() && !kohya {
-        return Some(match module.magnitude.as_ref().map(|own| own.side) {
-            Some(Side::Inputs) => {
-                "its magnitudes (DoRA) are of inputs, PEFT has them of outputs alone; --to kohya keeps them"
-            }
-            _ => "its magnitudes (DoRA) need factors to go with; --to kohya keeps them",
-        });
-    }
-    match (module.family, kohya) {
-        ("oft" | "boft", true) => {
-            Some("PEFT's rotates inputs, LyCORIS' outputs; --to peft keeps it")
+/// Why a module is none of the target's, where more can be said than that it has no factors, and which
+/// convention has the like.
+pub(super) fn differs(module: &Module, from: &Convention, target: &Convention) -> Option<String> {
+    let is_kohya = |one: &Convention| one.scale == ScalePlace::Tensor;
+    let (own, other) = (is_kohya(from), is_kohya(target));
+    let to_peft = target.name == peft().name;
+    let why = match (module.family, &module.magnitude) {
+        (_, Some(found)) if !other && found.side == Side::Inputs => {
+            "its magnitudes (DoRA) are of inputs, PEFT has them of outputs alone"
         }
-        ("diag-oft" | "oft" | "boft", false) => {
-            Some("LyCORIS' and kohya's rotate outputs, PEFT's inputs; --to kohya keeps it")
+        (_, Some(_)) if !other => "its magnitudes (DoRA) need factors to go with",
+        ("oft" | "boft", _) if !own && other => "PEFT's rotates inputs, LyCORIS' outputs",
+        ("diag-oft" | "oft" | "boft", _) if own && to_peft => {
+            "LyCORIS' and kohya's rotate outputs, PEFT's inputs"
         }
-        ("ia3", true) => {
-            Some("PEFT's scales the bias with the outputs, LyCORIS' does not; --to peft keeps it")
-        }
-        ("hra" | "hira", _) => Some("only PEFT has the family; --to peft keeps it"),
-        _ => None,
-    }
+        ("diag-oft" | "oft" | "boft", _) => "it rotates the base's weights, which no factors do",
+        ("ia3", _) if !own && other => "PEFT's scales the bias with the outputs, LyCORIS' does not",
+        ("ia3", _) => "it scales the base's weights, which no factors do",
+        ("hra" | "hira", _) => "only PEFT has the family",
+        _ => return None,
+    };
+    Some(format!("{why}; --to {} keeps it", if own { "kohya" } else { "peft" }))
 }
 
 /// Why a convention takes no factors of a module of this kind.
