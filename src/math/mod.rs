@@ -17,6 +17,7 @@ pub mod low_rank;
 pub mod matrix;
 pub mod moved;
 pub mod noise;
+pub mod panels;
 pub mod qr;
 pub mod random;
 pub mod rank;

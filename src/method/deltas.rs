@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use super::elementwise::Blending;
 use super::inputs::Weighted;
 use super::panel::Panel;
-use crate::math::sketch::Panels;
+use crate::math::panels::Panels;
 use crate::math::{Factor, Matrix, PackedLeft, PackedRight, blend, fused};
 
 /// Floats of all inputs' rows that are computed together: they stay in the core's own cache.
