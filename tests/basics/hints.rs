@@ -1,0 +1,67 @@
+//! What the command says about the mistakes that are made most: the words that lead out of them.
+#![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+use crate::common::{fixture, lora_tool};
+
+/// Runs a command line in a directory with the fixtures' `llama`, and expects it to fail with a hint.
+fn hints(cases: &[(&str, &str)], files: &[(&str, &[u8])]) {
+    let root = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink(fixture("llama"), root.path().join("llama")).expect("linked");
+    for (name, bytes) in files {
+        std::fs::write(root.path().join(name), bytes).expect("written");
+    }
+    for (line, hint) in cases {
+        let done = lora_tool()
+            .current_dir(root.path())
+            .args(line.split_whitespace())
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains(hint), "{line}\nexpected: {hint}\nsaid: {said}");
+        assert!(!root.path().join("out").exists(), "{line} left something");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn mistakes_in_what_is_typed() {
+    hints(
+        &[
+            ("mrege llama/base llama/style -o out", "'merge'"),
+            ("merge llama/bse llama/style -o out", "did you mean `llama/base`?"),
+            ("merge lama/base llama/style -o out", "did you mean `llama/base`?"),
+            ("inspect llama/kohya.safetensor", "did you mean `llama/kohya.safetensors`?"),
+            ("merge meta-models/Nano-7b llama/style -o out", "hf download meta-models/Nano-7b"),
+            ("merge llama/style llama/base -o out", "the base comes first"),
+            ("combine llama/style llama/task -o out --method liner", "did you mean `linear`?"),
+            ("merge llama/base llama/style -w 1 2 -o out", "one weight per adapter"),
+            ("merge llama/base llama/style -o llama/task", "--force"),
+            ("merge llama/base llama/style -o out --include nothing", "--modules"),
+        ],
+        &[],
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn files_that_are_something_else() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    hints(
+        &[
+            ("inspect pointer.safetensors", "git lfs pull"),
+            ("inspect page.safetensors", "HTML page"),
+            ("inspect zip.safetensors", "torch.save"),
+            ("inspect pickle.bin", "weights_only=True"),
+            ("inspect llama/style/adapter_config.json", "this is JSON"),
+            ("inspect cut.safetensors", "fetch the file again"),
+        ],
+        &[
+            ("pointer.safetensors", pointer),
+            ("page.safetensors", b"<!doctype html><title>Sign in</title>"),
+            ("zip.safetensors", b"PK\x03\x04archive/data.pkl and more"),
+            ("pickle.bin", b"\x80\x02}q\x00."),
+            ("cut.safetensors", &[200, 0, 0, 0, 0, 0, 0, 0, b' ']),
+        ],
+    );
+}

@@ -1,0 +1,15 @@
+//! What a newcomer meets first: the layout of the sources, the README, help and hints, and the commands that only look.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod architecture;
+mod check;
+mod compare;
+mod diff;
+mod hints;
+mod inspect;
+mod metadata;
+mod page;
+mod readme;
+mod spellings;

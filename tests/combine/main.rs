@@ -1,0 +1,14 @@
+//! Adapters made from adapters or from checkpoints: `combine`, `resize`, `run`, `extract`, `undo`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod combine_peft;
+mod combining;
+mod extract;
+mod golden_combine;
+mod golden_extract;
+mod laws_combine;
+mod methods_combine;
+mod recipes;
+mod undo;

@@ -1,0 +1,15 @@
+//! Names and families: every convention, every parametrisation, every table of names, and back.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod adapters;
+mod architectures;
+mod conventions_of_verbs;
+mod convert_peers;
+mod converting;
+mod families;
+mod key_spellings;
+mod layouts;
+mod parameters;
+mod roundtrip;
