@@ -1,7 +1,7 @@
 //! Every name that a base's tensors answer to: their own, and those that other layouts of its
 //! architecture have for them or for parts of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::architecture::{ARCHITECTURES, Cut, Names, Rule, capture, fill, is_turned};
 use super::module::Module;
@@ -32,8 +32,11 @@ pub(super) struct Catalogue {
 type Pieces = BTreeMap<String, (BTreeMap<usize, String>, usize)>;
 
 impl Catalogue {
-    /// Applies the rules of all architectures that the base is of, root by root.
-    pub(super) fn new(base: &Checkpoint) -> Self {
+    /// Applies the rules of all architectures that the base is of, root by root. `stacks` are parameters of
+    /// several matrices each, `holder.parameter`, of which an adapter has modules `holder.{e}.parameter`.
+    pub(super) fn new<'a>(base: &Checkpoint, stacks: impl Iterator<Item = &'a str>) -> Self {
+        let stacks: BTreeSet<String> = stacks.map(|label| numberless(label).to_owned()).collect();
+        let stacks: Vec<Rule> = stacks.iter().filter_map(|ending| stack_rule(ending)).collect();
         let mut roots: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
         for name in base.names() {
             let root = root_of(name);
@@ -43,8 +46,8 @@ impl Catalogue {
         let mut catalogue = Self::default();
         for (root, tensors) in &roots {
             let names: Names<'_> = tensors.iter().map(|(stem, _)| *stem).collect();
-            let rules: Vec<Rule> =
-                ARCHITECTURES.iter().flat_map(|known| (known.rules)(&names)).collect();
+            let known = ARCHITECTURES.iter().flat_map(|known| (known.rules)(&names));
+            let rules: Vec<Rule> = known.chain(stacks.iter().cloned()).collect();
             let mut pieces = Pieces::new();
             for rule in &rules {
                 for (stem, name) in tensors {
@@ -160,6 +163,27 @@ impl Catalogue {
     }
 }
 
+/// The end of a stack's name behind the last number: what all layers call it.
+fn numberless(label: &str) -> &str {
+    let mut parts = label.rmatch_indices('.');
+    let number = |at: usize| {
+        let part = label.get(..at).and_then(|above| above.rsplit('.').next()).unwrap_or_default();
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let behind = parts.find(|(at, _)| number(*at));
+    behind.and_then(|(at, _)| label.get(at + 1..)).unwrap_or(label)
+}
+
+/// What a base answers to that stores `holder.parameter` as one tensor of several matrices.
+fn stack_rule(ending: &str) -> Option<Rule> {
+    let (holder, parameter) = ending.rsplit_once('.')?;
+    let published = match parameter {
+        "weight" => format!("{{*}}.{holder}"),
+        _ => format!("{{*}}.{ending}"),
+    };
+    Some(Rule { split: format!("{{*}}.{holder}.{{e}}.{parameter}"), published, cut: Cut::Stack })
+}
+
 /// A tensor's name without its ending; other tensors of a layer keep theirs.
 fn stem(name: &str) -> &str {
     name.strip_suffix(".weight").unwrap_or(name)
@@ -209,6 +233,15 @@ fn cut_places(
             let unit = total / of.max(1);
             total.is_multiple_of(of.max(1)).then(|| start * unit..(start + count) * unit)
         }
+        Cut::First | Cut::Second | Cut::Last if values(tensor, total, base).is_some() => {
+            let keys = (total - values(tensor, total, base).unwrap_or(0)) / 2;
+            let rows = match cut {
+                Cut::First => 0..keys,
+                Cut::Second => keys..2 * keys,
+                _ => 2 * keys..total,
+            };
+            (outputs == 0 || rows.len() == outputs).then_some(rows)
+        }
         Cut::First | Cut::Middle | Cut::Last if queries(tensor, total, base).is_some() => {
             let first = queries(tensor, total, base).unwrap_or(0);
             let keys = (total - first) / 2;
@@ -219,12 +252,13 @@ fn cut_places(
             };
             (outputs == 0 || rows.len() == outputs).then_some(rows)
         }
-        Cut::First | Cut::Middle | Cut::Last if outputs == 0 => {
+        Cut::First | Cut::Second | Cut::Middle | Cut::Last if outputs == 0 => {
             return Err(FamilyError::Part { family: module.family }.into());
         }
         Cut::First => {
             (outputs < total && (total - outputs).is_multiple_of(2)).then_some(0..outputs)
         }
+        Cut::Second => (2 * outputs < total).then_some(outputs..2 * outputs),
         Cut::Middle => total.checked_sub(2 * outputs).map(|start| start..start + outputs),
         Cut::Last => total.checked_sub(outputs).map(|start| start..total),
     };
@@ -242,6 +276,14 @@ fn queries(tensor: &str, total: usize, base: &Checkpoint) -> Option<usize> {
     let view = AFTER.iter().find_map(after).and_then(|name| base.tensor(&name))?;
     let queries = *view.spec.shape.get(1)?;
     (queries < total && (total - queries).is_multiple_of(2)).then_some(queries)
+}
+
+/// How many rows of fused linear attention are the values': as many as the layer after it has inputs, where
+/// the base has that layer. The rest is queries and keys, alike.
+fn values(tensor: &str, total: usize, base: &Checkpoint) -> Option<usize> {
+    let above = stem(tensor).strip_suffix("in_proj_qkv")?;
+    let values = *base.tensor(&format!("{above}out_proj.weight"))?.spec.shape.get(1)?;
+    (values < total && (total - values).is_multiple_of(2)).then_some(values)
 }
 
 /// A stack's matrix is outputs × inputs, unless its sibling shows that it is the other way round.

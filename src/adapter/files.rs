@@ -187,7 +187,37 @@ fn find(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
         let reason = "there is an adapter_config.json, but no adapter_model.safetensors".to_owned();
         return Err(ErrorKind::NoAdapter { reason }).in_file(path);
     }
-    only_file(path).map(|file| (file, None))
+    match only_file(path) {
+        Ok(file) => Ok((file, None)),
+        Err(error) => below(path)?.ok_or(error),
+    }
+}
+
+/// PEFT keeps an adapter that is not called `default` one directory below (`save_pretrained`), trainers
+/// their checkpoints.
+fn below(directory: &Path) -> Result<Option<(PathBuf, Option<PathBuf>)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).in_file(directory)? {
+        let inside = entry.in_file(directory)?.path();
+        if inside.join(CONFIG_NAME).is_file() {
+            found.push(inside);
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [] => Ok(None),
+        [only] => find(only).map(Some),
+        several => {
+            let names = several.iter().filter_map(|path| path.file_name());
+            let names: Vec<_> = names.map(|name| format!("`{}`", name.to_string_lossy())).collect();
+            let reason = format!(
+                "there are {} one directory below ({}); name the one you mean",
+                several.len(),
+                names.join(", ")
+            );
+            Err(ErrorKind::NoAdapter { reason }).in_file(directory)
+        }
+    }
 }
 
 fn only_file(directory: &Path) -> Result<PathBuf> {
@@ -223,7 +253,11 @@ fn recognise(
         return Ok(convention::diffusers());
     }
     let kohya = file.names().any(|key| key.contains(".lora_down") || key.ends_with(".alpha"));
-    if has_config && !kohya {
+    let dotted = || {
+        let modules = file.names().filter_map(|key| (convention::peft().parse)(key));
+        modules.into_iter().all(|key| key.module.contains('.'))
+    };
+    if has_config && (!kohya || dotted()) {
         return Ok(convention::peft());
     }
     // Alphas beside diffusers' names are kohya's way to say scales.

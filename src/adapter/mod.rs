@@ -9,6 +9,7 @@ mod catalogue;
 pub mod convention;
 pub mod family;
 pub mod files;
+mod flat;
 pub mod gguf;
 pub mod hashes;
 pub mod layout;
@@ -27,6 +28,7 @@ pub mod stacks;
 pub mod target;
 pub mod tensor;
 pub mod training;
+mod wrappers;
 pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +43,7 @@ use scale::{ScaleOverride, ScaleSources};
 use sidecar::PeftConfig;
 use stacks::{ExpertSizes, Stack};
 
-use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, FamilyError, Locate, Result};
+use crate::error::{ConvertError, Error, ErrorKind, FamilyError, Locate, Result};
 use crate::format::{Access, Checkpoint};
 use crate::math::LowRank;
 
@@ -98,6 +100,12 @@ pub struct Adapter {
     pub replacements: Vec<Replacement>,
     /// Tensors that carry nothing (copies of the base that a writer left in).
     pub inert: Vec<String>,
+    /// Keys that the grammar does not know, and all tensors of the modules that they seem to be of.
+    pub unknown: Vec<String>,
+    /// Parameters that the config names, and of which the file has no factors.
+    pub untrained: Vec<String>,
+    /// What the config says and the tensors do not bear out.
+    pub notes: Vec<String>,
     /// What is wrong with single modules. Whoever needs the whole adapter calls [`Adapter::sound`].
     pub faults: Vec<Error>,
 }
@@ -142,6 +150,9 @@ impl Adapter {
             stacks: BTreeMap::new(),
             replacements: Vec::new(),
             inert: Vec::new(),
+            unknown: Vec::new(),
+            untrained: Vec::new(),
+            notes: Vec::new(),
             faults: Vec::new(),
         };
         let parts = adapter.sort_keys()?;
@@ -157,6 +168,19 @@ impl Adapter {
     /// # Errors
     /// The fault, with its file.
     pub fn sound(&mut self) -> Result<()> {
+        let path = self.file.path.clone();
+        if let Some(first) = self.unknown.first() {
+            let (count, total, first) = (self.unknown.len(), self.file.len(), first.clone());
+            return Err(ErrorKind::UnknownKeys { count, total, first }).in_file(&path);
+        }
+        self.modules_sound()
+    }
+
+    /// As [`Adapter::sound`], for whoever lists unknown keys as what fits nothing.
+    ///
+    /// # Errors
+    /// The first fault of a module, with its file.
+    pub fn modules_sound(&mut self) -> Result<()> {
         if self.faults.is_empty() {
             return Ok(());
         }
@@ -271,11 +295,36 @@ impl Adapter {
                 }
             }
         }
-        if let Some(first) = unknown.first() {
+        if modules.is_empty()
+            && let Some(first) = unknown.first()
+        {
             let (count, total, first) = (unknown.len(), self.file.len(), first.clone());
             return Err(ErrorKind::UnknownKeys { count, total, first }).in_file(&self.file.path);
         }
+        self.set_aside(&mut modules, unknown);
         Ok(modules)
+    }
+
+    /// Takes out the modules that unknown keys seem to be of: without those they would mean something else.
+    fn set_aside(&mut self, modules: &mut BTreeMap<String, Parts>, unknown: Vec<String>) {
+        for key in unknown {
+            let own = modules.iter().find(|(name, parts)| {
+                // A module's path as its other keys have it, with whatever stands before its name.
+                let path = |known: &str| Some(known.get(..known.find(name.as_str())?)?.to_owned());
+                !name.is_empty()
+                    && parts.iter().filter(|(part, _)| **part != Part::Weight).any(|(_, known)| {
+                        let rest = path(known).and_then(|above| {
+                            key.strip_prefix(above.as_str())?.strip_prefix(name.as_str())
+                        });
+                        rest.is_some_and(|rest| rest.starts_with(['.', '_']))
+                    })
+            });
+            if let Some(name) = own.map(|(name, _)| name.clone()) {
+                self.unknown.extend(modules.remove(&name).into_iter().flat_map(Parts::into_values));
+            }
+            self.unknown.push(key);
+        }
+        self.unknown.sort();
     }
 
     fn build(&mut self, modules: &BTreeMap<String, Parts>, options: &OpenOptions) {
@@ -304,9 +353,20 @@ impl Adapter {
                 (Err(error), _) | (_, Err(error)) => self.faults.push(error.in_tensor(name)),
             }
         }
+        let untouched = config.map(|config| {
+            let own = self.modules.iter().map(|module| module.name.as_str());
+            let replaced = self.replacements.iter().map(|replacement| replacement.module.as_str());
+            config.untouched(&own.chain(replaced).chain(stacked.keys().copied()).collect())
+        });
+        self.notes.extend(untouched.flatten());
         let missing = stacks::missing(config, &stacked);
         if !missing.is_empty() {
-            self.faults.push(ExpertsError::Count { found: 0, names: missing }.into());
+            self.notes.push(format!(
+                "the config's `target_parameters` names {}, of which the file has no factors: they were \
+                 not trained, or the file is not whole",
+                missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            ));
+            self.untrained = missing;
         }
         for (module, places) in stacked {
             let Some(config) = config else { continue };

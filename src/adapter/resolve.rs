@@ -1,38 +1,22 @@
-//! Which base tensor a name of the adapter means, by rewriting prefixes.
+//! Which base tensor a name of the adapter means, by what stands before a layer's name.
 //!
 //! Adapters and bases of one architecture differ in what stands before a layer's name: wrappers of
-//! transformers (`model.`, `bert.`), the language model inside a vision model, a pipeline's component
-//! directory. One rewriting is chosen for all names of an adapter, the one under which every name
-//! exists in the base; names are never mixed from several.
+//! transformers (`model.`, `language_model.`), a root of all names (`bert.`), a pipeline's component
+//! directory. Wrappers that are known are looked through, part by part ([`super::wrappers`]). What is not
+//! known may be one root, inserted or dropped, the same for all names of an adapter: the one under which
+//! every name exists in the base and fits by its shape. Two that do are an error.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::scope::{Scope, located, scope_of};
+use super::wrappers::plain;
 use crate::error::{ErrorKind, Result, UnmatchedName};
 
 /// Prefix rules of one rewriting, tried in order; a name that starts with none stays as it is.
 type Rules = Vec<(String, String)>;
 
-/// Renamings that need several rules at once, from releases that moved parts of vision-language
-/// models (transformers 4.52 and 5).
-const MOVED: [&[(&str, &str)]; 4] = [
-    &[
-        ("model.language_model.", "language_model.model."),
-        ("model.visual.", "visual."),
-        ("model.vision_tower.", "vision_tower."),
-        ("model.multi_modal_projector.", "multi_modal_projector."),
-        ("lm_head.", "language_model.lm_head."),
-    ],
-    &[
-        ("language_model.model.", "model.language_model."),
-        ("language_model.lm_head.", "lm_head."),
-        ("visual.", "model.visual."),
-        ("vision_tower.", "model.vision_tower."),
-        ("multi_modal_projector.", "model.multi_modal_projector."),
-    ],
-    &[("model.language_model.", "model."), ("model.visual.", "visual.")],
-    &[("visual.", "model.visual."), ("model.", "model.language_model.")],
-];
+/// Whether a wanted name, by its number, may be the base's of this name: of shapes that go together.
+pub(super) type Fits<'a> = &'a dyn Fn(usize, &str) -> bool;
 
 /// A name that the base must have, in the forms it may be stored under.
 #[derive(Debug, Clone)]
@@ -50,29 +34,94 @@ pub(crate) struct Resolved {
     pub(crate) names: Vec<Option<String>>,
 }
 
-/// Finds the one rewriting under which all (or the most) wanted names exist.
+/// Finds the base's names for the wanted ones, whatever the shapes.
 ///
 /// # Errors
-/// [`ErrorKind::Ambiguous`] if two rewritings are equally good and lead to different tensors.
+/// As [`resolve_fitting`].
 pub(crate) fn resolve(wanted: &[Wanted], base: &BTreeSet<&str>) -> Result<Resolved> {
-    let plain = exact(wanted, base);
-    if plain.complete() {
-        return Ok(plain);
+    resolve_fitting(wanted, base, &|_, _| true)
+}
+
+/// Finds the base's names for the wanted ones: as they are, without the wrappers that are known, or
+/// under one root. Where not all are found, the way that finds most.
+///
+/// # Errors
+/// [`ErrorKind::Ambiguous`] if two ways are equally good and lead to different tensors.
+pub(super) fn resolve_fitting(
+    wanted: &[Wanted],
+    base: &BTreeSet<&str>,
+    fits: Fits<'_>,
+) -> Result<Resolved> {
+    let as_they_are = exact(wanted, base);
+    if as_they_are.complete() {
+        return Ok(as_they_are);
     }
-    let mut best = plain;
-    for rules in MOVED {
-        let rules = rules.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
-        let found = apply(&rules, wanted, base);
-        if found.complete() {
-            return Ok(found);
+    let (unwrapped, unsure) = unwrapped(wanted, base, fits);
+    if unwrapped.complete() && unwrapped.fits(fits) {
+        return Ok(unwrapped);
+    }
+    let rooted = rooted(wanted, base, fits)?;
+    if let Some(found) = rooted.as_ref().filter(|found| found.complete() && found.fits(fits)) {
+        return Ok(found.clone());
+    }
+    // Names whose shapes do not go together are for whoever compares those to explain.
+    let best = as_they_are.or(unwrapped);
+    let best = match rooted {
+        Some(rooted) => best.or(rooted),
+        None => best,
+    };
+    match unsure {
+        Some((first, second)) if !best.complete() => {
+            Err(ErrorKind::Ambiguous { first, second }.into())
         }
-        best = best.or(found);
+        _ => Ok(best),
     }
+}
+
+/// The wanted names without their wrappers, and two names of the base that are the same without theirs,
+/// where that leaves a name undecided.
+fn unwrapped(
+    wanted: &[Wanted],
+    base: &BTreeSet<&str>,
+    fits: Fits<'_>,
+) -> (Resolved, Option<(String, String)>) {
+    let mut by_plain: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in base {
+        by_plain.entry(plain(name)).or_default().push(name);
+    }
+    let mut unsure = None;
+    let mut locate = |at: usize, stored: &String| -> Option<String> {
+        if base.contains(stored.as_str()) {
+            return Some(stored.clone());
+        }
+        let found = by_plain.get(&plain(stored))?;
+        let fitting: Vec<&&str> = found.iter().filter(|name| fits(at, name)).collect();
+        match (fitting.as_slice(), found.as_slice()) {
+            ([only], _) => Some((**only).to_owned()),
+            ([], [only]) => Some((*only).to_owned()),
+            ([first, second, ..], _) => {
+                unsure = Some(((**first).to_owned(), (**second).to_owned()));
+                None
+            }
+            _ => None,
+        }
+    };
+    let mut names = Vec::with_capacity(wanted.len());
+    for (at, wanted) in wanted.iter().enumerate() {
+        names.push(wanted.stored.iter().find_map(|stored| locate(at, stored)));
+    }
+    (Resolved { names }, unsure)
+}
+
+/// The wanted names under one root that all have in the base, the longest kept rest first; else those of
+/// the root that has most.
+fn rooted(wanted: &[Wanted], base: &BTreeSet<&str>, fits: Fits<'_>) -> Result<Option<Resolved>> {
     let mut complete: Option<(usize, Resolved)> = None;
+    let mut best: Option<Resolved> = None;
     for (kept, rules) in candidates(wanted, base) {
         let found = apply(&rules, wanted, base);
-        if !found.complete() {
-            best = best.or(found);
+        if !found.complete() || !found.fits(fits) {
+            best = Some(best.map_or(found.clone(), |best| best.or(found)));
             continue;
         }
         match &complete {
@@ -82,7 +131,7 @@ pub(crate) fn resolve(wanted: &[Wanted], base: &BTreeSet<&str>) -> Result<Resolv
             None => complete = Some((kept, found)),
         }
     }
-    Ok(complete.map_or(best, |(_, found)| found))
+    Ok(complete.map(|(_, found)| found).or(best))
 }
 
 /// The wanted names that the base has as they are.
@@ -100,6 +149,12 @@ impl Resolved {
     /// Whether every name has its place.
     pub(crate) fn complete(&self) -> bool {
         self.names.iter().all(Option::is_some)
+    }
+
+    /// Whether every name that was found may be it by its shape.
+    pub(super) fn fits(&self, fits: Fits<'_>) -> bool {
+        let mut found = self.names.iter().enumerate();
+        found.all(|(at, name)| name.as_ref().is_none_or(|name| fits(at, name)))
     }
 
     fn count(&self) -> usize {

@@ -19,8 +19,14 @@ use super::slice::{Slice, Span, check_dtype, find};
 use crate::error::{ErrorKind, ExpertsError, FamilyError, Locate, Result};
 use crate::format::Checkpoint;
 
-/// Stacks of experts, in the order in which their modules register them (transformers `models/*`).
+/// Stacks of experts whose sides are known, in the order in which their modules register them
+/// (transformers `models/*`).
 const KNOWN: [&str; 3] = ["gate_up_proj", "up_proj", "down_proj"];
+
+/// Parameters that modules hold beside each other, in the order in which they register them
+/// (transformers `models/*`; DBRX's `w1`, `v1`, `w2`).
+const ORDER: [&str; 10] =
+    ["gate_up_proj", "gate_proj", "up_proj", "w13", "w1", "v1", "fc1", "w2", "fc2", "down_proj"];
 
 /// Experts of one layer. The largest models have some hundred; a small file shall not claim more.
 const MOST: usize = 8192;
@@ -28,19 +34,20 @@ const MOST: usize = 8192;
 /// What stands before a wrapped module's own path ends.
 const WRAPPED: &str = ".base_layer";
 
-/// A stack's name and an expert's number, of a module that [`expand`] may have named.
+/// A stack's name and an expert's number, of a module that [`expand`] may have named; whether there is
+/// such a stack, the adapter's [`stacks`](super::Adapter::stacks) say.
 pub(super) fn expert_of(module: &str) -> Option<(String, usize)> {
     let (above, parameter) = module.rsplit_once('.')?;
     let (holder, expert) = above.rsplit_once('.')?;
     let digits = expert.bytes().all(|byte| byte.is_ascii_digit());
-    let expert = expert.parse().ok().filter(|_| digits)?;
-    KNOWN.contains(&parameter).then(|| (format!("{holder}.{parameter}"), expert))
+    let expert = expert.parse().ok().filter(|_| digits && !holder.is_empty())?;
+    Some((format!("{holder}.{parameter}"), expert))
 }
 
 /// Where PEFT's keys have the factors of a stack, of all those that are written.
 pub(super) fn place_of(label: &str, written: &BTreeSet<String>) -> String {
     let (holder, parameter) = label.rsplit_once('.').unwrap_or(("", label));
-    let behind = KNOWN.iter().skip_while(|known| **known != parameter).skip(1);
+    let behind = ORDER.iter().skip_while(|known| **known != parameter).skip(1);
     let outer = behind.filter(|known| written.contains(&format!("{holder}.{known}"))).count();
     format!("{holder}{}", WRAPPED.repeat(outer))
 }
@@ -229,18 +236,18 @@ pub(super) fn expand(source: &Source<'_>) -> Result<Expanded> {
         let label = format!("{}.{}", source.module, pair.parameter);
         let scale = source.scales.resolve(&label, pair.rank, None).in_tensor(&label)?;
         let known = KNOWN.contains(&pair.parameter.as_str());
-        if !known && pair.experts != 1 {
-            let (parameter, experts) = (pair.parameter.clone(), pair.experts);
-            return Err(ExpertsError::Stack { parameter, experts }.into());
-        }
-        let crossed = known && is_crossed(source, &pairs, pair)?;
-        if known {
+        let stacked = known || pair.experts != 1;
+        let crossed = match known {
+            true => is_crossed(source, &pairs, pair)?,
+            false => stacked && is_crossed_by_release(source, pair)?,
+        };
+        if stacked {
             stacks.push((label.clone(), Stack { experts: pair.experts, crossed }));
         }
         for expert in 0..pair.experts {
             let name = match pair.parameter.as_str() {
-                "weight" => source.module.to_owned(),
-                parameter if known => format!("{}.{expert}.{parameter}", source.module),
+                "weight" if !stacked => source.module.to_owned(),
+                parameter if stacked => format!("{}.{expert}.{parameter}", source.module),
                 _ => label.clone(),
             };
             let (inputs, outputs) = if crossed { (pair.sizes.1, pair.sizes.0) } else { pair.sizes };
@@ -282,7 +289,7 @@ impl Pair<'_> {
 
 fn pairs<'a>(source: &Source<'a>) -> Result<Vec<Pair<'a>>> {
     let mut names = parameters(source.config, source.module, source.places.len() > 1);
-    let rank = |name: &str| KNOWN.iter().position(|known| *known == name);
+    let rank = |name: &str| ORDER.iter().position(|known| *known == name);
     if names.len() != source.places.len() {
         return Err(ExpertsError::Count { found: source.places.len(), names }.into());
     }
@@ -354,6 +361,17 @@ fn is_crossed(source: &Source<'_>, pairs: &[Pair<'_>], pair: &Pair<'_>) -> Resul
     }
 }
 
+/// As [`is_crossed`], of a parameter whose sides are not known: what is E × out × in for newer releases is
+/// E × in × out for older ones, and where a base's sizes differ they say which it is.
+fn is_crossed_by_release(source: &Source<'_>, pair: &Pair<'_>) -> Result<bool> {
+    match release(source.config) {
+        Release::New => Ok(false),
+        Release::Old => Ok(true),
+        Release::Unknown if pair.sizes.0 == pair.sizes.1 => Err(ExpertsError::Orientation.into()),
+        Release::Unknown => Ok(false),
+    }
+}
+
 /// On which side of the change a config was written.
 enum Release {
     Old,
@@ -415,6 +433,8 @@ mod tests {
             [experts.to_owned(), format!("{experts}.base_layer"),]
         );
         assert_eq!(expert_of("a.experts.12.up_proj"), Some(("a.experts.up_proj".to_owned(), 12)));
+        let of_module = expert_of("a.input_linear.3.weight");
+        assert_eq!(of_module, Some(("a.input_linear.weight".to_owned(), 3)));
         assert_eq!(expert_of("a.experts.x.up_proj"), None);
     }
 }

@@ -1,16 +1,17 @@
 //! Where an adapter's modules and replacements land in a base, always found by matching against the
 //! base's own names, never by un-flattening a name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::Adapter;
 use super::catalogue::Catalogue;
 use super::convention::Names;
+use super::module::{Kind, Module, Replacement, Replaces};
 use super::place::Placement;
-use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
+use super::resolve::{Fits, Resolved, Wanted, exact, resolve_fitting, unmatched};
 pub(crate) use super::scope::bare_name;
-use super::scope::{Scope, readings, scope_of};
-use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
+use super::scope::{Scope, scope_of};
+use super::{Adapter, flat};
+use crate::error::{ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
 
 /// The base tensors of an adapter's modules and replacements.
@@ -33,20 +34,25 @@ pub struct Targets {
 /// part of a tensor that the module does not fit.
 pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Result<Targets> {
     let names: BTreeSet<&str> = base.names().chain(tied_head).collect();
-    let flattened = adapter.convention.names != Names::Dotted;
     let wanted: Vec<Wanted> = wanted(adapter);
-    let mut resolved = by_names(adapter, &wanted, base, &names)?;
+    let look = Look { adapter, base, wanted: &wanted };
     let mut catalogue = Catalogue::default();
+    let mut resolved = look.by_names(&names, &catalogue)?;
     if !resolved.complete() {
-        catalogue = Catalogue::new(base);
-        resolved = by_other_layouts(adapter, &wanted, base, &catalogue, resolved)?;
+        catalogue = Catalogue::new(base, adapter.stacks.keys().map(String::as_str));
+        resolved = look.by_other_layouts(&catalogue, &names, resolved)?;
     }
-    refuse_packed(&wanted, &resolved, base)?;
-    let missing = if flattened {
-        flat_unmatched(adapter, &resolved, &names)
-    } else {
+    if !resolved.complete() {
+        refuse_packed(&wanted, &resolved, base)?;
+        refuse_wrapped(base)?;
+    }
+    let mut missing = if adapter.convention.names == Names::Dotted {
         unmatched(&wanted, &resolved, &names)
+    } else {
+        flat::unmatched(adapter, &resolved, &names)
     };
+    let unknown = adapter.unknown.iter();
+    missing.extend(unknown.map(|name| UnmatchedName { name: name.clone(), nearest: Vec::new() }));
     let mut found = resolved.names.into_iter();
     let modules = adapter.modules.iter().zip(found.by_ref()).map(|(module, name)| match name {
         None => Ok(Vec::new()),
@@ -63,41 +69,90 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     Ok(Targets { modules, replacements: replacements.collect::<Result<_>>()?, unmatched: missing })
 }
 
-/// Resolves with the base's own names. Those of a pipeline or of kohya's kind say which part of the model
-/// they are of, and go there before any rewriting is tried.
-fn by_names(
-    adapter: &Adapter,
-    wanted: &[Wanted],
-    base: &Checkpoint,
-    names: &BTreeSet<&str>,
-) -> Result<Resolved> {
-    let mut found = exact(wanted, names);
-    if adapter.convention.names != Names::Dotted && !found.complete() {
-        found = found.or(by_flat_names(adapter, base, names)?);
-    }
-    if found.complete() { Ok(found) } else { Ok(found.or(resolve(wanted, names)?)) }
+/// What is looked for, and where.
+struct Look<'a> {
+    adapter: &'a Adapter,
+    base: &'a Checkpoint,
+    wanted: &'a [Wanted],
 }
 
-/// Resolves with the names that the base's tensors have in other layouts too, if that finds more.
-fn by_other_layouts(
-    adapter: &Adapter,
-    wanted: &[Wanted],
-    base: &Checkpoint,
-    catalogue: &Catalogue,
-    plain: Resolved,
-) -> Result<Resolved> {
-    let names: BTreeSet<&str> = base.names().chain(catalogue.names()).collect();
-    let named = by_names(adapter, wanted, base, &names);
-    if let Ok(found) = &named
-        && found.complete()
-    {
-        return named;
+impl Look<'_> {
+    /// Resolves with the base's own names. Those of a pipeline or of kohya's kind say which part of the
+    /// model they are of, and go there before any rewriting is tried.
+    fn by_names(&self, names: &BTreeSet<&str>, catalogue: &Catalogue) -> Result<Resolved> {
+        let fits = |at: usize, name: &str| self.fits(at, name, catalogue);
+        let fits: Fits<'_> = &fits;
+        let mut found = exact(self.wanted, names);
+        // Some writers of PEFT's directories keep names without dots too.
+        let flat = self.adapter.convention.names != Names::Dotted
+            || self.adapter.modules.iter().any(|module| !module.name.contains('.'));
+        if flat && !found.complete() {
+            found = found.or(flat::resolve(self.adapter, self.base, names, fits)?);
+        }
+        if found.complete() {
+            return Ok(found);
+        }
+        Ok(found.or(resolve_fitting(self.wanted, names, fits)?))
     }
-    let scoped = by_flat_names(adapter, base, &names)?;
-    if scoped.complete() {
-        return Ok(scoped);
+
+    /// Resolves with the names that the base's tensors have in other layouts too, if that finds more.
+    fn by_other_layouts(
+        &self,
+        catalogue: &Catalogue,
+        names: &BTreeSet<&str>,
+        plain: Resolved,
+    ) -> Result<Resolved> {
+        let names: BTreeSet<&str> = names.iter().copied().chain(catalogue.names()).collect();
+        let named = self.by_names(&names, catalogue);
+        if let Ok(found) = &named
+            && found.complete()
+        {
+            return named;
+        }
+        let fits = |at: usize, name: &str| self.fits(at, name, catalogue);
+        let scoped = flat::resolve(self.adapter, self.base, &names, &fits)?;
+        if scoped.complete() {
+            return Ok(scoped);
+        }
+        Ok(plain.or(named?).or(scoped))
     }
-    Ok(plain.or(named?).or(scoped))
+
+    /// Whether what is wanted may be the tensor that a name stands for: by their shapes, as far as both
+    /// are known. A part of a tensor is for its rule to measure.
+    fn fits(&self, at: usize, name: &str, catalogue: &Catalogue) -> bool {
+        let tensor = catalogue.whole(name).and_then(|name| self.base.tensor(&name));
+        let Some(shape) = tensor.map(|view| view.spec.shape.as_slice()) else { return true };
+        let modules = &self.adapter.modules;
+        match (modules.get(at), self.adapter.replacements.get(at.wrapping_sub(modules.len()))) {
+            (Some(module), _) => may_be(module, shape),
+            (None, Some(replacement)) => self.may_replace(replacement, shape),
+            (None, None) => true,
+        }
+    }
+
+    fn may_replace(&self, replacement: &Replacement, shape: &[usize]) -> bool {
+        let view = self.adapter.file.tensor(&replacement.tensor);
+        let Some(values) = view.map(|view| view.spec.shape.as_slice()) else { return true };
+        match replacement.replaces {
+            // A vocabulary may have grown.
+            Replaces::Rows(_) | Replaces::Weight => values.get(1..) == shape.get(1..),
+            Replaces::Bias => values == shape,
+        }
+    }
+}
+
+/// Whether a module may be of a weight of this shape, either way round.
+fn may_be(module: &Module, shape: &[usize]) -> bool {
+    let is = |known: usize, size: usize| known == 0 || known == size;
+    match (&module.kind, shape) {
+        (Kind::Whole(whole), _) => whole == shape,
+        (Kind::Linear | Kind::Embedding, [rows, columns]) => {
+            let (outputs, inputs) = (module.outputs, module.inputs);
+            is(outputs, *rows) && is(inputs, *columns) || is(outputs, *columns) && is(inputs, *rows)
+        }
+        (_, [rows, ..]) => is(module.outputs, *rows),
+        (_, []) => false,
+    }
 }
 
 fn wanted(adapter: &Adapter) -> Vec<Wanted> {
@@ -110,6 +165,18 @@ fn wanted(adapter: &Adapter) -> Vec<Wanted> {
         stored: vec![replacement.label()],
     });
     modules.chain(replacements).collect()
+}
+
+/// A base whose layers are wrapped has adapters inside: what is merged into a layer would act beside those.
+fn refuse_wrapped(base: &Checkpoint) -> Result<()> {
+    let layer = base.names().find(|name| name.ends_with(".base_layer.weight"));
+    let Some(layer) = layer else { return Ok(()) };
+    let module = layer.strip_suffix("base_layer.weight").unwrap_or(layer);
+    let inside = base
+        .names()
+        .find(|name| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("lora_")));
+    let inside = inside.map(str::to_owned);
+    Err(ErrorKind::WrappedBase { layer: layer.to_owned(), inside }).in_file(&base.path)
 }
 
 /// Weights that are stored packed have no `.weight` at all: say what they are instead of "unmatched".
@@ -174,67 +241,4 @@ pub fn flat_module(name: &str, several: bool) -> String {
         Scope::Any | Scope::Denoiser => "lora_unet_".to_owned(),
     };
     format!("{prefix}{}", flatten(below))
-}
-
-/// (scope, flattened name) → base names that flatten to it.
-type FlatNames<'a> = BTreeMap<(Scope, String), BTreeSet<&'a str>>;
-
-fn flat_names<'a>(names: &BTreeSet<&'a str>) -> FlatNames<'a> {
-    let mut flat = FlatNames::new();
-    for &name in names.iter().filter(|name| !name.ends_with(".bias")) {
-        let (scope, below) = scope_of(name);
-        flat.entry((scope, flatten(below))).or_default().insert(name);
-        if scope != Scope::Any {
-            flat.entry((Scope::Any, flatten(below))).or_default().insert(name);
-        }
-    }
-    flat
-}
-
-/// Resolves each name by flattening the base's, below the root that its prefix means.
-fn by_flat_names(adapter: &Adapter, base: &Checkpoint, names: &BTreeSet<&str>) -> Result<Resolved> {
-    let flat = flat_names(names);
-    let look_up = |name: &str| -> Result<Option<String>> {
-        let found = readings(name).into_iter().find_map(|(scope, below)| {
-            // A checkpoint without known roots holds one part only, whichever it is.
-            flat.get(&(scope, flatten(&below))).or_else(|| {
-                flat.get(&(Scope::Any, flatten(&below)))
-                    .filter(|found| found.iter().all(|name| scope_of(name).0 == Scope::Any))
-            })
-        });
-        let Some(found) = found else { return Ok(None) };
-        let mut found = found.iter();
-        match (found.next(), found.next()) {
-            (Some(first), Some(second)) => {
-                let (first, second) = ((*first).to_owned(), (*second).to_owned());
-                Err(Error::from(ErrorKind::FlatCollision { first, second })
-                    .in_tensor(name)
-                    .in_file(&base.path))
-            }
-            (only, _) => Ok(only.map(|only| (*only).to_owned())),
-        }
-    };
-    let modules = adapter.modules.iter().map(|module| look_up(&module.name));
-    let replacements = adapter.replacements.iter().map(|replacement| look_up(&replacement.module));
-    let found = modules.chain(replacements).collect::<Result<_>>()?;
-    Ok(Resolved { names: found })
-}
-
-fn flat_unmatched(
-    adapter: &Adapter,
-    resolved: &Resolved,
-    names: &BTreeSet<&str>,
-) -> Vec<UnmatchedName> {
-    let labels = adapter.modules.iter().map(|module| module.name.as_str());
-    let replaced = adapter.replacements.iter().map(|replacement| replacement.module.as_str());
-    labels
-        .chain(replaced)
-        .zip(&resolved.names)
-        .filter(|(_, found)| found.is_none())
-        .enumerate()
-        .map(|(at, (label, _))| UnmatchedName {
-            name: label.to_owned(),
-            nearest: if at < 16 { nearest(&format!("{label}.weight"), names) } else { Vec::new() },
-        })
-        .collect()
 }

@@ -36,14 +36,6 @@ pub enum ExpertsError {
         /// As many as are read.
         most: usize,
     },
-    /// A stack that is not one of experts' projections.
-    #[error("`{parameter}` is a stack of {experts} matrices that no architecture here has")]
-    Stack {
-        /// The parameter's name.
-        parameter: String,
-        /// Its length.
-        experts: usize,
-    },
     /// PEFT changed which side is the input, and neither the shapes nor the version tell.
     #[error(
         "PEFT before 0.19 took inputs for outputs in some models' experts, and this file alone does \
@@ -82,8 +74,8 @@ impl ExpertsError {
             Self::Count { .. } | Self::Rank { .. } => {
                 "the config and the tensors are not of one adapter; save it again with PEFT"
             }
-            Self::Order { .. } | Self::Stack { .. } => {
-                "merge it with PEFT; experts' gate_up_proj, up_proj and down_proj are understood here"
+            Self::Order { .. } => {
+                "merge it with PEFT, which knows in what order the model's class registers them"
             }
             Self::Orientation => {
                 "give the base it is for (merge, inspect --against BASE, convert --reference BASE)"

@@ -51,13 +51,32 @@ pub(crate) fn open_adapters(
     inputs: &[AdapterInput],
     options: &OpenOptions,
 ) -> Result<Vec<Adapter>> {
+    open_known(inputs, options, Adapter::sound)
+}
+
+/// As [`open_adapters`], for a verb that lists keys of no known grammar as what fits nothing.
+///
+/// # Errors
+/// As [`open_adapters`], but for such keys.
+pub(crate) fn open_adapters_for_base(
+    inputs: &[AdapterInput],
+    options: &OpenOptions,
+) -> Result<Vec<Adapter>> {
+    open_known(inputs, options, Adapter::modules_sound)
+}
+
+fn open_known(
+    inputs: &[AdapterInput],
+    options: &OpenOptions,
+    sound: fn(&mut Adapter) -> Result<()>,
+) -> Result<Vec<Adapter>> {
     let mut adapters = Vec::with_capacity(inputs.len());
     for input in inputs {
         if !input.weight.is_finite() {
             return Err(ErrorKind::BadWeight(input.weight)).in_file(&input.path);
         }
         let mut adapter = Adapter::open(&input.path, options)?;
-        adapter.sound()?;
+        sound(&mut adapter)?;
         adapter.check_finite()?;
         adapters.push(adapter);
     }

@@ -6,35 +6,39 @@
 //! What an adapter of whole parameters has for expert e of `experts.down_proj` is called
 //! `experts.e.down_proj` here, so that every layout answers to every adapter.
 
+use std::collections::BTreeSet;
+
 use super::{Architecture, Cut, Names, Rule, untold};
 
 pub(super) static ARCHITECTURE: Architecture =
     Architecture { name: "experts", rules, told: untold };
 
 /// Where the experts of a layer are: Mixtral's place before transformers 5, and all others'.
-const CONTAINERS: [&str; 3] = ["block_sparse_moe", "mlp", "feed_forward"];
+const CONTAINERS: [&str; 4] = ["block_sparse_moe", "mlp", "feed_forward", "mixer"];
 
 /// An expert's gate, up and down, stored one by one.
 const SPELLINGS: [[&str; 3]; 2] = [["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];
 
+/// What a layer's router is called: by most, and by PhiMoE since transformers 5.
+const ROUTERS: [&str; 2] = ["gate", "router"];
+
 fn rules(names: &Names<'_>) -> Vec<Rule> {
-    if !names.iter().any(|name| name.contains(".experts.")) {
-        return Vec::new();
-    }
+    let stored: BTreeSet<&str> = names.iter().filter_map(|name| container(name)).collect();
+    let asked: BTreeSet<&str> = stored.iter().copied().chain(CONTAINERS).collect();
     let mut rules = Vec::new();
     let mut add = |split: String, published: String, cut| {
         if split != published {
             rules.push(Rule { split, published, cut });
         }
     };
-    let present = |container: &&str| {
-        let inside = format!(".{container}.experts.");
-        names.iter().any(|name| name.contains(&inside))
-    };
-    for stored in CONTAINERS.into_iter().filter(present) {
-        for asked in CONTAINERS {
-            let router = |container: &str| format!("{{*}}.{container}.gate");
-            add(router(asked), router(stored), Cut::Whole);
+    for stored in stored {
+        for asked in &asked {
+            for own in ROUTERS {
+                for other in ROUTERS {
+                    let router = |container: &str, name| format!("{{*}}.{container}.{name}");
+                    add(router(asked, other), router(stored, own), Cut::Whole);
+                }
+            }
             stacked(stored, asked, &mut add);
             for own in SPELLINGS {
                 let ending = format!(".experts.0.{}", own[2]);
@@ -47,15 +51,31 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
     rules
 }
 
-/// What a base answers to that has a layer's experts in stacks.
+/// The part of a name that holds experts.
+fn container(name: &str) -> Option<&str> {
+    let (above, _) = name.split_once(".experts.")?;
+    above.rsplit('.').next()
+}
+
+/// What a base answers to that has a layer's experts in stacks. Unsloth's gpt-oss has them as lists of
+/// layers, `gate_up_projs.0`, …
 fn stacked(stored: &str, asked: &str, add: &mut impl FnMut(String, String, Cut)) {
     let stack = |name: &str| format!("{{*}}.{stored}.experts.{name}");
     let expert = |name: &str| format!("{{*}}.{asked}.experts.{{e}}.{name}");
-    add(expert("gate_up_proj"), stack("gate_up_proj"), Cut::Stack);
+    let listed = |name: &str| format!("{{*}}.{asked}.experts.{name}s.{{e}}");
+    let both = "gate_up_proj";
+    add(expert(both), stack(both), Cut::Stack);
+    add(listed(both), stack(both), Cut::Stack);
     for [gate, up, down] in SPELLINGS {
-        add(expert(gate), stack("gate_up_proj"), Cut::StackHalf(0));
-        add(expert(up), stack("gate_up_proj"), Cut::StackHalf(1));
-        add(expert(down), stack("down_proj"), Cut::Stack);
+        let forms: [&dyn Fn(&str) -> String; 2] = [&expert, &listed];
+        for name in forms {
+            add(name(gate), stack(both), Cut::StackHalf(0));
+            add(name(up), stack(both), Cut::StackHalf(1));
+            add(name(down), stack("down_proj"), Cut::Stack);
+            // Experts without a gate, and gates in a stack of their own.
+            add(name(gate), stack("gate_proj"), Cut::Stack);
+            add(name(up), stack("up_proj"), Cut::Stack);
+        }
     }
 }
 
@@ -67,12 +87,16 @@ fn one_by_one(
     add: &mut impl FnMut(String, String, Cut),
 ) {
     let at = |container: &str, name: &str| format!("{{*}}.{container}.experts.{{i}}.{name}");
+    let listed = |name: &str| format!("{{*}}.{asked}.experts.{name}s.{{i}}");
     let [gate, up, _] = own;
-    add(at(stored, gate), at(asked, "gate_up_proj"), Cut::nth(0, 2));
-    add(at(stored, up), at(asked, "gate_up_proj"), Cut::nth(1, 2));
+    for both in [at(asked, "gate_up_proj"), listed("gate_up_proj")] {
+        add(at(stored, gate), both.clone(), Cut::nth(0, 2));
+        add(at(stored, up), both, Cut::nth(1, 2));
+    }
     for other in SPELLINGS {
         for (own, other) in own.iter().zip(other) {
             add(at(asked, other), at(stored, own), Cut::Whole);
+            add(listed(other), at(stored, own), Cut::Whole);
         }
     }
 }

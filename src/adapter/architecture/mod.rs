@@ -14,6 +14,7 @@ mod lumina;
 mod pattern;
 mod pixart;
 mod qwen_image;
+mod releases;
 mod sd3;
 mod seen;
 mod t5;
@@ -42,6 +43,8 @@ pub(super) enum Cut {
     },
     /// As many of its first rows as the module has outputs; two others of equal size follow.
     First,
+    /// As many of its rows, as many again before them and others behind.
+    Second,
     /// As many of its rows, as many again behind them.
     Middle,
     /// As many of its last rows.
@@ -67,7 +70,7 @@ impl Cut {
                 Some((start, if start + count == of { of } else { 0 }))
             }
             Self::First => Some((0, 0)),
-            Self::Middle => Some((1, 0)),
+            Self::Middle | Self::Second => Some((1, 0)),
             Self::Last => Some((2, 3)),
             _ => None,
         }
@@ -124,7 +127,7 @@ fn untold(_: &Seen<'_>) -> Option<Told> {
 }
 
 /// All architectures; of those that an adapter could be of, the first is taken.
-pub(super) static ARCHITECTURES: [&Architecture; 12] = [
+pub(super) static ARCHITECTURES: [&Architecture; 13] = [
     &unet::ARCHITECTURE,
     &clip::ARCHITECTURE,
     &hunyuan_video::ARCHITECTURE,
@@ -137,6 +140,7 @@ pub(super) static ARCHITECTURES: [&Architecture; 12] = [
     &t5::ARCHITECTURE,
     &language::ARCHITECTURE,
     &experts::ARCHITECTURE,
+    &releases::ARCHITECTURE,
 ];
 
 /// A table as it is written down.

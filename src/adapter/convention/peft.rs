@@ -51,7 +51,10 @@ fn parse(key: &str) -> Option<Key> {
 
 /// Whether a path's part is what a module's own tensors are called.
 fn is_factor(part: &str) -> bool {
-    const LOW_RANK: [&str; 6] = [
+    const LOW_RANK: [&str; 9] = [
+        "lora_down",
+        "lora_up",
+        "lora_mid",
         "lora_A",
         "lora_B",
         "lora_embedding_A",
@@ -91,6 +94,19 @@ fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
             "lora_embedding_A" => named(rest, Part::EmbeddingDown),
             "lora_embedding_B" => named(rest, Part::EmbeddingUp),
             "lora_magnitude_vector" => factor(rest, Part::Magnitude, None),
+            // Other writers' endings, which stand behind any prefix.
+            "lora_down" if at > 0 => factor(rest, Part::Down, None),
+            "lora_up" if at > 0 => factor(rest, Part::Up, Some(Part::UpBias)),
+            "lora" | "lora_linear_layer" if at > 0 => match rest {
+                ["down"] | ["down", "weight"] => Some(Part::Down),
+                ["up"] | ["up", "weight"] => Some(Part::Up),
+                ["up", "bias"] => Some(Part::UpBias),
+                _ => None,
+            },
+            "magnitude" if at > 0 && rest.is_empty() => Some(Part::Magnitude),
+            "alpha" if at > 0 && rest.is_empty() => Some(Part::Alpha),
+            "dora_scale" if at > 0 && rest.is_empty() => Some(Part::Named("dora_scale")),
+            "lora_mid" if at > 0 => factor(rest, Part::Named("lora_mid"), None),
             "trainable_tokens_delta" => named(rest, Part::TokenRows),
             name => named_part(name, at).and_then(|part| factor(rest, part, None)),
         };

@@ -3,7 +3,7 @@
 use super::{Part, tensors};
 
 /// (ending, part); the first that fits is taken. ComfyUI's list, `comfy/weight_adapter/lora.py`.
-const SPELLINGS: [(&str, Part); 24] = [
+const SPELLINGS: [(&str, Part); 28] = [
     (".lora_down.weight", Part::Down),
     (".lora_up.weight", Part::Up),
     (".lora_A.weight", Part::Down),
@@ -26,12 +26,25 @@ const SPELLINGS: [(&str, Part); 24] = [
     (".lora.up", Part::Up),
     (".lora_B.bias", Part::UpBias),
     (".lora_up.bias", Part::UpBias),
+    (".lora.up.bias", Part::UpBias),
     (".lora_magnitude_vector", Part::Magnitude),
+    (".lora_magnitude_vector.weight", Part::Magnitude),
+    (".lora_magnitude_vector.default.weight", Part::Magnitude),
+    // ai-toolkit's.
+    (".magnitude", Part::Magnitude),
     (".alpha", Part::Alpha),
 ];
 
 /// Prefixes of flattened names, whose `weight` is no base's tensor.
 const FLATTENED: [&str; 3] = ["lora_", "lycoris_", "oft_"];
+
+/// Factors with an adapter's name behind them: `.lora_A.style.weight`.
+fn named(key: &str) -> Option<(&str, Part)> {
+    let (path, _) = key.strip_suffix(".weight")?.rsplit_once('.')?;
+    let factors = [(".lora_A", Part::Down), (".lora_B", Part::Up)];
+    let found = factors.iter().find_map(|(ending, part)| Some((path.strip_suffix(ending)?, *part)));
+    found.filter(|(module, _)| !module.is_empty())
+}
 
 /// Splits a key into its module and the part that its ending says.
 pub(super) fn split(key: &str) -> Option<(&str, Part)> {
@@ -41,6 +54,7 @@ pub(super) fn split(key: &str) -> Option<(&str, Part)> {
     };
     let low_rank = SPELLINGS.iter().find_map(|(ending, part)| Some((of(ending)?, *part)));
     low_rank
+        .or_else(|| named(key))
         .or_else(|| {
             tensors::KOHYA.iter().find_map(|(name, ending)| {
                 let module = of(ending)?.strip_suffix('.').filter(|module| !module.is_empty())?;

@@ -18,6 +18,8 @@ pub(super) fn rows_of(cut: Cut, total: usize, inputs: usize) -> Option<Range<usi
         Cut::First => keys.map(|_| 0..inputs),
         Cut::Middle => keys.map(|keys| inputs..inputs + keys / 2),
         Cut::Last => keys.map(|keys| inputs + keys / 2..total),
+        // Linear attention is in no image model.
+        Cut::Second => None,
         Cut::Swapped => total.is_multiple_of(2).then_some(0..total),
         Cut::Whole | Cut::Stack | Cut::StackHalf(_) => Some(0..total),
     }
@@ -57,7 +59,7 @@ pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
             let keys = atoms.iter().find(|atom| atom.cut != Cut::First)?;
             inputs + 2 * keys.from.len()
         }
-        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return None,
+        Cut::Whole | Cut::Second | Cut::Stack | Cut::StackHalf(_) => return None,
     };
     let mut pieces = Vec::new();
     for atom in atoms {

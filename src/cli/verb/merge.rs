@@ -108,6 +108,9 @@ pub(crate) struct MergeOptions {
     /// Merge the rest if some adapter tensors fit nothing in the base
     #[arg(long)]
     pub(crate) allow_unmatched: bool,
+    /// Add whole tensors that the base has not (a config's modules_to_save are added anyway)
+    #[arg(long)]
+    pub(crate) add_new: bool,
     /// Keep tied embeddings tied though the adapter changes only one side
     #[arg(long)]
     pub(crate) keep_tied: bool,
@@ -130,6 +133,7 @@ impl MergeOptions {
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
             allow_unmatched: self.allow_unmatched,
+            add_new: self.add_new,
             keep_tied: self.keep_tied,
             ..Options::default()
         })

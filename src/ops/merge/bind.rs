@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::added::Added;
 use super::change::{Change, ReplaceStep};
 use super::place::{Fit, fit};
 use super::replaced::same_bytes;
@@ -12,7 +13,7 @@ use crate::adapter::module::Kind;
 use crate::adapter::place::Placement;
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
-use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
+use crate::error::{ErrorKind, ExpertsError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
 
 /// All changes, and what they mean for the rest of the output.
@@ -24,6 +25,8 @@ pub(super) struct Bound {
     pub(super) untied: Option<Tied>,
     /// Tensors whose first dimension grows, with the new size.
     pub(super) grown: BTreeMap<String, usize>,
+    /// Tensors that the base has not.
+    pub(super) added: Vec<Added>,
     pub(super) adapters: Vec<PlannedAdapter>,
     pub(super) unmatched: Vec<UnmatchedName>,
     pub(super) warnings: Vec<String>,
@@ -42,13 +45,14 @@ pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -
             changes: BTreeMap::new(),
             untied: None,
             grown: BTreeMap::new(),
+            added: Vec::new(),
             adapters: Vec::new(),
             unmatched: Vec::new(),
             warnings: Vec::new(),
         },
     };
     for (number, adapter) in adapters.iter().enumerate() {
-        binder.add(number, adapter).map_err(|error| error.in_file(&adapter.path))?;
+        binder.add(number, adapter, adapters).map_err(|error| error.in_file(&adapter.path))?;
     }
     binder.settle_contested(adapters)?;
     binder.settle_tied(adapters)?;
@@ -67,14 +71,17 @@ pub(super) struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    fn add(&mut self, number: usize, adapter: &Adapter) -> Result<()> {
+    fn add(&mut self, number: usize, adapter: &Adapter, adapters: &[Adapter]) -> Result<()> {
         let input = self.options.adapters.get(number).ok_or(ErrorKind::NotFound)?;
         let head = self.tied.as_ref().map(|tied| tied.head.as_str());
-        let targets = target::find(adapter, self.base, head)?;
-        let total = adapter.modules.len() + adapter.replacements.len();
+        let mut targets = target::find(adapter, self.base, head)?;
+        let total = adapter.modules.len() + adapter.replacements.len() + adapter.unknown.len();
+        self.check_untrained(adapter)?;
+        let weigh = |module: &str| self.options.weight(input, module, module);
+        let added = self.add_new((number, adapters), &mut targets, &weigh)?;
         self.check_unmatched(adapter, &targets, total)?;
         input.rules.check(&names(adapter, &targets))?;
-        let mut applied = 0;
+        let mut applied = added;
         let mut left_out = 0;
         let transposed = self.decide_transposed(adapter, &targets);
         let mut owners = Owners::new();
@@ -119,19 +126,46 @@ impl Binder<'_> {
     }
 
     fn check_unmatched(&self, adapter: &Adapter, targets: &Targets, total: usize) -> Result<()> {
-        let unmatched = targets.unmatched.clone();
+        // What is left out need not have a place.
+        let asked =
+            |unmatched: &&UnmatchedName| self.options.selects(&unmatched.name, &unmatched.name);
+        let unmatched: Vec<_> = targets.unmatched.iter().filter(asked).cloned().collect();
         if unmatched.is_empty() || (self.options.allow_unmatched && unmatched.len() < total) {
             return Ok(());
         }
         let guess = (unmatched.len() == total).then(|| {
             let trained = adapter.base_model().map(|name| format!(" (it was trained on `{name}`)"));
+            let trained = trained.unwrap_or_default();
+            if unmatched.iter().any(has_neighbour) {
+                return format!(
+                    "none of its names exist in this base, though it has names like them{trained}: is it \
+                     another model of the family, or one whose layers are stored otherwise?"
+                );
+            }
             format!(
-                "none of its names exist in this base: it belongs to another architecture{}",
-                trained.unwrap_or_default()
+                "none of its names exist in this base: it belongs to another architecture{trained}"
             )
         });
         let base = self.base.path.clone();
         Err(ErrorKind::Unmatched { unmatched, total, base, guess }.into())
+    }
+
+    /// Parameters that the base has, that the config names and that the file lacks: it is not whole.
+    fn check_untrained(&mut self, adapter: &Adapter) -> Result<()> {
+        let has = |parameter: &&String| {
+            let ending = format!(".{parameter}");
+            self.base.names().any(|name| {
+                name == parameter.as_str()
+                    || name.ends_with(&ending)
+                    || name.strip_suffix(".weight").is_some_and(|name| name.ends_with(&ending))
+            })
+        };
+        let names: Vec<String> = adapter.untrained.iter().filter(has).cloned().collect();
+        if !names.is_empty() {
+            return Err(ExpertsError::Count { found: 0, names }.into());
+        }
+        self.bound.warnings.extend(adapter.notes.iter().cloned());
+        Ok(())
     }
 
     /// Whether square weights of this adapter are stored transposed: if the base's known layers are,
@@ -230,6 +264,16 @@ impl Binder<'_> {
         self.bound.untied = Some(tied);
         Ok(())
     }
+}
+
+/// Whether the base has a module of the same last two parts as one without a place.
+fn has_neighbour(unmatched: &UnmatchedName) -> bool {
+    let last_two = |name: &str| {
+        let name = name.strip_suffix(".weight").unwrap_or(name);
+        name.rsplit('.').take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let own = last_two(&unmatched.name);
+    own.len() == 2 && unmatched.nearest.iter().any(|name| last_two(name) == own)
 }
 
 /// Modules and replacements that have a place, by both their names.

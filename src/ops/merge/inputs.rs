@@ -11,7 +11,7 @@ use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};
 use crate::format::Checkpoint;
-use crate::ops::open_adapters;
+use crate::ops::open_adapters_for_base;
 
 /// One input, by its number among its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn open(options: &Options, base: &Checkpoint) -> Result<Inputs> {
             adapters.push(input.clone());
         }
     }
-    let adapters = open_adapters(&adapters, &options.open.for_base(base))?;
+    let adapters = open_adapters_for_base(&adapters, &options.open.for_base(base))?;
     Ok(Inputs { adapters, tuned, order })
 }
 

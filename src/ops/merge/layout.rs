@@ -2,9 +2,9 @@
 
 use serde::{Serialize, Serializer};
 
-use super::Options;
 use super::bind::Bound;
 use super::change::{Action, Change};
+use super::{Options, added};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
@@ -94,7 +94,10 @@ pub(super) fn shards(
     for (number, component) in base.components.iter().enumerate() {
         let own = component.shards.clone().filter_map(|at| Some((at, base.shards.get(at)?)));
         let kept = own.map(|(at, shard)| keep(options, bound, (number, component), (at, shard)));
-        let kept: Vec<OutputShard> = kept.collect();
+        let mut kept: Vec<OutputShard> = kept.collect();
+        if let Some(last) = kept.last_mut() {
+            added::append(&bound.added, base, options.dtype, last);
+        }
         match (one_file, options.max_shard_size) {
             (true, _) => shards.push(join(kept, String::new())),
             (false, Some(limit)) => shards.extend(split(component, kept, limit)),

@@ -4,6 +4,7 @@
 //! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
 //! made without the others.
 
+mod added;
 pub(super) mod bind;
 mod blend;
 mod change;

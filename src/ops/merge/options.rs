@@ -61,6 +61,8 @@ pub struct Options {
     pub module_weights: Vec<(Regex, f64)>,
     /// Merge the rest if some adapter tensors fit nothing.
     pub allow_unmatched: bool,
+    /// Add whole tensors that the base has not, also those that no config declares.
+    pub add_new: bool,
     /// Leave tied embeddings tied, though the adapter changes only one side.
     pub keep_tied: bool,
     /// The text of the recipe that asks for this, for the output's metadata.

@@ -25,7 +25,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 28] = [
+const KEYS: [(&str, For); 29] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -45,6 +45,7 @@ const KEYS: [(&str, For); 28] = [
     ("on_conflict", For::Combine),
     ("max_shard_size", For::Merge),
     ("allow_unmatched", For::Merge),
+    ("add_new", For::Merge),
     ("keep_tied", For::Merge),
     ("verify", For::Merge),
     ("receipt", For::Merge),
@@ -233,6 +234,7 @@ impl Common {
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,
             allow_unmatched: is("allow_unmatched")?,
+            add_new: is("add_new")?,
             keep_tied: is("keep_tied")?,
             verify: is("verify")?,
             receipt: path("receipt")?,
