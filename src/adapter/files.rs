@@ -9,7 +9,7 @@ use super::convention::{self, Convention, Output};
 use super::mlx::{self, MlxConfig};
 use super::save::Encoded;
 use super::sidecar::{self, CONFIG_NAME, PeftConfig};
-use super::{OpenOptions, gguf};
+use super::{OpenOptions, gguf, layered};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::access::Source;
 use crate::format::checkpoint::{is_pickle, not_found};
@@ -66,6 +66,10 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
     let peft = config_path.as_deref().filter(|path| !lone || sidecar::is_peft_config(path));
     let convention = recognise(&file, peft.is_some() && mlx.is_none(), options)?;
     let own = |name: &str| convention.name == name;
+    let file = match own(convention::mlx().name) {
+        true => file,
+        false => layered::apart(file, convention)?,
+    };
     let mut found = Found::new(file, convention);
     if own(convention::peft().name) {
         found.config_path = peft.map(Path::to_path_buf);
