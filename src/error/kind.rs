@@ -129,6 +129,24 @@ pub enum ErrorKind {
         /// What was looked for.
         reason: String,
     },
+    /// An adapter where a model's checkpoint is wanted.
+    #[error("this is an adapter ({convention}, {modules} modules), not {expected} checkpoint")]
+    AdapterAsModel {
+        /// Its convention.
+        convention: &'static str,
+        /// Modules that it updates.
+        modules: usize,
+        /// What was wanted, with its article.
+        expected: &'static str,
+        /// What to do with it.
+        hint: String,
+    },
+    /// A merge of which no base was named.
+    #[error("a merge needs a base, and none is named")]
+    NoBase {
+        /// How to make one adapter of what was named.
+        hint: String,
+    },
     /// An input changed under our eyes.
     #[error("the file changed while it was read")]
     Changed,

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// What to look at.
@@ -161,7 +162,8 @@ pub struct ReplacementItem {
 /// If a path is neither a readable adapter nor a readable checkpoint. Faults of single modules are
 /// warnings here.
 pub fn run(options: &Options) -> Result<Report> {
-    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let with: Vec<_> = options.paths.iter().map(PathBuf::as_path).collect();
+    let base = options.against.as_ref().map(|path| open_base(path, &with, options.open.access));
     let base = base.transpose()?;
     let mut items = Vec::with_capacity(options.paths.len());
     for path in &options.paths {

@@ -26,6 +26,7 @@ use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, PartTensor, Si
 use crate::error::{ErrorKind, PairError, Result};
 use crate::format::{Access, Checkpoint, Dtype, Metadata};
 use crate::math::RankPolicy;
+use crate::ops::base::{open_base, open_model};
 use crate::ops::{Progress, check_output, write};
 use compute::Fate;
 
@@ -163,8 +164,11 @@ pub fn plan(options: &Options) -> Result<Extract> {
     depth::check(options)?;
     let inputs = [options.base.as_path(), options.tuned.as_path()];
     check_output(&options.output, inputs, options.force)?;
-    let base = Checkpoint::open(&options.base, options.access)?;
-    let tuned = Checkpoint::open(&options.tuned, options.access)?;
+    let [base, tuned] = inputs;
+    let (base, tuned) = (
+        open_base(base, &[tuned], options.access)?,
+        open_model(tuned, "a fine-tuned", &[base], options.access)?,
+    );
     let files = base.shards.iter().chain(&tuned.shards).map(|shard| shard.path.as_path());
     check_output(&options.output, files, options.force)?;
     let target = write::convention(options.to.as_deref(), None, &options.output)?;

@@ -81,6 +81,15 @@ pub(super) fn collect(
     Ok(files.into_values().collect())
 }
 
+/// What lies beside a base and its weights: the files that a merge to a directory copies or edits.
+pub(in crate::ops) fn beside(base: &Checkpoint) -> Result<Vec<SideFile>> {
+    let mut files = BTreeMap::new();
+    if let Some(directory) = base.directory() {
+        walk(directory, "", &mut files)?;
+    }
+    Ok(files.into_values().collect())
+}
+
 fn walk(directory: &Path, prefix: &str, files: &mut BTreeMap<String, SideFile>) -> Result<()> {
     for entry in std::fs::read_dir(directory).in_file(directory)? {
         let entry = entry.in_file(directory)?;
