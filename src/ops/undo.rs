@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::receipt::{Receipt, hash_file, restore};
 use super::{Progress, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
+use crate::format::access::read_small;
 use crate::format::checkpoint::Layout;
 use crate::format::{Access, Checkpoint, Staging};
 
@@ -112,7 +113,7 @@ fn sides(receipt: &Receipt, merged: &Checkpoint, staging: &Staging) -> Result<us
             (Some(span), _) => receipt.bytes(*span)?,
             (None, Some(directory)) if merged.layout != Layout::File => {
                 let path = directory.join(relative);
-                let Ok(bytes) = std::fs::read(&path) else { continue };
+                let Ok(bytes) = read_small(&path) else { continue };
                 if format!("{:x}", Sha256::digest(&bytes)) != side.sha256 {
                     return Err(ReceiptError::OtherMerge).in_file(&path);
                 }

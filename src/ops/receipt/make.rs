@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::code::{Told, block_rows};
 use super::file::{Writer, hash_file};
 use super::{BaseFile, Coded, Contents, Mark, Part, Side};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::access::read_small;
 use crate::format::checkpoint::Layout;
 use crate::format::{Checkpoint, OutputFile, TensorView};
 use crate::math::noise::above_noise;
@@ -81,9 +81,11 @@ fn keep_sides(
 ) -> Result<Vec<Side>> {
     let mut sides: Vec<Side> = Vec::new();
     let mut keep = |relative: &str, source: &Path, changed: bool| -> Result<()> {
-        let bytes = std::fs::read(source).in_file(source)?;
-        let sha256 = format!("{:x}", Sha256::digest(&bytes));
-        let kept = if changed { Some(writer.add(&bytes)?) } else { None };
+        let sha256 = hash_file(source)?;
+        let kept = match changed {
+            true => Some(writer.add(&read_small(source).in_file(source)?)?),
+            false => None,
+        };
         sides.push(Side { relative: relative.to_owned(), sha256, kept });
         Ok(())
     };
