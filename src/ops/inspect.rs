@@ -15,7 +15,7 @@ use crate::adapter::{Adapter, OpenOptions, convention, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
-use crate::math::spectrum::Spectrum;
+use crate::math::linalg::spectrum::Spectrum;
 use crate::ops::merge::tied_head;
 
 /// What to look at.

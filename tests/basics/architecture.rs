@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
 const PLACES: [(&[&str], &[&str], &str); 6] = [
     (
         &["unsafe"],
-        &["format/access.rs", "math/kernel.rs"],
+        &["format/access.rs", "math/kernel/vectors.rs"],
         "is for the mapping and the measured kernel",
     ),
     (

@@ -11,7 +11,7 @@ use crate::adapter::convention::{self, Part};
 use crate::adapter::save::{self, NewModule, Sized, bias_part};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
-use crate::math::rank::{Candidate, TooSmall};
+use crate::math::rank::policy::{Candidate, TooSmall};
 use crate::math::{LowRank, Matrix, RankPolicy};
 use crate::method::{Combined, Problem, Sketch, Weighted};
 use crate::ops::Progress;

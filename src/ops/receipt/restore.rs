@@ -8,7 +8,7 @@ use super::{BaseFile, Coded, Part, Receipt};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::{Dtype, OutputFile, Shard};
-use crate::math::residual::Guess;
+use crate::math::forms::residual::Guess;
 use crate::ops::Progress;
 
 /// Bytes copied at a time.

@@ -1,13 +1,13 @@
 //! Low-rank matrices kept as their factors: sums, norms, inner products and the exact singular value
 //! decomposition, all without forming the product.
 
-use super::factor::Factor;
 use super::matrix::{
     Matrix, dense_svd, normalised, product, product_transposed, times_power_of_two,
     transposed_product,
 };
 use super::qr::Qr;
-use super::rank::NEGLIGIBLE;
+use crate::math::kernel::factor::Factor;
+use crate::math::rank::policy::NEGLIGIBLE;
 
 /// up · down, with up: m × r and down: r × n.
 #[derive(Debug, Clone, PartialEq)]
