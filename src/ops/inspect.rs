@@ -124,7 +124,8 @@ pub struct ModuleItem {
     pub spectrum: Option<SpectrumItem>,
 }
 
-/// The singular values of a module's delta, scale · B · A, and what they say.
+/// The singular values of a module's delta, scale · B · A, and what they say. All are NaN, null in JSON,
+/// where a factor holds a value that is not finite.
 #[derive(Debug, Serialize)]
 pub struct SpectrumItem {
     /// Frobenius norm.
@@ -135,12 +136,12 @@ pub struct SpectrumItem {
     pub effective_rank: f64,
     /// Squared norm over the largest squared singular value.
     pub stable_rank: f64,
-    /// The fewest ranks that keep 90, 95 and 99 % of the energy.
-    pub rank_90: usize,
+    /// The fewest ranks that keep 90, 95 and 99 % of the energy; none where values are not finite.
+    pub rank_90: Option<usize>,
     /// As `rank_90`.
-    pub rank_95: usize,
+    pub rank_95: Option<usize>,
     /// As `rank_90`.
-    pub rank_99: usize,
+    pub rank_99: Option<usize>,
 }
 
 /// One tensor that replaces the base's.
@@ -231,8 +232,12 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
             quantised.len()
         ));
     }
-    if tied_head(&file).is_some() {
-        item.warnings.push("the output head is tied to the input embedding".to_owned());
+    match tied_head(&file) {
+        Ok(Some(_)) => {
+            item.warnings.push("the output head is tied to the input embedding".to_owned());
+        }
+        Ok(None) => {}
+        Err(error) => item.warnings.push(error.to_string()),
     }
     if file.layout == Layout::Pipeline {
         let names: Vec<_> =
@@ -243,7 +248,7 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
 }
 
 fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
-    let open = base.map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let open = base.map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
     let adapter = match Adapter::open(path, &open) {
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedType { .. }) => {
             return unmergeable_item(path, options, error);
@@ -258,7 +263,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         *ranks.entry(module.rank).or_default() += 1;
     }
     item.ranks = Some(ranks);
-    let find = |base| target::find(&adapter, base, tied_head(base).as_deref());
+    let find = |base| target::find(&adapter, base, tied_head(base)?.as_deref());
     let targets = base.map(find).transpose()?;
     let places = |at| targets.as_ref().and_then(|targets| targets.modules.get(at));
     let landing = |at: usize| places(at).cloned().unwrap_or_default();
@@ -284,6 +289,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
+    item.warnings.extend(not_finite(item.modules.as_deref().unwrap_or_default()));
     Ok(item)
 }
 
@@ -335,7 +341,8 @@ fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
             adapter.factors(module).in_tensor(&module.name).in_file(&adapter.file.path)?;
         let scale = module.scale.value.abs();
         let svd = factors.svd();
-        let singular_values = svd.singular_values().iter().map(|value| value * scale).collect();
+        let singular_values: Vec<f64> =
+            svd.singular_values().iter().map(|value| value * scale).collect();
         let spectrum = Spectrum { singular_values };
         item.spectrum = Some(SpectrumItem {
             norm: spectrum.norm(),
@@ -348,6 +355,20 @@ fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
         });
         Ok(())
     })
+}
+
+/// A warning for modules whose spectrum is none, because a value in them is not finite.
+fn not_finite(modules: &[ModuleItem]) -> Option<String> {
+    let bad = |module: &&ModuleItem| {
+        module.spectrum.as_ref().is_some_and(|spectrum| !spectrum.norm.is_finite())
+    };
+    let first = &modules.iter().find(bad)?.name;
+    let count = modules.iter().filter(bad).count();
+    Some(format!(
+        "{count} of {} modules hold values that are not finite, such as {first}: the training \
+         diverged, and no merge takes them",
+        modules.len()
+    ))
 }
 
 fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {
