@@ -478,6 +478,15 @@ pub enum ErrorKind {
         /// How many are read.
         limit: u64,
     },
+    /// A weight that would be as wide as high if its inputs were its outputs.
+    #[error(
+        "its sizes do not tell whether it is stored outputs × inputs or inputs × outputs, and neither \
+         do the layers beside it nor the adapter's config"
+    )]
+    Orientation {
+        /// The base tensor's name, as a regular expression.
+        tensor: String,
+    },
     /// The base holds a NaN or an infinity.
     #[error("element {index} of the base tensor is {value}")]
     NonFiniteBase {

@@ -22,6 +22,7 @@ pub use pair::{Form, Pair};
 pub use report::{LeftOut, ModuleReport, Report};
 
 use crate::adapter::convention::{self, Convention, Names, Part};
+use crate::adapter::orientation::OrientationRule;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, PartTensor, Sized, file_size};
 use crate::error::{ErrorKind, PairError, Result};
 use crate::format::json::model_config;
@@ -92,6 +93,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// The convention to write; PEFT's for a directory, kohya's for a file, if `None`.
     pub to: Option<String>,
+    /// What is said of weights whose sizes do not tell which way round they lie.
+    pub orientation: Vec<OrientationRule>,
     /// How inputs are read.
     pub access: Access,
     /// Chooses the random columns.
@@ -121,6 +124,7 @@ impl Default for Options {
             exclude: None,
             dtype: None,
             to: None,
+            orientation: Vec::new(),
             access: Access::default(),
             seed: 0,
             force: false,
