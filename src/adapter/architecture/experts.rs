@@ -41,8 +41,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
             }
             stacked(stored, asked, &mut add);
             for own in SPELLINGS {
-                let ending = format!(".experts.0.{}", own[2]);
-                if names.iter().any(|name| name.ends_with(&ending)) {
+                if names.iter().any(|name| is_one(name, &own)) {
                     one_by_one(stored, asked, own, &mut add);
                 }
             }
@@ -55,6 +54,14 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 fn container(name: &str) -> Option<&str> {
     let (above, _) = name.split_once(".experts.")?;
     above.rsplit('.').next()
+}
+
+/// Whether a name is of one matrix of one expert, in this spelling.
+fn is_one(name: &str, spelling: &[&str; 3]) -> bool {
+    let below = name.split_once(".experts.").and_then(|(_, below)| below.split_once('.'));
+    below.is_some_and(|(expert, own)| {
+        spelling.contains(&own) && expert.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// What a base answers to that has a layer's experts in stacks. Unsloth's gpt-oss has them as lists of
