@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Adapter;
 use super::resolve::{Fits, Resolved, nearest};
-use super::scope::{Scope, located, readings, scope_of};
-use super::target::flatten;
+use super::scope::{Scope, flatten, located, readings, scope_of};
 use super::wrappers::{plain, plain_flat};
 use crate::error::{Error, ErrorKind, Result, UnmatchedName};
 use crate::format::Checkpoint;

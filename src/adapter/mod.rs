@@ -31,7 +31,7 @@ pub mod stacks;
 pub mod target;
 pub mod tensor;
 pub mod training;
-mod wrappers;
+pub(crate) mod wrappers;
 pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,8 +9,8 @@ use super::module::{Kind, Module, Replacement, Replaces};
 use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Fits, Resolved, Wanted, exact, resolve_fitting, unmatched};
-pub(crate) use super::scope::bare_name;
 use super::scope::{Scope, scope_of};
+pub(crate) use super::scope::{bare_name, flatten};
 use super::{Adapter, flat};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
@@ -225,11 +225,6 @@ pub fn quantisation(base: &Checkpoint, name: &str) -> Option<String> {
         _ => return None,
     };
     Some(scheme)
-}
-
-/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
-pub(crate) fn flatten(name: &str) -> String {
-    name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
 }
 
 /// A base module's name as kohya flattens it, with the prefix of the part of a model it belongs to.
