@@ -45,7 +45,6 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     }
     if !resolved.complete() {
         refuse_packed(&wanted, &resolved, base)?;
-        refuse_wrapped(base)?;
     }
     let mut missing = if adapter.convention.names == Names::Dotted {
         unmatched(&wanted, &resolved, &names)
@@ -169,16 +168,20 @@ fn wanted(adapter: &Adapter) -> Vec<Wanted> {
     modules.chain(replacements).collect()
 }
 
-/// A base whose layers are wrapped has adapters inside: what is merged into a layer would act beside those.
-fn refuse_wrapped(base: &Checkpoint) -> Result<()> {
-    let layer = base.names().find(|name| name.ends_with(".base_layer.weight"));
-    let Some(layer) = layer else { return Ok(()) };
+/// What is to be said of a base whose layers are wrapped, with adapters inside: what is merged into a layer
+/// would act beside those.
+pub(crate) fn wrapped(base: &Checkpoint) -> Option<String> {
+    let layer = base.names().find(|name| name.ends_with(".base_layer.weight"))?;
     let module = layer.strip_suffix("base_layer.weight").unwrap_or(layer);
     let inside = base
         .names()
         .find(|name| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("lora_")));
-    let inside = inside.map(str::to_owned);
-    Err(ErrorKind::WrappedBase { layer: layer.to_owned(), inside }).in_file(&base.path)
+    let inside = inside.map(|name| format!(" and holds adapters inside, such as `{name}`"));
+    Some(format!(
+        "the base's layers are wrapped (`{layer}`){}: what is merged into a `base_layer` would act beside \
+         those. Save the model without them (PEFT's `unload()`), or merge with the library that made it",
+        inside.unwrap_or_default()
+    ))
 }
 
 /// Weights that are stored packed have no `.weight` at all: say what they are instead of "unmatched".

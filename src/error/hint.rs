@@ -117,10 +117,6 @@ impl ErrorKind {
                         .to_owned(),
                 });
             }
-            Self::WrappedBase { .. } => {
-                "what is merged into a `base_layer` acts beside the adapters inside: save the model without \
-                 them (PEFT's `unload()`), or merge the one you mean with the library that made the base"
-            }
             Self::ShapeMismatch { .. } => "is this the base the adapter was trained on?",
             Self::Quantised { .. } => {
                 "merge into the 16-bit or 32-bit original, then quantise again"

@@ -305,17 +305,6 @@ pub enum ErrorKind {
         /// What may be the reason.
         guess: Option<String>,
     },
-    /// A base whose layers are wrapped by adapters inside it.
-    #[error(
-        "the base's layers are wrapped: `{layer}`{}",
-        .inside.as_ref().map(|name| format!(", with an adapter inside the base, `{name}`")).unwrap_or_default()
-    )]
-    WrappedBase {
-        /// A wrapped layer's weight.
-        layer: String,
-        /// A factor of an adapter in it.
-        inside: Option<String>,
-    },
     /// Names that fit in several ways.
     #[error("the adapter's names fit the base in two ways: `{first}` or `{second}`")]
     Ambiguous {

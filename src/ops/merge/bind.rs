@@ -128,7 +128,8 @@ impl Binder<'_> {
         if unmatched.is_empty() || (self.options.allow_unmatched && unmatched.len() < total) {
             return Ok(());
         }
-        let guess = (unmatched.len() == total).then(|| {
+        let wrapped = target::wrapped(self.base);
+        let guess = (wrapped.is_none() && unmatched.len() == total).then(|| {
             let trained = adapter.base_model().map(|name| format!(" (it was trained on `{name}`)"));
             let trained = trained.unwrap_or_default();
             if unmatched.iter().any(has_neighbour) {
@@ -141,7 +142,7 @@ impl Binder<'_> {
                 "none of its names exist in this base: it belongs to another architecture{trained}"
             )
         });
-        let base = self.base.path.clone();
+        let (base, guess) = (self.base.path.clone(), wrapped.or(guess));
         Err(ErrorKind::Unmatched { unmatched, total, base, guess }.into())
     }
 
