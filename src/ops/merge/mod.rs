@@ -132,8 +132,11 @@ pub struct Effective {
     pub cosine: f64,
     /// ‖added‖ / ‖asked‖.
     pub norm_ratio: f64,
-    /// Share of the merged tensors' elements that did not change.
+    /// Of the merged tensors' elements that should have changed, the share that rounding left as they
+    /// were.
     pub unchanged: f64,
+    /// Share of the merged tensors' elements to which nothing was added: sparse methods leave many alone.
+    pub untouched: f64,
 }
 
 impl From<&DeltaStats> for Effective {
@@ -141,7 +144,8 @@ impl From<&DeltaStats> for Effective {
         Self {
             cosine: stats.cosine(),
             norm_ratio: stats.norm_ratio(),
-            unchanged: stats.unchanged_share(),
+            unchanged: stats.lost_share(),
+            untouched: stats.untouched_share(),
         }
     }
 }
