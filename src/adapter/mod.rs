@@ -15,6 +15,7 @@ pub mod layout;
 pub mod mlx;
 pub mod module;
 pub mod orientation;
+mod pattern;
 mod peft_type;
 pub mod place;
 pub mod rename;
@@ -70,10 +71,15 @@ pub struct OpenOptions {
 
 impl OpenOptions {
     /// The same for an adapter of this base.
-    #[must_use]
-    pub fn for_base(&self, base: &Checkpoint) -> Self {
-        let heads = self.heads.or_else(|| Heads::of_base(&base.path));
-        Self { experts: ExpertSizes::of(base), heads, ..self.clone() }
+    ///
+    /// # Errors
+    /// If the base has a config that cannot be read.
+    pub fn for_base(&self, base: &Checkpoint) -> Result<Self> {
+        let heads = match self.heads {
+            Some(heads) => Some(heads),
+            None => Heads::of_base(&base.path)?,
+        };
+        Ok(Self { experts: ExpertSizes::of(base), heads, ..self.clone() })
     }
 }
 

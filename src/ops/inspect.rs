@@ -15,7 +15,8 @@ use crate::adapter::{Adapter, OpenOptions, convention, orientation, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
-use crate::math::spectrum::Spectrum;
+use crate::math::linalg::spectrum::Spectrum;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// What to look at.
@@ -126,7 +127,8 @@ pub struct ModuleItem {
     pub spectrum: Option<SpectrumItem>,
 }
 
-/// The singular values of a module's delta, scale · B · A, and what they say.
+/// The singular values of a module's delta, scale · B · A, and what they say. All are NaN, null in JSON,
+/// where a factor holds a value that is not finite.
 #[derive(Debug, Serialize)]
 pub struct SpectrumItem {
     /// Frobenius norm.
@@ -137,12 +139,12 @@ pub struct SpectrumItem {
     pub effective_rank: f64,
     /// Squared norm over the largest squared singular value.
     pub stable_rank: f64,
-    /// The fewest ranks that keep 90, 95 and 99 % of the energy.
-    pub rank_90: usize,
+    /// The fewest ranks that keep 90, 95 and 99 % of the energy; none where values are not finite.
+    pub rank_90: Option<usize>,
     /// As `rank_90`.
-    pub rank_95: usize,
+    pub rank_95: Option<usize>,
     /// As `rank_90`.
-    pub rank_99: usize,
+    pub rank_99: Option<usize>,
 }
 
 /// One tensor that replaces the base's.
@@ -164,7 +166,8 @@ pub struct ReplacementItem {
 /// If a path is neither a readable adapter nor a readable checkpoint. Faults of single modules are
 /// warnings here.
 pub fn run(options: &Options) -> Result<Report> {
-    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let with: Vec<_> = options.paths.iter().map(PathBuf::as_path).collect();
+    let base = options.against.as_ref().map(|path| open_base(path, &with, options.open.access));
     let base = base.transpose()?;
     let mut items = Vec::with_capacity(options.paths.len());
     for path in &options.paths {
@@ -232,8 +235,12 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
             quantised.len()
         ));
     }
-    if tied_head(&file).is_some() {
-        item.warnings.push("the output head is tied to the input embedding".to_owned());
+    match tied_head(&file) {
+        Ok(Some(_)) => {
+            item.warnings.push("the output head is tied to the input embedding".to_owned());
+        }
+        Ok(None) => {}
+        Err(error) => item.warnings.push(error.to_string()),
     }
     if file.layout == Layout::Pipeline {
         let names: Vec<_> =
@@ -244,7 +251,7 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
 }
 
 fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
-    let open = base.map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let open = base.map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
     let adapter = match Adapter::open(path, &open) {
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedType { .. }) => {
             return unmergeable_item(path, options, error);
@@ -259,7 +266,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         *ranks.entry(module.rank).or_default() += 1;
     }
     item.ranks = Some(ranks);
-    let find = |base| target::find(&adapter, base, tied_head(base).as_deref());
+    let find = |base| target::find(&adapter, base, tied_head(base)?.as_deref());
     let targets = base.map(find).transpose()?;
     let places = |at| targets.as_ref().and_then(|targets| targets.modules.get(at));
     let landing = |at: usize| places(at).cloned().unwrap_or_default();
@@ -287,6 +294,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
+    item.warnings.extend(not_finite(item.modules.as_deref().unwrap_or_default()));
     if unsettled > 0 {
         item.warnings.push(format!(
             "nothing tells which way round the base stores {unsettled} square weights that these \
@@ -364,7 +372,8 @@ fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
             adapter.factors(module).in_tensor(&module.name).in_file(&adapter.file.path)?;
         let scale = module.scale.value.abs();
         let svd = factors.svd();
-        let singular_values = svd.singular_values().iter().map(|value| value * scale).collect();
+        let singular_values: Vec<f64> =
+            svd.singular_values().iter().map(|value| value * scale).collect();
         let spectrum = Spectrum { singular_values };
         item.spectrum = Some(SpectrumItem {
             norm: spectrum.norm(),
@@ -377,6 +386,20 @@ fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
         });
         Ok(())
     })
+}
+
+/// A warning for modules whose spectrum is none, because a value in them is not finite.
+fn not_finite(modules: &[ModuleItem]) -> Option<String> {
+    let bad = |module: &&ModuleItem| {
+        module.spectrum.as_ref().is_some_and(|spectrum| !spectrum.norm.is_finite())
+    };
+    let first = &modules.iter().find(bad)?.name;
+    let count = modules.iter().filter(bad).count();
+    Some(format!(
+        "{count} of {} modules hold values that are not finite, such as {first}: the training \
+         diverged, and no merge takes them",
+        modules.len()
+    ))
 }
 
 fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {

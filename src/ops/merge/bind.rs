@@ -29,7 +29,7 @@ pub(super) struct Bound {
 
 /// Finds every module's tensor and checks that it fits.
 pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -> Result<Bound> {
-    let tied = tied::find(base);
+    let tied = tied::find(base)?;
     let mut binder = Binder {
         options,
         base,
