@@ -12,6 +12,7 @@ import collections
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,24 +95,24 @@ def merge(binary, rng, room):
     done = run(binary, command)
     expected = reference.merged(base, made, selection)
     if done.returncode == 2:
-        return refused(done.stderr, not expected)
+        patterns = [pattern for pattern, _ in rules] + [p for p in (include, exclude) if p]
+        names = [name for adapter in made for update in adapter.updates
+                 for name in (update.name, update.layer.tensor)]
+        idle = any(not any(re.search(p, name) for name in names) for p in patterns)
+        return refused(done.stderr, not expected, idle)
     check_merged(output, base, expected, None if dtype == "keep" else dtype.upper())
     return "merge " + "+".join(sorted({adapter.convention for adapter in made})) + " dora" * dora
 
 
-def refused(said, nothing_left):
+def refused(said, nothing_left, idle):
     """Why a command was refused, if it may be."""
-    reason = said.split("error: ")[-1].splitlines()[0]
-    may = {
-        "no module is left": "nothing selected", "no module of any adapter": "nothing selected",
-        "matches no": "nothing selected", "match no": "nothing selected",
-        "outside the range": "overflow",
-    }
-    for words, kind in may.items():
-        if words in said and (kind != "nothing selected" or nothing_left or "rule" in said
-                              or "option" in said or "--" in said):
-            return f"refused: {kind}"
-    raise Mismatch(f"refused: {reason}")
+    if nothing_left:
+        return "refused: nothing is left to merge"
+    if idle:
+        return "refused: an option that matches nothing"
+    if "outside the range" in said:
+        return "refused: overflow"
+    raise Mismatch("refused: " + said.split("error: ")[-1].splitlines()[0])
 
 
 def check_merged(output, base, expected, dtype):
@@ -142,10 +143,12 @@ def other(binary, rng, room):
     convention = str(rng.choice(CONVENTIONS))
     layers = [layer for layer in suitable(base.layers, convention) if not layer.place
               and layer.kind != "embedding" and layer.name != "lm_head"]
+    # One part of a model: another prefix would mean another layer.
+    prefix = str(rng.choice(adapters.PREFIXES[convention]))
     made, weights = [], []
     for at in range(int(rng.integers(2, 4)) if verb == "combine" else 1):
         path = f"{room}/adapter{at}" + ("" if convention == "peft" else ".safetensors")
-        maker = adapters.Maker(rng, path, convention, some(rng, layers), families=False)
+        maker = adapters.Maker(rng, path, convention, some(rng, layers), prefix=prefix)
         made.append(maker.make())
         weights.append(number(rng))
     exact, size = {}, {}

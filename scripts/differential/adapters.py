@@ -9,19 +9,27 @@ import numpy as np
 
 import files
 
-PREFIX = {"peft": "base_model.model.", "kohya": "lora_unet_", "comfyui": "diffusion_model.",
-          "diffusers": "transformer."}
+PEFT = "base_model.model."
+# How files name modules, and with it the part of a model; a base of one part holds whichever is asked for.
+PREFIXES = {
+    "peft": [""],
+    "kohya": ["lora_unet_", "lora_te_", "lora_te1_", "lora_transformer_", "lycoris_"],
+    "comfyui": ["diffusion_model."],
+    "diffusers": ["transformer.", "unet."],
+}
+# (down, up), in any of which the factors of a file with any prefix are read.
+SUFFIXES = [
+    (".lora_down.weight", ".lora_up.weight"),
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora.down.weight", ".lora.up.weight"),
+    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+    ("_lora.down.weight", "_lora.up.weight"),
+    (".lora_A.default.weight", ".lora_B.default.weight"),
+]
 
 
 def flat(name):
     return name.replace(".", "_")
-
-
-def spelled(convention, name):
-    """The module's name in a file, without PEFT's prefix."""
-    if convention == "kohya":
-        return PREFIX["kohya"] + flat(name)
-    return name if convention == "peft" else PREFIX[convention] + name
 
 
 @dataclass
@@ -50,14 +58,22 @@ def low_rank(up, down, scale):
 class Maker:
     """Writes one adapter for some layers of a base."""
 
-    def __init__(self, rng, path, convention, layers, dora=False, families=True):
+    def __init__(self, rng, path, convention, layers, dora=False, prefix=None):
         self.rng, self.path, self.convention = rng, path, convention
-        self.layers, self.dora, self.families = layers, dora, families
+        # Other families than LoRA have no factors that every verb takes.
+        self.layers, self.dora, self.families = layers, dora, prefix is None
         self.dtype = str(rng.choice(["F32", "F16", "BF16", "F64"], p=[0.5, 0.2, 0.25, 0.05]))
-        self.tensors, self.config = {}, {}
+        self.prefix = str(rng.choice(PREFIXES[convention])) if prefix is None else prefix
+        self.tensors = {}
         self.rank, self.alpha = int(rng.integers(1, 9)), float(rng.choice([1, 2, 4, 8, 0.5, 3]))
+        # How many of the spellings a file mixes.
+        self.suffixes = int(rng.integers(1, len(SUFFIXES) + 1))
         self.rslora = convention == "peft" and rng.random() < 0.3
         self.ranks, self.alphas = {}, {}
+
+    def spell(self, name):
+        """The module's name in the file, without PEFT's prefix."""
+        return self.prefix + (flat(name) if self.convention == "kohya" else name)
 
     def factor(self, key, *shape, shift=0.0):
         values = files.rounded(self.rng.normal(0, 0.5, shape) + shift, self.dtype)
@@ -79,7 +95,7 @@ class Maker:
         if self.convention == "diffusers" or rng.random() < 0.2:
             return rank, 1.0
         alpha = files.rounded(rng.choice([1.0, 4.0, 0.3, 7.0]), self.dtype)
-        self.tensors[f"{spelled(self.convention, layer.name)}.alpha"] = (self.dtype, alpha)
+        self.tensors[f"{self.spell(layer.name)}.alpha"] = (self.dtype, alpha)
         return rank, float(alpha) / rank
 
     def make(self):
@@ -90,7 +106,7 @@ class Maker:
             delta, size = getattr(self, family)(layer, rank, scale)
             # As factors, the products of other families are deeper.
             depth = rank * {"lora": 1, "loha": rank, "lokr": 3}[family]
-            update = Update(layer, spelled(self.convention, layer.name), delta, size, depth)
+            update = Update(layer, self.spell(layer.name), delta, size, depth)
             if self.dora:
                 update.magnitude = self.magnitude(layer)
             made.updates.append(update)
@@ -107,25 +123,25 @@ class Maker:
         return "lora"
 
     def lora(self, layer, rank, scale):
-        name = spelled(self.convention, layer.name)
-        name = PREFIX["peft"] + name if self.convention == "peft" else name
+        name = self.spell(layer.name)
+        name = PEFT + name if self.convention == "peft" else name
         down_shape, up_shape = (rank, layer.inputs), (layer.outputs, rank)
         if layer.kernel:
             down_shape = (rank, layer.inputs, *layer.kernel)
             up_shape = (layer.outputs, rank, *(1 for _ in layer.kernel))
         if layer.kind == "embedding" and self.convention == "peft":
             down, up = f"{name}.lora_embedding_A", f"{name}.lora_embedding_B"
-        elif self.convention in ("peft", "diffusers") or self.rng.random() < 0.4:
+        elif self.convention == "peft":
             down, up = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
         else:
-            down, up = f"{name}.lora_down.weight", f"{name}.lora_up.weight"
+            down, up = (name + suffix for suffix in SUFFIXES[self.rng.integers(self.suffixes)])
         down = self.factor(down, *down_shape).reshape(rank, -1)
         up = self.factor(up, *up_shape).reshape(layer.outputs, rank)
         return low_rank(up, down, scale)
 
     def loha(self, layer, rank, scale):
         """(w1_a·w1_b) ∘ (w2_a·w2_b), LyCORIS's Hadamard product."""
-        name = spelled(self.convention, layer.name)
+        name = self.spell(layer.name)
         inputs = layer.inputs * int(np.prod(layer.kernel or 1))
         parts = [self.factor(f"{name}.hada_w{n}_a", layer.outputs, rank)
                  @ self.factor(f"{name}.hada_w{n}_b", rank, inputs) for n in (1, 2)]
@@ -135,7 +151,7 @@ class Maker:
 
     def lokr(self, layer, rank, scale):
         """w1 ⊗ (w2_a·w2_b), LyCORIS's Kronecker product."""
-        name = spelled(self.convention, layer.name)
+        name = self.spell(layer.name)
         first = [max(d for d in (1, 2, 3) if size % d == 0) for size in (layer.outputs, layer.inputs)]
         w1 = self.factor(f"{name}.lokr_w1", *first)
         a = self.factor(f"{name}.lokr_w2_a", layer.outputs // first[0], rank)
@@ -143,7 +159,7 @@ class Maker:
         return scale * np.kron(w1, a @ b), abs(scale) * np.kron(np.abs(w1), np.abs(a) @ np.abs(b))
 
     def magnitude(self, layer):
-        name = PREFIX["peft"] + layer.name
+        name = PEFT + layer.name
         shape = (1, layer.outputs, *(1 for _ in layer.kernel)) if layer.kernel else (layer.outputs,)
         ending = "" if self.rng.random() < 0.5 else ".weight"
         values = self.factor(f"{name}.lora_magnitude_vector{ending}", *shape, shift=3.0)
@@ -201,7 +217,7 @@ def updates(path):
 
 
 def bare(module):
-    for prefix in PREFIX.values():
+    for prefix in [PEFT, *(prefix for prefixes in PREFIXES.values() for prefix in prefixes)]:
         module = module.removeprefix(prefix)
     return flat(module)
 
@@ -209,7 +225,7 @@ def bare(module):
 def scale_of(module, parts, rank, config, stated):
     if "alpha" in parts:
         return float(parts["alpha"]) / rank
-    name = module.removeprefix(PREFIX["peft"])
+    name = module.removeprefix(PEFT)
     if config is None:
         component, _, name = module.partition(".")
         config = {key.removeprefix(f"{component}."): value for key, value in stated.items()}
