@@ -98,7 +98,7 @@ def merge(binary, rng, room):
         patterns = [pattern for pattern, _ in rules] + [p for p in (include, exclude) if p]
         names = [name for adapter in made for update in adapter.updates
                  for name in (update.name, update.layer.tensor)]
-        idle = any(not any(re.search(p, name) for name in names) for p in patterns)
+        idle = [p for p in patterns if not any(re.search(p, name) for name in names)]
         return refused(done.stderr, not expected, idle)
     check_merged(output, base, expected, None if dtype == "keep" else dtype.upper())
     return "merge " + "+".join(sorted({adapter.convention for adapter in made})) + " dora" * dora
@@ -108,7 +108,7 @@ def refused(said, nothing_left, idle):
     """Why a command was refused, if it may be."""
     if nothing_left:
         return "refused: nothing is left to merge"
-    if idle:
+    if any(pattern in said for pattern in idle):
         return "refused: an option that matches nothing"
     if "outside the range" in said:
         return "refused: overflow"
