@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rayon::ThreadPool;
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::change::Change;
 use super::elementwise::{Deltas, Learnt};
@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
+use crate::ops::thread_pool;
 use crate::ops::{Progress, receipt};
 
 /// Bytes that a worker copies at a time, inside the kernel.
@@ -63,10 +64,7 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
 fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
     progress.begin(plan.bytes);
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(merge.threads)
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(merge.threads)?;
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
     let origin = pool.install(|| origin::metadata(merge))?;
