@@ -1,11 +1,12 @@
 //! Which files an adapter is, of whatever container, and which convention they are in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::convention::gguf_names::Architecture;
-use super::convention::{self, Convention, Output};
+use super::convention::{self, Convention, Output, Part};
 use super::mlx::{self, MlxConfig};
 use super::save::Encoded;
 use super::sidecar::{self, CONFIG_NAME, PeftConfig};
@@ -204,6 +205,26 @@ fn only_file(directory: &Path) -> Result<PathBuf> {
         (Some(_), false) => "the directory holds several .safetensors files; name the one you mean",
     };
     Err(ErrorKind::NoAdapter { reason: reason.to_owned() }).in_file(directory)
+}
+
+/// The convention, and how many modules are updated, of a checkpoint that is an adapter: it updates more
+/// modules than it holds matrices of a model's own. Models that come with adapters inside hold both.
+pub(crate) fn as_adapter(file: &Checkpoint) -> Option<(&'static Convention, usize)> {
+    let recognises = |convention: &&&Convention| file.names().any(convention.recognises);
+    let convention = convention::CONVENTIONS.iter().find(recognises)?;
+    let (mut updated, mut matrices) = (BTreeSet::new(), 0);
+    for name in file.names() {
+        match (convention.parse)(name).map(|key| (key.part, key.module)) {
+            None | Some((Part::Weight | Part::Bias | Part::Original, _)) => {
+                let matrix = file.tensor(name).is_some_and(|view| view.spec.shape.len() > 1);
+                matrices += usize::from(matrix);
+            }
+            Some((_, module)) => {
+                updated.insert(module);
+            }
+        }
+    }
+    (matrices < updated.len()).then_some((*convention, updated.len()))
 }
 
 fn recognise(

@@ -14,6 +14,7 @@ pub mod hashes;
 pub mod layout;
 pub mod mlx;
 pub mod module;
+pub mod orientation;
 mod pattern;
 mod peft_type;
 pub mod place;
@@ -38,6 +39,7 @@ use convention::{Convention, Part};
 use family::{Parts, Source};
 use mlx::MlxConfig;
 use module::{Module, Nature, Replacement, Update};
+use orientation::OrientationRule;
 use scale::{ScaleOverride, ScaleSources};
 use sidecar::PeftConfig;
 use stacks::{ExpertSizes, Stack};
@@ -63,6 +65,8 @@ pub struct OpenOptions {
     pub heads: Option<Heads>,
     /// Experts of the base, where a file's sides depend on them.
     pub experts: Option<ExpertSizes>,
+    /// What is said of the base's weights whose sizes do not tell which way round they lie.
+    pub orientation: Vec<OrientationRule>,
 }
 
 impl OpenOptions {
@@ -104,6 +108,8 @@ pub struct Adapter {
     pub replacements: Vec<Replacement>,
     /// Tensors that carry nothing (copies of the base that a writer left in).
     pub inert: Vec<String>,
+    /// What was said of the base's weights when it was opened.
+    pub orientation: Vec<OrientationRule>,
     /// What is wrong with single modules. Whoever needs the whole adapter calls [`Adapter::sound`].
     pub faults: Vec<Error>,
 }
@@ -148,6 +154,7 @@ impl Adapter {
             stacks: BTreeMap::new(),
             replacements: Vec::new(),
             inert: Vec::new(),
+            orientation: options.orientation.clone(),
             faults: Vec::new(),
         };
         let parts = adapter.sort_keys()?;

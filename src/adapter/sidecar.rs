@@ -26,8 +26,9 @@ pub struct PeftConfig {
     pub rslora: bool,
     /// Whether modules carry DoRA magnitudes.
     pub dora: bool,
-    /// What the config says of transposed weights; shapes decide, this breaks the tie of squares.
-    pub fan_in_fan_out: bool,
+    /// What the config says of weights stored inputs × outputs, where it says it; see
+    /// [`orientation`](super::orientation).
+    pub fan_in_fan_out: Option<bool>,
     /// One copy of a LoRA serves both tied embeddings.
     pub ties_weights: bool,
     /// Indices of replaced embedding rows, by module; the empty name is the input embedding.
@@ -113,7 +114,7 @@ impl PeftConfig {
             alpha: alpha.unwrap_or(8.0),
             rslora: flag(&document, "use_rslora"),
             dora: flag(&document, "use_dora"),
-            fan_in_fan_out: flag(&document, "fan_in_fan_out"),
+            fan_in_fan_out: document.get("fan_in_fan_out").and_then(Value::as_bool),
             ties_weights: flag(&document, "ensure_weight_tying"),
             token_indices: token_indices(&document)?,
             target_parameters: texts(&document, "target_parameters")?,

@@ -53,6 +53,7 @@ impl ErrorKind {
             Self::NoCheckpoint { .. } => {
                 "a checkpoint is a .safetensors file, an index (*.safetensors.index.json), or a directory with one of them"
             }
+            Self::AdapterAsModel { hint, .. } | Self::NoBase { hint } => hint,
             Self::Changed => "nothing was written; run again when nobody writes to the inputs",
             Self::NoAdapter { .. } => {
                 "an adapter is a .safetensors file, or a PEFT directory with adapter_config.json and adapter_model.safetensors"
@@ -162,6 +163,12 @@ impl ErrorKind {
             Self::DiskFull { .. } => "free some space or write to another disk",
             Self::Overflow { .. } => {
                 "write a wider type (--dtype bf16 or f32), or lower the weight"
+            }
+            Self::Orientation { tensor } => {
+                return Some(format!(
+                    "say it: --orientation '{tensor}=out-in' for an ordinary Linear layer, \
+                     '{tensor}=in-out' for GPT-2's Conv1D"
+                ));
             }
             Self::NonFiniteBase { .. } => "the base itself is damaged there",
             Self::Ambiguous { .. } => {

@@ -11,11 +11,12 @@ use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::place::Placement;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
-use crate::adapter::{Adapter, OpenOptions, convention, target};
+use crate::adapter::{Adapter, OpenOptions, convention, orientation, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// What to look at.
@@ -118,6 +119,9 @@ pub struct ModuleItem {
     /// Where in the base its update lies, if that is not all of one tensor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Placement>,
+    /// Whether the base stores it inputs × outputs, with `against`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub transposed: bool,
     /// Its singular values, with `spectrum`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<SpectrumItem>,
@@ -162,7 +166,8 @@ pub struct ReplacementItem {
 /// If a path is neither a readable adapter nor a readable checkpoint. Faults of single modules are
 /// warnings here.
 pub fn run(options: &Options) -> Result<Report> {
-    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let with: Vec<_> = options.paths.iter().map(PathBuf::as_path).collect();
+    let base = options.against.as_ref().map(|path| open_base(path, &with, options.open.access));
     let base = base.transpose()?;
     let mut items = Vec::with_capacity(options.paths.len());
     for path in &options.paths {
@@ -268,6 +273,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     let modules = adapter.modules.iter().enumerate();
     let mut modules: Vec<_> =
         modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect();
+    let unsettled =
+        base.map_or(0, |base| settle_orientation(&adapter, base, &places, &mut modules));
     if options.spectrum {
         add_spectra(&adapter, &mut modules)?;
     }
@@ -288,7 +295,32 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     }
     item.warnings = warnings(&adapter, targets.as_ref());
     item.warnings.extend(not_finite(item.modules.as_deref().unwrap_or_default()));
+    if unsettled > 0 {
+        item.warnings.push(format!(
+            "nothing tells which way round the base stores {unsettled} square weights that these \
+             modules are for; --orientation says it"
+        ));
+    }
     Ok(item)
+}
+
+/// Notes which modules' weights the base stores inputs × outputs; how many are not settled.
+fn settle_orientation<'a>(
+    adapter: &Adapter,
+    base: &Checkpoint,
+    places: &impl Fn(usize) -> Option<&'a Vec<Placement>>,
+    items: &mut [ModuleItem],
+) -> usize {
+    let mut unsettled = 0;
+    for (at, (module, item)) in adapter.modules.iter().zip(items).enumerate() {
+        for place in places(at).into_iter().flatten() {
+            match orientation::is_turned(module, place, base) {
+                Some(turned) => item.transposed |= turned,
+                None => unsettled += 1,
+            }
+        }
+    }
+    unsettled
 }
 
 /// An adapter of a type that no weight can hold: its tensors, and why.
@@ -327,6 +359,7 @@ fn module_item(module: &Module, adapter: &Adapter, places: Vec<Placement>) -> Mo
         dtype: dtype.unwrap_or_default(),
         base_tensor: places.first().map(|place| place.tensor.clone()),
         places: if places.iter().all(Placement::is_whole) { Vec::new() } else { places },
+        transposed: false,
         spectrum: None,
     }
 }

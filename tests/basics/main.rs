@@ -1,10 +1,12 @@
 //! What a newcomer meets first: the layout of the sources, the README, help and hints, and the commands that only look.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod architecture;
 mod check;
+mod circles;
 mod compare;
 mod diff;
 mod hints;

@@ -1,4 +1,5 @@
 //! What is refused, and what is left on disk when a run fails, is killed or is attacked.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -6,11 +7,14 @@ mod common;
 mod adapters;
 #[cfg(unix)]
 mod attacks;
+mod base;
 mod combine;
 mod configs;
 #[cfg(unix)]
 mod faults;
 mod files;
+#[cfg(unix)]
+mod hostile;
 #[cfg(unix)]
 mod interrupt;
 mod merge;

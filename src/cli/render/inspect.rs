@@ -114,11 +114,13 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
 
 /// The base tensor, with the rows or the expert where it is not all of it.
 fn base_tensor(module: &inspect::ModuleItem) -> String {
+    let way = if module.transposed { " (inputs × outputs)" } else { "" };
     if module.places.is_empty() {
-        return module.base_tensor.clone().unwrap_or_else(|| "-".to_owned());
+        let name = module.base_tensor.as_ref();
+        return name.map_or_else(|| "-".to_owned(), |name| format!("{name}{way}"));
     }
     let places: Vec<_> = module.places.iter().map(ToString::to_string).collect();
-    places.join("; ")
+    format!("{}{way}", places.join("; "))
 }
 
 /// Singular values and what they say, a row a module; nothing if they were not asked for.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::adapter::module::Module;
 use crate::adapter::{Adapter, OpenOptions, target};
 use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// How bad a finding is.
@@ -117,7 +117,8 @@ pub fn run(options: &Options) -> Result<Report> {
                 options.program
             ))
         })?;
-    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let (with, access) = (options.adapter.as_path(), options.open.access);
+    let base = options.against.as_ref().map(|path| open_base(path, &[with], access));
     let base = base.transpose()?;
     let open = base
         .as_ref()

@@ -43,12 +43,13 @@ pub use region::Region;
 pub use side::{NotCarried, SideFile};
 
 use crate::adapter::Adapter;
-use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
-use crate::format::staging::free_space;
+use crate::error::{ErrorKind, Locate, ReceiptError, Result, UnmatchedName};
+use crate::format::staging::{free_space, kept_root};
 use crate::format::{Access, Checkpoint};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::ops::{Progress, check_output, files_of, verify};
+use crate::ops::base::open_base;
+use crate::ops::{Progress, check_output, files_of, resolve_new, verify};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -220,6 +221,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(receipt) = &options.receipt {
+        check_receipt(receipt, &options.output)?;
         check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
     }
     let target = options.output.symlink_metadata();
@@ -240,9 +242,23 @@ pub fn plan(options: &Options) -> Result<Merge> {
     Ok(merge)
 }
 
+/// Fails if the output would take the receipt with it, now or while it is built.
+fn check_receipt(receipt: &Path, output: &Path) -> Result<()> {
+    let receipt_at = resolve_new(receipt);
+    for place in [output, &kept_root(output)] {
+        let place = resolve_new(place);
+        if receipt_at.starts_with(&place) || place.starts_with(&receipt_at) {
+            let output = output.to_path_buf();
+            return Err(ReceiptError::InOutput { output }).in_file(receipt);
+        }
+    }
+    Ok(())
+}
+
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
-    let base = Checkpoint::open(&options.base, options.open.access)?;
+    let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
+    let base = open_base(&options.base, &with, options.open.access)?;
     let rule = rule::choose(options)?;
     let options = &rule::peer_weights(&options.over_layers(&base))?;
     let inputs = inputs::open(options, &base)?;

@@ -123,6 +123,14 @@ pub(super) fn collect(
     Ok(Sides { carried: files.into_values().collect(), not_carried })
 }
 
+/// What lies beside a base and its weights: the files that a merge to a directory copies or edits.
+pub(in crate::ops) fn beside(base: &Checkpoint) -> Result<Vec<SideFile>> {
+    let Some(directory) = base.directory() else { return Ok(Vec::new()) };
+    let mut walk = Walk::new(base, directory)?;
+    walk.directory(directory, "", 0)?;
+    Ok(walk.carried.into_values().collect())
+}
+
 /// A look at everything below a checkpoint's directory.
 struct Walk {
     /// Weight files and indexes of the models that are merged.

@@ -19,6 +19,7 @@ use super::layout::{OutputShard, OutputTensor};
 use super::origin;
 use super::resume;
 use super::rule::Rule;
+use super::side;
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
@@ -119,7 +120,9 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
     let merged = Checkpoint::open(&staging.content(), merge.access)?;
     let target = Staging::file(path, merge.force)?;
     let (plan, output) = (&merge.plan, target.create("")?);
-    let bytes = receipt::make(&merge.base, &merged, &plan.side_files, plan.one_file, output)?;
+    let beside = if plan.one_file { side::beside(&merge.base)? } else { Vec::new() };
+    let sides = if plan.one_file { &beside } else { &plan.side_files };
+    let bytes = receipt::make(&merge.base, &merged, sides, plan.one_file, output)?;
     target.commit()?;
     Ok(Some(bytes))
 }
