@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -62,6 +63,14 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
     })
 }
 
+/// Files that are written to the disk while others are computed; each is open until then.
+const SYNCING: usize = 8;
+
+fn finished(syncing: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    let failed = || Err(std::io::Error::other("a sync thread failed").into());
+    syncing.join().unwrap_or_else(|_| failed())
+}
+
 fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
     progress.begin(plan.bytes);
@@ -82,6 +91,9 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             let (file, found) =
                 write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
             stats.extend(found.iter().cloned());
+            if syncing.len() == SYNCING {
+                finished(syncing.remove(0))?;
+            }
             // The disk works on this file while the next one is computed.
             syncing.push(scope.spawn(move || {
                 file.finish()?;
@@ -97,8 +109,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             }
         }
         for handle in syncing {
-            let failed = || Err(std::io::Error::other("a sync thread failed").into());
-            handle.join().unwrap_or_else(|_| failed())?;
+            finished(handle)?;
         }
         Ok(())
     })?;
