@@ -18,6 +18,7 @@ pub mod orientation;
 mod pattern;
 mod peft_type;
 pub mod place;
+pub mod promised;
 pub mod rename;
 pub(crate) mod resolve;
 pub mod save;

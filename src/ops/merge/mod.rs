@@ -42,7 +42,7 @@ pub use options::{AdapterInput, Options};
 pub use region::Region;
 pub use side::{NotCarried, SideFile};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, promised};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result, UnmatchedName};
 use crate::format::staging::{free_space, kept_root};
 use crate::format::{Access, Checkpoint};
@@ -276,6 +276,10 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
     let sides = side::collect(options, &base, &bound, &shards, one_file)?;
+    for adapter in &inputs.adapters {
+        let missing = promised::missing(adapter, Some(base.names()));
+        bound.warnings.extend(missing.map(|text| format!("{}: {text}", adapter.path.display())));
+    }
     let plan = Plan {
         base: options.base.clone(),
         adapters: bound.adapters,
