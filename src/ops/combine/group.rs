@@ -14,6 +14,7 @@ use crate::format::Dtype;
 use crate::method::Settings;
 use crate::ops::param_rules::{self, Site};
 use crate::ops::rules::Layers;
+use crate::ops::selection::Usage;
 
 /// One module of the result and its inputs.
 #[derive(Debug, Clone)]
@@ -119,6 +120,15 @@ pub(super) fn sort(
     let mut stored = Vec::new();
     let names = adapters.iter().flat_map(|adapter| &adapter.modules);
     let layers = Layers::of(names.map(|module| module.name.as_str()));
+    let selection = options.selection();
+    let mut usage = Usage::default();
+    for adapter in adapters {
+        let replaced = adapter.replacements.iter().map(|replacement| &replacement.module);
+        for name in adapter.modules.iter().map(|module| &module.name).chain(replaced) {
+            selection.note([name; 2], &mut usage);
+        }
+    }
+    selection.check(&usage)?;
     for (number, (adapter, input)) in adapters.iter().zip(&options.adapters).enumerate() {
         let rules = input.rules.over(&layers);
         let names: Vec<_> =
@@ -133,9 +143,11 @@ pub(super) fn sort(
                     .in_tensor(&key)
                     .in_file(&adapter.path));
             }
-            let own = input.weight * rules.weight([&module.name; 2]);
-            let weight = own * factor(options, blocks.get(number), &module.name);
-            if weight == 0.0 || !selected(options, &module.name) {
+            let name = [module.name.as_str(); 2];
+            let own = input.weight * rules.weight(name);
+            let of_block = blocks.get(number).map_or(1.0, |blocks| blocks.of(&module.name));
+            let weight = own * selection.weight(name) * of_block;
+            if weight == 0.0 || !selection.selects(name) {
                 continue;
             }
             if sum::is_stored(module) {
@@ -210,17 +222,6 @@ fn check_size(coefficient: f64) -> Result<()> {
     Err(ErrorKind::BadOption(reason).into())
 }
 
-pub(super) fn selected(options: &Options, name: &str) -> bool {
-    options.include.as_ref().is_none_or(|regex| regex.is_match(name))
-        && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
-}
-
-/// What multiplies a module's weight in all adapters alike, and by kohya's blocks.
-fn factor(options: &Options, blocks: Option<&BlockWeights>, name: &str) -> f64 {
-    let rules = options.module_weights.iter().rev();
-    let rule = rules.filter(|(regex, _)| regex.is_match(name)).map(|(_, weight)| *weight).next();
-    rule.unwrap_or(1.0) * blocks.map_or(1.0, |blocks| blocks.of(name))
-}
 
 fn add(
     groups: &mut BTreeMap<String, Group>,

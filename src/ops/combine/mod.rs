@@ -32,6 +32,7 @@ use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::merge::AdapterInput;
 use crate::ops::param_rules::ParamRule;
+use crate::ops::selection::Selection;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
 use group::Group;
@@ -73,6 +74,8 @@ pub struct Options {
     pub conv_scope: ConvScope,
     /// The highest rank of any module.
     pub max_rank: Option<usize>,
+    /// The highest rank of the modules that `conv_scope` names; as `max_rank` if `None`.
+    pub conv_max_rank: Option<usize>,
     /// Fill all modules up to one rank with zeros.
     pub uniform: bool,
     /// Write the scale of the first input's module; else 1 (alpha = rank).
@@ -102,6 +105,17 @@ pub struct Options {
     /// Rows of deltas that are computed together, by their size if `None`: no bit of the output depends
     /// on it.
     pub block_rows: Option<usize>,
+}
+
+impl Options {
+    /// Which modules the options are for, by their names.
+    fn selection(&self) -> Selection<'_> {
+        Selection {
+            include: self.include.as_ref(),
+            exclude: self.exclude.as_ref(),
+            module_weights: &self.module_weights,
+        }
+    }
 }
 
 /// What a combination will be.

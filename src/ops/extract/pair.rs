@@ -13,6 +13,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
 use crate::ops::merge::bind::{as_matrix, is_conv1d};
+use crate::ops::selection::{Selection, Usage};
 
 /// What a tensor's difference can be stored as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,10 +57,17 @@ pub(super) fn pairs(
     tuned: &Checkpoint,
     output: &Convention,
 ) -> Result<Vec<Pair>> {
-    let selected = |name: &str| {
-        options.include.as_ref().is_none_or(|regex| regex.is_match(name))
-            && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
+    let selection = Selection {
+        include: options.include.as_ref(),
+        exclude: options.exclude.as_ref(),
+        module_weights: &[],
     };
+    let mut usage = Usage::default();
+    for name in base.names().chain(tuned.names()) {
+        selection.note([name; 2], &mut usage);
+    }
+    selection.check(&usage)?;
+    let selected = |name: &str| selection.selects([name; 2]);
     let names: Vec<&str> = base.names().filter(|name| selected(name)).collect();
     let matched = matched(&names, tuned)?;
     let used: BTreeSet<&str> = matched.iter().flatten().map(String::as_str).collect();

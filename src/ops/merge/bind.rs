@@ -14,6 +14,7 @@ use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
+use crate::ops::selection::Usage;
 
 /// All changes, and what they mean for the rest of the output.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Bound {
     pub(super) adapters: Vec<PlannedAdapter>,
     pub(super) unmatched: Vec<UnmatchedName>,
     pub(super) warnings: Vec<String>,
+    /// Which of the options about modules have decided something.
+    pub(super) usage: Usage,
 }
 
 /// Finds every module's tensor and checks that it fits.
@@ -45,6 +48,7 @@ pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -
             adapters: Vec::new(),
             unmatched: Vec::new(),
             warnings: Vec::new(),
+            usage: Usage::default(),
         },
     };
     for (number, adapter) in adapters.iter().enumerate() {
@@ -70,10 +74,19 @@ impl Binder<'_> {
     fn add(&mut self, number: usize, adapter: &Adapter) -> Result<()> {
         let input = self.options.adapters.get(number).ok_or(ErrorKind::NotFound)?;
         let head = self.tied.as_ref().map(|tied| tied.head.as_str());
-        let targets = target::find(adapter, self.base, head)?;
+        let mut targets = target::find(adapter, self.base, head)?;
         let total = adapter.modules.len() + adapter.replacements.len();
+        let placed = names(adapter, &targets);
+        let missing = targets.unmatched.iter().map(|missing| [missing.name.as_str(); 2]);
+        for names in placed.iter().copied().chain(missing) {
+            self.options.selection().note(names, &mut self.bound.usage);
+        }
+        input.rules.check(&placed)?;
+        // What takes no part need not fit.
+        targets.unmatched.retain(|UnmatchedName { name, .. }| {
+            self.options.weight(input, name, name) != 0.0 && self.options.selects(name, name)
+        });
         self.check_unmatched(adapter, &targets, total)?;
-        input.rules.check(&names(adapter, &targets))?;
         let mut applied = 0;
         let mut left_out = 0;
         let transposed = self.decide_transposed(adapter, &targets);

@@ -104,6 +104,9 @@ impl Inputs {
             let Some(checkpoint) = self.tuned.get(number) else { continue };
             let names: Vec<_> = base.names().map(|name| [name, name]).collect();
             given.rules.check(&names).in_file(&given.path)?;
+            for names in names {
+                options.selection().note(names, &mut bound.usage);
+            }
             let weight = |name: &str| options.weight(given, name, name);
             let selected = |name: &str| weight(name) != 0.0 && options.selects(name, name);
             let found = tuned::differences(base, checkpoint, &selected, options.allow_unmatched);

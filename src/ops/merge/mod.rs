@@ -242,7 +242,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         blend::bind(options, &inputs, &mut bound)?;
         blend::settle(options, (rule, &inputs), &base, &mut bound)?;
     }
-    options.check_selection(&bound.adapters)?;
+    options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
     let side_files = side::collect(options, &base, &bound, &shards, one_file)?;

@@ -109,6 +109,12 @@ impl Recipe {
         check_verb(&fields, merges)?;
         let mut inputs = inputs::read(fields.need("adapters")?, folder)?;
         let compat = fields.get("compat").map(|node| word("compat", node, &COMPAT)).transpose()?;
+        // Where they stand, should nothing match them.
+        for key in ["include", "exclude"] {
+            if let Some(node) = fields.get(key) {
+                inputs::expression(None, (key, key), node, &mut inputs.rules)?;
+            }
+        }
         let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
             recipe: String::from_utf8_lossy(bytes).into_owned(),
