@@ -14,6 +14,7 @@ pub mod hashes;
 pub mod layout;
 pub mod mlx;
 pub mod module;
+pub(crate) mod peers;
 mod peft_type;
 pub mod place;
 pub mod rename;

@@ -7,8 +7,8 @@ use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::combine;
 use super::combine::group::{Group, group};
+use super::combine::{self, align};
 use super::merge::AdapterInput;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
@@ -125,6 +125,8 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
         );
     }
     let adapters = open_adapters(&options.adapters, &options.open)?;
+    let common = align::common(&adapters);
+    let adapters = align::align(adapters, common, None)?;
     // Grouping leaves out weights of 0, which a comparison may still ask about.
     let unweighted =
         options.adapters.iter().map(|input| AdapterInput { weight: 1.0, ..input.clone() });
@@ -277,7 +279,8 @@ fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (
 /// One line for the pair that needs it most. The thresholds are those of the text they print.
 fn advise(pairs: &[Pair]) -> Advice {
     if pairs.iter().all(|pair| pair.shared_modules == 0) {
-        let text = "no module in common: different models or layouts, so there is nothing to advise";
+        let text =
+            "no module in common: different models or layouts, so there is nothing to advise";
         return Advice { text: text.to_owned(), rule: "no shared module" };
     }
     // Adapters that share nothing have nothing to say about each other.

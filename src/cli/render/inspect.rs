@@ -114,11 +114,13 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
 
 /// The base tensor, with the rows or the expert where it is not all of it.
 fn base_tensor(module: &inspect::ModuleItem) -> String {
-    if module.places.is_empty() {
-        return module.base_tensor.clone().unwrap_or_else(|| "-".to_owned());
-    }
     let places: Vec<_> = module.places.iter().map(ToString::to_string).collect();
-    places.join("; ")
+    let place = match &module.base_tensor {
+        Some(tensor) if places.is_empty() => tensor.clone(),
+        _ if places.is_empty() => "-".to_owned(),
+        _ => places.join("; "),
+    };
+    if module.misfit.is_some() { format!("{place} (does not fit)") } else { place }
 }
 
 /// Singular values and what they say, a row a module; nothing if they were not asked for.

@@ -89,7 +89,8 @@ fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
         let highest = combine.groups.iter().flat_map(|group| &group.members).map(|m| m.rank).max();
         svd.then(|| RankPolicy::Fixed(highest.unwrap_or(1)))
     })
-    .or((!combine.keeps_factors() || highest(combine, group) < usize::MAX).then_some(RankPolicy::Lossless))
+    .or((!combine.keeps_factors() || highest(combine, group) < usize::MAX)
+        .then_some(RankPolicy::Lossless))
 }
 
 /// Whether a rank for convolutions is for a module.
@@ -135,7 +136,8 @@ fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
     });
     let candidates: Vec<(Candidate, usize)> = candidates.collect::<Result<_>>()?;
     let own = combine.groups.iter().zip(&candidates).map(|(group, (candidate, stacked))| {
-        policy(combine, group).map_or(*stacked, |policy| policy.of(candidate).min(highest(combine, group)))
+        policy(combine, group)
+            .map_or(*stacked, |policy| policy.of(candidate).min(highest(combine, group)))
     });
     match combine.options.rank.filter(|policy| policy.is_global()) {
         None => Ok(Some(own.collect())),

@@ -8,7 +8,8 @@ use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::module::{Kind, Module};
-use crate::adapter::target::{bare_name, flatten};
+use crate::adapter::peers;
+use crate::adapter::target::flatten;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::Dtype;
 use crate::method::Settings;
@@ -80,12 +81,6 @@ pub(super) fn widest(adapters: &[Adapter]) -> Dtype {
     widest.unwrap_or(Dtype::F32)
 }
 
-/// Whether the adapters are of several conventions.
-pub(super) fn mixed(adapters: &[Adapter]) -> bool {
-    let first = adapters.first().map(|adapter| adapter.convention.name);
-    adapters.iter().any(|adapter| Some(adapter.convention.name) != first)
-}
-
 /// Sorts all modules of all adapters into groups, in order of their names: those of the first adapter
 /// that has each.
 ///
@@ -111,11 +106,7 @@ pub(super) fn sort(
     adapters: &[Adapter],
     blocks: &[BlockWeights],
 ) -> Result<(Vec<Group>, Vec<Stored>)> {
-    let mixed = mixed(adapters);
-    // Names of one convention are compared as they are; of several, as all can spell them.
-    let key_of = |module: &Module| {
-        if mixed { flatten(bare_name(&module.name)) } else { module.name.clone() }
-    };
+    let keys = peers::keys(adapters);
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut stored = Vec::new();
     let names = adapters.iter().flat_map(|adapter| &adapter.modules);
@@ -129,14 +120,15 @@ pub(super) fn sort(
         }
     }
     selection.check(&usage)?;
-    for (number, (adapter, input)) in adapters.iter().zip(&options.adapters).enumerate() {
+    let inputs = adapters.iter().zip(&keys).zip(&options.adapters);
+    for (number, ((adapter, keys), input)) in inputs.enumerate() {
         let rules = input.rules.over(&layers);
         let names: Vec<_> =
             adapter.modules.iter().map(|module| [module.name.as_str(); 2]).collect();
         rules.check(&names).in_file(&adapter.path)?;
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (index, module) in adapter.modules.iter().enumerate() {
-            let key = key_of(module);
+        for (index, (module, key)) in adapter.modules.iter().zip(keys).enumerate() {
+            let key = key.clone();
             if let Some(first) = seen.insert(key.clone(), &module.name) {
                 let (first, second) = (first.to_owned(), module.name.clone());
                 return Err(Error::from(ErrorKind::SameTarget { first, second })
@@ -221,7 +213,6 @@ fn check_size(coefficient: f64) -> Result<()> {
     let reason = format!("weight times scale is {coefficient:e}, which no update needs");
     Err(ErrorKind::BadOption(reason).into())
 }
-
 
 fn add(
     groups: &mut BTreeMap<String, Group>,

@@ -1,7 +1,7 @@
 //! combine: several adapters → one adapter, by the exact low-rank engine; `resize` is the same with
 //! one input. Nothing of the size of a weight is ever formed.
 
-mod align;
+pub(super) mod align;
 mod carry;
 mod choose;
 mod compute;
@@ -94,6 +94,8 @@ pub struct Options {
     pub to: Option<String>,
     /// A base to take names from, and what llama.cpp has to know, where `to` needs it.
     pub reference: Option<PathBuf>,
+    /// Combine adapters too that nothing shows to be of one model.
+    pub allow_disjoint: bool,
     /// What to do with replaced tensors that differ; an error if `None`.
     pub on_conflict: Option<OnConflict>,
     /// The text of the recipe that asks for this, for the output's metadata.
@@ -243,10 +245,8 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let (convention, target) = choose::conventions(options, &adapters)?;
-    let adapters = match group::mixed(&adapters) {
-        true => align::align(adapters, convention, options)?,
-        false => adapters,
-    };
+    let adapters = align::align(adapters, convention, options.reference.as_deref())?;
+    align::check_related(options, &adapters)?;
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
     let blocks: Vec<BlockWeights> = lists.collect::<Result<_>>()?;
     if !blocks.is_empty() && blocks.len() != adapters.len() {

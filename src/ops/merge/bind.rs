@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::change::{Change, ReplaceStep};
 use super::place::{Fit, fit};
 use super::replaced::same_bytes;
-use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
 use crate::adapter::module::Kind;
@@ -15,6 +14,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
 use crate::ops::selection::Usage;
+use crate::weight::tied::{self, Tied};
 
 /// All changes, and what they mean for the rest of the output.
 #[derive(Debug)]
@@ -34,23 +34,7 @@ pub(super) struct Bound {
 
 /// Finds every module's tensor and checks that it fits.
 pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -> Result<Bound> {
-    let tied = tied::find(base);
-    let mut binder = Binder {
-        options,
-        base,
-        tied,
-        conv1d: is_conv1d(base),
-        contested: Vec::new(),
-        bound: Bound {
-            changes: BTreeMap::new(),
-            untied: None,
-            grown: BTreeMap::new(),
-            adapters: Vec::new(),
-            unmatched: Vec::new(),
-            warnings: Vec::new(),
-            usage: Usage::default(),
-        },
-    };
+    let mut binder = Binder::new(options, base);
     for (number, adapter) in adapters.iter().enumerate() {
         binder.add(number, adapter).map_err(|error| error.in_file(&adapter.path))?;
     }
@@ -68,6 +52,27 @@ pub(super) struct Binder<'a> {
     /// Second and further replacements of one tensor.
     pub(super) contested: Vec<(String, ReplaceStep)>,
     pub(super) bound: Bound,
+}
+
+impl<'a> Binder<'a> {
+    pub(super) fn new(options: &'a Options, base: &'a Checkpoint) -> Self {
+        Self {
+            options,
+            base,
+            tied: tied::find(base),
+            conv1d: is_conv1d(base),
+            contested: Vec::new(),
+            bound: Bound {
+                changes: BTreeMap::new(),
+                untied: None,
+                grown: BTreeMap::new(),
+                adapters: Vec::new(),
+                unmatched: Vec::new(),
+                warnings: Vec::new(),
+                usage: Usage::default(),
+            },
+        }
+    }
 }
 
 impl Binder<'_> {
@@ -150,7 +155,7 @@ impl Binder<'_> {
     /// Whether square weights of this adapter are stored transposed: if the base's known layers are,
     /// else as its other modules are, else as its config says (which is often wrong: PEFT corrects
     /// it from the layer's class, which no file holds).
-    fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
+    pub(super) fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
         let mut votes =
             adapter.modules.iter().zip(&targets.modules).filter_map(|(module, places)| {
                 let place = places.first().filter(|place| place.turned.is_none())?;
@@ -257,10 +262,10 @@ fn names<'a>(adapter: &'a Adapter, targets: &'a Targets) -> Vec<[&'a str; 2]> {
 }
 
 /// By base tensor, the places in it that modules of one adapter have, and whose they are.
-type Owners = BTreeMap<String, Vec<(Placement, String)>>;
+pub(super) type Owners = BTreeMap<String, Vec<(Placement, String)>>;
 
 /// Takes a place for a module; another one of the adapter must not have any of it.
-fn claim(owners: &mut Owners, place: &Placement, module: &str) -> Result<()> {
+pub(super) fn claim(owners: &mut Owners, place: &Placement, module: &str) -> Result<()> {
     let taken = owners.entry(place.tensor.clone()).or_default();
     if let Some((_, first)) = taken.iter().find(|(other, _)| other.meets(place)) {
         let (first, second) = (first.clone(), module.to_owned());

@@ -7,11 +7,11 @@
 pub(super) mod bind;
 mod blend;
 mod change;
-pub(super) mod difference;
 pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
 mod layout;
+pub(super) mod misfit;
 mod moves;
 mod options;
 mod origin;
@@ -22,9 +22,8 @@ mod resume;
 mod rule;
 mod side;
 mod stream;
-mod tied;
 pub(super) mod transform;
-mod tuned;
+pub(super) mod tuned;
 pub(super) mod update;
 pub(super) mod work;
 
@@ -279,7 +278,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.
 pub(super) fn tied_head(base: &Checkpoint) -> Option<String> {
-    tied::find(base).map(|tied| tied.head)
+    crate::weight::tied::find(base).map(|tied| tied.head)
 }
 
 /// Whether an output path means one file.

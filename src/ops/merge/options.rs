@@ -112,11 +112,7 @@ impl Options {
     }
 
     /// Fails if an option about modules decides nothing, or if nothing is left to merge.
-    pub(super) fn check_selection(
-        &self,
-        usage: &Usage,
-        adapters: &[PlannedAdapter],
-    ) -> Result<()> {
+    pub(super) fn check_selection(&self, usage: &Usage, adapters: &[PlannedAdapter]) -> Result<()> {
         self.selection().check(usage)?;
         if !adapters.is_empty() && adapters.iter().all(|adapter| adapter.applied == 0) {
             return Err(ErrorKind::NothingSelected.into());

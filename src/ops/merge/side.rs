@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::Options;
 use super::bind::Bound;
 use super::layout::OutputShard;
-use super::{Options, tied};
 use crate::error::{Locate, Result};
 use crate::format::index::{INDEX_SUFFIX, Index};
 use crate::format::{Checkpoint, Component, Dtype};
+use crate::weight::tied;
 
 /// Larger files beside a checkpoint are weights of some kind, whatever their name.
 const LARGEST: u64 = 64 << 20;

@@ -16,9 +16,9 @@ use crate::math::noise::above_noise;
 use crate::math::random::Stream;
 use crate::math::residual::Guess;
 use crate::math::sketch::{Settings, sketch};
-use crate::ops::extract::panel::Difference;
 use crate::ops::merge::SideFile;
 use crate::ops::merge::bind::as_matrix;
+use crate::weight::difference::Difference;
 
 /// Blocks that are coded before they are written.
 const BATCH: usize = 16;

@@ -25,7 +25,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 28] = [
+const KEYS: [(&str, For); 29] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -43,6 +43,7 @@ const KEYS: [(&str, For); 28] = [
     ("space", For::Combine),
     ("to", For::Combine),
     ("on_conflict", For::Combine),
+    ("allow_disjoint", For::Combine),
     ("max_shard_size", For::Merge),
     ("allow_unmatched", For::Merge),
     ("keep_tied", For::Merge),
@@ -268,6 +269,7 @@ impl Common {
             exclude: fields.read("exclude", regex)?,
             dtype: self.dtype,
             to: fields.read("to", text)?,
+            allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),
             on_conflict: conflict.map(|node| word("on_conflict", node, &CONFLICTS)).transpose()?,
             recipe: Some(self.recipe),
             ..combine::Options::default()

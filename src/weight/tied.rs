@@ -1,7 +1,4 @@
 //! Tied embeddings: a checkpoint that stores one matrix for the input embedding and the output head.
-//!
-//! An adapter that changes only one of the two would change both if the one matrix were written, so
-//! the result stores both and says so in its config (`tie_word_embeddings`).
 
 use serde_json::Value;
 
@@ -10,11 +7,11 @@ use crate::format::{Checkpoint, Component};
 
 /// The stored input embedding of a tied pair, and the name its missing head would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tied {
+pub(crate) struct Tied {
     /// The stored embedding's name.
-    pub(super) embedding: String,
+    pub(crate) embedding: String,
     /// The head's name, which the base lacks.
-    pub(super) head: String,
+    pub(crate) head: String,
 }
 
 const EMBEDDINGS: [&str; 5] = [
@@ -26,7 +23,7 @@ const EMBEDDINGS: [&str; 5] = [
 ];
 
 /// The tied pair of a base, if its config (or the absence of a head) says that it has one.
-pub(super) fn find(base: &Checkpoint) -> Option<Tied> {
+pub(crate) fn find(base: &Checkpoint) -> Option<Tied> {
     let [component] = base.components.as_slice() else { return None };
     let config = config(component)?;
     if base.names().any(|name| name.ends_with("lm_head.weight")) || !says_tied(&config) {
@@ -42,7 +39,7 @@ pub(super) fn find(base: &Checkpoint) -> Option<Tied> {
 }
 
 /// A component's `config.json`, if it has a readable one.
-pub(super) fn config(component: &Component) -> Option<Value> {
+pub(crate) fn config(component: &Component) -> Option<Value> {
     let text = read_small(&component.directory.join("config.json")).ok()?;
     serde_json::from_slice(&text).ok()
 }
