@@ -12,29 +12,32 @@ use super::scope::{Scope, located};
 use super::target::flatten;
 use crate::weight::root;
 
-/// Gives modules of one stack of layers one root in all adapters: `model.layers.0.…` of one adapter and
+/// Names of stacks of layers, by what they are below their wrappers.
+type Stacks = BTreeMap<String, String>;
+
+/// Gives modules of one stack of layers one name in all adapters: `model.layers.0.…` of one adapter and
 /// `model.language_model.layers.0.…` of another are the same layer.
 ///
-/// The roots are those of the first adapter that has all stacks, or of the first that has each. An adapter that
-/// has one stack below several roots keeps its names, and so do all others then: a root means something there.
+/// The names are those of the first adapter that has all stacks, or of the first that has each. Where an adapter
+/// has one stack below several wrappers, all keep their names: a wrapper means something there.
 pub(crate) fn unify_roots(adapters: &mut [Adapter]) {
-    let rooted =
+    let dotted =
         |adapter: &Adapter| matches!(adapter.convention.names, Names::Dotted | Names::Gguf);
-    let mut all: Vec<(usize, BTreeMap<String, String>)> = Vec::new();
-    for (number, adapter) in adapters.iter().enumerate().filter(|(_, adapter)| rooted(adapter)) {
-        let Some(roots) = roots(adapter) else { return };
-        all.push((number, roots));
+    let mut all: Vec<(usize, Stacks)> = Vec::new();
+    for (number, adapter) in adapters.iter().enumerate().filter(|(_, adapter)| dotted(adapter)) {
+        let Some(stacks) = stacks(adapter) else { return };
+        all.push((number, stacks));
     }
-    let stacks: BTreeSet<&String> = all.iter().flat_map(|(_, roots)| roots.keys()).collect();
-    let complete = all.iter().find(|(_, roots)| roots.len() == stacks.len());
-    let mut wanted: BTreeMap<String, String> = BTreeMap::new();
-    for (_, roots) in complete.into_iter().chain(&all) {
-        for (stack, root) in roots {
-            wanted.entry(stack.clone()).or_insert_with(|| root.clone());
+    let plain: BTreeSet<&String> = all.iter().flat_map(|(_, stacks)| stacks.keys()).collect();
+    let complete = all.iter().find(|(_, stacks)| stacks.len() == plain.len());
+    let mut wanted = Stacks::new();
+    for (_, stacks) in complete.into_iter().chain(&all) {
+        for (plain, stack) in stacks {
+            wanted.entry(plain.clone()).or_insert_with(|| stack.clone());
         }
     }
-    for (number, roots) in &all {
-        if roots.iter().all(|(stack, root)| wanted.get(stack) == Some(root)) {
+    for (number, stacks) in &all {
+        if stacks.iter().all(|(plain, stack)| wanted.get(plain) == Some(stack)) {
             continue;
         }
         if let Some(adapter) = adapters.get_mut(*number) {
@@ -43,17 +46,21 @@ pub(crate) fn unify_roots(adapters: &mut [Adapter]) {
     }
 }
 
-/// The root of each stack of an adapter; `None` if a stack has several.
-fn roots(adapter: &Adapter) -> Option<BTreeMap<String, String>> {
-    let mut roots = BTreeMap::new();
+/// The stacks of an adapter; `None` if one has several names.
+fn stacks(adapter: &Adapter) -> Option<Stacks> {
+    let mut stacks = Stacks::new();
     for name in names(adapter) {
-        let (root, below) = root::split(name);
-        let first = roots.entry(root::stack(below).to_owned()).or_insert_with(|| root.to_owned());
-        if first != root {
+        let stack = root::stack(name);
+        if stacks.entry(plain_stack(name)).or_insert_with(|| stack.to_owned()) != stack {
             return None;
         }
     }
-    Some(roots)
+    Some(stacks)
+}
+
+/// The stack of layers that a module is in, below its wrappers.
+fn plain_stack(module: &str) -> String {
+    root::stack(&root::plain(&format!("{module}.weight"))).to_owned()
 }
 
 /// Names of all modules, also of those whose values are replaced.
@@ -62,11 +69,11 @@ fn names(adapter: &Adapter) -> impl Iterator<Item = &str> {
     adapter.modules.iter().map(|module| module.name.as_str()).chain(replaced)
 }
 
-fn rename(adapter: &mut Adapter, wanted: &BTreeMap<String, String>) {
+fn rename(adapter: &mut Adapter, wanted: &Stacks) {
     let renamed = |name: &str| {
-        let below = root::split(name).1;
-        let root = wanted.get(root::stack(below)).map_or("", String::as_str);
-        format!("{root}{below}")
+        let stack = wanted.get(&plain_stack(name));
+        let below = name.strip_prefix(root::stack(name)).unwrap_or_default();
+        stack.map_or_else(|| name.to_owned(), |stack| format!("{stack}{below}"))
     };
     for module in &mut adapter.modules {
         module.name = renamed(&module.name);

@@ -106,8 +106,7 @@ pub(crate) fn shared(base: &Checkpoint, tuned: &Checkpoint) -> usize {
 
 /// The embedding behind a head that the tuned checkpoint does not store.
 fn tied_to(name: &str, tied: Option<&Tied>, tuned: &Checkpoint) -> Option<String> {
-    let below = |name: &str| root::split(name).1.to_owned();
-    let tied = tied.filter(|tied| below(&tied.head) == below(name))?;
+    let tied = tied.filter(|tied| root::plain(&tied.head) == root::plain(name))?;
     tuned.tensor(&tied.embedding).map(|_| tied.embedding.clone())
 }
 
@@ -167,7 +166,7 @@ impl<'a> Names<'a> {
                 let own = format!("{}{}", roots.0, name.strip_prefix(roots.1.as_str())?);
                 tuned.tensor(&own).map(|_| own)
             }
-            Self::Wrapped(names) => names.get(&unwrapped(name)).map(|own| (*own).to_owned()),
+            Self::Wrapped(names) => names.get(&root::plain(name)).map(|own| (*own).to_owned()),
         }
     }
 
@@ -204,14 +203,9 @@ fn root_above<'n>(name: &'n str, below: &str) -> Option<&'n str> {
 
 /// The tuned checkpoint's names by what is below their wrappers; nothing if that is not unique in both.
 fn wrapped<'a>(base: &Checkpoint, tuned: &'a Checkpoint) -> Option<Names<'a>> {
-    let names: BTreeMap<String, &str> = tuned.names().map(|name| (unwrapped(name), name)).collect();
-    let of_base: BTreeSet<String> = base.names().map(unwrapped).collect();
+    let names: BTreeMap<String, &str> =
+        tuned.names().map(|name| (root::plain(name), name)).collect();
+    let of_base: BTreeSet<String> = base.names().map(root::plain).collect();
     let unique = names.len() == tuned.len() && of_base.len() == base.len();
     unique.then_some(Names::Wrapped(names))
-}
-
-/// A name without the wrappers above it, in its component's directory.
-fn unwrapped(name: &str) -> String {
-    let (directory, path) = name.rsplit_once('/').unwrap_or(("", name));
-    format!("{directory}/{}", root::split(path).1)
 }

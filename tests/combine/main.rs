@@ -10,5 +10,7 @@ mod golden_combine;
 mod golden_extract;
 mod laws_combine;
 mod methods_combine;
+mod one_model;
+mod pairs;
 mod recipes;
 mod undo;

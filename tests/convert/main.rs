@@ -12,4 +12,5 @@ mod families;
 mod key_spellings;
 mod layouts;
 mod parameters;
+mod prefixes;
 mod roundtrip;

@@ -19,3 +19,4 @@ mod paths;
 mod recipes;
 #[cfg(unix)]
 mod resume;
+mod selection;
