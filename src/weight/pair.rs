@@ -55,7 +55,7 @@ impl<'a> Paired<'a> {
     /// If a head cannot be read.
     pub(crate) fn new(base: &'a Checkpoint, tuned: &'a Checkpoint) -> Result<Self> {
         let names = Names::choose(base, tuned);
-        let tuned_tie = tied::find(tuned);
+        let tuned_tie = tied::find(tuned)?;
         let (mut pairs, mut only_base, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         for name in base.names() {
             let found = names.of(name).or_else(|| tied_to(name, tuned_tie.as_ref(), tuned));
@@ -67,7 +67,7 @@ impl<'a> Paired<'a> {
                 None => only_base.push(name.to_owned()),
             }
         }
-        let head = tied::find(base).map(|tied| head(&names, base, tuned, tied)).transpose()?;
+        let head = tied::find(base)?.map(|tied| head(&names, base, tuned, tied)).transpose()?;
         let head = head.flatten();
         used.extend(head.as_ref().map(|head| head.tuned.clone()));
         let only_tuned = tuned.names().filter(|name| !used.contains(*name)).map(str::to_owned);

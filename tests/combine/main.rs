@@ -14,3 +14,4 @@ mod one_model;
 mod pairs;
 mod recipes;
 mod undo;
+mod undo_damage;

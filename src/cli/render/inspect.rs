@@ -117,10 +117,12 @@ fn base_tensor(module: &inspect::ModuleItem) -> String {
     let places: Vec<_> = module.places.iter().map(ToString::to_string).collect();
     let place = match &module.base_tensor {
         Some(tensor) if places.is_empty() => tensor.clone(),
-        _ if places.is_empty() => "-".to_owned(),
+        _ if places.is_empty() => return "-".to_owned(),
         _ => places.join("; "),
     };
-    if module.misfit.is_some() { format!("{place} (does not fit)") } else { place }
+    let way = if module.transposed { " (inputs × outputs)" } else { "" };
+    let misfit = if module.misfit.is_some() { " (does not fit)" } else { "" };
+    format!("{place}{way}{misfit}")
 }
 
 /// Singular values and what they say, a row a module; nothing if they were not asked for.
@@ -145,13 +147,18 @@ fn spectrum_table(modules: &[inspect::ModuleItem]) -> String {
             format!("{:.4}", spectrum.singular_values.first().copied().unwrap_or(0.0)),
             format!("{:.2}", spectrum.effective_rank),
             format!("{:.2}", spectrum.stable_rank),
-            spectrum.rank_90.to_string(),
-            spectrum.rank_95.to_string(),
-            spectrum.rank_99.to_string(),
+            rank(spectrum.rank_90),
+            rank(spectrum.rank_95),
+            rank(spectrum.rank_99),
             sparkline(&spectrum.singular_values),
         ]);
     }
     if rows.len() > 1 { table(&rows) } else { String::new() }
+}
+
+/// A rank that is known only of finite values.
+pub(crate) fn rank(rank: Option<usize>) -> String {
+    rank.map_or_else(|| "-".to_owned(), |rank| rank.to_string())
 }
 
 /// Singular values as bars against the largest, at most sixteen of them.

@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::Options;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::module::Kind;
+use crate::adapter::orientation::Orientations;
 use crate::adapter::target::{flat_module, quantisation};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
-use crate::ops::merge::bind::{as_matrix, is_conv1d};
+use crate::ops::merge::bind::as_matrix;
 use crate::ops::selection::{Selection, Usage};
 use crate::weight::{self, pair::Paired};
 
@@ -75,7 +76,7 @@ pub(super) fn pairs(
         let (missing, extra, first) = (missing.len(), extra.len(), first.clone());
         return Err(PairError::Unlike { missing, extra, first }.into());
     }
-    let conv1d = is_conv1d(base);
+    let known = Orientations::of(base, &options.orientation)?;
     let stored = paired.pairs.iter().map(|pair| (pair.base.as_str(), pair.clone()));
     // A head that has parted from its embedding started as the base's.
     let parted = paired.head.as_ref().filter(|head| head.parted).map(|head| {
@@ -84,7 +85,7 @@ pub(super) fn pairs(
     });
     let mut pairs = Vec::with_capacity(paired.pairs.len());
     for (name, both) in stored.chain(parted).filter(|(name, _)| selected(name)) {
-        if let Some(pair) = pair(options, &paired, (name, &both), output, conv1d)? {
+        if let Some(pair) = pair(options, &paired, (name, &both), output, &known)? {
             pairs.push(pair);
         }
     }
@@ -97,7 +98,7 @@ fn pair(
     paired: &Paired<'_>,
     (name, both): (&str, &weight::pair::Pair),
     output: &Convention,
-    conv1d: bool,
+    known: &Orientations,
 ) -> Result<Option<Pair>> {
     let (base, tuned) = (paired.base, paired.tuned);
     let (first, second) = paired.views(both)?;
@@ -118,10 +119,12 @@ fn pair(
         }
     }
     let (shape, others) = (&first.spec.shape, &second.spec.shape);
-    let mut form = form(name, shape, conv1d);
-    if shape != others {
-        form = grown(options, shape, others, output).map_err(|e| e.in_tensor(name))?;
-    }
+    let form = if shape == others {
+        form(name, shape, known)
+    } else {
+        grown(options, shape, others, output)
+    };
+    let form = form.map_err(|error| error.in_tensor(name))?;
     let (rows, columns) = as_matrix(shape);
     let module = module_name(name, output, base);
     let (base, tuned) = (both.base.clone(), both.tuned.clone());
@@ -141,19 +144,19 @@ fn grown(options: &Options, base: &[usize], tuned: &[usize], output: &Convention
     }
 }
 
-fn form(name: &str, shape: &[usize], conv1d: bool) -> Form {
+fn form(name: &str, shape: &[usize], known: &Orientations) -> Result<Form> {
     let factors = |kind, turned| Form::Factors { kind, turned };
-    let Some(path) = name.strip_suffix(".weight") else { return Form::Whole };
+    let Some(path) = name.strip_suffix(".weight") else { return Ok(Form::Whole) };
     let last = path.rsplit(['.', '/']).next().unwrap_or(path);
-    match shape {
+    Ok(match shape {
         [_, _] if is_embedding(last) => factors(Kind::Embedding, true),
-        [_, _] => factors(Kind::Linear, conv1d && last.starts_with("c_")),
+        [_, _] => factors(Kind::Linear, known.weight(name)?),
         // Stacked experts have three dimensions too, and no kernel.
         [_, _, kernel @ ..] if !kernel.is_empty() && !path.contains("experts") => {
             factors(Kind::Conv(kernel.to_vec()), false)
         }
         _ => Form::Whole,
-    }
+    })
 }
 
 /// Whether a module of this last name is a table of vectors, which names alone tell.

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::change::{Change, ReplaceStep};
-use super::place::{Fit, fit};
 use super::replaced::same_bytes;
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
-use crate::adapter::module::Kind;
 use crate::adapter::place::Placement;
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
@@ -34,7 +32,7 @@ pub(super) struct Bound {
 
 /// Finds every module's tensor and checks that it fits.
 pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -> Result<Bound> {
-    let mut binder = Binder::new(options, base);
+    let mut binder = Binder::new(options, base)?;
     for (number, adapter) in adapters.iter().enumerate() {
         binder.add(number, adapter).map_err(|error| error.in_file(&adapter.path))?;
     }
@@ -48,19 +46,17 @@ pub(super) struct Binder<'a> {
     pub(super) options: &'a Options,
     pub(super) base: &'a Checkpoint,
     pub(super) tied: Option<Tied>,
-    conv1d: bool,
     /// Second and further replacements of one tensor.
     pub(super) contested: Vec<(String, ReplaceStep)>,
     pub(super) bound: Bound,
 }
 
 impl<'a> Binder<'a> {
-    pub(super) fn new(options: &'a Options, base: &'a Checkpoint) -> Self {
-        Self {
+    pub(super) fn new(options: &'a Options, base: &'a Checkpoint) -> Result<Self> {
+        Ok(Self {
             options,
             base,
-            tied: tied::find(base),
-            conv1d: is_conv1d(base),
+            tied: tied::find(base)?,
             contested: Vec::new(),
             bound: Bound {
                 changes: BTreeMap::new(),
@@ -71,7 +67,7 @@ impl<'a> Binder<'a> {
                 warnings: Vec::new(),
                 usage: Usage::default(),
             },
-        }
+        })
     }
 }
 
@@ -94,18 +90,17 @@ impl Binder<'_> {
         self.check_unmatched(adapter, &targets, total)?;
         let mut applied = 0;
         let mut left_out = 0;
-        let transposed = self.decide_transposed(adapter, &targets);
         let mut owners = Owners::new();
         for (index, (module, places)) in adapter.modules.iter().zip(&targets.modules).enumerate() {
             let mut used = false;
             for place in places {
                 let name = &place.tensor;
-                claim(&mut owners, place, &module.name)?;
                 let weight = self.options.weight(input, &module.name, name);
                 if weight == 0.0 || !self.options.selects(&module.name, name) {
                     continue;
                 }
-                self.add_module((number, index), module, place, weight, transposed)
+                claim(&mut owners, place, &module.name)?;
+                self.add_module((number, index), module, place, weight)
                     .map_err(|error| error.in_tensor(&module.name))?;
                 used = true;
             }
@@ -150,29 +145,6 @@ impl Binder<'_> {
         });
         let base = self.base.path.clone();
         Err(ErrorKind::Unmatched { unmatched, total, base, guess }.into())
-    }
-
-    /// Whether square weights of this adapter are stored transposed: if the base's known layers are,
-    /// else as its other modules are, else as its config says (which is often wrong: PEFT corrects
-    /// it from the layer's class, which no file holds).
-    pub(super) fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
-        let mut votes =
-            adapter.modules.iter().zip(&targets.modules).filter_map(|(module, places)| {
-                let place = places.first().filter(|place| place.turned.is_none())?;
-                match fit(module, &place.shape(&self.base.tensor(&place.tensor)?.spec.shape)) {
-                    Fit { straight: true, turned: false } if module.kind == Kind::Linear => {
-                        Some(false)
-                    }
-                    Fit { straight: false, turned: true } => Some(true),
-                    _ => None,
-                }
-            });
-        match votes.next() {
-            // The heads of GPT-2's kind are ordinary layers and say nothing of its squares.
-            _ if self.conv1d => true,
-            Some(first) => first || votes.any(|vote| vote),
-            None => adapter.config.as_ref().is_some_and(|config| config.fan_in_fan_out),
-        }
     }
 
     /// The stored tensor behind a name: the name's own, or the embedding behind a tied head.
@@ -282,13 +254,4 @@ pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
         [length] => (1, *length),
         [rows, rest @ ..] => (*rows, rest.iter().product()),
     }
-}
-
-/// Whether the base is of the GPT-2 kind, whose linear weights are stored in × out: its fused
-/// attention is three times as wide as high.
-pub(in crate::ops) fn is_conv1d(base: &Checkpoint) -> bool {
-    base.names().filter(|name| name.ends_with("c_attn.weight")).any(|name| {
-        let shape = base.tensor(name).map(|view| view.spec.shape.as_slice());
-        matches!(shape, Some([inputs, outputs]) if *outputs == 3 * inputs)
-    })
 }

@@ -5,7 +5,7 @@ use super::Options;
 use super::bind::{Binder, Owners, claim};
 use crate::adapter::Adapter;
 use crate::adapter::target::Targets;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Checkpoint;
 
 /// A module or replacement that does not fit where its name leads.
@@ -20,20 +20,26 @@ pub(in crate::ops) struct Misfit {
 /// Tries every module and replacement of an adapter in the places that its names lead to.
 ///
 /// That a weight is stored in a dtype that nothing can be added to is no misfit: programs add the update to
-/// the layer's output.
+/// the layer's output. Nor is a square weight that may be stored either way round.
+///
+/// # Errors
+/// If the base has a config that cannot be read.
 pub(in crate::ops) fn misfits(
     adapter: &Adapter,
     base: &Checkpoint,
     targets: &Targets,
-) -> Vec<Misfit> {
+) -> Result<Vec<Misfit>> {
     let options = Options::default();
-    let mut binder = Binder::new(&options, base);
-    let transposed = binder.decide_transposed(adapter, targets);
+    let mut binder = Binder::new(&options, base)?;
     let mut owners = Owners::new();
     let mut misfits = Vec::new();
     let mut note = |name: String, error: Error| {
-        let stored =
-            matches!(error.kind(), ErrorKind::Quantised { .. } | ErrorKind::TargetDtype { .. });
+        let stored = matches!(
+            error.kind(),
+            ErrorKind::Quantised { .. }
+                | ErrorKind::TargetDtype { .. }
+                | ErrorKind::Orientation { .. }
+        );
         if !stored {
             misfits.push(Misfit { name, error });
         }
@@ -41,7 +47,7 @@ pub(in crate::ops) fn misfits(
     for (index, (module, places)) in adapter.modules.iter().zip(&targets.modules).enumerate() {
         let fits = places.iter().try_for_each(|place| {
             claim(&mut owners, place, &module.name)?;
-            binder.add_module((0, index), module, place, 1.0, transposed)
+            binder.add_module((0, index), module, place, 1.0)
         });
         if let Err(error) = fits {
             note(module.name.clone(), error);
@@ -53,7 +59,7 @@ pub(in crate::ops) fn misfits(
             note(replacement.label(), error);
         }
     }
-    misfits
+    Ok(misfits)
 }
 
 /// How many do not fit, of how many modules and replacements, and what is wrong with the first; `None` if all fit.
