@@ -34,20 +34,12 @@ pub(crate) struct Resolved {
     pub(crate) names: Vec<Option<String>>,
 }
 
-/// Finds the base's names for the wanted ones, whatever the shapes.
-///
-/// # Errors
-/// As [`resolve_fitting`].
-pub(crate) fn resolve(wanted: &[Wanted], base: &BTreeSet<&str>) -> Result<Resolved> {
-    resolve_fitting(wanted, base, &|_, _| true)
-}
-
 /// Finds the base's names for the wanted ones: as they are, without the wrappers that are known, or
 /// under one root. Where not all are found, the way that finds most.
 ///
 /// # Errors
 /// [`ErrorKind::Ambiguous`] if two ways are equally good and lead to different tensors.
-pub(super) fn resolve_fitting(
+pub(super) fn resolve(
     wanted: &[Wanted],
     base: &BTreeSet<&str>,
     fits: Fits<'_>,
@@ -282,7 +274,7 @@ mod tests {
             .collect();
         let base: Vec<String> = base.iter().map(|name| format!("{name}.weight")).collect();
         let base = base.iter().map(String::as_str).collect();
-        resolve(&wanted, &base).map(|resolved| resolved.names)
+        resolve(&wanted, &base, &|_, _| true).map(|resolved| resolved.names)
     }
 
     fn names(found: &[Option<String>]) -> Vec<&str> {

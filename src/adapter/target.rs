@@ -8,7 +8,7 @@ use super::convention::Names;
 use super::module::{Kind, Module, Replacement, Replaces};
 use super::orientation::Orientations;
 use super::place::Placement;
-use super::resolve::{Fits, Resolved, Wanted, exact, resolve_fitting, unmatched};
+use super::resolve::{Fits, Resolved, Wanted, exact, resolve, unmatched};
 pub(crate) use super::scope::flatten;
 use super::scope::{Scope, scope_of};
 use super::{Adapter, flat};
@@ -93,7 +93,7 @@ impl Look<'_> {
         if found.complete() {
             return Ok(found);
         }
-        Ok(found.or(resolve_fitting(self.wanted, names, fits)?))
+        Ok(found.or(resolve(self.wanted, names, fits)?))
     }
 
     /// Resolves with the names that the base's tensors have in other layouts too, if that finds more.
