@@ -369,12 +369,6 @@ impl Adapter {
                 (Err(error), _) | (_, Err(error)) => self.faults.push(error.in_tensor(name)),
             }
         }
-        let untouched = config.map(|config| {
-            let own = self.modules.iter().map(|module| module.name.as_str());
-            let replaced = self.replacements.iter().map(|replacement| replacement.module.as_str());
-            config.untouched(&own.chain(replaced).chain(stacked.keys().copied()).collect())
-        });
-        self.notes.extend(untouched.flatten());
         let missing = stacks::missing(config, &stacked);
         if !missing.is_empty() {
             self.notes.push(format!(

@@ -3,7 +3,6 @@
 //! Fields that change the mathematics are read or refused by name; a field this version has never
 //! heard of is refused too unless it is empty, since PEFT adds variants of LoRA as new fields.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -169,23 +168,6 @@ impl PeftConfig {
         };
         let fields = self.document.iter().filter(|(field, _)| shared(field));
         fields.map(|(field, value)| (field.clone(), value.clone())).collect()
-    }
-
-    /// What is to be said of `target_modules` that none of these modules answers to; a pattern says too
-    /// little to be held against them.
-    pub(super) fn untouched(&self, modules: &BTreeSet<&str>) -> Option<String> {
-        let targets = self.document.get("target_modules")?.as_array()?;
-        let means = |target: &str, module: &str| {
-            module.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        let targets = targets.iter().filter_map(Value::as_str);
-        let absent = targets.filter(|target| !modules.iter().any(|module| means(target, module)));
-        let names: Vec<String> = absent.map(|target| format!("`{target}`")).collect();
-        let said = "the config's `target_modules` names";
-        (!names.is_empty() && !modules.is_empty()).then(|| {
-            let names = names.join(", ");
-            format!("{said} {names}, of which the file has no module: they were not trained, or the file is not whole")
-        })
     }
 
     /// The base model's name, as the config has it.
