@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::architecture::{Body, Cut, Rule, Seen, capture, fill, is_turned, rules_of_base};
 use super::module::Module;
 use super::place::{Part, Placement};
-use super::scope::root_of;
+use super::scope::{flatten, root_of};
 use super::slice::Span;
 use crate::error::{ErrorKind, FamilyError, Locate, Result};
 use crate::format::Checkpoint;
@@ -42,10 +42,8 @@ impl Catalogue {
         }
         let mut catalogue = Self::default();
         for (root, tensors) in &roots {
-            let bodies: Vec<Body<'_>> = tensors
-                .iter()
-                .filter_map(|(stem, name)| Body::stored(base, name, stem))
-                .collect();
+            let bodies: Vec<Body<'_>> =
+                tensors.iter().filter_map(|(stem, name)| Body::stored(base, name, stem)).collect();
             let rules = rules_of_base(&Seen(&bodies));
             let mut pieces = Pieces::new();
             for rule in &rules {
@@ -115,6 +113,20 @@ impl Catalogue {
     /// All names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.spots.keys().map(String::as_str)
+    }
+
+    /// All names but those that are another one, of the same meaning, once dots are underscores:
+    /// `img_attn.qkv` and `img_attn_qkv`.
+    pub(super) fn names_apart(&self) -> impl Iterator<Item = &str> {
+        let mut seen: BTreeMap<String, &Spot> = BTreeMap::new();
+        self.spots.iter().filter_map(move |(name, spot)| {
+            let flat = flatten(name);
+            if matches!(spot, Spot::Cut(tensor, Cut::Whole) if flatten(tensor) == flat) {
+                return None;
+            }
+            let known = *seen.entry(flat).or_insert(spot);
+            (std::ptr::eq(known, spot) || known != spot).then_some(name.as_str())
+        })
     }
 
     /// Where a module lies whose name was found to be this.

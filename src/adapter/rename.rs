@@ -4,8 +4,7 @@
 use super::architecture::{LTX2_CONNECTORS, Told};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::{CONNECTORS, Scope, scope_of};
-use super::target::flatten;
+use super::scope::{CONNECTORS, Scope, flatten, scope_of};
 use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.

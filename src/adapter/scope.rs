@@ -85,6 +85,11 @@ pub(super) fn located(name: &str) -> (Scope, &str) {
     found.next().map_or((Scope::Any, name), |(scope, rest)| (scope, rest.trim_start_matches('_')))
 }
 
+/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
+pub(crate) fn flatten(name: &str) -> String {
+    name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
+}
+
 /// A flattened name without the prefix that says which part of a model it belongs to.
 pub(crate) fn bare_name(name: &str) -> &str {
     let flat = SCOPES.iter().filter(|(prefix, _)| prefix.ends_with('_'));

@@ -8,8 +8,8 @@ use super::catalogue::Catalogue;
 use super::convention::Names;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
-pub(crate) use super::scope::bare_name;
 use super::scope::{Scope, readings, scope_of};
+pub(crate) use super::scope::{bare_name, flatten};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
 
@@ -86,7 +86,10 @@ fn by_other_layouts(
     catalogue: &Catalogue,
     plain: Resolved,
 ) -> Result<Resolved> {
-    let names: BTreeSet<&str> = base.names().chain(catalogue.names()).collect();
+    let names: BTreeSet<&str> = match adapter.convention.names {
+        Names::Dotted => base.names().chain(catalogue.names()).collect(),
+        _ => base.names().chain(catalogue.names_apart()).collect(),
+    };
     let named = by_names(adapter, wanted, base, &names);
     if let Ok(found) = &named
         && found.complete()
@@ -156,11 +159,6 @@ pub fn quantisation(base: &Checkpoint, name: &str) -> Option<String> {
         _ => return None,
     };
     Some(scheme)
-}
-
-/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
-pub(crate) fn flatten(name: &str) -> String {
-    name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
 }
 
 /// A base module's name as kohya flattens it, with the prefix of the part of a model it belongs to.

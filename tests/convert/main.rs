@@ -11,5 +11,7 @@ mod converting;
 mod families;
 mod key_spellings;
 mod layouts;
+mod model_layouts;
+mod model_spellings;
 mod parameters;
 mod roundtrip;

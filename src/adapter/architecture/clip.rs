@@ -5,12 +5,8 @@
 
 use super::{Architecture, Names, OfBase, Rule, Seen, Side, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture {
-    name: "clip",
-    tables: &[TABLE],
-    rules: OfBase::Beside(rules),
-    told,
-};
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "clip", tables: &[TABLE], rules: OfBase::Beside(rules), told };
 
 const TABLE: &str = "
 text_model.encoder.layers.{i}.self_attn.{q_proj,k_proj,v_proj}  transformer.resblocks.{i}.attn.in_proj_weight  1:1:1

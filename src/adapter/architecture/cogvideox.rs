@@ -24,7 +24,8 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let modulated = seen.width("transformer_blocks.{i}.norm1.linear", &[512])
         || seen.width("transformer_blocks.{i}.norm2.linear", &[512]);
     // Others of these widths have a second attention.
-    let alone = !seen.any(&["transformer_blocks.{i}.attn2.to_q", "transformer_blocks.{i}.attn2.to_k"]);
+    let alone =
+        !seen.any(&["transformer_blocks.{i}.attn2.to_q", "transformer_blocks.{i}.attn2.to_k"]);
     let sized = alone && seen.width("transformer_blocks.{i}.attn1.to_q", &[1920, 2560, 3072]);
     let rules = || rules_of(TABLE);
     (named || modulated || sized).then(|| Told { kohya: Side::Split, ..Told::published(rules()) })

@@ -22,9 +22,9 @@ patch_embed.proj                                        x_embedder.proj.1
 /// In diffusers the width of the 7B model tells it; the 14B model has the names and widths of the second
 /// Cosmos, and is taken for it.
 fn told(seen: &Seen<'_>) -> Option<Told> {
-    let named = rules_of(TABLE).into_iter().any(|rule| {
-        rule.published.starts_with("blocks.block{i}.") && seen.any(&[&rule.published])
-    });
+    let named = rules_of(TABLE)
+        .into_iter()
+        .any(|rule| rule.published.starts_with("blocks.block{i}.") && seen.any(&[&rule.published]));
     let sized = ["norm1", "norm2", "norm3"].iter().any(|norm| {
         let name = format!("transformer_blocks.{{i}}.{norm}.linear_1");
         seen.width(&name, &[4096])

@@ -20,9 +20,9 @@ patch_embed.proj                                                x_embedder.proj.
 /// In diffusers its names are those of the first Cosmos, whose 7B model is 4096 wide; of LTX-Video's, with
 /// which it shares a width, the cross attention reads other states.
 fn told(seen: &Seen<'_>) -> Option<Told> {
-    let named = rules_of(TABLE).into_iter().any(|rule| {
-        rule.published.starts_with("blocks.") && seen.any(&[&rule.published])
-    });
+    let named = rules_of(TABLE)
+        .into_iter()
+        .any(|rule| rule.published.starts_with("blocks.") && seen.any(&[&rule.published]));
     let modulated = ["norm1", "norm2", "norm3"].iter().any(|norm| {
         seen.any(&[&format!("transformer_blocks.{{i}}.{norm}.linear_1")])
             || seen.any(&[&format!("transformer_blocks.{{i}}.{norm}.linear_2")])

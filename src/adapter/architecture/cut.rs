@@ -54,9 +54,9 @@ impl Cut {
 
     /// The rows of a published tensor of `total` rows that a split module has.
     ///
-    /// `queries` is how many rows the first of three parts has where the two others are as long as each
-    /// other; [`Cut::First`] and its like have no rows without it. `inputs` holds a square share to its
-    /// proportion; 0 where that is not to be asked.
+    /// `queries` is how many rows the first of three parts has, of which the two others are as long as
+    /// each other; [`Cut::First`] and its like have no rows without it. `inputs` holds a square share to
+    /// its proportion; 0 where that is not to be asked.
     pub(in crate::adapter) fn rows(
         self,
         total: usize,
@@ -64,8 +64,8 @@ impl Cut {
         inputs: usize,
     ) -> Option<Range<usize>> {
         let parted = queries.and_then(|queries| {
-            let keys = total.checked_sub(queries).filter(|keys| keys.is_multiple_of(2))?;
-            (queries > 0).then_some((queries, keys / 2))
+            let keys = total.checked_sub(queries).filter(|keys| keys.is_multiple_of(2))? / 2;
+            (queries > 0 && keys > 0).then_some((queries, keys))
         });
         match self {
             Self::Share { start, count, of, square } => {

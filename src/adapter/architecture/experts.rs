@@ -9,12 +9,7 @@
 use super::{Architecture, Cut, Names, OfBase, Rule, untold};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture {
-    name: "experts",
-    tables: &[],
-    rules: OfBase::Beside(rules),
-    told: untold,
-};
+    Architecture { name: "experts", tables: &[], rules: OfBase::Beside(rules), told: untold };
 
 /// Where the experts of a layer are: Mixtral's place before transformers 5, and all others'.
 const CONTAINERS: [&str; 3] = ["block_sparse_moe", "mlp", "feed_forward"];

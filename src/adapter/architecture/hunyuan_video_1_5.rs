@@ -4,8 +4,12 @@
 use super::hunyuan_video::BLOCKS_OF_COMFYUI;
 use super::{Architecture, OfBase, Seen, Told, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "hunyuan_video_1_5", tables: &[TABLE, ENDS_OF_COMFYUI], rules: OfBase::Told, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "hunyuan_video_1_5",
+    tables: &[TABLE, ENDS_OF_COMFYUI],
+    rules: OfBase::Told,
+    told,
+};
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj}  double_blocks.{i}.{img_attn_q,img_attn_k,img_attn_v,txt_attn_q,txt_attn_k,txt_attn_v}

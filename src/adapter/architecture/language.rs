@@ -3,8 +3,7 @@
 
 use super::{Architecture, Names, OfBase, Rule, fits, rules_of, untold};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture {
+pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "language",
     tables: &[ATTENTION, MLP],
     rules: OfBase::Beside(rules),

@@ -3,12 +3,8 @@
 
 use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture {
-    name: "pixart",
-    tables: &[TABLE],
-    rules: OfBase::Names(rules),
-    told,
-};
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "pixart", tables: &[TABLE], rules: OfBase::Names(rules), told };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn1.{to_q,to_k,to_v}               blocks.{i}.attn.qkv  1:1:1

@@ -4,12 +4,7 @@
 use super::{Architecture, OfBase, Seen, Told, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture {
-    name: "qwen_image",
-    tables: &[TABLE],
-    rules: OfBase::Told,
-    told,
-};
+    Architecture { name: "qwen_image", tables: &[TABLE], rules: OfBase::Told, told };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}

@@ -4,12 +4,8 @@
 
 use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Told, fill, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture {
-    name: "sd3",
-    tables: &[TABLE],
-    rules: OfBase::Names(rules),
-    told,
-};
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "sd3", tables: &[TABLE], rules: OfBase::Names(rules), told };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}                  joint_blocks.{i}.x_block.attn.qkv  1:1:1
@@ -64,10 +60,9 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "transformer_blocks.{i}.norm1_context.linear",
         "joint_blocks.{i}.context_block.adaLN_modulation.1",
     );
-    let published = rules_of(TABLE)
-        .iter()
-        .any(|Rule { published, .. }| published.starts_with("joint_blocks.") && seen.any(&[published]))
-        || seen.any(&[CONTEXT.1]);
+    let published = rules_of(TABLE).iter().any(|Rule { published, .. }| {
+        published.starts_with("joint_blocks.") && seen.any(&[published])
+    }) || seen.any(&[CONTEXT.1]);
     let attention = ["transformer_blocks.{i}.attn.to_q", "transformer_blocks.{i}.attn.add_q_proj"];
     let single = seen.highest("single_transformer_blocks").is_some();
     let split = !single

@@ -3,8 +3,12 @@
 
 use super::{Architecture, OfBase, Seen, Told, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "stable_audio", tables: &[TABLE, WITHOUT_ROOT], rules: OfBase::Told, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "stable_audio",
+    tables: &[TABLE, WITHOUT_ROOT],
+    rules: OfBase::Told,
+    told,
+};
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn1.{to_q,to_k,to_v}         transformer.layers.{i}.self_attn.to_qkv  1:1:1

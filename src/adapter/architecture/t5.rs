@@ -4,12 +4,7 @@
 use super::{Architecture, OfBase, Rule, Seen, Side, Told, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture {
-    name: "t5",
-    tables: &[TABLE],
-    rules: OfBase::Beside(|_| Vec::new()),
-    told,
-};
+    Architecture { name: "t5", tables: &[TABLE], rules: OfBase::Beside(|_| Vec::new()), told };
 
 const TABLE: &str = "
 encoder.block.{i}.layer.{i}.SelfAttention.{q,k,v,o}

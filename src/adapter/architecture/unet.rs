@@ -7,14 +7,10 @@
 
 use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Side, Told, has};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture {
-    name: "unet",
-    tables: &[],
-    rules: OfBase::Names(rules),
-    told,
-};
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "unet", tables: &[], rules: OfBase::Names(rules), told };
 
-const ENDS: [(&str, &str); 9] = [
+const ENDS: [(&str, &str); 10] = [
     ("conv_in", "input_blocks.0.0"),
     ("conv_norm_out", "out.0"),
     ("conv_out", "out.2"),
@@ -24,6 +20,8 @@ const ENDS: [(&str, &str); 9] = [
     ("add_embedding.linear_2", "label_emb.0.2"),
     ("class_embedding.linear_1", "label_emb.0.0"),
     ("class_embedding.linear_2", "label_emb.0.2"),
+    // Kolors', which has ChatGLM's states for its context.
+    ("encoder_hid_proj", "encoder_hid_proj"),
 ];
 
 const RESNET: [(&str, &str); 6] = [

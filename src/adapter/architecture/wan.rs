@@ -3,12 +3,8 @@
 
 use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture {
-    name: "wan",
-    tables: &[TABLE],
-    rules: OfBase::Names(rules),
-    told,
-};
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "wan", tables: &[TABLE], rules: OfBase::Names(rules), told };
 
 const TABLE: &str = "
 blocks.{i}.attn1.{to_q,to_k,to_v,to_out.0,norm_q,norm_k}      blocks.{i}.self_attn.{q,k,v,o,norm_q,norm_k}

@@ -407,8 +407,12 @@ fn fit(
     if side == Side::Split {
         return Ok(Some(Fit::Atoms(vec![atom(rule, 0..rows)])));
     }
+    // One table may say again what another says.
+    let mut split = BTreeSet::new();
     let fused = told.rules.iter().filter(|other| other.published == rule.published);
-    let atoms = fused.map(|rule| Some(atom(rule, rows_of(rule.cut, rows, inputs)?)));
+    let atoms = fused
+        .filter(|rule| split.insert(rule.split.as_str()))
+        .map(|rule| Some(atom(rule, rows_of(rule.cut, rows, inputs)?)));
     atoms
         .collect::<Option<Vec<_>>>()
         .map(|atoms| Some(Fit::Atoms(atoms)))
