@@ -152,14 +152,17 @@ fn comfyui_gets_the_modules_that_its_models_have() {
     let [q, k, v] =
         ["q", "k", "v"].map(|part| format!("lora_unet_double_blocks_0_img_attn_{part}"));
     let mlp = "lora_unet_double_blocks_0_img_mlp_fc1";
-    let modules = [(q.as_str(), 4, 4), (k.as_str(), 4, 4), (v.as_str(), 4, 4), (mlp, 16, 4)];
+    // What FLUX.1 does not have.
+    let sign = "lora_unet_vision_in_proj_1";
+    let modules =
+        [(q.as_str(), 4, 4), (k.as_str(), 4, 4), (v.as_str(), 4, 4), (mlp, 16, 4), (sign, 4, 4)];
     let own = made(&bench.path("a.safetensors"), ["lora_down", "lora_up"], &modules);
     let there = bench.convert(&own.path, "--to comfyui", "c.safetensors");
     let found = deltas(&there);
     let joined = [&q, &k, &v].map(|name| own.deltas[name].clone()).concat();
     close(&found["diffusion_model.double_blocks.0.img_attn.qkv"], &joined, "qkv");
     close(&found["diffusion_model.double_blocks.0.img_mlp.0"], &own.deltas[mlp], "mlp");
-    assert_eq!(found.len(), 2);
+    assert_eq!(found.len(), 3);
     // Back again it has the names of those who published it.
     let back = bench.convert(&there, "--to kohya", "k.safetensors");
     let found = deltas(&back);
