@@ -12,6 +12,7 @@ mod kind;
 mod look;
 mod near;
 mod pair;
+mod quant;
 mod receipt;
 mod recipe;
 mod rule;
@@ -29,6 +30,7 @@ pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
 pub use near::near;
 pub use pair::PairError;
+pub use quant::QuantError;
 pub use receipt::ReceiptError;
 pub use recipe::{Place, RecipeError, RecipeProblem};
 pub use rule::RuleError;
@@ -109,6 +111,12 @@ impl From<RuleError> for Error {
 
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<QuantError> for Error {
+    fn from(error: QuantError) -> Self {
         ErrorKind::from(error).into()
     }
 }

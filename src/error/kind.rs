@@ -7,6 +7,7 @@ use super::convert::ConvertError;
 use super::experts::ExpertsError;
 use super::family::FamilyError;
 use super::pair::PairError;
+use super::quant::QuantError;
 use super::receipt::ReceiptError;
 use super::recipe::RecipeError;
 use super::rule::RuleError;
@@ -199,6 +200,9 @@ pub enum ErrorKind {
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// Quantised weights that cannot be read.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
     /// A recipe that is not one.
     #[error(transparent)]
     Recipe(#[from] RecipeError),

@@ -25,6 +25,7 @@ mod rank_text;
 pub mod residual;
 pub mod select;
 pub mod sketch;
+pub mod small_float;
 pub mod sparsify;
 pub mod spectrum;
 pub mod staged;

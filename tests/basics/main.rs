@@ -13,3 +13,4 @@ mod metadata;
 mod page;
 mod readme;
 mod spellings;
+mod weights;
