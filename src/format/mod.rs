@@ -10,6 +10,7 @@ pub mod ggml;
 pub mod gguf;
 pub mod header;
 pub mod index;
+pub mod json;
 mod live;
 pub mod staging;
 mod view;

@@ -2,7 +2,7 @@
 
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::math::small_float::{e4m3, e5m2, is_e4m3_nan, is_e5m2_special};
+use crate::math::kernel::small_float::{e4m3, e5m2, is_e4m3_nan, is_e5m2_special};
 
 use super::Stored;
 

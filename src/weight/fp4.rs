@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{QuantError, Result};
-use crate::math::small_float::E2M1;
+use crate::math::kernel::small_float::E2M1;
 
 use super::grid::Grid;
 use super::{Decode, Stored};

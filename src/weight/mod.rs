@@ -7,6 +7,7 @@
 
 mod codes;
 mod config;
+mod decode;
 mod decoded;
 pub mod encoding;
 mod fp4;
@@ -16,6 +17,7 @@ mod stored;
 mod weights;
 
 pub use config::Config;
+pub use decode::Decode;
 pub use decoded::{decoded, open};
 pub use stored::Stored;
-pub use weights::{Decode, Weight, Weights};
+pub use weights::{Weight, Weights};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, QuantError, Result};
 use crate::format::{Checkpoint, Component};
 
-use super::encoding::Recognised;
+use super::decode::Recognised;
 use super::{Config, Stored};
 
 /// Companions that describe activations: they go where the weight's codes go.

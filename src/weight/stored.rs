@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use crate::error::{Error, ErrorKind, Locate, QuantError, Result};
 use crate::format::checkpoint::shrunk;
 use crate::format::{Dtype, Source, TensorView};
-use crate::math::small_float::{e4m3, e5m2, e8m0, is_e4m3_nan, is_e5m2_special};
+use crate::math::kernel::small_float::{e4m3, e5m2, e8m0, is_e4m3_nan, is_e5m2_special};
 
 /// A tensor of a file, apart from the checkpoint that found it.
 #[derive(Debug, Clone)]

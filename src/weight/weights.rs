@@ -9,22 +9,7 @@ use crate::format::{Checkpoint, Dtype};
 
 use super::encoding::{ENCODINGS, PLAIN};
 use super::model::Model;
-use super::{Config, Stored};
-
-/// Numbers that some rows of a weight stand for.
-pub trait Decode: std::fmt::Debug + Send + Sync {
-    /// Puts rows `rows` of the weight into `out`, row after row. The weight is a matrix: its last dimension
-    /// by all others.
-    ///
-    /// # Errors
-    /// If reading fails; if a scale, a code or an index is not what it may be.
-    fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()>;
-
-    /// Rows that decode together: panels of a multiple of it, from a multiple on, cost least.
-    fn grain(&self) -> usize {
-        1
-    }
-}
+use super::{Config, Decode, Stored};
 
 /// One weight: a tensor as a model has it, whatever it is stored as.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::adapter::module::Module;
 use crate::adapter::{Adapter, OpenOptions, target};
 use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// How bad a finding is.
@@ -117,10 +117,12 @@ pub fn run(options: &Options) -> Result<Report> {
                 options.program
             ))
         })?;
-    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let (with, access) = (options.adapter.as_path(), options.open.access);
+    let base = options.against.as_ref().map(|path| open_base(path, &[with], access));
     let base = base.transpose()?;
-    let open =
-        base.as_ref().map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let open = base
+        .as_ref()
+        .map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
     let adapter = Adapter::open(&options.adapter, &open)?;
     let fix = format!("lora-tool convert {} {} -o OUT", options.adapter.display(), program.convert);
     let mut findings = Vec::new();
@@ -145,7 +147,7 @@ pub fn run(options: &Options) -> Result<Report> {
         }
     }
     if let Some(base) = &base {
-        let unmatched = target::find(&adapter, base, tied_head(base).as_deref())?.unmatched;
+        let unmatched = target::find(&adapter, base, tied_head(base)?.as_deref())?.unmatched;
         if !unmatched.is_empty() {
             findings.push(Finding {
                 severity: Severity::Breaks,

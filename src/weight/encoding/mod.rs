@@ -18,10 +18,9 @@ mod nvfp4;
 mod plain;
 mod unread;
 
-use std::sync::Arc;
-
+use super::Stored;
+use super::decode::Recognised;
 use super::model::Model;
-use super::{Decode, Stored};
 use crate::error::Result;
 
 pub(super) use plain::{PLAIN, cast};
@@ -32,28 +31,6 @@ pub struct Encoding {
     pub name: &'static str,
     /// Whether a tensor is the codes of a weight stored this way; its companions are checked.
     pub(super) recognise: fn(&Model<'_>, &Stored) -> Result<Option<Recognised>>,
-}
-
-/// A weight that an encoding recognised.
-#[derive(Debug)]
-pub(super) struct Recognised {
-    /// The weight's (component-prefixed) name, as an unquantised checkpoint has it.
-    pub(super) name: String,
-    /// Its shape.
-    pub(super) shape: Vec<usize>,
-    /// Bits and groups in words.
-    pub(super) detail: String,
-    /// How it decodes.
-    pub(super) codes: Arc<dyn Decode>,
-    /// Names of all its tensors.
-    pub(super) parts: Vec<String>,
-}
-
-impl Recognised {
-    fn new(shape: Vec<usize>, detail: String, codes: impl Decode + 'static) -> Self {
-        let (name, codes, parts) = (String::new(), Arc::new(codes), Vec::new());
-        Self { name, shape, detail, codes, parts }
-    }
 }
 
 /// All encodings; the first that recognises a tensor has it.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::math::small_float::{E2M1, e8m0};
+use crate::math::kernel::small_float::{E2M1, e8m0};
 use crate::weight::model::Model;
 use crate::weight::{Decode, Stored};
 

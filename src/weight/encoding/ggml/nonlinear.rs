@@ -2,7 +2,7 @@
 
 use super::half;
 use super::simple::nibbles;
-use crate::math::small_float::e4m3;
+use crate::math::kernel::small_float::e4m3;
 
 /// ggml's `kvalues_iq4nl`.
 const IQ4: [f32; 16] = [
