@@ -88,7 +88,12 @@ pub fn header(source: &Source) -> Result<Header> {
         let (dtype, shape) = match ggml::plain(kind) {
             Some(dtype) => (dtype, shape),
             None => {
-                let rows = shape.iter().rev().skip(1).product::<usize>().max(1);
+                let rows = shape
+                    .iter()
+                    .rev()
+                    .skip(1)
+                    .fold(1, |n: usize, size| n.saturating_mul(*size))
+                    .max(1);
                 let mut stored = shape.clone();
                 if let Some(last) = stored.last_mut() {
                     *last = (bytes / rows as u64) as usize;
@@ -317,7 +322,9 @@ impl<'a> Cursor<'a> {
         let start = self.u64()?;
         let elements = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
         let (block, size) = ggml::block(kind).ok_or_else(|| {
-            bad(format!("type {kind}, shape {shape:?}; ggml has no such type, or none that is read"))
+            bad(format!(
+                "type {kind}, shape {shape:?}; ggml has no such type, or none that is read"
+            ))
         })?;
         let columns = shape.last().copied().unwrap_or(1);
         let whole = elements.filter(|_| columns % block == 0);

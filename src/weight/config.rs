@@ -5,7 +5,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::format::access::read_small;
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::access::read_config_if_there;
+use crate::format::json;
+
+/// Older descriptions beside a model's config: GPTQ's and ModelOpt's.
+pub(super) const SIDE_FILES: [&str; 2] = ["quantize_config.json", "hf_quant_config.json"];
+
+/// Keys of a model's config that describe its quantisation.
+const KEYS: [&str; 3] = ["quantization", "quantization_config", "compression_config"];
 
 /// The description of a model's quantisation; empty if nothing describes it.
 #[derive(Debug, Clone, Default)]
@@ -24,22 +32,36 @@ pub struct Group<'a> {
 
 impl Config {
     /// The configs in a model's directory.
-    pub fn read(directory: &Path) -> Self {
-        let file = |name: &str| -> Option<Map<String, Value>> {
-            serde_json::from_slice(&read_small(&directory.join(name)).ok()?).ok()
+    ///
+    /// # Errors
+    /// If one of them cannot be read or is no JSON.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let file = |name: &str| -> Result<Option<Map<String, Value>>> {
+            let path = directory.join(name);
+            let Some(text) = read_config_if_there(&path).in_file(&path)? else { return Ok(None) };
+            let bad = |error: serde_json::Error| ErrorKind::BadConfig { reason: error.to_string() };
+            json::object(&text).map(Some).map_err(bad).in_file(&path)
         };
-        if let Some(config) = file("config.json").map(|config| Self::of_model(&config)) {
-            if config.is_some() {
-                return config.unwrap_or_default();
-            }
+        let model = json::model_config(directory)?;
+        if let Some(config) = model.as_ref().and_then(Self::of_model) {
+            return Ok(config);
         }
-        if let Some(fields) = file("quantize_config.json") {
-            return Self::new(fields, "gptq");
+        let [gptq, modelopt] = SIDE_FILES;
+        if let Some(fields) = file(gptq)? {
+            return Ok(Self::new(fields, "gptq"));
         }
-        match file("hf_quant_config.json").as_ref().and_then(|file| file.get("quantization")) {
+        Ok(match file(modelopt)?.as_ref().and_then(|file| file.get("quantization")) {
             Some(Value::Object(fields)) => Self::new(fields.clone(), "modelopt"),
             _ => Self::default(),
-        }
+        })
+    }
+
+    /// Takes what says that a model is quantised out of its `config.json`; whether anything did.
+    pub fn remove_from(config: &mut Map<String, Value>) -> bool {
+        let text = config.get_mut("text_config").and_then(Value::as_object_mut);
+        let nested = text
+            .is_some_and(|text| KEYS.map(|key| text.shift_remove(key)).iter().any(Option::is_some));
+        KEYS.map(|key| config.shift_remove(key)).iter().any(Option::is_some) || nested
     }
 
     /// What a `config.json` says; `None`, if it does not say that the model is quantised.
@@ -50,13 +72,10 @@ impl Config {
         let text = config.get("text_config").and_then(Value::as_object);
         let places = std::iter::once(config).chain(text);
         for config in places {
-            // MLX writes both, alike; the key without a method is its own.
-            if let Some(fields) = object(config, "quantization") {
-                return Some(Self::new(fields, "mlx"));
-            }
-            for key in ["quantization_config", "compression_config"] {
+            // MLX writes two, alike; the key without a method is its own.
+            for (key, method) in KEYS.into_iter().zip(["mlx", "unnamed", "unnamed"]) {
                 if let Some(fields) = object(config, key) {
-                    return Some(Self::new(fields, "unnamed"));
+                    return Some(Self::new(fields, method));
                 }
             }
         }
@@ -107,7 +126,9 @@ impl Config {
             names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let named = |target: &String| match target.strip_prefix("re:") {
-            Some(pattern) => regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(module)),
+            Some(pattern) => {
+                regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(module))
+            }
             None => target == module,
         };
         let found = groups

@@ -61,7 +61,7 @@ pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> 
                 continue;
             };
             let name = weight.name.strip_prefix(prefix).unwrap_or(&weight.name).to_owned();
-            let length = weight.shape.iter().product::<usize>() as u64 * SIZE;
+            let length = weight.elements() as u64 * SIZE;
             header.tensors.push(TensorSpec {
                 name: name.clone(),
                 dtype: Dtype::F32,

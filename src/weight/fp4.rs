@@ -58,7 +58,8 @@ impl Decode for Fp4 {
                     *number = code * scale;
                 }
                 for (byte, pair) in codes.iter().zip(values.as_chunks_mut::<2>().0) {
-                    let (lower, upper) = (numbers[usize::from(byte & 15)], numbers[usize::from(byte >> 4)]);
+                    let (lower, upper) =
+                        (numbers[usize::from(byte & 15)], numbers[usize::from(byte >> 4)]);
                     *pair = if self.high_first { [upper, lower] } else { [lower, upper] };
                 }
             }

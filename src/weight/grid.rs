@@ -53,7 +53,11 @@ impl Grid {
     }
 
     /// One for every group of columns of every row, in tiles; padded to whole ones.
-    pub(super) fn tiles(scale: Stored, (rows, columns): (usize, usize), group: usize) -> Option<Self> {
+    pub(super) fn tiles(
+        scale: Stored,
+        (rows, columns): (usize, usize),
+        group: usize,
+    ) -> Option<Self> {
         let size = (rows, columns.div_ceil(group));
         let padded = size.0.next_multiple_of(TILE.0) * size.1.next_multiple_of(TILE.1);
         let fits = scale.elements() == padded;
@@ -93,7 +97,8 @@ impl Grid {
         let across = self.size.1.div_ceil(TILE.1);
         let row_of_tiles = across * TILE.0 * TILE.1;
         let first_tile = rows.start / TILE.0;
-        let tiles = first_tile * row_of_tiles..(rows.end - 1) / TILE.0 * row_of_tiles + row_of_tiles;
+        let tiles =
+            first_tile * row_of_tiles..(rows.end - 1) / TILE.0 * row_of_tiles + row_of_tiles;
         let stored = self.scale.scales(tiles)?;
         let mut values = Vec::with_capacity(rows.len() * self.size.1);
         for row in rows.clone() {
@@ -114,7 +119,12 @@ impl Grid {
     }
 
     /// Multiplies every element of some whole rows with its scale.
-    pub(super) fn multiply(&self, rows: Range<usize>, columns: usize, out: &mut [f32]) -> Result<()> {
+    pub(super) fn multiply(
+        &self,
+        rows: Range<usize>,
+        columns: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
         let scales = self.read(rows.clone())?;
         for (row, values) in rows.zip(out.chunks_mut(columns.max(1))) {
             let groups = values.chunks_mut(self.group());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::error::{Error, QuantError, Result};
-use crate::format::{Checkpoint, Component};
+use crate::format::{Checkpoint, Component, json};
 
 use super::decode::Recognised;
 use super::{Config, Stored};
@@ -40,12 +40,16 @@ pub(super) struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    pub(super) fn new(checkpoint: &'a Checkpoint, component: &'a Component, config: &'a Config) -> Self {
+    pub(super) fn new(
+        checkpoint: &'a Checkpoint,
+        component: &'a Component,
+        config: &'a Config,
+    ) -> Self {
         let shards = checkpoint.shards.get(component.shards.clone()).unwrap_or_default();
         let mut comfy = BTreeMap::new();
         let metadata = shards.iter().filter_map(|shard| shard.header.metadata.as_ref());
         for text in metadata.filter_map(|metadata| metadata.get(COMFY_METADATA)) {
-            let parsed: Option<Value> = serde_json::from_str(text).ok();
+            let parsed: Option<Value> = json::tree(text.as_bytes()).ok();
             let layers = parsed.as_ref().and_then(|parsed| parsed.get("layers")?.as_object());
             for (layer, settings) in layers.into_iter().flatten() {
                 comfy.insert(layer.clone(), settings.clone());
@@ -66,9 +70,8 @@ impl<'a> Model<'a> {
 
     /// A companion that must be there.
     pub(super) fn need(&self, of: &Stored, name: &str, scheme: &'static str) -> Result<Stored> {
-        self.tensor(name).ok_or_else(|| {
-            of.error(QuantError::Missing { scheme, missing: name.to_owned() })
-        })
+        self.tensor(name)
+            .ok_or_else(|| of.error(QuantError::Missing { scheme, missing: name.to_owned() }))
     }
 
     /// A module's name without the component's prefix, as configs have it.
@@ -81,7 +84,7 @@ impl<'a> Model<'a> {
         if let Some(own) = self.tensor(&format!("{module}.comfy_quant")) {
             let bytes = own.all()?;
             let bad = |reason: String| own.error(QuantError::BadState { reason });
-            let parsed = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+            let parsed = json::tree(&bytes).map_err(|error| bad(error.to_string()))?;
             return Ok(Some(parsed));
         }
         let module = self.module(module);

@@ -10,6 +10,14 @@ use crate::format::checkpoint::shrunk;
 use crate::format::{Dtype, Source, TensorView};
 use crate::math::kernel::small_float::{e4m3, e5m2, e8m0, is_e4m3_nan, is_e5m2_special};
 
+/// Longest tensor that is read whole: the group of each of 2²¹ columns.
+const LONGEST: u64 = 16 << 20;
+
+/// Elements of a shape; the largest number if they are more.
+pub(super) fn elements(shape: &[usize]) -> usize {
+    if shape.contains(&0) { 0 } else { shape.iter().fold(1, |all, size| all.saturating_mul(*size)) }
+}
+
 /// A tensor of a file, apart from the checkpoint that found it.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -41,7 +49,7 @@ impl Stored {
 
     /// Elements in it.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        elements(&self.shape)
     }
 
     /// Bytes in it.
@@ -77,11 +85,16 @@ impl Stored {
         self.source.bytes(within, scratch).map_err(shrunk).in_tensor(&self.name).in_file(&self.path)
     }
 
-    /// All its bytes, for tensors that are short.
+    /// All its bytes: of a description, or of numbers that each belong to a column.
     ///
     /// # Errors
-    /// If reading fails.
+    /// If reading fails; if it is longer than any such tensor is.
     pub fn all(&self) -> Result<Vec<u8>> {
+        if self.length > LONGEST {
+            let reason =
+                format!("it has {} bytes, more than the {LONGEST} it may have", self.length);
+            return Err(self.error(QuantError::BadState { reason }));
+        }
         let mut scratch = Vec::new();
         Ok(self.bytes(0..self.length as usize, &mut scratch)?.to_vec())
     }

@@ -9,6 +9,7 @@ use crate::format::{Checkpoint, Dtype};
 
 use super::encoding::{ENCODINGS, PLAIN};
 use super::model::Model;
+use super::stored::elements;
 use super::{Config, Decode, Stored};
 
 /// One weight: a tensor as a model has it, whatever it is stored as.
@@ -31,7 +32,10 @@ impl Weight {
     /// Rows and columns: its last dimension by all others.
     pub fn matrix(&self) -> (usize, usize) {
         let columns = self.shape.last().copied().unwrap_or(1);
-        (self.shape.iter().rev().skip(1).product(), columns)
+        (
+            elements(self.shape.get(..self.shape.len().saturating_sub(1)).unwrap_or_default()),
+            columns,
+        )
     }
 
     /// Puts rows `rows` into `out`, row after row, exactly.
@@ -67,8 +71,12 @@ impl Weight {
 
     /// Bits that one of its elements takes, with scales and all.
     pub fn bits(&self) -> f64 {
-        let elements = self.shape.iter().product::<usize>().max(1);
-        self.stored_bytes() as f64 * 8.0 / elements as f64
+        self.stored_bytes() as f64 * 8.0 / self.elements().max(1) as f64
+    }
+
+    /// Its values.
+    pub fn elements(&self) -> usize {
+        elements(&self.shape)
     }
 }
 
@@ -107,10 +115,12 @@ impl Weights {
     /// known and not read. The tensor is named.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
         let lone = checkpoint.directory().is_none();
-        let config = |directory| if lone { Config::default() } else { Config::read(directory) };
-        let configs: Vec<_> =
-            checkpoint.components.iter().map(|component| config(&component.directory)).collect();
-        Self::with_configs(checkpoint, &configs)
+        let components = checkpoint.components.iter();
+        let configs = components.map(|component| match lone {
+            true => Ok(Config::default()),
+            false => Config::read(&component.directory),
+        });
+        Self::with_configs(checkpoint, &configs.collect::<Result<Vec<_>>>()?)
     }
 
     /// As [`Weights::of`], with the config of each component given.

@@ -15,3 +15,5 @@ mod page;
 mod readme;
 mod spellings;
 mod weights;
+mod weights_refused;
+mod weights_rules;

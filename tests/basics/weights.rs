@@ -38,7 +38,8 @@ const CASES: [&str; 21] = [
 /// A case's base: a lone file by its own path.
 fn base(case: &str) -> PathBuf {
     let directory = fixture("quant").join(case).join("base");
-    let entries = std::fs::read_dir(&directory).expect("a case").map(|entry| entry.expect("an entry"));
+    let entries =
+        std::fs::read_dir(&directory).expect("a case").map(|entry| entry.expect("an entry"));
     let files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     match files.as_slice() {
         [only] => only.clone(),
@@ -81,14 +82,19 @@ fn every_weight_is_the_packages_own() {
     for case in CASES {
         for access in [Access::Map, Access::Read] {
             let checkpoint = Checkpoint::open(&base(case), access).expect(case);
-            let weights = Weights::of(&checkpoint).unwrap_or_else(|error| panic!("{case}: {error}"));
+            let weights =
+                Weights::of(&checkpoint).unwrap_or_else(|error| panic!("{case}: {error}"));
             for (name, shape, sha) in expected(case) {
                 let weight = weights.get(&name).or_else(|| weights.get(&format!("{name}.weight")));
                 let weight = weight.unwrap_or_else(|| panic!("{case}: no {name}"));
                 assert_eq!(weight.shape, shape, "{case}: {name}");
                 let (rows, _) = weight.matrix();
                 for panel in [rows, weight.grain(), 7] {
-                    assert_eq!(digest(&bytes(weight, panel)), sha, "{case}: {name} by {panel} rows");
+                    assert_eq!(
+                        digest(&bytes(weight, panel)),
+                        sha,
+                        "{case}: {name} by {panel} rows"
+                    );
                 }
             }
         }
@@ -101,7 +107,8 @@ fn a_decoded_checkpoint_holds_the_same_numbers_and_no_companions() {
         let checkpoint = weight::open(&base(case), Access::Map).expect(case);
         for (name, shape, sha) in expected(case) {
             let weight = format!("{name}.weight");
-            let view = checkpoint.tensor(&name).or_else(|| checkpoint.tensor(&weight)).expect(&name);
+            let view =
+                checkpoint.tensor(&name).or_else(|| checkpoint.tensor(&weight)).expect(&name);
             assert_eq!(view.spec.shape, shape, "{case}: {name}");
             if view.spec.dtype != lora_tool::format::Dtype::F32 {
                 continue;
@@ -114,7 +121,16 @@ fn a_decoded_checkpoint_holds_the_same_numbers_and_no_companions() {
             assert_eq!(part, &whole[first..end], "{case}: bytes {first}..{end} of {name}");
         }
         let left = checkpoint.names().find(|name| {
-            let endings = ["scale", "scale_inv", "scales", "_packed", "absmax", "SCB", "qzeros", "scaled_fp8"];
+            let endings = [
+                "scale",
+                "scale_inv",
+                "scales",
+                "_packed",
+                "absmax",
+                "SCB",
+                "qzeros",
+                "scaled_fp8",
+            ];
             !name.ends_with("k_scale") && endings.iter().any(|ending| name.ends_with(ending))
         });
         assert_eq!(left, None, "{case}");
@@ -132,7 +148,10 @@ fn a_weight_says_what_it_is_stored_as() {
     let q_proj = "model.layers.0.self_attn.q_proj.weight";
     let row = |encoding: &'static str, detail: &str, bits: f64| (encoding, detail.to_owned(), bits);
     assert_eq!(told("int4_sym_g32_ct", q_proj), row("int_packed", "4 bit, groups of 32", 4.51));
-    assert_eq!(told("fp8_block128_ragged", q_proj), row("fp8_block", "F8_E4M3, blocks of 128×128", 8.0));
+    assert_eq!(
+        told("fp8_block128_ragged", q_proj),
+        row("fp8_block", "F8_E4M3, blocks of 128×128", 8.0)
+    );
     assert_eq!(told("bnb_nf4_nested", q_proj), row("bnb_4bit", "NF4, blocks of 64, nested", 4.51));
     assert_eq!(told("gptq_v1_sym", q_proj).0, "gptq");
     assert_eq!(told("awq_gemm", q_proj).0, "awq");

@@ -36,7 +36,7 @@ pub(super) fn encodings(file: &Checkpoint) -> Result<Option<(Vec<EncodingItem>, 
     if weights.quantised().next().is_none() {
         return Ok(None);
     }
-    let values = |weight: &Weight| weight.shape.iter().product::<usize>() as u64;
+    let values = |weight: &Weight| weight.elements() as u64;
     let mut encodings: BTreeMap<(&str, &str), EncodingItem> = BTreeMap::new();
     for weight in weights.iter() {
         let new = || EncodingItem {

@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::{Encoding, Recognised, module_of};
 use crate::error::{QuantError, Result};
-use crate::format::Dtype;
+use crate::format::{Dtype, json};
 use crate::weight::model::Model;
+use crate::weight::stored::elements;
 use crate::weight::{Decode, Stored};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "bnb_4bit", recognise };
@@ -58,22 +59,21 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         return Ok(None);
     }
     let scheme = "bitsandbytes 4-bit";
-    let state_tensor = model.need(stored, found.as_ref().map_or(&states[0], |s| &s.name), scheme)?;
+    let state_tensor =
+        model.need(stored, found.as_ref().map_or(&states[0], |s| &s.name), scheme)?;
     let state = read_state(&state_tensor)?;
     let largest = model.need(stored, &named("absmax"), scheme)?;
     let table = model.need(stored, &named("quant_map"), scheme)?;
     let bad = |reason: String| state_tensor.error(QuantError::BadState { reason });
-    let elements = state.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-    let elements = elements.ok_or_else(|| bad("its shape is beyond all memory".to_owned()))?;
+    let elements = elements(&state.shape);
     if state.blocksize == 0 {
         return Err(bad("its blocks are empty".to_owned()));
     }
     if stored.length() != elements.div_ceil(2) as u64 {
-        return Err(stored.misfit(&state_tensor, format!(
-            "{} bytes, for a weight of {:?}",
-            elements.div_ceil(2),
-            state.shape
-        )));
+        return Err(stored.misfit(
+            &state_tensor,
+            format!("{} bytes, for a weight of {:?}", elements.div_ceil(2), state.shape),
+        ));
     }
     let blocks = elements.div_ceil(state.blocksize);
     let nested = largest.dtype == Dtype::U8;
@@ -83,7 +83,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     if table.dtype != Dtype::F32 || table.elements() != 16 {
         return Err(table.misfit(stored, "[16] (F32)"));
     }
-    let nested = nested.then(|| read_nested(model, stored, &state, &state_tensor, blocks)).transpose()?;
+    let nested =
+        nested.then(|| read_nested(model, stored, &state, &state_tensor, blocks)).transpose()?;
     let detail = format!(
         "{}, blocks of {}{}",
         state.quant_type.to_uppercase(),
@@ -102,7 +103,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
 
 fn read_state(stored: &Stored) -> Result<State> {
     let bytes = stored.all()?;
-    let parsed = serde_json::from_slice(&bytes);
+    let parsed = json::tree(&bytes).and_then(serde_json::from_value);
     parsed.map_err(|error| stored.error(QuantError::BadState { reason: error.to_string() }))
 }
 

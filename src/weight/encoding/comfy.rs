@@ -72,12 +72,7 @@ fn described(
     }
 }
 
-fn finish(
-    model: &Model<'_>,
-    stored: &Stored,
-    parts: &[&str],
-    found: Recognised,
-) -> Recognised {
+fn finish(model: &Model<'_>, stored: &Stored, parts: &[&str], found: Recognised) -> Recognised {
     let module = module_of(&stored.name);
     let description = format!("{module}.comfy_quant");
     let mut all = vec![stored.name.as_str(), description.as_str()];

@@ -69,9 +69,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let long = |shape: &[usize]| shape.iter().copied().filter(|n| *n != 1).collect::<Vec<_>>();
     let fits = long(&scale.shape) == long(&grid_size);
     let grid = Grid::blocks(scale.clone(), count, size, block).filter(|_| fits);
-    let grid = grid.ok_or_else(|| {
-        scale.misfit(stored, format!("[{}, {}]", grid_size[1], grid_size[2]))
-    })?;
+    let grid =
+        grid.ok_or_else(|| scale.misfit(stored, format!("[{}, {}]", grid_size[1], grid_size[2])))?;
     let detail = format!("{}, blocks of {}×{}", stored.dtype, block.0, block.1);
     let codes = Scaled { codes: stored.clone(), code, grid, columns };
     let found = Recognised::new(stored.shape.clone(), detail, codes);

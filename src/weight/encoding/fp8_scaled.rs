@@ -35,7 +35,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
 pub(super) fn grid(stored: &Stored, scale: &Stored) -> Result<(Grid, &'static str)> {
     let (count, rows, columns) = stack(&stored.shape).unwrap_or((1, 1, stored.elements()));
     let misfit = || {
-        let expected = format!("[1], [{rows}, 1], or a whole number of columns of {columns} a scale");
+        let expected =
+            format!("[1], [{rows}, 1], or a whole number of columns of {columns} a scale");
         scale.misfit(stored, expected)
     };
     if scale.elements() == 1 {

@@ -14,7 +14,7 @@ use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::ggml;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::{Decode, Stored, stored};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
 
@@ -74,13 +74,12 @@ fn true_shape(model: &Model<'_>, stored: &Stored, shape: Vec<usize>) -> Result<V
     let Some(text) = model.metadata(&stored.name, &key) else { return Ok(shape) };
     let numbers = text.trim_matches(['[', ']']).split(',').map(|number| number.trim().parse().ok());
     let told: Option<Vec<usize>> = numbers.collect();
-    let elements = shape.iter().product::<usize>();
-    told.filter(|told| told.iter().try_fold(1usize, |all, n| all.checked_mul(*n)) == Some(elements))
-        .ok_or_else(|| {
-            let config = format!("its shape was {text}");
-            let tensors = format!("it has {elements} elements");
-            stored.error(QuantError::Conflict { config, tensors })
-        })
+    let elements = stored::elements(&shape);
+    told.filter(|told| stored::elements(told) == elements).ok_or_else(|| {
+        let config = format!("its shape was {text}");
+        let tensors = format!("it has {elements} elements");
+        stored.error(QuantError::Conflict { config, tensors })
+    })
 }
 
 impl Blocks {

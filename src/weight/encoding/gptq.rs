@@ -86,9 +86,20 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     }
     let (add, symmetric) = version(&zeros, &told, bits)?;
     let codes = Gptq {
-        codes: stored.clone(), zeros, scales, indices, bits, inputs, outputs, groups, group, add, symmetric,
+        codes: stored.clone(),
+        zeros,
+        scales,
+        indices,
+        bits,
+        inputs,
+        outputs,
+        groups,
+        group,
+        add,
+        symmetric,
     };
-    let found = Recognised::new(vec![outputs, inputs], format!("{bits} bit, groups of {group}"), codes);
+    let found =
+        Recognised::new(vec![outputs, inputs], format!("{bits} bit, groups of {group}"), codes);
     let parts = ["qweight", "qzeros", "scales", "g_idx"].map(own);
     let parts = parts.each_ref().map(String::as_str);
     Ok(Some(model.recognised(&format!("{module}.weight"), module, &parts, found)))
@@ -111,9 +122,7 @@ fn settings(model: &Model<'_>, module: &str, stored: &Stored) -> Result<Settings
     if let Some(format) = format.filter(|format| REPACKED.contains(format)) {
         return Err(Model::unsupported(stored, format!("GPTQ repacked for {format}")));
     }
-    let planar = config.get("meta").is_some_and(|meta| {
-        meta.to_string().contains("planar")
-    });
+    let planar = config.get("meta").is_some_and(|meta| meta.to_string().contains("planar"));
     if planar {
         return Err(Model::unsupported(stored, "GPTQ in planar words"));
     }
@@ -167,7 +176,8 @@ fn version(zeros: &Stored, told: &Settings, bits: usize) -> Result<(i32, Option<
         // AutoGPTQ's own files from before the field.
         (false, false, None) if told.symmetric.is_some() => Ok((1, None)),
         _ => {
-            let what = "its zero points may be those of GPTQ's version 1 or 2, and nothing says which";
+            let what =
+                "its zero points may be those of GPTQ's version 1 or 2, and nothing says which";
             Err(zeros.error(QuantError::Ambiguous { what: what.to_owned() }))
         }
     }
@@ -242,7 +252,8 @@ impl Decode for Gptq {
             let pairs = low.as_chunks::<4>().0.iter().zip(high.as_chunks::<4>().0);
             let numbers = pairs.zip(zeros.iter().zip(scales));
             for (output, ((low, high), (zero, scale))) in numbers.enumerate() {
-                let both = u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << 32;
+                let both = u64::from(u32::from_le_bytes(*low))
+                    | u64::from(u32::from_le_bytes(*high)) << 32;
                 let code = (both >> (bit % 32) & mask) as i32;
                 if let Some(slot) = out.get_mut(output * self.inputs + input) {
                     *slot = scale * (code - zero) as f32;

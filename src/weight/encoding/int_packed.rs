@@ -29,8 +29,8 @@ struct Packed {
 fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let module = stored.name.strip_suffix(".weight_packed");
     let Some(module) = module.filter(|_| stored.dtype == Dtype::I32) else { return Ok(None) };
-    let (count, rows, words) = super::stack(&stored.shape)
-        .ok_or_else(|| stored.misfit(stored, "a matrix of words"))?;
+    let (count, rows, words) =
+        super::stack(&stored.shape).ok_or_else(|| stored.misfit(stored, "a matrix of words"))?;
     let told = model.need(stored, &format!("{module}.weight_shape"), "packed integers")?;
     let columns = columns_of(&told, rows)?;
     let bits = bits(model, module, stored, (columns, words))?;
@@ -53,7 +53,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let per_word = 32 / bits;
     if let Some(zeros) = &zeros {
         let expected = [count * rows.div_ceil(per_word), groups];
-        if zeros.dtype != Dtype::I32 || zeros.elements() != expected[0] * expected[1] || count != 1 {
+        if zeros.dtype != Dtype::I32 || zeros.elements() != expected[0] * expected[1] || count != 1
+        {
             return Err(zeros.misfit(stored, format!("{expected:?} (I32)")));
         }
     }
@@ -64,8 +65,9 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     }
     let order = if indices.is_some() { ", in activation order" } else { "" };
     let detail = format!("{bits} bit, groups of {group}{order}");
-    let own = ["weight_packed", "weight_shape", "weight_scale", "weight_zero_point", "weight_g_idx"]
-        .map(|ending| format!("{module}.{ending}"));
+    let own =
+        ["weight_packed", "weight_shape", "weight_scale", "weight_zero_point", "weight_g_idx"]
+            .map(|ending| format!("{module}.{ending}"));
     let codes = Packed { codes: stored.clone(), bits, columns, grid, groups, zeros, indices };
     let found = Recognised::new(shape, detail, codes);
     let own = own.each_ref().map(String::as_str);
@@ -117,7 +119,8 @@ fn group_size(
     if groups <= 1 {
         return Ok(columns.max(1));
     }
-    let told = model.config.group(model.module(module)).and_then(|group| group.number("group_size"));
+    let told =
+        model.config.group(model.module(module)).and_then(|group| group.number("group_size"));
     match told {
         Some(size) if columns.div_ceil(size) == groups => Ok(size),
         Some(size) => Err(scale.misfit(stored, format!("[…, {}]", columns.div_ceil(size)))),
@@ -147,7 +150,9 @@ fn group_indices(
 
 /// Every column's group exists.
 pub(super) fn check_groups(indices: &Stored, values: &[i64], groups: usize) -> Result<()> {
-    let wrong = values.iter().position(|group| usize::try_from(*group).is_ok_and(|g| g >= groups) || *group < 0);
+    let wrong = values
+        .iter()
+        .position(|group| usize::try_from(*group).is_ok_and(|g| g >= groups) || *group < 0);
     match wrong {
         None => Ok(()),
         Some(column) => {

@@ -25,7 +25,8 @@ struct Affine {
 
 fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let module = module_of(&stored.name);
-    let Some(scales) = model.tensor(&format!("{module}.scales")).filter(|_| stored.dtype == Dtype::U32)
+    let Some(scales) =
+        model.tensor(&format!("{module}.scales")).filter(|_| stored.dtype == Dtype::U32)
     else {
         return Ok(None);
     };
@@ -70,12 +71,16 @@ fn geometry(
     let told = |key: &str| model.config.mlx(model.module(module), key);
     let (told_bits, told_group) = (told("bits"), told("group_size"));
     let fits = |group: usize, bits: usize| groups * group * bits == words * 32 && bits <= 8;
-    let pairs = [64, 32, 128].into_iter().flat_map(|group| [4, 8, 2, 3, 5, 6].map(|bits| (group, bits)));
+    let pairs =
+        [64, 32, 128].into_iter().flat_map(|group| [4, 8, 2, 3, 5, 6].map(|bits| (group, bits)));
     let found = match (told_group, told_bits) {
-        (Some(group), Some(bits)) => Some((group, bits)).filter(|(group, bits)| fits(*group, *bits)),
+        (Some(group), Some(bits)) => {
+            Some((group, bits)).filter(|(group, bits)| fits(*group, *bits))
+        }
         // Without a config, only what leaves no choice.
         (group, bits) => {
-            let pairs = pairs.filter(|(g, b)| group.is_none_or(|x| x == *g) && bits.is_none_or(|x| x == *b));
+            let pairs = pairs
+                .filter(|(g, b)| group.is_none_or(|x| x == *g) && bits.is_none_or(|x| x == *b));
             let mut fitting = pairs.filter(|(group, bits)| fits(*group, *bits));
             fitting.next().filter(|_| fitting.next().is_none())
         }
@@ -92,7 +97,8 @@ fn geometry(
             Err(stored.error(QuantError::Conflict { config, tensors }))
         }
         None => {
-            let reason = "bits and group size are in no config, and several fit its shape".to_owned();
+            let reason =
+                "bits and group size are in no config, and several fit its shape".to_owned();
             Err(scales.error(QuantError::BadState { reason }))
         }
     }
@@ -135,7 +141,9 @@ impl Decode for Affine {
         let lines = bytes.chunks(stride.max(1)).zip(out.chunks_mut(self.columns.max(1)));
         for (row, (bytes, values)) in rows.zip(lines) {
             let numbers = self.scales.row(&scales, row).iter().zip(self.biases.row(&biases, row));
-            for ((number, values), (scale, bias)) in values.chunks_mut(group).enumerate().zip(numbers) {
+            for ((number, values), (scale, bias)) in
+                values.chunks_mut(group).enumerate().zip(numbers)
+            {
                 self.widen(bytes, number * group, values);
                 values.iter_mut().for_each(|value| *value = scale * *value + bias);
             }

@@ -27,9 +27,9 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let scale = model.tensor(&format!("{module}.weight_scale"));
     let Some(scale) = scale.filter(|scale| scale.dtype == Dtype::F8_E4M3) else {
         return if packed.is_some() {
-            model.need(stored, &format!("{module}.weight_scale"), SCHEME).and_then(|scale| {
-                Err(scale.misfit(stored, "F8_E4M3, or U8 for MXFP4"))
-            })
+            model
+                .need(stored, &format!("{module}.weight_scale"), SCHEME)
+                .and_then(|scale| Err(scale.misfit(stored, "F8_E4M3, or U8 for MXFP4")))
         } else {
             Ok(None)
         };
@@ -52,12 +52,10 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     if let Some(last) = shape.last_mut() {
         *last = columns;
     }
-    let parts = [stored.name.as_str(), scale.name.as_str(), constant.name.as_str()].map(str::to_owned);
-    let constant = if packed.is_some() {
-        Constant::Divide(constant)
-    } else {
-        Constant::Multiply(constant)
-    };
+    let parts =
+        [stored.name.as_str(), scale.name.as_str(), constant.name.as_str()].map(str::to_owned);
+    let constant =
+        if packed.is_some() { Constant::Divide(constant) } else { Constant::Multiply(constant) };
     let codes = stored.clone();
     let codes = Fp4 { codes, grid, constant, columns, high_first: false, grain: 1 };
     let found = Recognised::new(shape, format!("4 bit, groups of {GROUP}"), codes);

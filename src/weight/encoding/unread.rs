@@ -33,7 +33,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
 /// What the config alone says, of tensors that look like another scheme's.
 fn check_config(model: &Model<'_>, stored: &Stored) -> Result<()> {
     let unread = ["aqlm", "eetq", "higgs", "hqq", "quanto", "spqr", "torchao", "vptq", "quark"];
-    let coded = Some(stored.dtype).filter(|dtype| dtype.bitsize() == 8 || stored.name.ends_with("_packed"));
+    let coded =
+        Some(stored.dtype).filter(|dtype| dtype.bitsize() == 8 || stored.name.ends_with("_packed"));
     let method = model.config.method().filter(|method| unread.contains(method));
     if let (Some(method), Some(_)) = (method, coded) {
         return Err(Model::unsupported(stored, format!("a weight that {method} quantised")));

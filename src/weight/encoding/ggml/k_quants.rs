@@ -7,7 +7,8 @@ pub(super) fn q2_k(block: &[u8], out: &mut [f32]) {
     let (scales, codes) = (&block[..16], &block[16..80]);
     let (d, least) = (half(block, 80), half(block, 82));
     for (group, values) in out.chunks_exact_mut(16).enumerate() {
-        let (scale, minimum) = (d * f32::from(scales[group] & 15), least * f32::from(scales[group] >> 4));
+        let (scale, minimum) =
+            (d * f32::from(scales[group] & 15), least * f32::from(scales[group] >> 4));
         // 128 elements share 32 bytes, 32 of them a pair of bits.
         let (first, shift) = (group / 8 * 32 + group % 2 * 16, group / 2 % 4 * 2);
         for (byte, value) in codes[first..first + 16].iter().zip(values) {

@@ -28,7 +28,9 @@ pub(super) fn iq4_xs(block: &[u8], out: &mut [f32]) {
         let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
         let scale = u16::from(low) | (high >> (group * 2) & 3) << 4;
         let scale = d * (f32::from(scale) - 32.0);
-        nibbles(&block[8 + group * 16..24 + group * 16], values, |_, q| scale * IQ4[usize::from(q)]);
+        nibbles(&block[8 + group * 16..24 + group * 16], values, |_, q| {
+            scale * IQ4[usize::from(q)]
+        });
     }
 }
 

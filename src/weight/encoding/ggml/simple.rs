@@ -34,17 +34,13 @@ fn fifths(block: &[u8], at: usize) -> u32 {
 /// d · (q − 16), q of five bits.
 pub(super) fn q5_0(block: &[u8], out: &mut [f32]) {
     let (d, high) = (half(block, 0), fifths(block, 2));
-    nibbles(&block[6..22], out, |at, q| {
-        d * ((u32::from(q) | (high >> at & 1) << 4) as f32 - 16.0)
-    });
+    nibbles(&block[6..22], out, |at, q| d * ((u32::from(q) | (high >> at & 1) << 4) as f32 - 16.0));
 }
 
 /// d · q + m, q of five bits.
 pub(super) fn q5_1(block: &[u8], out: &mut [f32]) {
     let (d, m, high) = (half(block, 0), half(block, 2), fifths(block, 4));
-    nibbles(&block[8..24], out, |at, q| {
-        d * (u32::from(q) | (high >> at & 1) << 4) as f32 + m
-    });
+    nibbles(&block[8..24], out, |at, q| d * (u32::from(q) | (high >> at & 1) << 4) as f32 + m);
 }
 
 /// d · q.
