@@ -175,6 +175,11 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// Whether its files are GGUF, whose headers and names no safetensors file has.
+    pub fn is_gguf(&self) -> bool {
+        self.shards.iter().any(|shard| is_gguf(&shard.source))
+    }
+
     /// Whether there is no tensor at all.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
