@@ -12,6 +12,7 @@ mod kind;
 mod look;
 mod near;
 mod pair;
+mod quant;
 mod receipt;
 mod recipe;
 mod rule;
@@ -30,6 +31,7 @@ pub use kind::ErrorKind;
 pub use look::FileKind;
 pub use near::near;
 pub use pair::PairError;
+pub use quant::QuantError;
 pub use receipt::ReceiptError;
 pub use recipe::{Place, RecipeError, RecipeProblem};
 pub use rule::RuleError;
@@ -110,6 +112,12 @@ impl From<RuleError> for Error {
 
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<QuantError> for Error {
+    fn from(error: QuantError) -> Self {
         ErrorKind::from(error).into()
     }
 }
