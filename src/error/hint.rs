@@ -134,9 +134,13 @@ impl ErrorKind {
             Self::Tuned(error) => error.hint(),
             Self::OutputExists => "pass --force to replace it",
             Self::OutputBusy => "wait for it, or stop it",
-            Self::Kept { directory, .. } => {
+            Self::Kept { error, directory } => {
+                let again = match error.kind() {
+                    Self::OutputExists => "the same command with --force",
+                    _ => "the same command",
+                };
                 return Some(format!(
-                    "finished files are kept in {}: the same command goes on from there; remove it to give up",
+                    "finished files are kept in {}: {again} goes on from there; remove it to give up",
                     directory.display()
                 ));
             }

@@ -1,5 +1,6 @@
 //! Outputs that are complete or absent: built in a temporary beside the target, synced, renamed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -59,7 +60,11 @@ impl Kept {
             }
             fs::write(root.join(Self::KEY), key).in_file(&root)?;
         }
-        fs::create_dir_all(root.join("out")).in_file(&root)?;
+        let out = root.join("out");
+        if out.symlink_metadata().is_ok_and(|data| !data.is_dir()) {
+            remove_any(&out).in_file(&out)?;
+        }
+        fs::create_dir_all(out).in_file(&root)?;
         Ok(Self { root, _lock: lock })
     }
 }
@@ -120,6 +125,16 @@ impl Staging {
         let path = kept.root.join(name);
         let _still = still();
         fs::write(&path, text).in_file(&path)
+    }
+
+    /// Removes what lies in a kept output and is none of these files: it would go out with them.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of listing and removing.
+    pub fn retain(&self, files: &BTreeSet<&str>) -> Result<()> {
+        let Place::Kept(kept) = &self.place else { return Ok(()) };
+        let (_still, out) = (still(), kept.root.join("out"));
+        retain(&out, "", files).in_file(&out)
     }
 
     /// A note that this run or an earlier one kept.
@@ -327,6 +342,33 @@ fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result
     if replaced { remove_any(&old).in_file(target) } else { Ok(()) }
 }
 
+/// Removes all below `directory` but these files, and the directories that they lie in.
+fn retain(directory: &Path, prefix: &str, files: &BTreeSet<&str>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // Not of what a link leads to.
+        let kind = entry.file_type()?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let below = format!("{name}/");
+        if kind.is_dir() && files.iter().any(|file| file.starts_with(&below)) {
+            retain(&entry.path(), &below, files)?;
+        } else if !kind.is_file() || !files.contains(name.as_str()) {
+            remove_any(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What runs towards this target left when they were killed, or are at work on.
+pub fn left_over(target: &Path) -> Vec<PathBuf> {
+    let prefix = prefix(target);
+    let entries = fs::read_dir(parent_of(target)).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    let mut left: Vec<_> = left.map(|entry| target.with_file_name(entry.file_name())).collect();
+    left.sort();
+    left
+}
+
 fn remove_any(path: &Path) -> io::Result<()> {
     if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
@@ -360,6 +402,31 @@ impl OutputFile {
     /// Whatever the operating system says.
     pub fn set_length(&self, length: u64) -> Result<()> {
         self.file.set_len(length).in_file(&self.path)
+    }
+
+    /// Takes from the file's permissions what any input does not grant to others: what is made of a
+    /// private file is private.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn no_wider_than<'s>(&self, inputs: impl Iterator<Item = &'s Source>) -> Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |file: &File| file.metadata().map(|data| data.permissions().mode());
+            let before = mode(&self.file).in_file(&self.path)?;
+            let mut narrow = before;
+            for input in inputs {
+                narrow &= mode(input.file()).in_file(&self.path)? | 0o7700;
+            }
+            if narrow != before {
+                let permissions = fs::Permissions::from_mode(narrow);
+                self.file.set_permissions(permissions).in_file(&self.path)?;
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = inputs;
+        Ok(())
     }
 
     /// Writes `bytes` at `offset`.

@@ -76,6 +76,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     for file in files {
         let relative = if one_file { "" } else { inside(&file.mark.relative)? };
         let target = staging.create(relative)?;
+        target.no_wider_than(merged.shards.iter().map(|shard| &shard.source))?;
         pool.install(|| restore::file(&receipt, file, &merged.shards, target, progress))
             .map_err(|error| error.in_file(&options.receipt))?;
     }

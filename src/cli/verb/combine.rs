@@ -55,6 +55,12 @@ pub(crate) struct CombineArgs {
     /// kohya's block weights, 12, 17, 20 or 26 numbers, once an adapter in order
     #[arg(long, alias = "lbws", value_name = "W1,…,Wn", allow_hyphen_values = true)]
     lbw: Vec<BlockList>,
+    /// What the result is called in its header; by default as OUT, where the adapters have titles
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// The trigger words in its header; by default those of all adapters
+    #[arg(long, value_name = "WORDS")]
+    trigger: Option<String>,
     /// What to do where adapters replace one tensor with different values; an error by default
     #[arg(long, value_enum, value_name = "WHAT")]
     on_conflict: Option<ConflictArg>,
@@ -162,6 +168,8 @@ impl CombineArgs {
             conv_rank: self.conv_rank,
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
             block_weights: self.lbw.iter().map(|list| list.0.clone()).collect(),
+            title: self.title.clone(),
+            trigger: self.trigger.clone(),
             on_conflict: self.on_conflict.map(|what| match what {
                 ConflictArg::First => combine::OnConflict::First,
                 ConflictArg::Average => combine::OnConflict::Average,

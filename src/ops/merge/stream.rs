@@ -54,6 +54,11 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
         None => Staging::directory(&plan.output, merge.force)?,
     };
     fill(merge, staging, progress).map_err(|error| match &merge.resume {
+        Some(_) if !resume::goes_on(error.kind()) => {
+            // What is kept would only be in the way of another merge.
+            let _ = std::fs::remove_dir_all(kept_root(&plan.output));
+            error
+        }
         Some(_) => {
             let directory = kept_root(&plan.output);
             ErrorKind::Kept { error: Box::new(error), directory }.into()
@@ -69,6 +74,8 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
         .num_threads(merge.threads)
         .build()
         .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let planned = resume::planned(plan);
+    staging.retain(&planned)?;
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
     let origin = pool.install(|| origin::metadata(merge))?;
@@ -82,6 +89,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
                 continue;
             }
             let file = staging.create(&shard.relative)?;
+            file.no_wider_than(merge.sources())?;
             let (file, found) =
                 write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
             stats.extend(found.iter().cloned());
@@ -105,6 +113,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
         }
         Ok(())
     })?;
+    staging.retain(&planned)?;
     merge.base.check_unchanged()?;
     for file in merge.adapters.iter().map(|adapter| &adapter.file).chain(&merge.tuned) {
         file.check_unchanged()?;
@@ -123,6 +132,7 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
     let merged = Checkpoint::open(&staging.content(), merge.access)?;
     let target = Staging::file(path, merge.force)?;
     let (plan, output) = (&merge.plan, target.create("")?);
+    output.no_wider_than(merge.sources())?;
     let beside = if plan.one_file { side::beside(&merge.base)? } else { Vec::new() };
     let sides = if plan.one_file { &beside } else { &plan.side_files };
     let bytes = receipt::make(&merge.base, &merged, sides, plan.one_file, output)?;
@@ -141,7 +151,49 @@ fn write_shard(
     let data_start = header.len() as u64;
     file.set_length(data_start + shard.bytes())?;
     file.write_at(&header, 0)?;
-    let jobs = jobs(merge, shard, data_start)?;
+    let places = shard.specs().into_iter().map(|spec| data_start + spec.start);
+    let (file, tensors) = (Mutex::new(file), shard.tensors.iter().zip(places));
+    let stats = work_through(merge, tensors, &file, pool, progress)?;
+    Ok((take(file), stats))
+}
+
+/// Where the bytes of one weight file go: into it, or to whoever compares it with them.
+pub(in crate::ops) trait Sink: Sync {
+    /// Takes bytes of an input, as they are, for the place `to`.
+    ///
+    /// # Errors
+    /// Reading and writing.
+    fn copy(&self, shard: &Shard, from: u64, to: u64, bytes: u64) -> Result<()>;
+    /// Takes computed bytes for the place `at`.
+    ///
+    /// # Errors
+    /// Writing.
+    fn put(&self, bytes: &[u8], at: u64) -> Result<()>;
+}
+
+/// Whoever holds it writes.
+impl Sink for Mutex<OutputFile> {
+    fn copy(&self, shard: &Shard, from: u64, to: u64, bytes: u64) -> Result<()> {
+        lock(self).copy_from(&shard.source, from, to, bytes).in_file(&shard.path)
+    }
+
+    fn put(&self, bytes: &[u8], at: u64) -> Result<()> {
+        lock(self).write_at(bytes, at)
+    }
+}
+
+/// Makes all bytes of one file's tensors, each at its place, on all threads of the pool.
+///
+/// # Errors
+/// Those of the base's values, of the output's range, of the sink: the earliest in the file's order.
+pub(in crate::ops) fn work_through<'a>(
+    merge: &'a Merge,
+    tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
+    sink: &dyn Sink,
+    pool: &ThreadPool,
+    progress: &dyn Progress,
+) -> Result<Stats> {
+    let jobs = jobs(merge, tensors)?;
     for batch in batches(&jobs, merge.rule.is_some()) {
         if let Some(rule) = &merge.rule {
             pool.install(|| batch.par_iter().try_for_each(|job| job.learn(merge, rule)))?;
@@ -150,7 +202,7 @@ fn write_shard(
             merge,
             jobs: batch,
             next: Mutex::new((0, 0)),
-            file: Mutex::new(file),
+            sink,
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             progress,
@@ -159,10 +211,8 @@ fn write_shard(
         if let Some((_, error)) = take(shared.failure) {
             return Err(error);
         }
-        file = take(shared.file);
     }
-    let stats = jobs.iter().filter_map(Job::stats).collect();
-    Ok((file, stats))
+    Ok(jobs.iter().filter_map(Job::stats).collect())
 }
 
 /// Bytes whose deltas are learnt before they are written: what is read twice shall still be cached.
@@ -183,7 +233,15 @@ fn batches<'s, 'a>(jobs: &'s [Job<'a>], learning: bool) -> Vec<&'s [Job<'a>]> {
     .collect()
 }
 
-fn header_bytes(merge: &Merge, shard: &OutputShard, origin: Option<&Metadata>) -> Result<Vec<u8>> {
+/// The header of one weight file, with its length before it.
+///
+/// # Errors
+/// If the base's own cannot be read, or a new one is longer than the format allows.
+pub(in crate::ops) fn header_bytes(
+    merge: &Merge,
+    shard: &OutputShard,
+    origin: Option<&Metadata>,
+) -> Result<Vec<u8>> {
     if let Some(origin) = origin {
         let mut metadata = shard.metadata.clone().unwrap_or_default();
         // Readers refuse metadata without it, though they take a file without metadata.
@@ -282,13 +340,16 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Splits a shard into runs of bytes to copy and tensors to compute, in file order.
-fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result<Vec<Job<'a>>> {
+/// Splits tensors, each with its place in the file, into runs of bytes to copy and tensors to compute.
+fn jobs<'a>(
+    merge: &'a Merge,
+    tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
+) -> Result<Vec<Job<'a>>> {
     let mut jobs: Vec<Job<'a>> = Vec::new();
-    for (tensor, spec) in shard.tensors.iter().zip(shard.specs()) {
+    for (tensor, to) in tensors {
         let base =
             merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
-        let (to, bytes) = (data_start + spec.start, spec.bytes());
+        let bytes = tensor.bytes();
         if bytes == 0 {
             continue;
         }
@@ -326,8 +387,7 @@ struct Shared<'s, 'a> {
     jobs: &'s [Job<'a>],
     /// Job and piece that are next.
     next: Mutex<(usize, usize)>,
-    /// Whoever holds it writes.
-    file: Mutex<OutputFile>,
+    sink: &'s dyn Sink,
     failed: AtomicBool,
     /// The failure of the earliest piece, so that every run says the same.
     failure: Mutex<Option<((usize, usize), Error)>>,
@@ -375,9 +435,7 @@ impl<'s, 'a> Shared<'s, 'a> {
     fn copy(&self, copy: &CopyJob<'_>, piece: usize) -> Result<u64> {
         let done = piece as u64 * COPY_PIECE;
         let bytes = COPY_PIECE.min(copy.bytes - done);
-        let (source, path) = (&copy.shard.source, &copy.shard.path);
-        let (from, to) = (copy.from + done, copy.to + done);
-        lock(&self.file).copy_from(source, from, to, bytes).in_file(path)?;
+        self.sink.copy(copy.shard, copy.from + done, copy.to + done, bytes)?;
         Ok(bytes)
     }
 
@@ -401,7 +459,7 @@ impl<'s, 'a> Shared<'s, 'a> {
             }
         };
         let stats = work.compute(first, rows, buffer, scratch)?;
-        lock(&self.file).write_at(buffer, job.offset + first as u64 * job.row_bytes)?;
+        self.sink.put(buffer, job.offset + first as u64 * job.row_bytes)?;
         let mut state = lock(&job.state);
         state.stats.insert(panel, stats);
         if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
