@@ -66,7 +66,7 @@ pub(crate) fn combined(inputs: &[(&Metadata, String)], name: &str, given: Given<
     insert(&mut combined, TAGS, tags(inputs));
     // Files that say nothing of themselves are not made to.
     let speaks = |key: &String| key.starts_with("modelspec.") || key.starts_with("ss_");
-    if inputs.iter().any(|(metadata, _)| metadata.keys().any(|key| speaks(key))) {
+    if inputs.iter().any(|(metadata, _)| metadata.keys().any(speaks)) {
         let title = given.title.unwrap_or(name).to_owned();
         combined.insert(OUTPUT_NAME.to_owned(), title.clone());
         combined.insert(TITLE.to_owned(), title);
