@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::access::Source;
 use crate::format::checkpoint::{is_pickle, not_found};
 use crate::format::gguf::is_gguf;
-use crate::format::{Checkpoint, Metadata};
+use crate::format::{Checkpoint, Metadata, json};
 
 /// The header entry with diffusers' scales (diffusers `loaders/lora_base.py`): PEFT's config fields,
 /// each after its component and a dot.
@@ -125,7 +125,7 @@ fn components(text: &str, options: &OpenOptions) -> Result<Vec<(String, PeftConf
         Error::from(ErrorKind::BadConfig { reason })
     };
     let document: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+        json::object(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
     let mut configs: Vec<(String, Map<String, Value>)> = Vec::new();
     for (key, value) in document {
         let (component, field) = convention::split_component(&key)

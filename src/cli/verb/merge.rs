@@ -9,7 +9,7 @@ use lora_tool::ops::merge::{self, Merge, Options};
 use lora_tool::{Error, ErrorKind, Result};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, weigh};
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -112,6 +112,8 @@ pub(crate) struct MergeOptions {
     #[arg(long)]
     pub(crate) keep_tied: bool,
     #[command(flatten)]
+    orientation: OrientationArgs,
+    #[command(flatten)]
     pub(crate) open: OpenArgs,
 }
 
@@ -121,7 +123,7 @@ impl MergeOptions {
         Ok(Options {
             base,
             adapters: weigh(adapters, &self.weights)?,
-            open: self.open.options(),
+            open: self.orientation.open(&self.open),
             method: self.method.clone(),
             params: self.params.0.clone(),
             compat: self.compat.map(CompatArg::compat),

@@ -120,8 +120,9 @@ pub fn run(options: &Options) -> Result<Report> {
     let (with, access) = (options.adapter.as_path(), options.open.access);
     let base = options.against.as_ref().map(|path| open_base(path, &[with], access));
     let base = base.transpose()?;
-    let open =
-        base.as_ref().map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let open = base
+        .as_ref()
+        .map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
     let adapter = Adapter::open(&options.adapter, &open)?;
     let fix = format!("lora-tool convert {} {} -o OUT", options.adapter.display(), program.convert);
     let mut findings = Vec::new();
@@ -146,7 +147,7 @@ pub fn run(options: &Options) -> Result<Report> {
         }
     }
     if let Some(base) = &base {
-        let unmatched = target::find(&adapter, base, tied_head(base).as_deref())?.unmatched;
+        let unmatched = target::find(&adapter, base, tied_head(base)?.as_deref())?.unmatched;
         if !unmatched.is_empty() {
             findings.push(Finding {
                 severity: Severity::Breaks,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{For, ModuleReport, fit, kept, verify};
 use crate::adapter::convention::gguf_names::{Architecture, Heads};
@@ -18,6 +18,7 @@ use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::stacks::ExpertSizes;
 use crate::adapter::{Adapter, OpenOptions, gguf, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
+use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Metadata, Staging};
 use crate::ops::Progress;
 
@@ -135,11 +136,7 @@ impl Checked<'_> {
 
 pub(super) fn read_base(path: &Path) -> Result<Base> {
     let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let config = directory.join("config.json");
-    let Ok(text) = std::fs::read(&config) else { return Ok(Base::default()) };
-    let document: Map<String, Value> = serde_json::from_slice(&text)
-        .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })
-        .in_file(&config)?;
+    let Some(document) = model_config(directory)? else { return Ok(Base::default()) };
     let model_type = document.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let number = |field: &str| {
         let number = document.get(field)?.as_u64()?;

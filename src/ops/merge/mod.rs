@@ -40,7 +40,7 @@ pub use change::{
 pub use layout::{OutputShard, OutputTensor};
 pub use options::{AdapterInput, Options};
 pub use region::Region;
-pub use side::SideFile;
+pub use side::{NotCarried, SideFile};
 pub(super) use side::{beside, relaid};
 pub(super) use stream::{Sink, header_bytes, work_through};
 
@@ -88,6 +88,8 @@ pub struct Plan {
     pub shards: Vec<OutputShard>,
     /// Other files to write.
     pub side_files: Vec<SideFile>,
+    /// Files beside the base's weights that the output will not have, and why.
+    pub not_carried: Vec<NotCarried>,
     /// Adapter tensors that fit nothing, if that was allowed.
     pub unmatched: Vec<UnmatchedName>,
     /// Bytes of the weight files.
@@ -139,6 +141,12 @@ pub struct Effective {
     pub unchanged: f64,
 }
 
+impl Effective {
+    fn is_finite(&self) -> bool {
+        self.cosine.is_finite() && self.norm_ratio.is_finite()
+    }
+}
+
 impl From<&DeltaStats> for Effective {
     fn from(stats: &DeltaStats) -> Self {
         Self {
@@ -188,6 +196,8 @@ pub struct Report {
     pub effective: Option<Effective>,
     /// The same for each tensor.
     pub tensors: Vec<TensorReport>,
+    /// Files beside the base's weights that the output does not have, and why.
+    pub not_carried: Vec<NotCarried>,
     /// Adapter tensors that fit nothing, if that was allowed.
     pub unmatched: Vec<UnmatchedName>,
     /// The verification, if it was asked for.
@@ -269,7 +279,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     options.check_selection(&bound.adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
-    let side_files = side::collect(options, &base, &bound, &shards, one_file)?;
+    let sides = side::collect(options, &base, &bound, &shards, one_file)?;
     let plan = Plan {
         base: options.base.clone(),
         adapters: bound.adapters,
@@ -277,7 +287,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
         shards,
-        side_files,
+        side_files: sides.carried,
+        not_carried: sides.not_carried,
         unmatched: bound.unmatched,
         warnings: bound.warnings,
     };
@@ -302,8 +313,11 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.
-pub(super) fn tied_head(base: &Checkpoint) -> Option<String> {
-    tied::find(base).map(|tied| tied.head)
+///
+/// # Errors
+/// If there is a config that cannot be read.
+pub(super) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
+    Ok(tied::find(base)?.map(|tied| tied.head))
 }
 
 /// Whether an output path means one file.
@@ -387,9 +401,17 @@ impl Merge {
         for (_, tensor) in stats {
             total.add(tensor);
         }
-        let effective = (total.asked > 0.0).then(|| Effective::from(&total));
+        let measured = Some(Effective::from(&total)).filter(|_| total.asked > 0.0);
+        // Sums of squares of an update beyond 1e19 leave the range of f32.
+        let effective = measured.filter(|found| found.is_finite());
         let plan = &self.plan;
         let mut warnings = plan.warnings.clone();
+        if measured.is_some() && effective.is_none() {
+            warnings.push(
+                "the update is too large for its effect to be measured: is a weight or an alpha wrong?"
+                    .to_owned(),
+            );
+        }
         if let Some(low) = effective.filter(|effective| effective.cosine < COSINE_WARNING) {
             warnings.push(format!(
                 "rounding lost part of the update: cosine {:.4} between what was asked and what the \
@@ -419,6 +441,7 @@ impl Merge {
                 .filter(|(name, _)| !equal.contains_key(name.as_str()))
                 .map(|(name, stats)| TensorReport { name: name.clone(), effective: stats.into() })
                 .collect(),
+            not_carried: plan.not_carried.clone(),
             unmatched: plan.unmatched.clone(),
             verification: None,
             receipt_bytes: None,

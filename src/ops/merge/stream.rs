@@ -23,7 +23,6 @@ use super::side;
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
-use crate::format::access::read_small;
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
@@ -100,12 +99,12 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             }));
         }
         for file in &plan.side_files {
-            let content = match (&file.content, &file.source) {
-                (Some(content), _) => content.clone(),
-                (None, Some(source)) => read_small(source).in_file(source)?,
-                (None, None) => Vec::new(),
-            };
-            staging.write(&file.relative, &content)?;
+            match (&file.content, &file.source) {
+                (None, Some(source)) => staging.copy(source, &file.relative)?,
+                (content, _) => {
+                    staging.write(&file.relative, content.as_deref().unwrap_or_default())?;
+                }
+            }
         }
         for handle in syncing {
             let failed = || Err(std::io::Error::other("a sync thread failed").into());

@@ -8,7 +8,7 @@ use super::code::{Told, block_rows};
 use super::{BaseFile, Coded, Part, Receipt};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::{OutputFile, Shard};
-use crate::math::residual::Guess;
+use crate::math::forms::residual::Guess;
 use crate::ops::Progress;
 
 /// Bytes copied at a time.
