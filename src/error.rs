@@ -10,6 +10,7 @@ mod harmless;
 mod hint;
 mod kind;
 mod look;
+mod model;
 mod near;
 mod pair;
 mod receipt;
@@ -27,6 +28,7 @@ pub use experts::ExpertsError;
 pub use family::FamilyError;
 pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
+pub use model::ModelError;
 pub use near::near;
 pub use pair::PairError;
 pub use receipt::ReceiptError;
@@ -85,6 +87,12 @@ impl Error {
 
 impl From<ConvertError> for Error {
     fn from(error: ConvertError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
         ErrorKind::from(error).into()
     }
 }

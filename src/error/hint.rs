@@ -53,7 +53,7 @@ impl ErrorKind {
             Self::NoCheckpoint { .. } => {
                 "a checkpoint is a .safetensors file, an index (*.safetensors.index.json), or a directory with one of them"
             }
-            Self::AdapterAsModel { hint, .. } | Self::NoBase { hint } => hint,
+            Self::Model(error) => error.hint(),
             Self::Changed => "nothing was written; run again when nobody writes to the inputs",
             Self::NoAdapter { .. } => {
                 "an adapter is a .safetensors file, or a PEFT directory with adapter_config.json and adapter_model.safetensors"

@@ -1,13 +1,15 @@
 //! Outputs that are complete or absent: built in a temporary beside the target, synced, renamed.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::{Access, Source, read_small};
+pub use super::kept::kept_root;
+use super::kept::{Kept, remove_any, retain};
 use super::live::{Live, still};
 use crate::error::{ErrorKind, Locate, Result};
 
@@ -26,47 +28,6 @@ enum Place {
     File(NamedTempFile),
     Directory(TempDir),
     Kept(Kept),
-}
-
-/// A directory output whose temporary has one name from run to run: `out/` is what will be renamed,
-/// beside it lie the notes of finished files, what they belong to, and a lock.
-#[derive(Debug)]
-struct Kept {
-    root: PathBuf,
-    // Held until the end; the system lets go of a killed process's.
-    _lock: File,
-}
-
-impl Kept {
-    const KEY: &str = "key";
-
-    fn open(root: PathBuf, key: &str) -> Result<Self> {
-        let _still = still();
-        if !root.symlink_metadata().is_ok_and(|data| data.is_dir()) {
-            fs::create_dir(&root).in_file(&root)?;
-        }
-        let path = root.join("lock");
-        let lock = File::options().write(true).create(true).truncate(false).open(&path);
-        let lock = lock.in_file(&path)?;
-        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
-            return Err(ErrorKind::OutputBusy).in_file(&root);
-        }
-        if read_small(&root.join(Self::KEY)).ok().as_deref() != Some(key.as_bytes()) {
-            for entry in fs::read_dir(&root).in_file(&root)? {
-                let old = entry.in_file(&root)?.path();
-                if old != path {
-                    remove_any(&old).in_file(&old)?;
-                }
-            }
-            fs::write(root.join(Self::KEY), key).in_file(&root)?;
-        }
-        let out = root.join("out");
-        if out.symlink_metadata().is_ok_and(|data| !data.is_dir()) {
-            remove_any(&out).in_file(&out)?;
-        }
-        fs::create_dir_all(out).in_file(&root)?;
-        Ok(Self { root, _lock: lock })
-    }
 }
 
 impl Staging {
@@ -249,12 +210,6 @@ impl Staging {
     }
 }
 
-/// The directory of an output that is kept when its run is interrupted.
-pub fn kept_root(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    target.with_file_name(format!(".{name}.resume"))
-}
-
 fn create_new(path: &Path) -> io::Result<File> {
     let _still = still();
     if let Some(parent) = path.parent() {
@@ -355,23 +310,6 @@ fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result
     if replaced { remove_any(&old).in_file(target) } else { Ok(()) }
 }
 
-/// Removes all below `directory` but these files, and the directories that they lie in.
-fn retain(directory: &Path, prefix: &str, files: &BTreeSet<&str>) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        // Not of what a link leads to.
-        let kind = entry.file_type()?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let below = format!("{name}/");
-        if kind.is_dir() && files.iter().any(|file| file.starts_with(&below)) {
-            retain(&entry.path(), &below, files)?;
-        } else if !kind.is_file() || !files.contains(name.as_str()) {
-            remove_any(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// What runs towards this target left when they were killed, or are at work on.
 pub fn left_over(target: &Path) -> Vec<PathBuf> {
     let prefix = prefix(target);
@@ -380,10 +318,6 @@ pub fn left_over(target: &Path) -> Vec<PathBuf> {
     let mut left: Vec<_> = left.map(|entry| target.with_file_name(entry.file_name())).collect();
     left.sort();
     left
-}
-
-fn remove_any(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 fn sync_directories(directory: &Path) -> io::Result<()> {

@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{Locate, ModelError, Result};
 use crate::format::{Access, Checkpoint};
 
 /// Opens a base. `with` is what the verb was given beside it, for the advice.
 ///
 /// # Errors
-/// As [`Checkpoint::open`], and [`ErrorKind::AdapterAsModel`].
+/// As [`Checkpoint::open`], and [`ModelError::Adapter`].
 pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<Checkpoint> {
     open_model(path, "a base", with, access)
 }
@@ -29,7 +29,7 @@ pub(crate) fn open_model(
     let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
     let hint = advice(path, with, access);
     let convention = convention.name;
-    Err(ErrorKind::AdapterAsModel { convention, modules, expected, hint }).in_file(path)
+    Err(ModelError::Adapter { convention, modules, expected, hint }).in_file(path)
 }
 
 /// What to do with an adapter and what stands beside it.

@@ -11,6 +11,7 @@ pub(super) mod difference;
 pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
+mod jobs;
 mod layout;
 mod moves;
 mod options;

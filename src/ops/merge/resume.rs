@@ -13,8 +13,8 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::jobs::Stats;
 use super::layout::OutputShard;
-use super::stream::Stats;
 use super::{Options, Plan};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
