@@ -1,6 +1,7 @@
 //! Outputs whose finished files outlive an interrupted run.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,8 +54,33 @@ impl Kept {
 
 /// The directory of an output that is kept when its run is interrupted.
 pub fn kept_root(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    target.with_file_name(format!(".{name}.resume"))
+    target.with_file_name(beside(target, ".resume"))
+}
+
+/// `.NAME` and an ending, for something that lies beside a target. A name so long that nothing could be
+/// added to it is cut, and told from its like by a hash.
+pub(super) fn beside(target: &Path, ending: &str) -> OsString {
+    // Names have at most 255 bytes; a temporary's has a few random ones more.
+    const LONGEST: usize = 220;
+    let name = target.file_name().unwrap_or_default();
+    let mut beside = OsString::from(".");
+    if name.len() <= LONGEST {
+        beside.push(name);
+    } else {
+        let text = name.to_string_lossy();
+        let start = text.chars().scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= LONGEST - 20).then_some(c)
+        });
+        let start = start.collect::<String>();
+        // FNV-1a.
+        let hash = name.as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        beside.push(format!("{start}-{hash:016x}"));
+    }
+    beside.push(ending);
+    beside
 }
 
 /// Removes all below `directory` but these files, and the directories that they lie in.

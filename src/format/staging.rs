@@ -1,6 +1,7 @@
 //! Outputs that are complete or absent: built in a temporary beside the target, synced, renamed.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::{Access, Source, read_small};
 pub use super::kept::kept_root;
-use super::kept::{Kept, remove_any, retain};
-use super::live::{Live, still};
+use super::kept::{Kept, beside, remove_any, retain};
+use super::live::{Live, is_committed, still};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// An output being built; nothing stands at the target until [`Staging::commit`].
@@ -199,6 +200,7 @@ impl Staging {
         }
         live.end(&mut still);
         drop(still);
+        is_committed(&target);
         sync_directory(parent_of(&target)).in_file(&target)
     }
 
@@ -235,18 +237,17 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
     }
     let parent = parent_of(target);
     if !parent.is_dir() {
-        let reason = format!("its directory {} does not exist", parent.display());
-        return Err(ErrorKind::BadOption(reason)).in_file(target);
+        return Err(ErrorKind::NoParent { parent: parent.to_path_buf() }).in_file(target);
     }
     Ok(())
 }
 
 /// Temporaries are named after their target, so that one left by a killed process explains itself.
-fn prefix(target: &Path) -> String {
-    format!(".{}.partial-", target.file_name().unwrap_or_default().to_string_lossy())
+fn prefix(target: &Path) -> OsString {
+    beside(target, ".partial-")
 }
 
-fn builder(prefix: &str, mode: u32) -> Builder<'_, 'static> {
+fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
     let mut builder = Builder::new();
     builder.prefix(prefix);
     #[cfg(unix)]
@@ -312,7 +313,7 @@ fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result
 
 /// What runs towards this target left when they were killed, or are at work on.
 pub fn left_over(target: &Path) -> Vec<PathBuf> {
-    let prefix = prefix(target);
+    let prefix = prefix(target).to_string_lossy().into_owned();
     let entries = fs::read_dir(parent_of(target)).into_iter().flatten().flatten();
     let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
     let mut left: Vec<_> = left.map(|entry| target.with_file_name(entry.file_name())).collect();

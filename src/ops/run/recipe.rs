@@ -25,7 +25,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 31] = [
+const KEYS: [(&str, For); 32] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -45,6 +45,7 @@ const KEYS: [(&str, For); 31] = [
     ("on_conflict", For::Combine),
     ("title", For::Combine),
     ("trigger", For::Combine),
+    ("allow_disjoint", For::Combine),
     ("max_shard_size", For::Merge),
     ("allow_unmatched", For::Merge),
     ("keep_tied", For::Merge),
@@ -112,6 +113,12 @@ impl Recipe {
         check_verb(&fields, merges)?;
         let mut inputs = inputs::read(fields.need("adapters")?, folder)?;
         let compat = fields.get("compat").map(|node| word("compat", node, &COMPAT)).transpose()?;
+        // Where they stand, should nothing match them.
+        for key in ["include", "exclude"] {
+            if let Some(node) = fields.get(key) {
+                inputs::expression(None, (key, key), node, &mut inputs.rules)?;
+            }
+        }
         let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
             recipe: String::from_utf8_lossy(bytes).into_owned(),
@@ -268,6 +275,7 @@ impl Common {
             to: fields.read("to", text)?,
             title: fields.read("title", text)?,
             trigger: fields.read("trigger", text)?,
+            allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),
             on_conflict: conflict.map(|node| word("on_conflict", node, &CONFLICTS)).transpose()?,
             recipe: Some(self.recipe),
             ..combine::Options::default()

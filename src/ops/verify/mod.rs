@@ -13,14 +13,14 @@ mod rows;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use rayon::ThreadPool;
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 
-use super::Progress;
 use super::base::open_model;
 use super::merge::{self, Action, Change, Merge, OutputShard, OutputTensor};
 use super::merge::{beside, header_bytes, work_through};
+use super::{Progress, thread_pool};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Metadata, Shard, TensorView};
 
@@ -148,10 +148,7 @@ pub(super) fn check(
     progress: &dyn Progress,
 ) -> Result<Report> {
     progress.begin(merge.plan.bytes);
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(merge.threads())
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(merge.threads())?;
     let mut checker = Checker { merge, merged, sample, pool, progress, report: Report::default() };
     checker.names();
     let expected = expected(merge, merged);
