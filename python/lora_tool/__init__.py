@@ -192,7 +192,10 @@ def diff(a: Path, b: Path, **options: Any) -> Report:
 
 def undo(merged: Path, receipt: Path, output: Path, *, force: bool = False,
          **options: Any) -> Report:
-    """The base back, bit for bit, from a merge that kept its receipt."""
+    """The base back, bit for bit, from a merge that kept its receipt.
+
+    ``allow_missing=True`` restores the weights though other files of the base are missing or changed.
+    """
     return call("undo", merged, receipt=receipt, output=output, force=force, **options)
 
 
@@ -216,7 +219,10 @@ def methods(**options: Any) -> Report:
 
 def verify(merged: Path, base: Path, adapters: Paths, *, weights: Sequence[float] | None = None,
            dtype: str | None = None, **options: Any) -> Report:
-    """Whether a merged checkpoint is what merge should have written: ``report["ok"]``."""
+    """Whether a merged checkpoint is what merge should have written: ``report["ok"]``.
+
+    ``sample=N`` looks at N rows of each tensor instead of every byte.
+    """
     return call("verify", merged, base=base, adapter=_paths(adapters), weights=weights,
                 dtype=dtype, **options)
 

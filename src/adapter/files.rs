@@ -223,6 +223,8 @@ pub(crate) fn as_adapter(file: &Checkpoint) -> Option<(&'static Convention, usiz
                 let matrix = file.tensor(name).is_some_and(|view| view.spec.shape.len() > 1);
                 matrices += usize::from(matrix);
             }
+            // Models have parameters of that name too.
+            Some((Part::Alpha, _)) => {}
             Some((_, module)) => {
                 updated.insert(module);
             }
