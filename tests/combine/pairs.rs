@@ -194,7 +194,7 @@ fn all_verbs_agree_on_any_pair() {
 
         let undone = bench.path("undone");
         let to = undone.to_string_lossy().into_owned();
-        let (code, _, said) = run(&["undo", "-o", &to], &[&merged, &receipt]);
+        let (code, _, said) = run(&["undo", "--receipt", &kept, "-o", &to], &[&merged]);
         assert_eq!(code, Some(0), "{label}, undo: {said}");
         holds(&undone, first, &base, 0.0, &format!("{label}, undo"));
 
