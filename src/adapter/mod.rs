@@ -19,6 +19,7 @@ mod pattern;
 pub(crate) mod peers;
 mod peft_type;
 pub mod place;
+pub mod promised;
 pub mod rename;
 pub(crate) mod resolve;
 pub mod save;

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -15,6 +14,7 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::ops::thread_pool;
 use crate::ops::{Progress, open_adapters};
 
 /// Elements at which signs are compared, over all modules.
@@ -134,10 +134,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let grouping =
         combine::Options { adapters: unweighted.collect(), ..combine::Options::default() };
     let groups = group(&grouping, &adapters, &[])?;
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(options.threads)?;
     progress.begin(groups.len() as u64);
     let samples = (SAMPLES / groups.len().max(1)).max(LEAST_SAMPLES);
     let compared: Vec<Compared> = pool.install(|| {

@@ -11,7 +11,7 @@ use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::place::Placement;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
-use crate::adapter::{Adapter, OpenOptions, convention, orientation, target};
+use crate::adapter::{Adapter, OpenOptions, convention, orientation, promised, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
@@ -310,6 +310,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
+    item.warnings.extend(promised::missing(&adapter, base.map(Checkpoint::names)));
     item.warnings.extend(misfit::summary(&misfits, &adapter));
     item.warnings.extend(not_finite(item.modules.as_deref().unwrap_or_default()));
     if unsettled > 0 {

@@ -1,4 +1,5 @@
 //! Adapters made from adapters or from checkpoints: `combine`, `resize`, `run`, `extract`, `undo`.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
 //! What is refused, and what is left on disk when a run fails, is killed or is attacked.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,6 +13,8 @@ mod configs;
 #[cfg(unix)]
 mod faults;
 mod files;
+#[cfg(unix)]
+mod hostile;
 #[cfg(unix)]
 mod interrupt;
 mod merge;

@@ -1,5 +1,6 @@
 //! `combine`, and what `resize` shares with it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -22,10 +23,10 @@ Examples:
 pub(crate) struct CombineArgs {
     /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
     #[arg(required_unless_present = "models", value_name = "ADAPTER")]
-    adapters: Vec<String>,
+    adapters: Vec<OsString>,
     /// The same, as kohya's scripts have it
     #[arg(long, hide = true, num_args = 1.., value_name = "ADAPTER", conflicts_with = "adapters")]
-    models: Vec<String>,
+    models: Vec<OsString>,
     /// One weight per adapter, in order; 1 each by default
     #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     weights: Vec<f64>,

@@ -11,7 +11,6 @@ mod sum;
 
 use std::path::{Path, PathBuf};
 
-use rayon::ThreadPoolBuilder;
 use regex::Regex;
 use serde::Serialize;
 
@@ -32,6 +31,7 @@ use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::merge::AdapterInput;
 use crate::ops::param_rules::ParamRule;
+use crate::ops::thread_pool;
 use crate::ops::selection::Selection;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
@@ -341,10 +341,7 @@ impl Combine {
     /// I/O, a method that cannot combine these inputs, a budget that does not reach, an overflow of
     /// the dtype; nothing is left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(self.options.threads)
-            .build()
-            .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+        let pool = thread_pool(self.options.threads)?;
         let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
         let unchanged =
             || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());

@@ -12,7 +12,6 @@ mod report;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rayon::ThreadPoolBuilder;
 use regex::Regex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -28,6 +27,7 @@ use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Dtype, Metadata};
 use crate::math::RankPolicy;
 use crate::ops::base::{open_base, open_model};
+use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, write};
 use crate::weight::tied;
 use compute::Fate;
@@ -214,10 +214,7 @@ impl Extract {
     /// I/O, values that are not finite, no difference at all, a budget that does not reach; nothing is
     /// left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(self.options.threads)
-            .build()
-            .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+        let pool = thread_pool(self.options.threads)?;
         let (fates, done) = pool.install(|| compute::all(self, progress))?;
         let equal = fates.iter().filter(|fate| matches!(fate, Fate::Equal)).count();
         let (mut left_out, mut replacements, mut stored) = (Vec::new(), Vec::new(), Vec::new());

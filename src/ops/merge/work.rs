@@ -336,7 +336,7 @@ impl<'a> Work<'a> {
         Ok(bytes.map(|bytes| {
             out.copy_from_slice(bytes);
             let elements = (rows * self.columns) as u64;
-            DeltaStats { elements, unchanged: elements, ..DeltaStats::default() }
+            DeltaStats { elements, ..DeltaStats::default() }
         }))
     }
 
@@ -359,7 +359,8 @@ impl<'a> Work<'a> {
             stats.asked += asked * asked;
             stats.added += added * added;
             stats.dot += asked * added;
-            stats.unchanged += u64::from(added == 0.0);
+            stats.touched += u64::from(asked != 0.0);
+            stats.lost += u64::from(asked != 0.0 && added == 0.0);
             stats.elements += 1;
         }
         Ok(stats)
