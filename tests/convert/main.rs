@@ -13,5 +13,4 @@ mod families;
 mod key_spellings;
 mod layouts;
 mod parameters;
-mod prefixes;
 mod roundtrip;
