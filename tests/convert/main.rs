@@ -15,5 +15,4 @@ mod layouts;
 mod model_layouts;
 mod model_spellings;
 mod parameters;
-mod prefixes;
 mod roundtrip;
