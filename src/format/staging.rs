@@ -352,8 +352,8 @@ impl OutputFile {
         self.file.set_len(length).in_file(&self.path)
     }
 
-    /// Takes from the file's permissions what any input does not grant to others: what is made of a
-    /// private file is private.
+    /// Takes all permissions from the group, and from others, where they may not read one of the inputs:
+    /// what is made of a private file is private.
     ///
     /// # Errors
     /// Whatever the operating system says.
@@ -365,7 +365,10 @@ impl OutputFile {
             let before = mode(&self.file).in_file(&self.path)?;
             let mut narrow = before;
             for input in inputs {
-                narrow &= mode(input.file()).in_file(&self.path)? | 0o7700;
+                let input = mode(input.file()).in_file(&self.path)?;
+                for (reads, all) in [(0o040, 0o070), (0o004, 0o007)] {
+                    narrow &= if input & reads == 0 { !all } else { !0 };
+                }
             }
             if narrow != before {
                 let permissions = fs::Permissions::from_mode(narrow);

@@ -45,13 +45,13 @@ pub(super) use side::{beside, relaid};
 pub(super) use stream::{Sink, header_bytes, work_through};
 
 use crate::adapter::{Adapter, promised};
-use crate::error::{ErrorKind, Locate, ReceiptError, Result, UnmatchedName};
-use crate::format::staging::{free_space, kept_root, left_over};
+use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
+use crate::format::staging::{free_space, left_over};
 use crate::format::{Access, Checkpoint, Metadata, access};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
 use crate::ops::base::open_base;
-use crate::ops::{Progress, check_output, files_of, resolve_new, verify};
+use crate::ops::{Progress, check_output, files_of, receipt, verify};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -227,7 +227,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(receipt) = &options.receipt {
-        check_receipt(receipt, &options.output)?;
+        receipt::check_place(receipt, &options.output)?;
         check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
     }
     let target = options.output.symlink_metadata();
@@ -252,19 +252,6 @@ pub fn plan(options: &Options) -> Result<Merge> {
         return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
-}
-
-/// Fails if the output would take the receipt with it, now or while it is built.
-fn check_receipt(receipt: &Path, output: &Path) -> Result<()> {
-    let receipt_at = resolve_new(receipt);
-    for place in [output, &kept_root(output)] {
-        let place = resolve_new(place);
-        if receipt_at.starts_with(&place) || place.starts_with(&receipt_at) {
-            let output = output.to_path_buf();
-            return Err(ReceiptError::InOutput { output }).in_file(receipt);
-        }
-    }
-    Ok(())
 }
 
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
