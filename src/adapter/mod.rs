@@ -16,6 +16,7 @@ pub mod mlx;
 pub mod module;
 pub mod orientation;
 mod pattern;
+pub(crate) mod peers;
 mod peft_type;
 pub mod place;
 pub mod promised;

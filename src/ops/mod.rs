@@ -20,6 +20,7 @@ mod receipt;
 pub mod resize;
 pub mod rules;
 pub mod run;
+mod selection;
 pub mod undo;
 pub mod verify;
 mod write;

@@ -11,6 +11,8 @@ mod golden_combine;
 mod golden_extract;
 mod laws_combine;
 mod methods_combine;
+mod one_model;
+mod pairs;
 mod recipes;
 mod undo;
 mod undo_damage;

@@ -13,4 +13,5 @@ mod families;
 mod key_spellings;
 mod layouts;
 mod parameters;
+mod prefixes;
 mod roundtrip;

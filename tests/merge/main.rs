@@ -11,6 +11,7 @@ mod experts;
 mod golden;
 mod laws;
 mod methods_merge;
+mod orientation;
 mod places;
 mod reference;
 mod same_bytes;

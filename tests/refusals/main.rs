@@ -23,3 +23,4 @@ mod paths;
 mod recipes;
 #[cfg(unix)]
 mod resume;
+mod selection;

@@ -56,6 +56,9 @@ pub(crate) struct CombineArgs {
     /// kohya's block weights, 12, 17, 20 or 26 numbers, once an adapter in order
     #[arg(long, alias = "lbws", value_name = "W1,…,Wn", allow_hyphen_values = true)]
     lbw: Vec<BlockList>,
+    /// Combine adapters too that share no module and name different base models
+    #[arg(long)]
+    allow_disjoint: bool,
     /// What to do where adapters replace one tensor with different values; an error by default
     #[arg(long, value_enum, value_name = "WHAT")]
     on_conflict: Option<ConflictArg>,
@@ -163,6 +166,7 @@ impl CombineArgs {
             conv_rank: self.conv_rank,
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
             block_weights: self.lbw.iter().map(|list| list.0.clone()).collect(),
+            allow_disjoint: self.allow_disjoint,
             on_conflict: self.on_conflict.map(|what| match what {
                 ConflictArg::First => combine::OnConflict::First,
                 ConflictArg::Average => combine::OnConflict::Average,

@@ -6,7 +6,6 @@
 mod compute;
 mod depth;
 mod pair;
-pub(in crate::ops) mod panel;
 mod rehearse;
 mod report;
 
@@ -30,6 +29,7 @@ use crate::math::RankPolicy;
 use crate::ops::base::{open_base, open_model};
 use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, write};
+use crate::weight::tied;
 use compute::Fate;
 
 /// How ranks are chosen.
@@ -233,13 +233,14 @@ impl Extract {
             format!("{module}.{}", if *part == Part::Named("diff_b") { "diff_b" } else { "diff" })
         });
         let whole = replacements.iter().map(label).chain(labels).collect();
+        let ties = self.ties_embeddings(&done, &replacements)?;
         let mut report = self.report(&done, equal, left_out, whole);
         let adapter = NewAdapter {
             stacks: std::collections::BTreeMap::new(),
             modules: with_stored(done.into_iter().map(|done| done.module).collect(), stored),
             replacements,
             metadata: self.metadata(),
-            config: Some(self.config()),
+            config: Some(self.config(ties)),
             target_modules: None,
             kept: None,
         };
@@ -293,8 +294,23 @@ impl Extract {
         ])
     }
 
+    /// Whether the adapter changes an embedding that both checkpoints tie to their output head, which it has
+    /// to change too.
+    ///
+    /// # Errors
+    /// If there is a config that cannot be read.
+    fn ties_embeddings(&self, done: &[compute::Done], whole: &[NewReplacement]) -> Result<bool> {
+        let Some(tied) = tied::find(&self.base)? else { return Ok(false) };
+        let pairs = self.plan.pairs.iter().filter(|pair| pair.base == tied.embedding);
+        let modules: Vec<&str> = pairs.map(|pair| pair.module.as_str()).collect();
+        // A head that has parted is a second difference from the one embedding.
+        let [module] = modules.as_slice() else { return Ok(false) };
+        let factors = done.iter().any(|done| done.module.name == *module);
+        Ok(factors || whole.iter().any(|whole| whole.module == *module))
+    }
+
     /// The fields of a PEFT config that do not follow from the modules.
-    fn config(&self) -> Map<String, Value> {
+    fn config(&self, ties: bool) -> Map<String, Value> {
         let turned = self.plan.pairs.iter().any(|pair| {
             let linear = crate::adapter::module::Kind::Linear;
             pair.form == Form::Factors { kind: linear, turned: true }
@@ -304,7 +320,11 @@ impl Extract {
             "peft_type": "LORA", "base_model_name_or_path": base, "task_type": self.task(),
             "bias": "none", "fan_in_fan_out": turned, "lora_dropout": 0.0, "inference_mode": true,
         });
-        if let Value::Object(config) = config { config } else { Map::new() }
+        let mut config = if let Value::Object(config) = config { config } else { Map::new() };
+        if ties {
+            config.insert("ensure_weight_tying".to_owned(), Value::Bool(true));
+        }
+        config
     }
 
     /// PEFT's name for what the base's architecture is for, where its config says it.
