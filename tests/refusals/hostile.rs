@@ -110,7 +110,11 @@ fn an_overflow_on_the_way_is_refused() {
         kohya(&[value; 8], &[value; 16]).save(&scene.path(&format!("{name}.safetensors")));
     }
     let line = "combine big.safetensors ok.safetensors --method ties --rank 2 -o o.safetensors";
-    scene.refuses_late(line, &["`lora_unet_x`: the combined update is not finite", "f32"], "far larger");
+    scene.refuses_late(
+        line,
+        &["`lora_unet_x`: the combined update is not finite", "f32"],
+        "far larger",
+    );
     // A factor that only f64 holds is not infinite.
     let values: Vec<u8> = [1e300_f64; 8].iter().flat_map(|value| value.to_le_bytes()).collect();
     Tensors::new()
