@@ -27,7 +27,7 @@ pub(super) fn align(
     };
     let base = how.base()?;
     let restated = |adapter: &Adapter| {
-        let new = restate(adapter, how, base).ok()?.new;
+        let new = restate(adapter, how, &base).ok()?.new;
         let encoded = new.encode(native).ok()?;
         let beside = adapter.file.shards.first()?;
         // Its files are still those that it was made of.
