@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use half::bf16;
-use lora_tool::math::{Factor, PackedLeft, PackedRight, fused};
+use lora_tool::math::kernel::fused;
+use lora_tool::math::{Factor, PackedLeft, PackedRight};
 
 const ROWS: usize = 256;
 const COLUMNS: usize = 4096;

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lora_tool::error::{harmless, one_line};
-use lora_tool::math::rank::RankPolicy;
+use lora_tool::math::rank::policy::RankPolicy;
 use lora_tool::ops::amount;
 
 fuzz_target!(|text: &str| {

@@ -1,11 +1,12 @@
 //! Which files an adapter is, of whatever container, and which convention they are in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::convention::gguf_names::Architecture;
-use super::convention::{self, Convention, Output};
+use super::convention::{self, Convention, Output, Part};
 use super::mlx::{self, MlxConfig};
 use super::save::Encoded;
 use super::sidecar::{self, CONFIG_NAME, PeftConfig};
@@ -14,7 +15,7 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::access::Source;
 use crate::format::checkpoint::{is_pickle, not_found};
 use crate::format::gguf::is_gguf;
-use crate::format::{Checkpoint, Metadata};
+use crate::format::{Checkpoint, Metadata, json};
 
 /// The header entry with diffusers' scales (diffusers `loaders/lora_base.py`): PEFT's config fields,
 /// each after its component and a dot.
@@ -127,7 +128,7 @@ fn components(text: &str, options: &OpenOptions) -> Result<Vec<(String, PeftConf
         Error::from(ErrorKind::BadConfig { reason })
     };
     let document: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+        json::object(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
     let mut configs: Vec<(String, Map<String, Value>)> = Vec::new();
     for (key, value) in document {
         let (component, field) = convention::split_component(&key)
@@ -211,6 +212,26 @@ fn only_file(directory: &Path) -> Result<PathBuf> {
         (Some(_), false) => "the directory holds several .safetensors files; name the one you mean",
     };
     Err(ErrorKind::NoAdapter { reason: reason.to_owned() }).in_file(directory)
+}
+
+/// The convention, and how many modules are updated, of a checkpoint that is an adapter: it updates more
+/// modules than it holds matrices of a model's own. Models that come with adapters inside hold both.
+pub(crate) fn as_adapter(file: &Checkpoint) -> Option<(&'static Convention, usize)> {
+    let recognises = |convention: &&&Convention| file.names().any(convention.recognises);
+    let convention = convention::CONVENTIONS.iter().find(recognises)?;
+    let (mut updated, mut matrices) = (BTreeSet::new(), 0);
+    for name in file.names() {
+        match (convention.parse)(name).map(|key| (key.part, key.module)) {
+            None | Some((Part::Weight | Part::Bias | Part::Original, _)) => {
+                let matrix = file.tensor(name).is_some_and(|view| view.spec.shape.len() > 1);
+                matrices += usize::from(matrix);
+            }
+            Some((_, module)) => {
+                updated.insert(module);
+            }
+        }
+    }
+    (matrices < updated.len()).then_some((*convention, updated.len()))
 }
 
 fn recognise(

@@ -12,6 +12,7 @@ use super::mlx::transposed;
 use crate::error::{Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::format::access::Source;
 use crate::format::gguf::{Gguf, read};
+use crate::format::json::model_config;
 use crate::format::{Checkpoint, Metadata, Tensor};
 
 /// Pairs of the file's header (llama.cpp `convert_lora_to_gguf.py`).
@@ -37,11 +38,14 @@ impl Heads {
         Some(Self { queries, keys: number("num_key_value_heads").unwrap_or(queries) })
     }
 
-    /// What the config beside a base says of them; none without one that can be read.
-    pub fn of_base(base: &Path) -> Option<Self> {
-        let directory = if base.is_dir() { base } else { base.parent()? };
-        let text = std::fs::read(directory.join("config.json")).ok()?;
-        Self::of_config(&serde_json::from_slice(&text).ok()?)
+    /// What the config beside a base says of them; none without one.
+    ///
+    /// # Errors
+    /// If the config is there and cannot be read.
+    pub fn of_base(base: &Path) -> Result<Option<Self>> {
+        let above = base.parent().unwrap_or(Path::new(""));
+        let config = model_config(if base.is_dir() { base } else { above })?;
+        Ok(config.as_ref().and_then(Self::of_config))
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use super::convention::{self, Part};
 use super::gguf::{MOST, stacked};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::access::read_small;
-use crate::format::{Checkpoint, Tensor};
+use crate::format::access::read_config;
+use crate::format::{Checkpoint, Tensor, json};
 
 /// The tensor file's name in an adapter's directory.
 pub const TENSORS_NAME: &str = "adapters.safetensors";
@@ -88,8 +88,8 @@ pub(super) fn is_config(document: &Map<String, Value>) -> bool {
 
 /// Reads a config; `None` if the file is another tool's.
 pub(super) fn open(path: &Path) -> Result<Option<MlxConfig>> {
-    let text = read_small(path).in_file(path)?;
-    let document = match serde_json::from_slice(&text) {
+    let text = read_config(path).in_file(path)?;
+    let document = match json::tree(&text) {
         Ok(Value::Object(document)) if is_config(&document) => document,
         _ => return Ok(None),
     };

@@ -14,6 +14,8 @@ pub mod hashes;
 pub mod layout;
 pub mod mlx;
 pub mod module;
+pub mod orientation;
+mod pattern;
 mod peft_type;
 pub mod place;
 pub mod rename;
@@ -37,6 +39,7 @@ use convention::{Convention, Part};
 use family::{Parts, Source};
 use mlx::MlxConfig;
 use module::{Module, Nature, Replacement, Update};
+use orientation::OrientationRule;
 use scale::{ScaleOverride, ScaleSources};
 use sidecar::PeftConfig;
 use stacks::{ExpertSizes, Stack};
@@ -62,14 +65,21 @@ pub struct OpenOptions {
     pub heads: Option<Heads>,
     /// Experts of the base, where a file's sides depend on them.
     pub experts: Option<ExpertSizes>,
+    /// What is said of the base's weights whose sizes do not tell which way round they lie.
+    pub orientation: Vec<OrientationRule>,
 }
 
 impl OpenOptions {
     /// The same for an adapter of this base.
-    #[must_use]
-    pub fn for_base(&self, base: &Checkpoint) -> Self {
-        let heads = self.heads.or_else(|| Heads::of_base(&base.path));
-        Self { experts: ExpertSizes::of(base), heads, ..self.clone() }
+    ///
+    /// # Errors
+    /// If the base has a config that cannot be read.
+    pub fn for_base(&self, base: &Checkpoint) -> Result<Self> {
+        let heads = match self.heads {
+            Some(heads) => Some(heads),
+            None => Heads::of_base(&base.path)?,
+        };
+        Ok(Self { experts: ExpertSizes::of(base), heads, ..self.clone() })
     }
 }
 
@@ -98,6 +108,8 @@ pub struct Adapter {
     pub replacements: Vec<Replacement>,
     /// Tensors that carry nothing (copies of the base that a writer left in).
     pub inert: Vec<String>,
+    /// What was said of the base's weights when it was opened.
+    pub orientation: Vec<OrientationRule>,
     /// What is wrong with single modules. Whoever needs the whole adapter calls [`Adapter::sound`].
     pub faults: Vec<Error>,
 }
@@ -142,6 +154,7 @@ impl Adapter {
             stacks: BTreeMap::new(),
             replacements: Vec::new(),
             inert: Vec::new(),
+            orientation: options.orientation.clone(),
             faults: Vec::new(),
         };
         let parts = adapter.sort_keys()?;

@@ -27,7 +27,8 @@ pub struct Placement {
     /// Which rows of the update; all if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
-    /// Whether the tensor is stored inputs × outputs, where that is known.
+    /// Whether the tensor is stored inputs × outputs, where its sizes do not tell and something else does
+    /// (see [`orientation`](super::orientation)).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turned: Option<bool>,
 }

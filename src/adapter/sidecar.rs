@@ -5,12 +5,13 @@
 
 use std::path::Path;
 
-use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
+use super::pattern::Pattern;
 use super::peft_type::{PeftType, REFUSED_TYPES, TYPES};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::access::read_small;
+use crate::format::access::read_config;
+use crate::format::json;
 
 /// A parsed `adapter_config.json` of a type that is merged.
 #[derive(Debug, Clone)]
@@ -25,8 +26,9 @@ pub struct PeftConfig {
     pub rslora: bool,
     /// Whether modules carry DoRA magnitudes.
     pub dora: bool,
-    /// What the config says of transposed weights; shapes decide, this breaks the tie of squares.
-    pub fan_in_fan_out: bool,
+    /// What the config says of weights stored inputs × outputs, where it says it; see
+    /// [`orientation`](super::orientation).
+    pub fan_in_fan_out: Option<bool>,
     /// One copy of a LoRA serves both tied embeddings.
     pub ties_weights: bool,
     /// Indices of replaced embedding rows, by module; the empty name is the input embedding.
@@ -35,8 +37,8 @@ pub struct PeftConfig {
     pub target_parameters: Vec<String>,
     /// The whole document.
     pub document: Map<String, Value>,
-    rank_pattern: Vec<(Regex, usize)>,
-    alpha_pattern: Vec<(Regex, f64)>,
+    rank_pattern: Vec<(Pattern, usize)>,
+    alpha_pattern: Vec<(Pattern, f64)>,
     has_alpha: bool,
     has_rank: bool,
 }
@@ -66,7 +68,7 @@ impl PeftConfig {
     /// # Errors
     /// If the file cannot be read, is no config, or says something that cannot be merged.
     pub fn open(path: &Path, ignored: &[String], residual_base: bool) -> Result<Self> {
-        let text = read_small(path).in_file(path)?;
+        let text = read_config(path).in_file(path)?;
         Self::parse(&text, ignored, residual_base).map_err(|error| error.in_file(path))
     }
 
@@ -75,7 +77,7 @@ impl PeftConfig {
     /// # Errors
     /// As [`PeftConfig::open`], without a file named.
     pub fn parse(text: &[u8], ignored: &[String], residual_base: bool) -> Result<Self> {
-        let document: Map<String, Value> = serde_json::from_slice(text).map_err(bad)?;
+        let document = json::object(text).map_err(bad)?;
         let peft_type = match document.get("peft_type").map(|value| value.as_str()) {
             Some(Some(name)) => name,
             Some(None) => return Err(bad("`peft_type` is no string").into()),
@@ -112,7 +114,7 @@ impl PeftConfig {
             alpha: alpha.unwrap_or(8.0),
             rslora: flag(&document, "use_rslora"),
             dora: flag(&document, "use_dora"),
-            fan_in_fan_out: flag(&document, "fan_in_fan_out"),
+            fan_in_fan_out: document.get("fan_in_fan_out").and_then(Value::as_bool),
             ties_weights: flag(&document, "ensure_weight_tying"),
             token_indices: token_indices(&document)?,
             target_parameters: texts(&document, "target_parameters")?,
@@ -176,9 +178,9 @@ impl PeftConfig {
 
 /// Whether a config file says that it belongs to PEFT.
 pub fn is_peft_config(path: &Path) -> bool {
-    read_small(path)
+    read_config(path)
         .ok()
-        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+        .and_then(|text| json::tree(&text).ok())
         .is_some_and(|document| document.get("peft_type").is_some())
 }
 
@@ -267,31 +269,23 @@ fn as_count(field: &str, value: &Value) -> Result<usize> {
         .ok_or_else(|| bad(format!("`{field}` holds {value}, which is no positive count")).into())
 }
 
-/// A pattern dictionary in file order, each key as PEFT matches it: `^(.*\.)?(KEY)$`.
-fn patterns<'a>(document: &'a Map<String, Value>, field: &str) -> Result<Vec<(Regex, &'a Value)>> {
+/// A pattern dictionary in file order, each key as PEFT matches it.
+fn patterns<'a>(
+    document: &'a Map<String, Value>,
+    field: &str,
+) -> Result<Vec<(Pattern, &'a Value)>> {
     let entries = match document.get(field) {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(entries)) => entries,
         Some(_) => return Err(bad(format!("`{field}` is no object")).into()),
     };
-    entries
-        .iter()
-        .map(|(key, value)| {
-            let regex =
-                RegexBuilder::new(&format!(r"^(.*\.)?({key})$")).size_limit(1 << 20).build();
-            let regex = regex.map_err(|error| {
-                // The last line says what is wrong, those before it repeat the pattern.
-                let (error, start) = (error.to_string(), key.chars().take(60).collect::<String>());
-                let what = error.lines().last().unwrap_or_default();
-                bad(format!("`{field}`: `{start}`: {}", what.trim_start_matches("error: ")))
-            })?;
-            Ok((regex, value))
-        })
-        .collect()
+    let patterns = Pattern::all(entries.keys().map(String::as_str));
+    let patterns = patterns.map_err(|reason| bad(format!("`{field}`: {reason}")))?;
+    Ok(patterns.into_iter().zip(entries.values()).collect())
 }
 
-fn first_match<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
-    patterns.iter().find(|(regex, _)| regex.is_match(module)).map(|(_, value)| *value)
+fn first_match<T: Copy>(patterns: &[(Pattern, T)], module: &str) -> Option<T> {
+    patterns.iter().find(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| *value)
 }
 
 fn texts(document: &Map<String, Value>, field: &str) -> Result<Vec<String>> {

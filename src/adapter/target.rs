@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Adapter;
 use super::catalogue::Catalogue;
 use super::convention::Names;
+use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
 pub(crate) use super::scope::bare_name;
@@ -54,7 +55,8 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
             .places(&name, module, base)
             .map_err(|error| error.in_tensor(&module.name).in_file(&adapter.path)),
     });
-    let modules = modules.collect::<Result<_>>()?;
+    let mut modules: Vec<Vec<Placement>> = modules.collect::<Result<_>>()?;
+    Orientations::of(base, &adapter.orientation)?.settle(adapter, base, &mut modules);
     let replacements = found.zip(&adapter.replacements).map(|(name, replacement)| {
         let Some(name) = name else { return Ok(None) };
         let whole = catalogue.whole(&name).ok_or(FamilyError::Part { family: "whole-tensor" });

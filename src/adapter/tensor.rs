@@ -90,16 +90,15 @@ pub fn read_f64(view: TensorView<'_>, first: usize, count: usize) -> Result<Vec<
 /// Fails if any element of the tensor is infinite or NaN.
 ///
 /// # Errors
-/// [`ErrorKind::NonFinite`] with the element's index; reading errors.
+/// [`ErrorKind::NonFinite`], or [`ErrorKind::BeyondF32`] of what only f64 holds, with the element's
+/// index; reading errors.
 pub fn check_finite(view: TensorView<'_>) -> Result<()> {
     let values = read_factor(view, 1, view.spec.elements())?.values;
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(index) => {
-            let value = values.get(index).map(ToString::to_string).unwrap_or_default();
-            Err(ErrorKind::NonFinite { index, value })
-                .in_tensor(&view.spec.name)
-                .in_file(&view.shard.path)
-        }
-    }
+    let Some(index) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let value = read_f64(view, index, 1)?.first().copied().unwrap_or(f64::NAN);
+    let kind = match value.is_finite() {
+        true => ErrorKind::BeyondF32 { index, value },
+        false => ErrorKind::NonFinite { index, value: value.to_string() },
+    };
+    Err(kind).in_tensor(&view.spec.name).in_file(&view.shard.path)
 }

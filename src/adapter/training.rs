@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::format::json;
+
 /// Entries that describe the network, which kohya keeps even with `--no_metadata`.
 const KEPT: [&str; 6] = [
     "ss_v2",
@@ -29,7 +31,7 @@ pub fn summary(key: &str, value: &str) -> String {
     if value.chars().count() <= LONGEST {
         return value.to_owned();
     }
-    let document = serde_json::from_str::<Value>(value).ok();
+    let document = json::tree(value.as_bytes()).ok();
     let told = document.and_then(|document| match (key, document) {
         ("ss_tag_frequency", Value::Object(sets)) => Some(tags(&sets)),
         ("ss_dataset_dirs" | "ss_reg_dataset_dirs", Value::Object(sets)) => Some(images(&sets)),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use lora_tool::adapter::OpenOptions;
+use lora_tool::adapter::orientation::OrientationRule;
 use lora_tool::adapter::scale::ScaleOverride;
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
@@ -50,6 +51,7 @@ impl OpenArgs {
             residual_base: self.residual_base,
             heads: None,
             experts: None,
+            orientation: Vec::new(),
         }
     }
 }
@@ -185,6 +187,27 @@ impl FromStr for ModuleWeight {
         }
         let regex = Regex::new(regex).map_err(|error| error.to_string())?;
         Ok(Self(regex, weight))
+    }
+}
+
+/// Which way round weights lie in the base.
+#[derive(Debug, Args)]
+pub(crate) struct OrientationArgs {
+    /// How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D.
+    /// Asked for where neither sizes, the layers beside it nor the adapter's config tell; the first
+    /// match wins
+    #[arg(long, value_name = "REGEX=in-out|out-in")]
+    orientation: Vec<OrientationRule>,
+}
+
+impl OrientationArgs {
+    pub(crate) fn rules(&self) -> Vec<OrientationRule> {
+        self.orientation.clone()
+    }
+
+    /// The same with how adapters are read.
+    pub(crate) fn open(&self, open: &OpenArgs) -> OpenOptions {
+        OpenOptions { orientation: self.rules(), ..open.options() }
     }
 }
 

@@ -31,7 +31,10 @@ impl ErrorKind {
             Self::BadHeader { .. } | Self::HeaderTooLarge { .. } => {
                 "is it a .safetensors file, and did it arrive whole?"
             }
-            Self::DuplicateKey | Self::ByteCount { .. } | Self::Offsets { .. } => {
+            Self::TooMany { .. }
+            | Self::DuplicateKey
+            | Self::ByteCount { .. }
+            | Self::Offsets { .. } => {
                 "the file is damaged or was made to mislead; get it from its source again"
             }
             Self::MissingShard { .. } | Self::MissingTensor { .. } => {
@@ -50,6 +53,7 @@ impl ErrorKind {
             Self::NoCheckpoint { .. } => {
                 "a checkpoint is a .safetensors file, an index (*.safetensors.index.json), or a directory with one of them"
             }
+            Self::AdapterAsModel { hint, .. } | Self::NoBase { hint } => hint,
             Self::Changed => "nothing was written; run again when nobody writes to the inputs",
             Self::NoAdapter { .. } => {
                 "an adapter is a .safetensors file, or a PEFT directory with adapter_config.json and adapter_model.safetensors"
@@ -98,6 +102,12 @@ impl ErrorKind {
             Self::RankMismatch { .. } | Self::RankConfig { .. } => {
                 "the factors and the config come from different runs, or one was edited"
             }
+            Self::UpdateNotFinite { .. } => {
+                "one of the adapters is far larger than any weight; look at it with inspect --spectrum"
+            }
+            Self::BeyondF32 { .. } => {
+                "no weight is as large: the file is damaged, or was made to mislead"
+            }
             Self::NonFinite { .. } => "the training diverged; use an earlier checkpoint",
             Self::Unmatched { guess, .. } => {
                 return Some(match guess {
@@ -126,7 +136,7 @@ impl ErrorKind {
             Self::BudgetTooSmall { least, .. } => {
                 return Some(format!("the least budget is {least}"));
             }
-            Self::Convert(error) => error.hint(),
+            Self::Convert(error) => return Some(error.hint()),
             Self::WeightCount { .. } => {
                 "give one weight per adapter, in order: -w 0.7 0.3 or -w 0.7,0.3"
             }
@@ -143,6 +153,12 @@ impl ErrorKind {
             Self::DiskFull { .. } => "free some space or write to another disk",
             Self::Overflow { .. } => {
                 "write a wider type (--dtype bf16 or f32), or lower the weight"
+            }
+            Self::Orientation { tensor } => {
+                return Some(format!(
+                    "say it: --orientation '{tensor}=out-in' for an ordinary Linear layer, \
+                     '{tensor}=in-out' for GPT-2's Conv1D"
+                ));
             }
             Self::NonFiniteBase { .. } => "the base itself is damaged there",
             Self::Ambiguous { .. } => {

@@ -129,6 +129,24 @@ pub enum ErrorKind {
         /// What was looked for.
         reason: String,
     },
+    /// An adapter where a model's checkpoint is wanted.
+    #[error("this is an adapter ({convention}, {modules} modules), not {expected} checkpoint")]
+    AdapterAsModel {
+        /// Its convention.
+        convention: &'static str,
+        /// Modules that it updates.
+        modules: usize,
+        /// What was wanted, with its article.
+        expected: &'static str,
+        /// What to do with it.
+        hint: String,
+    },
+    /// A merge of which no base was named.
+    #[error("a merge needs a base, and none is named")]
+    NoBase {
+        /// How to make one adapter of what was named.
+        hint: String,
+    },
     /// An input changed under our eyes.
     #[error("the file changed while it was read")]
     Changed,
@@ -435,6 +453,39 @@ pub enum ErrorKind {
         value: f64,
         /// The output's dtype.
         dtype: String,
+    },
+    /// A computed update that is not finite.
+    #[error("the combined update is not finite: its values leave the range of {dtype}")]
+    UpdateNotFinite {
+        /// The dtype that it is computed in.
+        dtype: &'static str,
+    },
+    /// A factor's value that only f64 holds.
+    #[error(
+        "element {index} is {value:e}, outside the range of f32, in which factors are computed"
+    )]
+    BeyondF32 {
+        /// Flat index.
+        index: usize,
+        /// What it is.
+        value: f64,
+    },
+    /// A file whose names or counts are beyond what any sound file has.
+    #[error("it has more than {limit} {what}, which no sound file has")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are read.
+        limit: u64,
+    },
+    /// A weight that would be as wide as high if its inputs were its outputs.
+    #[error(
+        "its sizes do not tell whether it is stored outputs × inputs or inputs × outputs, and neither \
+         do the layers beside it nor the adapter's config"
+    )]
+    Orientation {
+        /// The base tensor's name, as a regular expression.
+        tensor: String,
     },
     /// The base holds a NaN or an infinity.
     #[error("element {index} of the base tensor is {value}")]

@@ -2,7 +2,7 @@
 //! format layer is the mapping.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
@@ -121,20 +121,75 @@ fn check_regular(path: &Path) -> io::Result<std::fs::Metadata> {
     Ok(metadata)
 }
 
-/// Longest text that is read whole.
-const LONGEST_TEXT: u64 = 100_000_000;
+/// Longest small file that is read whole: an index, a side file of a receipt.
+const LONGEST_TEXT: u64 = 64 << 20;
+/// Longest config: real ones have some kB, and every value of a parsed one takes far more than its text.
+const LONGEST_CONFIG: u64 = 4 << 20;
 
-/// A config, an index or another small file, whole.
+/// An index or another small file, whole.
 ///
 /// # Errors
 /// If it is no regular file or longer than any such file is; whatever reading says.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let length = check_regular(path)?.len();
-    if length > LONGEST_TEXT {
-        let reason = format!("it has {length} bytes, more than the {LONGEST_TEXT} it may have");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    read_bounded(path, LONGEST_TEXT)
+}
+
+/// A config, whole.
+///
+/// # Errors
+/// As [`read_small`].
+pub fn read_config(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(path, LONGEST_CONFIG)
+}
+
+/// A config that need not be there; `None` only if there is no such file. A config that cannot be read
+/// is not the same as none: what it would have said is unknown.
+///
+/// # Errors
+/// As [`read_config`], but for a missing file.
+pub fn read_config_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match read_config(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link(path) => Ok(None),
+        read => read.map(Some),
     }
-    std::fs::read(path)
+}
+
+/// A regular file of at most `limit` bytes, whole. The one place where the library reads a file at once.
+///
+/// # Errors
+/// If it is no regular file or longer than `limit`; whatever reading says.
+pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let too_long = |length: u64| {
+        let reason = format!("it has {length} bytes, more than the {limit} such a file may have");
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    };
+    let length = check_regular(path)?.len();
+    if length > limit {
+        return Err(too_long(length));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    // The length is a claim: files of /proc say 0, and others may be appended to.
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_long(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// The first `count` bytes of a regular file, or all if it is shorter.
+///
+/// # Errors
+/// If it is no regular file; whatever reading says.
+pub fn read_start(path: &Path, count: u64) -> io::Result<Vec<u8>> {
+    check_regular(path)?;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(count).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether the name itself is a symbolic link, which may lead to nothing.
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }
 
 #[allow(unsafe_code, reason = "mapping a file needs a promise about other processes")]

@@ -4,7 +4,7 @@
 //! safetensors has. Every count and length is checked against the file before anything is allocated.
 
 use super::access::Source;
-use super::header::{MAX_HEADER, Metadata};
+use super::header::{MAX_HEADER, MOST_TENSORS, Metadata};
 use super::{Dtype, Tensor};
 use crate::error::{Error, ErrorKind, Locate, Result};
 
@@ -13,6 +13,10 @@ pub const MAGIC: [u8; 4] = *b"GGUF";
 
 /// Tensors begin at multiples of this, unless the file says otherwise.
 const ALIGNMENT: u64 = 32;
+/// Pairs of one file; models have some fifty.
+const MOST_PAIRS: u64 = 4096;
+/// Longest text of a pair, a chat template say, or of a name.
+const LONGEST_TEXT: u64 = 1 << 20;
 const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// ggml's numbers of the element types that are read: (number, elements of a block, its bytes).
@@ -65,6 +69,13 @@ pub fn read(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Re
         return Err(bad(format!("version {version}; 2 and 3 are read, little-endian")));
     }
     let (tensors, pairs) = (cursor.u64()?, cursor.u64()?);
+    let too_many = |what: &'static str, limit: u64| ErrorKind::TooMany { what, limit };
+    if pairs > MOST_PAIRS {
+        return Err(too_many("pairs", MOST_PAIRS).into());
+    }
+    if tensors > MOST_TENSORS as u64 {
+        return Err(too_many("tensors", MOST_TENSORS as u64).into());
+    }
     let mut metadata = Metadata::new();
     for _ in 0..pairs {
         let key = cursor.text()?;
@@ -170,6 +181,9 @@ impl<'a> Cursor<'a> {
 
     fn text(&mut self) -> Result<String> {
         let length = self.u64()?;
+        if length > LONGEST_TEXT {
+            return Err(bad(format!("a text of {length} bytes in its header")));
+        }
         let bytes = self.take(length)?;
         String::from_utf8(bytes.to_vec()).map_err(|_| bad("a text in its header is not UTF-8"))
     }

@@ -1,23 +1,29 @@
 //! The safetensors header: eight bytes of length, then JSON with the tensors and `__metadata__`.
 //!
-//! Entries are the `safetensors` crate's own; read here one by one, because order matters to us
+//! Dtypes are the `safetensors` crate's own; entries are read here one by one, because order matters to us
 //! (outputs follow it) and a repeated name must be an error, which a map would hide. The rules are
 //! the format's: offsets contiguous from 0, no overlap, no hole, every byte of the file covered.
 
 use std::fmt;
 
 use indexmap::IndexMap;
-use safetensors::tensor::TensorInfo;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Dtype;
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::error::{Error, ErrorKind, Locate, Result, one_line};
 
 /// `__metadata__`, in file order.
 pub type Metadata = IndexMap<String, String>;
 
 /// The longest header the format allows, as the reference implementation has it.
 pub const MAX_HEADER: u64 = 100_000_000;
+/// Tensors of one file; adapters of the largest mixtures of experts have some 140 000.
+pub(super) const MOST_TENSORS: usize = 1 << 18;
+/// Bytes of all their names, which are held in memory more than once.
+const MOST_NAME_BYTES: usize = 20 << 20;
+/// Dimensions of one tensor.
+const MOST_DIMENSIONS: usize = 32;
 
 const METADATA_KEY: &str = "__metadata__";
 
@@ -81,16 +87,19 @@ impl Header {
     /// # Errors
     /// If the JSON is not a header, a name occurs twice, or byte ranges break the format's rules.
     pub fn parse(json: &[u8], file_length: u64) -> Result<Self> {
-        let mut duplicate = None;
+        let mut fault = None;
         let mut reader = serde_json::Deserializer::from_slice(json);
         let entries = reader
-            .deserialize_map(HeaderVisitor { duplicate: &mut duplicate })
+            .deserialize_map(HeaderVisitor { fault: &mut fault })
             .and_then(|entries| reader.end().map(|()| entries));
-        if let Some(name) = duplicate {
-            return Err(Error::from(ErrorKind::DuplicateKey).in_tensor(&name));
+        if let Some(fault) = fault {
+            return Err(fault);
         }
         let (metadata, entries) =
             entries.map_err(|error| ErrorKind::BadHeader { reason: error.to_string() })?;
+        if let Some(name) = repeated(&entries) {
+            return Err(Error::from(ErrorKind::DuplicateKey).in_tensor(name));
+        }
         let data_start = json.len() as u64 + 8;
         let mut tensors = Vec::with_capacity(entries.len());
         for (name, info) in entries {
@@ -103,7 +112,7 @@ impl Header {
     }
 }
 
-fn check_size(name: String, info: TensorInfo) -> Result<TensorSpec> {
+fn check_size(name: String, info: Info) -> Result<TensorSpec> {
     let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
     let bits = info
         .shape
@@ -144,10 +153,52 @@ fn check_contiguous(tensors: &[TensorSpec], data_start: u64, file_length: u64) -
     Ok(())
 }
 
-type Entries = (Option<Metadata>, Vec<(String, TensorInfo)>);
+type Entries = (Option<Metadata>, Vec<(String, Info)>);
+
+/// What a header says of a tensor.
+#[derive(Deserialize)]
+struct Info {
+    dtype: Dtype,
+    #[serde(deserialize_with = "shape")]
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+/// A shape; one of absurdly many dimensions is not held in memory to be refused.
+fn shape<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<usize>, D::Error> {
+    struct Sizes;
+    impl<'de> Visitor<'de> for Sizes {
+        type Value = Vec<usize>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of sizes")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(
+            self,
+            mut sizes: A,
+        ) -> std::result::Result<Vec<usize>, A::Error> {
+            let mut shape = Vec::new();
+            while let Some(size) = sizes.next_element()? {
+                if shape.len() == MOST_DIMENSIONS {
+                    let reason = format!("a shape of more than {MOST_DIMENSIONS} dimensions");
+                    return Err(A::Error::custom(reason));
+                }
+                shape.push(size);
+            }
+            Ok(shape)
+        }
+    }
+    from.deserialize_seq(Sizes)
+}
+
+/// A name that occurs more than once.
+fn repeated(entries: &[(String, Info)]) -> Option<&str> {
+    let mut names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first().copied())
+}
 
 struct HeaderVisitor<'a> {
-    duplicate: &'a mut Option<String>,
+    fault: &'a mut Option<Error>,
 }
 
 impl<'de> Visitor<'de> for HeaderVisitor<'_> {
@@ -159,27 +210,35 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
         let mut metadata = None;
-        let mut entries: IndexMap<String, TensorInfo> = IndexMap::new();
+        let (mut entries, mut name_bytes) = (Vec::new(), 0);
+        let mut refuse = |fault: Error| {
+            *self.fault = Some(fault);
+            Err(A::Error::custom("refused"))
+        };
         while let Some(name) = map.next_key::<String>()? {
             if name == METADATA_KEY {
                 if metadata.is_some() {
-                    *self.duplicate = Some(name);
-                    return Err(A::Error::custom("duplicate key"));
+                    return refuse(Error::from(ErrorKind::DuplicateKey).in_tensor(&name));
                 }
                 let strict: StrictMetadata = map.next_value()?;
                 metadata = strict.0;
-            } else if entries.contains_key(&name) {
-                map.next_value::<IgnoredAny>()?;
-                *self.duplicate = Some(name);
-                return Err(A::Error::custom("duplicate key"));
-            } else {
-                let info = map
-                    .next_value()
-                    .map_err(|error| A::Error::custom(format!("`{name}`: {error}")))?;
-                entries.insert(name, info);
+                continue;
             }
+            name_bytes += name.len();
+            if name_bytes > MOST_NAME_BYTES {
+                let limit = MOST_NAME_BYTES as u64;
+                return refuse(ErrorKind::TooMany { what: "bytes of names", limit }.into());
+            }
+            if entries.len() == MOST_TENSORS {
+                let limit = MOST_TENSORS as u64;
+                return refuse(ErrorKind::TooMany { what: "tensors", limit }.into());
+            }
+            let info = map
+                .next_value()
+                .map_err(|error| A::Error::custom(format!("`{}`: {error}", one_line(&name))))?;
+            entries.push((name, info));
         }
-        Ok((metadata, entries.into_iter().collect()))
+        Ok((metadata, entries))
     }
 }
 

@@ -1,15 +1,22 @@
 //! `*.safetensors.index.json`: which shard holds which tensor.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Component as PathPart, Path};
 
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::access::read_small;
+use super::access::read_bounded;
+use super::header::MOST_TENSORS;
+use super::json::Budget;
 use crate::error::{ErrorKind, Locate, Result};
 
 /// How an index file's name ends.
 pub const INDEX_SUFFIX: &str = ".safetensors.index.json";
+
+/// Longest index that is read: that of a model of a hundred thousand tensors has ten million bytes.
+const LONGEST: u64 = 32 << 20;
 
 /// A parsed index; what is not understood is kept and written back.
 #[derive(Debug, Clone)]
@@ -27,7 +34,7 @@ impl Index {
     /// # Errors
     /// If the file cannot be read, is not an index, or names a shard outside its directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = read_small(path).in_file(path)?;
+        let text = read_bounded(path, LONGEST).in_file(path)?;
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self::parse(&text, file_name).map_err(|error| error.in_file(path))
     }
@@ -38,23 +45,15 @@ impl Index {
     /// As [`Index::open`], without a file named.
     pub fn parse(text: &[u8], file_name: String) -> Result<Self> {
         let bad = |reason: String| ErrorKind::BadIndex { reason };
-        let document: Map<String, Value> =
+        let Parsed { weight_map, document } =
             serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;
-        let entries = document
-            .get("weight_map")
-            .and_then(Value::as_object)
-            .ok_or_else(|| bad("it has no `weight_map`".to_owned()))?;
-        let mut weight_map = BTreeMap::new();
-        for (tensor, shard) in entries {
-            let shard = shard
-                .as_str()
-                .ok_or_else(|| bad(format!("the shard of `{tensor}` is no string")))?;
+        let weight_map = weight_map.ok_or_else(|| bad("it has no `weight_map`".to_owned()))?;
+        for shard in weight_map.values() {
             let inside = !shard.is_empty()
                 && Path::new(shard).components().all(|part| matches!(part, PathPart::Normal(_)));
             if !inside {
-                return Err(ErrorKind::IndexEscapes { shard: shard.to_owned() }.into());
+                return Err(ErrorKind::IndexEscapes { shard: shard.clone() }.into());
             }
-            weight_map.insert(tensor.clone(), shard.to_owned());
         }
         if weight_map.is_empty() {
             return Err(bad("its `weight_map` is empty".to_owned()).into());
@@ -87,6 +86,80 @@ impl Index {
         let mut text = serde_json::to_vec_pretty(&document).unwrap_or_default();
         text.push(b'\n');
         text
+    }
+}
+
+/// An index as it is read: the map in its own type, the rest as a tree of few values.
+struct Parsed {
+    weight_map: Option<BTreeMap<String, String>>,
+    document: Map<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for Parsed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        from.deserialize_map(IndexVisitor)
+    }
+}
+
+struct IndexVisitor;
+
+impl<'de> Visitor<'de> for IndexVisitor {
+    type Value = Parsed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Parsed, A::Error> {
+        let mut parsed = Parsed { weight_map: None, document: Map::new() };
+        let budget = Budget::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "weight_map" {
+                parsed.weight_map = Some(map.next_value_seed(WeightMap)?);
+                // Where it stands is kept; its entries are put in when the index is written.
+                parsed.document.insert(key, Value::Null);
+            } else {
+                parsed.document.insert(key, map.next_value_seed(&budget)?);
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// Tensor → shard, each tensor once.
+struct WeightMap;
+
+impl<'de> DeserializeSeed<'de> for WeightMap {
+    type Value = BTreeMap<String, String>;
+
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        from: D,
+    ) -> std::result::Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for WeightMap {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`weight_map` to be an object of shards' names")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(
+        self,
+        mut entries: A,
+    ) -> std::result::Result<Self::Value, A::Error> {
+        const MOST: usize = 4 * MOST_TENSORS;
+        let mut map = BTreeMap::new();
+        while let Some((tensor, shard)) = entries.next_entry::<String, String>()? {
+            if map.len() == MOST {
+                return Err(A::Error::custom(format!("more than {MOST} tensors")));
+            }
+            map.insert(tensor, shard);
+        }
+        Ok(map)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod coder;
 pub mod gguf;
 pub mod header;
 pub mod index;
+pub mod json;
 mod live;
 pub mod staging;
 mod view;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::access::Source;
+use super::access::{Access, Source, read_small};
 use super::live::{Live, still};
 use crate::error::{ErrorKind, Locate, Result};
 
@@ -50,7 +50,7 @@ impl Kept {
         if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(ErrorKind::OutputBusy).in_file(&root);
         }
-        if fs::read(root.join(Self::KEY)).ok().as_deref() != Some(key.as_bytes()) {
+        if read_small(&root.join(Self::KEY)).ok().as_deref() != Some(key.as_bytes()) {
             for entry in fs::read_dir(&root).in_file(&root)? {
                 let old = entry.in_file(&root)?.path();
                 if old != path {
@@ -125,7 +125,7 @@ impl Staging {
     /// A note that this run or an earlier one kept.
     pub fn recall(&self, name: &str) -> Option<Vec<u8>> {
         let Place::Kept(kept) = &self.place else { return None };
-        fs::read(kept.root.join(name)).ok()
+        read_small(&kept.root.join(name)).ok()
     }
 
     /// Opens a file of the output: `relative` below a directory, or the one file itself.
@@ -157,6 +157,19 @@ impl Staging {
     pub fn write(&self, relative: &str, bytes: &[u8]) -> Result<()> {
         let mut output = self.create(relative)?;
         output.file.write_all(bytes).in_file(&output.path)?;
+        output.finish()
+    }
+
+    /// Copies a regular file into the output, in pieces.
+    ///
+    /// # Errors
+    /// If `source` is no regular file; whatever the operating system says of reading and writing.
+    pub fn copy(&self, source: &Path, relative: &str) -> Result<()> {
+        let from = Source::open(source, Access::Read).in_file(source)?;
+        let mut output = self.create(relative)?;
+        // The length is fixed here: a file that grows for ever is not followed.
+        let copied = io::copy(&mut from.file().take(from.length()), &mut output.file);
+        copied.in_file(&output.path)?;
         output.finish()
     }
 

@@ -5,8 +5,10 @@ use std::convert::Infallible;
 use super::elementwise::Blending;
 use super::inputs::Weighted;
 use super::panel::Panel;
-use crate::math::panels::Panels;
-use crate::math::{Factor, Matrix, PackedLeft, PackedRight, blend, fused};
+use crate::math::elements::blend;
+use crate::math::kernel::fused;
+use crate::math::linalg::panels::Panels;
+use crate::math::{Factor, Matrix, PackedLeft, PackedRight};
 
 /// Floats of all inputs' rows that are computed together: they stay in the core's own cache.
 const BLOCK: usize = 48 << 10;

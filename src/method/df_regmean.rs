@@ -20,8 +20,8 @@
 
 use super::params::{RIDGE, SIDE};
 use super::{Combined, Kind, Law, Method, Problem, anything};
-use crate::math::low_rank::orthonormal_basis;
-use crate::math::matrix::{dense_svd, product, product_transposed, transposed_product};
+use crate::math::linalg::low_rank::orthonormal_basis;
+use crate::math::linalg::matrix::{dense_svd, product, product_transposed, transposed_product};
 use crate::math::{LowRank, Matrix};
 
 pub(super) static METHOD: Method = Method {

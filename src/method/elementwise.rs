@@ -7,10 +7,10 @@
 use super::Compat;
 use super::panel::{Counts, Panel, Part};
 use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
-use crate::math::blend::{self, Election, Majority};
-use crate::math::random::Stream;
-use crate::math::select::{Cut, Keep, Selection};
-use crate::math::sparsify::Sparsifier;
+use crate::math::elements::blend::{self, Election, Majority};
+use crate::math::elements::random::Stream;
+use crate::math::elements::select::{Cut, Keep, Selection};
+use crate::math::elements::sparsify::Sparsifier;
 
 /// An elementwise method, as its file declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

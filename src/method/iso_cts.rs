@@ -11,7 +11,7 @@
 use super::params::{COMMON, LAMBDA};
 use super::tsv::orthogonalised;
 use super::{Combined, Kind, Law, Method, Problem, anything};
-use crate::math::matrix::{product, transposed_product};
+use crate::math::linalg::matrix::{product, transposed_product};
 use crate::math::{LowRank, Matrix};
 
 pub(super) static METHOD: Method = Method {

@@ -1,6 +1,6 @@
 //! What elementwise methods are handed: rows of deltas, and what one thread counted of them.
 
-use crate::math::select::Tally;
+use crate::math::elements::select::Tally;
 
 /// One input's part in a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,8 +8,8 @@
 //! P·(Σ Pᵀ·wᵢΔᵢ·Q)·Qᵀ. At a rank that holds all adapters it is the weighted sum itself.
 
 use super::{Combined, Kind, Law, Method, Problem, anything};
-use crate::math::matrix::{product, transposed_product};
-use crate::math::low_rank::orthonormal_basis;
+use crate::math::linalg::matrix::{product, transposed_product};
+use crate::math::linalg::low_rank::orthonormal_basis;
 use crate::math::{LowRank, Matrix};
 
 pub(super) static METHOD: Method = Method {

@@ -13,8 +13,8 @@ use super::elementwise::{Blending, Elementwise};
 use super::inputs::{Combined, Problem, Weighted};
 use super::panel::{Panel, Part};
 use super::params::LAMBDA;
-use crate::math::low_rank::orthonormal_basis;
-use crate::math::matrix::{product, transposed_product};
+use crate::math::linalg::low_rank::orthonormal_basis;
+use crate::math::linalg::matrix::{product, transposed_product};
 use crate::math::{LowRank, Matrix};
 
 /// Where an elementwise method looks.

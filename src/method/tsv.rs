@@ -7,7 +7,7 @@
 
 use super::params::LAMBDA;
 use super::{Combined, Kind, Law, Method, Problem, anything};
-use crate::math::matrix::product;
+use crate::math::linalg::matrix::product;
 use crate::math::{LowRank, Matrix};
 
 pub(super) static METHOD: Method = Method {

@@ -12,8 +12,9 @@ use super::combine::group::{Group, group};
 use super::merge::AdapterInput;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::math::spectrum::{overlap, sign_conflict};
-use crate::math::{LowRank, Matrix, RankPolicy, rank::Candidate};
+use crate::math::linalg::spectrum::{overlap, sign_conflict};
+use crate::math::rank::policy::Candidate;
+use crate::math::{LowRank, Matrix, RankPolicy};
 use crate::ops::{Progress, open_adapters};
 
 /// Elements at which signs are compared, over all modules.

@@ -11,11 +11,12 @@ use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::place::Placement;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
-use crate::adapter::{Adapter, OpenOptions, convention, target};
+use crate::adapter::{Adapter, OpenOptions, convention, orientation, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
-use crate::math::spectrum::Spectrum;
+use crate::math::linalg::spectrum::Spectrum;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// What to look at.
@@ -118,12 +119,16 @@ pub struct ModuleItem {
     /// Where in the base its update lies, if that is not all of one tensor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Placement>,
+    /// Whether the base stores it inputs × outputs, with `against`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub transposed: bool,
     /// Its singular values, with `spectrum`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<SpectrumItem>,
 }
 
-/// The singular values of a module's delta, scale · B · A, and what they say.
+/// The singular values of a module's delta, scale · B · A, and what they say. All are NaN, null in JSON,
+/// where a factor holds a value that is not finite.
 #[derive(Debug, Serialize)]
 pub struct SpectrumItem {
     /// Frobenius norm.
@@ -134,12 +139,12 @@ pub struct SpectrumItem {
     pub effective_rank: f64,
     /// Squared norm over the largest squared singular value.
     pub stable_rank: f64,
-    /// The fewest ranks that keep 90, 95 and 99 % of the energy.
-    pub rank_90: usize,
+    /// The fewest ranks that keep 90, 95 and 99 % of the energy; none where values are not finite.
+    pub rank_90: Option<usize>,
     /// As `rank_90`.
-    pub rank_95: usize,
+    pub rank_95: Option<usize>,
     /// As `rank_90`.
-    pub rank_99: usize,
+    pub rank_99: Option<usize>,
 }
 
 /// One tensor that replaces the base's.
@@ -161,7 +166,8 @@ pub struct ReplacementItem {
 /// If a path is neither a readable adapter nor a readable checkpoint. Faults of single modules are
 /// warnings here.
 pub fn run(options: &Options) -> Result<Report> {
-    let base = options.against.as_ref().map(|path| Checkpoint::open(path, options.open.access));
+    let with: Vec<_> = options.paths.iter().map(PathBuf::as_path).collect();
+    let base = options.against.as_ref().map(|path| open_base(path, &with, options.open.access));
     let base = base.transpose()?;
     let mut items = Vec::with_capacity(options.paths.len());
     for path in &options.paths {
@@ -229,8 +235,12 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
             quantised.len()
         ));
     }
-    if tied_head(&file).is_some() {
-        item.warnings.push("the output head is tied to the input embedding".to_owned());
+    match tied_head(&file) {
+        Ok(Some(_)) => {
+            item.warnings.push("the output head is tied to the input embedding".to_owned());
+        }
+        Ok(None) => {}
+        Err(error) => item.warnings.push(error.to_string()),
     }
     if file.layout == Layout::Pipeline {
         let names: Vec<_> =
@@ -241,7 +251,7 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
 }
 
 fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
-    let open = base.map_or_else(|| options.open.clone(), |base| options.open.for_base(base));
+    let open = base.map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
     let adapter = match Adapter::open(path, &open) {
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedType { .. }) => {
             return unmergeable_item(path, options, error);
@@ -256,13 +266,15 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         *ranks.entry(module.rank).or_default() += 1;
     }
     item.ranks = Some(ranks);
-    let find = |base| target::find(&adapter, base, tied_head(base).as_deref());
+    let find = |base| target::find(&adapter, base, tied_head(base)?.as_deref());
     let targets = base.map(find).transpose()?;
     let places = |at| targets.as_ref().and_then(|targets| targets.modules.get(at));
     let landing = |at: usize| places(at).cloned().unwrap_or_default();
     let modules = adapter.modules.iter().enumerate();
     let mut modules: Vec<_> =
         modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect();
+    let unsettled =
+        base.map_or(0, |base| settle_orientation(&adapter, base, &places, &mut modules));
     if options.spectrum {
         add_spectra(&adapter, &mut modules)?;
     }
@@ -282,7 +294,33 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
+    item.warnings.extend(not_finite(item.modules.as_deref().unwrap_or_default()));
+    if unsettled > 0 {
+        item.warnings.push(format!(
+            "nothing tells which way round the base stores {unsettled} square weights that these \
+             modules are for; --orientation says it"
+        ));
+    }
     Ok(item)
+}
+
+/// Notes which modules' weights the base stores inputs × outputs; how many are not settled.
+fn settle_orientation<'a>(
+    adapter: &Adapter,
+    base: &Checkpoint,
+    places: &impl Fn(usize) -> Option<&'a Vec<Placement>>,
+    items: &mut [ModuleItem],
+) -> usize {
+    let mut unsettled = 0;
+    for (at, (module, item)) in adapter.modules.iter().zip(items).enumerate() {
+        for place in places(at).into_iter().flatten() {
+            match orientation::is_turned(module, place, base) {
+                Some(turned) => item.transposed |= turned,
+                None => unsettled += 1,
+            }
+        }
+    }
+    unsettled
 }
 
 /// An adapter of a type that no weight can hold: its tensors, and why.
@@ -321,6 +359,7 @@ fn module_item(module: &Module, adapter: &Adapter, places: Vec<Placement>) -> Mo
         dtype: dtype.unwrap_or_default(),
         base_tensor: places.first().map(|place| place.tensor.clone()),
         places: if places.iter().all(Placement::is_whole) { Vec::new() } else { places },
+        transposed: false,
         spectrum: None,
     }
 }
@@ -333,7 +372,8 @@ fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
             adapter.factors(module).in_tensor(&module.name).in_file(&adapter.file.path)?;
         let scale = module.scale.value.abs();
         let svd = factors.svd();
-        let singular_values = svd.singular_values().iter().map(|value| value * scale).collect();
+        let singular_values: Vec<f64> =
+            svd.singular_values().iter().map(|value| value * scale).collect();
         let spectrum = Spectrum { singular_values };
         item.spectrum = Some(SpectrumItem {
             norm: spectrum.norm(),
@@ -346,6 +386,20 @@ fn add_spectra(adapter: &Adapter, items: &mut [ModuleItem]) -> Result<()> {
         });
         Ok(())
     })
+}
+
+/// A warning for modules whose spectrum is none, because a value in them is not finite.
+fn not_finite(modules: &[ModuleItem]) -> Option<String> {
+    let bad = |module: &&ModuleItem| {
+        module.spectrum.as_ref().is_some_and(|spectrum| !spectrum.norm.is_finite())
+    };
+    let first = &modules.iter().find(bad)?.name;
+    let count = modules.iter().filter(bad).count();
+    Some(format!(
+        "{count} of {} modules hold values that are not finite, such as {first}: the training \
+         diverged, and no merge takes them",
+        modules.len()
+    ))
 }
 
 fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {

@@ -6,10 +6,11 @@ use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::receipt::{Receipt, hash_file, restore};
-use super::{Progress, check_output};
+use super::receipt::{Receipt, Side, check_bounds, hash_file, hash_pieces, restore};
+use super::{Progress, base::open_model, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::checkpoint::Layout;
+use crate::format::staging::free_space;
 use crate::format::{Access, Checkpoint, Staging};
 
 /// What to undo.
@@ -23,6 +24,8 @@ pub struct Options {
     pub output: PathBuf,
     /// How inputs are read.
     pub access: Access,
+    /// Restore the weights though other files cannot be had back.
+    pub allow_missing: bool,
     /// Replace an existing output.
     pub force: bool,
     /// Threads that compute; 0 for one a core.
@@ -40,27 +43,28 @@ pub struct Report {
     pub bytes: u64,
     /// Other files restored beside them.
     pub side_files: usize,
+    /// Other files of the base that were not restored, each with the reason.
+    pub missing: Vec<String>,
     /// Bytes of the receipt.
     pub receipt_bytes: u64,
+    /// What a user should know.
+    pub warnings: Vec<String>,
 }
 
 /// Restores the base.
 ///
 /// # Errors
-/// If the receipt is none, the checkpoint is not the one that it was made for, or anything of the
-/// result is not the base's; nothing is left at the output's path then.
+/// If the receipt is none or damaged, the checkpoint is not the one that it was made for, anything of the
+/// result is not the base's, or other files cannot be had back (without `allow_missing`); nothing is left
+/// at the output's path then.
 pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let inputs = [options.merged.as_path(), options.receipt.as_path()];
     check_output(&options.output, inputs, options.force)?;
     let receipt = Receipt::open(&options.receipt, options.access)?;
-    let merged = Checkpoint::open(&options.merged, options.access)?;
-    check_merged(&receipt, &merged)?;
-    let one_file = options.output.extension().is_some_and(|end| end == "safetensors");
+    let merged = open_model(&options.merged, "a merged", &[], options.access)?;
+    let sides = check(options, &receipt, &merged)?;
+    let one_file = is_one_file(options);
     let files = &receipt.contents.base;
-    if one_file && files.len() != 1 {
-        let reason = format!("the base has {} weight files; give a directory", files.len());
-        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
-    }
     let (output, force) = (&options.output, options.force);
     let staging =
         if one_file { Staging::file(output, force)? } else { Staging::directory(output, force)? };
@@ -75,16 +79,76 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
         pool.install(|| restore::file(&receipt, file, &merged.shards, target, progress))
             .map_err(|error| error.in_file(&options.receipt))?;
     }
-    let side_files = if one_file { 0 } else { sides(&receipt, &merged, &staging)? };
+    for side in &sides.found {
+        write_side(&receipt, &merged, side, &staging)?;
+    }
     merged.check_unchanged()?;
     staging.commit()?;
     Ok(Report {
         output: output.clone(),
         files: files.len(),
         bytes: files.iter().map(|file| file.mark.bytes).sum(),
-        side_files,
-        receipt_bytes: std::fs::metadata(&options.receipt).in_file(&options.receipt)?.len(),
+        side_files: sides.found.len(),
+        warnings: warnings(&receipt, &sides.missing),
+        missing: sides.missing,
+        receipt_bytes: receipt.length(),
     })
+}
+
+fn is_one_file(options: &Options) -> bool {
+    options.output.extension().is_some_and(|end| end == "safetensors")
+}
+
+fn warnings(receipt: &Receipt, missing: &[String]) -> Vec<String> {
+    let mut warnings: Vec<_> = missing.iter().map(|file| format!("not restored: {file}")).collect();
+    if !receipt.sealed {
+        warnings.push(
+            "the receipt is of an earlier version, without a hash of its own contents: names of files \
+             are as it has them"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// Everything that can be wrong before a byte is written; what becomes of the other files.
+fn check<'a>(options: &Options, receipt: &'a Receipt, merged: &Checkpoint) -> Result<Sides<'a>> {
+    check_merged(receipt, merged)?;
+    let files = &receipt.contents.base;
+    let lengths = merged.shards.iter().map(|shard| shard.source.length());
+    check_bounds(receipt, lengths.sum()).in_file(&options.receipt)?;
+    let one_file = is_one_file(options);
+    if one_file && files.len() != 1 {
+        let reason = format!("the base has {} weight files; give a directory", files.len());
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    let needed = files.iter().map(|file| file.mark.bytes).sum();
+    if let Some(free) = free_space(&options.output)
+        && free < needed
+    {
+        return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
+    }
+    let mut sides = Sides::default();
+    for side in &receipt.contents.sides {
+        let relative = inside(&side.relative).in_file(&options.receipt)?;
+        if one_file {
+            sides.missing.push(format!("{relative}: the output is one file; give a directory"));
+            continue;
+        }
+        match side_hash(receipt, merged, side, |_| Ok(())) {
+            Ok(found) if found == side.sha256 => sides.found.push(side),
+            // The receipt's own bytes: nothing that a user could put back.
+            Ok(_) if side.kept.is_some() => {
+                return Err(ReceiptError::NotTheBase).in_file(&options.receipt);
+            }
+            Ok(_) => sides.missing.push(format!("{relative}: it was changed since the merge")),
+            Err(error) => sides.missing.push(format!("{relative}: {}", error.kind())),
+        }
+    }
+    if sides.missing.is_empty() || one_file || options.allow_missing {
+        return Ok(sides);
+    }
+    Err(ReceiptError::SidesMissing { missing: sides.missing }).in_file(&options.merged)
 }
 
 /// Fails unless every merged weight file is the one that the receipt was made for.
@@ -102,28 +166,52 @@ fn check_merged(receipt: &Receipt, merged: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
-/// Writes the small files; those that the merge only copied come from beside the merged weights, where
-/// they are still there.
-fn sides(receipt: &Receipt, merged: &Checkpoint, staging: &Staging) -> Result<usize> {
-    let mut written = 0;
-    for side in &receipt.contents.sides {
-        let relative = inside(&side.relative)?;
-        let bytes = match (&side.kept, merged.directory()) {
-            (Some(span), _) => receipt.bytes(*span)?,
-            (None, Some(directory)) if merged.layout != Layout::File => {
-                let path = directory.join(relative);
-                let Ok(bytes) = std::fs::read(&path) else { continue };
-                if format!("{:x}", Sha256::digest(&bytes)) != side.sha256 {
-                    return Err(ReceiptError::OtherMerge).in_file(&path);
-                }
-                bytes
-            }
-            _ => continue,
-        };
-        staging.write(relative, &bytes)?;
-        written += 1;
+/// The base's files beside its weights.
+#[derive(Default)]
+struct Sides<'a> {
+    found: Vec<&'a Side>,
+    /// Those that cannot be had back, each with the reason.
+    missing: Vec<String>,
+}
+
+/// The hash of a side file as it would be restored, its bytes given away piece by piece: those that the
+/// receipt keeps, or those that the merge copied, from beside the merged weights.
+fn side_hash(
+    receipt: &Receipt,
+    merged: &Checkpoint,
+    side: &Side,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<String> {
+    if let Some(span) = side.kept {
+        let bytes = receipt.bytes(span)?;
+        take(&bytes)?;
+        return Ok(format!("{:x}", Sha256::digest(&bytes)));
     }
-    Ok(written)
+    let directory = merged.directory().filter(|_| merged.layout != Layout::File);
+    let directory = directory.ok_or_else(|| {
+        ErrorKind::BadOption("it lies beside the merged weights: name their directory".to_owned())
+    })?;
+    hash_pieces(&directory.join(inside(&side.relative)?), take)
+}
+
+/// Writes one of the other files, and holds it to its hash once more.
+fn write_side(
+    receipt: &Receipt,
+    merged: &Checkpoint,
+    side: &Side,
+    staging: &Staging,
+) -> Result<()> {
+    let relative = inside(&side.relative)?;
+    let (mut output, mut at) = (staging.create(relative)?, 0);
+    let found = side_hash(receipt, merged, side, |piece| {
+        output.write_at(piece, at)?;
+        at += piece.len() as u64;
+        Ok(())
+    })?;
+    if found != side.sha256 {
+        return Err(ErrorKind::Changed).in_file(&merged.path.join(relative));
+    }
+    output.finish()
 }
 
 /// A path of the receipt, which must stay below the output.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Progress;
+use super::base::open_model;
 use super::merge::exact::Exact;
 use super::merge::{self, Action, Change, Merge, OutputTensor};
 use crate::adapter::tensor::{element_type, read_f64};
@@ -66,7 +67,8 @@ pub struct Report {
 /// If either cannot be read or planned; differences are no error but faults of the report.
 pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let merge = merge::prepare(&options.merge)?;
-    let merged = Checkpoint::open(&options.merged, options.merge.open.access)?;
+    let access = options.merge.open.access;
+    let merged = open_model(&options.merged, "a merged", &[], access)?;
     check(&merge, &merged, progress)
 }
 

@@ -5,6 +5,7 @@ mod common;
 
 mod architecture;
 mod check;
+mod circles;
 mod compare;
 mod diff;
 mod hints;

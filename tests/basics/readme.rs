@@ -75,6 +75,7 @@ fn the_recipe_is_the_fixture() {
     let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
     let (_, rest) = readme.split_once("```yaml\n").expect("a recipe");
     let (shown, _) = rest.split_once("```").expect("its end");
-    let recipe = std::fs::read_to_string(crate::common::fixture("llama/blend.yaml")).expect("a recipe");
+    let recipe =
+        std::fs::read_to_string(crate::common::fixture("llama/blend.yaml")).expect("a recipe");
     assert_eq!(shown, recipe);
 }

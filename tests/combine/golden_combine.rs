@@ -181,7 +181,8 @@ fn as_peft(name: &'static str, flags: &str) {
         case.deltas(output);
         let expected = case.expected("adapter");
         case.factors(output, &expected);
-        let (found, expected) = (crate::common::dense::config(output), crate::common::dense::config(&expected));
+        let (found, expected) =
+            (crate::common::dense::config(output), crate::common::dense::config(&expected));
         for field in ["r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"] {
             assert_eq!(found[field], expected[field], "{name}: {field}");
         }

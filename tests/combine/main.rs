@@ -12,3 +12,4 @@ mod laws_combine;
 mod methods_combine;
 mod recipes;
 mod undo;
+mod undo_damage;

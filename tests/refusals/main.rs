@@ -6,6 +6,7 @@ mod common;
 mod adapters;
 #[cfg(unix)]
 mod attacks;
+mod base;
 mod combine;
 mod configs;
 #[cfg(unix)]

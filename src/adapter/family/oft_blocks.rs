@@ -19,7 +19,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
-use crate::math::chain::cayley;
+use crate::math::forms::chain::cayley;
 use crate::math::{Chain, Matrix, Stage, Transform};
 
 pub(super) static FAMILY: Family = Family {

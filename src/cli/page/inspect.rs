@@ -7,6 +7,7 @@ use lora_tool::ops::inspect::{Item, ModuleItem, Report};
 use super::grid::{Grid, natural};
 use super::heat::{Heat, Scale, number};
 use super::{curves, html};
+use crate::cli::render::inspect::rank;
 use crate::cli::render::{bytes, count, percent};
 
 /// Every item of a report made with `spectrum`.
@@ -108,9 +109,9 @@ fn module_table(modules: &[ModuleItem]) -> String {
                 number(spectrum.singular_values.first().copied().unwrap_or(0.0)),
                 number(spectrum.effective_rank),
                 number(spectrum.stable_rank),
-                spectrum.rank_90.to_string(),
-                spectrum.rank_95.to_string(),
-                spectrum.rank_99.to_string(),
+                rank(spectrum.rank_90),
+                rank(spectrum.rank_95),
+                rank(spectrum.rank_99),
             ]),
         }
         row

@@ -114,11 +114,13 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
 
 /// The base tensor, with the rows or the expert where it is not all of it.
 fn base_tensor(module: &inspect::ModuleItem) -> String {
+    let way = if module.transposed { " (inputs × outputs)" } else { "" };
     if module.places.is_empty() {
-        return module.base_tensor.clone().unwrap_or_else(|| "-".to_owned());
+        let name = module.base_tensor.as_ref();
+        return name.map_or_else(|| "-".to_owned(), |name| format!("{name}{way}"));
     }
     let places: Vec<_> = module.places.iter().map(ToString::to_string).collect();
-    places.join("; ")
+    format!("{}{way}", places.join("; "))
 }
 
 /// Singular values and what they say, a row a module; nothing if they were not asked for.
@@ -143,13 +145,18 @@ fn spectrum_table(modules: &[inspect::ModuleItem]) -> String {
             format!("{:.4}", spectrum.singular_values.first().copied().unwrap_or(0.0)),
             format!("{:.2}", spectrum.effective_rank),
             format!("{:.2}", spectrum.stable_rank),
-            spectrum.rank_90.to_string(),
-            spectrum.rank_95.to_string(),
-            spectrum.rank_99.to_string(),
+            rank(spectrum.rank_90),
+            rank(spectrum.rank_95),
+            rank(spectrum.rank_99),
             sparkline(&spectrum.singular_values),
         ]);
     }
     if rows.len() > 1 { table(&rows) } else { String::new() }
+}
+
+/// A rank that is known only of finite values.
+pub(crate) fn rank(rank: Option<usize>) -> String {
+    rank.map_or_else(|| "-".to_owned(), |rank| rank.to_string())
 }
 
 /// Singular values as bars against the largest, at most sixteen of them.

@@ -1,7 +1,9 @@
 //! What `merge` will do, and what it did.
 
+use std::collections::BTreeMap;
+
 use lora_tool::error::UnmatchedName;
-use lora_tool::ops::merge::{Action, Effective, Plan, PlannedAdapter, Report};
+use lora_tool::ops::merge::{Action, Effective, NotCarried, Plan, PlannedAdapter, Report};
 
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
@@ -59,6 +61,13 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
             lines.add(what, format!("{} {} {:?}", tensor.full_name, tensor.dtype, tensor.shape));
         }
     }
+    let others: Vec<_> = plan.side_files.iter().map(|file| file.relative.as_str()).collect();
+    let listed = if verbose { others.len() } else { LISTED };
+    for others in others.chunks(listed.max(1)).take(1) {
+        let more = if plan.side_files.len() > listed { ", …" } else { "" };
+        lines.add("others", format!("{}{more}", others.join(", ")));
+    }
+    not_carried(&mut lines, &plan.not_carried);
     unmatched(&mut lines, &plan.unmatched);
     for warning in &plan.warnings {
         lines.add("warning", warning);
@@ -70,6 +79,23 @@ fn tensors(changed: usize, converted: usize, copied: usize) -> String {
     match converted {
         0 => format!("{changed} changed, {copied} copied byte for byte"),
         _ => format!("{changed} changed, {converted} converted, {copied} copied byte for byte"),
+    }
+}
+
+/// Files that were left behind, by the reason; every file with `--json`.
+fn not_carried(lines: &mut Lines, files: &[NotCarried]) {
+    const NAMED: usize = 4;
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for file in files {
+        by_reason.entry(&file.reason).or_default().push(&file.file);
+    }
+    for (reason, files) in by_reason {
+        let named = files.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = match files.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        lines.add("not carried", format!("{named}{more} ({reason})"));
     }
 }
 
@@ -102,6 +128,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     if let Some(found) = &report.effective {
         lines.add("effective", effective(found));
     }
+    not_carried(&mut lines, &report.not_carried);
     unmatched(&mut lines, &report.unmatched);
     if verbose {
         let rows: Vec<_> = report

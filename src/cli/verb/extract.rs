@@ -7,7 +7,7 @@ use lora_tool::format::Access;
 use lora_tool::ops::extract::{self, RankChoice};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, OutcomeArgs};
+use crate::cli::args::{DtypeArg, OrientationArgs, OutcomeArgs};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -88,6 +88,8 @@ pub(crate) struct ExtractArgs {
     #[arg(long)]
     no_mmap: bool,
     #[command(flatten)]
+    orientation: OrientationArgs,
+    #[command(flatten)]
     outcome: OutcomeArgs,
 }
 
@@ -120,6 +122,7 @@ impl ExtractArgs {
             exclude: self.exclude.clone(),
             dtype: self.dtype.dtype(),
             to: self.to.clone(),
+            orientation: self.orientation.rules(),
             access: if self.no_mmap { Access::Read } else { Access::Map },
             seed: self.seed,
             force: self.outcome.force,

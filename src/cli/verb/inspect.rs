@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lora_tool::ops::inspect;
 
-use crate::cli::args::{OpenArgs, PageArgs};
+use crate::cli::args::{OpenArgs, OrientationArgs, PageArgs};
 use crate::cli::{Answer, Outcome, Session, Verb, page, render};
 
 #[derive(Debug, Args)]
@@ -33,6 +33,8 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "BASE")]
     against: Option<PathBuf>,
     #[command(flatten)]
+    orientation: OrientationArgs,
+    #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
     page: PageArgs,
@@ -47,7 +49,7 @@ impl InspectArgs {
             paths: self.paths.clone(),
             against: self.against.clone(),
             spectrum: self.spectrum || self.page.report.is_some(),
-            open: self.open.options(),
+            open: self.orientation.open(&self.open),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use lora_tool::Result;
 use lora_tool::ops::amount;
 use lora_tool::ops::merge::{self, Merge, Options};
+use lora_tool::{Error, ErrorKind, Result};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, weigh};
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -25,7 +25,7 @@ Examples:
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
     /// The base checkpoint: a .safetensors file, an index, or a directory
-    #[arg(required_unless_present = "model", value_name = "BASE")]
+    #[arg(required_unless_present_any = ["model", "models"], value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
     /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7);
     /// fine-tuned checkpoints of the base's own tensors too
@@ -112,6 +112,8 @@ pub(crate) struct MergeOptions {
     #[arg(long)]
     pub(crate) keep_tied: bool,
     #[command(flatten)]
+    orientation: OrientationArgs,
+    #[command(flatten)]
     pub(crate) open: OpenArgs,
 }
 
@@ -121,7 +123,7 @@ impl MergeOptions {
         Ok(Options {
             base,
             adapters: weigh(adapters, &self.weights)?,
-            open: self.open.options(),
+            open: self.orientation.open(&self.open),
             method: self.method.clone(),
             params: self.params.0.clone(),
             compat: self.compat.map(CompatArg::compat),
@@ -137,9 +139,26 @@ impl MergeOptions {
 }
 
 impl MergeArgs {
+    /// kohya's scripts make one adapter of several where no base is named.
+    fn without_base(&self) -> Error {
+        let words = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>();
+        let mut line = ["lora-tool", "combine"].map(str::to_owned).to_vec();
+        line.extend(self.models.iter().cloned());
+        if !self.how.weights.is_empty() {
+            line.push("-w".to_owned());
+            line.extend(words(&self.how.weights));
+        }
+        line.extend(["-o".to_owned(), self.output.display().to_string()]);
+        let hint = format!(
+            "to make one adapter of several: {}; to merge them into a base, name it first",
+            line.join(" ")
+        );
+        ErrorKind::NoBase { hint }.into()
+    }
+
     pub(crate) fn options(&self, threads: usize) -> Result<Options> {
-        // clap has seen to it that one of them is there.
-        let base = self.base.clone().or_else(|| self.model.clone()).unwrap_or_default();
+        let base = self.base.as_ref().or(self.model.as_ref());
+        let base = base.cloned().ok_or_else(|| self.without_base())?;
         let adapters = if self.models.is_empty() { &self.adapters } else { &self.models };
         Ok(Options {
             output: self.output.clone(),

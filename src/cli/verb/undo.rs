@@ -26,6 +26,9 @@ pub(crate) struct UndoArgs {
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
     no_mmap: bool,
+    /// Restore the weights though other files of the base are missing or changed beside MERGED
+    #[arg(long)]
+    allow_missing: bool,
     /// Replace an existing OUT
     #[arg(short, long)]
     force: bool,
@@ -41,16 +44,22 @@ impl Verb for UndoArgs {
             receipt: self.receipt.clone(),
             output: self.output.clone(),
             access: if self.no_mmap { Access::Read } else { Access::Map },
+            allow_missing: self.allow_missing,
             force: self.force,
             threads: session.threads,
         };
         let report = undo::run(&options, &*session.bytes("undoing"))?;
+        session.warn(&report.warnings);
         session.answer("undo", self.json, &report, |report| {
             let mut lines = Lines::default();
-            lines.plain(format!("the base is back, bit for bit, in {}", report.output.display()));
+            let what = if report.missing.is_empty() { "the base is" } else { "the weights are" };
+            lines.plain(format!("{what} back, bit for bit, in {}", report.output.display()));
             let (files, sides) = (report.files, report.side_files);
             let size = bytes(report.bytes);
             lines.add("weights", format!("{size} in {files} files, {sides} others beside them"));
+            if !report.missing.is_empty() {
+                lines.add("missing", format!("{} of the base's other files", report.missing.len()));
+            }
             lines.add("receipt", bytes(report.receipt_bytes));
             lines.into_text()
         })?;

@@ -2,7 +2,8 @@
 //! modules that do nothing, rows that outgrow the rest, ranks that hold next to nothing.
 
 use super::report::{Finding, Severity};
-use super::rule::{Effect, Place};
+use super::place::Place;
+use super::rule::Effect;
 use crate::adapter::module::{Module, Update};
 use crate::adapter::tensor::check_finite;
 use crate::adapter::Adapter;

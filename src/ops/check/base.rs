@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::adapter::target::{self, Targets};
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
+use crate::format::json::model_config;
+use crate::ops::base::open_base;
 use crate::ops::merge::tied_head;
 
 /// A base: a checkpoint, a config, or both.
@@ -25,9 +27,10 @@ pub(super) struct Base {
 
 impl Base {
     /// Opens what there is: a config alone tells the class.
-    pub(super) fn open(path: &Path, open: &OpenOptions) -> Result<Self> {
-        let config = read_config(path)?;
-        let checkpoint = match Checkpoint::open(path, open.access) {
+    pub(super) fn open(path: &Path, adapter: &Path, open: &OpenOptions) -> Result<Self> {
+        let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let config = model_config(directory)?.unwrap_or_default();
+        let checkpoint = match open_base(path, &[adapter], open.access) {
             Ok(checkpoint) => Some(checkpoint),
             Err(error)
                 if !config.is_empty() && matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) =>
@@ -42,7 +45,7 @@ impl Base {
     /// Finds the adapter's modules in it.
     pub(super) fn look_up(&mut self, adapter: &Adapter) -> Result<()> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
-        match target::find(adapter, checkpoint, tied_head(checkpoint).as_deref()) {
+        match target::find(adapter, checkpoint, tied_head(checkpoint)?.as_deref()) {
             Ok(targets) => self.targets = Some(targets),
             Err(error) => match error.kind() {
                 // A server loads quantised bases under the names of the plain ones.
@@ -95,17 +98,4 @@ impl Base {
         checkpoint.tensor(&format!("{module}.weight")).is_some()
             || checkpoint.tensor(module).is_some()
     }
-}
-
-/// The config.json in or beside a base.
-fn read_config(path: &Path) -> Result<Map<String, Value>> {
-    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let config = directory.join("config.json");
-    if !config.is_file() {
-        return Ok(Map::new());
-    }
-    let text = std::fs::read(&config).in_file(&config)?;
-    serde_json::from_slice(&text)
-        .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })
-        .in_file(&config)
 }

@@ -89,7 +89,7 @@ impl Cures<'_> {
 }
 
 /// A path as a shell takes it for one word.
-pub(super) fn quoted(path: &Path) -> String {
+pub(in crate::ops) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./-+=:@%,".contains(c);
     let option = text.starts_with('-');

@@ -8,6 +8,7 @@ mod anomaly;
 mod base;
 mod cure;
 mod judge;
+mod place;
 pub(in crate::ops) mod program;
 mod report;
 mod rule;
@@ -18,10 +19,13 @@ mod version;
 
 use std::path::PathBuf;
 
+pub use place::Place;
 pub use report::{Answer, Finding, Report, Severity, Verdict};
-pub use rule::{Effect, Place};
+pub use rule::Effect;
 pub use sarif::sarif;
 pub use version::Version;
+
+pub(in crate::ops) use cure::quoted;
 
 use base::Base;
 use judge::Judge;
@@ -59,7 +63,7 @@ pub fn run(options: &Options) -> Result<Report> {
         Some(text) => vec![asked(text)?],
         None => PROGRAMS.iter().map(|program| (*program, None)).collect(),
     };
-    let base = options.against.as_ref().map(|path| Base::open(path, &options.open));
+    let base = options.against.as_ref().map(|path| Base::open(path, &options.adapter, &options.open));
     let mut base = base.transpose()?;
     let adapter = match open(options, base.as_ref()) {
         Ok(adapter) => adapter,
@@ -124,8 +128,10 @@ fn open(options: &Options, base: Option<&Base>) -> Result<Adapter> {
         "kasa_config",
     ];
     let checkpoint = base.and_then(|base| base.checkpoint.as_ref());
-    let open = checkpoint
-        .map_or_else(|| options.open.clone(), |checkpoint| options.open.for_base(checkpoint));
+    let open = checkpoint.map_or_else(
+        || Ok(options.open.clone()),
+        |checkpoint| options.open.for_base(checkpoint),
+    )?;
     let mut ignored_fields = open.ignored_fields.clone();
     ignored_fields.extend(JUDGED.map(str::to_owned));
     let open = OpenOptions { ignored_fields, residual_base: true, ..open };

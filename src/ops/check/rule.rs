@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::place::Found;
 use super::subject::Subject;
 use super::version::Version;
 
@@ -53,25 +54,6 @@ pub(super) enum Cure {
     /// `resize` to this rank at most.
     Resize(fn(&Subject<'_>) -> usize),
 }
-
-/// Where in an adapter a rule finds something.
-#[derive(Debug, Clone, Serialize)]
-pub struct Place {
-    /// A module, tensor or field by name.
-    pub name: String,
-    /// What it is multiplied by there, relative to what it should be.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub factor: Option<f64>,
-}
-
-impl From<&str> for Place {
-    fn from(name: &str) -> Self {
-        Self { name: name.to_owned(), factor: None }
-    }
-}
-
-/// Nothing, or the places; none of them means the adapter as a whole.
-pub(super) type Found = Option<Vec<Place>>;
 
 /// See the module's documentation.
 pub(super) struct Rule {

@@ -107,7 +107,13 @@ fn uri(path: &Path) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' => {
                 uri.push(char::from(byte));
             }
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => {
+                const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+                uri.push('%');
+                for digit in [byte >> 4, byte & 15] {
+                    uri.extend(DIGITS.get(usize::from(digit)).copied().map(char::from));
+                }
+            }
         }
     }
     uri

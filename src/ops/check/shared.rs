@@ -1,6 +1,6 @@
 //! What the rules of several programs look for.
 
-use super::rule::Found;
+use super::place::Found;
 use super::subject::{Subject, named, some, whole};
 use crate::adapter::module::{Kind, Module, Nature, Replacement};
 
@@ -77,6 +77,11 @@ pub(super) fn config_alpha(subject: &Subject<'_>) -> Found {
     subject.config()?;
     let alpha = subject.common_alpha();
     subject.scaled(|module| alpha / module.rank.max(1) as f64)
+}
+
+/// PEFT's stacks of experts.
+pub(super) fn stacks(subject: &Subject<'_>) -> Found {
+    subject.stacks()
 }
 
 /// Modules whose rank is not the config's.

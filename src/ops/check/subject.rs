@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::base::Base;
-use super::rule::{Found, Place};
+use super::place::{Found, Place};
 use crate::adapter::module::{Kind, Module};
 use crate::adapter::{Adapter, layout};
 
@@ -54,7 +54,7 @@ pub(super) fn models(adapter: &Adapter, base: Option<&Base>) -> BTreeSet<&'stati
         return BTreeSet::from([*name]);
     }
     let has = |part: &&str| adapter.modules.iter().any(|module| module.name.contains(part));
-    let by_names = MODELS.iter().find(|(_, _, parts)| parts.iter().any(|part| has(&part)));
+    let by_names = MODELS.iter().find(|(_, _, parts)| parts.iter().any(has));
     match by_names {
         Some((name, ..)) => BTreeSet::from([*name]),
         None => layout::architectures(adapter),

@@ -11,7 +11,7 @@ use crate::adapter::convention::{self, Part};
 use crate::adapter::save::{self, NewModule, Sized, bias_part};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
-use crate::math::rank::{Candidate, TooSmall};
+use crate::math::rank::policy::{Candidate, TooSmall};
 use crate::math::{LowRank, Matrix, RankPolicy};
 use crate::method::{Combined, Problem, Sketch, Weighted};
 use crate::ops::Progress;
@@ -120,6 +120,10 @@ fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
         let inputs = inputs(combine, group).in_tensor(&group.name)?;
         let combined = combine_group(combine, group, &inputs, None).in_tensor(&group.name)?;
         let values = combined.factors.svd().singular_values().to_vec();
+        if values.iter().any(|value| !value.is_finite()) {
+            let dtype = "f64";
+            return Err(ErrorKind::UpdateNotFinite { dtype }).in_tensor(&group.name);
+        }
         Ok((candidate(group, values, combined.scale), combined.factors.rank()))
     });
     let candidates: Vec<(Candidate, usize)> = candidates.collect::<Result<_>>()?;
@@ -306,6 +310,10 @@ fn one(
     let inputs = inputs(combine, group)?;
     let Outcome { mut written, kept, total, off_sum, exact } =
         outcome(combine, group, &inputs, rank)?;
+    if !(kept.is_finite() && total.is_finite() && off_sum.is_finite()) {
+        let dtype = if combine.by_elements() { "f32" } else { "f64" };
+        return Err(ErrorKind::UpdateNotFinite { dtype }.into());
+    }
     let survival = inputs.iter().zip(&group.members).map(|(input, member)| {
         // Against the adapter's own delta, whatever its weight here.
         let inner = written.factors.inner(&input.factors) * written.scale * input.scale;

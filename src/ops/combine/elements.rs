@@ -4,8 +4,8 @@
 use super::Combine;
 use super::compute::{Outcome, written_scale};
 use super::group::Group;
-use crate::math::random::Stream;
-use crate::math::sketch::{self, Settings};
+use crate::math::elements::random::Stream;
+use crate::math::linalg::sketch::{self, Settings};
 use crate::math::{LowRank, Matrix};
 use crate::method::{Blended, Blending, Combined, Deltas, Elementwise, Part, Weighted};
 

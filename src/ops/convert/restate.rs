@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::serve::Serve;
 use super::{ModuleReport, fit, kept, verify};
@@ -12,6 +12,7 @@ use crate::adapter::convention::gguf_names::{Architecture, Heads};
 use crate::adapter::convention::{Convention, Names, ScalePlace, mlx};
 use crate::adapter::layout::{self, Layout, Source};
 use crate::adapter::mlx::stack_of;
+use crate::adapter::module::{Module, Nature};
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
@@ -19,9 +20,11 @@ use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::stacks::ExpertSizes;
 use crate::adapter::{Adapter, OpenOptions, gguf, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
+use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Metadata, Staging};
 use crate::ops::Progress;
 use crate::ops::check::program::Takes;
+use crate::ops::check::quoted;
 
 /// What shall be written.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +95,8 @@ pub(in crate::ops) fn restate(adapter: &Adapter, how: How<'_>, base: &Base) -> R
     let fit::All { modules, reports, sources, replacements, lost } =
         fit::all(adapter, goal, &layout, base)?;
     if !lost.is_empty() && !how.allow_loss {
-        return Err(ConvertError::Losses { losses: lost }).in_file(&adapter.path);
+        let instead = instead(adapter, how);
+        return Err(ConvertError::Losses { losses: lost, instead }).in_file(&adapter.path);
     }
     if modules.is_empty() && replacements.is_empty() {
         return Err(ErrorKind::NothingSelected.into());
@@ -103,6 +107,21 @@ pub(in crate::ops) fn restate(adapter: &Adapter, how: How<'_>, base: &Base) -> R
         serve.complete(&mut new)?;
     }
     Ok(Restated { new, reports, sources, lost })
+}
+
+/// What makes factors of updates that depend on the base's weights (DoRA): merging, and taking the
+/// difference.
+fn instead(adapter: &Adapter, how: How<'_>) -> Option<String> {
+    let dependent = |module: &Module| module.nature() == Nature::Dependent;
+    let takes = |adapter: &Adapter| adapter.modules.iter().any(dependent);
+    let servers = how.program.is_some() || how.target.scale == ScalePlace::Uniform;
+    if !servers || !takes(adapter) {
+        return None;
+    }
+    let base = how.reference.map_or_else(|| "BASE".to_owned(), quoted);
+    let adapter = quoted(&adapter.path);
+    let merge = format!("lora-tool merge {base} {adapter} -o MERGED");
+    Some(format!("{merge} && lora-tool extract {base} MERGED --rank auto -o LORA"))
 }
 
 /// What is written, and what it has to be equal to.
@@ -161,11 +180,7 @@ impl Checked<'_> {
 
 pub(super) fn read_base(path: &Path) -> Result<Base> {
     let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let config = directory.join("config.json");
-    let Ok(text) = std::fs::read(&config) else { return Ok(Base::default()) };
-    let document: Map<String, Value> = serde_json::from_slice(&text)
-        .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })
-        .in_file(&config)?;
+    let Some(document) = model_config(directory)? else { return Ok(Base::default()) };
     let model_type = document.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let number = |field: &str| {
         let text = document.get("text_config").and_then(Value::as_object);

@@ -53,7 +53,7 @@ impl<'a> Serve<'a> {
         else {
             return Ok(());
         };
-        let found = match target::find(self.adapter, base, tied_head(base).as_deref()) {
+        let found = match target::find(self.adapter, base, tied_head(base)?.as_deref()) {
             Ok(found) => found.modules,
             // Servers have the plain names of a quantised base.
             Err(error) if matches!(error.kind(), ErrorKind::Quantised { .. }) => return Ok(()),

@@ -13,10 +13,10 @@ use crate::adapter::save::{NewModule, NewReplacement, PartTensor, Sized};
 use crate::adapter::tensor::{check_finite, element_type};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, TensorView};
-use crate::math::panels::Panels;
-use crate::math::random::Stream;
-use crate::math::rank::{Candidate, TooSmall};
-use crate::math::sketch::Sketch;
+use crate::math::elements::random::Stream;
+use crate::math::linalg::panels::Panels;
+use crate::math::linalg::sketch::Sketch;
+use crate::math::rank::policy::{Candidate, TooSmall};
 use crate::math::{ElementType, Factor, LowRank, Matrix, RankPolicy};
 use crate::ops::Progress;
 

@@ -2,11 +2,11 @@
 
 use super::{Options, RankChoice};
 use crate::error::{ErrorKind, Result};
-use crate::math::noise::above_noise;
-use crate::math::panels::Panels;
-use crate::math::random::Stream;
-use crate::math::rank::Candidate;
-use crate::math::sketch::{Settings, Sketch, exact, sketch};
+use crate::math::elements::random::Stream;
+use crate::math::linalg::panels::Panels;
+use crate::math::linalg::sketch::{Settings, Sketch, exact, sketch};
+use crate::math::rank::noise::above_noise;
+use crate::math::rank::policy::Candidate;
 use crate::math::{Matrix, RankPolicy};
 
 /// Singular values that are looked for first where the policy does not say how many.

@@ -22,10 +22,13 @@ pub use pair::{Form, Pair};
 pub use report::{LeftOut, ModuleReport, Report};
 
 use crate::adapter::convention::{self, Convention, Names, Part};
+use crate::adapter::orientation::OrientationRule;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, PartTensor, Sized, file_size};
 use crate::error::{ErrorKind, PairError, Result};
+use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Dtype, Metadata};
 use crate::math::RankPolicy;
+use crate::ops::base::{open_base, open_model};
 use crate::ops::{Progress, check_output, write};
 use compute::Fate;
 
@@ -90,6 +93,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// The convention to write; PEFT's for a directory, kohya's for a file, if `None`.
     pub to: Option<String>,
+    /// What is said of weights whose sizes do not tell which way round they lie.
+    pub orientation: Vec<OrientationRule>,
     /// How inputs are read.
     pub access: Access,
     /// Chooses the random columns.
@@ -119,6 +124,7 @@ impl Default for Options {
             exclude: None,
             dtype: None,
             to: None,
+            orientation: Vec::new(),
             access: Access::default(),
             seed: 0,
             force: false,
@@ -163,8 +169,11 @@ pub fn plan(options: &Options) -> Result<Extract> {
     depth::check(options)?;
     let inputs = [options.base.as_path(), options.tuned.as_path()];
     check_output(&options.output, inputs, options.force)?;
-    let base = Checkpoint::open(&options.base, options.access)?;
-    let tuned = Checkpoint::open(&options.tuned, options.access)?;
+    let [base, tuned] = inputs;
+    let (base, tuned) = (
+        open_base(base, &[tuned], options.access)?,
+        open_model(tuned, "a fine-tuned", &[base], options.access)?,
+    );
     let files = base.shards.iter().chain(&tuned.shards).map(|shard| shard.path.as_path());
     check_output(&options.output, files, options.force)?;
     let target = write::convention(options.to.as_deref(), None, &options.output)?;
@@ -302,6 +311,8 @@ impl Extract {
     }
 
     /// PEFT's name for what the base's architecture is for, where its config says it.
+    ///
+    /// The config was readable when the pair was opened.
     fn task(&self) -> Option<&'static str> {
         const TASKS: [(&str, &str); 4] = [
             ("ForCausalLM", "CAUSAL_LM"),
@@ -309,8 +320,7 @@ impl Extract {
             ("ForSequenceClassification", "SEQ_CLS"),
             ("ForTokenClassification", "TOKEN_CLS"),
         ];
-        let text = std::fs::read(self.base.directory()?.join("config.json")).ok()?;
-        let config: Value = serde_json::from_slice(&text).ok()?;
+        let config = model_config(self.base.directory()?).ok()??;
         let name = config.get("architectures")?.get(0)?.as_str()?;
         TASKS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, task)| *task)
     }

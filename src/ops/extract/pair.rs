@@ -7,12 +7,13 @@ use serde::Serialize;
 use super::Options;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::module::Kind;
+use crate::adapter::orientation::Orientations;
 use crate::adapter::resolve::{Wanted, resolve};
 use crate::adapter::target::{flat_module, quantisation};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
-use crate::ops::merge::bind::{as_matrix, is_conv1d};
+use crate::ops::merge::bind::as_matrix;
 
 /// What a tensor's difference can be stored as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,10 +73,10 @@ pub(super) fn pairs(
         let (missing, extra, first) = (missing.len(), extra.len(), (*first).to_owned());
         return Err(PairError::Unlike { missing, extra, first }.into());
     }
-    let conv1d = is_conv1d(base);
+    let known = Orientations::of(base, &options.orientation)?;
     let mut pairs = Vec::with_capacity(names.len());
     for (name, other) in names.into_iter().zip(matched.into_iter().flatten()) {
-        if let Some(pair) = pair(options, (base, name), (tuned, other), output, conv1d)? {
+        if let Some(pair) = pair(options, (base, name), (tuned, other), output, &known)? {
             pairs.push(pair);
         }
     }
@@ -95,7 +96,7 @@ fn pair(
     (base, name): (&Checkpoint, &str),
     (tuned, other): (&Checkpoint, String),
     output: &Convention,
-    conv1d: bool,
+    known: &Orientations,
 ) -> Result<Option<Pair>> {
     let (Some(first), Some(second)) = (base.tensor(name), tuned.tensor(&other)) else {
         return Ok(None);
@@ -117,10 +118,12 @@ fn pair(
         }
     }
     let (shape, others) = (&first.spec.shape, &second.spec.shape);
-    let mut form = form(name, shape, conv1d);
-    if shape != others {
-        form = grown(options, shape, others, output).map_err(|e| e.in_tensor(name))?;
-    }
+    let form = if shape == others {
+        form(name, shape, known)
+    } else {
+        grown(options, shape, others, output)
+    };
+    let form = form.map_err(|error| error.in_tensor(name))?;
     let (rows, columns) = as_matrix(shape);
     let module = module_name(name, output, base);
     Ok(Some(Pair { base: name.to_owned(), tuned: other, module, form, rows, columns }))
@@ -139,19 +142,19 @@ fn grown(options: &Options, base: &[usize], tuned: &[usize], output: &Convention
     }
 }
 
-fn form(name: &str, shape: &[usize], conv1d: bool) -> Form {
+fn form(name: &str, shape: &[usize], known: &Orientations) -> Result<Form> {
     let factors = |kind, turned| Form::Factors { kind, turned };
-    let Some(path) = name.strip_suffix(".weight") else { return Form::Whole };
+    let Some(path) = name.strip_suffix(".weight") else { return Ok(Form::Whole) };
     let last = path.rsplit(['.', '/']).next().unwrap_or(path);
-    match shape {
+    Ok(match shape {
         [_, _] if is_embedding(last) => factors(Kind::Embedding, true),
-        [_, _] => factors(Kind::Linear, conv1d && last.starts_with("c_")),
+        [_, _] => factors(Kind::Linear, known.weight(name)?),
         // Stacked experts have three dimensions too, and no kernel.
         [_, _, kernel @ ..] if !kernel.is_empty() && !path.contains("experts") => {
             factors(Kind::Conv(kernel.to_vec()), false)
         }
         _ => Form::Whole,
-    }
+    })
 }
 
 /// Whether a module of this last name is a table of vectors, which names alone tell.

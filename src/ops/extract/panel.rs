@@ -4,7 +4,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::TensorView;
 use crate::math::ElementType;
-use crate::math::panels::Panels;
+use crate::math::linalg::panels::Panels;
 
 /// The difference of two stored tensors as a matrix. It is rounded once to f32, from f64 where one of them is
 /// stored so.

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::change::{Change, ReplaceStep};
-use super::place::{Fit, fit};
 use super::replaced::same_bytes;
 use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
-use crate::adapter::module::Kind;
 use crate::adapter::place::Placement;
 use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
@@ -31,12 +29,11 @@ pub(super) struct Bound {
 
 /// Finds every module's tensor and checks that it fits.
 pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -> Result<Bound> {
-    let tied = tied::find(base);
+    let tied = tied::find(base)?;
     let mut binder = Binder {
         options,
         base,
         tied,
-        conv1d: is_conv1d(base),
         contested: Vec::new(),
         bound: Bound {
             changes: BTreeMap::new(),
@@ -60,7 +57,6 @@ pub(super) struct Binder<'a> {
     pub(super) options: &'a Options,
     pub(super) base: &'a Checkpoint,
     pub(super) tied: Option<Tied>,
-    conv1d: bool,
     /// Second and further replacements of one tensor.
     pub(super) contested: Vec<(String, ReplaceStep)>,
     pub(super) bound: Bound,
@@ -76,7 +72,6 @@ impl Binder<'_> {
         input.rules.check(&names(adapter, &targets))?;
         let mut applied = 0;
         let mut left_out = 0;
-        let transposed = self.decide_transposed(adapter, &targets);
         let mut owners = Owners::new();
         for (index, (module, places)) in adapter.modules.iter().zip(&targets.modules).enumerate() {
             let mut used = false;
@@ -87,7 +82,7 @@ impl Binder<'_> {
                 if weight == 0.0 || !self.options.selects(&module.name, name) {
                     continue;
                 }
-                self.add_module((number, index), module, place, weight, transposed)
+                self.add_module((number, index), module, place, weight)
                     .map_err(|error| error.in_tensor(&module.name))?;
                 used = true;
             }
@@ -132,29 +127,6 @@ impl Binder<'_> {
         });
         let base = self.base.path.clone();
         Err(ErrorKind::Unmatched { unmatched, total, base, guess }.into())
-    }
-
-    /// Whether square weights of this adapter are stored transposed: if the base's known layers are,
-    /// else as its other modules are, else as its config says (which is often wrong: PEFT corrects
-    /// it from the layer's class, which no file holds).
-    fn decide_transposed(&self, adapter: &Adapter, targets: &Targets) -> bool {
-        let mut votes =
-            adapter.modules.iter().zip(&targets.modules).filter_map(|(module, places)| {
-                let place = places.first().filter(|place| place.turned.is_none())?;
-                match fit(module, &place.shape(&self.base.tensor(&place.tensor)?.spec.shape)) {
-                    Fit { straight: true, turned: false } if module.kind == Kind::Linear => {
-                        Some(false)
-                    }
-                    Fit { straight: false, turned: true } => Some(true),
-                    _ => None,
-                }
-            });
-        match votes.next() {
-            // The heads of GPT-2's kind are ordinary layers and say nothing of its squares.
-            _ if self.conv1d => true,
-            Some(first) => first || votes.any(|vote| vote),
-            None => adapter.config.as_ref().is_some_and(|config| config.fan_in_fan_out),
-        }
     }
 
     /// The stored tensor behind a name: the name's own, or the embedding behind a tied head.
@@ -264,13 +236,4 @@ pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
         [length] => (1, *length),
         [rows, rest @ ..] => (*rows, rest.iter().product()),
     }
-}
-
-/// Whether the base is of the GPT-2 kind, whose linear weights are stored in × out: its fused
-/// attention is three times as wide as high.
-pub(in crate::ops) fn is_conv1d(base: &Checkpoint) -> bool {
-    base.names().filter(|name| name.ends_with("c_attn.weight")).any(|name| {
-        let shape = base.tensor(name).map(|view| view.spec.shape.as_slice());
-        matches!(shape, Some([inputs, outputs]) if *outputs == 3 * inputs)
-    })
 }

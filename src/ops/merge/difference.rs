@@ -4,7 +4,8 @@ use super::change::Difference;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
-use crate::math::{ElementType, moved};
+use crate::math::ElementType;
+use crate::math::kernel::stored_delta;
 
 /// A tuned tensor ready to be read.
 pub(in crate::ops) struct Tuned<'a> {
@@ -49,14 +50,14 @@ impl<'a> Tuned<'a> {
         out: &mut [f32],
         scratch: &mut Vec<u8>,
     ) -> Result<bool> {
-        let Some(own) = self.kernel_type().filter(|_| moved::takes(element)) else {
+        let Some(own) = self.kernel_type().filter(|_| stored_delta::takes(element)) else {
             return Ok(false);
         };
         let bytes = stored(self.view, own, first, out.len(), scratch)?;
         if own == element && bytes == base {
             // The same bytes have no difference, whatever they are.
             out.fill(0.0);
-        } else if !moved::subtract((own, element), bytes, base, out) {
+        } else if !stored_delta::subtract((own, element), bytes, base, out) {
             self.read(first, out.len())?;
         }
         Ok(true)
@@ -64,7 +65,7 @@ impl<'a> Tuned<'a> {
 
     /// The type, if the kernels take it.
     fn kernel_type(&self) -> Option<ElementType> {
-        element_type(self.view.spec.dtype).filter(|element| moved::takes(*element))
+        element_type(self.view.spec.dtype).filter(|element| stored_delta::takes(*element))
     }
 
     /// Whether its bytes in `range` are just these, in this dtype.
@@ -117,7 +118,7 @@ pub(super) fn add_stored(
     for difference in differences {
         let Some(own) = difference.kernel_type() else { return Ok(false) };
         let bytes = stored(difference.view, own, first, values.len(), scratch)?;
-        if !moved::add_difference((own, element), bytes, base, difference.weight, values) {
+        if !stored_delta::add_difference((own, element), bytes, base, difference.weight, values) {
             difference.read(first, values.len())?;
         }
     }

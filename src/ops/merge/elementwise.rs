@@ -11,7 +11,8 @@ use super::update::Addition;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
 use crate::format::TensorView;
-use crate::math::{LowRank, Matrix, staged};
+use crate::math::kernel::f64_panel;
+use crate::math::{LowRank, Matrix};
 use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
 
 /// Elements of one input's delta in a panel, about: those of a few inputs stay in the core's own
@@ -90,7 +91,7 @@ impl<'a> Deltas<'a> {
             }
             sum.clear();
             sum.resize(rows * columns, 0.0);
-            let mut whole = staged::Panel { rows, columns, values: std::mem::take(sum) };
+            let mut whole = f64_panel::Panel { rows, columns, values: std::mem::take(sum) };
             self.add_differences(part, &mut whole.values, first, bytes)?;
             for addition in &part.additions {
                 addition.add_to(&mut whole, first, product)?;

@@ -47,7 +47,7 @@ pub(super) fn open(options: &Options, base: &Checkpoint) -> Result<Inputs> {
             adapters.push(input.clone());
         }
     }
-    let adapters = open_adapters(&adapters, &options.open.for_base(base))?;
+    let adapters = open_adapters(&adapters, &options.open.for_base(base)?)?;
     Ok(Inputs { adapters, tuned, order })
 }
 
@@ -113,7 +113,7 @@ impl Inputs {
                     Difference { tuned: number, tensor: tensor.clone(), weight: weight(name) };
                 self.add(position, name, name, step, base, bound).in_file(&given.path)?;
             }
-            if let (Some(head), Some(tied)) = (head, tied::find(base)) {
+            if let (Some(head), Some(tied)) = (head, tied::find(base)?) {
                 let weight = weight(&tied.head);
                 let step = Difference { tuned: number, tensor: head.tensor, weight };
                 heads.push((position, head.own, step));
@@ -173,7 +173,7 @@ impl Inputs {
         base: &Checkpoint,
         bound: &mut Bound,
     ) -> Result<()> {
-        let Some(tied) = tied::find(base) else { return Ok(()) };
+        let Some(tied) = tied::find(base)? else { return Ok(()) };
         let parted = heads.iter().any(|(_, own, _)| *own);
         if bound.untied.is_none() && !parted {
             return Ok(());

@@ -40,15 +40,16 @@ pub use change::{
 pub use layout::{OutputShard, OutputTensor};
 pub use options::{AdapterInput, Options};
 pub use region::Region;
-pub use side::SideFile;
+pub use side::{NotCarried, SideFile};
 
 use crate::adapter::Adapter;
-use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
-use crate::format::staging::free_space;
+use crate::error::{ErrorKind, Locate, ReceiptError, Result, UnmatchedName};
+use crate::format::staging::{free_space, kept_root};
 use crate::format::{Access, Checkpoint};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::ops::{Progress, check_output, files_of, verify};
+use crate::ops::base::open_base;
+use crate::ops::{Progress, check_output, files_of, resolve_new, verify};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -85,6 +86,8 @@ pub struct Plan {
     pub shards: Vec<OutputShard>,
     /// Other files to write.
     pub side_files: Vec<SideFile>,
+    /// Files beside the base's weights that the output will not have, and why.
+    pub not_carried: Vec<NotCarried>,
     /// Adapter tensors that fit nothing, if that was allowed.
     pub unmatched: Vec<UnmatchedName>,
     /// Bytes of the weight files.
@@ -136,6 +139,12 @@ pub struct Effective {
     pub unchanged: f64,
 }
 
+impl Effective {
+    fn is_finite(&self) -> bool {
+        self.cosine.is_finite() && self.norm_ratio.is_finite()
+    }
+}
+
 impl From<&DeltaStats> for Effective {
     fn from(stats: &DeltaStats) -> Self {
         Self {
@@ -185,6 +194,8 @@ pub struct Report {
     pub effective: Option<Effective>,
     /// The same for each tensor.
     pub tensors: Vec<TensorReport>,
+    /// Files beside the base's weights that the output does not have, and why.
+    pub not_carried: Vec<NotCarried>,
     /// Adapter tensors that fit nothing, if that was allowed.
     pub unmatched: Vec<UnmatchedName>,
     /// The verification, if it was asked for.
@@ -210,6 +221,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(receipt) = &options.receipt {
+        check_receipt(receipt, &options.output)?;
         check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
     }
     let target = options.output.symlink_metadata();
@@ -230,9 +242,23 @@ pub fn plan(options: &Options) -> Result<Merge> {
     Ok(merge)
 }
 
+/// Fails if the output would take the receipt with it, now or while it is built.
+fn check_receipt(receipt: &Path, output: &Path) -> Result<()> {
+    let receipt_at = resolve_new(receipt);
+    for place in [output, &kept_root(output)] {
+        let place = resolve_new(place);
+        if receipt_at.starts_with(&place) || place.starts_with(&receipt_at) {
+            let output = output.to_path_buf();
+            return Err(ReceiptError::InOutput { output }).in_file(receipt);
+        }
+    }
+    Ok(())
+}
+
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
-    let base = Checkpoint::open(&options.base, options.open.access)?;
+    let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
+    let base = open_base(&options.base, &with, options.open.access)?;
     let rule = rule::choose(options)?;
     let options = &rule::peer_weights(&options.over_layers(&base))?;
     let inputs = inputs::open(options, &base)?;
@@ -245,7 +271,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     options.check_selection(&bound.adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
-    let side_files = side::collect(options, &base, &bound, &shards, one_file)?;
+    let sides = side::collect(options, &base, &bound, &shards, one_file)?;
     let plan = Plan {
         base: options.base.clone(),
         adapters: bound.adapters,
@@ -253,7 +279,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
         shards,
-        side_files,
+        side_files: sides.carried,
+        not_carried: sides.not_carried,
         unmatched: bound.unmatched,
         warnings: bound.warnings,
     };
@@ -278,8 +305,11 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
 }
 
 /// The name of the output head that a checkpoint does not store, because its input embedding is it.
-pub(super) fn tied_head(base: &Checkpoint) -> Option<String> {
-    tied::find(base).map(|tied| tied.head)
+///
+/// # Errors
+/// If there is a config that cannot be read.
+pub(super) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
+    Ok(tied::find(base)?.map(|tied| tied.head))
 }
 
 /// Whether an output path means one file.
@@ -336,9 +366,17 @@ impl Merge {
         for (_, tensor) in stats {
             total.add(tensor);
         }
-        let effective = (total.asked > 0.0).then(|| Effective::from(&total));
+        let measured = Some(Effective::from(&total)).filter(|_| total.asked > 0.0);
+        // Sums of squares of an update beyond 1e19 leave the range of f32.
+        let effective = measured.filter(|found| found.is_finite());
         let plan = &self.plan;
         let mut warnings = plan.warnings.clone();
+        if measured.is_some() && effective.is_none() {
+            warnings.push(
+                "the update is too large for its effect to be measured: is a weight or an alpha wrong?"
+                    .to_owned(),
+            );
+        }
         if let Some(low) = effective.filter(|effective| effective.cosine < COSINE_WARNING) {
             warnings.push(format!(
                 "rounding lost part of the update: cosine {:.4} between what was asked and what the \
@@ -368,6 +406,7 @@ impl Merge {
                 .filter(|(name, _)| !equal.contains_key(name.as_str()))
                 .map(|(name, stats)| TensorReport { name: name.clone(), effective: stats.into() })
                 .collect(),
+            not_carried: plan.not_carried.clone(),
             unmatched: plan.unmatched.clone(),
             verification: None,
             receipt_bytes: None,

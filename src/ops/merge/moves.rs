@@ -5,7 +5,7 @@ use super::difference::{self, Tuned};
 use super::elementwise::{Buffers, Deltas, Learnt, panel_rows};
 use crate::error::Result;
 use crate::format::TensorView;
-use crate::math::moved::{self, Move};
+use crate::math::kernel::stored_delta::{self, Move};
 use crate::math::{DeltaStats, ElementType};
 
 /// A tensor that is only moved.
@@ -37,7 +37,7 @@ impl Moves<'_, '_> {
         out: &mut [u8],
         scratch: &mut Scratch,
     ) -> Result<Option<DeltaStats>> {
-        if !moved::takes(self.types.0) || !moved::takes(self.types.1) {
+        if !stored_delta::takes(self.types.0) || !stored_delta::takes(self.types.1) {
             return Ok(None);
         }
         let rows = panel_rows(self.columns);
@@ -67,7 +67,7 @@ impl Moves<'_, '_> {
             None => None,
         };
         let found = if let Some(combined) = combined {
-            moved::round(self.types, base, Move::By(combined), out)
+            stored_delta::round(self.types, base, Move::By(combined), out)
         } else {
             values.resize(count, 0.0);
             self.types.0.decode(base, values);
@@ -77,7 +77,7 @@ impl Moves<'_, '_> {
             } else if !difference::add_stored(self.differences, stored, values, at, tuned)? {
                 return Ok(None);
             }
-            moved::round(self.types, base, Move::To(values), out)
+            stored_delta::round(self.types, base, Move::To(values), out)
         };
         Ok((!found.non_finite).then_some(found.stats))
     }

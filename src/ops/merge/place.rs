@@ -5,6 +5,7 @@ use super::change::{Change, Source, Term, TransformStep};
 use super::region::Region;
 use super::update::{kernel_sized, sides};
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
+use crate::adapter::orientation::{undecided, ways};
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
 use crate::error::{ErrorKind, FamilyError, Result};
@@ -16,7 +17,6 @@ impl Binder<'_> {
         module: &Module,
         place: &Placement,
         weight: f64,
-        transposed: bool,
     ) -> Result<()> {
         let name = place.tensor.as_str();
         let scale = module.scale.value;
@@ -24,7 +24,7 @@ impl Binder<'_> {
         if module.nature() != Nature::LowRank(0) {
             self.check_dtype(name)?;
             let stored = self.stored(name)?.shape.clone();
-            let source = self.orientation(module, place, &stored, transposed)?;
+            let source = self.orientation(module, place, &stored)?;
             let region = Region::of(place, &stored);
             let change = self.change_at(place)?;
             let size = (change.rows, change.columns);
@@ -135,22 +135,14 @@ impl Binder<'_> {
     }
 
     /// How the module's update lies in the stored tensor; an error if it does not fit at all.
-    fn orientation(
-        &self,
-        module: &Module,
-        place: &Placement,
-        stored: &[usize],
-        square_transposed: bool,
-    ) -> Result<Source> {
+    fn orientation(&self, module: &Module, place: &Placement, stored: &[usize]) -> Result<Source> {
         let fit = fit(module, &place.shape(stored));
         match (fit, place.turned) {
             (Fit { straight: true, .. }, _) if module.kind == Kind::Embedding => {
                 Ok(Source::Transposed)
             }
+            (Fit { straight: true, turned: true }, None) => Err(undecided(&place.tensor)),
             (Fit { straight: true, turned: true }, Some(true)) => Ok(Source::Transposed),
-            (Fit { straight: true, turned: true }, None) if square_transposed => {
-                Ok(Source::Transposed)
-            }
             (Fit { straight: true, .. }, _) => Ok(Source::Product),
             (Fit { turned: true, .. }, _) => Ok(Source::Transposed),
             _ => Err(ErrorKind::ShapeMismatch {
@@ -193,9 +185,7 @@ pub(super) fn fit(module: &Module, found: &[usize]) -> Fit {
     let (straight, turned) = match (&module.kind, found) {
         (Kind::Whole(shape), _) => (shape == found, false),
         (Kind::Embedding, _) => (found == module.shape(), false),
-        (Kind::Linear, [rows, columns]) => {
-            (flat(*rows, &[*columns]), is(module.outputs, *columns) && is(module.inputs, *rows))
-        }
+        (Kind::Linear, [_, _]) => ways(module, found).unwrap_or_default(),
         (Kind::Channels, [rows, columns, _, ..]) => {
             (is(module.outputs, *rows) && is(module.inputs, *columns), false)
         }

@@ -11,9 +11,10 @@ use crate::adapter::Adapter;
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
 use crate::error::Result;
-use crate::math::factor::BLOCK;
-use crate::math::staged::Panel;
-use crate::math::{Factor, PackedLeft, fused};
+use crate::math::kernel::f64_panel::Panel;
+use crate::math::kernel::factor::BLOCK;
+use crate::math::kernel::fused;
+use crate::math::{Factor, PackedLeft};
 
 /// A part of a rows × columns tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -19,10 +19,10 @@ use super::layout::{OutputShard, OutputTensor};
 use super::origin;
 use super::resume;
 use super::rule::Rule;
+use super::side;
 use super::work::{Scratch, Work};
 use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
-use crate::format::access::read_small;
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
@@ -91,12 +91,12 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             }));
         }
         for file in &plan.side_files {
-            let content = match (&file.content, &file.source) {
-                (Some(content), _) => content.clone(),
-                (None, Some(source)) => read_small(source).in_file(source)?,
-                (None, None) => Vec::new(),
-            };
-            staging.write(&file.relative, &content)?;
+            match (&file.content, &file.source) {
+                (None, Some(source)) => staging.copy(source, &file.relative)?,
+                (content, _) => {
+                    staging.write(&file.relative, content.as_deref().unwrap_or_default())?;
+                }
+            }
         }
         for handle in syncing {
             let failed = || Err(std::io::Error::other("a sync thread failed").into());
@@ -122,7 +122,9 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
     let merged = Checkpoint::open(&staging.content(), merge.access)?;
     let target = Staging::file(path, merge.force)?;
     let (plan, output) = (&merge.plan, target.create("")?);
-    let bytes = receipt::make(&merge.base, &merged, &plan.side_files, plan.one_file, output)?;
+    let beside = if plan.one_file { side::beside(&merge.base)? } else { Vec::new() };
+    let sides = if plan.one_file { &beside } else { &plan.side_files };
+    let bytes = receipt::make(&merge.base, &merged, sides, plan.one_file, output)?;
     target.commit()?;
     Ok(Some(bytes))
 }

@@ -3,10 +3,11 @@
 //! An adapter that changes only one of the two would change both if the one matrix were written, so
 //! the result stores both and says so in its config (`tie_word_embeddings`).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::format::access::read_small;
-use crate::format::{Checkpoint, Component};
+use crate::error::Result;
+use crate::format::Checkpoint;
+use crate::format::json::model_config;
 
 /// The stored input embedding of a tied pair, and the name its missing head would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,30 +27,28 @@ const EMBEDDINGS: [&str; 5] = [
 ];
 
 /// The tied pair of a base, if its config (or the absence of a head) says that it has one.
-pub(super) fn find(base: &Checkpoint) -> Option<Tied> {
-    let [component] = base.components.as_slice() else { return None };
-    let config = config(component)?;
+///
+/// # Errors
+/// If there is a config that cannot be read: whether the pair is tied is then unknown.
+pub(super) fn find(base: &Checkpoint) -> Result<Option<Tied>> {
+    let [component] = base.components.as_slice() else { return Ok(None) };
+    let Some(config) = model_config(&component.directory)? else { return Ok(None) };
     if base.names().any(|name| name.ends_with("lm_head.weight")) || !says_tied(&config) {
-        return None;
+        return Ok(None);
     }
-    base.names().find_map(|name| {
+    Ok(base.names().find_map(|name| {
         let (above, _) = EMBEDDINGS
             .iter()
             .find_map(|ending| Some((name.strip_suffix(ending)?, ending)))
             .filter(|(above, _)| above.is_empty() || above.ends_with(['.', '/']))?;
         Some(Tied { embedding: name.to_owned(), head: format!("{above}lm_head.weight") })
-    })
+    }))
 }
 
-/// A component's `config.json`, if it has a readable one.
-pub(super) fn config(component: &Component) -> Option<Value> {
-    let text = read_small(&component.directory.join("config.json")).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-fn says_tied(config: &Value) -> bool {
-    let flag = |config: &Value| config.get("tie_word_embeddings").and_then(Value::as_bool);
-    if let Some(tied) = flag(config).or_else(|| flag(config.get("text_config")?)) {
+fn says_tied(config: &Map<String, Value>) -> bool {
+    const FLAG: &str = "tie_word_embeddings";
+    let text = config.get("text_config").and_then(|text| text.get(FLAG));
+    if let Some(tied) = config.get(FLAG).and_then(Value::as_bool).or_else(|| text?.as_bool()) {
         return tied;
     }
     // transformers ties by default where the config is silent; only a language model has a head.

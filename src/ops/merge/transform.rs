@@ -14,7 +14,7 @@ use crate::adapter::module::{Magnitude, Side, Update};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
-use crate::math::staged::{self, Panel};
+use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::{Chain, LowRank, Stage, Transform};
 
 /// Elements of the weight that are read at a time to be mixed.
@@ -179,7 +179,7 @@ impl Lengths<'_> {
             panel.scale_columns(factors);
         } else {
             let own = self.values.get(first..first + panel.rows).unwrap_or_default();
-            let factors = staged::magnitude_factors(own, &panel.row_squares(), self.epsilon);
+            let factors = f64_panel::magnitude_factors(own, &panel.row_squares(), self.epsilon);
             panel.scale_rows(&factors);
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Lengths<'_> {
 pub(in crate::ops) fn spread(lengths: &[f64], squares: &[f64], epsilon: f64) -> Vec<f64> {
     let kernel = (squares.len() / lengths.len().max(1)).max(1);
     let sums: Vec<f64> = squares.chunks(kernel).map(|kernel| kernel.iter().sum()).collect();
-    let factors = staged::magnitude_factors(lengths, &sums, epsilon);
+    let factors = f64_panel::magnitude_factors(lengths, &sums, epsilon);
     factors.into_iter().flat_map(|factor| std::iter::repeat_n(factor, kernel)).collect()
 }
 

@@ -108,7 +108,7 @@ pub(super) fn differences(
     allow_unmatched: bool,
 ) -> Result<Differences> {
     let names = Names::new(base, tuned);
-    let own_tie = tied::find(tuned);
+    let own_tie = tied::find(tuned)?;
     let mut found = Differences::default();
     let (mut missing, mut used) = (Vec::new(), BTreeSet::new());
     for name in base.names() {
@@ -129,7 +129,7 @@ pub(super) fn differences(
             found.tensors.insert(name.to_owned(), own);
         }
     }
-    if let Some(tied) = tied::find(base) {
+    if let Some(tied) = tied::find(base)? {
         found.head = head(&names, &tied, selected)?;
         used.extend(found.head.as_ref().map(|head| head.tensor.clone()));
     }

@@ -8,9 +8,10 @@ use crate::adapter::slice::{Slice, find};
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, FamilyError, Result};
 use crate::format::TensorView;
-use crate::math::composite::Rows;
-use crate::math::staged::Panel;
-use crate::math::{Factor, PackedLeft, PackedRight, moved};
+use crate::math::forms::composite::Rows;
+use crate::math::kernel::f64_panel::Panel;
+use crate::math::kernel::stored_delta;
+use crate::math::{Factor, PackedLeft, PackedRight};
 
 /// Left and right factors of Σ coefficient · left · right.
 pub(super) struct Product {
@@ -81,7 +82,7 @@ impl<'a> Addition<'a> {
         let Made::Product(bands) = &self.made else { return false };
         let written = bands.product(out, first, rows);
         if written {
-            moved::scale(out, self.coefficient);
+            stored_delta::scale(out, self.coefficient);
         }
         written
     }

@@ -17,8 +17,8 @@ use crate::adapter::Adapter;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::TensorView;
-use crate::math::fused::{self, PanelResult};
-use crate::math::staged::{self, Panel};
+use crate::math::kernel::f64_panel::{self, Panel};
+use crate::math::kernel::fused::{self, PanelResult};
 use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
 
 /// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
@@ -239,7 +239,7 @@ impl<'a> Work<'a> {
             Some(step) if step.weight == 1.0 => replacing(step, &self.merge.adapters, at, count)?,
             Some(step) => {
                 let mut values = self.base_values(at, count)?;
-                staged::blend(
+                f64_panel::blend(
                     &mut values,
                     &replacing(step, &self.merge.adapters, at, count)?,
                     step.weight,
@@ -303,7 +303,7 @@ impl<'a> Work<'a> {
                     replacing(&step.values, &self.merge.adapters, at * self.columns, self.columns)?;
                 let start = local * self.columns;
                 if let Some(target) = panel.values.get_mut(start..start + self.columns) {
-                    staged::blend(target, &values, step.values.weight);
+                    f64_panel::blend(target, &values, step.values.weight);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::format::coder::{Decoder, Encoder, Model};
 use crate::math::ElementType;
-use crate::math::residual::{Guess, fineness, step, steps};
+use crate::math::forms::residual::{Guess, fineness, step, steps};
 
 /// Elements of a block, about: blocks are coded on their own, so that threads can share a tensor.
 const BLOCK: usize = 1 << 18;

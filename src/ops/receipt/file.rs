@@ -1,8 +1,8 @@
-//! A receipt on disk: a line that says what it is, the length of the contents, the contents as JSON, the
-//! bytes.
+//! A receipt on disk: a line that says what it is, the bytes, the contents as JSON, their length, and
+//! the SHA-256 of contents and length. The bytes need no hash of their own: whatever is made of them is
+//! held to the hash that the contents have of it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -11,12 +11,18 @@ use super::{Contents, Span};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::{Access, OutputFile, Source};
 
-const MAGIC: &[u8] = b"lora-tool receipt 1\n";
+const MAGIC: &[u8] = b"lora-tool receipt 2\n";
+/// As receipts began that end without a hash. As long as [`MAGIC`], and more than one bit from it.
+const UNSEALED: &[u8] = b"lora-tool receipt 1\n";
+/// Bytes of a SHA-256.
+const SEAL: u64 = 32;
 
 /// An open receipt.
 #[derive(Debug)]
 pub(in crate::ops) struct Receipt {
     pub(in crate::ops) contents: Contents,
+    /// Whether a hash of the contents stood in it, and was theirs.
+    pub(in crate::ops) sealed: bool,
     source: Source,
     data: u64,
 }
@@ -25,7 +31,7 @@ impl Receipt {
     /// Opens a receipt.
     ///
     /// # Errors
-    /// If it cannot be read, or is no receipt of this version.
+    /// If it cannot be read, is no receipt that this version reads, or its contents were changed.
     pub(in crate::ops) fn open(path: &Path, access: Access) -> Result<Self> {
         let source = Source::open(path, access).in_file(path)?;
         Self::read(source).map_err(|error| error.in_file(path))
@@ -35,21 +41,33 @@ impl Receipt {
         let start = MAGIC.len() as u64;
         let (mut first, mut second) = (Vec::new(), Vec::new());
         let none = |_| ReceiptError::NoReceipt("it does not begin as one".to_owned());
-        if source.bytes(0..start, &mut first).map_err(none)? != MAGIC {
-            return Err(ReceiptError::NoReceipt("it does not begin as one".to_owned()).into());
-        }
+        let sealed = match source.bytes(0..start, &mut first).map_err(none)? {
+            MAGIC => true,
+            UNSEALED => false,
+            _ => return Err(ReceiptError::NoReceipt("it does not begin as one".to_owned()).into()),
+        };
         // The contents stand last, since only then all is known.
-        let end = source.length();
+        let short = || ReceiptError::NoReceipt("it is cut short".to_owned());
+        let end = source.length().checked_sub(if sealed { SEAL } else { 0 }).ok_or_else(short)?;
         let mut length = [0; 8];
-        let tail = end.checked_sub(8).filter(|tail| *tail >= start);
-        let tail = tail.ok_or_else(|| ReceiptError::NoReceipt("it is cut short".to_owned()))?;
+        let tail = end.checked_sub(8).filter(|tail| *tail >= start).ok_or_else(short)?;
         length.copy_from_slice(source.bytes(tail..end, &mut first)?);
         let begin = tail.checked_sub(u64::from_le_bytes(length)).filter(|begin| *begin >= start);
-        let begin = begin.ok_or_else(|| ReceiptError::NoReceipt("it is cut short".to_owned()))?;
-        let text = source.bytes(begin..tail, &mut second)?;
+        let begin = begin.ok_or_else(short)?;
+        let text = source.bytes(begin..end, &mut second)?;
+        let seal = source.bytes(end..source.length(), &mut first)?;
+        if sealed && Sha256::digest(text).as_slice() != seal {
+            return Err(ReceiptError::Damaged.into());
+        }
+        let text = text.get(..text.len() - length.len()).unwrap_or_default();
         let contents = serde_json::from_slice(text)
             .map_err(|error| ReceiptError::NoReceipt(error.to_string()))?;
-        Ok(Self { contents, data: start, source })
+        Ok(Self { contents, sealed, data: start, source })
+    }
+
+    /// Bytes of the whole file.
+    pub(in crate::ops) fn length(&self) -> u64 {
+        self.source.length()
     }
 
     /// The bytes of a span.
@@ -92,22 +110,40 @@ impl Writer {
     pub(super) fn finish(mut self, contents: &Contents) -> Result<u64> {
         let text =
             serde_json::to_vec(contents).map_err(|error| ErrorKind::Io(io::Error::other(error)))?;
-        self.add(&text)?;
-        self.add(&(text.len() as u64).to_le_bytes())?;
+        let mut end = text;
+        end.extend_from_slice(&(end.len() as u64).to_le_bytes());
+        self.add(&end)?;
+        self.add(&Sha256::digest(&end))?;
         self.file.finish()?;
         Ok(MAGIC.len() as u64 + self.at)
     }
 }
 
 /// SHA-256 of a whole file, in hexadecimal.
+///
+/// # Errors
+/// If it is no regular file, or reading fails.
 pub(in crate::ops) fn hash_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).in_file(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).in_file(path)? {
-            0 => return Ok(format!("{:x}", hash.finalize())),
-            count => hash.update(buffer.get(..count).unwrap_or_default()),
-        }
+    hash_pieces(path, |_| Ok(()))
+}
+
+/// SHA-256 of a whole file, in hexadecimal, its bytes given away piece by piece.
+///
+/// # Errors
+/// As [`hash_file`], and those of `take`.
+pub(in crate::ops) fn hash_pieces(
+    path: &Path,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<String> {
+    const PIECE: u64 = 1 << 20;
+    let source = Source::open(path, Access::Read).in_file(path)?;
+    let (mut hash, mut scratch, mut at) = (Sha256::new(), Vec::new(), 0);
+    while at < source.length() {
+        let end = source.length().min(at + PIECE);
+        let piece = source.bytes(at..end, &mut scratch).in_file(path)?;
+        hash.update(piece);
+        take(piece)?;
+        at = end;
     }
+    Ok(format!("{:x}", hash.finalize()))
 }

@@ -3,19 +3,18 @@
 use std::path::Path;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::code::{Told, block_rows};
-use super::file::{Writer, hash_file};
+use super::file::{Writer, hash_file, hash_pieces};
 use super::{BaseFile, Coded, Contents, Mark, Part, Side};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::{Checkpoint, OutputFile, TensorView};
-use crate::math::noise::above_noise;
-use crate::math::random::Stream;
-use crate::math::residual::Guess;
-use crate::math::sketch::{Settings, sketch};
+use crate::math::elements::random::Stream;
+use crate::math::forms::residual::Guess;
+use crate::math::linalg::sketch::{Settings, sketch};
+use crate::math::rank::noise::above_noise;
 use crate::ops::extract::panel::Difference;
 use crate::ops::merge::SideFile;
 use crate::ops::merge::bind::as_matrix;
@@ -27,7 +26,8 @@ const MOST_RANK: usize = 64;
 
 /// Writes the receipt; its length.
 ///
-/// `merged` is what the merge wrote, with `sides` beside it.
+/// `merged` is what the merge wrote, with `sides` beside it; of one file, `sides` are what lies beside
+/// the base, and all of them are kept whole.
 ///
 /// # Errors
 /// If reading or writing fails.
@@ -72,7 +72,8 @@ pub(in crate::ops) fn make(
     writer.finish(&Contents { version, merged: marks, base: files, sides })
 }
 
-/// Indexes and configs that the merge changed, by their bytes; the rest by their hash.
+/// Indexes, configs that the merge changed and whatever it did not copy, by their bytes; the rest by
+/// their hash.
 fn keep_sides(
     base: &Checkpoint,
     files: &[SideFile],
@@ -81,9 +82,12 @@ fn keep_sides(
 ) -> Result<Vec<Side>> {
     let mut sides: Vec<Side> = Vec::new();
     let mut keep = |relative: &str, source: &Path, changed: bool| -> Result<()> {
-        let bytes = std::fs::read(source).in_file(source)?;
-        let sha256 = format!("{:x}", Sha256::digest(&bytes));
-        let kept = if changed { Some(writer.add(&bytes)?) } else { None };
+        let mut span = super::Span { start: writer.position(), bytes: 0 };
+        let sha256 = hash_pieces(source, |piece| {
+            span.bytes += if changed { writer.add(piece)?.bytes } else { 0 };
+            Ok(())
+        })?;
+        let kept = changed.then_some(span);
         sides.push(Side { relative: relative.to_owned(), sha256, kept });
         Ok(())
     };
@@ -98,9 +102,9 @@ fn keep_sides(
         .iter()
         .filter_map(|c| Some(format!("{}{}", c.prefix, c.index.as_ref()?.file_name)))
         .collect();
-    for file in files.iter().filter(|_| !one_file) {
+    for file in files {
         if let Some(source) = file.source.as_ref().filter(|_| !indexes.contains(&file.relative)) {
-            keep(&file.relative, source, file.content.is_some())?;
+            keep(&file.relative, source, one_file || file.content.is_some())?;
         }
     }
     Ok(sides)

@@ -5,12 +5,14 @@
 //! place; whatever it is, the steps are kept, so nothing is ever lost. Hashes of all files, merged and
 //! base, are in it.
 
+mod bound;
 mod code;
 mod file;
 mod make;
 pub(super) mod restore;
 
-pub(super) use file::{Receipt, hash_file};
+pub(super) use bound::check as check_bounds;
+pub(super) use file::{Receipt, hash_file, hash_pieces};
 pub(super) use make::make;
 
 use serde::{Deserialize, Serialize};

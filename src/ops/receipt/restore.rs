@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::bound::element;
 use super::code::{Told, block_rows};
 use super::{BaseFile, Coded, Part, Receipt};
-use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
-use crate::format::{Dtype, OutputFile, Shard};
-use crate::math::residual::Guess;
+use crate::format::{OutputFile, Shard};
+use crate::math::forms::residual::Guess;
 use crate::ops::Progress;
 
 /// Bytes copied at a time.
@@ -81,11 +81,8 @@ fn broken() -> ReceiptError {
 }
 
 fn told(receipt: &Receipt, coded: &Coded, shard: &Shard) -> Result<Told> {
-    let dtype = |name: &str| {
-        let all = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
-        all.into_iter().find(|dtype| dtype.to_string() == name).and_then(element_type)
-    };
-    let (from, to) = dtype(&coded.from).zip(dtype(&coded.to)).ok_or_else(broken)?;
+    let types = element(&coded.from).zip(element(&coded.to));
+    let (from, to) = types.ok_or_else(broken)?;
     // A made-up size must not be allocated.
     let merged = coded.rows.checked_mul(coded.columns).and_then(|n| n.checked_mul(from.size()));
     if merged.is_none_or(|bytes| coded.at.saturating_add(bytes as u64) > shard.source.length()) {

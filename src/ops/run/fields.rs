@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use regex::Regex;
 
+use crate::adapter::orientation::OrientationRule;
 use crate::error::{Place, RecipeError, RecipeProblem, near};
 use crate::format::yaml::{Key, Node, Value};
 
@@ -190,6 +191,15 @@ pub(super) fn texts(key: &str, node: &Node) -> Read<Vec<String>> {
         Value::List(nodes) => nodes.iter().map(|node| text(key, node)).collect(),
         _ => Ok(vec![text(key, node)?]),
     }
+}
+
+/// One rule of how weights lie in the base, or a list of them.
+pub(super) fn orientations(key: &str, node: &Node) -> Read<Vec<OrientationRule>> {
+    let rule = |text: String| {
+        let wrong = |reason| together(node.place, format!("`{key}`: {reason}"));
+        text.parse().map_err(wrong)
+    };
+    texts(key, node)?.into_iter().map(rule).collect()
 }
 
 /// A regular expression.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::fields::{
-    Fields, Read, count, flag, number, regex, text, texts, together, unexpected, word,
+    Fields, Read, count, flag, number, orientations, regex, text, texts, together, unexpected, word,
 };
 use super::inputs::{self, Expression, Inputs};
 use super::params;
@@ -25,7 +25,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 28] = [
+const KEYS: [(&str, For); 29] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -48,6 +48,7 @@ const KEYS: [(&str, For); 28] = [
     ("keep_tied", For::Merge),
     ("verify", For::Merge),
     ("receipt", For::Merge),
+    ("orientation", For::Merge),
     ("convention", For::Both),
     ("alpha", For::Both),
     ("scale", For::Both),
@@ -197,6 +198,7 @@ fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
         residual_base: fields.read("residual_base", flag)?.unwrap_or(false),
         heads: None,
         experts: None,
+        orientation: fields.read("orientation", orientations)?.unwrap_or_default(),
     })
 }
 

@@ -23,7 +23,7 @@ impl Source {
     }
 
     /// The module it is, as parts of a path from the crate's root.
-    fn module(&self) -> Vec<String> {
+    pub(crate) fn module(&self) -> Vec<String> {
         let mut parts: Vec<_> =
             self.path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
         if parts.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
@@ -36,6 +36,22 @@ impl Source {
 /// Every (line, layer) that a path of the file starts at: `crate::x`, `lora_tool::x`, enough `super::`
 /// to leave the file's own layer, and each arm of a group behind any of them.
 pub(crate) fn used_layers(source: &Source) -> Vec<(usize, String)> {
+    let paths = used_paths(source).into_iter();
+    paths.filter_map(|(line, path)| Some((line, layer_of(path.first()?)))).collect()
+}
+
+/// Every path into the crate that a file names outside its tests, from the crate's root.
+pub(crate) fn used_modules(source: &Source) -> Vec<Vec<String>> {
+    let tests = source.text.lines().position(|line| line.trim() == "#[cfg(test)]");
+    let paths = used_paths(source).into_iter();
+    paths
+        .filter(|(line, _)| tests.is_none_or(|start| *line <= start))
+        .map(|(_, path)| path)
+        .collect()
+}
+
+/// Every (line, path) of the file, from the crate's root, each arm of a group for itself.
+fn used_paths(source: &Source) -> Vec<(usize, Vec<String>)> {
     let code = code_of(&source.text);
     let mut used = Vec::new();
     let mut inline = InlineModules::default();
@@ -62,9 +78,9 @@ pub(crate) fn used_layers(source: &Source) -> Vec<(usize, String)> {
                     rest = further;
                 }
             }
-            let starts =
-                module.first().map_or_else(|| first_names(rest), |layer| vec![layer.clone()]);
-            used.extend(starts.into_iter().map(|name| (number + 1, layer_of(&name))));
+            used.extend(
+                arms(rest).into_iter().map(|arm| (number + 1, [module.clone(), arm].concat())),
+            );
         }
         inline.braces(line);
     }
@@ -79,19 +95,33 @@ fn layer_of(name: &str) -> String {
     }
 }
 
-/// `x::y` → x; `{x::y, z}` → x, z.
-fn first_names(rest: &str) -> Vec<String> {
-    let name = |text: &str| words(text).first().map(|(_, word)| (*word).to_owned());
-    let Some(group) = rest.strip_prefix('{') else {
-        return name(rest).into_iter().collect();
+/// `x::y` → x::y; `x::{y, z::w}` → x::y, x::z::w.
+fn arms(text: &str) -> Vec<Vec<String>> {
+    let Some(group) = text.trim_start().strip_prefix('{') else {
+        let Some((start, name)) =
+            words(text).first().copied().filter(|(at, _)| text[..*at].trim().is_empty())
+        else {
+            return Vec::new();
+        };
+        let Some(rest) = text.get(start + name.len()..).and_then(|rest| rest.strip_prefix("::"))
+        else {
+            return vec![vec![name.to_owned()]];
+        };
+        let further = arms(rest);
+        let behind = |arm: Vec<String>| [vec![name.to_owned()], arm].concat();
+        return if further.is_empty() {
+            vec![vec![name.to_owned()]]
+        } else {
+            further.into_iter().map(behind).collect()
+        };
     };
-    let (mut depth, mut start, mut names) = (0, 0, Vec::new());
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, character) in group.char_indices() {
         match character {
             '{' => depth += 1,
             '}' if depth > 0 => depth -= 1,
             ',' | '}' if depth == 0 => {
-                names.extend(group.get(start..at).and_then(name));
+                found.extend(group.get(start..at).map(arms).unwrap_or_default());
                 start = at + 1;
                 if character == '}' {
                     break;
@@ -100,7 +130,7 @@ fn first_names(rest: &str) -> Vec<String> {
             _ => {}
         }
     }
-    names
+    found
 }
 
 /// The `mod x { … }` around a place, each of which takes a `super` of its own.

@@ -2,7 +2,7 @@
 //! mixed. Ours as METHODS says; PEFT's (`utils/merge_utils.py`) and mergekit's (`sparsify.py`,
 //! `merge_methods/generalized_task_arithmetic.py`, `merge_methods/sce.py`) where they differ.
 
-use lora_tool::math::random::Stream;
+use lora_tool::math::elements::random::Stream;
 use lora_tool::method::Compat;
 
 use super::{Dense, Problem};

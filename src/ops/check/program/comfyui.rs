@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use super::{Field, Program, Takes, nothing};
 use crate::adapter::convention::ScalePlace;
 use crate::adapter::module::{Module, Side};
+use crate::adapter::layout;
 use crate::adapter::target::flat_module;
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{misfits, replaced};
 use crate::ops::check::subject::{Subject, named};
 
@@ -153,7 +155,7 @@ fn not_in_base(subject: &Subject<'_>) -> Found {
         unmapped(subject).into_iter().flatten().map(|place| place.name).collect();
     // diffusers' names of models whose layout is in no table are a question, not a no.
     let own = subject.adapter.convention.name == "diffusers";
-    if own && subject.models.is_empty() {
+    if own && !layout::is_known(subject.adapter) {
         return None;
     }
     subject.modules(|module| missing(module) && !unmapped.contains(&module.name))

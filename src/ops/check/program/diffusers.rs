@@ -4,7 +4,9 @@
 use super::{Field, Program, Takes, nothing};
 use crate::adapter::convention::ScalePlace;
 use crate::adapter::module::Module;
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::base::Base;
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{decomposed, misfits, replaced};
 use crate::ops::check::subject::{Subject, named, some};
 
@@ -146,7 +148,7 @@ static RULES: [Rule; 12] = [
         "the base has no weight of this name and shape",
         BASE,
         |subject| {
-            let own = subject.base.is_some_and(|base| base.is_diffusers()) && is_own(subject);
+            let own = subject.base.is_some_and(Base::is_diffusers) && is_own(subject);
             let lost: Vec<&str> =
                 subject.unplaced().iter().map(|module| module.name.as_str()).collect();
             if own { named(lost).or_else(|| misfits(subject)) } else { misfits(subject) }

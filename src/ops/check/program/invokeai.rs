@@ -3,7 +3,8 @@
 
 use super::{Field, Program, Takes, nothing};
 use crate::adapter::convention::ScalePlace;
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::subject::{Subject, whole};
 
 pub(super) static PROGRAM: Program = Program {

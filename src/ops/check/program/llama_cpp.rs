@@ -2,9 +2,10 @@
 //! plain factors, or a PEFT directory that its own converter makes one of.
 
 use super::{Experts, Field, Program, Takes, nothing};
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, config_alpha, decomposed, factorable, misfits, replaced, unfactorable, unplaced,
+    biased, config_alpha, decomposed, factorable, misfits, replaced, stacks, unfactorable, unplaced,
 };
 use crate::ops::check::subject::Subject;
 
@@ -38,7 +39,7 @@ static RULES: [Rule; 8] = [
         Effect::Refused,
         "its converter does not read PEFT's stacks of experts",
         CONVERTER,
-        |subject| subject.stacks(),
+        stacks,
     )
     .converts(),
     Rule::new("dora", Effect::Refused, "it has no DoRA", CONVERTER, decomposed).extracts(),

@@ -2,7 +2,8 @@
 //! for llama.cpp; or a directory of safetensors of two architectures, wrongly turned for one.
 
 use super::{Field, Program, Takes, llama_cpp, nothing};
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{config_alpha, decomposed, misfits, other_families, replaced, unplaced};
 use crate::ops::check::subject::{Subject, named, whole};
 

@@ -2,7 +2,8 @@
 
 use super::spelling::is_moved;
 use super::{Field, Program, Takes, nothing};
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{misfits, no_directory};
 use crate::ops::check::subject::{Subject, named, whole};
 

@@ -1,10 +1,11 @@
 //! SGLang (`srt/lora/*`), read at 0.5.23.
 
 use super::{Field, Program, Takes};
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, config_scale, decomposed, factorable, is_embedding, misfits,
-    no_directory, not_language, other_ranks, replaced, unfactorable,
+    no_directory, not_language, other_ranks, replaced, stacks, unfactorable,
 };
 use crate::ops::check::subject::{Subject, named, some};
 
@@ -160,7 +161,7 @@ static RULES: [Rule; 20] = [
         Effect::Ignored,
         "it ignores PEFT's stacks of experts, and reads experts one by one",
         "srt/lora/mem_pool.py, load_lora_weight_to_buffer",
-        |subject| subject.stacks(),
+        stacks,
     )
     .converts(),
     Rule::new(

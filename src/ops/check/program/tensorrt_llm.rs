@@ -4,7 +4,7 @@ use super::{Experts, Field, Program, Takes, nothing};
 use crate::adapter::module::Module;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language, replaced,
+    biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language, replaced, stacks,
     unfactorable, variants,
 };
 use crate::ops::check::subject::{expert_of, some};
@@ -79,9 +79,7 @@ static RULES: [Rule; 14] = [
     Rule::new("embeddings", Effect::Ignored, "it ignores embeddings and the head", NAMES, |subject| {
         subject.modules(is_embedding)
     }),
-    Rule::new("stacked-experts", Effect::Refused, "it refuses PEFT's stacks of experts", NAMES, |subject| {
-        subject.stacks()
-    })
+    Rule::new("stacked-experts", Effect::Refused, "it refuses PEFT's stacks of experts", NAMES, stacks)
     .converts(),
     Rule::new(
         "expert-names",

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Field, Program, Takes, nothing};
 use crate::adapter::module::Module;
-use crate::ops::check::rule::{Effect, Found, Rule};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, decomposed, embeddings, factorable, misfits, no_directory, not_language,
     replaced, respelled, unfactorable, unplaced,
@@ -28,7 +29,7 @@ const MAP: &str = "adapters/lora.py, map_weights_for_model";
 const PREPARE: &str = "adapters/lora.py, prepare_weights";
 
 /// LoRAX has them too.
-pub(super) static RULES: [Rule; 13] = [
+pub(super) static RULES: [Rule; 14] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -98,15 +99,19 @@ pub(super) static RULES: [Rule; 13] = [
     Rule::new(
         "family",
         Effect::Refused,
-        "it loads LoRA only",
+        "it loads LoRA only; converting makes factors, which these have exactly",
         MAP,
-        |subject| match (factorable(subject), decomposed(subject)) {
-            (Some(found), _) => Some(found),
-            (None, Some(_)) => None,
-            (None, None) => unfactorable(subject),
-        },
+        factorable,
     )
     .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only, and these have no factors without the base",
+        MAP,
+        |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
+    )
+    .extracts(),
     Rule::new("model", Effect::Unknown, "their names or shapes are not the base's", MAP, |subject| {
         not_language(subject).or_else(|| misfits(subject))
     }),

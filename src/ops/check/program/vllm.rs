@@ -6,7 +6,8 @@ use super::spelling::{Spelling, spelling};
 use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, STACKED, is_stacked, wrapper};
 use super::{Experts, Field, Program, Takes};
 use crate::adapter::module::Module;
-use crate::ops::check::rule::{Effect, Found, Place, Rule};
+use crate::ops::check::place::{Found, Place};
+use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, config_scale, decomposed, factorable, incomplete_experts, is_embedding,
     misfits, no_directory, not_language, replaced, unfactorable, variants,
@@ -73,7 +74,7 @@ static RULES: [Rule; 26] = [
         "vllm/lora/peft_helper.py, validate_legal",
         needless,
     )
-    .resizes(|subject| subject.possible_rank()),
+    .resizes(possible_rank),
     Rule::new(
         "patterns",
         Effect::ScaledWrongly,
@@ -276,6 +277,10 @@ fn missing_fields(subject: &Subject<'_>) -> Found {
     named(fields.into_iter().filter(missing))
 }
 
+fn possible_rank(subject: &Subject<'_>) -> usize {
+    subject.possible_rank()
+}
+
 /// Ranks above the default that no weight of the adapter can have.
 fn needless(subject: &Subject<'_>) -> Found {
     let (rank, possible) = (subject.rank(), subject.possible_rank());
@@ -365,7 +370,7 @@ fn unknown_names(subject: &Subject<'_>, falls_back: bool) -> Found {
         }
         match wrapper(class) {
             Some(spellings) => spelling(name).is_none_or(|own| {
-                !(falls_back && own == Spelling::Text) && !spellings.contains(&own)
+                !(spellings.contains(&own) || falls_back && own == Spelling::Text)
             }),
             None => respelled.contains(name),
         }

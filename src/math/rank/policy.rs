@@ -64,7 +64,7 @@ pub struct TooSmall {
 }
 
 /// Relative size below which a singular value is rounding of f32 factors.
-pub(super) const NEGLIGIBLE: f64 = 1.0 / 16_777_216.0;
+pub(in crate::math) const NEGLIGIBLE: f64 = 1.0 / 16_777_216.0;
 
 /// Below this largest singular value kohya keeps one rank (`MIN_SV`).
 const KOHYA_LEAST: f64 = 1e-6;

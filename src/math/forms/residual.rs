@@ -6,8 +6,8 @@
 //! kept as 16-bit integers; its product is made by plain loops whose order of sums never changes, so
 //! that every machine makes the same.
 
-use super::element::ElementType;
-use super::low_rank::LowRank;
+use crate::math::kernel::element::ElementType;
+use crate::math::linalg::low_rank::LowRank;
 
 /// Quantised factors: value · scale, row by row.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 use super::delta::DeltaStats;
 use super::element::Element;
 use super::factor::{BLOCK, PackedLeft, PackedRight, ROWS};
-use super::kernel::dispatch;
 use super::lanes::{LANES, Lanes, Task};
+use super::vectors::dispatch;
 
 /// The right factor is walked in parts of about this many bytes, so that they stay in the cache.
 const RIGHT_CACHE: usize = 192 << 10;
@@ -269,8 +269,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::math::element::ElementType;
-    use crate::math::{Factor, kernel};
+    use crate::math::Factor;
+    use crate::math::kernel::element::ElementType;
+    use crate::math::kernel::vectors as kernel;
 
     /// A merge that keeps its output, to run on every kind of vectors.
     struct Recorded<'a, I, O> {

@@ -11,47 +11,55 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
-    /// ‖·‖ in the Frobenius sense: √Σσ².
+    /// ‖·‖ in the Frobenius sense: √Σσ². NaN if a σ is.
     pub fn norm(&self) -> f64 {
-        self.energy().sqrt()
+        let first = self.singular_values.first().copied().unwrap_or(0.0);
+        if first == 0.0 { 0.0 } else { first * self.relative_energy().sqrt() }
     }
 
-    /// Σσ².
-    pub fn energy(&self) -> f64 {
-        self.singular_values.iter().map(|value| value * value).sum()
+    /// Σσ² / σ₁²: within range whatever the magnitude.
+    fn relative_energy(&self) -> f64 {
+        let first = self.singular_values.first().copied().unwrap_or(0.0);
+        self.singular_values.iter().map(|value| (value / first) * (value / first)).sum()
     }
 
     /// exp of the entropy of σ/Σσ (Roy and Vetterli 2007); 0 for a zero matrix.
     pub fn effective_rank(&self) -> f64 {
-        let total: f64 = self.singular_values.iter().sum();
-        if total == 0.0 {
+        let first = self.singular_values.first().copied().unwrap_or(0.0);
+        if first == 0.0 {
             return 0.0;
         }
-        let shares = self.singular_values.iter().map(|value| value / total);
-        shares.filter(|share| *share > 0.0).map(|share| -share * share.ln()).sum::<f64>().exp()
+        let total: f64 = self.singular_values.iter().map(|value| value / first).sum();
+        let shares = self.singular_values.iter().map(|value| value / first / total);
+        // A NaN passes, and makes the sum one.
+        shares.filter(|share| *share != 0.0).map(|share| -share * share.ln()).sum::<f64>().exp()
     }
 
     /// Σσ² / σ₁²; 0 for a zero matrix.
     pub fn stable_rank(&self) -> f64 {
         match self.singular_values.first() {
-            Some(first) if *first > 0.0 => self.energy() / (first * first),
-            _ => 0.0,
+            None | Some(0.0) => 0.0,
+            Some(_) => self.relative_energy(),
         }
     }
 
-    /// The fewest values with Σσ² ≥ `share` of all.
-    pub fn rank_for_energy(&self, share: f64) -> usize {
-        let total = self.energy();
+    /// The fewest values with Σσ² ≥ `share` of all; none if they are not finite.
+    pub fn rank_for_energy(&self, share: f64) -> Option<usize> {
+        let first = self.singular_values.first().copied().unwrap_or(0.0);
+        if first == 0.0 {
+            return Some(0);
+        }
+        let total = self.relative_energy();
+        if !total.is_finite() {
+            return None;
+        }
         let mut sum = 0.0;
         let reaches = |value: &f64| {
-            sum += value * value;
+            sum += (value / first) * (value / first);
             sum >= share * total * (1.0 - 1e-14)
         };
-        match self.singular_values.iter().position(reaches) {
-            _ if total == 0.0 => 0,
-            Some(at) => at + 1,
-            None => self.singular_values.len(),
-        }
+        let reached = self.singular_values.iter().position(reaches);
+        Some(reached.map_or(self.singular_values.len(), |at| at + 1))
     }
 }
 
@@ -111,14 +119,27 @@ mod tests {
         let flat = Spectrum { singular_values: vec![2.0; 4] };
         assert!((flat.effective_rank() - 4.0).abs() < 1e-12);
         assert_eq!(flat.stable_rank(), 4.0);
-        assert_eq!(flat.rank_for_energy(0.5), 2);
-        assert_eq!(flat.rank_for_energy(1.0), 4);
+        assert_eq!(flat.rank_for_energy(0.5), Some(2));
+        assert_eq!(flat.rank_for_energy(1.0), Some(4));
         assert_eq!(flat.norm(), 4.0);
         let zero = Spectrum { singular_values: vec![0.0; 2] };
         assert_eq!(
             (zero.effective_rank(), zero.stable_rank(), zero.rank_for_energy(0.9)),
-            (0.0, 0.0, 0)
+            (0.0, 0.0, Some(0))
         );
+    }
+
+    #[test]
+    fn spectra_of_every_magnitude_and_of_none() {
+        for scale in [1e-320, 1e-200, 1e200, 1e307] {
+            let spectrum = Spectrum { singular_values: vec![4.0 * scale, 3.0 * scale] };
+            assert!((spectrum.norm() / scale / 5.0 - 1.0).abs() < 1e-3, "{scale:e}");
+            assert!((spectrum.stable_rank() - 25.0 / 16.0).abs() < 1e-2, "{scale:e}");
+            assert_eq!(spectrum.rank_for_energy(0.9), Some(2), "{scale:e}");
+        }
+        let bad = Spectrum { singular_values: vec![f64::NAN; 2] };
+        assert!(bad.norm().is_nan() && bad.effective_rank().is_nan() && bad.stable_rank().is_nan());
+        assert_eq!(bad.rank_for_energy(0.9), None);
     }
 
     #[test]

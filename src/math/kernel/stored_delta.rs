@@ -9,8 +9,8 @@ use half::{bf16, f16};
 
 use super::delta::DeltaStats;
 use super::element::{Element, ElementType, to_odd};
-use super::kernel::dispatch;
 use super::lanes::{LANES, Lanes, Task};
+use super::vectors::dispatch;
 
 /// Whether the kernels here take the type.
 pub fn takes(element: ElementType) -> bool {
@@ -327,7 +327,7 @@ impl<I: Element, O: Element, S: Source> Task for Round<'_, I, O, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::kernel;
+    use crate::math::kernel::vectors as kernel;
 
     const TYPES: [ElementType; 3] = [ElementType::Bf16, ElementType::F16, ElementType::F32];
 

@@ -1,9 +1,9 @@
 //! Which elements of a row a method keeps; the others become 0.
 
-use super::kernel::dispatch;
-use super::lanes::{Lanes, Task};
 use super::random::{Stream, threshold};
 use super::select::Cut;
+use crate::math::kernel::lanes::{Lanes, Task};
+use crate::math::kernel::vectors::dispatch;
 
 /// A rule for one matrix, applied to whole rows.
 #[derive(Debug, Clone, Copy, PartialEq)]

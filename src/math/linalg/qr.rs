@@ -3,9 +3,9 @@
 //! Stable whatever the rank: duplicated and vanishing columns come out as they should, which
 //! Cholesky-QR and f32 do not manage. Q is never formed; it is applied.
 
-use super::kernel::dispatch;
-use super::lanes::{Lanes, Task};
 use super::matrix::{Matrix, product, subtract_product, transposed_part_product};
+use crate::math::kernel::lanes::{Lanes, Task};
+use crate::math::kernel::vectors::dispatch;
 
 /// Columns that are factored together.
 const BLOCK: usize = 32;
@@ -181,7 +181,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::matrix::transposed_product;
+    use crate::math::linalg::matrix::transposed_product;
 
     fn check(a: &Matrix) {
         let qr = Qr::new(a.clone());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::rank::RankPolicy;
+use super::policy::RankPolicy;
 
 impl FromStr for RankPolicy {
     type Err = String;

@@ -5,9 +5,9 @@
 //! r·s (Slyusar 1999, <https://doi.org/10.1007/BF02733426>), and A ⊗ B is (A₁ ⊗ B₁)·(A₂ ⊗ B₂), also of
 //! rank r·s (Van Loan 2000, <https://doi.org/10.1016/S0377-0427(00)00393-9>).
 
-use super::factor::Factor;
-use super::low_rank::LowRank;
-use super::matrix::Matrix;
+use crate::math::kernel::factor::Factor;
+use crate::math::linalg::low_rank::LowRank;
+use crate::math::linalg::matrix::Matrix;
 
 /// One part of a composite.
 #[derive(Debug, Clone)]

@@ -131,6 +131,30 @@ impl PanelProducts {
     }
 }
 
+/// `value` · 2^`exponent`, also where that power itself is outside the range of f64. Exact, unless the
+/// result is subnormal or too large.
+pub(super) fn times_power_of_two(value: f64, exponent: i32) -> f64 {
+    // Two halves are powers within range for every exponent that two finite numbers can be apart.
+    let half = exponent / 2;
+    value * 2f64.powi(half) * 2f64.powi(exponent - half)
+}
+
+/// A matrix and an exponent e: a = matrix · 2^e, its largest entry in [1, 2); so that squares neither
+/// overflow nor vanish. As it is, with e = 0, if it is zero or not finite.
+pub(super) fn normalised(a: &Matrix) -> (Matrix, i32) {
+    let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 || !is_finite(a) {
+        return (a.clone(), 0);
+    }
+    let exponent = largest.log2().floor() as i32;
+    (a.map(|value| times_power_of_two(value, -exponent)), exponent)
+}
+
+/// Whether no entry is infinite or NaN.
+pub(super) fn is_finite(a: &Matrix) -> bool {
+    a.iter().all(|value| value.is_finite())
+}
+
 /// Singular values of a small matrix, descending.
 pub(super) fn dense_values(a: &Matrix) -> Vec<f64> {
     dense_svd(a).1
@@ -138,29 +162,64 @@ pub(super) fn dense_values(a: &Matrix) -> Vec<f64> {
 
 /// Thin singular value decomposition of a small matrix: (U, σ descending, V), a = U·diag(σ)·Vᵀ.
 ///
-/// faer's, in f64: exact to rounding on rank-deficient matrices too.
+/// faer's, in f64: exact to rounding on rank-deficient matrices too. Of a matrix that is not finite every
+/// σ is NaN, which no output takes.
 pub(crate) fn dense_svd(a: &Matrix) -> (Matrix, Vec<f64>, Matrix) {
     let least = a.nrows().min(a.ncols());
-    let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
-    if least == 0 || largest == 0.0 {
-        return (
-            Matrix::identity(a.nrows(), least),
-            vec![0.0; least],
-            Matrix::identity(a.ncols(), least),
-        );
-    }
-    // Entries near 1, so that their squares neither overflow nor vanish.
-    let scale = 2f64.powi(-(largest.log2().floor() as i32));
-    let scaled = a * scale;
-    #[allow(clippy::panic, reason = "a caller's error: factors were checked to be finite")]
-    let Ok(svd) = view(&scaled).thin_svd() else {
-        // faer gives up only on matrices that are not finite, which factors were checked to be.
-        panic!("singular values of a matrix that is not finite");
+    let identities = || (Matrix::identity(a.nrows(), least), Matrix::identity(a.ncols(), least));
+    let of_value = |value: f64| {
+        let (u, v) = identities();
+        (u, vec![value; least], v)
     };
+    if !is_finite(a) {
+        return of_value(f64::NAN);
+    }
+    let (scaled, exponent) = normalised(a);
+    if scaled.iter().all(|value| *value == 0.0) {
+        return of_value(0.0);
+    }
+    // faer gives up only on matrices that are not finite.
+    let Ok(svd) = view(&scaled).thin_svd() else { return of_value(f64::NAN) };
     let copy = |matrix: MatRef<'_, f64>| {
         Matrix::from_fn(matrix.nrows(), matrix.ncols(), |row, column| matrix[(row, column)])
     };
     let values = svd.S().column_vector();
-    let values = (0..least).map(|at| values[at].max(0.0) / scale).collect();
+    let values = (0..least).map(|at| times_power_of_two(values[at].max(0.0), exponent)).collect();
     (copy(svd.U()), values, copy(svd.V()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_two_reach_over_the_whole_range() {
+        for (value, exponent, expected) in [
+            (1.5, 3, 12.0),
+            (5e-324, 1074, 1.0),
+            (1.0, -1074, 5e-324),
+            (f64::MAX, -2047, f64::MAX * 2f64.powi(-1000) * 2f64.powi(-1047)),
+            (0.0, 2000, 0.0),
+        ] {
+            assert_eq!(times_power_of_two(value, exponent), expected, "{value:e} {exponent}");
+        }
+    }
+
+    #[test]
+    fn singular_values_of_every_magnitude() {
+        // diag(3, 1) turned by 45 degrees, so that no entry is zero.
+        let shape = Matrix::from_row_slice(2, 2, &[2.0, 1.0, 1.0, 2.0]);
+        for exponent in [-1070, -1022, -1000, -500, 0, 500, 1000, 1021] {
+            let a = shape.map(|value| times_power_of_two(value, exponent));
+            for (found, expected) in dense_values(&a).into_iter().zip([3.0, 1.0]) {
+                let expected = times_power_of_two(expected, exponent);
+                assert!((found - expected).abs() <= 1e-14 * expected.max(5e-310), "{exponent}");
+            }
+        }
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let mut a = shape.clone();
+            a[(1, 0)] = bad;
+            assert!(dense_values(&a).iter().all(|value| value.is_nan()), "{bad}");
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! Low-rank matrices kept as their factors: sums, norms, inner products and the exact singular value
 //! decomposition, all without forming the product.
 
-use super::factor::Factor;
-use super::matrix::{Matrix, dense_svd, product, product_transposed, transposed_product};
+use super::matrix::{
+    Matrix, dense_svd, normalised, product, product_transposed, times_power_of_two,
+    transposed_product,
+};
 use super::qr::Qr;
-use super::rank::NEGLIGIBLE;
+use crate::math::kernel::factor::Factor;
+use crate::math::rank::policy::NEGLIGIBLE;
 
 /// up · down, with up: m × r and down: r × n.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,10 +125,16 @@ impl LowRank {
     /// O((m + n)·r² + r³) time. Q is kept as reflectors, so vectors are formed only for what is asked
     /// of [`Svd::truncate`].
     pub fn svd(&self) -> Svd {
-        let up = Qr::new(self.up.clone());
-        let down = Qr::new(self.down.transpose());
+        // Scaled by powers of two, factors of any magnitude are taken apart alike, and bit for bit.
+        let ((up, up_exponent), (down, down_exponent)) =
+            (normalised(&self.up), normalised(&self.down));
+        let up = Qr::new(up);
+        let down = Qr::new(down.transpose());
         let core = product_transposed(up.r(), down.r());
-        let (u, singular_values, v) = dense_svd(&core);
+        let (u, mut singular_values, v) = dense_svd(&core);
+        for value in &mut singular_values {
+            *value = times_power_of_two(*value, up_exponent + down_exponent);
+        }
         Svd { up, down, u, v, singular_values }
     }
 }
@@ -154,9 +163,13 @@ impl Svd {
         &self.singular_values
     }
 
-    /// How many σ are more than rounding of factors in f32: the rank that `lossless` keeps.
+    /// How many σ are more than rounding of factors in f32: the rank that `lossless` keeps. All of them,
+    /// if they are not finite: nothing is known to be negligible then.
     pub fn numerical_rank(&self) -> usize {
         let least = self.singular_values.first().map_or(0.0, |first| first * NEGLIGIBLE);
+        if !least.is_finite() {
+            return self.singular_values.len();
+        }
         self.singular_values.iter().take_while(|value| **value > least).count()
     }
 
@@ -310,6 +323,41 @@ mod tests {
         let (left, right) = a.svd().vectors(3);
         let (other_left, other_right) = flipped.svd().vectors(3);
         assert!((left - other_left).amax() < 1e-12 && (right - other_right).amax() < 1e-12);
+    }
+
+    #[test]
+    fn every_magnitude_comes_apart_alike() {
+        let mut seed = 9;
+        let plain = random_low_rank(&mut seed, 9, 7, 3);
+        let expected = plain.svd();
+        for (up, down) in
+            [(1e-300, 1.0), (1e-160, 1e-160), (1e150, 1e150), (1e300, 1e-320), (1e-3, 1e300)]
+        {
+            let svd = LowRank::new(&plain.up * up, &plain.down * down).svd();
+            // Subnormal factors have few digits.
+            let digits = if down < 1e-307 { 1e-3 } else { 1e-12 };
+            for (found, plain) in svd.singular_values().iter().zip(expected.singular_values()) {
+                let wanted = plain * up * down;
+                let least = 5e-324 / digits;
+                assert!(
+                    (found - wanted).abs() <= digits * wanted.max(least),
+                    "{up:e} {down:e}: {found:e}"
+                );
+            }
+            assert!(svd.truncate(3).up.iter().all(|value| value.is_finite()), "{up:e} {down:e}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        for bad in [f64::NAN, f64::INFINITY] {
+            let mut matrix = LowRank::new(Matrix::identity(4, 2), Matrix::identity(2, 3));
+            matrix.down[(1, 2)] = bad;
+            let svd = matrix.svd();
+            assert!(svd.singular_values().iter().all(|value| value.is_nan()));
+            assert_eq!(svd.numerical_rank(), 2);
+            assert!(svd.truncate(2).up.iter().any(|value| value.is_nan()));
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! A number depends on (seed, name, adapter index, element index) alone, so any order, any blocking
 //! and any number of threads give the same ones. No state is kept.
 
-use super::kernel::dispatch;
-use super::lanes::{Lanes, Task};
+use crate::math::kernel::lanes::{Lanes, Task};
+use crate::math::kernel::vectors::dispatch;
 
 /// Blocks that are computed side by side.
 const WIDE: usize = 16;

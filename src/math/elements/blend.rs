@@ -2,8 +2,8 @@
 //!
 //! Elements are independent, so the result does not depend on how they are cut into slices.
 
-use super::kernel::dispatch;
-use super::lanes::{Lanes, Task};
+use crate::math::kernel::lanes::{Lanes, Task};
+use crate::math::kernel::vectors::dispatch;
 
 /// Elements that are blended together, so that what they need stays in registers and near cache.
 const STEP: usize = 64;
@@ -148,7 +148,7 @@ fn sign(value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::kernel;
+    use crate::math::kernel::vectors as kernel;
 
     fn ties(weights: &[f32]) -> Election {
         Election {

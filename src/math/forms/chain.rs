@@ -1,8 +1,8 @@
 //! A square matrix as a product of sparse ones: rotations in blocks, butterflies, reflections, scaled
 //! axes. It is never formed; rows are sent through it one after another.
 
-use super::low_rank::LowRank;
-use super::matrix::Matrix;
+use crate::math::linalg::low_rank::LowRank;
+use crate::math::linalg::matrix::Matrix;
 
 /// One factor of a chain.
 #[derive(Debug, Clone)]

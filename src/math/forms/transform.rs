@@ -1,7 +1,7 @@
 //! Changes of a weight that the weight itself goes into.
 
 use super::chain::Chain;
-use super::low_rank::LowRank;
+use crate::math::linalg::low_rank::LowRank;
 
 /// What becomes of a weight W, out × in.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use super::low_rank::{LowRank, Svd};
 use super::matrix::{Matrix, dense_values, transposed_product};
 use super::panels::{Panels, Passes, each_panel, squares};
 use super::qr::Qr;
-use super::random::Stream;
+use crate::math::elements::random::Stream;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy)]
@@ -247,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::math::matrix::product;
+    use crate::math::linalg::matrix::product;
 
     struct Given(Matrix);
 

@@ -7,8 +7,8 @@
 //! differences of 16-bit types, else in a third one. Counts are integers, so panels may come in any
 //! order and from any number of threads.
 
-use super::kernel::dispatch;
-use super::lanes::{Lanes, Task};
+use crate::math::kernel::lanes::{Lanes, Task};
+use crate::math::kernel::vectors::dispatch;
 
 /// Bits below those that the first pass counts.
 const LOW: u32 = 15;

@@ -6,7 +6,7 @@
 use super::lanes::{Portable, Task};
 
 /// Does a task with the widest vectors this machine has.
-pub(super) fn dispatch<T: Task>(task: T) -> T::Output {
+pub(in crate::math) fn dispatch<T: Task>(task: T) -> T::Output {
     #[cfg(target_arch = "x86_64")]
     if let Some(level) = x86::detect() {
         return x86::run(level, task);
@@ -24,15 +24,15 @@ mod x86 {
     )]
     use std::arch::x86_64::*;
 
-    use crate::math::lanes::{FAR, LANES, Lanes, Task};
+    use crate::math::kernel::lanes::{FAR, LANES, Lanes, Task};
 
     #[derive(Clone, Copy)]
-    pub(super) enum Level {
+    pub(in crate::math) enum Level {
         Avx512,
         Avx2,
     }
 
-    pub(super) fn detect() -> Option<Level> {
+    pub(in crate::math) fn detect() -> Option<Level> {
         let common = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
@@ -48,7 +48,7 @@ mod x86 {
         }
     }
 
-    pub(super) fn run<T: Task>(level: Level, task: T) -> T::Output {
+    pub(in crate::math) fn run<T: Task>(level: Level, task: T) -> T::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")]
         fn avx512<T: Task>(task: T) -> T::Output {
             task.run::<Avx512>()
@@ -71,7 +71,7 @@ mod x86 {
     // alignment.
 
     #[derive(Clone, Copy)]
-    pub(super) struct Avx512(__m512);
+    pub(in crate::math) struct Avx512(__m512);
 
     impl Lanes for Avx512 {
         const ACROSS: usize = 4;
@@ -192,7 +192,7 @@ mod x86 {
     }
 
     #[derive(Clone, Copy)]
-    pub(super) struct Avx2(__m256, __m256);
+    pub(in crate::math) struct Avx2(__m256, __m256);
 
     impl Avx2 {
         /// The upper 16 of each 32 bits, rounded to nearest even, still in the low half.
@@ -375,7 +375,7 @@ mod x86 {
 
     /// Runs a task at every level this machine has, for tests that compare them.
     #[cfg(test)]
-    pub(super) fn levels() -> Vec<Level> {
+    pub(in crate::math) fn levels() -> Vec<Level> {
         match detect() {
             Some(Level::Avx512) => vec![Level::Avx512, Level::Avx2],
             Some(Level::Avx2) => vec![Level::Avx2],
@@ -386,7 +386,7 @@ mod x86 {
 
 /// What a task gives on every kind of vectors this machine has, the portable ones first.
 #[cfg(test)]
-pub(super) fn on_all<T: Task>(task: impl Fn() -> T) -> Vec<T::Output> {
+pub(in crate::math) fn on_all<T: Task>(task: impl Fn() -> T) -> Vec<T::Output> {
     let mut outputs = vec![task().run::<Portable>()];
     #[cfg(target_arch = "x86_64")]
     outputs.extend(x86::levels().into_iter().map(|level| x86::run(level, task())));

@@ -3,10 +3,10 @@
 use half::f16;
 
 /// Floats in one vector.
-pub(super) const LANES: usize = 16;
+pub(in crate::math) const LANES: usize = 16;
 
 /// How far below is far: more bits than a 16-bit type keeps.
-pub(super) const FAR: f32 = 1.0 / 256.0;
+pub(in crate::math) const FAR: f32 = 1.0 / 256.0;
 
 /// Sixteen f32, and what the kernel does with them. Sealed: this module is private.
 ///
@@ -41,14 +41,14 @@ pub trait Lanes: Copy {
 }
 
 /// Work that can be done with any vectors.
-pub(super) trait Task {
+pub(in crate::math) trait Task {
     type Output;
     fn run<V: Lanes>(self) -> Self::Output;
 }
 
 /// Plain arrays; the compiler's own vectors where it finds them.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([f32; LANES]);
+pub(in crate::math) struct Portable([f32; LANES]);
 
 impl Portable {
     #[inline(always)]

@@ -169,7 +169,7 @@ impl Element for f16 {
 
 mod sealed {
     use super::{bf16, f16};
-    use crate::math::lanes::{LANES, Lanes};
+    use crate::math::kernel::lanes::{LANES, Lanes};
 
     /// Conversion of whole vectors; only this crate's three types have it.
     pub trait Vectors: Copy {
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn kernel_conversions_agree_with_half() {
-        use crate::math::kernel::on_all;
-        use crate::math::lanes::{LANES, Lanes, Task};
+        use crate::math::kernel::lanes::{LANES, Lanes, Task};
+        use crate::math::kernel::vectors::on_all;
 
         struct Convert([f32; LANES]);
         impl Task for Convert {

@@ -1,0 +1,6 @@
+//! Matrices that are kept as their parts and never formed.
+
+pub mod chain;
+pub mod composite;
+pub mod residual;
+pub mod transform;
