@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::convention::{Convention, Output};
+use super::files::GGUF_NAME;
 use super::gguf::ALPHA;
 use super::save::Encoded;
-use super::files::GGUF_NAME;
 use super::sidecar::CONFIG_NAME;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::gguf::{self, Value};
@@ -21,7 +21,9 @@ impl Encoded {
         let specs: Vec<(String, Dtype, Vec<usize>)> =
             self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
         let (head, places) = match self.output {
-            Output::File("gguf") | Output::Directory(GGUF_NAME) => gguf::encode(&pairs(&self.metadata), &specs)?,
+            Output::File("gguf") | Output::Directory(GGUF_NAME) => {
+                gguf::encode(&pairs(&self.metadata), &specs)?
+            }
             _ => {
                 let specs = header::lay_out(specs);
                 let places = specs.iter().map(|spec| spec.start).collect();

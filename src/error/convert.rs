@@ -81,7 +81,9 @@ impl ConvertError {
             Self::SeveralModels { .. } => {
                 "give a --to that names models: kohya, diffusers, comfyui"
             }
-            Self::Losses { losses, .. } if losses.iter().any(|loss| loss.contains(UNKNOWN_NAME)) => {
+            Self::Losses { losses, .. }
+                if losses.iter().any(|loss| loss.contains(UNKNOWN_NAME)) =>
+            {
                 "names may be in a base: --reference BASE; `convert --allow-loss` leaves all of it out"
             }
             Self::Losses { .. } => "`convert --allow-loss` leaves all of it out",

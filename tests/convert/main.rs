@@ -13,3 +13,4 @@ mod key_spellings;
 mod layouts;
 mod parameters;
 mod roundtrip;
+mod serving;

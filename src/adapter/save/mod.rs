@@ -275,7 +275,13 @@ impl NewAdapter {
         if let Some(Kept { mut tensors, config }) = self.kept {
             tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
             let config = Some(peft::text(&config)?);
-            return Ok(Encoded { tensors, metadata, config, output: convention.output, beside: Vec::new() });
+            return Ok(Encoded {
+                tensors,
+                metadata,
+                config,
+                output: convention.output,
+                beside: Vec::new(),
+            });
         }
         let peft = own(convention::peft().name);
         let places = if peft { self.pack()? } else { BTreeMap::new() };

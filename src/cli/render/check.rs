@@ -95,5 +95,9 @@ fn verdicts(report: &Report) -> String {
 fn rounded(factor: f64) -> String {
     let text = format!("{factor:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text.is_empty() || text == "0" || text == "-0" { format!("{factor:.1e}") } else { text.to_owned() }
+    if text.is_empty() || text == "0" || text == "-0" {
+        format!("{factor:.1e}")
+    } else {
+        text.to_owned()
+    }
 }

@@ -34,7 +34,13 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     open: OpenArgs,
     /// What the report is printed as
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        conflicts_with = "json"
+    )]
     format: Format,
     /// Print the report as one JSON object
     #[arg(long)]

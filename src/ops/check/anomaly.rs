@@ -1,12 +1,12 @@
 //! What is strange in an adapter whatever loads it, seen in its factors: values that are no numbers,
 //! modules that do nothing, rows that outgrow the rest, ranks that hold next to nothing.
 
-use super::report::{Finding, Severity};
 use super::place::Place;
+use super::report::{Finding, Severity};
 use super::rule::Effect;
+use crate::adapter::Adapter;
 use crate::adapter::module::{Module, Update};
 use crate::adapter::tensor::check_finite;
-use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Result};
 
 /// How much longer than the median row an outlier is.
@@ -38,9 +38,8 @@ pub(super) fn all(adapter: &Adapter) -> Result<Vec<Finding>> {
         }
     }
     let mut found = Vec::new();
-    let all_dead = !dead.is_empty()
-        && dead.len() == adapter.modules.len()
-        && adapter.replacements.is_empty();
+    let all_dead =
+        !dead.is_empty() && dead.len() == adapter.modules.len() && adapter.replacements.is_empty();
     if all_dead {
         let says = "all modules are zero: the adapter changes nothing";
         found.push(finding("dead-adapter", Severity::Changes, Effect::Changed, says, dead));

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::cure::Cures;
+use super::place::Place;
 use super::program::{Field, Program};
 use super::report::{Answer, Finding, Severity, Verdict};
-use super::place::Place;
 use super::rule::{Cure, Effect};
 use super::subject::Subject;
 use super::version::Version;

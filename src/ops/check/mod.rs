@@ -63,7 +63,8 @@ pub fn run(options: &Options) -> Result<Report> {
         Some(text) => vec![asked(text)?],
         None => PROGRAMS.iter().map(|program| (*program, None)).collect(),
     };
-    let base = options.against.as_ref().map(|path| Base::open(path, &options.adapter, &options.open));
+    let base =
+        options.against.as_ref().map(|path| Base::open(path, &options.adapter, &options.open));
     let mut base = base.transpose()?;
     let adapter = match open(options, base.as_ref()) {
         Ok(adapter) => adapter,
@@ -111,7 +112,10 @@ fn asked(text: &str) -> Result<(&'static Program, Option<Version>)> {
     let program = program::by_name(name)?;
     let parse = |text: &str| {
         Version::parse(text).ok_or_else(|| {
-            ErrorKind::BadOption(format!("`{text}` is no version of {name}; they are numbers: {name}@{}", program.version))
+            ErrorKind::BadOption(format!(
+                "`{text}` is no version of {name}; they are numbers: {name}@{}",
+                program.version
+            ))
         })
     };
     Ok((program, version.map(parse).transpose()?))
@@ -128,10 +132,8 @@ fn open(options: &Options, base: Option<&Base>) -> Result<Adapter> {
         "kasa_config",
     ];
     let checkpoint = base.and_then(|base| base.checkpoint.as_ref());
-    let open = checkpoint.map_or_else(
-        || Ok(options.open.clone()),
-        |checkpoint| options.open.for_base(checkpoint),
-    )?;
+    let open = checkpoint
+        .map_or_else(|| Ok(options.open.clone()), |checkpoint| options.open.for_base(checkpoint))?;
     let mut ignored_fields = open.ignored_fields.clone();
     ignored_fields.extend(JUDGED.map(str::to_owned));
     let open = OpenOptions { ignored_fields, residual_base: true, ..open };

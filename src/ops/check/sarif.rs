@@ -25,7 +25,8 @@ pub fn sarif(report: &Report) -> Value {
                 "defaultConfiguration": { "level": level(finding.severity) },
             });
             if !finding.source.is_empty() {
-                let help = format!("{} does so: {}", finding.program.unwrap_or("it"), finding.source);
+                let help =
+                    format!("{} does so: {}", finding.program.unwrap_or("it"), finding.source);
                 insert(&mut rule, "help", json!({ "text": help }));
             }
             rule

@@ -93,7 +93,8 @@ pub(super) fn other_ranks(subject: &Subject<'_>) -> Found {
 
 /// A file of factors where a PEFT directory is wanted.
 pub(super) fn no_directory(subject: &Subject<'_>) -> Found {
-    let named = subject.adapter.path.file_name().is_some_and(|name| name == "adapter_model.safetensors");
+    let named =
+        subject.adapter.path.file_name().is_some_and(|name| name == "adapter_model.safetensors");
     whole(subject.adapter.path.is_file() && !named)
 }
 

@@ -41,7 +41,11 @@ const MODELS: [(&str, &[&str], &[&str]); 14] = [
     ("hunyuan_video", &["HunyuanVideoTransformer3DModel"], &[]),
     ("lumina", &["ZImageTransformer2DModel", "Lumina2Transformer2DModel"], &[]),
     ("sd3", &["SD3Transformer2DModel"], &[]),
-    ("hidream", &["HiDreamImageTransformer2DModel"], &["double_stream_blocks", "caption_projection.{}"]),
+    (
+        "hidream",
+        &["HiDreamImageTransformer2DModel"],
+        &["double_stream_blocks", "caption_projection.{}"],
+    ),
     ("unet", &["UNet2DConditionModel"], &[]),
     ("pixart", &["PixArtTransformer2DModel"], &[]),
 ];
@@ -165,7 +169,9 @@ impl<'a> Subject<'a> {
         let ends = ["lm_head", "embed_tokens", "wte", "score", "classifier", "embed_out"];
         let ends = parts.last().is_some_and(|last| ends.contains(last));
         (numbered || ends || Self::is_tower(&module.name))
-            && !parts.iter().any(|part| image.contains(part) || part.ends_with("transformer_blocks"))
+            && !parts
+                .iter()
+                .any(|part| image.contains(part) || part.ends_with("transformer_blocks"))
     }
 
     /// Whether a path is of a vision or audio tower, or of what connects it.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use super::ModuleReport;
 use super::fold::{Factor, commonest, fold, pad};
 use super::one::One;
 use super::restate::{Base, uniform};
 use super::rows::{Owners, assemble};
 use super::stored::{FACTORS, is_factor};
-use super::ModuleReport;
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::Replaces;

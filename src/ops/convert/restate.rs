@@ -188,7 +188,8 @@ pub(super) fn read_base(path: &Path) -> Result<Base> {
         usize::try_from(number).ok().filter(|number| *number > 0)
     };
     let heads = Heads::of_config(&document);
-    let expert_count = ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(number);
+    let expert_count =
+        ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(number);
     let architecture = Architecture::of_model_type(model_type);
     let listed = document.get("architectures").and_then(Value::as_array);
     let class = listed.and_then(|list| list.first()).and_then(Value::as_str);

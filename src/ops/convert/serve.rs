@@ -80,9 +80,9 @@ impl<'a> Serve<'a> {
                 })),
                 [place] if is_rows(place) => {
                     let rows = place.rows.clone().unwrap_or_default();
-                    let total = base.tensor(&place.tensor).map_or(0, |view| {
-                        view.spec.shape.first().copied().unwrap_or(0)
-                    });
+                    let total = base
+                        .tensor(&place.tensor)
+                        .map_or(0, |view| view.spec.shape.first().copied().unwrap_or(0));
                     let piece = Piece { module: at, from: 0..rows.len(), to: rows };
                     let name = stem(&place.tensor).to_owned();
                     joined.entry(name).or_insert((total, Vec::new())).1.push(piece);
@@ -168,9 +168,9 @@ impl<'a> Serve<'a> {
             let expert = wanted.as_ref().ok().and_then(|target| {
                 let Source::Whole(at) = target.source else { return None };
                 let (holder, number, matrix) = expert_of(&target.name)?;
-                let place = MATRICES.iter().find_map(|names| {
-                    names.iter().position(|name| *name == matrix)
-                })?;
+                let place = MATRICES
+                    .iter()
+                    .find_map(|names| names.iter().position(|name| *name == matrix))?;
                 Some((holder.to_owned(), number, place, at))
             });
             let Some((holder, number, place, at)) = expert else {
@@ -230,9 +230,8 @@ impl<'a> Serve<'a> {
         }
         new.modules.extend(added);
         if self.takes.leaf_targets {
-            let last = |module: &NewModule| {
-                module.name.rsplit('.').next().unwrap_or_default().to_owned()
-            };
+            let last =
+                |module: &NewModule| module.name.rsplit('.').next().unwrap_or_default().to_owned();
             let leaves: BTreeSet<String> = new.modules.iter().map(last).collect();
             new.target_modules = Some(leaves.into_iter().collect());
         }
@@ -346,7 +345,11 @@ fn check_shape(
     let rows = shape.first().copied().unwrap_or(0);
     let columns: usize = shape.iter().skip(1).product();
     let own = (module.outputs, module.inputs);
-    if shape.len() < 2 || own.0 == 0 || own.1 == 0 || own == (rows, columns) || own == (columns, rows)
+    if shape.len() < 2
+        || own.0 == 0
+        || own.1 == 0
+        || own == (rows, columns)
+        || own == (columns, rows)
     {
         return Ok(());
     }

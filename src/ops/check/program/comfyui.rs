@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::{Field, Program, Takes, nothing};
 use crate::adapter::convention::ScalePlace;
-use crate::adapter::module::{Module, Side};
 use crate::adapter::layout;
+use crate::adapter::module::{Module, Side};
 use crate::adapter::target::flat_module;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
@@ -95,7 +95,13 @@ static RULES: [Rule; 11] = [
         MAP,
         unknown,
     ),
-    Rule::new("shapes", Effect::Refused, "their updates have other shapes than the base's weights", ADAPTERS, misfits),
+    Rule::new(
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        ADAPTERS,
+        misfits,
+    ),
 ];
 
 /// Where its map of keys has no name of diffusers' (`model_lora_keys_unet`, `model_lora_keys_clip`).
@@ -118,9 +124,9 @@ fn unmapped(subject: &Subject<'_>) -> Found {
             "transformer" if has("flux2") => {
                 ["stream_modulation", "time_guidance_embed"].iter().any(|part| path.contains(part))
             }
-            "transformer" => {
-                ["hunyuan_video", "wan", "cosmos", "anima", "ideogram4", "sana"].iter().any(|model| has(model))
-            }
+            "transformer" => ["hunyuan_video", "wan", "cosmos", "anima", "ideogram4", "sana"]
+                .iter()
+                .any(|model| has(model)),
             "text_encoder" | "text_encoder_2" => !path.starts_with("text_model.encoder.layers."),
             _ => true,
         }
@@ -168,10 +174,13 @@ fn unknown(subject: &Subject<'_>) -> Found {
     if judged || !subject.models.is_empty() {
         return None;
     }
+    // Flattened names of published blocks, and text encoders', are every model's.
     let mapped = unmapped(subject).unwrap_or_default();
     let generic = |module: &Module| {
         let name = module.name.as_str();
-        ["lora_te", "text_encoders."].iter().any(|start| name.starts_with(start))
+        const STARTS: [&str; 4] =
+            ["lora_te", "text_encoders.", "lora_unet_double_blocks_", "lora_unet_single_blocks_"];
+        STARTS.iter().any(|start| name.starts_with(start))
             || mapped.iter().any(|place| place.name == name)
     };
     let lost = subject.adapter.modules.iter().filter(|module| !generic(module));

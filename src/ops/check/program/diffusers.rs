@@ -189,7 +189,8 @@ fn dropped_alphas(subject: &Subject<'_>) -> Found {
     const MODELS: [&str; 7] = ["ltx", "ltx2", "cosmos", "anima", "ace_step", "wan", "flux2"];
     let drops = MODELS.iter().any(|model| subject.models.contains(model));
     let tensors = subject.adapter.convention.scale == ScalePlace::Tensor;
-    let published = subject.models.contains("flux2") && subject.adapter.convention.name == "comfyui";
+    let published =
+        subject.models.contains("flux2") && subject.adapter.convention.name == "comfyui";
     if !drops || !tensors || !has_lora_a(subject) || published {
         return None;
     }

@@ -37,9 +37,13 @@ static RULES: [Rule; 4] = [
             whole(!subject.models.is_empty() && !known)
         },
     ),
-    Rule::new("model", Effect::Unknown, "nothing tells which model they are of", PROBE, |subject| {
-        whole(subject.models.is_empty())
-    }),
+    Rule::new(
+        "model",
+        Effect::Unknown,
+        "nothing tells which model they are of",
+        PROBE,
+        |subject| whole(subject.models.is_empty()),
+    ),
     Rule::new(
         "scale",
         Effect::ScaledWrongly,

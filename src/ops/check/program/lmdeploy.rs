@@ -33,9 +33,13 @@ static RULES: [Rule; 14] = [
         no_directory,
     )
     .converts(),
-    Rule::new("names", Effect::Refused, "it finds no module of these names in the base", LOAD, |subject| {
-        some(unplaced(subject).into_iter().chain(respelled(subject)).flatten().collect())
-    })
+    Rule::new(
+        "names",
+        Effect::Refused,
+        "it finds no module of these names in the base",
+        LOAD,
+        |subject| some(unplaced(subject).into_iter().chain(respelled(subject)).flatten().collect()),
+    )
     .converts(),
     Rule::new(
         "scale",

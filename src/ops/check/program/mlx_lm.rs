@@ -51,7 +51,8 @@ static RULES: [Rule; 7] = [
         "it has no DoRA of experts",
         "tuner/dora.py",
         |subject| {
-            subject.modules(|module| module.magnitude.is_some() && expert_of(&module.name).is_some())
+            subject
+                .modules(|module| module.magnitude.is_some() && expert_of(&module.name).is_some())
         },
     )
     .extracts(),
@@ -63,7 +64,11 @@ static RULES: [Rule; 7] = [
         replaced,
     ),
     Rule::new("bias", Effect::Refused, "it has no biases of B", LOAD, biased).extracts(),
-    Rule::new("names", Effect::Refused, "it refuses what the base does not have", LOAD, |subject| {
-        unplaced(subject).or_else(|| misfits(subject))
-    }),
+    Rule::new(
+        "names",
+        Effect::Refused,
+        "it refuses what the base does not have",
+        LOAD,
+        |subject| unplaced(subject).or_else(|| misfits(subject)),
+    ),
 ];

@@ -4,7 +4,9 @@
 use super::{Field, Program, Takes, llama_cpp, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{config_alpha, decomposed, misfits, other_families, replaced, unplaced};
+use crate::ops::check::shared::{
+    config_alpha, decomposed, misfits, other_families, replaced, unplaced,
+};
 use crate::ops::check::subject::{Subject, named, whole};
 
 pub(super) static PROGRAM: Program = Program {

@@ -58,9 +58,11 @@ static RULES: [Rule; 12] = [
         },
     )
     .converts(),
-    field("rank_pattern and alpha_pattern", |subject| fields(subject, &["rank_pattern", "alpha_pattern"]))
-        .until("0.8")
-        .converts(),
+    field("rank_pattern and alpha_pattern", |subject| {
+        fields(subject, &["rank_pattern", "alpha_pattern"])
+    })
+    .until("0.8")
+    .converts(),
     field("use_rslora", |subject| fields(subject, &["use_rslora"])).until("0.8").converts(),
     field("use_dora", |subject| fields(subject, &["use_dora"])).until("0.9").extracts(),
     field("layer_replication", |subject| fields(subject, &["layer_replication"])).until("0.10"),

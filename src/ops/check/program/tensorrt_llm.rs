@@ -4,8 +4,8 @@ use super::{Experts, Field, Program, Takes, nothing};
 use crate::adapter::module::Module;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language, replaced, stacks,
-    unfactorable, variants,
+    biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language, replaced,
+    stacks, unfactorable, variants,
 };
 use crate::ops::check::subject::{expert_of, some};
 
@@ -124,6 +124,11 @@ static RULES: [Rule; 14] = [
         "where one of q_proj, k_proj and v_proj is missing it makes zeros, of the wrong size in models of grouped queries",
         LOAD,
         |subject| {
+            let heads = |field: &str| subject.base.and_then(|base| base.number(field));
+            let (queries, keys) = (heads("num_attention_heads"), heads("num_key_value_heads"));
+            if queries.is_some() && queries == keys {
+                return None;
+            }
             let parts = ["q_proj", "k_proj", "v_proj"];
             let lacking = subject.siblings().into_iter().filter(|(_, own)| {
                 let has = parts.iter().filter(|part| own.contains_key(*part)).count();

@@ -112,9 +112,13 @@ pub(super) static RULES: [Rule; 14] = [
         |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
     )
     .extracts(),
-    Rule::new("model", Effect::Unknown, "their names or shapes are not the base's", MAP, |subject| {
-        not_language(subject).or_else(|| misfits(subject))
-    }),
+    Rule::new(
+        "model",
+        Effect::Unknown,
+        "their names or shapes are not the base's",
+        MAP,
+        |subject| not_language(subject).or_else(|| misfits(subject)),
+    ),
 ];
 
 fn last_of(module: &Module) -> &str {

@@ -284,7 +284,8 @@ fn possible_rank(subject: &Subject<'_>) -> usize {
 /// Ranks above the default that no weight of the adapter can have.
 fn needless(subject: &Subject<'_>) -> Found {
     let (rank, possible) = (subject.rank(), subject.possible_rank());
-    let over = rank > DEFAULT_RANK && possible < rank && subject.max_rank.is_none_or(|max| rank <= max);
+    let over =
+        rank > DEFAULT_RANK && possible < rank && subject.max_rank.is_none_or(|max| rank <= max);
     if over { subject.modules(|module| module.rank == rank) } else { None }
 }
 
@@ -315,7 +316,9 @@ fn unknown_class(subject: &Subject<'_>) -> Found {
     let Some(class) = subject.class() else {
         let experts = !subject.adapter.stacks.is_empty() || !subject.single_experts().is_empty();
         if experts {
-            return some(vec![Place::from("of experts, which classes read in different ways: --against BASE")]);
+            return some(vec![Place::from(
+                "of experts, which classes read in different ways: --against BASE",
+            )]);
         }
         return match subject.base {
             // A base without a config may be of any class.
