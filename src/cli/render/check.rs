@@ -27,8 +27,14 @@ pub(crate) fn report(report: &Report, all: bool, verbose: bool) -> String {
             Answer::Unknown => format!("{adapter}: {program} {version}: nobody knows"),
         });
     }
-    report.findings.iter().for_each(|finding| one(&mut lines, finding, verbose));
     let fix = report.programs.iter().find_map(|verdict| verdict.fix.as_ref());
+    for finding in &report.findings {
+        one(&mut lines, finding, verbose);
+        // Where no command mends all of it, some may mend a part.
+        if let (None, Some(_), Some(part)) = (fix, finding.program, &finding.fix) {
+            lines.add("fix of that", part);
+        }
+    }
     if let Some(fix) = fix {
         lines.add("fix", fix);
     }

@@ -54,11 +54,18 @@ impl<'a> Serve<'a> {
             return Ok(());
         };
         let found = match target::find(self.adapter, base, tied_head(base)?.as_deref()) {
-            Ok(found) => found.modules,
+            Ok(found) => found,
             // Servers have the plain names of a quantised base.
             Err(error) if matches!(error.kind(), ErrorKind::Quantised { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
+        for (name, place) in layout.replacements.iter_mut().zip(&found.replacements) {
+            if let Some(tensor) = place {
+                let stem = tensor.strip_suffix(".bias").unwrap_or_else(|| stem(tensor));
+                *name = Ok(stem.to_owned());
+            }
+        }
+        let found = found.modules;
         let mut joined: BTreeMap<String, (usize, Vec<Piece>)> = BTreeMap::new();
         let mut modules: Vec<Wanted> = Vec::new();
         for wanted in std::mem::take(&mut layout.modules) {

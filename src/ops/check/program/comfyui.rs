@@ -167,6 +167,10 @@ fn not_in_base(subject: &Subject<'_>) -> Found {
     subject.modules(|module| missing(module) && !unmapped.contains(&module.name))
 }
 
+/// Flattened names of published blocks, and text encoders', which are every model's that has them.
+const EVERY_MODELS: [&str; 4] =
+    ["lora_te", "text_encoders.", "lora_unet_double_blocks_", "lora_unet_single_blocks_"];
+
 /// Names that no table has, without a base that would have the last word.
 fn unknown(subject: &Subject<'_>) -> Found {
     let own = subject.adapter.convention.name == "diffusers";
@@ -174,13 +178,10 @@ fn unknown(subject: &Subject<'_>) -> Found {
     if judged || !subject.models.is_empty() {
         return None;
     }
-    // Flattened names of published blocks, and text encoders', are every model's.
     let mapped = unmapped(subject).unwrap_or_default();
     let generic = |module: &Module| {
         let name = module.name.as_str();
-        const STARTS: [&str; 4] =
-            ["lora_te", "text_encoders.", "lora_unet_double_blocks_", "lora_unet_single_blocks_"];
-        STARTS.iter().any(|start| name.starts_with(start))
+        EVERY_MODELS.iter().any(|start| name.starts_with(start))
             || mapped.iter().any(|place| place.name == name)
     };
     let lost = subject.adapter.modules.iter().filter(|module| !generic(module));

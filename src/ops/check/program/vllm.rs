@@ -31,7 +31,7 @@ pub(super) static PROGRAM: Program = Program {
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const DEFAULT_RANK: usize = 16;
 
-static RULES: [Rule; 26] = [
+static RULES: [Rule; 27] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -168,6 +168,19 @@ static RULES: [Rule; 26] = [
         "nothing is known of LoRA for this class of models",
         "vllm/model_executor/models/registry.py",
         unknown_class,
+    ),
+    Rule::new(
+        "experts",
+        Effect::Unknown,
+        "its classes read experts in stacks or one by one, and which it is the base tells: --against BASE",
+        "vllm/lora/model_manager.py, is_3d_moe_weight",
+        |subject| match subject.class() {
+            Some(_) => None,
+            None => subject.stacks().or_else(|| {
+                let single = subject.single_experts();
+                named(single.iter().map(|(module, _)| module.name.as_str()))
+            }),
+        },
     ),
     Rule::new(
         "embeddings",
@@ -314,12 +327,6 @@ fn known_class<'a>(subject: &Subject<'a>) -> Option<&'a str> {
 
 fn unknown_class(subject: &Subject<'_>) -> Found {
     let Some(class) = subject.class() else {
-        let experts = !subject.adapter.stacks.is_empty() || !subject.single_experts().is_empty();
-        if experts {
-            return some(vec![Place::from(
-                "of experts, which classes read in different ways: --against BASE",
-            )]);
-        }
         return match subject.base {
             // A base without a config may be of any class.
             Some(base) if base.config.is_empty() => whole(names_differ(subject)),
