@@ -9,7 +9,6 @@ use super::convention::Names;
 use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
-pub(crate) use super::scope::bare_name;
 use super::scope::{Scope, readings, scope_of};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
@@ -40,7 +39,7 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     let mut catalogue = Catalogue::default();
     if !resolved.complete() {
         catalogue = Catalogue::new(base);
-        resolved = by_other_layouts(adapter, &wanted, base, &catalogue, resolved)?;
+        resolved = by_other_layouts(adapter, &wanted, (base, &names), &catalogue, resolved)?;
     }
     refuse_packed(&wanted, &resolved, base)?;
     let missing = if flattened {
@@ -84,11 +83,11 @@ fn by_names(
 fn by_other_layouts(
     adapter: &Adapter,
     wanted: &[Wanted],
-    base: &Checkpoint,
+    (base, names): (&Checkpoint, &BTreeSet<&str>),
     catalogue: &Catalogue,
     plain: Resolved,
 ) -> Result<Resolved> {
-    let names: BTreeSet<&str> = base.names().chain(catalogue.names()).collect();
+    let names: BTreeSet<&str> = names.iter().copied().chain(catalogue.names()).collect();
     let named = by_names(adapter, wanted, base, &names);
     if let Ok(found) = &named
         && found.complete()

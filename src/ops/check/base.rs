@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
 use crate::format::json::model_config;
 use crate::ops::base::open_base;
-use crate::ops::merge::tied_head;
+use crate::ops::merge::{misfit, tied_head};
 
 /// A base: a checkpoint, a config, or both.
 pub(super) struct Base {
@@ -21,6 +21,8 @@ pub(super) struct Base {
     pub(super) config: Map<String, Value>,
     /// Where the modules lie; `None` if its names cannot be compared.
     pub(super) targets: Option<Targets>,
+    /// Modules and replacements that merge would refuse for their shape.
+    pub(super) misfits: Vec<String>,
     /// Why its names cannot be compared.
     pub(super) opaque: Option<String>,
 }
@@ -39,14 +41,18 @@ impl Base {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { path: path.to_path_buf(), checkpoint, config, targets: None, opaque: None })
+        Ok(Self { path: path.to_path_buf(), checkpoint, config, targets: None, misfits: Vec::new(), opaque: None })
     }
 
     /// Finds the adapter's modules in it.
     pub(super) fn look_up(&mut self, adapter: &Adapter) -> Result<()> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
         match target::find(adapter, checkpoint, tied_head(checkpoint)?.as_deref()) {
-            Ok(targets) => self.targets = Some(targets),
+            Ok(targets) => {
+                let misfits = misfit::misfits(adapter, checkpoint, &targets)?;
+                self.misfits = misfits.into_iter().map(|misfit| misfit.name).collect();
+                self.targets = Some(targets);
+            }
             Err(error) => match error.kind() {
                 // A server loads quantised bases under the names of the plain ones.
                 ErrorKind::Quantised { .. } | ErrorKind::Ambiguous { .. } => {

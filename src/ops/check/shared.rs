@@ -135,5 +135,5 @@ pub(super) fn not_language(subject: &Subject<'_>) -> Found {
 
 /// Modules whose update has another shape than the base's weight.
 pub(super) fn misfits(subject: &Subject<'_>) -> Found {
-    named(subject.misfits().iter().map(|(module, _)| module.name.as_str()))
+    named(subject.base?.misfits.iter().map(String::as_str))
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::base::Base;
 use super::place::{Found, Place};
-use crate::adapter::module::{Kind, Module};
+use crate::adapter::module::Module;
 use crate::adapter::{Adapter, layout};
 
 /// An adapter and all that is known of where it shall go.
@@ -198,33 +198,6 @@ impl<'a> Subject<'a> {
             !places.is_empty() && !in_stack && !base.has(&module.name)
         });
         found.map(|(module, _)| module).collect()
-    }
-
-    /// Modules whose update has another shape than the base's weight, with both shapes.
-    pub(super) fn misfits(&self) -> Vec<(&'a Module, String)> {
-        let Some(base) = self.base else { return Vec::new() };
-        let (Some(targets), Some(checkpoint)) = (&base.targets, &base.checkpoint) else {
-            return Vec::new();
-        };
-        let pairs = self.adapter.modules.iter().zip(&targets.modules);
-        let misfit = |(module, places): (&'a Module, &Vec<crate::adapter::place::Placement>)| {
-            if module.outputs == 0 || module.inputs == 0 || module.kind == Kind::Channels {
-                return None;
-            }
-            let own = (module.outputs, module.inputs);
-            let wrong = places.iter().find_map(|place| {
-                let stored = &checkpoint.tensor(&place.tensor)?.spec.shape;
-                let shape = place.shape(stored);
-                let rows = shape.first().copied().unwrap_or(0);
-                let columns: usize = shape.iter().skip(1).product();
-                let whole = shape.len() > 1;
-                (whole && (rows, columns) != own && (columns, rows) != own).then(|| {
-                    format!("{} is {shape:?}, its update [{}, {}]", place.tensor, own.0, own.1)
-                })
-            });
-            wrong.map(|wrong| (module, wrong))
-        };
-        pairs.filter_map(misfit).collect()
     }
 
     /// Names of modules below one layer's projection, by what stands before a last part:

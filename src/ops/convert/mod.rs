@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use restate::{Base, base_of};
-pub(super) use restate::{Checked, How, Restated, restate};
+use restate::base_of;
+pub(super) use restate::{Base, Checked, How, Restated, restate};
 
 use super::check::program::{self, Program};
 use super::{Progress, check_output, files_of};
