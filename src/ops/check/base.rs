@@ -41,7 +41,14 @@ impl Base {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { path: path.to_path_buf(), checkpoint, config, targets: None, misfits: Vec::new(), opaque: None })
+        Ok(Self {
+            path: path.to_path_buf(),
+            checkpoint,
+            config,
+            targets: None,
+            misfits: Vec::new(),
+            opaque: None,
+        })
     }
 
     /// Finds the adapter's modules in it.

@@ -31,8 +31,8 @@ use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::merge::AdapterInput;
 use crate::ops::param_rules::ParamRule;
-use crate::ops::thread_pool;
 use crate::ops::selection::Selection;
+use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
 use group::Group;
