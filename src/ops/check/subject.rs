@@ -32,8 +32,8 @@ const MODELS: [(&str, &[&str], &[&str]); 14] = [
         &["LTX2VideoTransformer3DModel"],
         &["audio_to_video_attn", "audio_patchify_proj", "audio_proj_in", "av_ca_", "av_cross_attn"],
     ),
-    ("ltx", &["LTXVideoTransformer3DModel"], &[]),
-    ("cosmos", &["CosmosTransformer3DModel"], &[]),
+    ("ltx_video", &["LTXVideoTransformer3DModel"], &[]),
+    ("auraflow", &["AuraFlowTransformer2DModel"], &[]),
     ("flux", &["FluxTransformer2DModel"], &[]),
     ("chroma", &["ChromaTransformer2DModel"], &["distilled_guidance_layer"]),
     ("wan", &["WanTransformer3DModel", "WanVACETransformer3DModel"], &[]),
@@ -41,11 +41,7 @@ const MODELS: [(&str, &[&str], &[&str]); 14] = [
     ("hunyuan_video", &["HunyuanVideoTransformer3DModel"], &[]),
     ("lumina", &["ZImageTransformer2DModel", "Lumina2Transformer2DModel"], &[]),
     ("sd3", &["SD3Transformer2DModel"], &[]),
-    (
-        "hidream",
-        &["HiDreamImageTransformer2DModel"],
-        &["double_stream_blocks", "caption_projection.{}"],
-    ),
+    ("hidream", &["HiDreamImageTransformer2DModel"], &["double_stream_blocks"]),
     ("unet", &["UNet2DConditionModel"], &[]),
     ("pixart", &["PixArtTransformer2DModel"], &[]),
 ];

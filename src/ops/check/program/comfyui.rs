@@ -124,9 +124,11 @@ fn unmapped(subject: &Subject<'_>) -> Found {
             "transformer" if has("flux2") => {
                 ["stream_modulation", "time_guidance_embed"].iter().any(|part| path.contains(part))
             }
-            "transformer" => ["hunyuan_video", "wan", "cosmos", "anima", "ideogram4", "sana"]
-                .iter()
-                .any(|model| has(model)),
+            "transformer" => {
+                ["hunyuan_video", "wan", "cosmos1", "cosmos2", "anima", "ideogram4", "sana"]
+                    .iter()
+                    .any(|model| has(model))
+            }
             "text_encoder" | "text_encoder_2" => !path.starts_with("text_model.encoder.layers."),
             _ => true,
         }
