@@ -95,7 +95,8 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
     command += ["--", *(os.fspath(argument) for argument in arguments)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           encoding="utf-8", check=False)
-    if done.returncode in (0, _NO) and done.stdout:
+    # `check` also reports what nobody knows, with the code of what could not be done.
+    if done.stdout and (done.returncode in (0, _NO) or verb == "check"):
         report: Report = json.loads(done.stdout)
         return report
     raise LoraToolError(done.stderr.strip() or f"lora-tool ended with {done.returncode}",
@@ -180,8 +181,9 @@ def compare(adapters: Sequence[Path], *, weights: Sequence[float] | None = None,
     return call("compare", *adapters, weights=weights, **options)
 
 
-def check(adapter: Path, for_: str, **options: Any) -> Report:
-    """What a program (``"vllm"``, ``"peft"``, …) would refuse or get wrong: ``report["ok"]``."""
+def check(adapter: Path, for_: str | None = None, **options: Any) -> Report:
+    """What a program (``"vllm"``, ``"peft@0.14"``, …), or every one, would refuse or get wrong:
+    ``report["answer"]`` is ``"yes"``, ``"no"`` or ``"unknown"``."""
     return call("check", adapter, for_=for_, **options)
 
 

@@ -147,7 +147,7 @@ impl ErrorKind {
             Self::BudgetTooSmall { least, .. } => {
                 return Some(format!("the least budget is {least}"));
             }
-            Self::Convert(error) => error.hint(),
+            Self::Convert(error) => return Some(error.hint()),
             Self::WeightCount { .. } => {
                 "give one weight per adapter, in order: -w 0.7 0.3 or -w 0.7,0.3"
             }

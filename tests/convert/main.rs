@@ -16,3 +16,4 @@ mod model_layouts;
 mod model_spellings;
 mod parameters;
 mod roundtrip;
+mod serving;
