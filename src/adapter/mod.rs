@@ -12,6 +12,7 @@ pub mod files;
 mod flat;
 pub mod gguf;
 pub mod hashes;
+pub(crate) mod identity;
 mod layered;
 pub mod layout;
 pub mod mlx;

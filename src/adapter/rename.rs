@@ -1,11 +1,10 @@
 //! A module's name in another convention. Dots are never guessed back into a flattened name: they come
 //! from the name of the base tensor that flattens to it, or not at all.
 
-use super::architecture::Told;
+use super::architecture::{LTX2_CONNECTORS, Told};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::{Scope, scope_of};
-use super::target::flatten;
+use super::scope::{CONNECTORS, Scope, flatten, scope_of};
 use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.
@@ -60,7 +59,10 @@ impl Renamer<'_> {
                 None => name.to_owned(),
             }),
             (Names::Flattened, to) => base_tensor.and_then(|base| self.based(base, to)),
-            (Names::Component, to) => self.componentwise(name, to),
+            (Names::Component, to) => self.componentwise(name, to).or_else(|| {
+                let own = base_tensor.filter(|_| to == Names::Checkpoint);
+                own.and_then(of_checkpoint)
+            }),
             (Names::Checkpoint, Names::Flattened) => from_root(name),
             // The part of a model alone is what PEFT wraps.
             (Names::Checkpoint, Names::Dotted) => below_root(name).map(str::to_owned),
@@ -89,11 +91,15 @@ impl Renamer<'_> {
         let encoder = match scope {
             Scope::TextEncoder(number) => Some(number),
             Scope::Any if told.component == "text_encoder" => Some(1),
-            Scope::Any | Scope::Denoiser => None,
+            Scope::Any | Scope::Denoiser | Scope::Connectors => None,
         };
         let t5 = path.starts_with("encoder.block.");
+        let connectors = told.component == LTX2_CONNECTORS;
         match (self.to.names, encoder) {
             (Names::Gguf, _) => None,
+            (Names::Checkpoint, None) if connectors => Some(format!("{CONNECTORS}{path}")),
+            // No script of kohya's kind trains them.
+            (Names::Flattened, None) if connectors => None,
             (Names::Dotted, _) => Some(path.to_owned()),
             (Names::Component, None) => Some(format!("{}.{path}", told.component)),
             (Names::Checkpoint, None) => Some(format!("diffusion_model.{path}")),
@@ -177,8 +183,8 @@ impl Renamer<'_> {
         match to {
             Names::Dotted => Some(path.to_owned()),
             Names::Component => Some(name.to_owned()),
-            // These ComfyUI knows by diffusers' own names.
-            Names::Checkpoint if component == "transformer" => Some(name.to_owned()),
+            // A layout's table says what ComfyUI calls these, or a base does.
+            Names::Checkpoint if component == "transformer" => None,
             Names::Checkpoint | Names::Flattened => {
                 Some(format!("{}{}", self.prefix(component)?, flatten(path)))
             }

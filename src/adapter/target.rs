@@ -103,7 +103,11 @@ impl Look<'_> {
         names: &BTreeSet<&str>,
         plain: Resolved,
     ) -> Result<Resolved> {
-        let names: BTreeSet<&str> = names.iter().copied().chain(catalogue.names()).collect();
+        let own = names.iter().copied();
+        let names: BTreeSet<&str> = match self.adapter.convention.names {
+            Names::Dotted => own.chain(catalogue.names()).collect(),
+            _ => own.chain(catalogue.names_apart()).collect(),
+        };
         let named = self.by_names(&names, catalogue);
         if let Ok(found) = &named
             && found.complete()
@@ -238,7 +242,7 @@ pub fn flat_module(name: &str, several: bool) -> String {
         Scope::TextEncoder(number) if several => format!("lora_te{number}_"),
         Scope::TextEncoder(_) => "lora_te_".to_owned(),
         Scope::Any if below.starts_with("text_model.") => "lora_te_".to_owned(),
-        Scope::Any | Scope::Denoiser => "lora_unet_".to_owned(),
+        Scope::Any | Scope::Denoiser | Scope::Connectors => "lora_unet_".to_owned(),
     };
     format!("{prefix}{}", flatten(below))
 }

@@ -19,3 +19,4 @@ mod reference;
 mod same_bytes;
 mod stacks;
 mod tuned;
+mod verifying;

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Architecture, Cut, Names, Rule, untold};
+use super::{Architecture, Cut, Names, OfBase, Rule, untold};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "releases", rules, told: untold };
+    Architecture { name: "releases", tables: &[], rules: OfBase::Beside(rules), told: untold };
 
 /// (name in transformers, name in checkpoints) below whatever stands before both.
 type Class = [(&'static str, &'static str)];
