@@ -11,6 +11,7 @@ mod hint;
 mod kind;
 mod look;
 mod near;
+mod orientation;
 mod pair;
 mod receipt;
 mod recipe;
@@ -28,6 +29,7 @@ pub use family::FamilyError;
 pub use harmless::{harmless, one_line};
 pub use kind::ErrorKind;
 pub use near::near;
+pub use orientation::OrientationError;
 pub use pair::PairError;
 pub use receipt::ReceiptError;
 pub use recipe::{Place, RecipeError, RecipeProblem};
@@ -103,6 +105,12 @@ impl From<RecipeError> for Error {
 
 impl From<RuleError> for Error {
     fn from(error: RuleError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<OrientationError> for Error {
+    fn from(error: OrientationError) -> Self {
         ErrorKind::from(error).into()
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::convert::ConvertError;
 use super::experts::ExpertsError;
 use super::family::FamilyError;
+use super::orientation::OrientationError;
 use super::pair::PairError;
 use super::receipt::ReceiptError;
 use super::recipe::RecipeError;
@@ -478,15 +479,9 @@ pub enum ErrorKind {
         /// How many are read.
         limit: u64,
     },
-    /// A weight that would be as wide as high if its inputs were its outputs.
-    #[error(
-        "its sizes do not tell whether it is stored outputs × inputs or inputs × outputs, and neither \
-         do the layers beside it nor the adapter's config"
-    )]
-    Orientation {
-        /// The base tensor's name, as a regular expression.
-        tensor: String,
-    },
+    /// A weight of which nothing tells which way round it lies.
+    #[error(transparent)]
+    Orientation(#[from] OrientationError),
     /// The base holds a NaN or an infinity.
     #[error("element {index} of the base tensor is {value}")]
     NonFiniteBase {
