@@ -75,12 +75,6 @@ pub(super) fn located(name: &str) -> (Scope, &str) {
     found.next().map_or((Scope::Any, name), |(scope, rest)| (scope, rest.trim_start_matches('_')))
 }
 
-/// A flattened name without the prefix that says which part of a model it belongs to.
-pub(crate) fn bare_name(name: &str) -> &str {
-    let flat = SCOPES.iter().filter(|(prefix, _)| prefix.ends_with('_'));
-    flat.into_iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
-}
-
 /// What an adapter's name may be below a root, and of which part of a model, the likeliest first.
 pub(super) fn readings(name: &str) -> Vec<(Scope, String)> {
     let known = SCOPES.iter().chain(&ROOTS);

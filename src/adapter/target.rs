@@ -9,7 +9,6 @@ use super::convention::Names;
 use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
-pub(crate) use super::scope::bare_name;
 use super::scope::{Scope, readings, scope_of};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};

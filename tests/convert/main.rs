@@ -1,4 +1,5 @@
 //! Names and families: every convention, every parametrisation, every table of names, and back.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,4 +13,5 @@ mod families;
 mod key_spellings;
 mod layouts;
 mod parameters;
+mod prefixes;
 mod roundtrip;

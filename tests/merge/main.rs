@@ -1,4 +1,5 @@
 //! Adapters baked into base weights, held to golden files, laws and plain f64 references.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
