@@ -375,7 +375,7 @@ impl Merge {
         }
         let measured = Some(Effective::from(&total)).filter(|_| total.asked > 0.0);
         // Sums of squares of an update beyond 1e19 leave the range of f32.
-        let effective = measured.filter(|found| found.is_finite());
+        let effective = measured.filter(Effective::is_finite);
         let plan = &self.plan;
         let mut warnings = plan.warnings.clone();
         if measured.is_some() && effective.is_none() {
