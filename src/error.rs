@@ -13,6 +13,7 @@ mod look;
 mod near;
 mod orientation;
 mod pair;
+mod quant;
 mod receipt;
 mod recipe;
 mod rule;
@@ -32,6 +33,7 @@ pub use look::FileKind;
 pub use near::near;
 pub use orientation::OrientationError;
 pub use pair::PairError;
+pub use quant::QuantError;
 pub use receipt::ReceiptError;
 pub use recipe::{Place, RecipeError, RecipeProblem};
 pub use rule::RuleError;
@@ -118,6 +120,12 @@ impl From<OrientationError> for Error {
 
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<QuantError> for Error {
+    fn from(error: QuantError) -> Self {
         ErrorKind::from(error).into()
     }
 }

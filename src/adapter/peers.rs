@@ -124,6 +124,7 @@ pub(crate) fn keys(adapters: &[Adapter]) -> Vec<Vec<String>> {
         let only = scopes.get(name.as_str()).filter(|scopes| scopes.len() == 1);
         match only.and_then(BTreeSet::first).filter(|_| *scope == Scope::Any).unwrap_or(scope) {
             Scope::TextEncoder(number) => format!("text encoder {number}: {name}"),
+            Scope::Connectors => format!("connectors: {name}"),
             Scope::Any | Scope::Denoiser => name.clone(),
         }
     };

@@ -9,6 +9,7 @@ use super::convention::Names;
 use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
+pub(crate) use super::scope::flatten;
 use super::scope::{Scope, readings, scope_of};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
@@ -87,7 +88,11 @@ fn by_other_layouts(
     catalogue: &Catalogue,
     plain: Resolved,
 ) -> Result<Resolved> {
-    let names: BTreeSet<&str> = names.iter().copied().chain(catalogue.names()).collect();
+    let own = names.iter().copied();
+    let names: BTreeSet<&str> = match adapter.convention.names {
+        Names::Dotted => own.chain(catalogue.names()).collect(),
+        _ => own.chain(catalogue.names_apart()).collect(),
+    };
     let named = by_names(adapter, wanted, base, &names);
     if let Ok(found) = &named
         && found.complete()
@@ -159,11 +164,6 @@ pub fn quantisation(base: &Checkpoint, name: &str) -> Option<String> {
     Some(scheme)
 }
 
-/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
-pub(crate) fn flatten(name: &str) -> String {
-    name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
-}
-
 /// A base module's name as kohya flattens it, with the prefix of the part of a model it belongs to.
 /// `several` says whether text encoders are numbered.
 pub fn flat_module(name: &str, several: bool) -> String {
@@ -172,7 +172,7 @@ pub fn flat_module(name: &str, several: bool) -> String {
         Scope::TextEncoder(number) if several => format!("lora_te{number}_"),
         Scope::TextEncoder(_) => "lora_te_".to_owned(),
         Scope::Any if below.starts_with("text_model.") => "lora_te_".to_owned(),
-        Scope::Any | Scope::Denoiser => "lora_unet_".to_owned(),
+        Scope::Any | Scope::Denoiser | Scope::Connectors => "lora_unet_".to_owned(),
     };
     format!("{prefix}{}", flatten(below))
 }

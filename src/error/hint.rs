@@ -95,6 +95,7 @@ impl ErrorKind {
             Self::Family(error) => error.hint(),
             Self::Experts(error) => error.hint(),
             Self::Pair(error) => error.hint(),
+            Self::Quant(error) => error.hint(),
             Self::Receipt(error) => error.hint(),
             Self::Recipe(error) => return error.hint(),
             Self::Rule(error) => error.hint(),

@@ -3,17 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::convert::ConvertError;
-use super::experts::ExpertsError;
-use super::family::FamilyError;
 use super::look::FileKind;
-use super::orientation::OrientationError;
-use super::pair::PairError;
-use super::receipt::ReceiptError;
-use super::recipe::RecipeError;
-use super::rule::RuleError;
-use super::tuned::TunedError;
-use super::unmatched::{UnmatchedName, list_unmatched};
+use super::unmatched::list_unmatched;
+use super::{
+    ConvertError, ExpertsError, FamilyError, OrientationError, PairError, QuantError, ReceiptError,
+    RecipeError, RuleError, TunedError, UnmatchedName,
+};
 
 /// What can go wrong. Shapes are in the order they are stored in.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +232,9 @@ pub enum ErrorKind {
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// Quantised weights that cannot be read.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
     /// A recipe that is not one.
     #[error(transparent)]
     Recipe(#[from] RecipeError),

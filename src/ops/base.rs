@@ -10,7 +10,7 @@ use crate::format::{Access, Checkpoint};
 /// Opens a base. `with` is what the verb was given beside it, for the advice.
 ///
 /// # Errors
-/// As [`Checkpoint::open`], and [`ErrorKind::AdapterAsModel`].
+/// As [`Checkpoint::open`], [`ErrorKind::AdapterAsModel`]; of GGUF models only what they hold is read.
 pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<Checkpoint> {
     open_model(path, "a base", with, access)
 }
@@ -26,6 +26,10 @@ pub(crate) fn open_model(
     access: Access,
 ) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path, access)?;
+    if checkpoint.is_gguf() {
+        let reason = "a GGUF model; give the safetensors model that it was made from".to_owned();
+        return Err(ErrorKind::NoCheckpoint { reason }).in_file(path);
+    }
     let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
     let hint = advice(path, with, access);
     let convention = convention.name;

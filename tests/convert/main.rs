@@ -12,6 +12,8 @@ mod converting;
 mod families;
 mod key_spellings;
 mod layouts;
+mod model_layouts;
+mod model_spellings;
 mod parameters;
 mod prefixes;
 mod roundtrip;
