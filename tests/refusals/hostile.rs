@@ -80,11 +80,11 @@ fn no_magnitude_makes_it_panic() {
     for scale in ["1e-320", "1e-300", "1e-150", "1e150", "1e300"] {
         for line in [
             "inspect n.safetensors --spectrum",
-            "resize n.safetensors --rank 1 -o o.safetensors -f",
-            "resize n.safetensors --rank ratio:10 -o o.safetensors -f",
-            "combine n.safetensors n.safetensors --method cat --rank ratio:10 -o o.safetensors -f",
-            "combine n.safetensors n.safetensors --method ties --rank 1 -o o.safetensors -f",
-            "combine n.safetensors n.safetensors --method tsv -o o.safetensors -f",
+            "resize n.safetensors --rank 1 -o o -f",
+            "resize n.safetensors --rank ratio:10 -o o -f",
+            "combine n.safetensors n.safetensors --method cat --rank ratio:10 -o o -f",
+            "combine n.safetensors n.safetensors --method ties --rank 1 -o o -f",
+            "combine n.safetensors n.safetensors --method tsv -o o -f",
             "compare n.safetensors n.safetensors",
             "diff n.safetensors n.safetensors",
         ] {
@@ -95,8 +95,8 @@ fn no_magnitude_makes_it_panic() {
     }
     for line in [
         "inspect k.safetensors --spectrum",
-        "resize k.safetensors --rank 1 -o o.safetensors -f",
-        "combine k.safetensors k.safetensors -w 1e-310 1e-310 --rank 1 -o o.safetensors -f",
+        "resize k.safetensors --rank 1 -o o -f",
+        "combine k.safetensors k.safetensors -w 1e-310 1e-310 --rank 1 -o o -f",
     ] {
         let (code, _, stderr) = quick(&scene, line);
         assert!(matches!(code, Some(0..=2)), "{line}: {code:?}\n{stderr}");
