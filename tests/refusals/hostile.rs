@@ -95,8 +95,8 @@ fn no_magnitude_makes_it_panic() {
     }
     for line in [
         "inspect k.safetensors --spectrum",
-        "resize k.safetensors --rank 1 -o o -f",
-        "combine k.safetensors k.safetensors -w 1e-310 1e-310 --rank 1 -o o -f",
+        "resize k.safetensors --rank 1 -o o.safetensors -f",
+        "combine k.safetensors k.safetensors -w 1e-310 1e-310 --rank 1 -o o.safetensors -f",
     ] {
         let (code, _, stderr) = quick(&scene, line);
         assert!(matches!(code, Some(0..=2)), "{line}: {code:?}\n{stderr}");
