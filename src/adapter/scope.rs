@@ -90,12 +90,6 @@ pub(crate) fn flatten(name: &str) -> String {
     name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
 }
 
-/// A flattened name without the prefix that says which part of a model it belongs to.
-pub(crate) fn bare_name(name: &str) -> &str {
-    let flat = SCOPES.iter().filter(|(prefix, _)| prefix.ends_with('_'));
-    flat.into_iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
-}
-
 /// What an adapter's name may be below a root, and of which part of a model, the likeliest first.
 pub(super) fn readings(name: &str) -> Vec<(Scope, String)> {
     let known = SCOPES.iter().chain(&ROOTS);

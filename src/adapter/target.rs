@@ -10,7 +10,7 @@ use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
 use super::scope::{Scope, readings, scope_of};
-pub(crate) use super::scope::{bare_name, flatten};
+pub(crate) use super::scope::flatten;
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
 
@@ -40,7 +40,7 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     let mut catalogue = Catalogue::default();
     if !resolved.complete() {
         catalogue = Catalogue::new(base);
-        resolved = by_other_layouts(adapter, &wanted, base, &catalogue, resolved)?;
+        resolved = by_other_layouts(adapter, &wanted, (base, &names), &catalogue, resolved)?;
     }
     refuse_packed(&wanted, &resolved, base)?;
     let missing = if flattened {
@@ -84,13 +84,14 @@ fn by_names(
 fn by_other_layouts(
     adapter: &Adapter,
     wanted: &[Wanted],
-    base: &Checkpoint,
+    (base, names): (&Checkpoint, &BTreeSet<&str>),
     catalogue: &Catalogue,
     plain: Resolved,
 ) -> Result<Resolved> {
+    let own = names.iter().copied();
     let names: BTreeSet<&str> = match adapter.convention.names {
-        Names::Dotted => base.names().chain(catalogue.names()).collect(),
-        _ => base.names().chain(catalogue.names_apart()).collect(),
+        Names::Dotted => own.chain(catalogue.names()).collect(),
+        _ => own.chain(catalogue.names_apart()).collect(),
     };
     let named = by_names(adapter, wanted, base, &names);
     if let Ok(found) = &named

@@ -11,7 +11,7 @@ use super::access::{Access, Source};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
 use super::view::TensorView;
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
 pub const PICKLES: [&str; 4] = ["bin", "pt", "ckpt", "pth"];
@@ -39,8 +39,26 @@ impl Shard {
     pub fn open(path: &Path, relative: String, access: Access) -> Result<Self> {
         refuse_pickle(path)?;
         let source = Source::open(path, access).map_err(not_found).in_file(path)?;
-        let header = read_header(&source).in_file(path)?;
+        let header =
+            read_header(&source).map_err(|error| recognised(error, &source)).in_file(path)?;
         Ok(Self { path: path.to_path_buf(), relative, header, source })
+    }
+}
+
+/// Of a file that is no safetensors file but known by how it begins, what it is.
+fn recognised(error: Error, source: &Source) -> Error {
+    let header = matches!(
+        error.kind(),
+        ErrorKind::TruncatedHeader { .. }
+            | ErrorKind::HeaderTooLarge { .. }
+            | ErrorKind::BadHeader { .. }
+    );
+    let mut scratch = Vec::new();
+    let start =
+        source.bytes(0..source.length().min(FileKind::START), &mut scratch).unwrap_or_default();
+    match FileKind::of(start).filter(|_| header) {
+        Some(kind) => ErrorKind::OtherFormat { kind }.into(),
+        None => error,
     }
 }
 
@@ -121,8 +139,7 @@ impl Checkpoint {
         } else {
             checkpoint.layout = Layout::File;
             let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            checkpoint.add(String::new(), &directory, Model::Files(vec![name]), access)?;
+            checkpoint.add(String::new(), &directory, Model::Lone(path.to_path_buf()), access)?;
         }
         Ok(checkpoint)
     }
@@ -200,16 +217,25 @@ impl Checkpoint {
     ) -> Result<()> {
         let index = match &model {
             Model::Index(path) => Some(Index::open(path)?),
-            Model::Files(_) => None,
+            Model::Files(_) | Model::Lone(_) => None,
+        };
+        let lone = match &model {
+            Model::Lone(path) => Some(path.clone()),
+            _ => None,
         };
         let files: BTreeSet<String> = match (&index, model) {
             (Some(index), _) => index.weight_map.values().cloned().collect(),
             (None, Model::Files(files)) => files.into_iter().collect(),
+            (None, Model::Lone(path)) => {
+                // Only for people: the file is opened by its path, whatever its bytes.
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                BTreeSet::from([name])
+            }
             (None, Model::Index(_)) => BTreeSet::new(),
         };
         let first = self.shards.len();
         for file in files {
-            let path = directory.join(&file);
+            let path = lone.clone().unwrap_or_else(|| directory.join(&file));
             if !path.exists() {
                 return match &index {
                     Some(index) => Err(ErrorKind::MissingShard { shard: file })
@@ -268,7 +294,10 @@ impl Checkpoint {
 /// The files of one model.
 enum Model {
     Index(PathBuf),
+    /// Names below the model's directory.
     Files(Vec<String>),
+    /// The file that was named.
+    Lone(PathBuf),
 }
 
 struct Listing {
@@ -280,7 +309,8 @@ fn list(directory: &Path) -> Result<Listing> {
     let mut listing = Listing { files: Vec::new(), directories: Vec::new() };
     for entry in std::fs::read_dir(directory).in_file(directory)? {
         let entry = entry.in_file(directory)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        // A name that is no UTF-8 could not be repeated in an output or an index.
+        let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with('.') {
             continue;
         }

@@ -13,13 +13,14 @@ use source::{Source, code_of, holds_word, used_layers};
 
 /// The layers, and those that each may use beside itself. `main` and `cli` are a crate of their own,
 /// which the compiler holds to what is public; of that they know everything but mathematics.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("error", &[]),
     ("format", &["error"]),
     ("math", &[]),
-    ("adapter", &["format", "math", "error"]),
+    ("weight", &["format", "math", "error"]),
+    ("adapter", &["weight", "format", "math", "error"]),
     ("method", &["math"]),
-    ("ops", &["adapter", "format", "math", "method", "error"]),
+    ("ops", &["adapter", "weight", "format", "math", "method", "error"]),
     ("cli", &["adapter", "format", "method", "ops", "error"]),
 ];
 

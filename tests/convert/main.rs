@@ -1,4 +1,5 @@
 //! Names and families: every convention, every parametrisation, every table of names, and back.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,4 +15,5 @@ mod layouts;
 mod model_layouts;
 mod model_spellings;
 mod parameters;
+mod prefixes;
 mod roundtrip;
