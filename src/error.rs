@@ -10,8 +10,10 @@ mod harmless;
 mod hint;
 mod kind;
 mod look;
+mod model;
 mod near;
 mod pair;
+mod quant;
 mod receipt;
 mod recipe;
 mod rule;
@@ -28,8 +30,10 @@ pub use family::FamilyError;
 pub use harmless::{clipped, harmless, one_line, short};
 pub use kind::ErrorKind;
 pub use look::FileKind;
+pub use model::ModelError;
 pub use near::near;
 pub use pair::PairError;
+pub use quant::QuantError;
 pub use receipt::ReceiptError;
 pub use recipe::{Place, RecipeError, RecipeProblem};
 pub use rule::RuleError;
@@ -90,6 +94,12 @@ impl From<ConvertError> for Error {
     }
 }
 
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
 impl From<ReceiptError> for Error {
     fn from(error: ReceiptError) -> Self {
         ErrorKind::from(error).into()
@@ -110,6 +120,12 @@ impl From<RuleError> for Error {
 
 impl From<PairError> for Error {
     fn from(error: PairError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<QuantError> for Error {
+    fn from(error: QuantError) -> Self {
         ErrorKind::from(error).into()
     }
 }

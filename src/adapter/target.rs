@@ -9,8 +9,8 @@ use super::convention::Names;
 use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
-use super::scope::{Scope, readings, scope_of};
 pub(crate) use super::scope::flatten;
+use super::scope::{Scope, readings, scope_of};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use memmap2::{Advice, Mmap};
@@ -20,14 +21,14 @@ pub enum Access {
     Read,
 }
 
-/// One open input file.
-#[derive(Debug)]
+/// One open input file. Clones share the file and its mapping.
+#[derive(Debug, Clone)]
 pub struct Source {
-    file: File,
+    file: Arc<File>,
     length: u64,
     modified: Option<SystemTime>,
-    map: Option<Mmap>,
-    held: Option<Vec<u8>>,
+    map: Option<Arc<Mmap>>,
+    held: Option<Arc<Vec<u8>>>,
 }
 
 impl Source {
@@ -41,7 +42,7 @@ impl Source {
         let metadata = file.metadata()?;
         let length = metadata.len();
         let map = match access {
-            Access::Map if length > 0 => Some(map(&file)?),
+            Access::Map if length > 0 => Some(Arc::new(map(&file)?)),
             _ => None,
         };
         if let Some(map) = &map {
@@ -49,18 +50,24 @@ impl Source {
             #[cfg(unix)]
             let _ = map.advise(Advice::Sequential);
         }
+        let file = Arc::new(file);
         Ok(Self { file, length, modified: metadata.modified().ok(), map, held: None })
     }
 
     /// The same file, of which these bytes were made: they are what is read from now on.
     #[must_use]
     pub fn holding(self, bytes: Vec<u8>) -> Self {
-        Self { map: None, held: Some(bytes), ..self }
+        Self { map: None, held: Some(Arc::new(bytes)), ..self }
     }
 
     /// Bytes in the file when it was opened.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether its bytes lie in memory, so that asking for many costs no more than for few.
+    pub fn in_memory(&self) -> bool {
+        self.map.is_some() || self.held.is_some()
     }
 
     /// The open file, for copies that stay in the kernel.
@@ -80,7 +87,8 @@ impl Source {
         range: Range<u64>,
         scratch: &'a mut Vec<u8>,
     ) -> io::Result<&'a [u8]> {
-        let memory = self.held.as_deref().or(self.map.as_deref());
+        let held = self.held.as_ref().map(|bytes| bytes.as_slice());
+        let memory = held.or(self.map.as_ref().map(|map| &map[..]));
         let length = self.held.as_ref().map_or(self.length, |bytes| bytes.len() as u64);
         if range.end < range.start || range.end > length {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -6,11 +6,13 @@ mod held;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::access::{Access, Source};
+use super::gguf::{self, is_gguf};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
-use super::view::TensorView;
+use super::view::{Computed, TensorView};
 use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
@@ -29,6 +31,8 @@ pub struct Shard {
     pub header: Header,
     /// Its bytes.
     pub source: Source,
+    /// Tensors whose bytes are computed when they are asked for, by name.
+    pub computed: BTreeMap<String, Arc<dyn Computed>>,
 }
 
 impl Shard {
@@ -39,9 +43,18 @@ impl Shard {
     pub fn open(path: &Path, relative: String, access: Access) -> Result<Self> {
         refuse_pickle(path)?;
         let source = Source::open(path, access).map_err(not_found).in_file(path)?;
-        let header =
-            read_header(&source).map_err(|error| recognised(error, &source)).in_file(path)?;
-        Ok(Self { path: path.to_path_buf(), relative, header, source })
+        let header = if is_gguf(&source) {
+            gguf::header(&source)
+        } else {
+            read_header(&source).map_err(|error| recognised(error, &source))
+        };
+        Ok(Self::new(path, relative, header.in_file(path)?, source))
+    }
+
+    /// A file whose header was read.
+    pub fn new(path: &Path, relative: String, header: Header, source: Source) -> Self {
+        let computed = BTreeMap::new();
+        Self { path: path.to_path_buf(), relative, header, source, computed }
     }
 }
 
@@ -139,7 +152,9 @@ impl Checkpoint {
         } else {
             checkpoint.layout = Layout::File;
             let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            checkpoint.add(String::new(), &directory, Model::Lone(path.to_path_buf()), access)?;
+            let parts = path.file_name().and_then(|name| gguf_parts(name.to_str()?));
+            let model = parts.map_or_else(|| Model::Lone(path.to_path_buf()), Model::Files);
+            checkpoint.add(String::new(), &directory, model, access)?;
         }
         Ok(checkpoint)
     }
@@ -159,6 +174,31 @@ impl Checkpoint {
     /// How many tensors there are.
     pub fn len(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// The same checkpoint with other headers, one a shard, and tensors that are computed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TensorTwice`], if a name occurs twice.
+    pub fn with_headers(
+        mut self,
+        headers: Vec<(Header, BTreeMap<String, Arc<dyn Computed>>)>,
+    ) -> Result<Self> {
+        for (shard, (header, computed)) in self.shards.iter_mut().zip(headers) {
+            (shard.header, shard.computed) = (header, computed);
+        }
+        self.by_name.clear();
+        let components: Vec<_> =
+            self.components.iter().map(|c| (c.prefix.clone(), c.shards.clone())).collect();
+        for (prefix, shards) in components {
+            self.register(&prefix, shards)?;
+        }
+        Ok(self)
+    }
+
+    /// Whether its files are GGUF, whose headers and names no safetensors file has.
+    pub fn is_gguf(&self) -> bool {
+        self.shards.iter().any(|shard| is_gguf(&shard.source))
     }
 
     /// Whether there is no tensor at all.
@@ -384,9 +424,19 @@ fn numbered_shards(directory: &Path, files: &[&String]) -> Result<Option<Vec<Str
     Ok(Some(numbered.into_iter().map(|(_, file)| file.clone()).collect()))
 }
 
+/// All files of a split GGUF model, from the name of any.
+fn gguf_parts(file: &str) -> Option<Vec<String>> {
+    let (stem, _, total) = numbered(file.strip_suffix(".gguf")?)?;
+    Some((1..=total).map(|number| format!("{stem}-{number:05}-of-{total:05}.gguf")).collect())
+}
+
 /// (stem, number, total) of a numbered shard's file name.
 fn shard_number(file: &str) -> Option<(&str, usize, usize)> {
-    let (rest, total) = file.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    numbered(file.strip_suffix(".safetensors")?)
+}
+
+fn numbered(name: &str) -> Option<(&str, usize, usize)> {
+    let (rest, total) = name.rsplit_once("-of-")?;
     let (stem, number) = rest.rsplit_once('-')?;
     let total: usize = total.parse().ok()?;
     // A claim of a million shards is a mistake, and would only be walked to say so.

@@ -1,10 +1,12 @@
 //! GGUF (ggml's `docs/gguf.md`, versions 2 and 3, little-endian): typed key-value pairs, then tensors.
 //!
-//! Read for adapters, which are small: their tensors are taken into memory, in the dtypes that
-//! safetensors has. Every count and length is checked against the file before anything is allocated.
+//! Adapters are small and read whole: their tensors are taken into memory, in the dtypes that
+//! safetensors has. Of a model only the header is read. Every count and length is checked against the file
+//! before anything is allocated.
 
 use super::access::Source;
-use super::header::{MAX_HEADER, MOST_TENSORS, Metadata};
+use super::ggml;
+use super::header::{Header, MAX_HEADER, MOST_TENSORS, Metadata, TensorSpec};
 use super::{Dtype, Tensor};
 use crate::error::{Error, ErrorKind, Locate, Result};
 
@@ -19,11 +21,14 @@ const MOST_PAIRS: u64 = 4096;
 const LONGEST_TEXT: u64 = 1 << 20;
 const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// ggml's numbers of the element types that are read: (number, elements of a block, its bytes).
+/// ggml's numbers of the types that adapters are stored in.
 const F32: u32 = 0;
 const F16: u32 = 1;
 const Q8_0: u32 = 8;
 const BF16: u32 = 30;
+
+/// Bytes of a file that are first looked through for its header.
+const FIRST_LOOK: u64 = 16 << 20;
 
 /// A file that was read: its pairs as text, and its tensors in file order.
 #[derive(Debug)]
@@ -53,13 +58,79 @@ struct Entry {
     bytes: u64,
 }
 
+/// What stands before the tensors' data.
+struct Head {
+    metadata: Metadata,
+    entries: Vec<Entry>,
+    data: u64,
+}
+
 /// Reads a file whole. `accept` sees the pairs before any tensor is read, and may refuse.
 ///
 /// # Errors
 /// If the file breaks a rule of the format, holds a type that is not read, or `accept` refuses.
 pub fn read(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Result<Gguf> {
+    let Head { metadata, entries, data } = head(source, accept)?;
+    let tensors = entries.into_iter().map(|entry| load(entry, data, source));
+    Ok(Gguf { metadata, tensors: tensors.collect::<Result<_>>()? })
+}
+
+/// The header of a model as a safetensors file would have it: tensors of blocks are bytes there, the last
+/// dimension those of one row, and [`Header::blocks`] says what they mean.
+///
+/// # Errors
+/// If the file breaks a rule of the format.
+pub fn header(source: &Source) -> Result<Header> {
+    let Head { metadata, entries, data } = head(source, |_| Ok(()))?;
+    let mut header = Header { metadata: Some(metadata), data_start: data, ..Header::default() };
+    for Entry { name, shape, kind, start, bytes } in entries {
+        let end = start + bytes;
+        let (dtype, shape) = match ggml::plain(kind) {
+            Some(dtype) => (dtype, shape),
+            None => {
+                let rows = shape
+                    .iter()
+                    .rev()
+                    .skip(1)
+                    .fold(1, |n: usize, size| n.saturating_mul(*size))
+                    .max(1);
+                let mut stored = shape.clone();
+                if let Some(last) = stored.last_mut() {
+                    *last = (bytes / rows as u64) as usize;
+                }
+                header.blocks.insert(name.clone(), ggml::Blocks { kind, shape });
+                (Dtype::U8, stored)
+            }
+        };
+        header.tensors.push(TensorSpec { name, dtype, shape, start, end });
+    }
+    header.tensors.sort_by_key(|tensor| (tensor.start, tensor.end));
+    Ok(header)
+}
+
+fn head(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Result<Head> {
     let mut scratch = Vec::new();
-    let head = source.bytes(0..source.length().min(MAX_HEADER), &mut scratch)?;
+    let most = source.length().min(MAX_HEADER);
+    let first = source.bytes(0..most.min(FIRST_LOOK), &mut scratch)?;
+    let parsed = match parse(first, source.length()) {
+        Err(error) if most > FIRST_LOOK && is_cut(&error) => {
+            parse(source.bytes(0..most, &mut scratch)?, source.length())
+        }
+        parsed => parsed,
+    };
+    let (head, rest) = parsed?;
+    accept(&head.metadata)?;
+    rest.map(|()| head)
+}
+
+fn is_cut(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::BadGguf { reason } if reason == CUT)
+}
+
+const CUT: &str = "the file ends inside its header";
+
+/// A header and the fault of its tensors, if they have one: pairs that are refused go first.
+fn parse(head: &[u8], length: u64) -> Result<(Head, Result<()>)> {
     let mut cursor = Cursor { bytes: head, at: 0 };
     if cursor.take(4)? != MAGIC {
         return Err(bad("it does not begin with GGUF"));
@@ -85,21 +156,25 @@ pub fn read(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Re
             return Err(Error::from(ErrorKind::DuplicateKey).in_tensor(&key));
         }
     }
-    accept(&metadata)?;
-    let mut entries = Vec::new();
-    for _ in 0..tensors {
-        entries.push(cursor.entry()?);
+    let mut head = Head { metadata, entries: Vec::new(), data: 0 };
+    match entries(&mut cursor, &mut head, (tensors, length)) {
+        Err(error) if is_cut(&error) => Err(error),
+        rest => Ok((head, rest)),
     }
-    let alignment = match metadata.get(ALIGNMENT_KEY) {
+}
+
+fn entries(cursor: &mut Cursor<'_>, head: &mut Head, (count, length): (u64, u64)) -> Result<()> {
+    for _ in 0..count {
+        head.entries.push(cursor.entry()?);
+    }
+    let alignment = match head.metadata.get(ALIGNMENT_KEY) {
         None => ALIGNMENT,
         Some(text) => text.parse().ok().filter(|n| *n > 0 && *n <= 1 << 20).ok_or_else(|| {
             bad(format!("`{ALIGNMENT_KEY}` is {text}, which is no sensible alignment"))
         })?,
     };
-    let data = (cursor.at as u64).next_multiple_of(alignment);
-    check(&entries, source.length().saturating_sub(data))?;
-    let tensors = entries.into_iter().map(|entry| load(entry, data, source));
-    Ok(Gguf { metadata, tensors: tensors.collect::<Result<_>>()? })
+    head.data = (cursor.at as u64).next_multiple_of(alignment);
+    check(&head.entries, length.saturating_sub(head.data))
 }
 
 /// Every tensor lies in the file, none over another, no name twice.
@@ -134,7 +209,11 @@ fn load(entry: Entry, data: u64, source: &Source) -> Result<Tensor> {
         F16 => (Dtype::F16, bytes.to_vec()),
         BF16 => (Dtype::BF16, bytes.to_vec()),
         // An 11-bit scale times an 8-bit code is exact in f32.
-        _ => (Dtype::F32, decode_q8_0(bytes)),
+        Q8_0 => (Dtype::F32, decode_q8_0(bytes)),
+        kind => {
+            let reason = format!("type {kind}; of adapters F32, F16, BF16 and Q8_0 are read");
+            return Err(bad(reason).in_tensor(&entry.name));
+        }
     };
     Ok((entry.name, dtype, entry.shape, bytes))
 }
@@ -161,14 +240,14 @@ impl<'a> Cursor<'a> {
     fn take(&mut self, count: u64) -> Result<&'a [u8]> {
         let end = usize::try_from(count).ok().and_then(|count| self.at.checked_add(count));
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or_else(|| bad("the file ends inside its header"))?;
+        let taken = taken.ok_or_else(|| bad(CUT))?;
         self.at += taken.len();
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let bytes = self.take(N as u64)?;
-        bytes.try_into().map_err(|_| bad("the file ends inside its header"))
+        bytes.try_into().map_err(|_| bad(CUT))
     }
 
     fn u32(&mut self) -> Result<u32> {
@@ -242,16 +321,16 @@ impl<'a> Cursor<'a> {
         let kind = self.u32()?;
         let start = self.u64()?;
         let elements = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
-        let bytes = elements.and_then(|elements| match kind {
-            F32 => elements.checked_mul(4),
-            F16 | BF16 => elements.checked_mul(2),
-            Q8_0 if shape.last().is_some_and(|size| size % 32 == 0) => {
-                (elements / 32).checked_mul(34)
-            }
-            _ => None,
-        });
+        let (block, size) = ggml::block(kind).ok_or_else(|| {
+            bad(format!(
+                "type {kind}, shape {shape:?}; ggml has no such type, or none that is read"
+            ))
+        })?;
+        let columns = shape.last().copied().unwrap_or(1);
+        let whole = elements.filter(|_| columns % block == 0);
+        let bytes = whole.and_then(|n| (n / block as u64).checked_mul(size as u64));
         let bytes = bytes.ok_or_else(|| {
-            bad(format!("type {kind}, shape {shape:?}; F32, F16, BF16 and Q8_0 are read"))
+            bad(format!("type {kind}, shape {shape:?}: rows of it are multiples of {block}"))
         })?;
         Ok(Entry { name: name.to_owned(), shape, kind, start, bytes })
     }

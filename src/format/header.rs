@@ -4,6 +4,7 @@
 //! (outputs follow it) and a repeated name must be an error, which a map would hide. The rules are
 //! the format's: offsets contiguous from 0, no overlap, no hole, every byte of the file covered.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use indexmap::IndexMap;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Dtype;
+use super::ggml::Blocks;
 use crate::error::{Error, ErrorKind, Locate, Result, clipped};
 
 /// `__metadata__`, in file order.
@@ -63,6 +65,8 @@ pub struct Header {
     pub tensors: Vec<TensorSpec>,
     /// Where the tensors' bytes begin in the file.
     pub data_start: u64,
+    /// What the bytes of a GGUF file's block-wise types mean, by name.
+    pub blocks: BTreeMap<String, Blocks>,
 }
 
 /// Length of the header with its own eight bytes, from the first eight bytes of a file.
@@ -108,7 +112,7 @@ impl Header {
         }
         tensors.sort_by(|a, b| (a.start, a.end, &a.name).cmp(&(b.start, b.end, &b.name)));
         check_contiguous(&tensors, data_start, file_length)?;
-        Ok(Self { metadata, tensors, data_start })
+        Ok(Self { metadata, tensors, data_start, blocks: BTreeMap::new() })
     }
 }
 

@@ -6,10 +6,12 @@
 pub mod access;
 pub mod checkpoint;
 pub mod coder;
+pub mod ggml;
 pub mod gguf;
 pub mod header;
 pub mod index;
 pub mod json;
+mod kept;
 mod live;
 pub mod staging;
 mod view;
@@ -21,7 +23,7 @@ pub use header::{Header, Metadata, TensorSpec};
 pub use live::{abandon, committed};
 pub use safetensors::Dtype;
 pub use staging::{OutputFile, Staging};
-pub use view::TensorView;
+pub use view::{Computed, TensorView};
 
 /// A tensor in memory: name, dtype, shape (outermost first) and bytes.
 pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);

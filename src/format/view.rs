@@ -9,6 +9,15 @@ use crate::error::{Locate, Result};
 /// Bytes compared at a time.
 const CHUNK: u64 = 4 << 20;
 
+/// A tensor whose bytes are stored nowhere: they are made of others when they are asked for.
+pub trait Computed: std::fmt::Debug + Send + Sync {
+    /// Puts the bytes of `range` into `out`, whatever it held.
+    ///
+    /// # Errors
+    /// If what they are made of cannot be read, or is not what it should be.
+    fn bytes(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<()>;
+}
+
 /// A tensor and the shard its bytes are in.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorView<'a> {
@@ -27,6 +36,10 @@ impl<'a> TensorView<'a> {
     where
         'a: 'b,
     {
+        if let Some(computed) = self.shard.computed.get(&self.spec.name) {
+            computed.bytes(range.start..range.end.min(self.spec.bytes()), scratch)?;
+            return Ok(scratch);
+        }
         let begin = self.shard.header.data_start + self.spec.start;
         let within = begin + range.start..begin + range.end.min(self.spec.bytes());
         self.shard.source.bytes(within, scratch).map_err(shrunk).in_file(&self.shard.path)

@@ -1,5 +1,7 @@
 //! inspect: what is in these adapters or checkpoints. Reads headers only.
 
+mod encodings;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,8 @@ use crate::math::linalg::spectrum::Spectrum;
 use crate::ops::base::open_base;
 use crate::ops::merge::misfit::{self, Misfit};
 use crate::ops::merge::tied_head;
+
+pub use encodings::EncodingItem;
 
 /// Modules that are named one by one in notes; of more there is the number.
 const LISTED: usize = 8;
@@ -65,6 +69,9 @@ pub struct Item {
     /// Weight files of a checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<Vec<ShardItem>>,
+    /// What the weights of a quantised checkpoint are stored as, the unquantised ones too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encodings: Option<Vec<EncodingItem>>,
     /// Modules by rank; those of families without one are not counted.
     pub ranks: Option<BTreeMap<usize, usize>>,
     /// An adapter's modules.
@@ -241,6 +248,13 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
             "{} tensors are quantised ({scheme}): adapters cannot be merged into them",
             quantised.len()
         ));
+    }
+    match encodings::encodings(&file) {
+        Ok(Some((encodings, parameters))) => {
+            (item.encodings, item.parameters) = (Some(encodings), parameters);
+        }
+        Ok(None) => {}
+        Err(error) => item.warnings.push(format!("its quantised weights cannot be read: {error}")),
     }
     match tied_head(&file) {
         Ok(Some(_)) => {

@@ -218,15 +218,21 @@ fn checkpoints_of_every_layout() {
 fn quantised_weights_are_said_to_be() {
     let bench = Bench::new();
     let file = Tensors::new()
-        .raw("a.weight", Dtype::F8_E4M3, &[2], &[1, 2])
+        .raw("a.weight", Dtype::F8_E4M3, &[1, 2], &[1, 2])
         .f32("a.weight_scale", &[1], &[1.0])
-        .raw("b.weight", Dtype::I8, &[2], &[1, 2])
+        .raw("b.weight", Dtype::I8, &[1, 2], &[1, 2])
         .f32("b.SCB", &[1], &[1.0])
         .f32("norm.weight", &[2], &[1.0, 2.0])
         .save(&bench.path("fp8.safetensors"));
     let item = item(&file, "");
     assert_warns(&item, &["2 tensors are quantised", "F8_E4M3", "weight_scale"]);
     assert_eq!(item["dtypes"], json!({"F32": 3, "F8_E4M3": 1, "I8": 1}));
+    let encodings = item["encodings"].as_array().expect("a list").iter();
+    let found: Vec<_> = encodings.map(|group| [&group["encoding"], &group["bits"]]).collect();
+    let expected = [["bnb_int8", "24.0"], ["fp8_scaled", "24.0"], ["plain", "32.0"]];
+    let expected = expected.map(|[name, bits]| [json!(name), bits.parse().expect("a number")]);
+    assert_eq!(found, expected.each_ref().map(|group| [&group[0], &group[1]]));
+    assert_eq!(item["parameters"], 6);
 }
 
 #[test]

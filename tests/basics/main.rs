@@ -15,3 +15,6 @@ mod metadata;
 mod page;
 mod readme;
 mod spellings;
+mod weights;
+mod weights_refused;
+mod weights_rules;

@@ -37,6 +37,9 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
         }
     }
     lines.add("tensors", format!("{} ({})", item.tensors, tally(&item.dtypes)));
+    for group in item.encodings.iter().flatten() {
+        lines.add(group.encoding, encoding(group));
+    }
     let share = item.share_of_base.map(|share| format!(", {} of the base's", percent(share, 3)));
     lines.add("parameters", format!("{}{}", count(item.parameters), share.unwrap_or_default()));
     lines.add("bytes", bytes(item.bytes));
@@ -58,6 +61,13 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
         lines.text(&spectrum_table(modules));
     }
     lines.into_text()
+}
+
+/// Weights that are stored alike: how, how many, which first.
+fn encoding(group: &inspect::EncodingItem) -> String {
+    let (weights, more) = if group.weights == 1 { ("weight", "") } else { ("weights", ", …") };
+    let inspect::EncodingItem { detail, weights: number, bits, first, .. } = group;
+    format!("{detail}: {number} {weights}, {bits:.2} bits a value: {first}{more}")
 }
 
 fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::ModuleItem]) {

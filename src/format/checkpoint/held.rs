@@ -27,10 +27,9 @@ impl Checkpoint {
             bytes.extend_from_slice(&own);
             entries.push((name, dtype, shape));
         }
-        let header = Header { metadata, tensors: lay_out(entries), data_start: 0 };
+        let header = Header { metadata, tensors: lay_out(entries), ..Header::default() };
         let relative = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let shard =
-            Shard { path: path.to_path_buf(), relative, header, source: source.holding(bytes) };
+        let shard = Shard::new(path, relative, header, source.holding(bytes));
         let mut checkpoint = Self {
             path: path.to_path_buf(),
             layout: Layout::File,

@@ -7,5 +7,6 @@ pub mod f64_panel;
 pub mod factor;
 pub mod fused;
 pub(in crate::math) mod lanes;
+pub mod small_float;
 pub mod stored_delta;
 pub(in crate::math) mod vectors;

@@ -1,0 +1,118 @@
+//! Numbers of eight and four bits (OCP "8-bit Floating Point Specification" 1.0, "Microscaling Formats" 1.0):
+//! E4M3 without infinities, E5M2, E8M0 (powers of two), E2M1.
+//!
+//! Every value is exact in f32. Widening has no branches, so that loops over bytes become vectors.
+
+/// The largest E4M3 number.
+pub const E4M3_MAX: f32 = 448.0;
+
+/// E2M1 by code: three bits of magnitude, then the sign.
+pub const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// An E4M3 number. Of the two NaN codes the result is ±480: see [`is_e4m3_nan`].
+#[inline(always)]
+pub fn e4m3(code: u8) -> f32 {
+    let bits = u32::from(code);
+    // Exponent and mantissa moved to f32's places; the product sets the bias right, subnormals too.
+    let small = f32::from_bits((bits & 0x80) << 24 | (bits & 0x7f) << 20);
+    small * f32::from_bits((127 + 120) << 23)
+}
+
+/// Whether an E4M3 code is one of the two that are no number.
+#[inline(always)]
+pub fn is_e4m3_nan(code: u8) -> bool {
+    code & 0x7f == 0x7f
+}
+
+/// An E5M2 number. Infinities and NaN become finite: see [`is_e5m2_special`].
+#[inline(always)]
+pub fn e5m2(code: u8) -> f32 {
+    let bits = u32::from(code);
+    let small = f32::from_bits((bits & 0x80) << 24 | (bits & 0x7f) << 21);
+    small * f32::from_bits((127 + 112) << 23)
+}
+
+/// Whether an E5M2 code is infinite or no number.
+#[inline(always)]
+pub fn is_e5m2_special(code: u8) -> bool {
+    code & 0x7c == 0x7c
+}
+
+/// 2^(code − 127); 0 is the subnormal 2⁻¹²⁷, 255 is NaN.
+#[inline(always)]
+pub fn e8m0(code: u8) -> f32 {
+    match code {
+        0 => f32::from_bits(1 << 22),
+        255 => f32::NAN,
+        _ => f32::from_bits(u32::from(code) << 23),
+    }
+}
+
+/// The nearest E4M3 code, ties to even; beyond ±448 the largest (a cast without the clamp gives NaN).
+/// NaN stays NaN.
+pub fn to_e4m3(value: f32) -> u8 {
+    let sign = if value.is_sign_negative() { 0x80 } else { 0 };
+    if value.is_nan() {
+        return sign | 0x7f;
+    }
+    let size = value.abs().min(E4M3_MAX);
+    // Below the least normal number, steps of 2⁻⁹; adding 2²³ steps of that size rounds to them.
+    if size < 0.015_625 {
+        return sign | (size * 512.0).round_ties_even() as u8;
+    }
+    let bits = size.to_bits();
+    let rounded = bits + 0x7_ffff + (bits >> 20 & 1);
+    sign | ((rounded >> 20) - ((127 - 7) << 3)) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A code taken apart in f64, as the specification writes it.
+    fn by_fields(code: u8, mantissa: i32, bias: i32) -> f64 {
+        let sign = if code & 0x80 == 0 { 1.0 } else { -1.0 };
+        let exponent = i32::from(code & 0x7f) >> mantissa;
+        let fraction = f64::from(i32::from(code & 0x7f) & ((1 << mantissa) - 1));
+        let unit = 2f64.powi(-mantissa);
+        sign * match exponent {
+            0 => fraction * unit * 2f64.powi(1 - bias),
+            _ => (1.0 + fraction * unit) * 2f64.powi(exponent - bias),
+        }
+    }
+
+    #[test]
+    fn every_code_widens_to_its_number() {
+        for code in 0..=255u8 {
+            if !is_e4m3_nan(code) {
+                assert_eq!(f64::from(e4m3(code)), by_fields(code, 3, 7), "E4M3 {code}");
+            }
+            if !is_e5m2_special(code) {
+                assert_eq!(f64::from(e5m2(code)), by_fields(code, 2, 15), "E5M2 {code}");
+            }
+            if code < 255 {
+                assert_eq!(f64::from(e8m0(code)), 2f64.powi(i32::from(code) - 127), "E8M0 {code}");
+            }
+        }
+        assert!(e8m0(255).is_nan());
+        assert_eq!(e4m3(0x7e), E4M3_MAX);
+        assert_eq!(e4m3(1), 2f32.powi(-9));
+    }
+
+    #[test]
+    fn narrowing_is_nearest_even_and_clamps() {
+        for code in (0..=255u8).filter(|code| !is_e4m3_nan(*code)) {
+            assert_eq!(to_e4m3(e4m3(code)), code);
+        }
+        for low in 0..0x7eu8 {
+            let (below, above) = (e4m3(low), e4m3(low + 1));
+            let middle = f32::midpoint(below, above);
+            assert_eq!(to_e4m3(middle), low + (low & 1), "tie above {below}");
+            assert_eq!(to_e4m3(middle.next_down()), low);
+            assert_eq!(to_e4m3(middle.next_up()), low + 1);
+        }
+        assert_eq!(to_e4m3(470.0), 0x7e);
+        assert_eq!(to_e4m3(-1e9), 0xfe);
+    }
+}

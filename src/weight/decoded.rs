@@ -1,0 +1,100 @@
+//! A quantised checkpoint as an unquantised one: what reads checkpoints reads this the same way. Its quantised weights
+//! are F32 tensors whose bytes are decoded when they are asked for.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::{Access, Checkpoint, Computed, Dtype, TensorSpec};
+
+use super::{Weight, Weights};
+
+/// Bytes of one element of a decoded weight.
+const SIZE: u64 = 4;
+
+/// Opens a checkpoint, its quantised weights decoded.
+///
+/// # Errors
+/// As [`Checkpoint::open`] and [`Weights::of`].
+pub fn open(path: &Path, access: Access) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path, access)?;
+    let weights = Weights::of(&checkpoint)?;
+    decoded(checkpoint, &weights)
+}
+
+/// The same checkpoint, its quantised weights decoded and their companions gone. One without any is left as it is.
+///
+/// # Errors
+/// If two weights have one name.
+pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> {
+    if weights.quantised().next().is_none() {
+        return Ok(checkpoint);
+    }
+    // A weight takes the place of its codes, in the order of the file's tensors.
+    let mut by_codes = BTreeMap::new();
+    let mut gone: BTreeMap<&str, ()> = BTreeMap::new();
+    for weight in weights.quantised() {
+        for (at, part) in weight.parts.iter().enumerate() {
+            if at == 0 {
+                by_codes.insert(part.name.as_str(), weight);
+            } else {
+                gone.insert(&part.name, ());
+            }
+        }
+    }
+    let mut headers = Vec::with_capacity(checkpoint.shards.len());
+    for (number, shard) in checkpoint.shards.iter().enumerate() {
+        let prefix = checkpoint.component_of(number).map_or("", |found| found.prefix.as_str());
+        let mut header = shard.header.clone();
+        let mut computed = BTreeMap::new();
+        header.blocks.clear();
+        header.tensors.clear();
+        for spec in &shard.header.tensors {
+            let full = format!("{prefix}{}", spec.name);
+            if gone.contains_key(full.as_str()) || weights.markers.contains(&full) {
+                continue;
+            }
+            let Some(weight) = by_codes.get(full.as_str()) else {
+                header.tensors.push(spec.clone());
+                continue;
+            };
+            let name = weight.name.strip_prefix(prefix).unwrap_or(&weight.name).to_owned();
+            let length = weight.elements() as u64 * SIZE;
+            header.tensors.push(TensorSpec {
+                name: name.clone(),
+                dtype: Dtype::F32,
+                shape: weight.shape.clone(),
+                start: spec.start,
+                end: spec.start + length,
+            });
+            let tensor = Arc::new(Panels { weight: (*weight).clone() }) as Arc<dyn Computed>;
+            computed.insert(name, tensor);
+        }
+        headers.push((header, computed));
+    }
+    checkpoint.with_headers(headers)
+}
+
+/// A weight's bytes as F32.
+#[derive(Debug)]
+struct Panels {
+    weight: Weight,
+}
+
+impl Computed for Panels {
+    fn bytes(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
+        let columns = self.weight.matrix().1.max(1);
+        let first = (range.start / SIZE) as usize / columns;
+        let end = (range.end.div_ceil(SIZE) as usize).div_ceil(columns);
+        let mut values = vec![0.0; (end - first) * columns];
+        self.weight.rows(first..end, &mut values)?;
+        let skip = range.start as usize - first * columns * SIZE as usize;
+        out.clear();
+        out.reserve(values.len() * SIZE as usize);
+        out.extend(values.iter().flat_map(|value| value.to_le_bytes()).skip(skip));
+        out.truncate((range.end - range.start) as usize);
+        Ok(())
+    }
+}

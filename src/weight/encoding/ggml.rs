@@ -1,0 +1,144 @@
+//! ggml's block types, in GGUF files (gguf-py `quants.py`, ggml `ggml-quants.c`). A block is decoded alone, and a row
+//! never shares one. The files below hold a family of types each.
+//!
+//! In ComfyUI's GGUF files `comfy.gguf.orig_shape.NAME` is a tensor's true shape.
+
+mod k_quants;
+mod nonlinear;
+mod simple;
+mod ternary;
+
+use std::ops::Range;
+
+use super::{Encoding, Recognised};
+use crate::error::{QuantError, Result};
+use crate::format::ggml;
+use crate::weight::model::Model;
+use crate::weight::{Decode, Stored, stored};
+
+pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
+
+/// Decodes one block; both slices have its length.
+type Block = fn(&[u8], &mut [f32]);
+
+/// Types that are read, by ggml's number.
+const TYPES: [(u32, Block); 16] = [
+    (2, simple::q4_0),
+    (3, simple::q4_1),
+    (6, simple::q5_0),
+    (7, simple::q5_1),
+    (8, simple::q8_0),
+    (10, k_quants::q2_k),
+    (11, k_quants::q3_k),
+    (12, k_quants::q4_k),
+    (13, k_quants::q5_k),
+    (14, k_quants::q6_k),
+    (20, nonlinear::iq4_nl),
+    (23, nonlinear::iq4_xs),
+    (34, ternary::tq1_0),
+    (35, ternary::tq2_0),
+    (39, nonlinear::mxfp4),
+    (40, nonlinear::nvfp4),
+];
+
+#[derive(Debug)]
+struct Blocks {
+    codes: Stored,
+    decode: Block,
+    /// Elements and bytes of a block.
+    size: (usize, usize),
+    columns: usize,
+}
+
+fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
+    let Some((kind, shape)) = model.blocks(&stored.name) else { return Ok(None) };
+    let (name, size) = (ggml::name(kind), ggml::block(kind));
+    let decode = TYPES.iter().find(|row| row.0 == kind).map(|row| row.1);
+    let (Some(decode), Some(size)) = (decode, size) else {
+        return Err(Model::unsupported(stored, format!("ggml's type {name}")));
+    };
+    let columns = shape.last().copied().unwrap_or(1);
+    let shape = true_shape(model, stored, shape)?;
+    // Other rows than the file's: then all is one row of blocks.
+    let columns = if shape.last() == Some(&columns) { columns } else { size.0 };
+    let codes = Blocks { codes: stored.clone(), decode, size, columns };
+    let codes = Flat { width: shape.last().copied().unwrap_or(1), blocks: codes };
+    let found = Recognised::new(shape, name.to_owned(), codes);
+    Ok(Some(model.recognised(&stored.name, &stored.name, &[&stored.name], found)))
+}
+
+/// The shape that ComfyUI's files say a tensor had before it was reshaped.
+fn true_shape(model: &Model<'_>, stored: &Stored, shape: Vec<usize>) -> Result<Vec<usize>> {
+    let name = model.module(&stored.name);
+    let key = format!("comfy.gguf.orig_shape.{name}");
+    let Some(text) = model.metadata(&stored.name, &key) else { return Ok(shape) };
+    let numbers = text.trim_matches(['[', ']']).split(',').map(|number| number.trim().parse().ok());
+    let told: Option<Vec<usize>> = numbers.collect();
+    let elements = stored::elements(&shape);
+    told.filter(|told| stored::elements(told) == elements).ok_or_else(|| {
+        let config = format!("its shape was {text}");
+        let tensors = format!("it has {elements} elements");
+        stored.error(QuantError::Conflict { config, tensors })
+    })
+}
+
+impl Blocks {
+    /// Whole blocks, counted from the first.
+    fn decode(&self, blocks: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let mut scratch = Vec::new();
+        let (elements, bytes) = self.size;
+        let stored = self.codes.bytes(blocks.start * bytes..blocks.end * bytes, &mut scratch)?;
+        let pairs = stored.chunks_exact(bytes).zip(out.chunks_exact_mut(elements));
+        pairs.for_each(|(block, values)| (self.decode)(block, values));
+        if out.iter().fold(true, |all, value| all & value.is_finite()) {
+            return Ok(());
+        }
+        let at = out.iter().position(|value| !value.is_finite()).unwrap_or_default();
+        let (index, value) = (blocks.start * elements + at, "not a finite number");
+        Err(self.codes.error(QuantError::CodeNotFinite { index, value }))
+    }
+}
+
+/// Rows of any width over blocks that run on.
+#[derive(Debug)]
+struct Flat {
+    width: usize,
+    blocks: Blocks,
+}
+
+impl Decode for Flat {
+    fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let elements = self.blocks.size.0;
+        let flat = rows.start * self.width..rows.end * self.width;
+        let blocks = flat.start / elements..flat.end.div_ceil(elements);
+        if self.blocks.columns == self.width {
+            return self.blocks.decode(blocks, out);
+        }
+        let mut whole = vec![0.0; blocks.len() * elements];
+        self.blocks.decode(blocks.clone(), &mut whole)?;
+        let lead = flat.start - blocks.start * elements;
+        out.copy_from_slice(whole.get(lead..lead + flat.len()).unwrap_or_default());
+        Ok(())
+    }
+}
+
+/// The half-precision number at a byte.
+#[inline(always)]
+fn half(block: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_have_the_sizes_of_the_format() {
+        for (kind, decode) in TYPES {
+            let (elements, bytes) = ggml::block(kind).expect("a type of the format");
+            let mut out = vec![f32::NAN; elements];
+            decode(&vec![0; bytes], &mut out);
+            assert!(out.iter().all(|value| value.is_finite()), "{}", ggml::name(kind));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Whole numbers packed in words of 32 bits (compressed-tensors' pack-quantized): code k of a word at bits k · b,
+//! stored as code + 2^(b−1). Zero points are packed the same way, but down the rows. `weight_g_idx` names the
+//! group of each column; the codes keep the columns' order.
+//!
+//! value = (code − zero point) · f32(scale); the subtraction is of whole numbers.
+
+use std::ops::Range;
+
+use super::{Encoding, Recognised};
+use crate::error::{QuantError, Result};
+use crate::format::Dtype;
+use crate::weight::grid::Grid;
+use crate::weight::model::Model;
+use crate::weight::{Decode, Stored};
+
+pub(super) const ENCODING: Encoding = Encoding { name: "int_packed", recognise };
+
+#[derive(Debug)]
+struct Packed {
+    codes: Stored,
+    bits: usize,
+    columns: usize,
+    grid: Grid,
+    groups: usize,
+    zeros: Option<Stored>,
+    indices: Option<Stored>,
+}
+
+fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
+    let module = stored.name.strip_suffix(".weight_packed");
+    let Some(module) = module.filter(|_| stored.dtype == Dtype::I32) else { return Ok(None) };
+    let (count, rows, words) =
+        super::stack(&stored.shape).ok_or_else(|| stored.misfit(stored, "a matrix of words"))?;
+    let told = model.need(stored, &format!("{module}.weight_shape"), "packed integers")?;
+    let columns = columns_of(&told, rows)?;
+    let bits = bits(model, module, stored, (columns, words))?;
+    let scale = model.need(stored, &format!("{module}.weight_scale"), "packed integers")?;
+    let groups = match scale.shape.as_slice() {
+        [.., high, groups] if *high == rows && *groups > 0 && *groups <= columns => *groups,
+        [one] if *one == 1 => 0,
+        _ => return Err(scale.misfit(stored, format!("[{rows}, groups of {columns} columns]"))),
+    };
+    let group = group_size(model, module, (columns, groups), (stored, &scale))?;
+    let grid = match groups {
+        0 => Some(Grid::whole(scale.clone(), (rows * count, columns))),
+        _ => Grid::blocks(scale.clone(), count, (rows, columns), (1, group)),
+    };
+    let grid = grid.ok_or_else(|| {
+        scale.misfit(stored, format!("[{rows}, {}] for groups of {group}", columns.div_ceil(group)))
+    })?;
+    let groups = groups.max(1);
+    let zeros = model.tensor(&format!("{module}.weight_zero_point"));
+    let per_word = 32 / bits;
+    if let Some(zeros) = &zeros {
+        let expected = [count * rows.div_ceil(per_word), groups];
+        if zeros.dtype != Dtype::I32 || zeros.elements() != expected[0] * expected[1] || count != 1
+        {
+            return Err(zeros.misfit(stored, format!("{expected:?} (I32)")));
+        }
+    }
+    let indices = group_indices(model, module, stored, (columns, groups))?;
+    let mut shape = stored.shape.clone();
+    if let Some(last) = shape.last_mut() {
+        *last = columns;
+    }
+    let order = if indices.is_some() { ", in activation order" } else { "" };
+    let detail = format!("{bits} bit, groups of {group}{order}");
+    let own =
+        ["weight_packed", "weight_shape", "weight_scale", "weight_zero_point", "weight_g_idx"]
+            .map(|ending| format!("{module}.{ending}"));
+    let codes = Packed { codes: stored.clone(), bits, columns, grid, groups, zeros, indices };
+    let found = Recognised::new(shape, detail, codes);
+    let own = own.each_ref().map(String::as_str);
+    Ok(Some(model.recognised(&format!("{module}.weight"), module, &own, found)))
+}
+
+/// Columns by `weight_shape`, whose other dimensions must be the codes'.
+fn columns_of(told: &Stored, rows: usize) -> Result<usize> {
+    let sizes: Vec<usize> =
+        told.integers()?.iter().filter_map(|size| usize::try_from(*size).ok()).collect();
+    match sizes.as_slice() {
+        [.., high, columns] if *high == rows => Ok(*columns),
+        _ => {
+            let config = format!("the weight is {sizes:?}");
+            let tensors = format!("there are {rows} rows of words");
+            Err(told.error(QuantError::Conflict { config, tensors }))
+        }
+    }
+}
+
+/// Bits of a code: as the config says, and as the number of words must have them.
+fn bits(
+    model: &Model<'_>,
+    module: &str,
+    stored: &Stored,
+    (columns, words): (usize, usize),
+) -> Result<usize> {
+    let fits = |bits: usize| (1..=8).contains(&bits) && columns.div_ceil(32 / bits) == words;
+    let told = model.config.group(model.module(module)).and_then(|group| group.number("num_bits"));
+    let bits = told.or_else(|| [4, 8, 2, 3, 5, 6].into_iter().find(|bits| fits(*bits)));
+    match bits.filter(|bits| fits(*bits)) {
+        Some(bits) => Ok(bits),
+        None => {
+            let config = told.map_or_else(String::new, |bits| format!("{bits} bit and "));
+            let config = format!("{config}{columns} columns");
+            let tensors = format!("there are {words} words of 32 bits a row");
+            Err(stored.error(QuantError::Conflict { config, tensors }))
+        }
+    }
+}
+
+/// Columns of a group.
+fn group_size(
+    model: &Model<'_>,
+    module: &str,
+    (columns, groups): (usize, usize),
+    (stored, scale): (&Stored, &Stored),
+) -> Result<usize> {
+    if groups <= 1 {
+        return Ok(columns.max(1));
+    }
+    let told =
+        model.config.group(model.module(module)).and_then(|group| group.number("group_size"));
+    match told {
+        Some(size) if columns.div_ceil(size) == groups => Ok(size),
+        Some(size) => Err(scale.misfit(stored, format!("[…, {}]", columns.div_ceil(size)))),
+        None if columns % groups == 0 => Ok(columns / groups),
+        None => Err(scale.misfit(stored, format!("groups that divide {columns} columns"))),
+    }
+}
+
+/// The group of each column, if they are not in order; all −1 means that they are.
+fn group_indices(
+    model: &Model<'_>,
+    module: &str,
+    stored: &Stored,
+    (columns, groups): (usize, usize),
+) -> Result<Option<Stored>> {
+    let Some(indices) = model.tensor(&format!("{module}.weight_g_idx")) else { return Ok(None) };
+    if indices.elements() != columns {
+        return Err(indices.misfit(stored, format!("[{columns}]")));
+    }
+    let values = indices.integers()?;
+    if values.iter().all(|group| *group == -1) {
+        return Ok(None);
+    }
+    check_groups(&indices, &values, groups)?;
+    Ok(Some(indices))
+}
+
+/// Every column's group exists.
+pub(super) fn check_groups(indices: &Stored, values: &[i64], groups: usize) -> Result<()> {
+    let wrong = values
+        .iter()
+        .position(|group| usize::try_from(*group).is_ok_and(|g| g >= groups) || *group < 0);
+    match wrong {
+        None => Ok(()),
+        Some(column) => {
+            let group = values.get(column).copied().unwrap_or_default();
+            Err(indices.error(QuantError::Group { column, group, groups }))
+        }
+    }
+}
+
+/// Code number `at` of a word.
+fn code(word: u32, at: usize, bits: usize) -> i32 {
+    let mask = (1u32 << bits) - 1;
+    (word >> (at * bits) & mask).cast_signed() - (1 << (bits - 1))
+}
+
+impl Packed {
+    /// Zero points of one row, a group after the other; `words` are those from row `first` on.
+    fn zeros_of(&self, words: &[[u8; 4]], row: usize, first: usize, out: &mut [i32]) {
+        let per_word = 32 / self.bits;
+        let line = (row / per_word - first / per_word) * self.groups;
+        for (group, zero) in out.iter_mut().enumerate() {
+            let word = words.get(line + group).copied().unwrap_or_default();
+            *zero = code(u32::from_le_bytes(word), row % per_word, self.bits);
+        }
+    }
+}
+
+impl Decode for Packed {
+    fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let per_word = 32 / self.bits;
+        let stride = self.columns.div_ceil(per_word) * 4;
+        let (mut scratch, mut more) = (Vec::new(), Vec::new());
+        let bytes = self.codes.bytes(rows.start * stride..rows.end * stride, &mut scratch)?;
+        let zeros = match &self.zeros {
+            None => &[][..],
+            Some(zeros) => {
+                let lines = rows.start / per_word..rows.end.div_ceil(per_word);
+                let range = lines.start * self.groups * 4..lines.end * self.groups * 4;
+                zeros.bytes(range, &mut more)?.as_chunks::<4>().0
+            }
+        };
+        let indices = self.indices.as_ref().map(Stored::integers).transpose()?;
+        let scales = self.grid.read(rows.clone())?;
+        let mut zero = vec![0; self.groups];
+        let lines = bytes.chunks(stride.max(1)).zip(out.chunks_mut(self.columns.max(1)));
+        for (row, (words, values)) in rows.clone().zip(lines) {
+            let scale = self.grid.row(&scales, row);
+            for (word, values) in words.as_chunks::<4>().0.iter().zip(values.chunks_mut(per_word)) {
+                let word = u32::from_le_bytes(*word);
+                for (at, value) in values.iter_mut().enumerate() {
+                    *value = code(word, at, self.bits) as f32;
+                }
+            }
+            if self.zeros.is_some() {
+                self.zeros_of(zeros, row, rows.start, &mut zero);
+            }
+            let number = |group: usize| {
+                let zero = zero.get(group).copied().unwrap_or_default() as f32;
+                (zero, scale.get(group).or(scale.first()).copied().unwrap_or_default())
+            };
+            if let Some(indices) = &indices {
+                for (value, group) in values.iter_mut().zip(indices) {
+                    let (zero, scale) = number(*group as usize);
+                    *value = (*value - zero) * scale;
+                }
+            } else {
+                for (group, values) in values.chunks_mut(self.grid.group()).enumerate() {
+                    let (zero, scale) = number(group);
+                    values.iter_mut().for_each(|value| *value = (*value - zero) * scale);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Scales of a matrix as a grid of blocks over it: one for all, one a row, one a group of columns, one a
+//! block of rows and columns. A stack of matrices has one grid after the other.
+
+use std::ops::Range;
+
+use crate::error::Result;
+
+use super::Stored;
+
+/// ComfyUI's tiles of scales for cuBLAS: 128 rows by 4 columns, in the order of NVIDIA's kernels.
+const TILE: (usize, usize) = (128, 4);
+
+/// A grid of scales.
+#[derive(Debug, Clone)]
+pub(super) struct Grid {
+    scale: Stored,
+    /// Rows and columns of a block.
+    block: (usize, usize),
+    /// Rows and columns of the grid of one matrix.
+    size: (usize, usize),
+    /// Rows of one matrix of a stack.
+    rows: usize,
+    tiled: bool,
+}
+
+/// The scales that some rows need.
+#[derive(Debug)]
+pub(super) struct Scales {
+    values: Vec<f32>,
+    first: usize,
+}
+
+impl Grid {
+    /// One scale for all.
+    pub(super) fn whole(scale: Stored, (rows, columns): (usize, usize)) -> Self {
+        let block = (rows.max(1), columns.max(1));
+        Self { scale, block, size: (1, 1), rows: rows.max(1), tiled: false }
+    }
+
+    /// One for every block of a matrix of this size (the last ones may be smaller), for `stack` matrices.
+    /// `None`, if the scale has not just as many elements.
+    pub(super) fn blocks(
+        scale: Stored,
+        stack: usize,
+        (rows, columns): (usize, usize),
+        block: (usize, usize),
+    ) -> Option<Self> {
+        let block = (block.0.max(1), block.1.max(1));
+        let size = (rows.div_ceil(block.0), columns.div_ceil(block.1));
+        let fits = scale.elements() == stack.checked_mul(size.0)?.checked_mul(size.1)?;
+        let grid = Self { scale, block, size, rows: rows.max(1), tiled: false };
+        fits.then_some(grid)
+    }
+
+    /// One for every group of columns of every row, in tiles; padded to whole ones.
+    pub(super) fn tiles(
+        scale: Stored,
+        (rows, columns): (usize, usize),
+        group: usize,
+    ) -> Option<Self> {
+        let size = (rows, columns.div_ceil(group));
+        let padded = size.0.next_multiple_of(TILE.0) * size.1.next_multiple_of(TILE.1);
+        let fits = scale.elements() == padded;
+        let grid = Self { scale, block: (1, group), size, rows: rows.max(1), tiled: true };
+        fits.then_some(grid)
+    }
+
+    /// Columns of a block.
+    pub(super) fn group(&self) -> usize {
+        self.block.1
+    }
+
+    /// Whether all has one scale.
+    pub(super) fn is_whole(&self) -> bool {
+        self.size == (1, 1)
+    }
+
+    /// Number of the grid's row that a row of the (stacked) matrix has.
+    fn row_of(&self, row: usize) -> usize {
+        row / self.rows * self.size.0 + row % self.rows / self.block.0
+    }
+
+    /// Reads what the rows need.
+    pub(super) fn read(&self, rows: Range<usize>) -> Result<Scales> {
+        if rows.is_empty() {
+            return Ok(Scales { values: Vec::new(), first: 0 });
+        }
+        if self.tiled {
+            return self.read_tiles(rows);
+        }
+        let (first, end) = (self.row_of(rows.start), self.row_of(rows.end - 1) + 1);
+        let values = self.scale.scales(first * self.size.1..end * self.size.1)?;
+        Ok(Scales { values, first })
+    }
+
+    fn read_tiles(&self, rows: Range<usize>) -> Result<Scales> {
+        let across = self.size.1.div_ceil(TILE.1);
+        let row_of_tiles = across * TILE.0 * TILE.1;
+        let first_tile = rows.start / TILE.0;
+        let tiles =
+            first_tile * row_of_tiles..(rows.end - 1) / TILE.0 * row_of_tiles + row_of_tiles;
+        let stored = self.scale.scales(tiles)?;
+        let mut values = Vec::with_capacity(rows.len() * self.size.1);
+        for row in rows.clone() {
+            for column in 0..self.size.1 {
+                let tile = (row / TILE.0 - first_tile) * across + column / TILE.1;
+                let within = row % 32 * 16 + row % TILE.0 / 32 * 4 + column % TILE.1;
+                let at = tile * TILE.0 * TILE.1 + within;
+                values.push(stored.get(at).copied().unwrap_or(f32::NAN));
+            }
+        }
+        Ok(Scales { values, first: rows.start })
+    }
+
+    /// The scales of one row, a group of columns after the other.
+    pub(super) fn row<'a>(&self, scales: &'a Scales, row: usize) -> &'a [f32] {
+        let at = (self.row_of(row) - scales.first) * self.size.1;
+        scales.values.get(at..at + self.size.1).unwrap_or_default()
+    }
+
+    /// Multiplies every element of some whole rows with its scale.
+    pub(super) fn multiply(
+        &self,
+        rows: Range<usize>,
+        columns: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let scales = self.read(rows.clone())?;
+        for (row, values) in rows.zip(out.chunks_mut(columns.max(1))) {
+            let groups = values.chunks_mut(self.group());
+            for (group, scale) in groups.zip(self.row(&scales, row)) {
+                for value in group {
+                    *value *= scale;
+                }
+            }
+        }
+        Ok(())
+    }
+}
