@@ -20,6 +20,9 @@ pub const PICKLES: [&str; 4] = ["bin", "pt", "ckpt", "pth"];
 
 const SINGLE_NAMES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
 
+/// Tensors whose bytes are computed, by name.
+pub type ComputedTensors = BTreeMap<String, Arc<dyn Computed>>;
+
 /// One safetensors file of a checkpoint.
 #[derive(Debug)]
 pub struct Shard {
@@ -32,7 +35,7 @@ pub struct Shard {
     /// Its bytes.
     pub source: Source,
     /// Tensors whose bytes are computed when they are asked for, by name.
-    pub computed: BTreeMap<String, Arc<dyn Computed>>,
+    pub computed: ComputedTensors,
 }
 
 impl Shard {
@@ -159,10 +162,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`ErrorKind::TensorTwice`], if a name occurs twice.
-    pub fn with_headers(
-        mut self,
-        headers: Vec<(Header, BTreeMap<String, Arc<dyn Computed>>)>,
-    ) -> Result<Self> {
+    pub fn with_headers(mut self, headers: Vec<(Header, ComputedTensors)>) -> Result<Self> {
         for (shard, (header, computed)) in self.shards.iter_mut().zip(headers) {
             (shard.header, shard.computed) = (header, computed);
         }
