@@ -26,8 +26,9 @@ use std::path::{Path, PathBuf};
 pub use convert::ConvertError;
 pub use experts::ExpertsError;
 pub use family::FamilyError;
-pub use harmless::{harmless, one_line};
+pub use harmless::{clipped, harmless, one_line, short};
 pub use kind::ErrorKind;
+pub use look::FileKind;
 pub use near::near;
 pub use pair::PairError;
 pub use quant::QuantError;
@@ -155,9 +156,9 @@ impl fmt::Display for Error {
             write!(f, ": ")?;
         }
         if let Some(tensor) = &self.tensor {
-            write!(f, "`{}`: ", one_line(tensor))?;
+            write!(f, "`{}`: ", one_line(&clipped(tensor)))?;
         }
-        self.kind.fmt(f)
+        f.write_str(&short(&self.kind.to_string()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
+    cli::open_many_files();
     cli::interruptible(move || {
         let session = cli.session();
         match cli.run(&session) {

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::architecture::{ARCHITECTURES, Cut, Names, Rule, capture, fill, is_turned};
+use super::architecture::{Body, Cut, Rule, Seen, capture, fill, is_turned, rules_of_base};
 use super::module::Module;
 use super::place::{Part, Placement};
-use super::scope::root_of;
+use super::scope::{flatten, root_of};
 use super::slice::Span;
 use crate::error::{ErrorKind, FamilyError, Locate, Result};
 use crate::format::Checkpoint;
@@ -42,9 +42,9 @@ impl Catalogue {
         }
         let mut catalogue = Self::default();
         for (root, tensors) in &roots {
-            let names: Names<'_> = tensors.iter().map(|(stem, _)| *stem).collect();
-            let rules: Vec<Rule> =
-                ARCHITECTURES.iter().flat_map(|known| (known.rules)(&names)).collect();
+            let bodies: Vec<Body<'_>> =
+                tensors.iter().filter_map(|(stem, name)| Body::stored(base, name, stem)).collect();
+            let rules = rules_of_base(&Seen(&bodies));
             let mut pieces = Pieces::new();
             for rule in &rules {
                 for (stem, name) in tensors {
@@ -113,6 +113,20 @@ impl Catalogue {
     /// All names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.spots.keys().map(String::as_str)
+    }
+
+    /// All names but those that are another one, of the same meaning, once dots are underscores:
+    /// `img_attn.qkv` and `img_attn_qkv`.
+    pub(super) fn names_apart(&self) -> impl Iterator<Item = &str> {
+        let mut seen: BTreeMap<String, &Spot> = BTreeMap::new();
+        self.spots.iter().filter_map(move |(name, spot)| {
+            let flat = flatten(name);
+            if matches!(spot, Spot::Cut(tensor, Cut::Whole) if flatten(tensor) == flat) {
+                return None;
+            }
+            let known = *seen.entry(flat).or_insert(spot);
+            (std::ptr::eq(known, spot) || known != spot).then_some(name.as_str())
+        })
     }
 
     /// Where a module lies whose name was found to be this.
@@ -191,44 +205,32 @@ fn cut_places(
         base_tensor: tensor.to_owned(),
         found: found.to_vec(),
     };
-    let rows = match cut {
-        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return Ok(vec![whole]),
-        Cut::Swapped => {
-            let half = total / 2;
-            let place = |rows: std::ops::Range<usize>, part| Placement {
-                rows: Some(rows),
-                part: Some(Part { rows: part, of: total }),
-                ..whole.clone()
-            };
-            return match total.is_multiple_of(2) {
-                true => Ok(vec![place(0..half, half..total), place(half..total, 0..half)]),
-                false => Err(mismatch().into()),
-            };
-        }
-        Cut::Share { start, count, of } => {
-            let unit = total / of.max(1);
-            total.is_multiple_of(of.max(1)).then(|| start * unit..(start + count) * unit)
-        }
-        Cut::First | Cut::Middle | Cut::Last if queries(tensor, total, base).is_some() => {
-            let first = queries(tensor, total, base).unwrap_or(0);
-            let keys = (total - first) / 2;
-            let rows = match cut {
-                Cut::First => 0..first,
-                Cut::Middle => first..first + keys,
-                _ => first + keys..total,
-            };
-            (outputs == 0 || rows.len() == outputs).then_some(rows)
-        }
-        Cut::First | Cut::Middle | Cut::Last if outputs == 0 => {
-            return Err(FamilyError::Part { family: module.family }.into());
-        }
-        Cut::First => {
-            (outputs < total && (total - outputs).is_multiple_of(2)).then_some(0..outputs)
-        }
-        Cut::Middle => total.checked_sub(2 * outputs).map(|start| start..start + outputs),
-        Cut::Last => total.checked_sub(outputs).map(|start| start..total),
-    };
-    let rows = rows.ok_or_else(mismatch)?;
+    if let Cut::Whole | Cut::Stack | Cut::StackHalf(_) = cut {
+        return Ok(vec![whole]);
+    }
+    let three = matches!(cut, Cut::First | Cut::Middle | Cut::Last);
+    let known = queries(tensor, total, base).filter(|_| three);
+    if three && known.is_none() && outputs == 0 {
+        return Err(FamilyError::Part { family: module.family }.into());
+    }
+    // Where no layer behind it tells, the module itself does.
+    let queries = known.or(match cut {
+        Cut::First => Some(outputs),
+        _ => total.checked_sub(2 * outputs),
+    });
+    let rows = cut.rows(total, queries, 0).ok_or_else(mismatch)?;
+    if three && outputs != 0 && rows.len() != outputs {
+        return Err(mismatch().into());
+    }
+    if cut == Cut::Swapped {
+        let half = total / 2;
+        let place = |rows: std::ops::Range<usize>, part| Placement {
+            rows: Some(rows),
+            part: Some(Part { rows: part, of: total }),
+            ..whole.clone()
+        };
+        return Ok(vec![place(0..half, half..total), place(half..total, 0..half)]);
+    }
     Ok(vec![Placement { rows: Some(rows), ..whole }])
 }
 

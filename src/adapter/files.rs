@@ -64,7 +64,10 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
     let file = Checkpoint::open(&tensors, options.access)?;
     let mlx = config_path.as_deref().map(mlx::open).transpose()?.flatten();
     // A stranger's config beside a lone file is no part of the adapter.
-    let peft = config_path.as_deref().filter(|path| !lone || sidecar::is_peft_config(path));
+    let peft = match config_path.as_deref() {
+        Some(path) if !lone || sidecar::is_peft_config(path)? => Some(path),
+        _ => None,
+    };
     let convention = recognise(&file, peft.is_some() && mlx.is_none(), options)?;
     let own = |name: &str| convention.name == name;
     let mut found = Found::new(file, convention);
@@ -167,7 +170,8 @@ fn find(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
         false => path.parent().unwrap_or(Path::new("")),
     };
     let config = directory.join(CONFIG_NAME);
-    let config = config.is_file().then_some(config);
+    // Also one that cannot be read: what it would have said is not nothing.
+    let config = config.symlink_metadata().is_ok().then_some(config);
     if !metadata.is_dir() {
         return Ok((path.to_path_buf(), config));
     }

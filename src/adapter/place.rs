@@ -29,8 +29,13 @@ pub struct Placement {
     pub part: Option<Part>,
     /// Whether the tensor is stored inputs × outputs, where its sizes do not tell and something else does
     /// (see [`orientation`](super::orientation)).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_not_turned")]
     pub turned: Option<bool>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_not_turned(turned: &Option<bool>) -> bool {
+    *turned != Some(true)
 }
 
 /// Some rows of an update.

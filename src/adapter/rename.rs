@@ -1,11 +1,10 @@
 //! A module's name in another convention. Dots are never guessed back into a flattened name: they come
 //! from the name of the base tensor that flattens to it, or not at all.
 
-use super::architecture::Told;
+use super::architecture::{LTX2_CONNECTORS, Told};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::{Scope, scope_of};
-use super::target::flatten;
+use super::scope::{CONNECTORS, Scope, flatten, scope_of};
 use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.
@@ -89,11 +88,15 @@ impl Renamer<'_> {
         let encoder = match scope {
             Scope::TextEncoder(number) => Some(number),
             Scope::Any if told.component == "text_encoder" => Some(1),
-            Scope::Any | Scope::Denoiser => None,
+            Scope::Any | Scope::Denoiser | Scope::Connectors => None,
         };
         let t5 = path.starts_with("encoder.block.");
+        let connectors = told.component == LTX2_CONNECTORS;
         match (self.to.names, encoder) {
             (Names::Gguf, _) => None,
+            (Names::Checkpoint, None) if connectors => Some(format!("{CONNECTORS}{path}")),
+            // No script of kohya's kind trains them.
+            (Names::Flattened, None) if connectors => None,
             (Names::Dotted, _) => Some(path.to_owned()),
             (Names::Component, None) => Some(format!("{}.{path}", told.component)),
             (Names::Checkpoint, None) => Some(format!("diffusion_model.{path}")),

@@ -3,7 +3,7 @@
 
 /// Prefixes of adapters' names, and the part of a model they belong to. `lycoris_` and bare names may
 /// belong to any.
-const SCOPES: [(&str, Scope); 16] = [
+const SCOPES: [(&str, Scope); 17] = [
     ("lora_unet_", Scope::Denoiser),
     ("lora_prior_unet_", Scope::Denoiser),
     (PRIOR_ENCODER, Scope::TextEncoder(1)),
@@ -20,13 +20,14 @@ const SCOPES: [(&str, Scope); 16] = [
     ("text_encoder.", Scope::TextEncoder(1)),
     ("text_encoder_2.", Scope::TextEncoder(2)),
     ("text_encoder_3.", Scope::TextEncoder(3)),
+    ("connectors.", Scope::Connectors),
 ];
 
 /// Stable Cascade's text encoder: its pipeline's only one, and a checkpoint's CLIP-G.
 const PRIOR_ENCODER: &str = "lora_prior_te_";
 
 /// Roots of known single-file checkpoints and pipeline components, and what stands below them.
-const ROOTS: [(&str, Scope); 15] = [
+const ROOTS: [(&str, Scope); 18] = [
     ("model.diffusion_model.", Scope::Denoiser),
     ("diffusion_model.", Scope::Denoiser),
     ("unet/", Scope::Denoiser),
@@ -42,7 +43,14 @@ const ROOTS: [(&str, Scope); 15] = [
     ("text_encoder/", Scope::TextEncoder(1)),
     ("text_encoder_2/", Scope::TextEncoder(2)),
     ("text_encoder_3/", Scope::TextEncoder(3)),
+    // What NVIDIA's Cosmos and its relatives are called in their checkpoints.
+    ("net.", Scope::Denoiser),
+    (CONNECTORS, Scope::Connectors),
+    ("connectors/", Scope::Connectors),
 ];
+
+/// The published root of LTX-2's connectors.
+pub(super) const CONNECTORS: &str = "text_embedding_projection.";
 
 /// A part of a diffusion model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +59,8 @@ pub(super) enum Scope {
     Any,
     /// The U-Net or transformer.
     Denoiser,
+    /// What brings LTX-2's text encoder's states to its transformer.
+    Connectors,
     /// A text encoder, by number.
     TextEncoder(u8),
 }
@@ -75,10 +85,9 @@ pub(super) fn located(name: &str) -> (Scope, &str) {
     found.next().map_or((Scope::Any, name), |(scope, rest)| (scope, rest.trim_start_matches('_')))
 }
 
-/// A flattened name without the prefix that says which part of a model it belongs to.
-pub(crate) fn bare_name(name: &str) -> &str {
-    let flat = SCOPES.iter().filter(|(prefix, _)| prefix.ends_with('_'));
-    flat.into_iter().find_map(|(prefix, _)| name.strip_prefix(prefix)).unwrap_or(name)
+/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
+pub(crate) fn flatten(name: &str) -> String {
+    name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
 }
 
 /// What an adapter's name may be below a root, and of which part of a model, the likeliest first.

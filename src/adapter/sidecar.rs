@@ -177,11 +177,13 @@ impl PeftConfig {
 }
 
 /// Whether a config file says that it belongs to PEFT.
-pub fn is_peft_config(path: &Path) -> bool {
-    read_config(path)
-        .ok()
-        .and_then(|text| json::tree(&text).ok())
-        .is_some_and(|document| document.get("peft_type").is_some())
+///
+/// # Errors
+/// If it cannot be read, or is no JSON.
+pub fn is_peft_config(path: &Path) -> Result<bool> {
+    let text = read_config(path).in_file(path)?;
+    let document = json::tree(&text).map_err(bad).in_file(path)?;
+    Ok(document.get("peft_type").is_some())
 }
 
 fn bad(reason: impl std::fmt::Display) -> ErrorKind {

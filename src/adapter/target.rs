@@ -9,7 +9,7 @@ use super::convention::Names;
 use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Resolved, Wanted, exact, nearest, resolve, unmatched};
-pub(crate) use super::scope::bare_name;
+pub(crate) use super::scope::flatten;
 use super::scope::{Scope, readings, scope_of};
 use crate::error::{Error, ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
@@ -40,7 +40,7 @@ pub fn find(adapter: &Adapter, base: &Checkpoint, tied_head: Option<&str>) -> Re
     let mut catalogue = Catalogue::default();
     if !resolved.complete() {
         catalogue = Catalogue::new(base);
-        resolved = by_other_layouts(adapter, &wanted, base, &catalogue, resolved)?;
+        resolved = by_other_layouts(adapter, &wanted, (base, &names), &catalogue, resolved)?;
     }
     refuse_packed(&wanted, &resolved, base)?;
     let missing = if flattened {
@@ -84,11 +84,15 @@ fn by_names(
 fn by_other_layouts(
     adapter: &Adapter,
     wanted: &[Wanted],
-    base: &Checkpoint,
+    (base, names): (&Checkpoint, &BTreeSet<&str>),
     catalogue: &Catalogue,
     plain: Resolved,
 ) -> Result<Resolved> {
-    let names: BTreeSet<&str> = base.names().chain(catalogue.names()).collect();
+    let own = names.iter().copied();
+    let names: BTreeSet<&str> = match adapter.convention.names {
+        Names::Dotted => own.chain(catalogue.names()).collect(),
+        _ => own.chain(catalogue.names_apart()).collect(),
+    };
     let named = by_names(adapter, wanted, base, &names);
     if let Ok(found) = &named
         && found.complete()
@@ -160,11 +164,6 @@ pub fn quantisation(base: &Checkpoint, name: &str) -> Option<String> {
     Some(scheme)
 }
 
-/// A name as kohya flattens it: dots and slashes to underscores, without `.weight`.
-pub(crate) fn flatten(name: &str) -> String {
-    name.strip_suffix(".weight").unwrap_or(name).replace(['.', '/'], "_")
-}
-
 /// A base module's name as kohya flattens it, with the prefix of the part of a model it belongs to.
 /// `several` says whether text encoders are numbered.
 pub fn flat_module(name: &str, several: bool) -> String {
@@ -173,7 +172,7 @@ pub fn flat_module(name: &str, several: bool) -> String {
         Scope::TextEncoder(number) if several => format!("lora_te{number}_"),
         Scope::TextEncoder(_) => "lora_te_".to_owned(),
         Scope::Any if below.starts_with("text_model.") => "lora_te_".to_owned(),
-        Scope::Any | Scope::Denoiser => "lora_unet_".to_owned(),
+        Scope::Any | Scope::Denoiser | Scope::Connectors => "lora_unet_".to_owned(),
     };
     format!("{prefix}{}", flatten(below))
 }

@@ -1,5 +1,6 @@
 //! Arguments that several verbs share.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -107,16 +108,22 @@ impl PageArgs {
 }
 
 /// Gives each adapter its weight: from `-w`, from `path:0.7`, or 1.
-pub(crate) fn weigh(adapters: &[String], weights: &[f64]) -> Result<Vec<AdapterInput>> {
+pub(crate) fn weigh(adapters: &[OsString], weights: &[f64]) -> Result<Vec<AdapterInput>> {
     if !weights.is_empty() && weights.len() != adapters.len() {
         let (weights, adapters) = (weights.len(), adapters.len());
         return Err(ErrorKind::WeightCount { weights, adapters }.into());
     }
-    let weigh = |(at, text): (usize, &String)| {
-        let (path, own) = split_weight(text);
+    let weigh = |(at, text): (usize, &OsString)| {
+        // What is not UTF-8 is a path and no more.
+        let split = text.to_str().map(split_weight);
+        let (path, own) =
+            split.map_or((text.as_os_str(), None), |(path, own)| (path.as_ref(), own));
         match (weights.get(at), own) {
             (Some(_), Some(_)) => {
-                let reason = format!("`{text}` carries a weight and so does -w; give one of them");
+                let reason = format!(
+                    "`{}` carries a weight and so does -w; give one of them",
+                    text.display()
+                );
                 Err(ErrorKind::BadOption(reason).into())
             }
             (given, own) => {

@@ -13,7 +13,7 @@ mod verb;
 
 use clap::Parser;
 
-pub(crate) use interrupt::interruptible;
+pub(crate) use interrupt::{interruptible, open_many_files};
 pub(crate) use session::Session;
 pub(crate) use verb::Verb;
 
@@ -84,10 +84,21 @@ pub(crate) struct Cli {
     #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Threads that compute; one a core by default
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
     #[command(subcommand)]
     command: verb::Command,
+}
+
+/// Threads that can be asked for; more only cost time to start.
+const MOST_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "a count is meant".to_owned())?;
+    match number {
+        0..=MOST_THREADS => Ok(number),
+        _ => Err(format!("at most {MOST_THREADS}; one a core is the default")),
+    }
 }
 
 /// Reads the command line; on bad usage, says why and exits with 2.

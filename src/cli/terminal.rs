@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lora_tool::error::harmless;
+use lora_tool::error::{harmless, short};
 use lora_tool::ops::Progress;
 use serde::Serialize;
 
@@ -66,6 +66,15 @@ impl Terminal {
         match failure {
             Failure::Output(error) => {
                 label("error", AnsiColor::Red, &format!("standard output: {error}"));
+                let done = lora_tool::format::committed();
+                if !done.is_empty() {
+                    let done: Vec<_> = done.iter().map(|path| path.display().to_string()).collect();
+                    let hint = format!(
+                        "only the report is lost: {} is complete and in place",
+                        done.join(", ")
+                    );
+                    label("hint", AnsiColor::Cyan, &hint);
+                }
             }
             Failure::Tool(error) => {
                 label("error", AnsiColor::Red, &error.to_string());
@@ -88,7 +97,7 @@ impl Terminal {
 fn label(name: &str, color: AnsiColor, text: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     // Indented, what follows a line end cannot pose as a label.
-    let text = harmless(text).replace("\n  ", "\n").replace('\n', "\n  ");
+    let text = harmless(&short(text)).replace("\n  ", "\n").replace('\n', "\n  ");
     let mut err = anstream::stderr().lock();
     // With stderr gone there is nobody left to tell.
     let _ = writeln!(err, "{style}{name}:{style:#} {text}");

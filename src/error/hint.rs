@@ -103,6 +103,16 @@ impl ErrorKind {
             Self::RankMismatch { .. } | Self::RankConfig { .. } => {
                 "the factors and the config come from different runs, or one was edited"
             }
+            Self::OtherFormat { kind } => kind.hint,
+            Self::Threads(_) => {
+                "lower --threads; a limit of the system (ulimit -u, ulimit -v) is in the way"
+            }
+            Self::CutWhileMapped => {
+                "no temporary was left behind; run again when nobody writes to the inputs, or with --no-mmap"
+            }
+            Self::NoParent { parent } => {
+                return Some(format!("make it first: mkdir -p {}", parent.display()));
+            }
             Self::UpdateNotFinite { .. } => {
                 "one of the adapters is far larger than any weight; look at it with inspect --spectrum"
             }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::look::FileKind;
 use super::unmatched::list_unmatched;
 use super::{
     ConvertError, ExpertsError, FamilyError, PairError, QuantError, ReceiptError, RecipeError,
@@ -42,6 +43,24 @@ pub enum ErrorKind {
     BadHeader {
         /// What the parser met.
         reason: String,
+    },
+    /// A file of another kind in the place of a safetensors file.
+    #[error("it is {}, not a safetensors file", kind.what)]
+    OtherFormat {
+        /// Which.
+        kind: FileKind,
+    },
+    /// Threads that the system does not start.
+    #[error("threads cannot be started: {0}")]
+    Threads(String),
+    /// A mapped input that lost bytes in the moment they were read.
+    #[error("an input file became shorter while it was read")]
+    CutWhileMapped,
+    /// A directory that is not there to put an output in.
+    #[error("its directory {} does not exist", parent.display())]
+    NoParent {
+        /// The directory.
+        parent: PathBuf,
     },
     /// A GGUF file that breaks a rule of its format, or holds what is not read.
     #[error("not a GGUF file that can be read: {reason}")]

@@ -1,7 +1,6 @@
 //! Hints that take a look at the file an error is about.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 
 use super::{ErrorKind, near};
@@ -10,9 +9,6 @@ use super::{ErrorKind, near};
 pub(super) fn hint(kind: &ErrorKind, file: &Path) -> Option<String> {
     match kind {
         ErrorKind::NotFound => missing(file),
-        ErrorKind::TruncatedHeader { .. }
-        | ErrorKind::HeaderTooLarge { .. }
-        | ErrorKind::BadHeader { .. } => no_safetensors(file).map(str::to_owned),
         ErrorKind::NoAdapter { .. } if file.join("config.json").is_file() => Some(
             "this looks like a model: the base comes first, then the adapters (merge BASE ADAPTER...)"
                 .to_owned(),
@@ -32,6 +28,9 @@ fn missing(path: &Path) -> Option<String> {
         .ancestors()
         .take_while(|part| !part.as_os_str().is_empty() && !part.exists())
         .last()?;
+    if let Ok(target) = fs::read_link(wrong) {
+        return Some(format!("it is a link to {}, which is not there", target.display()));
+    }
     let parent = wrong.parent()?;
     let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let names: Vec<_> = fs::read_dir(folder)
@@ -52,22 +51,84 @@ fn missing(path: &Path) -> Option<String> {
     })
 }
 
-/// What a file is that is no safetensors file, by how it begins.
-fn no_safetensors(path: &Path) -> Option<&'static str> {
-    const STARTS: [(&[u8], &str); 7] = [
-        (
-            b"version https://git-lfs",
-            "this is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository",
-        ),
-        (b"PK\x03\x04", "this is a zip archive, as torch.save writes it; save it as .safetensors"),
-        (b"\x80\x02", "this is a pickle, whatever its name; save it as .safetensors"),
-        (b"GGUF", "this is a GGUF file"),
-        (b"<!", "this is an HTML page: the download met a login or an error"),
-        (b"<html", "this is an HTML page: the download met a login or an error"),
-        (b"{", "this is JSON; name the directory it lies in, or the .safetensors file"),
-    ];
-    let mut start = Vec::new();
-    File::open(path).ok()?.take(32).read_to_end(&mut start).ok()?;
-    let known = STARTS.iter().find(|(bytes, _)| start.starts_with(bytes));
-    known.map(|(_, hint)| *hint)
+/// What a file is that is no safetensors file, where its first bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileKind {
+    /// How it begins.
+    start: &'static [u8],
+    /// What it is.
+    pub(super) what: &'static str,
+    /// What to do about it.
+    pub(super) hint: &'static str,
+}
+
+impl FileKind {
+    /// Bytes that are enough to tell.
+    pub const START: u64 = 64;
+
+    /// The kind of a file that begins so.
+    pub fn of(start: &[u8]) -> Option<Self> {
+        const HTML: &str = "the download met a login or an error: fetch the file again";
+        const JSON: &str = "name the directory it lies in, or the .safetensors file";
+        const KINDS: [FileKind; 10] = [
+            FileKind {
+                start: b"version https://git-lfs",
+                what: "a pointer of Git LFS",
+                hint: "run `git lfs pull` in its repository to get the file itself",
+            },
+            FileKind {
+                start: b"PK\x03\x04",
+                what: "a zip archive, as torch.save writes it",
+                hint: "save it as .safetensors where it is trusted",
+            },
+            FileKind {
+                start: b"\x80\x02",
+                what: "a pickle, whatever its name",
+                hint: "save it as .safetensors where it is trusted",
+            },
+            FileKind {
+                start: b"GGUF",
+                what: "a GGUF file",
+                hint: "a GGUF adapter is read where an adapter is asked for; name a .safetensors file here",
+            },
+            FileKind { start: b"<!doctype", what: "an HTML page", hint: HTML },
+            FileKind { start: b"<html", what: "an HTML page", hint: HTML },
+            FileKind { start: b"<?xml", what: "an XML document", hint: HTML },
+            FileKind { start: b"{", what: "JSON", hint: JSON },
+            FileKind { start: b"[", what: "JSON", hint: JSON },
+            FileKind {
+                start: b"\x1f\x8b",
+                what: "a gzip archive",
+                hint: "unpack it first (gunzip, tar xzf)",
+            },
+        ];
+        let text = start.trim_ascii_start();
+        let begins = |kind: &&FileKind| {
+            let known = kind.start;
+            [start, text].iter().any(|start| {
+                start.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
+            })
+        };
+        KINDS.iter().find(begins).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downloads_that_went_wrong_are_known() {
+        let what = |start: &[u8]| FileKind::of(start).map(|kind| kind.what);
+        assert_eq!(what(b"<!DOCTYPE html><html>"), Some("an HTML page"));
+        assert_eq!(what(b"\n  <html lang=en>"), Some("an HTML page"));
+        assert_eq!(
+            what(b"version https://git-lfs.github.com/spec/v1"),
+            Some("a pointer of Git LFS")
+        );
+        assert_eq!(what(b"{\"error\": 1}"), Some("JSON"));
+        assert_eq!(what(b"GGUF\x03"), Some("a GGUF file"));
+        assert_eq!(what(b"\x40\0\0\0\0\0\0\0{"), None);
+        assert_eq!(what(b""), None);
+    }
 }

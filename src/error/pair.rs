@@ -1,4 +1,7 @@
-//! What can go wrong with two checkpoints that should be one model before and after training.
+//! What can go wrong with two checkpoints that should be one model before and after training, or two adapters
+//! that should be of one model.
+
+use std::path::PathBuf;
 
 /// See [`ErrorKind::Pair`](super::ErrorKind::Pair).
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,14 @@ pub enum PairError {
         /// The tuned one's.
         tuned: usize,
     },
+    /// Two adapters that nothing shows to be of one model.
+    #[error("it shares no module with {}: one is for {}, the other for {}", first.display(), bases.0, bases.1)]
+    Disjoint {
+        /// The other adapter.
+        first: PathBuf,
+        /// The base model that each names, the other adapter's first.
+        bases: (String, String),
+    },
     /// No bit of difference, or none that is looked at.
     #[error("nothing to extract: {0}")]
     Nothing(String),
@@ -47,6 +58,9 @@ impl PairError {
             Self::Shapes { .. } => "is it a fine-tune of this base? --exclude leaves it out",
             Self::Grown { .. } => {
                 "--full-norms stores it whole (in PEFT's convention, as modules_to_save), --exclude leaves it out"
+            }
+            Self::Disjoint { .. } => {
+                "are they for one model? --allow-disjoint puts them into one adapter all the same"
             }
             Self::Nothing(_) => "are the two paths the ones you mean?",
         }

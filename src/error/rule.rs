@@ -12,6 +12,14 @@ pub enum RuleError {
         /// What it is about: `weight`, `include`, a parameter.
         of: &'static str,
     },
+    /// An option about modules that no module's name matches, or that a later one overrules everywhere.
+    #[error("no module is left for --{option} `{pattern}`")]
+    NoMatch {
+        /// The option.
+        option: &'static str,
+        /// Its regular expression.
+        pattern: String,
+    },
     /// A module that no rule gives a weight.
     #[error("no rule gives it a weight")]
     NoWeight,
@@ -29,6 +37,9 @@ impl RuleError {
         match self {
             Self::Unused { .. } => {
                 "`lora-tool inspect ADAPTER --modules` lists the names; the first rule that matches decides"
+            }
+            Self::NoMatch { .. } => {
+                "`lora-tool inspect ADAPTER --modules` lists the names; of --module-weight the last match wins"
             }
             Self::NoWeight => "end the list with a rule without a filter: - value: 1",
             Self::NoLayer { .. } => "give it a rule of its own before: - {filter: …, value: 1}",

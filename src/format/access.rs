@@ -200,6 +200,51 @@ fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }
 
+/// Has every thread that reads lost bytes of a mapping (SIGBUS) stand still for ever, after a byte was
+/// written to `notify`, whose reader then ends the program. The lost bytes are read by nobody.
+///
+/// std's own handler, which takes the signal for an overflow of the stack, and one that is chained to it
+/// would both let the process die at once. This one replaces it, and calls nothing but `write` and
+/// `pause`, which are safe in a handler (POSIX, "async-signal-safe").
+///
+/// # Errors
+/// Whatever the operating system says of installing it.
+#[cfg(all(unix, feature = "cli"))]
+#[allow(
+    unsafe_code,
+    reason = "only a handler of our own survives a signal that the next instruction raises"
+)]
+pub fn stop_at_lost_bytes(notify: std::os::fd::OwnedFd) -> io::Result<()> {
+    use std::os::fd::IntoRawFd;
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    static NOTIFY: AtomicI32 = AtomicI32::new(-1);
+
+    extern "C" fn stop(_: libc::c_int) {
+        let byte = 1u8;
+        // SAFETY: both functions may be called in a handler; the buffer is one byte, and alive. The
+        // thread never leaves the loop, so no state that it was in the middle of is seen again by it.
+        unsafe {
+            libc::write(NOTIFY.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+
+    NOTIFY.store(notify.into_raw_fd(), Ordering::Relaxed);
+    let handler: extern "C" fn(libc::c_int) = stop;
+    // SAFETY: a zeroed `sigaction` is a valid one with an empty mask; the handler has the signature that
+    // a call without SA_SIGINFO asks for, and lives as long as the program.
+    let done = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[allow(unsafe_code, reason = "mapping a file needs a promise about other processes")]
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the mapping is private to readers and never written by us. That no other process

@@ -1,27 +1,26 @@
 //! A checkpoint on disk: one file, shards with or without an index, or a diffusers pipeline of
 //! several components. Opening reads headers only.
 
+mod computed;
 mod held;
+
+pub use computed::ComputedTensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::access::{Access, Source};
 use super::gguf::{self, is_gguf};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
-use super::view::{Computed, TensorView};
-use crate::error::{Error, ErrorKind, Locate, Result};
+use super::view::TensorView;
+use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
 pub const PICKLES: [&str; 4] = ["bin", "pt", "ckpt", "pth"];
 
 const SINGLE_NAMES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
-
-/// Tensors whose bytes are computed, by name.
-pub type ComputedTensors = BTreeMap<String, Arc<dyn Computed>>;
 
 /// One safetensors file of a checkpoint.
 #[derive(Debug)]
@@ -46,7 +45,10 @@ impl Shard {
     pub fn open(path: &Path, relative: String, access: Access) -> Result<Self> {
         refuse_pickle(path)?;
         let source = Source::open(path, access).map_err(not_found).in_file(path)?;
-        let header = if is_gguf(&source) { gguf::header(&source) } else { read_header(&source) };
+        let header = match is_gguf(&source) {
+            true => gguf::header(&source),
+            false => read_header(&source).map_err(|error| recognised(error, &source)),
+        };
         Ok(Self::new(path, relative, header.in_file(path)?, source))
     }
 
@@ -54,6 +56,23 @@ impl Shard {
     pub fn new(path: &Path, relative: String, header: Header, source: Source) -> Self {
         let computed = BTreeMap::new();
         Self { path: path.to_path_buf(), relative, header, source, computed }
+    }
+}
+
+/// Of a file that is no safetensors file but known by how it begins, what it is.
+fn recognised(error: Error, source: &Source) -> Error {
+    let header = matches!(
+        error.kind(),
+        ErrorKind::TruncatedHeader { .. }
+            | ErrorKind::HeaderTooLarge { .. }
+            | ErrorKind::BadHeader { .. }
+    );
+    let mut scratch = Vec::new();
+    let start =
+        source.bytes(0..source.length().min(FileKind::START), &mut scratch).unwrap_or_default();
+    match FileKind::of(start).filter(|_| header) {
+        Some(kind) => ErrorKind::OtherFormat { kind }.into(),
+        None => error,
     }
 }
 
@@ -134,9 +153,10 @@ impl Checkpoint {
         } else {
             checkpoint.layout = Layout::File;
             let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let files = gguf_parts(&name).unwrap_or_else(|| vec![name]);
-            checkpoint.add(String::new(), &directory, Model::Files(files), access)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let split = gguf_parts(&name).map(Model::Files);
+            let model = split.unwrap_or_else(|| Model::Lone(path.to_path_buf()));
+            checkpoint.add(String::new(), &directory, model, access)?;
         }
         Ok(checkpoint)
     }
@@ -156,28 +176,6 @@ impl Checkpoint {
     /// How many tensors there are.
     pub fn len(&self) -> usize {
         self.by_name.len()
-    }
-
-    /// The same checkpoint with other headers, one a shard, and tensors that are computed.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TensorTwice`], if a name occurs twice.
-    pub fn with_headers(mut self, headers: Vec<(Header, ComputedTensors)>) -> Result<Self> {
-        for (shard, (header, computed)) in self.shards.iter_mut().zip(headers) {
-            (shard.header, shard.computed) = (header, computed);
-        }
-        self.by_name.clear();
-        let components: Vec<_> =
-            self.components.iter().map(|c| (c.prefix.clone(), c.shards.clone())).collect();
-        for (prefix, shards) in components {
-            self.register(&prefix, shards)?;
-        }
-        Ok(self)
-    }
-
-    /// Whether its files are GGUF, whose headers and names no safetensors file has.
-    pub fn is_gguf(&self) -> bool {
-        self.shards.iter().any(|shard| is_gguf(&shard.source))
     }
 
     /// Whether there is no tensor at all.
@@ -236,16 +234,25 @@ impl Checkpoint {
     ) -> Result<()> {
         let index = match &model {
             Model::Index(path) => Some(Index::open(path)?),
-            Model::Files(_) => None,
+            Model::Files(_) | Model::Lone(_) => None,
+        };
+        let lone = match &model {
+            Model::Lone(path) => Some(path.clone()),
+            _ => None,
         };
         let files: BTreeSet<String> = match (&index, model) {
             (Some(index), _) => index.weight_map.values().cloned().collect(),
             (None, Model::Files(files)) => files.into_iter().collect(),
+            (None, Model::Lone(path)) => {
+                // Only for people: the file is opened by its path, whatever its bytes.
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                BTreeSet::from([name])
+            }
             (None, Model::Index(_)) => BTreeSet::new(),
         };
         let first = self.shards.len();
         for file in files {
-            let path = directory.join(&file);
+            let path = lone.clone().unwrap_or_else(|| directory.join(&file));
             if !path.exists() {
                 return match &index {
                     Some(index) => Err(ErrorKind::MissingShard { shard: file })
@@ -304,7 +311,10 @@ impl Checkpoint {
 /// The files of one model.
 enum Model {
     Index(PathBuf),
+    /// Names below the model's directory.
     Files(Vec<String>),
+    /// The file that was named.
+    Lone(PathBuf),
 }
 
 struct Listing {
@@ -316,7 +326,8 @@ fn list(directory: &Path) -> Result<Listing> {
     let mut listing = Listing { files: Vec::new(), directories: Vec::new() };
     for entry in std::fs::read_dir(directory).in_file(directory)? {
         let entry = entry.in_file(directory)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        // A name that is no UTF-8 could not be repeated in an output or an index.
+        let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with('.') {
             continue;
         }

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Dtype;
 use super::ggml::Blocks;
-use crate::error::{Error, ErrorKind, Locate, Result, one_line};
+use crate::error::{Error, ErrorKind, Locate, Result, clipped};
 
 /// `__metadata__`, in file order.
 pub type Metadata = IndexMap<String, String>;
@@ -239,7 +239,7 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
             }
             let info = map
                 .next_value()
-                .map_err(|error| A::Error::custom(format!("`{}`: {error}", one_line(&name))))?;
+                .map_err(|error| A::Error::custom(format!("`{}`: {error}", clipped(&name))))?;
             entries.push((name, info));
         }
         Ok((metadata, entries))

@@ -7,6 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
+static COMMITTED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Outputs that this process has put in place, in order.
+pub fn committed() -> Vec<PathBuf> {
+    COMMITTED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Notes that an output is in place.
+pub(super) fn is_committed(target: &Path) {
+    COMMITTED.lock().unwrap_or_else(PoisonError::into_inner).push(target.to_path_buf());
+}
+
 /// While this is held no temporary appears, moves to its target, or is removed by anyone else.
 pub(super) type Still = MutexGuard<'static, BTreeSet<PathBuf>>;
 

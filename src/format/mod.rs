@@ -19,7 +19,7 @@ pub mod yaml;
 pub use access::{Access, Source};
 pub use checkpoint::{Checkpoint, Component, Shard};
 pub use header::{Header, Metadata, TensorSpec};
-pub use live::abandon;
+pub use live::{abandon, committed};
 pub use safetensors::Dtype;
 pub use staging::{OutputFile, Staging};
 pub use view::{Computed, TensorView};

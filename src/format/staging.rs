@@ -1,5 +1,6 @@
 //! Outputs that are complete or absent: built in a temporary beside the target, synced, renamed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::{Access, Source, read_small};
-use super::live::{Live, still};
+use super::live::{Live, is_committed, still};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// An output being built; nothing stands at the target until [`Staging::commit`].
@@ -223,6 +224,7 @@ impl Staging {
         }
         live.end(&mut still);
         drop(still);
+        is_committed(&target);
         sync_directory(parent_of(&target)).in_file(&target)
     }
 
@@ -236,8 +238,33 @@ impl Staging {
 
 /// The directory of an output that is kept when its run is interrupted.
 pub fn kept_root(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    target.with_file_name(format!(".{name}.resume"))
+    target.with_file_name(beside(target, ".resume"))
+}
+
+/// `.NAME` and an ending, for something that lies beside a target. A name so long that nothing could be
+/// added to it is cut, and told from its like by a hash.
+fn beside(target: &Path, ending: &str) -> OsString {
+    // Names have at most 255 bytes; a temporary's has a few random ones more.
+    const LONGEST: usize = 220;
+    let name = target.file_name().unwrap_or_default();
+    let mut beside = OsString::from(".");
+    if name.len() <= LONGEST {
+        beside.push(name);
+    } else {
+        let text = name.to_string_lossy();
+        let start = text.chars().scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= LONGEST - 20).then_some(c)
+        });
+        let start = start.collect::<String>();
+        // FNV-1a.
+        let hash = name.as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        beside.push(format!("{start}-{hash:016x}"));
+    }
+    beside.push(ending);
+    beside
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
@@ -265,18 +292,17 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
     }
     let parent = parent_of(target);
     if !parent.is_dir() {
-        let reason = format!("its directory {} does not exist", parent.display());
-        return Err(ErrorKind::BadOption(reason)).in_file(target);
+        return Err(ErrorKind::NoParent { parent: parent.to_path_buf() }).in_file(target);
     }
     Ok(())
 }
 
 /// Temporaries are named after their target, so that one left by a killed process explains itself.
-fn prefix(target: &Path) -> String {
-    format!(".{}.partial-", target.file_name().unwrap_or_default().to_string_lossy())
+fn prefix(target: &Path) -> OsString {
+    beside(target, ".partial-")
 }
 
-fn builder(prefix: &str, mode: u32) -> Builder<'_, 'static> {
+fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
     let mut builder = Builder::new();
     builder.prefix(prefix);
     #[cfg(unix)]

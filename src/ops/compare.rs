@@ -3,18 +3,18 @@
 
 use std::path::PathBuf;
 
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::combine;
 use super::combine::group::{Group, group};
+use super::combine::{self, align};
 use super::merge::AdapterInput;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::ops::thread_pool;
 use crate::ops::{Progress, open_adapters};
 
 /// Elements at which signs are compared, over all modules.
@@ -126,16 +126,15 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
         );
     }
     let adapters = open_adapters(&options.adapters, &options.open)?;
+    let common = align::common(&adapters);
+    let adapters = align::align(adapters, common, None)?;
     // Grouping leaves out weights of 0, which a comparison may still ask about.
     let unweighted =
         options.adapters.iter().map(|input| AdapterInput { weight: 1.0, ..input.clone() });
     let grouping =
         combine::Options { adapters: unweighted.collect(), ..combine::Options::default() };
     let groups = group(&grouping, &adapters, &[])?;
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(options.threads)?;
     progress.begin(groups.len() as u64);
     let samples = (SAMPLES / groups.len().max(1)).max(LEAST_SAMPLES);
     let compared: Vec<Compared> = pool.install(|| {
@@ -277,10 +276,16 @@ fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (
 
 /// One line for the pair that needs it most. The thresholds are those of the text they print.
 fn advise(pairs: &[Pair]) -> Advice {
-    let most =
-        |of: fn(&Measures) -> f64| pairs.iter().map(|p| of(&p.measures)).fold(0f64, f64::max);
-    let cosine = pairs.iter().map(|p| p.measures.cosine).fold(f64::NEG_INFINITY, f64::max);
-    let conflict = pairs.iter().any(|p| {
+    if pairs.iter().all(|pair| pair.shared_modules == 0) {
+        let text =
+            "no module in common: different models or layouts, so there is nothing to advise";
+        return Advice { text: text.to_owned(), rule: "no shared module" };
+    }
+    // Adapters that share nothing have nothing to say about each other.
+    let sharing = || pairs.iter().filter(|pair| pair.shared_modules > 0);
+    let most = |of: fn(&Measures) -> f64| sharing().map(|p| of(&p.measures)).fold(0f64, f64::max);
+    let cosine = sharing().map(|p| p.measures.cosine).fold(f64::NEG_INFINITY, f64::max);
+    let conflict = sharing().any(|p| {
         let overlap = p.measures.output_overlap.max(p.measures.input_overlap);
         p.measures.sign_conflict > 0.35 && overlap > 0.3 && p.measures.cosine < 0.0
     });

@@ -13,15 +13,19 @@ use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::place::Placement;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
-use crate::adapter::{Adapter, OpenOptions, convention, orientation, target};
+use crate::adapter::{Adapter, OpenOptions, convention, orientation, promised, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
 use crate::ops::base::open_base;
+use crate::ops::merge::misfit::{self, Misfit};
 use crate::ops::merge::tied_head;
 
 pub use encodings::EncodingItem;
+
+/// Modules that are named one by one in notes; of more there is the number.
+const LISTED: usize = 8;
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -126,6 +130,9 @@ pub struct ModuleItem {
     /// Where in the base its update lies, if that is not all of one tensor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Placement>,
+    /// What keeps it from the place that its name leads to, with `against`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misfit: Option<String>,
     /// Whether the base stores it inputs × outputs, with `against`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub transposed: bool,
@@ -287,6 +294,15 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     let modules = adapter.modules.iter().enumerate();
     let mut modules: Vec<_> =
         modules.map(|(at, m)| module_item(m, &adapter, landing(at))).collect();
+    let misfits = match (base, &targets) {
+        (Some(base), Some(targets)) => misfit::misfits(&adapter, base, targets)?,
+        _ => Vec::new(),
+    };
+    for Misfit { name, error } in &misfits {
+        if let Some(module) = modules.iter_mut().find(|module| module.name == *name) {
+            module.misfit = Some(error.kind().to_string());
+        }
+    }
     let unsettled =
         base.map_or(0, |base| settle_orientation(&adapter, base, &places, &mut modules));
     if options.spectrum {
@@ -308,6 +324,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
         item.share_of_base = (all > 0).then(|| item.parameters as f64 / all as f64);
     }
     item.warnings = warnings(&adapter, targets.as_ref());
+    item.warnings.extend(promised::missing(&adapter, base.map(Checkpoint::names)));
+    item.warnings.extend(misfit::summary(&misfits, &adapter));
     item.warnings.extend(not_finite(item.modules.as_deref().unwrap_or_default()));
     if unsettled > 0 {
         item.warnings.push(format!(
@@ -373,6 +391,7 @@ fn module_item(module: &Module, adapter: &Adapter, places: Vec<Placement>) -> Mo
         dtype: dtype.unwrap_or_default(),
         base_tensor: places.first().map(|place| place.tensor.clone()),
         places: if places.iter().all(Placement::is_whole) { Vec::new() } else { places },
+        misfit: None,
         transposed: false,
         spectrum: None,
     }
@@ -436,12 +455,17 @@ fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String>
             warnings.push(format!("{count} names carry a leaked `{part}`, which is read past"));
         }
     }
-    for unmatched in targets.map(|targets| targets.unmatched.as_slice()).unwrap_or_default() {
+    let unmatched = targets.map(|targets| targets.unmatched.as_slice()).unwrap_or_default();
+    for unmatched in unmatched.iter().take(LISTED) {
         let nearest = match unmatched.nearest.first() {
             Some(name) => format!("; the nearest is {name}"),
             None => String::new(),
         };
         warnings.push(format!("{} fits nothing in the base{nearest}", unmatched.name));
+    }
+    if unmatched.len() > LISTED {
+        let all = adapter.modules.len() + adapter.replacements.len();
+        warnings.push(format!("{} of {all} modules fit nothing in the base", unmatched.len()));
     }
     warnings
 }

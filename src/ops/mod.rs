@@ -20,11 +20,14 @@ mod receipt;
 pub mod resize;
 pub mod rules;
 pub mod run;
+mod selection;
 pub mod undo;
 pub mod verify;
 mod write;
 
 use std::path::{Path, PathBuf};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::adapter::scale::{ScaleOverride, ScaleSource};
 use crate::adapter::{Adapter, OpenOptions};
@@ -69,6 +72,15 @@ pub(crate) fn open_adapters(
         return Err(ErrorKind::BadOption(reason).into());
     }
     Ok(adapters)
+}
+
+/// Threads that compute; one a core for 0.
+///
+/// # Errors
+/// [`ErrorKind::Threads`], if the system does not start them.
+pub(crate) fn thread_pool(threads: usize) -> Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| ErrorKind::Threads(error.to_string()).into())
 }
 
 /// Every file that is read of an adapter: its tensors, and its config.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -12,6 +11,7 @@ use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::staging::free_space;
 use crate::format::{Access, Checkpoint, Staging};
+use crate::ops::thread_pool;
 
 /// What to undo.
 #[derive(Debug, Clone, Default)]
@@ -69,10 +69,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let staging =
         if one_file { Staging::file(output, force)? } else { Staging::directory(output, force)? };
     progress.begin(files.iter().map(|file| file.mark.bytes).sum());
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(options.threads)?;
     for file in files {
         let relative = if one_file { "" } else { inside(&file.mark.relative)? };
         let target = staging.create(relative)?;

@@ -1,19 +1,28 @@
-//! Weights as numbers: the one place that answers which numbers a stored tensor holds.
+//! What the stored weights of a model are: which numbers a tensor holds, which tensors of two checkpoints are
+//! the same one, and how they differ.
 //!
 //! A checkpoint's tensors become logical weights ([`Weights::of`]): codes and what belongs to them (scales,
 //! zero points, group indices, descriptions) are folded into one weight under the name that an adapter
 //! knows. Each is decoded by panels of rows ([`Weight::rows`]), in f32, exactly as the package that made it
 //! does. An encoding is one file in [`encoding`] and one entry in its list.
+//!
+//! **Invariant:** two checkpoints are paired in `pair.rs` and subtracted in `difference.rs`, nowhere else, so
+//! that all verbs agree on any pair. Nothing here knows adapters, verbs or the terminal.
 
 mod codes;
 mod config;
 mod decode;
 mod decoded;
+pub(crate) mod difference;
+pub mod element;
 pub mod encoding;
 mod fp4;
 mod grid;
 mod model;
+pub(crate) mod pair;
+pub(crate) mod root;
 mod stored;
+pub(crate) mod tied;
 mod weights;
 
 pub use config::Config;

@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("format", &["error"]),
     ("math", &[]),
     ("weight", &["format", "math", "error"]),
-    ("adapter", &["format", "math", "error"]),
+    ("adapter", &["weight", "format", "math", "error"]),
     ("method", &["math"]),
     ("ops", &["adapter", "weight", "format", "math", "method", "error"]),
     ("cli", &["adapter", "format", "method", "ops", "error"]),

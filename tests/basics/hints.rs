@@ -50,10 +50,10 @@ fn files_that_are_something_else() {
     hints(
         &[
             ("inspect pointer.safetensors", "git lfs pull"),
-            ("inspect page.safetensors", "HTML page"),
-            ("inspect zip.safetensors", "torch.save"),
+            ("inspect page.safetensors", "login"),
+            ("inspect zip.safetensors", "save it as .safetensors"),
             ("inspect pickle.bin", "weights_only=True"),
-            ("inspect llama/style/adapter_config.json", "this is JSON"),
+            ("inspect llama/style/adapter_config.json", "name the directory it lies in"),
             ("inspect cut.safetensors", "fetch the file again"),
         ],
         &[

@@ -1,4 +1,5 @@
 //! What a newcomer meets first: the layout of the sources, the README, help and hints, and the commands that only look.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;

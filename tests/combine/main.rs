@@ -1,4 +1,5 @@
 //! Adapters made from adapters or from checkpoints: `combine`, `resize`, `run`, `extract`, `undo`.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,6 +11,8 @@ mod golden_combine;
 mod golden_extract;
 mod laws_combine;
 mod methods_combine;
+mod one_model;
+mod pairs;
 mod recipes;
 mod undo;
 mod undo_damage;

@@ -23,22 +23,29 @@ pub enum Place {
 
 /// The key list of an architecture, its rows scaled down where that leaves whole numbers, three columns.
 pub fn lines(name: &str) -> Vec<Line> {
-    read(name, Some(3))
+    read(&format!("keys/{name}"), Some(3), SCALE)
 }
 
 /// The same, its columns scaled like its rows: what attention's proportions need.
 pub fn proportional(name: &str) -> Vec<Line> {
-    read(name, None)
+    read(&format!("keys/{name}"), None, SCALE)
 }
 
-fn read(name: &str, columns: Option<usize>) -> Vec<Line> {
-    const SCALE: usize = 64;
-    let text = std::fs::read_to_string(fixture(&format!("keys/{name}.txt"))).expect("a key list");
+/// The list of a model's layouts, in its real widths.
+pub fn real(name: &str) -> Vec<Line> {
+    read(&format!("layouts/{name}"), None, 1)
+}
+
+/// By how much sizes are divided that divide.
+const SCALE: usize = 64;
+
+fn read(name: &str, columns: Option<usize>, scale: usize) -> Vec<Line> {
+    let text = std::fs::read_to_string(fixture(&format!("{name}.txt"))).expect("a key list");
     let parse = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |at: usize| words[at].parse::<usize>().expect("a number");
         let rows = number(2);
-        let unit = if rows.is_multiple_of(SCALE) { SCALE } else { 1 };
+        let unit = if rows.is_multiple_of(scale) { scale } else { 1 };
         let place = match words[4] {
             "all" => Place::All,
             "swap" => Place::Swapped,

@@ -1,4 +1,5 @@
 //! Names and families: every convention, every parametrisation, every table of names, and back.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,5 +12,8 @@ mod converting;
 mod families;
 mod key_spellings;
 mod layouts;
+mod model_layouts;
+mod model_spellings;
 mod parameters;
+mod prefixes;
 mod roundtrip;

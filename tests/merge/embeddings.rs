@@ -279,3 +279,29 @@ fn a_grown_vocabulary_is_written_with_its_size() {
     let norm = Peft::new(1, 1.0).tensor("model.norm.weight", &[3], &[1.0; 3]);
     Model::new(false).refuse(&norm, "");
 }
+
+/// A head that only its twin is stored of is found beside modules that are parts of stacks, whose names
+/// take a look at the whole base.
+#[test]
+fn a_tied_head_is_found_beside_experts() {
+    let bench = Bench::new();
+    let stack = "model.layers.0.mlp.experts";
+    let base = Tensors::new()
+        .f32(&format!("{EMBEDDING}.weight"), &[3, 2], &TABLE)
+        .f32(&format!("{stack}.gate_up_proj"), &[2, 8, 2], &[1.0; 32])
+        .f32(&format!("{stack}.down_proj"), &[2, 2, 4], &[1.0; 16]);
+    let directory = bench.path("base");
+    base.save(&directory.join("model.safetensors"));
+    let config = json!({"architectures": ["TinyForCausalLM"], "tie_word_embeddings": true});
+    std::fs::write(directory.join("config.json"), config.to_string()).expect("written");
+    let adapter = Peft::new(1, 1.0)
+        .linear(HEAD, 1, &[1.0, 0.0], &[1.0, 2.0, 3.0])
+        .linear(&format!("{stack}.1.down_proj"), 1, &[1.0, 0.0, 0.0, 2.0], &[0.0, 3.0])
+        .save(&bench.path("adapter"));
+    let merged = read(&bench.merge(&directory, &[&adapter], "--verify"));
+    assert_eq!(merged[&format!("{EMBEDDING}.weight")].values(), TABLE.map(f64::from));
+    assert_eq!(merged[&format!("{HEAD}.weight")].values(), [2.0, 2.0, 5.0, 4.0, 8.0, 6.0]);
+    let mut down = vec![1.0; 16];
+    (down[12], down[15]) = (4.0, 7.0);
+    assert_eq!(merged[&format!("{stack}.down_proj")].values(), down);
+}

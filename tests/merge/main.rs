@@ -1,4 +1,5 @@
 //! Adapters baked into base weights, held to golden files, laws and plain f64 references.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,6 +11,7 @@ mod experts;
 mod golden;
 mod laws;
 mod methods_merge;
+mod orientation;
 mod places;
 mod reference;
 mod same_bytes;

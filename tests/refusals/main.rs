@@ -1,4 +1,5 @@
 //! What is refused, and what is left on disk when a run fails, is killed or is attacked.
+#![allow(clippy::disallowed_methods, reason = "tests read what they have written")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,6 +14,8 @@ mod configs;
 mod faults;
 mod files;
 #[cfg(unix)]
+mod hostile;
+#[cfg(unix)]
 mod interrupt;
 mod merge;
 mod outputs;
@@ -20,3 +23,4 @@ mod paths;
 mod recipes;
 #[cfg(unix)]
 mod resume;
+mod selection;

@@ -199,7 +199,7 @@ fn a_report_says_what_was_done() {
     assert_eq!(report["verification"]["ok"], true);
     assert_eq!(report["verification"]["copied"], 7);
     assert_eq!(report["verification"]["recomputed"], 14);
-    assert_eq!(keys(&report["effective"]), "cosine norm_ratio unchanged");
+    assert_eq!(keys(&report["effective"]), "cosine norm_ratio unchanged untouched");
     let effective = |field: &str| report["effective"][field].as_f64().expect("a number");
     assert!((0.999..=1.0).contains(&effective("cosine")));
     assert!((0.99..1.01).contains(&effective("norm_ratio")));

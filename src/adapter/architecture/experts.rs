@@ -6,10 +6,10 @@
 //! What an adapter of whole parameters has for expert e of `experts.down_proj` is called
 //! `experts.e.down_proj` here, so that every layout answers to every adapter.
 
-use super::{Architecture, Cut, Names, Rule, untold};
+use super::{Architecture, Cut, Names, OfBase, Rule, untold};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "experts", rules, told: untold };
+    Architecture { name: "experts", tables: &[], rules: OfBase::Beside(rules), told: untold };
 
 /// Where the experts of a layer are: Mixtral's place before transformers 5, and all others'.
 const CONTAINERS: [&str; 3] = ["block_sparse_moe", "mlp", "feed_forward"];

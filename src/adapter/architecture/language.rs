@@ -1,30 +1,31 @@
 //! Language models whose projections some releases fuse: Phi-3 stores `qkv_proj` and `gate_up_proj`
 //! where the same weights in Llama's layout are split (transformers `models/phi3/modeling_phi3.py`).
 
-use super::{Architecture, Cut, Names, Rule, fits, rules_of, untold};
+use super::{Architecture, Names, OfBase, Rule, fits, rules_of, untold};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "language", rules, told: untold };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "language",
+    tables: &[ATTENTION, MLP],
+    rules: OfBase::Beside(rules),
+    told: untold,
+};
 
-const ATTENTION: [(&str, &str, Cut); 3] = [
-    ("{*}.self_attn.q_proj", "{*}.self_attn.qkv_proj", Cut::First),
-    ("{*}.self_attn.k_proj", "{*}.self_attn.qkv_proj", Cut::Middle),
-    ("{*}.self_attn.v_proj", "{*}.self_attn.qkv_proj", Cut::Last),
-];
+const ATTENTION: &str = "
+{*}.self_attn.{q_proj,k_proj,v_proj}  {*}.self_attn.qkv_proj  queries
+";
 
-const MLP: [(&str, &str, Cut); 2] = [
-    ("{*}.mlp.gate_proj", "{*}.mlp.gate_up_proj", Cut::nth(0, 2)),
-    ("{*}.mlp.up_proj", "{*}.mlp.gate_up_proj", Cut::nth(1, 2)),
-];
+const MLP: &str = "
+{*}.mlp.{gate_proj,up_proj}  {*}.mlp.gate_up_proj  1:1
+";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let has = |pattern| fits(names, pattern);
     if has("{*}.self_attn.qkv_proj") || has("{*}.layers.{i}.self_attn.q_proj") {
-        rules.extend(rules_of(&ATTENTION));
+        rules.extend(rules_of(ATTENTION));
     }
     if has("{*}.mlp.gate_up_proj") || has("{*}.layers.{i}.mlp.gate_proj") {
-        rules.extend(rules_of(&MLP));
+        rules.extend(rules_of(MLP));
     }
     rules
 }

@@ -2,9 +2,14 @@
 //! values than queries in Lumina's; diffusers spells the two differently
 //! (`convert_lumina2_to_diffusers`, `convert_z_image_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Seen, Told, fits, has, rules_of};
+use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Told, fits, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { name: "lumina", rules, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "lumina",
+    tables: &[LUMINA, Z_IMAGE, ALIKE],
+    rules: OfBase::Names(rules),
+    told,
+};
 
 /// The stacks of layers that have attention.
 const STACKS: [&str; 3] = ["layers", "noise_refiner", "context_refiner"];
@@ -24,29 +29,23 @@ const LAYER: [(&str, &str, &str, Cut); 11] = [
     ("norm1.linear", "adaLN_modulation.1", "adaLN_modulation.1", Cut::Whole),
 ];
 
-const LUMINA: [(&str, &str, Cut); 7] = [
-    ("time_caption_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", Cut::Whole),
-    ("time_caption_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", Cut::Whole),
-    ("time_caption_embed.caption_embedder.0", "cap_embedder.0", Cut::Whole),
-    ("time_caption_embed.caption_embedder.1", "cap_embedder.1", Cut::Whole),
-    ("norm_out.linear_1", "final_layer.adaLN_modulation.1", Cut::Whole),
-    ("norm_out.linear_2", "final_layer.linear", Cut::Whole),
-    ("x_embedder", "x_embedder", Cut::Whole),
-];
+const LUMINA: &str = "
+time_caption_embed.timestep_embedder.{linear_1,linear_2}  t_embedder.mlp.{0,2}
+time_caption_embed.caption_embedder.{0,1}                 cap_embedder.{0,1}
+norm_out.{linear_1,linear_2}                              final_layer.{adaLN_modulation.1,linear}
+x_embedder
+";
 
-const Z_IMAGE: [(&str, &str, Cut); 3] = [
-    ("all_x_embedder.2-1", "x_embedder", Cut::Whole),
-    ("all_final_layer.2-1.linear", "final_layer.linear", Cut::Whole),
-    ("all_final_layer.2-1.adaLN_modulation.1", "final_layer.adaLN_modulation.1", Cut::Whole),
-];
+const Z_IMAGE: &str = "
+all_x_embedder.2-1                               x_embedder
+all_final_layer.2-1.{linear,adaLN_modulation.1}  final_layer.{linear,adaLN_modulation.1}
+";
 
 /// What no layout calls otherwise.
-const ALIKE: [(&str, &str, Cut); 4] = [
-    ("cap_embedder.0", "cap_embedder.0", Cut::Whole),
-    ("cap_embedder.1", "cap_embedder.1", Cut::Whole),
-    ("t_embedder.mlp.0", "t_embedder.mlp.0", Cut::Whole),
-    ("t_embedder.mlp.2", "t_embedder.mlp.2", Cut::Whole),
-];
+const ALIKE: &str = "
+cap_embedder.{0,1}
+t_embedder.mlp.{0,2}
+";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "noise_refiner.0.attention.qkv");
@@ -76,10 +75,10 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         }
     }
     if published || lumina {
-        rules.extend(rules_of(&LUMINA));
+        rules.extend(rules_of(LUMINA));
     }
     if published || !lumina {
-        rules.extend(rules_of(&Z_IMAGE));
+        rules.extend(rules_of(Z_IMAGE));
     }
     rules
 }
@@ -126,7 +125,7 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
             rules.push(Rule { split, published, cut });
         }
     }
-    rules.extend(if lumina { rules_of(&LUMINA) } else { rules_of(&Z_IMAGE) });
-    rules.extend(rules_of(&ALIKE));
+    rules.extend(if lumina { rules_of(LUMINA) } else { rules_of(Z_IMAGE) });
+    rules.extend(rules_of(ALIKE));
     Some(Told::published(rules))
 }

@@ -55,7 +55,7 @@ pub(in crate::adapter) fn capture_flat(pattern: &str, name: &str) -> Option<Vec<
 }
 
 /// What stands behind a literal whose dots became underscores.
-fn strip_flat<'a>(name: &'a str, literal: &str) -> Option<&'a str> {
+pub(super) fn strip_flat<'a>(name: &'a str, literal: &str) -> Option<&'a str> {
     let (own, rest) = name.split_at_checked(literal.len())?;
     let same = |(a, b): (u8, u8)| a == b || (a == b'.' && b == b'_');
     literal.bytes().zip(own.bytes()).all(same).then_some(rest)
@@ -71,13 +71,17 @@ fn same_length(pattern: &[&str], name: &[&str]) -> Option<Vec<String>> {
     }
     let mut found = Vec::new();
     for (expected, part) in pattern.iter().zip(name) {
-        match *expected {
-            NUMBER if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) => {
-                found.push((*part).to_owned());
+        match expected.strip_suffix(NUMBER) {
+            // A number may have a word before it: `block{i}`.
+            Some(word) => {
+                let number = part.strip_prefix(word)?;
+                if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return None;
+                }
+                found.push(number.to_owned());
             }
-            NUMBER => return None,
-            literal if literal == *part => {}
-            _ => return None,
+            None if expected == part => {}
+            None => return None,
         }
     }
     Some(found)
@@ -86,9 +90,11 @@ fn same_length(pattern: &[&str], name: &[&str]) -> Option<Vec<String>> {
 /// The pattern with its gaps filled.
 pub(in crate::adapter) fn fill(pattern: &str, found: &[String]) -> String {
     let mut found = found.iter();
-    let parts = pattern.split('.').map(|part| match part {
-        NUMBER | ANY => found.next().map(String::as_str).unwrap_or_default(),
-        literal => literal,
+    let mut next = || found.next().map(String::as_str).unwrap_or_default();
+    let parts = pattern.split('.').map(|part| match part.strip_suffix(NUMBER) {
+        Some(word) => format!("{word}{}", next()),
+        None if part == ANY => next().to_owned(),
+        None => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join(".")
 }
@@ -104,6 +110,7 @@ mod tests {
             ("{*}.b.c", "x.y.b.c"),
             ("a.{i}.{*}", "a.0.x.1.y"),
             ("a.{i}.{*}.c", "a.0.x.c"),
+            ("a.b{i}.c.{i}", "a.b10.c.2"),
             ("a", "a"),
         ] {
             let found = capture(pattern, name).expect(name);
@@ -121,6 +128,8 @@ mod tests {
         }
         for (pattern, name) in [
             ("a.{i}.b", "a.x.b"),
+            ("a.b{i}", "a.b"),
+            ("a.b{i}", "a.c1"),
             ("a.{i}", "a.1.b"),
             ("{*}.b.c", "b.c"),
             ("a.{*}", "a"),

@@ -1,33 +1,26 @@
 //! PixArt-α and Σ: fused attention, and keys and values fused in the cross attention (diffusers
 //! `scripts/convert_pixart_sigma_to_diffusers.py`).
 
-use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
+use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { name: "pixart", rules, told };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "pixart", tables: &[TABLE], rules: OfBase::Names(rules), told };
 
-const TABLE: &Table = &[
-    ("transformer_blocks.{i}.attn1.to_q", "blocks.{i}.attn.qkv", Cut::nth(0, 3)),
-    ("transformer_blocks.{i}.attn1.to_k", "blocks.{i}.attn.qkv", Cut::nth(1, 3)),
-    ("transformer_blocks.{i}.attn1.to_v", "blocks.{i}.attn.qkv", Cut::nth(2, 3)),
-    ("transformer_blocks.{i}.attn1.to_out.0", "blocks.{i}.attn.proj", Cut::Whole),
-    ("transformer_blocks.{i}.attn2.to_q", "blocks.{i}.cross_attn.q_linear", Cut::Whole),
-    ("transformer_blocks.{i}.attn2.to_k", "blocks.{i}.cross_attn.kv_linear", Cut::nth(0, 2)),
-    ("transformer_blocks.{i}.attn2.to_v", "blocks.{i}.cross_attn.kv_linear", Cut::nth(1, 2)),
-    ("transformer_blocks.{i}.attn2.to_out.0", "blocks.{i}.cross_attn.proj", Cut::Whole),
-    ("transformer_blocks.{i}.ff.net.0.proj", "blocks.{i}.mlp.fc1", Cut::Whole),
-    ("transformer_blocks.{i}.ff.net.2", "blocks.{i}.mlp.fc2", Cut::Whole),
-    ("pos_embed.proj", "x_embedder.proj", Cut::Whole),
-    ("adaln_single.emb.timestep_embedder.linear_1", "t_embedder.mlp.0", Cut::Whole),
-    ("adaln_single.emb.timestep_embedder.linear_2", "t_embedder.mlp.2", Cut::Whole),
-    ("adaln_single.emb.resolution_embedder.linear_1", "csize_embedder.mlp.0", Cut::Whole),
-    ("adaln_single.emb.resolution_embedder.linear_2", "csize_embedder.mlp.2", Cut::Whole),
-    ("adaln_single.emb.aspect_ratio_embedder.linear_1", "ar_embedder.mlp.0", Cut::Whole),
-    ("adaln_single.emb.aspect_ratio_embedder.linear_2", "ar_embedder.mlp.2", Cut::Whole),
-    ("adaln_single.linear", "t_block.1", Cut::Whole),
-    ("caption_projection.linear_1", "y_embedder.y_proj.fc1", Cut::Whole),
-    ("caption_projection.linear_2", "y_embedder.y_proj.fc2", Cut::Whole),
-    ("proj_out", "final_layer.linear", Cut::Whole),
-];
+const TABLE: &str = "
+transformer_blocks.{i}.attn1.{to_q,to_k,to_v}               blocks.{i}.attn.qkv  1:1:1
+transformer_blocks.{i}.attn1.to_out.0                       blocks.{i}.attn.proj
+transformer_blocks.{i}.attn2.to_q                           blocks.{i}.cross_attn.q_linear
+transformer_blocks.{i}.attn2.{to_k,to_v}                    blocks.{i}.cross_attn.kv_linear  1:1
+transformer_blocks.{i}.attn2.to_out.0                       blocks.{i}.cross_attn.proj
+transformer_blocks.{i}.ff.net.{0.proj,2}                    blocks.{i}.mlp.{fc1,fc2}
+pos_embed.proj                                              x_embedder.proj
+adaln_single.emb.timestep_embedder.{linear_1,linear_2}      t_embedder.mlp.{0,2}
+adaln_single.emb.resolution_embedder.{linear_1,linear_2}    csize_embedder.mlp.{0,2}
+adaln_single.emb.aspect_ratio_embedder.{linear_1,linear_2}  ar_embedder.mlp.{0,2}
+adaln_single.linear                                         t_block.1
+caption_projection.{linear_1,linear_2}                      y_embedder.y_proj.{fc1,fc2}
+proj_out                                                    final_layer.linear
+";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "blocks.0.cross_attn.kv_linear");
@@ -37,7 +30,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 
 /// LTX-Video has the same names in diffusers; the width and the patches' embedding tell them apart.
 fn told(seen: &Seen<'_>) -> Option<Told> {
-    let published = TABLE.iter().any(|(_, published, _)| {
+    let published = rules_of(TABLE).iter().any(|Rule { published, .. }| {
         published.starts_with("blocks.{i}.cross_attn.") && seen.any(&[published])
     });
     let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];

@@ -2,80 +2,30 @@
 //! context block shift stands before scale (diffusers
 //! `convert_sd3_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, fill, has, rules_of};
+use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Told, fill, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { name: "sd3", rules, told };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "sd3", tables: &[TABLE], rules: OfBase::Names(rules), told };
 
-const TABLE: &Table = &[
-    ("transformer_blocks.{i}.attn.to_q", "joint_blocks.{i}.x_block.attn.qkv", Cut::nth(0, 3)),
-    ("transformer_blocks.{i}.attn.to_k", "joint_blocks.{i}.x_block.attn.qkv", Cut::nth(1, 3)),
-    ("transformer_blocks.{i}.attn.to_v", "joint_blocks.{i}.x_block.attn.qkv", Cut::nth(2, 3)),
-    (
-        "transformer_blocks.{i}.attn.add_q_proj",
-        "joint_blocks.{i}.context_block.attn.qkv",
-        Cut::nth(0, 3),
-    ),
-    (
-        "transformer_blocks.{i}.attn.add_k_proj",
-        "joint_blocks.{i}.context_block.attn.qkv",
-        Cut::nth(1, 3),
-    ),
-    (
-        "transformer_blocks.{i}.attn.add_v_proj",
-        "joint_blocks.{i}.context_block.attn.qkv",
-        Cut::nth(2, 3),
-    ),
-    ("transformer_blocks.{i}.attn2.to_q", "joint_blocks.{i}.x_block.attn2.qkv", Cut::nth(0, 3)),
-    ("transformer_blocks.{i}.attn2.to_k", "joint_blocks.{i}.x_block.attn2.qkv", Cut::nth(1, 3)),
-    ("transformer_blocks.{i}.attn2.to_v", "joint_blocks.{i}.x_block.attn2.qkv", Cut::nth(2, 3)),
-    ("transformer_blocks.{i}.attn.to_out.0", "joint_blocks.{i}.x_block.attn.proj", Cut::Whole),
-    ("transformer_blocks.{i}.attn2.to_out.0", "joint_blocks.{i}.x_block.attn2.proj", Cut::Whole),
-    (
-        "transformer_blocks.{i}.attn.to_add_out",
-        "joint_blocks.{i}.context_block.attn.proj",
-        Cut::Whole,
-    ),
-    ("transformer_blocks.{i}.attn.norm_q", "joint_blocks.{i}.x_block.attn.ln_q", Cut::Whole),
-    ("transformer_blocks.{i}.attn.norm_k", "joint_blocks.{i}.x_block.attn.ln_k", Cut::Whole),
-    ("transformer_blocks.{i}.attn2.norm_q", "joint_blocks.{i}.x_block.attn2.ln_q", Cut::Whole),
-    ("transformer_blocks.{i}.attn2.norm_k", "joint_blocks.{i}.x_block.attn2.ln_k", Cut::Whole),
-    (
-        "transformer_blocks.{i}.attn.norm_added_q",
-        "joint_blocks.{i}.context_block.attn.ln_q",
-        Cut::Whole,
-    ),
-    (
-        "transformer_blocks.{i}.attn.norm_added_k",
-        "joint_blocks.{i}.context_block.attn.ln_k",
-        Cut::Whole,
-    ),
-    ("transformer_blocks.{i}.ff.net.0.proj", "joint_blocks.{i}.x_block.mlp.fc1", Cut::Whole),
-    ("transformer_blocks.{i}.ff.net.2", "joint_blocks.{i}.x_block.mlp.fc2", Cut::Whole),
-    (
-        "transformer_blocks.{i}.ff_context.net.0.proj",
-        "joint_blocks.{i}.context_block.mlp.fc1",
-        Cut::Whole,
-    ),
-    (
-        "transformer_blocks.{i}.ff_context.net.2",
-        "joint_blocks.{i}.context_block.mlp.fc2",
-        Cut::Whole,
-    ),
-    (
-        "transformer_blocks.{i}.norm1.linear",
-        "joint_blocks.{i}.x_block.adaLN_modulation.1",
-        Cut::Whole,
-    ),
-    ("pos_embed.proj", "x_embedder.proj", Cut::Whole),
-    ("x_embedder.proj", "x_embedder.proj", Cut::Whole),
-    ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", Cut::Whole),
-    ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", Cut::Whole),
-    ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0", Cut::Whole),
-    ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2", Cut::Whole),
-    ("norm_out.linear", "final_layer.adaLN_modulation.1", Cut::Swapped),
-    ("proj_out", "final_layer.linear", Cut::Whole),
-    ("context_embedder", "context_embedder", Cut::Whole),
-];
+const TABLE: &str = "
+transformer_blocks.{i}.attn.{to_q,to_k,to_v}                  joint_blocks.{i}.x_block.attn.qkv  1:1:1
+transformer_blocks.{i}.attn.{add_q_proj,add_k_proj,add_v_proj}  joint_blocks.{i}.context_block.attn.qkv  1:1:1
+transformer_blocks.{i}.attn2.{to_q,to_k,to_v}                 joint_blocks.{i}.x_block.attn2.qkv  1:1:1
+transformer_blocks.{i}.{attn,attn2}.to_out.0                  joint_blocks.{i}.x_block.{attn,attn2}.proj
+transformer_blocks.{i}.attn.to_add_out                        joint_blocks.{i}.context_block.attn.proj
+transformer_blocks.{i}.{attn.norm_q,attn.norm_k,attn2.norm_q,attn2.norm_k}  joint_blocks.{i}.x_block.{attn.ln_q,attn.ln_k,attn2.ln_q,attn2.ln_k}
+transformer_blocks.{i}.attn.{norm_added_q,norm_added_k}       joint_blocks.{i}.context_block.attn.{ln_q,ln_k}
+transformer_blocks.{i}.ff.net.{0.proj,2}                      joint_blocks.{i}.x_block.mlp.{fc1,fc2}
+transformer_blocks.{i}.ff_context.net.{0.proj,2}              joint_blocks.{i}.context_block.mlp.{fc1,fc2}
+transformer_blocks.{i}.norm1.linear                           joint_blocks.{i}.x_block.adaLN_modulation.1
+pos_embed.proj                                                x_embedder.proj
+x_embedder.proj
+time_text_embed.timestep_embedder.{linear_1,linear_2}         t_embedder.mlp.{0,2}
+time_text_embed.text_embedder.{linear_1,linear_2}             y_embedder.mlp.{0,2}
+norm_out.linear                                               final_layer.adaLN_modulation.1  swapped
+proj_out                                                      final_layer.linear
+context_embedder
+";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "joint_blocks.0.x_block.");
@@ -110,10 +60,9 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "transformer_blocks.{i}.norm1_context.linear",
         "joint_blocks.{i}.context_block.adaLN_modulation.1",
     );
-    let published = TABLE
-        .iter()
-        .any(|(_, published, _)| published.starts_with("joint_blocks.") && seen.any(&[published]))
-        || seen.any(&[CONTEXT.1]);
+    let published = rules_of(TABLE).iter().any(|Rule { published, .. }| {
+        published.starts_with("joint_blocks.") && seen.any(&[published])
+    }) || seen.any(&[CONTEXT.1]);
     let attention = ["transformer_blocks.{i}.attn.to_q", "transformer_blocks.{i}.attn.add_q_proj"];
     let single = seen.highest("single_transformer_blocks").is_some();
     let split = !single
@@ -131,6 +80,7 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         }
     }
     rules.extend(rules_of(TABLE));
-    rules.extend(rules_of(&[(CONTEXT.0, CONTEXT.1, Cut::Whole)]));
+    let (split, published) = (CONTEXT.0.to_owned(), CONTEXT.1.to_owned());
+    rules.push(Rule { split, published, cut: Cut::Whole });
     Some(Told { t5: Some(3), ..Told::published(rules) })
 }

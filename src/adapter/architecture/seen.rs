@@ -3,8 +3,9 @@
 //! An adapter has only some of a model's modules, and architectures share names: a sign is a name that
 //! no other has, a number of layers that another does not reach, or a width.
 
-use super::pattern::{capture, capture_flat};
+use super::pattern::{capture, capture_flat, strip_flat};
 use super::{Rule, Side};
+use crate::format::Checkpoint;
 
 /// A module below its root or prefix.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +20,25 @@ pub(in crate::adapter) struct Body<'a> {
     pub(in crate::adapter) inputs: usize,
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
+    /// A base's tensor, by what its name is below the root.
+    pub(in crate::adapter) fn stored(base: &Checkpoint, name: &str, path: &'a str) -> Option<Self> {
+        let shape = &base.tensor(name)?.spec.shape;
+        let outputs = shape.first().copied().unwrap_or(0);
+        let inputs = shape.iter().skip(1).product();
+        Some(Self { path, flat: false, outputs, inputs })
+    }
+
+    /// What stands between the parts of its path.
+    fn separator(&self) -> char {
+        if self.flat { '_' } else { '.' }
+    }
+
+    /// Its path behind a literal start.
+    fn below(&self, start: &str) -> Option<&str> {
+        if self.flat { strip_flat(self.path, start) } else { self.path.strip_prefix(start) }
+    }
+
     /// What stands in a pattern's gaps, if it fits.
     pub(in crate::adapter) fn capture(&self, pattern: &str) -> Option<Vec<String>> {
         if self.flat { capture_flat(pattern, self.path) } else { capture(pattern, self.path) }
@@ -36,6 +55,21 @@ impl Seen<'_> {
         patterns.iter().any(|pattern| self.0.iter().any(|body| body.capture(pattern).is_some()))
     }
 
+    /// Whether any module's path starts with one of these, up to a dot.
+    pub(super) fn starts(&self, starts: &[&str]) -> bool {
+        let own = |body: &Body<'_>, start: &str| {
+            let rest = body.below(start);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(body.separator()))
+        };
+        self.0.iter().any(|body| starts.iter().any(|start| own(body, start)))
+    }
+
+    /// Whether a module of a fitting name has these outputs and inputs.
+    pub(super) fn sized(&self, pattern: &str, (outputs, inputs): (usize, usize)) -> bool {
+        let same = |body: &Body<'_>| body.outputs == outputs && body.inputs == inputs;
+        self.0.iter().any(|body| same(body) && body.capture(pattern).is_some())
+    }
+
     /// Whether a module of a fitting name has this many inputs.
     pub(super) fn width(&self, pattern: &str, widths: &[usize]) -> bool {
         self.0.iter().any(|body| widths.contains(&body.inputs) && body.capture(pattern).is_some())
@@ -50,8 +84,8 @@ impl Seen<'_> {
     /// The highest number behind a path, of all names that go on after it.
     pub(super) fn highest(&self, start: &str) -> Option<usize> {
         let number = |body: &Body<'_>| {
-            let separator = if body.flat { '_' } else { '.' };
-            let rest = body.path.strip_prefix(start)?.strip_prefix(separator)?;
+            let separator = body.separator();
+            let rest = body.below(start)?.strip_prefix(separator)?;
             rest.split(separator).next()?.parse().ok()
         };
         self.0.iter().filter_map(number).max()
@@ -65,6 +99,9 @@ pub(in crate::adapter) struct Told {
     pub(in crate::adapter) component: &'static str,
     /// The rules; the first that fits a name holds.
     pub(in crate::adapter) rules: Vec<Rule>,
+    /// Rules that come before the others where the names are for ComfyUI, whose own model has other
+    /// modules than the published one.
+    pub(in crate::adapter) comfyui: Vec<Rule>,
     /// Which layout's names kohya's scripts flatten.
     pub(in crate::adapter) kohya: Side,
     /// Which of diffusers' text encoders is a T5, where there is one.
@@ -72,8 +109,19 @@ pub(in crate::adapter) struct Told {
 }
 
 impl Told {
+    /// Puts the rules for ComfyUI's own names before the others, or after them: of several published
+    /// names of a module the first is written, and all are understood.
+    pub(in crate::adapter) fn arrange(&mut self, for_comfyui: bool) {
+        let mut own = std::mem::take(&mut self.comfyui);
+        if for_comfyui {
+            std::mem::swap(&mut own, &mut self.rules);
+        }
+        self.rules.append(&mut own);
+    }
+
     /// A transformer that kohya's scripts name as its authors did.
     pub(super) fn published(rules: Vec<Rule>) -> Self {
-        Self { component: "transformer", rules, kohya: Side::Published, t5: None }
+        let (component, kohya) = ("transformer", Side::Published);
+        Self { component, rules, comfyui: Vec::new(), kohya, t5: None }
     }
 }

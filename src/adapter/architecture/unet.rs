@@ -5,11 +5,12 @@
 //! down- or upsampler (LDM `openaimodel.py`; diffusers `loaders/single_file_utils.py`,
 //! `convert_ldm_unet_checkpoint`).
 
-use super::{Architecture, Cut, Names, Rule, Seen, Side, Told, has};
+use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Side, Told, has};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { name: "unet", rules, told };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "unet", tables: &[], rules: OfBase::Names(rules), told };
 
-const ENDS: [(&str, &str); 9] = [
+const ENDS: [(&str, &str); 10] = [
     ("conv_in", "input_blocks.0.0"),
     ("conv_norm_out", "out.0"),
     ("conv_out", "out.2"),
@@ -19,6 +20,8 @@ const ENDS: [(&str, &str); 9] = [
     ("add_embedding.linear_2", "label_emb.0.2"),
     ("class_embedding.linear_1", "label_emb.0.0"),
     ("class_embedding.linear_2", "label_emb.0.2"),
+    // Kolors', which has ChatGLM's states for its context.
+    ("encoder_hid_proj", "encoder_hid_proj"),
 ];
 
 const RESNET: [(&str, &str); 6] = [
@@ -197,7 +200,7 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let own = |rule: &Rule| seen.any(&[&rule.split, &rule.published]);
     let kohya = if xl { Side::Published } else { Side::Split };
     let own = rules.iter().any(own);
-    own.then_some(Told { component: "unet", rules, kohya, t5: None })
+    own.then_some(Told { component: "unet", kohya, ..Told::published(rules) })
 }
 
 /// Whether it is XL's: attention in the two deeper of three blocks, several layers of it each.

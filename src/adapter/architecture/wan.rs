@@ -1,41 +1,31 @@
-//! Wan 2.1 and 2.2: the layouts differ in names alone (diffusers
-//! `convert_wan_transformer_to_diffusers`).
+//! Wan 2.1 and 2.2 and what is made of them (VACE, SkyReels 2, ChronoEdit, Helios): the layouts differ in
+//! names alone (diffusers `convert_wan_transformer_to_diffusers`).
 
-use super::{Architecture, Cut, Names, Rule, Seen, Table, Told, has, rules_of};
+use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture = Architecture { name: "wan", rules, told };
+pub(super) static ARCHITECTURE: Architecture =
+    Architecture { name: "wan", tables: &[TABLE], rules: OfBase::Names(rules), told };
 
-const TABLE: &Table = &[
-    ("blocks.{i}.attn1.to_q", "blocks.{i}.self_attn.q", Cut::Whole),
-    ("blocks.{i}.attn1.to_k", "blocks.{i}.self_attn.k", Cut::Whole),
-    ("blocks.{i}.attn1.to_v", "blocks.{i}.self_attn.v", Cut::Whole),
-    ("blocks.{i}.attn1.to_out.0", "blocks.{i}.self_attn.o", Cut::Whole),
-    ("blocks.{i}.attn1.norm_q", "blocks.{i}.self_attn.norm_q", Cut::Whole),
-    ("blocks.{i}.attn1.norm_k", "blocks.{i}.self_attn.norm_k", Cut::Whole),
-    ("blocks.{i}.attn2.to_q", "blocks.{i}.cross_attn.q", Cut::Whole),
-    ("blocks.{i}.attn2.to_k", "blocks.{i}.cross_attn.k", Cut::Whole),
-    ("blocks.{i}.attn2.to_v", "blocks.{i}.cross_attn.v", Cut::Whole),
-    ("blocks.{i}.attn2.to_out.0", "blocks.{i}.cross_attn.o", Cut::Whole),
-    ("blocks.{i}.attn2.norm_q", "blocks.{i}.cross_attn.norm_q", Cut::Whole),
-    ("blocks.{i}.attn2.norm_k", "blocks.{i}.cross_attn.norm_k", Cut::Whole),
-    ("blocks.{i}.attn2.add_k_proj", "blocks.{i}.cross_attn.k_img", Cut::Whole),
-    ("blocks.{i}.attn2.add_v_proj", "blocks.{i}.cross_attn.v_img", Cut::Whole),
-    ("blocks.{i}.attn2.norm_added_k", "blocks.{i}.cross_attn.norm_k_img", Cut::Whole),
-    ("blocks.{i}.ffn.net.0.proj", "blocks.{i}.ffn.0", Cut::Whole),
-    ("blocks.{i}.ffn.net.2", "blocks.{i}.ffn.2", Cut::Whole),
-    ("blocks.{i}.norm2", "blocks.{i}.norm3", Cut::Whole),
-    ("condition_embedder.text_embedder.linear_1", "text_embedding.0", Cut::Whole),
-    ("condition_embedder.text_embedder.linear_2", "text_embedding.2", Cut::Whole),
-    ("condition_embedder.time_embedder.linear_1", "time_embedding.0", Cut::Whole),
-    ("condition_embedder.time_embedder.linear_2", "time_embedding.2", Cut::Whole),
-    ("condition_embedder.time_proj", "time_projection.1", Cut::Whole),
-    ("condition_embedder.image_embedder.norm1", "img_emb.proj.0", Cut::Whole),
-    ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1", Cut::Whole),
-    ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3", Cut::Whole),
-    ("condition_embedder.image_embedder.norm2", "img_emb.proj.4", Cut::Whole),
-    ("proj_out", "head.head", Cut::Whole),
-    ("patch_embedding", "patch_embedding", Cut::Whole),
-];
+const TABLE: &str = "
+blocks.{i}.attn1.{to_q,to_k,to_v,to_out.0,norm_q,norm_k}      blocks.{i}.self_attn.{q,k,v,o,norm_q,norm_k}
+blocks.{i}.attn2.{to_q,to_k,to_v,to_out.0,norm_q,norm_k,add_k_proj,add_v_proj}  blocks.{i}.cross_attn.{q,k,v,o,norm_q,norm_k,k_img,v_img}
+blocks.{i}.attn2.norm_added_k                                 blocks.{i}.cross_attn.norm_k_img
+blocks.{i}.ffn.net.{0.proj,2}                                 blocks.{i}.ffn.{0,2}
+blocks.{i}.norm2                                              blocks.{i}.norm3
+condition_embedder.text_embedder.{linear_1,linear_2}          text_embedding.{0,2}
+condition_embedder.time_embedder.{linear_1,linear_2}          time_embedding.{0,2}
+condition_embedder.time_proj                                  time_projection.1
+condition_embedder.image_embedder.norm1                       img_emb.proj.0
+condition_embedder.image_embedder.ff.net.{0.proj,2}           img_emb.proj.{1,3}
+condition_embedder.image_embedder.norm2                       img_emb.proj.4
+proj_out                                                      head.head
+patch_embedding
+vace_blocks.{i}.{attn1,attn2}.{to_q,to_k,to_v,to_out.0}  vace_blocks.{i}.{self_attn,cross_attn}.{q,k,v,o}
+vace_blocks.{i}.{attn1,attn2}.{norm_q,norm_k}  vace_blocks.{i}.{self_attn,cross_attn}.{norm_q,norm_k}
+vace_blocks.{i}.ffn.net.{0.proj,2}  vace_blocks.{i}.ffn.{0,2}
+vace_blocks.{i}.{proj_in,proj_out,norm2}  vace_blocks.{i}.{before_proj,after_proj,norm3}
+vace_patch_embedding
+";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let published = has(names, "blocks.0.self_attn.q") && has(names, "time_projection.1");
@@ -44,8 +34,8 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 }
 
 fn told(seen: &Seen<'_>) -> Option<Told> {
-    let own = |(split, published, _): &(&str, &str, Cut)| {
-        split.starts_with("blocks.{i}.") && split != published && seen.any(&[split, published])
+    let own = |Rule { split, published, .. }: &Rule| {
+        split.contains("blocks.{i}.") && split != published && seen.any(&[split, published])
     };
-    TABLE.iter().any(own).then(|| Told::published(rules_of(TABLE)))
+    rules_of(TABLE).iter().any(own).then(|| Told::published(rules_of(TABLE)))
 }

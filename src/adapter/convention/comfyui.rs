@@ -17,7 +17,7 @@ pub(super) static CONVENTION: Convention = Convention {
 };
 
 /// The roots of what ComfyUI loads.
-const ROOTS: [&str; 2] = ["diffusion_model.", "text_encoders."];
+const ROOTS: [&str; 3] = ["diffusion_model.", "text_encoders.", "text_embedding_projection."];
 
 fn format(key: &Key) -> Option<String> {
     kohya::format(key)

@@ -20,7 +20,7 @@ pub(super) static CONVENTION: Convention = Convention {
 };
 
 /// Components of pipelines that carry adapters.
-pub(super) const COMPONENTS: [&str; 8] = [
+pub(super) const COMPONENTS: [&str; 9] = [
     "unet",
     "transformer",
     "transformer_2",
@@ -29,6 +29,7 @@ pub(super) const COMPONENTS: [&str; 8] = [
     "text_encoder_3",
     "controlnet",
     "prior",
+    "connectors",
 ];
 
 /// The component that a module's name begins with, and the path below it.

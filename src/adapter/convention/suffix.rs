@@ -3,7 +3,7 @@
 use super::{Part, tensors};
 
 /// (ending, part); the first that fits is taken. ComfyUI's list, `comfy/weight_adapter/lora.py`.
-const SPELLINGS: [(&str, Part); 24] = [
+const SPELLINGS: [(&str, Part); 25] = [
     (".lora_down.weight", Part::Down),
     (".lora_up.weight", Part::Up),
     (".lora_A.weight", Part::Down),
@@ -27,6 +27,8 @@ const SPELLINGS: [(&str, Part); 24] = [
     (".lora_B.bias", Part::UpBias),
     (".lora_up.bias", Part::UpBias),
     (".lora_magnitude_vector", Part::Magnitude),
+    // ai-toolkit's.
+    (".magnitude", Part::Magnitude),
     (".alpha", Part::Alpha),
 ];
 

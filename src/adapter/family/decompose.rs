@@ -28,7 +28,7 @@ pub(super) fn apply(mut module: Module, source: &Source<'_>) -> Result<Module> {
         (None, None) if source.config.is_some_and(|config| config.dora) => {
             return Err(ErrorKind::MissingFactor {
                 present: "A and B",
-                missing: "the magnitudes that `use_dora` promises",
+                missing: "magnitudes, which `use_dora` promises",
             }
             .into());
         }

@@ -138,7 +138,10 @@ pub fn of(
     reference: Option<&Checkpoint>,
     places: &[Option<String>],
 ) -> Result<Layout> {
-    let parts = parts(adapter, reference);
+    let mut parts = parts(adapter, reference);
+    for told in parts.iter_mut().filter_map(|part| part.told.as_mut()) {
+        told.arrange(renamer.to.names == Names::Checkpoint);
+    }
     let t5 = parts.iter().find_map(|part| part.told.as_ref()?.t5);
     let numbered = t5.is_some() || parts.iter().any(|p| matches!(p.scope, Scope::TextEncoder(2..)));
     let renamer = Renamer { t5, two_encoders: renamer.two_encoders || numbered, ..*renamer };
@@ -251,17 +254,14 @@ fn told_by_base(base: &Checkpoint, scope: Scope) -> Option<Told> {
         let names = base.names().filter(|name| scope_of(name).0 == wanted);
         names
             .filter_map(|name| {
-                let shape = &base.tensor(name)?.spec.shape;
                 let below = scope_of(name).1;
-                let path = below.strip_suffix(".weight").unwrap_or(below);
-                let outputs = shape.first().copied().unwrap_or(0);
-                let inputs = shape.iter().skip(1).product();
-                Some(Body { path, flat: false, outputs, inputs })
+                Body::stored(base, name, below.strip_suffix(".weight").unwrap_or(below))
             })
             .collect()
     };
     let rooted = of(scope);
     let encoder = matches!(scope, Scope::TextEncoder(_));
+    let encoder = encoder || scope == Scope::Connectors;
     let bodies = if rooted.is_empty() && !encoder { of(Scope::Any) } else { rooted };
     told(&Seen(&bodies))
 }
@@ -390,8 +390,8 @@ fn fit(
     if side == to && canonical.published == rule.published {
         return Ok(Some(Fit::Name(fill(rule.side(side), &found))));
     }
-    if side != to && rule.cut == Cut::Whole {
-        return Ok(Some(Fit::Name(fill(rule.side(to), &found))));
+    if rule.cut == Cut::Whole && (to == Side::Split || canonical.cut == Cut::Whole) {
+        return Ok(Some(Fit::Name(fill(canonical.side(to), &found))));
     }
     let atom = |rule: &Rule, from| {
         let canonical = told.rules.iter().find(|other| other.split == rule.split).unwrap_or(rule);
@@ -407,8 +407,12 @@ fn fit(
     if side == Side::Split {
         return Ok(Some(Fit::Atoms(vec![atom(rule, 0..rows)])));
     }
+    // One table may say again what another says.
+    let mut split = BTreeSet::new();
     let fused = told.rules.iter().filter(|other| other.published == rule.published);
-    let atoms = fused.map(|rule| Some(atom(rule, rows_of(rule.cut, rows, inputs)?)));
+    let atoms = fused
+        .filter(|rule| split.insert(rule.split.as_str()))
+        .map(|rule| Some(atom(rule, rows_of(rule.cut, rows, inputs)?)));
     atoms
         .collect::<Option<Vec<_>>>()
         .map(|atoms| Some(Fit::Atoms(atoms)))

@@ -5,22 +5,10 @@ use std::ops::Range;
 
 use super::{Adapter, Atom, Cut, Piece, Source};
 
-/// The rows of a published module that a split one has. Attention has as many queries as inputs in every
-/// model that is known; what divides otherwise is another model.
+/// The rows of a published module that a split one has, held to what its inputs tell: attention has as many
+/// queries as inputs wherever keys are fewer; what divides otherwise is another model.
 pub(super) fn rows_of(cut: Cut, total: usize, inputs: usize) -> Option<Range<usize>> {
-    let keys = total.checked_sub(inputs).filter(|keys| keys.is_multiple_of(2) && inputs > 0);
-    match cut {
-        Cut::Share { start, count, of } => {
-            let unit = total / of.max(1);
-            let sound = unit * of == total && unit > 0 && (unit == inputs || inputs == 0);
-            sound.then(|| start * unit..(start + count) * unit)
-        }
-        Cut::First => keys.map(|_| 0..inputs),
-        Cut::Middle => keys.map(|keys| inputs..inputs + keys / 2),
-        Cut::Last => keys.map(|keys| inputs + keys / 2..total),
-        Cut::Swapped => total.is_multiple_of(2).then_some(0..total),
-        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => Some(0..total),
-    }
+    cut.rows(total, Some(inputs), inputs)
 }
 
 /// A split module made of one.
@@ -57,7 +45,8 @@ pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
             let keys = atoms.iter().find(|atom| atom.cut != Cut::First)?;
             inputs + 2 * keys.from.len()
         }
-        Cut::Whole | Cut::Stack | Cut::StackHalf(_) => return None,
+        Cut::Whole => first.from.len(),
+        Cut::Stack | Cut::StackHalf(_) => return None,
     };
     let mut pieces = Vec::new();
     for atom in atoms {

@@ -124,13 +124,15 @@ fn module_table(modules: &[inspect::ModuleItem]) -> String {
 
 /// The base tensor, with the rows or the expert where it is not all of it.
 fn base_tensor(module: &inspect::ModuleItem) -> String {
-    let way = if module.transposed { " (inputs × outputs)" } else { "" };
-    if module.places.is_empty() {
-        let name = module.base_tensor.as_ref();
-        return name.map_or_else(|| "-".to_owned(), |name| format!("{name}{way}"));
-    }
     let places: Vec<_> = module.places.iter().map(ToString::to_string).collect();
-    format!("{}{way}", places.join("; "))
+    let place = match &module.base_tensor {
+        Some(tensor) if places.is_empty() => tensor.clone(),
+        _ if places.is_empty() => return "-".to_owned(),
+        _ => places.join("; "),
+    };
+    let way = if module.transposed { " (inputs × outputs)" } else { "" };
+    let misfit = if module.misfit.is_some() { " (does not fit)" } else { "" };
+    format!("{place}{way}{misfit}")
 }
 
 /// Singular values and what they say, a row a module; nothing if they were not asked for.

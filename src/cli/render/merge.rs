@@ -24,8 +24,12 @@ fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
 }
 
 fn effective(effective: &Effective) -> String {
+    let untouched = match percent(effective.untouched, 1) {
+        share if share == percent(0.0, 1) => String::new(),
+        share => format!("; nothing was added to {share} of elements"),
+    };
     format!(
-        "cosine {:.5}, norm ratio {:.4}, {} of elements unchanged by rounding",
+        "cosine {:.5}, norm ratio {:.4}, {} of changes lost to rounding{untouched}",
         effective.cosine,
         effective.norm_ratio,
         percent(effective.unchanged, 1)

@@ -14,7 +14,7 @@ pub(crate) mod verify;
 
 use std::fmt::Write;
 
-use lora_tool::error::one_line;
+use lora_tool::error::{clipped, one_line, short};
 
 /// Unmatched names and faults that are listed; `--json` has them all.
 const LISTED: usize = 20;
@@ -68,7 +68,7 @@ pub(crate) struct Lines(String);
 impl Lines {
     pub(crate) fn add(&mut self, label: &str, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "  {label:<12} {}", one_line(&value.to_string()));
+        let _ = writeln!(self.0, "  {label:<12} {}", one_line(&short(&value.to_string())));
     }
 
     pub(crate) fn plain(&mut self, text: impl std::fmt::Display) {
@@ -88,7 +88,7 @@ impl Lines {
 
 /// Columns, each as wide as its widest cell.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let escape = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let escape = |row: &Vec<String>| row.iter().map(|cell| one_line(&clipped(cell))).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(escape).collect();
     let mut widths: Vec<usize> = Vec::new();
     for row in &rows {

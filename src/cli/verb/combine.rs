@@ -1,5 +1,6 @@
 //! `combine`, and what `resize` shares with it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -22,10 +23,10 @@ Examples:
 pub(crate) struct CombineArgs {
     /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
     #[arg(required_unless_present = "models", value_name = "ADAPTER")]
-    adapters: Vec<String>,
+    adapters: Vec<OsString>,
     /// The same, as kohya's scripts have it
     #[arg(long, hide = true, num_args = 1.., value_name = "ADAPTER", conflicts_with = "adapters")]
-    models: Vec<String>,
+    models: Vec<OsString>,
     /// One weight per adapter, in order; 1 each by default
     #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     weights: Vec<f64>,
@@ -55,6 +56,9 @@ pub(crate) struct CombineArgs {
     /// kohya's block weights, 12, 17, 20 or 26 numbers, once an adapter in order
     #[arg(long, alias = "lbws", value_name = "W1,…,Wn", allow_hyphen_values = true)]
     lbw: Vec<BlockList>,
+    /// Combine adapters too that share no module and name different base models
+    #[arg(long)]
+    allow_disjoint: bool,
     /// What to do where adapters replace one tensor with different values; an error by default
     #[arg(long, value_enum, value_name = "WHAT")]
     on_conflict: Option<ConflictArg>,
@@ -162,6 +166,7 @@ impl CombineArgs {
             conv_rank: self.conv_rank,
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
             block_weights: self.lbw.iter().map(|list| list.0.clone()).collect(),
+            allow_disjoint: self.allow_disjoint,
             on_conflict: self.on_conflict.map(|what| match what {
                 ConflictArg::First => combine::OnConflict::First,
                 ConflictArg::Average => combine::OnConflict::Average,

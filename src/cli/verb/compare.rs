@@ -1,5 +1,7 @@
 //! `compare`.
 
+use std::ffi::OsString;
+
 use clap::Args;
 use lora_tool::Result;
 use lora_tool::ops::{compare, inspect};
@@ -17,7 +19,7 @@ Examples:
 pub(crate) struct CompareArgs {
     /// Adapters, two or more
     #[arg(required = true, num_args = 2.., value_name = "ADAPTER")]
-    adapters: Vec<String>,
+    adapters: Vec<OsString>,
     /// The weights they would have in a sum; 1 each by default
     #[arg(short, long, value_name = "W", num_args = 1.., allow_negative_numbers = true)]
     weights: Vec<f64>,

@@ -1,5 +1,6 @@
 //! `merge`, and what `verify` shares with it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -30,7 +31,7 @@ pub(crate) struct MergeArgs {
     /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7);
     /// fine-tuned checkpoints of the base's own tensors too
     #[arg(required_unless_present = "models", value_name = "ADAPTER")]
-    pub(crate) adapters: Vec<String>,
+    pub(crate) adapters: Vec<OsString>,
     /// The base, as kohya's, musubi's and MLX's scripts have it
     #[arg(
         long,
@@ -50,7 +51,7 @@ pub(crate) struct MergeArgs {
         value_name = "ADAPTER",
         conflicts_with = "adapters"
     )]
-    models: Vec<String>,
+    models: Vec<OsString>,
     /// Where the result goes: one file if it ends in .safetensors, else a directory
     #[arg(short, long, aliases = ["save-to", "out-path", "save-path", "save-merged-model"], value_name = "OUT")]
     pub(crate) output: PathBuf,
@@ -119,7 +120,7 @@ pub(crate) struct MergeOptions {
 
 impl MergeOptions {
     /// The library's options; output and what only `merge` has are left at their defaults.
-    pub(crate) fn options(&self, base: PathBuf, adapters: &[String]) -> Result<Options> {
+    pub(crate) fn options(&self, base: PathBuf, adapters: &[OsString]) -> Result<Options> {
         Ok(Options {
             base,
             adapters: weigh(adapters, &self.weights)?,
@@ -143,7 +144,7 @@ impl MergeArgs {
     fn without_base(&self) -> Error {
         let words = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>();
         let mut line = ["lora-tool", "combine"].map(str::to_owned).to_vec();
-        line.extend(self.models.iter().cloned());
+        line.extend(self.models.iter().map(|model| model.display().to_string()));
         if !self.how.weights.is_empty() {
             line.push("-w".to_owned());
             line.extend(words(&self.how.weights));

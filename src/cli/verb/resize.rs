@@ -36,7 +36,8 @@ pub(crate) struct ResizeArgs {
     /// Rank policy of convolutions, 1 × 1 too; as --rank by default
     #[arg(long, alias = "new-conv-rank", value_name = "POLICY")]
     conv_rank: Option<RankPolicy>,
-    /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank, if given, is then the highest rank
+    /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank and --conv-rank, if given, are then the
+    /// highest ranks
     #[arg(long, value_name = "NAME", requires = "dynamic_param")]
     dynamic_method: Option<String>,
     /// The criterion's parameter
@@ -54,18 +55,20 @@ impl ResizeArgs {
         shared.conv_rank = self.conv_rank;
         if let (Some(method), Some(parameter)) = (&self.dynamic_method, self.dynamic_param) {
             let policy = format!("{method}:{parameter}").parse().map_err(ErrorKind::BadOption)?;
-            // kohya's --new_rank caps what its criterion finds.
-            match self.rank {
-                Some(RankPolicy::Fixed(cap)) => {
-                    shared.max_rank = Some(shared.max_rank.map_or(cap, |most| most.min(cap)));
-                }
-                None => {}
+            // kohya's --new_rank and --new_conv_rank cap what its criterion finds, each for its kind of
+            // module; the rank of convolutions is that of the others where none is given.
+            let most = shared.max_rank;
+            let cap = |asked: Option<RankPolicy>, option: &str| match asked {
+                Some(RankPolicy::Fixed(cap)) => Ok(Some(most.map_or(cap, |most| most.min(cap)))),
+                None => Ok(None),
                 Some(other) => {
                     let reason =
-                        format!("--dynamic-method and --rank {other} are two criteria; give one");
-                    return Err(ErrorKind::BadOption(reason).into());
+                        format!("--dynamic-method and {option} {other} are two criteria; give one");
+                    Err(ErrorKind::BadOption(reason))
                 }
-            }
+            };
+            shared.max_rank = cap(self.rank, "--rank")?.or(most);
+            shared.conv_max_rank = cap(self.conv_rank, "--conv-rank")?;
             rank = policy;
             shared.conv_rank = None;
         }

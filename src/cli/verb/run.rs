@@ -50,7 +50,7 @@ standard input, `-`, to the working directory):
 
 More keys, of both: seed, compat, include, exclude, convention, alpha, scale, rslora, ignore_field,
 residual_base. Of a merge: max_shard_size, allow_unmatched, keep_tied, verify, receipt. Of a combination:
-rank, conv_rank, max_rank, uniform, space, to, on_conflict, and lbw of an adapter. A plain list below
+rank, conv_rank, max_rank, uniform, space, to, on_conflict, allow_disjoint, and lbw of an adapter. A plain list below
 the recipe's own `parameters` has one number for each adapter if an adapter may have its own (density,
 gamma, epsilon), else it is a gradient over the layers.
 

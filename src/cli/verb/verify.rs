@@ -1,5 +1,6 @@
 //! `verify`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -22,7 +23,7 @@ pub(crate) struct VerifyArgs {
     base: PathBuf,
     /// The adapters that were merged, in order
     #[arg(long, required = true, num_args = 1.., value_name = "ADAPTER")]
-    adapter: Vec<String>,
+    adapter: Vec<OsString>,
     #[command(flatten)]
     how: MergeOptions,
     /// Print the report as one JSON object

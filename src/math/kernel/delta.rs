@@ -12,8 +12,10 @@ pub struct DeltaStats {
     pub added: f64,
     /// Σ asked·added.
     pub dot: f64,
-    /// Elements whose stored value did not change.
-    pub unchanged: u64,
+    /// Elements for which an update other than 0 was asked.
+    pub touched: u64,
+    /// Of those, the ones whose stored value rounding left as it was.
+    pub lost: u64,
     /// Elements.
     pub elements: u64,
 }
@@ -24,7 +26,8 @@ impl DeltaStats {
         self.asked += other.asked;
         self.added += other.added;
         self.dot += other.dot;
-        self.unchanged += other.unchanged;
+        self.touched += other.touched;
+        self.lost += other.lost;
         self.elements += other.elements;
     }
 
@@ -44,8 +47,14 @@ impl DeltaStats {
         if self.asked == 0.0 { 1.0 } else { (self.added / self.asked).sqrt() }
     }
 
-    /// Share of elements that the update did not change, in [0, 1].
-    pub fn unchanged_share(&self) -> f64 {
-        if self.elements == 0 { 0.0 } else { self.unchanged as f64 / self.elements as f64 }
+    /// Share of the elements that should have changed and did not, in [0, 1].
+    pub fn lost_share(&self) -> f64 {
+        if self.touched == 0 { 0.0 } else { self.lost as f64 / self.touched as f64 }
+    }
+
+    /// Share of elements for which no change was asked, in [0, 1].
+    pub fn untouched_share(&self) -> f64 {
+        let untouched = self.elements - self.touched;
+        if self.elements == 0 { 0.0 } else { untouched as f64 / self.elements as f64 }
     }
 }

@@ -28,8 +28,8 @@ pub trait Lanes: Copy {
     fn max_magnitude(self, other: Self) -> Self;
     /// The lanes, as bits, whose magnitude is below 2⁻⁸ of that of `other`.
     fn far_below(self, other: Self) -> u32;
-    /// How many lanes differ.
-    fn count_different(self, other: Self) -> u32;
+    /// Of updates, how many are not 0, and how many of those moved `old` to a `new` that equals it.
+    fn touched_and_lost(self, new: Self, old: Self) -> [u32; 2];
     fn from_bf16(codes: &[[u8; 2]; LANES]) -> Self;
     /// Rounds to nearest even and stores; returns what the codes stand for.
     fn to_bf16(self, codes: &mut [[u8; 2]; LANES]) -> Self;
@@ -110,8 +110,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn count_different(self, other: Self) -> u32 {
-        self.0.iter().zip(other.0).map(|(a, b)| u32::from(*a != b)).sum()
+    fn touched_and_lost(self, new: Self, old: Self) -> [u32; 2] {
+        let (mut touched, mut lost) = (0, 0);
+        for ((update, new), old) in self.0.iter().zip(new.0).zip(old.0) {
+            touched += u32::from(*update != 0.0);
+            lost += u32::from(*update != 0.0 && new == old);
+        }
+        [touched, lost]
     }
 
     #[inline(always)]

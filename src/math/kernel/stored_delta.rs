@@ -273,7 +273,8 @@ impl<I: Element, O: Element, S: Source> Task for Round<'_, I, O, S> {
     #[inline(always)]
     fn run<V: Lanes>(self) -> Rounded {
         let (mut asked, mut added, mut dot) = ([0f64; LANES], [0f64; LANES], [0f64; LANES]);
-        let (mut largest, mut different, mut overflow) = (V::splat(0.0), 0, [0u32; LANES]);
+        let (mut touched, mut lost) = ([0u64; LANES], [0u64; LANES]);
+        let (mut largest, mut overflow) = (V::splat(0.0), [0u32; LANES]);
         let elements = self.values.len() as u64;
         let rows = self.base.chunks(LANES * I::SIZE).zip(self.values.chunks(LANES));
         for ((base, values), out) in rows.zip(self.out.chunks_mut(LANES * O::SIZE)) {
@@ -300,13 +301,14 @@ impl<I: Element, O: Element, S: Source> Task for Round<'_, I, O, S> {
                 out.copy_from_slice(&whole[..out.len()]);
                 stored
             };
-            different += u64::from(stored.count_different(old));
             let stored = widen(stored);
             for lane in 0..LANES {
                 let (by, to) = (moved[lane] - wide[lane], stored[lane] - wide[lane]);
                 asked[lane] += by * by;
                 added[lane] += to * to;
                 dot[lane] += by * to;
+                touched[lane] += u64::from(by != 0.0);
+                lost[lane] += u64::from(by != 0.0 && to == 0.0);
             }
         }
         let sum = |lanes: [f64; LANES]| lanes.iter().sum();
@@ -316,7 +318,8 @@ impl<I: Element, O: Element, S: Source> Task for Round<'_, I, O, S> {
                 asked: sum(asked),
                 added: sum(added),
                 dot: sum(dot),
-                unchanged: elements - different,
+                touched: touched.iter().sum(),
+                lost: lost.iter().sum(),
                 elements,
             },
             non_finite: !finite || overflow.contains(&1),
@@ -390,14 +393,20 @@ mod tests {
                 output.encode(&to[..count], &mut expected);
                 let mut stored = vec![0.0; count];
                 output.decode(&expected, &mut stored);
-                let same = stored.iter().zip(&base).filter(|(new, old)| new == old).count();
+                let asked = |to: &f64, base: &f64| to != base;
+                let elements = || to.iter().zip(&base).take(count).zip(&stored);
+                let touched = elements().filter(|((to, base), _)| asked(to, base)).count();
+                let lost =
+                    |((to, base), new): &((&f64, &f64), &f64)| asked(to, base) && new == base;
+                let lost = elements().filter(lost).count();
                 for source in [Move::By(&by[..count]), Move::To(&to[..count])] {
                     let mut out = vec![7; expected.len()];
                     let bytes = &base_bytes[..count * input.size()];
                     let found = round((input, output), bytes, source, &mut out);
                     assert_eq!(out, expected, "{input:?} {output:?} {count}");
                     assert!(!found.non_finite);
-                    assert_eq!(found.stats.unchanged, same as u64);
+                    assert_eq!(found.stats.touched, touched as u64);
+                    assert_eq!(found.stats.lost, lost as u64);
                     assert_eq!(found.stats.elements, count as u64);
                     let added = stored.iter().zip(&base).map(|(new, old)| (new - old).powi(2));
                     let added: f64 = added.sum();

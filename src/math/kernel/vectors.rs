@@ -134,9 +134,13 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn count_different(self, other: Self) -> u32 {
+        fn touched_and_lost(self, new: Self, old: Self) -> [u32; 2] {
             // SAFETY: see above.
-            unsafe { _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(self.0, other.0).count_ones() }
+            unsafe {
+                let touched = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(self.0, _mm512_setzero_ps());
+                let lost = _mm512_mask_cmp_ps_mask::<_CMP_EQ_OQ>(touched, new.0, old.0);
+                [touched.count_ones(), lost.count_ones()]
+            }
         }
 
         #[inline(always)]
@@ -290,13 +294,19 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn count_different(self, other: Self) -> u32 {
-            // SAFETY: see above.
-            unsafe {
-                let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(self.0, other.0));
-                let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(self.1, other.1));
-                low.count_ones() + high.count_ones()
+        fn touched_and_lost(self, new: Self, old: Self) -> [u32; 2] {
+            #[inline(always)]
+            fn half(update: __m256, new: __m256, old: __m256) -> [u32; 2] {
+                // SAFETY: see above.
+                unsafe {
+                    let touched = _mm256_cmp_ps::<_CMP_NEQ_UQ>(update, _mm256_setzero_ps());
+                    let same = _mm256_cmp_ps::<_CMP_EQ_OQ>(new, old);
+                    let lost = _mm256_movemask_ps(_mm256_and_ps(touched, same));
+                    [_mm256_movemask_ps(touched).count_ones(), lost.count_ones()]
+                }
             }
+            let (low, high) = (half(self.0, new.0, old.0), half(self.1, new.1, old.1));
+            [low[0] + high[0], low[1] + high[1]]
         }
 
         #[inline(always)]

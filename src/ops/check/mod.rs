@@ -17,7 +17,7 @@ use crate::adapter::module::Module;
 use crate::adapter::{Adapter, OpenOptions, target};
 use crate::error::{ErrorKind, Result};
 use crate::ops::base::open_base;
-use crate::ops::merge::tied_head;
+use crate::ops::merge::{misfit, tied_head};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -147,7 +147,13 @@ pub fn run(options: &Options) -> Result<Report> {
         }
     }
     if let Some(base) = &base {
-        let unmatched = target::find(&adapter, base, tied_head(base)?.as_deref())?.unmatched;
+        let targets = target::find(&adapter, base, tied_head(base)?.as_deref())?;
+        let misfits = misfit::misfits(&adapter, base, &targets)?;
+        if let Some(says) = misfit::summary(&misfits, &adapter) {
+            let places = misfits.into_iter().map(|misfit| misfit.name).collect();
+            findings.push(Finding { severity: Severity::Breaks, says, places, fix: None });
+        }
+        let unmatched = targets.unmatched;
         if !unmatched.is_empty() {
             findings.push(Finding {
                 severity: Severity::Breaks,

@@ -1,44 +1,99 @@
-//! Adapters of one image model in several conventions, put in one: kohya's names and diffusers' are of
-//! layouts that have other modules, so that no comparing of names brings them together.
+//! Adapters of one model made comparable: in one convention and layout as far as the layouts are known, and
+//! with one root for each stack of layers. Every verb that puts modules of several adapters together comes
+//! here first.
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::Options;
-use crate::adapter::convention::Convention;
-use crate::adapter::{Adapter, layout};
-use crate::error::Result;
+use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::{Adapter, layout, peers};
+use crate::error::{Locate, PairError, Result};
 use crate::format::Access;
-use crate::ops::convert::{How, restate};
+use crate::ops::convert::{Base, How, restate};
+use crate::ops::write;
 
-/// Restates every adapter of a known layout that is in another convention than the modules will be
-/// computed in. What cannot be restated stays, and is compared by its names.
+/// Puts the adapters in one convention, `native`, where they are of several or share no module, and gives each
+/// stack of layers one root. What cannot be restated stays, and is compared by its names.
 ///
 /// # Errors
 /// A reference that cannot be read.
-pub(super) fn align(
+pub(in crate::ops) fn align(
     adapters: Vec<Adapter>,
     native: &'static Convention,
-    options: &Options,
+    reference: Option<&Path>,
 ) -> Result<Vec<Adapter>> {
-    let how = How {
-        target: native,
-        program: None,
-        reference: options.reference.as_deref(),
-        allow_loss: false,
-        access: Access::default(),
+    let (program, allow_loss, access) = (None, false, Access::default());
+    let how = How { target: native, program, reference, allow_loss, access };
+    let mixed = peers::mixed(&adapters);
+    let mut aligned = adapters;
+    if mixed || apart(&aligned) {
+        let base = how.base()?;
+        let restated = |adapter: Adapter| {
+            // Names of one convention are of several layouts only where the layouts are known.
+            let other = adapter.convention.name != native.name || !mixed;
+            let known = other && layout::is_known(&adapter);
+            known.then(|| restate_as(&adapter, how, base)).flatten().unwrap_or(adapter)
+        };
+        aligned = aligned.into_iter().map(restated).collect();
+    }
+    peers::unify_roots(&mut aligned);
+    Ok(aligned)
+}
+
+/// The convention in which adapters are compared where nothing is written: PEFT's for models with paths alone,
+/// else that of the first adapter which has names of its own, as far as modules are computed in it.
+pub(in crate::ops) fn common(adapters: &[Adapter]) -> &'static Convention {
+    let dotted = |own: &&'static Convention| matches!(own.names, Names::Dotted | Names::Gguf);
+    let mut named = adapters.iter().map(|adapter| adapter.convention).filter(|own| !dotted(own));
+    match named.next() {
+        None => convention::peft(),
+        Some(own) if write::is_native(own) => own,
+        Some(_) => convention::by_name("kohya").unwrap_or(convention::peft()),
+    }
+}
+
+/// Fails if two of the adapters are of different models, as far as their names say, unless that is allowed.
+///
+/// # Errors
+/// [`PairError::Disjoint`].
+pub(super) fn check_related(options: &Options, adapters: &[Adapter]) -> Result<()> {
+    if options.allow_disjoint {
+        return Ok(());
+    }
+    let Some((first, second)) = peers::unrelated(adapters, &peers::keys(adapters)) else {
+        return Ok(());
     };
-    let base = how.base()?;
-    let restated = |adapter: &Adapter| {
-        let new = restate(adapter, how, base).ok()?.new;
-        let encoded = new.encode(native).ok()?;
-        let beside = adapter.file.shards.first()?;
-        // Its files are still those that it was made of.
-        let paths = (beside.path.as_path(), beside.path.as_path());
-        let mut made = Adapter::made(encoded, native, paths, base.experts).ok()?;
-        (made.path, made.config_path) = (adapter.path.clone(), adapter.config_path.clone());
-        made.faults.is_empty().then_some(made)
+    let (Some(first), Some(second)) = (adapters.get(first), adapters.get(second)) else {
+        return Ok(());
     };
-    let aligned = adapters.into_iter().map(|adapter| {
-        let other = adapter.convention.name != native.name && layout::is_known(&adapter);
-        other.then(|| restated(&adapter)).flatten().unwrap_or(adapter)
-    });
-    Ok(aligned.collect())
+    let base =
+        |adapter: &Adapter| adapter.base_model().unwrap_or("a base it does not name").to_owned();
+    let (bases, first) = ((base(first), base(second)), first.path.clone());
+    Err(PairError::Disjoint { first, bases }).in_file(&second.path)
+}
+
+/// Whether two of the adapters share no name.
+fn apart(adapters: &[Adapter]) -> bool {
+    let names = |adapter: &Adapter| -> BTreeSet<String> {
+        adapter.modules.iter().map(|module| module.name.clone()).collect()
+    };
+    let all: Vec<BTreeSet<String>> = adapters.iter().map(names).collect();
+    let mut pairs = all
+        .iter()
+        .enumerate()
+        .flat_map(|(at, own)| all.iter().skip(at + 1).map(move |other| own.is_disjoint(other)));
+    pairs.any(|disjoint| disjoint)
+}
+
+/// The adapter in another convention; `None` where that would lose anything.
+fn restate_as(adapter: &Adapter, how: How<'_>, base: Base) -> Option<Adapter> {
+    let new = restate(adapter, how, base).ok()?.new;
+    let encoded = new.encode(how.target).ok()?;
+    let beside = adapter.file.shards.first()?;
+    // Its files are still those that it was made of.
+    let paths = (beside.path.as_path(), beside.path.as_path());
+    let mut made = Adapter::made(encoded, how.target, paths, base.experts).ok()?;
+    (made.path, made.config_path) = (adapter.path.clone(), adapter.config_path.clone());
+    made.faults.is_empty().then_some(made)
 }

@@ -9,7 +9,7 @@ use super::group::Group;
 use super::{Combine, Options};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention};
-use crate::adapter::module::Replaces;
+use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, bias_part};
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
@@ -54,7 +54,8 @@ pub(super) fn replacements(
     let mut carried = Carried::default();
     let mut found: BTreeMap<(String, u8), Vec<(usize, NewReplacement)>> = BTreeMap::new();
     for (number, adapter) in adapters.iter().enumerate() {
-        for replacement in &adapter.replacements {
+        let selected = |one: &&Replacement| options.selection().selects([&one.module; 2]);
+        for replacement in adapter.replacements.iter().filter(selected) {
             let name = &replacement.tensor;
             let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
             let mut scratch = Vec::new();

@@ -112,7 +112,7 @@ fn space(options: &Options, asked: &str, method: &Method) -> Result<Space> {
 
 /// A budget is shared out over all modules, so none of them can have a policy of its own beside it.
 fn check_policies(options: &Options) -> Result<()> {
-    if options.max_rank == Some(0) {
+    if options.max_rank == Some(0) || options.conv_max_rank == Some(0) {
         return Err(ErrorKind::BadOption("--max-rank 0 would leave nothing".to_owned()).into());
     }
     let Some(conv) = options.conv_rank else { return Ok(()) };

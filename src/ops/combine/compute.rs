@@ -81,11 +81,7 @@ fn fill_up(factors: &LowRank, rank: usize) -> LowRank {
 /// The policy of one module.
 fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
     let options = &combine.options;
-    let conv = match options.conv_scope {
-        ConvScope::Spatial => group.is_spatial(),
-        ConvScope::All => matches!(group.kind, crate::adapter::module::Kind::Conv(_)),
-    };
-    let own = options.conv_rank.filter(|_| conv).or(options.rank);
+    let own = options.conv_rank.filter(|_| in_conv_scope(combine, group)).or(options.rank);
     // PEFT's `svd` keeps the highest rank of the inputs if nothing else is said; so does what has no
     // low rank of its own.
     let svd = options.method.as_deref().is_some_and(|name| name == "svd") || combine.by_elements();
@@ -93,12 +89,28 @@ fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
         let highest = combine.groups.iter().flat_map(|group| &group.members).map(|m| m.rank).max();
         svd.then(|| RankPolicy::Fixed(highest.unwrap_or(1)))
     })
-    .or((!combine.keeps_factors() || options.max_rank.is_some()).then_some(RankPolicy::Lossless))
+    .or((!combine.keeps_factors() || highest(combine, group) < usize::MAX)
+        .then_some(RankPolicy::Lossless))
+}
+
+/// Whether a rank for convolutions is for a module.
+fn in_conv_scope(combine: &Combine, group: &Group) -> bool {
+    match combine.options.conv_scope {
+        ConvScope::Spatial => group.is_spatial(),
+        ConvScope::All => matches!(group.kind, crate::adapter::module::Kind::Conv(_)),
+    }
+}
+
+/// The highest rank that a module may have.
+fn highest(combine: &Combine, group: &Group) -> usize {
+    let options = &combine.options;
+    let conv = options.conv_max_rank.filter(|_| in_conv_scope(combine, group));
+    conv.or(options.max_rank).unwrap_or(usize::MAX)
 }
 
 /// The rank of a module whose policy is a number.
 fn fixed_rank(combine: &Combine, group: &Group) -> usize {
-    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let most = highest(combine, group);
     let asked = match policy(combine, group) {
         Some(RankPolicy::Fixed(rank)) => rank.min(most),
         _ => most,
@@ -127,9 +139,9 @@ fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
         Ok((candidate(group, values, combined.scale), combined.factors.rank()))
     });
     let candidates: Vec<(Candidate, usize)> = candidates.collect::<Result<_>>()?;
-    let most = combine.options.max_rank.unwrap_or(usize::MAX);
     let own = combine.groups.iter().zip(&candidates).map(|(group, (candidate, stacked))| {
-        policy(combine, group).map_or(*stacked, |policy| policy.of(candidate).min(most))
+        policy(combine, group)
+            .map_or(*stacked, |policy| policy.of(candidate).min(highest(combine, group)))
     });
     match combine.options.rank.filter(|policy| policy.is_global()) {
         None => Ok(Some(own.collect())),
@@ -177,7 +189,7 @@ fn share_budget(
     let bytes = |ranks: &[usize]| {
         save::file_size(convention, &sized, ranks, replaced, dtype, &metadata).unwrap_or(u64::MAX)
     };
-    let most = vec![combine.options.max_rank.unwrap_or(usize::MAX); candidates.len()];
+    let most: Vec<usize> = combine.groups.iter().map(|group| highest(combine, group)).collect();
     let shared = if combine.options.uniform {
         policy.share_evenly(candidates, &most, &bytes)
     } else {
@@ -280,7 +292,7 @@ fn outcome(
     rank: Option<usize>,
 ) -> Result<Outcome> {
     let policy = policy(combine, group);
-    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let most = highest(combine, group);
     let known = rank.or(match policy {
         Some(RankPolicy::Fixed(rank)) => Some(rank.min(most)),
         _ => None,
@@ -385,7 +397,7 @@ fn truncate(
 ) -> (Combined, f64, f64) {
     let svd = combined.factors.svd();
     let candidate = candidate(group, svd.singular_values().to_vec(), combined.scale);
-    let most = combine.options.max_rank.unwrap_or(usize::MAX);
+    let most = highest(combine, group);
     let rank = shared.unwrap_or_else(|| policy.of(&candidate).min(most));
     let energies = candidate.singular_values.iter().map(|value| value * value);
     let (kept, total): (f64, f64) = (energies.clone().take(rank).sum(), energies.sum());

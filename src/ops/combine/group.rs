@@ -8,12 +8,14 @@ use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::module::{Kind, Module};
-use crate::adapter::target::{bare_name, flatten};
+use crate::adapter::peers;
+use crate::adapter::target::flatten;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::Dtype;
 use crate::method::Settings;
 use crate::ops::param_rules::{self, Site};
 use crate::ops::rules::Layers;
+use crate::ops::selection::Usage;
 
 /// One module of the result and its inputs.
 #[derive(Debug, Clone)]
@@ -79,12 +81,6 @@ pub(super) fn widest(adapters: &[Adapter]) -> Dtype {
     widest.unwrap_or(Dtype::F32)
 }
 
-/// Whether the adapters are of several conventions.
-pub(super) fn mixed(adapters: &[Adapter]) -> bool {
-    let first = adapters.first().map(|adapter| adapter.convention.name);
-    adapters.iter().any(|adapter| Some(adapter.convention.name) != first)
-}
-
 /// Sorts all modules of all adapters into groups, in order of their names: those of the first adapter
 /// that has each.
 ///
@@ -110,32 +106,40 @@ pub(super) fn sort(
     adapters: &[Adapter],
     blocks: &[BlockWeights],
 ) -> Result<(Vec<Group>, Vec<Stored>)> {
-    let mixed = mixed(adapters);
-    // Names of one convention are compared as they are; of several, as all can spell them.
-    let key_of = |module: &Module| {
-        if mixed { flatten(bare_name(&module.name)) } else { module.name.clone() }
-    };
+    let keys = peers::keys(adapters);
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut stored = Vec::new();
     let names = adapters.iter().flat_map(|adapter| &adapter.modules);
     let layers = Layers::of(names.map(|module| module.name.as_str()));
-    for (number, (adapter, input)) in adapters.iter().zip(&options.adapters).enumerate() {
+    let selection = options.selection();
+    let mut usage = Usage::default();
+    for adapter in adapters {
+        let replaced = adapter.replacements.iter().map(|replacement| &replacement.module);
+        for name in adapter.modules.iter().map(|module| &module.name).chain(replaced) {
+            selection.note([name; 2], &mut usage);
+        }
+    }
+    selection.check(&usage)?;
+    let inputs = adapters.iter().zip(&keys).zip(&options.adapters);
+    for (number, ((adapter, keys), input)) in inputs.enumerate() {
         let rules = input.rules.over(&layers);
         let names: Vec<_> =
             adapter.modules.iter().map(|module| [module.name.as_str(); 2]).collect();
         rules.check(&names).in_file(&adapter.path)?;
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (index, module) in adapter.modules.iter().enumerate() {
-            let key = key_of(module);
+        for (index, (module, key)) in adapter.modules.iter().zip(keys).enumerate() {
+            let key = key.clone();
             if let Some(first) = seen.insert(key.clone(), &module.name) {
                 let (first, second) = (first.to_owned(), module.name.clone());
                 return Err(Error::from(ErrorKind::SameTarget { first, second })
                     .in_tensor(&key)
                     .in_file(&adapter.path));
             }
-            let own = input.weight * rules.weight([&module.name; 2]);
-            let weight = own * factor(options, blocks.get(number), &module.name);
-            if weight == 0.0 || !selected(options, &module.name) {
+            let name = [module.name.as_str(); 2];
+            let own = input.weight * rules.weight(name);
+            let of_block = blocks.get(number).map_or(1.0, |blocks| blocks.of(&module.name));
+            let weight = own * selection.weight(name) * of_block;
+            if weight == 0.0 || !selection.selects(name) {
                 continue;
             }
             if sum::is_stored(module) {
@@ -208,18 +212,6 @@ fn check_size(coefficient: f64) -> Result<()> {
     }
     let reason = format!("weight times scale is {coefficient:e}, which no update needs");
     Err(ErrorKind::BadOption(reason).into())
-}
-
-pub(super) fn selected(options: &Options, name: &str) -> bool {
-    options.include.as_ref().is_none_or(|regex| regex.is_match(name))
-        && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
-}
-
-/// What multiplies a module's weight in all adapters alike, and by kohya's blocks.
-fn factor(options: &Options, blocks: Option<&BlockWeights>, name: &str) -> f64 {
-    let rules = options.module_weights.iter().rev();
-    let rule = rules.filter(|(regex, _)| regex.is_match(name)).map(|(_, weight)| *weight).next();
-    rule.unwrap_or(1.0) * blocks.map_or(1.0, |blocks| blocks.of(name))
 }
 
 fn add(

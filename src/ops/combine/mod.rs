@@ -1,7 +1,7 @@
 //! combine: several adapters → one adapter, by the exact low-rank engine; `resize` is the same with
 //! one input. Nothing of the size of a weight is ever formed.
 
-mod align;
+pub(super) mod align;
 mod carry;
 mod choose;
 mod compute;
@@ -11,7 +11,6 @@ mod sum;
 
 use std::path::{Path, PathBuf};
 
-use rayon::ThreadPoolBuilder;
 use regex::Regex;
 use serde::Serialize;
 
@@ -32,6 +31,8 @@ use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::merge::AdapterInput;
 use crate::ops::param_rules::ParamRule;
+use crate::ops::selection::Selection;
+use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
 use group::Group;
@@ -73,6 +74,8 @@ pub struct Options {
     pub conv_scope: ConvScope,
     /// The highest rank of any module.
     pub max_rank: Option<usize>,
+    /// The highest rank of the modules that `conv_scope` names; as `max_rank` if `None`.
+    pub conv_max_rank: Option<usize>,
     /// Fill all modules up to one rank with zeros.
     pub uniform: bool,
     /// Write the scale of the first input's module; else 1 (alpha = rank).
@@ -91,6 +94,8 @@ pub struct Options {
     pub to: Option<String>,
     /// A base to take names from, and what llama.cpp has to know, where `to` needs it.
     pub reference: Option<PathBuf>,
+    /// Combine adapters too that nothing shows to be of one model.
+    pub allow_disjoint: bool,
     /// What to do with replaced tensors that differ; an error if `None`.
     pub on_conflict: Option<OnConflict>,
     /// The text of the recipe that asks for this, for the output's metadata.
@@ -102,6 +107,17 @@ pub struct Options {
     /// Rows of deltas that are computed together, by their size if `None`: no bit of the output depends
     /// on it.
     pub block_rows: Option<usize>,
+}
+
+impl Options {
+    /// Which modules the options are for, by their names.
+    fn selection(&self) -> Selection<'_> {
+        Selection {
+            include: self.include.as_ref(),
+            exclude: self.exclude.as_ref(),
+            module_weights: &self.module_weights,
+        }
+    }
 }
 
 /// What a combination will be.
@@ -229,10 +245,8 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let (convention, target) = choose::conventions(options, &adapters)?;
-    let adapters = match group::mixed(&adapters) {
-        true => align::align(adapters, convention, options)?,
-        false => adapters,
-    };
+    let adapters = align::align(adapters, convention, options.reference.as_deref())?;
+    align::check_related(options, &adapters)?;
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
     let blocks: Vec<BlockWeights> = lists.collect::<Result<_>>()?;
     if !blocks.is_empty() && blocks.len() != adapters.len() {
@@ -327,10 +341,7 @@ impl Combine {
     /// I/O, a method that cannot combine these inputs, a budget that does not reach, an overflow of
     /// the dtype; nothing is left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(self.options.threads)
-            .build()
-            .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+        let pool = thread_pool(self.options.threads)?;
         let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
         let unchanged =
             || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());

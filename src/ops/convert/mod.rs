@@ -17,8 +17,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use restate::Base;
-pub(super) use restate::{Checked, How, Restated, restate};
+pub(super) use restate::{Base, Checked, How, Restated, restate};
 
 use super::{Progress, check_output, files_of};
 use crate::adapter::convention::{self, Convention};

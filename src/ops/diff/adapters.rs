@@ -11,17 +11,18 @@ use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::math::LowRank;
 use crate::ops::Progress;
-use crate::ops::combine;
 use crate::ops::combine::group::{Group, group};
+use crate::ops::combine::{self, align};
 use crate::ops::merge::AdapterInput;
 
 /// Compares the deltas of two adapters; their tensors, where the deltas depend on the base.
 pub(super) fn compare(
     options: &Options,
-    mut both: [Adapter; 2],
+    both: [Adapter; 2],
     tolerance: f64,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let mut both = Vec::from(both);
     for adapter in &mut both {
         adapter.sound()?;
         adapter.check_finite()?;
@@ -30,10 +31,11 @@ pub(super) fn compare(
     let grouping = combine::Options { adapters: inputs.into(), ..combine::Options::default() };
     let additive =
         both.iter().flat_map(|adapter| &adapter.modules).all(|m| m.delta_rank().is_some());
-    if !additive {
-        let [a, b] = &both;
+    if let ([a, b], false) = (both.as_slice(), additive) {
         return checkpoints::compare(Compared::Tensors, &a.file, &b.file, tolerance, progress);
     }
+    let common = align::common(&both);
+    let both = align::align(both, common, None)?;
     let groups = group(&grouping, &both, &[])?;
     progress.begin(groups.len() as u64);
     let (mut only, mut shared) = ([Vec::new(), Vec::new()], Vec::new());
@@ -54,15 +56,16 @@ pub(super) fn compare(
         found
     });
     let mut found: Vec<Found> = found.collect::<Result<_>>()?;
-    let [a, b] = &both;
-    replaced(a, b, tolerance, &mut found, &mut only)?;
+    if let [a, b] = both.as_slice() {
+        replaced(a, b, tolerance, &mut found, &mut only)?;
+    }
     let [only_a, only_b] = only;
     Ok(report(Compared::Adapters, found, only_a, only_b))
 }
 
 /// ‖Δa − Δb‖ by the singular values of the stacked factors: differences of norms would be lost in
 /// rounding.
-fn module(both: &[Adapter; 2], group: &Group, tolerance: f64) -> Result<Found> {
+fn module(both: &[Adapter], group: &Group, tolerance: f64) -> Result<Found> {
     let mut deltas = Vec::with_capacity(2);
     let mut biases = Vec::with_capacity(2);
     for member in &group.members {

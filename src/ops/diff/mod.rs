@@ -8,13 +8,13 @@ mod checkpoints;
 
 use std::path::{Path, PathBuf};
 
-use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 
 use super::Progress;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
+use crate::ops::thread_pool;
 
 /// Relative difference that rounding of f32 factors explains.
 const ROUNDING: f64 = 1e-6;
@@ -118,10 +118,7 @@ fn relative([off, a, b]: [f64; 3]) -> f64 {
 /// # Errors
 /// If either cannot be read, or one is an adapter and the other is not.
 pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(options.threads)?;
     let opened = (adapter(&options.a, &options.open)?, adapter(&options.b, &options.open)?);
     let tolerance = |own: f64| options.tolerance.unwrap_or(own);
     pool.install(|| match opened {

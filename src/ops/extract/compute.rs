@@ -4,7 +4,6 @@ use rayon::prelude::*;
 
 use super::depth::{candidate, look, rank_of};
 use super::pair::{Form, Pair};
-use super::panel::Difference;
 use super::report::{LeftOut, ModuleReport};
 use super::{Extract, RankChoice};
 use crate::adapter::convention::{Key, Part};
@@ -19,6 +18,7 @@ use crate::math::linalg::sketch::Sketch;
 use crate::math::rank::policy::{Candidate, TooSmall};
 use crate::math::{ElementType, Factor, LowRank, Matrix, RankPolicy};
 use crate::ops::Progress;
+use crate::weight::difference::Difference;
 
 /// What became of one pair.
 pub(super) enum Fate {
@@ -130,6 +130,9 @@ fn one(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> 
     }
     if options.min_diff > 0.0 {
         let squared_norm = scan(&mut difference)?;
+        if squared_norm == 0.0 {
+            return Ok(Fate::Equal);
+        }
         if difference.largest <= options.min_diff && squared_norm.is_finite() {
             let (tensor, reason) =
                 (pair.base.clone(), "no element differs by more than --min-diff");
@@ -195,6 +198,10 @@ fn left_out(pair: &Pair, reason: &'static str, difference: &mut Difference<'_>) 
     if !squared_norm.is_finite() {
         return Err(difference.explain_non_finite()?);
     }
+    if squared_norm == 0.0 {
+        // The same values in another dtype.
+        return Ok(Fate::Equal);
+    }
     let (tensor, norm) = (pair.base.clone(), squared_norm.sqrt());
     Ok(Fate::LeftOut(LeftOut { tensor, reason, norm }))
 }
@@ -220,6 +227,9 @@ fn whole(
         if bias { (Replaces::Bias, Part::Bias) } else { (Replaces::Weight, Part::Weight) };
     if spells(part) {
         check_finite(tuned)?;
+        if same_shape(extract, pair)? && scan(difference)? == 0.0 {
+            return Ok(Fate::Equal);
+        }
         let mut scratch = Vec::new();
         return Ok(Fate::Whole(NewReplacement {
             module: pair.module.clone(),
@@ -235,6 +245,12 @@ fn whole(
         return stored(pair, part, tuned, difference);
     }
     left_out(pair, "the convention cannot store it whole", difference)
+}
+
+/// Whether the tuned tensor has not grown.
+fn same_shape(extract: &Extract, pair: &Pair) -> Result<bool> {
+    let (base, tuned) = views(extract, pair)?;
+    Ok(base.spec.shape == tuned.spec.shape)
 }
 
 /// The difference in f32, in which that of 16-bit values is exact.

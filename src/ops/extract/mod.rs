@@ -6,14 +6,12 @@
 mod compute;
 mod depth;
 mod pair;
-pub(in crate::ops) mod panel;
 mod rehearse;
 mod report;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rayon::ThreadPoolBuilder;
 use regex::Regex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -29,7 +27,9 @@ use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Dtype, Metadata};
 use crate::math::RankPolicy;
 use crate::ops::base::{open_base, open_model};
+use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, write};
+use crate::weight::tied;
 use compute::Fate;
 
 /// How ranks are chosen.
@@ -214,10 +214,7 @@ impl Extract {
     /// I/O, values that are not finite, no difference at all, a budget that does not reach; nothing is
     /// left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(self.options.threads)
-            .build()
-            .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+        let pool = thread_pool(self.options.threads)?;
         let (fates, done) = pool.install(|| compute::all(self, progress))?;
         let equal = fates.iter().filter(|fate| matches!(fate, Fate::Equal)).count();
         let (mut left_out, mut replacements, mut stored) = (Vec::new(), Vec::new(), Vec::new());
@@ -236,13 +233,14 @@ impl Extract {
             format!("{module}.{}", if *part == Part::Named("diff_b") { "diff_b" } else { "diff" })
         });
         let whole = replacements.iter().map(label).chain(labels).collect();
+        let ties = self.ties_embeddings(&done, &replacements)?;
         let mut report = self.report(&done, equal, left_out, whole);
         let adapter = NewAdapter {
             stacks: std::collections::BTreeMap::new(),
             modules: with_stored(done.into_iter().map(|done| done.module).collect(), stored),
             replacements,
             metadata: self.metadata(),
-            config: Some(self.config()),
+            config: Some(self.config(ties)),
             target_modules: None,
             kept: None,
         };
@@ -296,8 +294,23 @@ impl Extract {
         ])
     }
 
+    /// Whether the adapter changes an embedding that both checkpoints tie to their output head, which it has
+    /// to change too.
+    ///
+    /// # Errors
+    /// If there is a config that cannot be read.
+    fn ties_embeddings(&self, done: &[compute::Done], whole: &[NewReplacement]) -> Result<bool> {
+        let Some(tied) = tied::find(&self.base)? else { return Ok(false) };
+        let pairs = self.plan.pairs.iter().filter(|pair| pair.base == tied.embedding);
+        let modules: Vec<&str> = pairs.map(|pair| pair.module.as_str()).collect();
+        // A head that has parted is a second difference from the one embedding.
+        let [module] = modules.as_slice() else { return Ok(false) };
+        let factors = done.iter().any(|done| done.module.name == *module);
+        Ok(factors || whole.iter().any(|whole| whole.module == *module))
+    }
+
     /// The fields of a PEFT config that do not follow from the modules.
-    fn config(&self) -> Map<String, Value> {
+    fn config(&self, ties: bool) -> Map<String, Value> {
         let turned = self.plan.pairs.iter().any(|pair| {
             let linear = crate::adapter::module::Kind::Linear;
             pair.form == Form::Factors { kind: linear, turned: true }
@@ -307,7 +320,11 @@ impl Extract {
             "peft_type": "LORA", "base_model_name_or_path": base, "task_type": self.task(),
             "bias": "none", "fan_in_fan_out": turned, "lora_dropout": 0.0, "inference_mode": true,
         });
-        if let Value::Object(config) = config { config } else { Map::new() }
+        let mut config = if let Value::Object(config) = config { config } else { Map::new() };
+        if ties {
+            config.insert("ensure_weight_tying".to_owned(), Value::Bool(true));
+        }
+        config
     }
 
     /// PEFT's name for what the base's architecture is for, where its config says it.

@@ -1,19 +1,18 @@
 //! Which tensors of two checkpoints are the same one, and what kind of module each could become.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::Options;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::module::Kind;
 use crate::adapter::orientation::Orientations;
-use crate::adapter::resolve::{Wanted, resolve};
 use crate::adapter::target::{flat_module, quantisation};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
 use crate::ops::merge::bind::as_matrix;
+use crate::ops::selection::{Selection, Usage};
+use crate::weight::{self, pair::Paired};
 
 /// What a tensor's difference can be stored as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,51 +56,53 @@ pub(super) fn pairs(
     tuned: &Checkpoint,
     output: &Convention,
 ) -> Result<Vec<Pair>> {
-    let selected = |name: &str| {
-        options.include.as_ref().is_none_or(|regex| regex.is_match(name))
-            && !options.exclude.as_ref().is_some_and(|regex| regex.is_match(name))
+    let selection = Selection {
+        include: options.include.as_ref(),
+        exclude: options.exclude.as_ref(),
+        module_weights: &[],
     };
-    let names: Vec<&str> = base.names().filter(|name| selected(name)).collect();
-    let matched = matched(&names, tuned)?;
-    let used: BTreeSet<&str> = matched.iter().flatten().map(String::as_str).collect();
-    let all_used = base.len() == names.len();
-    let extra: Vec<&str> =
-        tuned.names().filter(|name| all_used && selected(name) && !used.contains(name)).collect();
-    let missing = names.iter().zip(&matched).filter(|(_, other)| other.is_none());
-    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    let mut usage = Usage::default();
+    for name in base.names().chain(tuned.names()) {
+        selection.note([name; 2], &mut usage);
+    }
+    selection.check(&usage)?;
+    let selected = |name: &str| selection.selects([name; 2]);
+    let paired = Paired::new(base, tuned)?;
+    let unlike = |names: &[String]| -> Vec<String> {
+        names.iter().filter(|name| selected(name)).cloned().collect()
+    };
+    let (missing, extra) = (unlike(&paired.only_base), unlike(&paired.only_tuned));
     if let Some(first) = missing.first().or(extra.first()) {
-        let (missing, extra, first) = (missing.len(), extra.len(), (*first).to_owned());
+        let (missing, extra, first) = (missing.len(), extra.len(), first.clone());
         return Err(PairError::Unlike { missing, extra, first }.into());
     }
     let known = Orientations::of(base, &options.orientation)?;
-    let mut pairs = Vec::with_capacity(names.len());
-    for (name, other) in names.into_iter().zip(matched.into_iter().flatten()) {
-        if let Some(pair) = pair(options, (base, name), (tuned, other), output, &known)? {
+    let stored = paired.pairs.iter().map(|pair| (pair.base.as_str(), pair.clone()));
+    // A head that has parted from its embedding started as the base's.
+    let parted = paired.head.as_ref().filter(|head| head.parted).map(|head| {
+        let (base, tuned) = (head.embedding.clone(), head.tuned.clone());
+        (head.name.as_str(), weight::pair::Pair { base, tuned })
+    });
+    let mut pairs = Vec::with_capacity(paired.pairs.len());
+    for (name, both) in stored.chain(parted).filter(|(name, _)| selected(name)) {
+        if let Some(pair) = pair(options, &paired, (name, &both), output, &known)? {
             pairs.push(pair);
         }
     }
     Ok(pairs)
 }
 
-fn matched(names: &[&str], tuned: &Checkpoint) -> Result<Vec<Option<String>>> {
-    let wanted: Vec<Wanted> = names
-        .iter()
-        .map(|name| Wanted { label: (*name).to_owned(), stored: vec![(*name).to_owned()] })
-        .collect();
-    Ok(resolve(&wanted, &tuned.names().collect())?.names)
-}
-
+/// What becomes of two tensors; `name` is what the base calls them, or would.
 fn pair(
     options: &Options,
-    (base, name): (&Checkpoint, &str),
-    (tuned, other): (&Checkpoint, String),
+    paired: &Paired<'_>,
+    (name, both): (&str, &weight::pair::Pair),
     output: &Convention,
     known: &Orientations,
 ) -> Result<Option<Pair>> {
-    let (Some(first), Some(second)) = (base.tensor(name), tuned.tensor(&other)) else {
-        return Ok(None);
-    };
-    for (checkpoint, name) in [(base, name), (tuned, other.as_str())] {
+    let (base, tuned) = (paired.base, paired.tuned);
+    let (first, second) = paired.views(both)?;
+    for (checkpoint, name) in [(base, both.base.as_str()), (tuned, both.tuned.as_str())] {
         if let Some(scheme) = quantisation(checkpoint, name) {
             let base_tensor = name.to_owned();
             return Err(ErrorKind::Quantised { base_tensor, scheme }).in_file(&checkpoint.path);
@@ -126,7 +127,8 @@ fn pair(
     let form = form.map_err(|error| error.in_tensor(name))?;
     let (rows, columns) = as_matrix(shape);
     let module = module_name(name, output, base);
-    Ok(Some(Pair { base: name.to_owned(), tuned: other, module, form, rows, columns }))
+    let (base, tuned) = (both.base.clone(), both.tuned.clone());
+    Ok(Some(Pair { base, tuned, module, form, rows, columns }))
 }
 
 /// A vocabulary that has grown is stored whole, where that is asked for and possible.

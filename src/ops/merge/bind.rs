@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::change::{Change, ReplaceStep};
 use super::replaced::same_bytes;
-use super::tied::{self, Tied};
 use super::{Options, PlannedAdapter};
 use crate::adapter::Adapter;
 use crate::adapter::place::Placement;
@@ -12,6 +11,8 @@ use crate::adapter::target::{self, Targets};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
+use crate::ops::selection::Usage;
+use crate::weight::tied::{self, Tied};
 
 /// All changes, and what they mean for the rest of the output.
 #[derive(Debug)]
@@ -25,25 +26,13 @@ pub(super) struct Bound {
     pub(super) adapters: Vec<PlannedAdapter>,
     pub(super) unmatched: Vec<UnmatchedName>,
     pub(super) warnings: Vec<String>,
+    /// Which of the options about modules have decided something.
+    pub(super) usage: Usage,
 }
 
 /// Finds every module's tensor and checks that it fits.
 pub(super) fn bind(options: &Options, base: &Checkpoint, adapters: &[Adapter]) -> Result<Bound> {
-    let tied = tied::find(base)?;
-    let mut binder = Binder {
-        options,
-        base,
-        tied,
-        contested: Vec::new(),
-        bound: Bound {
-            changes: BTreeMap::new(),
-            untied: None,
-            grown: BTreeMap::new(),
-            adapters: Vec::new(),
-            unmatched: Vec::new(),
-            warnings: Vec::new(),
-        },
-    };
+    let mut binder = Binder::new(options, base)?;
     for (number, adapter) in adapters.iter().enumerate() {
         binder.add(number, adapter).map_err(|error| error.in_file(&adapter.path))?;
     }
@@ -62,14 +51,43 @@ pub(super) struct Binder<'a> {
     pub(super) bound: Bound,
 }
 
+impl<'a> Binder<'a> {
+    pub(super) fn new(options: &'a Options, base: &'a Checkpoint) -> Result<Self> {
+        Ok(Self {
+            options,
+            base,
+            tied: tied::find(base)?,
+            contested: Vec::new(),
+            bound: Bound {
+                changes: BTreeMap::new(),
+                untied: None,
+                grown: BTreeMap::new(),
+                adapters: Vec::new(),
+                unmatched: Vec::new(),
+                warnings: Vec::new(),
+                usage: Usage::default(),
+            },
+        })
+    }
+}
+
 impl Binder<'_> {
     fn add(&mut self, number: usize, adapter: &Adapter) -> Result<()> {
         let input = self.options.adapters.get(number).ok_or(ErrorKind::NotFound)?;
         let head = self.tied.as_ref().map(|tied| tied.head.as_str());
-        let targets = target::find(adapter, self.base, head)?;
+        let mut targets = target::find(adapter, self.base, head)?;
         let total = adapter.modules.len() + adapter.replacements.len();
+        let placed = names(adapter, &targets);
+        let missing = targets.unmatched.iter().map(|missing| [missing.name.as_str(); 2]);
+        for names in placed.iter().copied().chain(missing) {
+            self.options.selection().note(names, &mut self.bound.usage);
+        }
+        input.rules.check(&placed)?;
+        // What takes no part need not fit.
+        targets.unmatched.retain(|UnmatchedName { name, .. }| {
+            self.options.weight(input, name, name) != 0.0 && self.options.selects(name, name)
+        });
         self.check_unmatched(adapter, &targets, total)?;
-        input.rules.check(&names(adapter, &targets))?;
         let mut applied = 0;
         let mut left_out = 0;
         let mut owners = Owners::new();
@@ -77,11 +95,11 @@ impl Binder<'_> {
             let mut used = false;
             for place in places {
                 let name = &place.tensor;
-                claim(&mut owners, place, &module.name)?;
                 let weight = self.options.weight(input, &module.name, name);
                 if weight == 0.0 || !self.options.selects(&module.name, name) {
                     continue;
                 }
+                claim(&mut owners, place, &module.name)?;
                 self.add_module((number, index), module, place, weight)
                     .map_err(|error| error.in_tensor(&module.name))?;
                 used = true;
@@ -216,10 +234,10 @@ fn names<'a>(adapter: &'a Adapter, targets: &'a Targets) -> Vec<[&'a str; 2]> {
 }
 
 /// By base tensor, the places in it that modules of one adapter have, and whose they are.
-type Owners = BTreeMap<String, Vec<(Placement, String)>>;
+pub(super) type Owners = BTreeMap<String, Vec<(Placement, String)>>;
 
 /// Takes a place for a module; another one of the adapter must not have any of it.
-fn claim(owners: &mut Owners, place: &Placement, module: &str) -> Result<()> {
+pub(super) fn claim(owners: &mut Owners, place: &Placement, module: &str) -> Result<()> {
     let taken = owners.entry(place.tensor.clone()).or_default();
     if let Some((_, first)) = taken.iter().find(|(other, _)| other.meets(place)) {
         let (first, second) = (first.clone(), module.to_owned());

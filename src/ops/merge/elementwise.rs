@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::Merge;
 use super::change::{BlendStep, Change};
-use super::difference::{self, Tuned};
 use super::rule::Rule;
+use super::tuned;
 use super::update::Addition;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
@@ -14,6 +14,7 @@ use crate::format::TensorView;
 use crate::math::kernel::f64_panel;
 use crate::math::{LowRank, Matrix};
 use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
+use crate::weight::difference::{self, Tuned};
 
 /// Elements of one input's delta in a panel, about: those of a few inputs stay in the core's own
 /// cache.
@@ -62,7 +63,7 @@ impl<'a> Deltas<'a> {
             let additions = additions.map(|term| Addition::new(term, &merge.adapters, size));
             Ok(ReadyPart {
                 additions: additions.collect::<Result<_>>()?,
-                differences: Tuned::all(&part.differences, &merge.tuned)?,
+                differences: tuned::find(&part.differences, &merge.tuned)?,
             })
         };
         let parts = step.parts.iter().map(ready).collect::<Result<_>>()?;

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::bind::{Bound, as_matrix};
 use super::change::{Change, Difference};
-use super::tied;
-use super::tuned::{self, Differences, Names};
+use super::tuned::{self, Differences};
 use super::{AdapterInput, Options, PlannedAdapter};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};
 use crate::format::Checkpoint;
 use crate::ops::open_adapters;
+use crate::weight::{pair, tied};
 
 /// One input, by its number among its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ fn open_tuned(path: &Path, open: &OpenOptions, base: &Checkpoint) -> Result<Opti
             _ => return Ok(None),
         },
     };
-    let shared = Names::new(base, &checkpoint).shared();
+    let shared = pair::shared(base, &checkpoint);
     Ok((shared > 0 && 2 * shared >= checkpoint.len()).then_some(checkpoint))
 }
 
@@ -104,6 +104,9 @@ impl Inputs {
             let Some(checkpoint) = self.tuned.get(number) else { continue };
             let names: Vec<_> = base.names().map(|name| [name, name]).collect();
             given.rules.check(&names).in_file(&given.path)?;
+            for names in names {
+                options.selection().note(names, &mut bound.usage);
+            }
             let weight = |name: &str| options.weight(given, name, name);
             let selected = |name: &str| weight(name) != 0.0 && options.selects(name, name);
             let found = tuned::differences(base, checkpoint, &selected, options.allow_unmatched);
@@ -115,8 +118,8 @@ impl Inputs {
             }
             if let (Some(head), Some(tied)) = (head, tied::find(base)?) {
                 let weight = weight(&tied.head);
-                let step = Difference { tuned: number, tensor: head.tensor, weight };
-                heads.push((position, head.own, step));
+                let step = Difference { tuned: number, tensor: head.tuned, weight };
+                heads.push((position, head.parted, step));
             }
             bound.unmatched.extend(unmatched);
             bound.adapters.push(PlannedAdapter {

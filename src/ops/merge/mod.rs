@@ -7,11 +7,11 @@
 pub(super) mod bind;
 mod blend;
 mod change;
-pub(super) mod difference;
 pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
 mod layout;
+pub(super) mod misfit;
 mod moves;
 mod options;
 mod origin;
@@ -22,9 +22,8 @@ mod resume;
 mod rule;
 mod side;
 mod stream;
-mod tied;
 pub(super) mod transform;
-mod tuned;
+pub(super) mod tuned;
 pub(super) mod update;
 pub(super) mod work;
 
@@ -42,7 +41,7 @@ pub use options::{AdapterInput, Options};
 pub use region::Region;
 pub use side::{NotCarried, SideFile};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, promised};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result, UnmatchedName};
 use crate::format::staging::{free_space, kept_root};
 use crate::format::{Access, Checkpoint};
@@ -135,8 +134,11 @@ pub struct Effective {
     pub cosine: f64,
     /// ‖added‖ / ‖asked‖.
     pub norm_ratio: f64,
-    /// Share of the merged tensors' elements that did not change.
+    /// Of the merged tensors' elements that should have changed, the share that rounding left as they
+    /// were.
     pub unchanged: f64,
+    /// Share of the merged tensors' elements to which nothing was added: sparse methods leave many alone.
+    pub untouched: f64,
 }
 
 impl Effective {
@@ -150,7 +152,8 @@ impl From<&DeltaStats> for Effective {
         Self {
             cosine: stats.cosine(),
             norm_ratio: stats.norm_ratio(),
-            unchanged: stats.unchanged_share(),
+            unchanged: stats.lost_share(),
+            untouched: stats.untouched_share(),
         }
     }
 }
@@ -268,10 +271,14 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         blend::bind(options, &inputs, &mut bound)?;
         blend::settle(options, (rule, &inputs), &base, &mut bound)?;
     }
-    options.check_selection(&bound.adapters)?;
+    options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = is_file(&options.output);
     let shards = layout::shards(options, &base, &bound, one_file)?;
     let sides = side::collect(options, &base, &bound, &shards, one_file)?;
+    for adapter in &inputs.adapters {
+        let missing = promised::missing(adapter, Some(base.names()));
+        bound.warnings.extend(missing.map(|text| format!("{}: {text}", adapter.path.display())));
+    }
     let plan = Plan {
         base: options.base.clone(),
         adapters: bound.adapters,
@@ -309,7 +316,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
 /// # Errors
 /// If there is a config that cannot be read.
 pub(super) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
-    Ok(tied::find(base)?.map(|tied| tied.head))
+    Ok(crate::weight::tied::find(base)?.map(|tied| tied.head))
 }
 
 /// Whether an output path means one file.

@@ -1,12 +1,12 @@
 //! Rows of a tensor of which differences of checkpoints, or what a method combines, are all that is
 //! added: kernels take them from stored bytes to stored bytes, a few rows at a time.
 
-use super::difference::{self, Tuned};
 use super::elementwise::{Buffers, Deltas, Learnt, panel_rows};
 use crate::error::Result;
 use crate::format::TensorView;
 use crate::math::kernel::stored_delta::{self, Move};
 use crate::math::{DeltaStats, ElementType};
+use crate::weight::difference::{self, Tuned};
 
 /// A tensor that is only moved.
 pub(super) struct Moves<'w, 'a> {

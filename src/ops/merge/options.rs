@@ -11,6 +11,7 @@ use crate::format::{Checkpoint, Dtype};
 use crate::method::params::Given;
 use crate::ops::param_rules::ParamRule;
 use crate::ops::rules::{Layers, ModuleRules};
+use crate::ops::selection::{Selection, Usage};
 
 /// An adapter to merge, and how strongly.
 #[derive(Debug, Clone)]
@@ -80,25 +81,24 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether a module (or the tensor it lands on) takes part.
-    pub(super) fn selects(&self, module: &str, tensor: &str) -> bool {
-        let matches = |regex: &Regex| regex.is_match(module) || regex.is_match(tensor);
-        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    /// Which modules the options are for, by their names and those of the tensors they land on.
+    pub(super) fn selection(&self) -> Selection<'_> {
+        Selection {
+            include: self.include.as_ref(),
+            exclude: self.exclude.as_ref(),
+            module_weights: &self.module_weights,
+        }
     }
 
-    /// What `module_weights` multiply a module's weight by.
-    pub(super) fn module_weight(&self, module: &str, tensor: &str) -> f64 {
-        let rules = self.module_weights.iter().rev();
-        rules
-            .filter(|(regex, _)| regex.is_match(module) || regex.is_match(tensor))
-            .map(|(_, weight)| *weight)
-            .next()
-            .unwrap_or(1.0)
+    /// Whether a module (or the tensor it lands on) takes part.
+    pub(super) fn selects(&self, module: &str, tensor: &str) -> bool {
+        self.selection().selects([module, tensor])
     }
 
     /// The weight of an input's module on a tensor, 0 if its rules leave it out.
     pub(super) fn weight(&self, input: &AdapterInput, module: &str, tensor: &str) -> f64 {
-        input.weight * input.rules.weight([module, tensor]) * self.module_weight(module, tensor)
+        let names = [module, tensor];
+        input.weight * input.rules.weight(names) * self.selection().weight(names)
     }
 
     /// The same options, the inputs' gradients spread over the base's layers.
@@ -111,10 +111,10 @@ impl Options {
         Self { adapters: self.adapters.iter().map(over).collect(), ..self.clone() }
     }
 
-    /// Fails if a selection leaves nothing.
-    pub(super) fn check_selection(&self, adapters: &[PlannedAdapter]) -> Result<()> {
-        let applied = adapters.iter().map(|adapter| adapter.applied).sum::<usize>();
-        if applied == 0 && (self.include.is_some() || self.exclude.is_some()) {
+    /// Fails if an option about modules decides nothing, or if nothing is left to merge.
+    pub(super) fn check_selection(&self, usage: &Usage, adapters: &[PlannedAdapter]) -> Result<()> {
+        self.selection().check(usage)?;
+        if !adapters.is_empty() && adapters.iter().all(|adapter| adapter.applied == 0) {
             return Err(ErrorKind::NothingSelected.into());
         }
         Ok(())

@@ -33,7 +33,7 @@ struct Note {
 struct TensorNote {
     name: String,
     sums: [u64; 3],
-    counts: [u64; 2],
+    counts: [u64; 3],
 }
 
 /// Names the merge: two runs with one key write the same bytes.
@@ -77,8 +77,8 @@ pub(super) fn reuse(staging: &Staging, number: usize, shard: &OutputShard) -> Op
     }
     let stats = note.stats.into_iter().map(|TensorNote { name, sums, counts }| {
         let [asked, added, dot] = sums.map(f64::from_bits);
-        let [unchanged, elements] = counts;
-        (name, DeltaStats { asked, added, dot, unchanged, elements })
+        let [touched, lost, elements] = counts;
+        (name, DeltaStats { asked, added, dot, touched, lost, elements })
     });
     Some(stats.collect())
 }
@@ -97,7 +97,7 @@ pub(super) fn record(
     let stats = stats.iter().map(|(name, stats)| TensorNote {
         name: name.clone(),
         sums: [stats.asked, stats.added, stats.dot].map(f64::to_bits),
-        counts: [stats.unchanged, stats.elements],
+        counts: [stats.touched, stats.lost, stats.elements],
     });
     let (relative, sha256) = (shard.relative.clone(), digest(&path).in_file(&path)?);
     let note = Note { shard: relative, sha256, stats: stats.collect() };

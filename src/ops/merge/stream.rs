@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ScopedJoinHandle;
 
+use rayon::ThreadPool;
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::change::Change;
 use super::elementwise::{Deltas, Learnt};
@@ -26,6 +27,7 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
+use crate::ops::thread_pool;
 use crate::ops::{Progress, receipt};
 
 /// Bytes that a worker copies at a time, inside the kernel.
@@ -61,13 +63,18 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
     })
 }
 
+/// Files that are written to the disk while others are computed; each is open until then.
+const SYNCING: usize = 8;
+
+fn finished(syncing: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    let failed = || Err(std::io::Error::other("a sync thread failed").into());
+    syncing.join().unwrap_or_else(|_| failed())
+}
+
 fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
     progress.begin(plan.bytes);
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(merge.threads)
-        .build()
-        .map_err(|error| ErrorKind::Io(std::io::Error::other(error)))?;
+    let pool = thread_pool(merge.threads)?;
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
     let origin = pool.install(|| origin::metadata(merge))?;
@@ -84,6 +91,9 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             let (file, found) =
                 write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
             stats.extend(found.iter().cloned());
+            if syncing.len() == SYNCING {
+                finished(syncing.remove(0))?;
+            }
             // The disk works on this file while the next one is computed.
             syncing.push(scope.spawn(move || {
                 file.finish()?;
@@ -99,8 +109,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             }
         }
         for handle in syncing {
-            let failed = || Err(std::io::Error::other("a sync thread failed").into());
-            handle.join().unwrap_or_else(|_| failed())?;
+            finished(handle)?;
         }
         Ok(())
     })?;

@@ -1,75 +1,15 @@
-//! A fine-tuned checkpoint beside its base: which tensors are the same one, and which may differ.
+//! A fine-tuned checkpoint beside its base: which of its tensors may differ, and what a merge can follow.
 //!
 //! Its delta is TUNED − BASE, read panel by panel when it is merged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::tied::{self, Tied};
+use super::change::Difference;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, TunedError, UnmatchedName};
 use crate::format::{Checkpoint, TensorView};
-
-/// How a tuned checkpoint calls the base's tensors: below another root, or just the same.
-pub(super) struct Names<'a> {
-    tuned: &'a Checkpoint,
-    base: &'a Checkpoint,
-    /// What its names have before those of the base, and the reverse; one of them is empty.
-    root: (String, String),
-}
-
-impl<'a> Names<'a> {
-    /// Takes the root with which most names agree.
-    pub(super) fn new(base: &'a Checkpoint, tuned: &'a Checkpoint) -> Self {
-        let mut roots = BTreeSet::from([(String::new(), String::new())]);
-        // Roots are the same for all tensors, so a few tell them.
-        let some = |checkpoint: &'a Checkpoint| {
-            let step = (checkpoint.len() / 8).max(1);
-            checkpoint.names().step_by(step)
-        };
-        for name in some(base) {
-            let above = tuned.names().filter_map(|other| root_above(other, name));
-            roots.extend(above.map(|root| (root.to_owned(), String::new())));
-        }
-        for name in some(tuned) {
-            let above = base.names().filter_map(|other| root_above(other, name));
-            roots.extend(above.map(|root| (String::new(), root.to_owned())));
-        }
-        // Sorted, so that plain names win where several roots agree with as many.
-        let mut best = Self { tuned, base, root: (String::new(), String::new()) };
-        let mut most = best.shared();
-        for root in roots {
-            let names = Self { tuned, base, root };
-            let shared = names.shared();
-            if shared > most {
-                (best, most) = (names, shared);
-            }
-        }
-        best
-    }
-
-    /// The tuned checkpoint's name of a base tensor.
-    pub(super) fn of(&self, name: &str) -> Option<String> {
-        let (tuned, base) = &self.root;
-        Some(format!("{tuned}{}", name.strip_prefix(base.as_str())?))
-    }
-
-    fn view(&self, name: &str) -> Option<(String, TensorView<'a>)> {
-        let own = self.of(name)?;
-        let view = self.tuned.tensor(&own)?;
-        Some((own, view))
-    }
-
-    /// How many of the base's tensors it has.
-    pub(super) fn shared(&self) -> usize {
-        self.base.names().filter(|name| self.view(name).is_some()).count()
-    }
-}
-
-/// `model.` of `model.layers.0.weight` for `layers.0.weight`.
-fn root_above<'n>(name: &'n str, below: &str) -> Option<&'n str> {
-    let root = name.strip_suffix(below)?;
-    root.ends_with(['.', '/']).then_some(root)
-}
+use crate::weight::difference::Tuned;
+use crate::weight::pair::{Head, Pair, Paired};
 
 /// What a tuned checkpoint changes.
 #[derive(Debug, Default)]
@@ -84,13 +24,17 @@ pub(super) struct Differences {
     pub(super) unmatched: Vec<UnmatchedName>,
 }
 
-/// A tuned checkpoint's side of the base's tied pair.
-#[derive(Debug, Clone)]
-pub(super) struct Head {
-    /// The tensor that is its head.
-    pub(super) tensor: String,
-    /// Whether it differs from its own embedding.
-    pub(super) own: bool,
+/// Finds the tensors of all differences of a change.
+pub(in crate::ops) fn find<'a>(
+    differences: &[Difference],
+    tuned: &'a [Checkpoint],
+) -> Result<Vec<Tuned<'a>>> {
+    let find = |step: &Difference| {
+        let view = tuned.get(step.tuned).and_then(|tuned| tuned.tensor(&step.tensor));
+        let view = view.ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
+        Ok(Tuned::new(view, step.weight))
+    };
+    differences.iter().map(find).collect()
 }
 
 /// Lists the tensors in which a tuned checkpoint may differ from the base; `selected` says which the
@@ -107,74 +51,35 @@ pub(super) fn differences(
     selected: &dyn Fn(&str) -> bool,
     allow_unmatched: bool,
 ) -> Result<Differences> {
-    let names = Names::new(base, tuned);
-    let own_tie = tied::find(tuned)?;
+    let paired = Paired::new(base, tuned)?;
     let mut found = Differences::default();
-    let (mut missing, mut used) = (Vec::new(), BTreeSet::new());
-    for name in base.names() {
-        let own = names.view(name).or_else(|| tied_view(tuned, own_tie.as_ref(), &names.of(name)?));
-        let Some((own, view)) = own else {
-            if selected(name) {
-                missing.push(name.to_owned());
-            }
-            continue;
-        };
-        used.insert(own.clone());
-        if !selected(name) {
+    for pair in &paired.pairs {
+        if !selected(&pair.base) {
             found.left_out += 1;
             continue;
         }
-        let Some(base_view) = base.tensor(name) else { continue };
-        if differs(base_view, view, name)? {
-            found.tensors.insert(name.to_owned(), own);
+        let (base, tuned) = paired.views(pair)?;
+        if differs(base, tuned, &pair.base)? {
+            found.tensors.insert(pair.base.clone(), pair.tuned.clone());
         }
     }
-    if let Some(tied) = tied::find(base)? {
-        found.head = head(&names, &tied, selected)?;
-        used.extend(found.head.as_ref().map(|head| head.tensor.clone()));
+    found.head = paired.head.clone().filter(|head| selected(&head.name));
+    if let Some(head) = found.head.as_ref().filter(|head| head.parted) {
+        let pair = Pair { base: head.embedding.clone(), tuned: head.tuned.clone() };
+        let (base, tuned) = paired.views(&pair)?;
+        differs(base, tuned, &head.name)?;
     }
-    let extra: Vec<&str> =
-        tuned.names().filter(|name| !used.contains(*name) && selected(name)).collect();
-    if !allow_unmatched
-        && let Some(first) = missing.first().map_or(extra.first().copied(), |name| Some(name))
-    {
-        return Err(TunedError::Differ {
-            missing: missing.len(),
-            extra: extra.len(),
-            first: first.to_owned(),
-        }
-        .into());
-    }
-    let label = |name: &str| UnmatchedName { name: name.to_owned(), nearest: Vec::new() };
-    found.unmatched =
-        extra.into_iter().chain(missing.iter().map(String::as_str)).map(label).collect();
-    Ok(found)
-}
-
-/// The embedding behind the head that a tuned checkpoint does not store.
-fn tied_view<'a>(
-    tuned: &'a Checkpoint,
-    tied: Option<&Tied>,
-    wanted: &str,
-) -> Option<(String, TensorView<'a>)> {
-    let tied = tied.filter(|tied| tied.head == wanted)?;
-    Some((tied.embedding.clone(), tuned.tensor(&tied.embedding)?))
-}
-
-/// The tuned side of a pair that the base ties.
-fn head(names: &Names<'_>, tied: &Tied, selected: &dyn Fn(&str) -> bool) -> Result<Option<Head>> {
-    let Some((embedding, shared)) = names.view(&tied.embedding) else { return Ok(None) };
-    let Some((tensor, view)) = names.view(&tied.head) else {
-        return Ok(Some(Head { tensor: embedding, own: false }));
+    let of_user = |names: Vec<String>| -> Vec<String> {
+        names.into_iter().filter(|name| selected(name)).collect()
     };
-    if !selected(&tied.head) {
-        return Ok(None);
+    let (missing, extra) = (of_user(paired.only_base), of_user(paired.only_tuned));
+    if !allow_unmatched && let Some(first) = missing.first().or(extra.first()) {
+        let first = first.clone();
+        return Err(TunedError::Differ { missing: missing.len(), extra: extra.len(), first }.into());
     }
-    let own = !view.same_bytes(shared)?;
-    if let Some(base) = names.base.tensor(&tied.embedding).filter(|_| own) {
-        differs(base, view, &tied.head)?;
-    }
-    Ok(Some(Head { tensor, own }))
+    let label = |name: String| UnmatchedName { name, nearest: Vec::new() };
+    found.unmatched = extra.into_iter().chain(missing).map(label).collect();
+    Ok(found)
 }
 
 /// Whether two tensors may differ; an error if they do in a way that no merge can follow.

@@ -5,12 +5,12 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::change::{Change, ReplaceStep, Term};
-use super::difference::{self, Tuned};
 use super::elementwise::{Deltas, Learnt};
 use super::layout::OutputTensor;
 use super::moves::{self, Moves};
 use super::region::{Band, Bands};
 use super::transform::Ready;
+use super::tuned;
 use super::update::Addition;
 use super::{Action, Merge};
 use crate::adapter::Adapter;
@@ -20,6 +20,7 @@ use crate::format::TensorView;
 use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::kernel::fused::{self, PanelResult};
 use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
+use crate::weight::difference::{self, Tuned};
 
 /// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
 const FUSED_PANEL: usize = 256 << 10;
@@ -123,8 +124,8 @@ impl<'a> Work<'a> {
         let additions = change.additions.iter();
         let additions = additions.map(|term| Addition::new(term, adapters, size));
         let additions = additions.collect::<Result<_>>()?;
-        let differences = Tuned::all(&change.differences, &self.merge.tuned)?;
-        let only = Tuned::all(&change.all_differences(), &self.merge.tuned)?;
+        let differences = tuned::find(&change.differences, &self.merge.tuned)?;
+        let only = tuned::find(&change.all_differences(), &self.merge.tuned)?;
         let blend = self.learn(change, learnt)?;
         let transforms = Vec::new();
         self.staged = Some(StagedWork { change, additions, differences, blend, only, transforms });
@@ -335,7 +336,7 @@ impl<'a> Work<'a> {
         Ok(bytes.map(|bytes| {
             out.copy_from_slice(bytes);
             let elements = (rows * self.columns) as u64;
-            DeltaStats { elements, unchanged: elements, ..DeltaStats::default() }
+            DeltaStats { elements, ..DeltaStats::default() }
         }))
     }
 
@@ -358,7 +359,8 @@ impl<'a> Work<'a> {
             stats.asked += asked * asked;
             stats.added += added * added;
             stats.dot += asked * added;
-            stats.unchanged += u64::from(added == 0.0);
+            stats.touched += u64::from(asked != 0.0);
+            stats.lost += u64::from(asked != 0.0 && added == 0.0);
             stats.elements += 1;
         }
         Ok(stats)

@@ -15,9 +15,9 @@ use crate::math::elements::random::Stream;
 use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
 use crate::math::rank::noise::above_noise;
-use crate::ops::extract::panel::Difference;
 use crate::ops::merge::SideFile;
 use crate::ops::merge::bind::as_matrix;
+use crate::weight::difference::Difference;
 
 /// Blocks that are coded before they are written.
 const BATCH: usize = 16;

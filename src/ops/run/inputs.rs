@@ -173,7 +173,7 @@ fn rule(
 }
 
 /// A regular expression that decides `of`, noted with its place.
-fn expression(
+pub(super) fn expression(
     adapter: Option<&Path>,
     (of, key): (&str, &str),
     node: &Node,

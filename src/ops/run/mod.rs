@@ -96,11 +96,13 @@ fn output(options: &Options, written: &Path) -> Result<PathBuf> {
 
 /// Gives an error about the recipe as a whole its name, and one about a rule the rule's place.
 fn locate(error: Error, recipe: &Recipe, path: &Path) -> Error {
-    let ErrorKind::Rule(RuleError::Unused { rule, of }) = error.kind() else {
-        return error.in_file(path);
+    let (rule, of) = match error.kind() {
+        ErrorKind::Rule(RuleError::Unused { rule, of }) => (rule, *of),
+        ErrorKind::Rule(RuleError::NoMatch { option, pattern }) => (pattern, *option),
+        _ => return error.in_file(path),
     };
     let adapter = error.file().map(Path::to_path_buf);
-    let mut rules = recipe.rules.iter().filter(|own| own.text == *rule && own.of == *of);
+    let mut rules = recipe.rules.iter().filter(|own| own.text == *rule && own.of == of);
     let Some(place) = rules.find(|own| own.adapter == adapter).map(|own| own.place) else {
         return error;
     };

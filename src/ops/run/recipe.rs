@@ -25,7 +25,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 29] = [
+const KEYS: [(&str, For); 30] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -43,6 +43,7 @@ const KEYS: [(&str, For); 29] = [
     ("space", For::Combine),
     ("to", For::Combine),
     ("on_conflict", For::Combine),
+    ("allow_disjoint", For::Combine),
     ("max_shard_size", For::Merge),
     ("allow_unmatched", For::Merge),
     ("keep_tied", For::Merge),
@@ -110,6 +111,12 @@ impl Recipe {
         check_verb(&fields, merges)?;
         let mut inputs = inputs::read(fields.need("adapters")?, folder)?;
         let compat = fields.get("compat").map(|node| word("compat", node, &COMPAT)).transpose()?;
+        // Where they stand, should nothing match them.
+        for key in ["include", "exclude"] {
+            if let Some(node) = fields.get(key) {
+                inputs::expression(None, (key, key), node, &mut inputs.rules)?;
+            }
+        }
         let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
             recipe: String::from_utf8_lossy(bytes).into_owned(),
@@ -264,6 +271,7 @@ impl Common {
             exclude: fields.read("exclude", regex)?,
             dtype: self.dtype,
             to: fields.read("to", text)?,
+            allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),
             on_conflict: conflict.map(|node| word("on_conflict", node, &CONFLICTS)).transpose()?,
             recipe: Some(self.recipe),
             ..combine::Options::default()

@@ -1,7 +1,4 @@
 //! Tied embeddings: a checkpoint that stores one matrix for the input embedding and the output head.
-//!
-//! An adapter that changes only one of the two would change both if the one matrix were written, so
-//! the result stores both and says so in its config (`tie_word_embeddings`).
 
 use serde_json::{Map, Value};
 
@@ -11,11 +8,11 @@ use crate::format::json::model_config;
 
 /// The stored input embedding of a tied pair, and the name its missing head would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tied {
+pub(crate) struct Tied {
     /// The stored embedding's name.
-    pub(super) embedding: String,
+    pub(crate) embedding: String,
     /// The head's name, which the base lacks.
-    pub(super) head: String,
+    pub(crate) head: String,
 }
 
 const EMBEDDINGS: [&str; 5] = [
@@ -30,7 +27,7 @@ const EMBEDDINGS: [&str; 5] = [
 ///
 /// # Errors
 /// If there is a config that cannot be read: whether the pair is tied is then unknown.
-pub(super) fn find(base: &Checkpoint) -> Result<Option<Tied>> {
+pub(crate) fn find(base: &Checkpoint) -> Result<Option<Tied>> {
     let [component] = base.components.as_slice() else { return Ok(None) };
     let Some(config) = model_config(&component.directory)? else { return Ok(None) };
     if base.names().any(|name| name.ends_with("lm_head.weight")) || !says_tied(&config) {
