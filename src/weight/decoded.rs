@@ -1,7 +1,7 @@
 //! A quantised checkpoint as an unquantised one: what reads checkpoints reads this the same way. Its quantised weights
 //! are F32 tensors whose bytes are decoded when they are asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,13 +34,13 @@ pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> 
     }
     // A weight takes the place of its codes, in the order of the file's tensors.
     let mut by_codes = BTreeMap::new();
-    let mut gone: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut gone: BTreeSet<&str> = BTreeSet::new();
     for weight in weights.quantised() {
         for (at, part) in weight.parts.iter().enumerate() {
             if at == 0 {
                 by_codes.insert(part.name.as_str(), weight);
             } else {
-                gone.insert(&part.name, ());
+                gone.insert(&part.name);
             }
         }
     }
@@ -53,7 +53,7 @@ pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> 
         header.tensors.clear();
         for spec in &shard.header.tensors {
             let full = format!("{prefix}{}", spec.name);
-            if gone.contains_key(full.as_str()) || weights.markers.contains(&full) {
+            if gone.contains(full.as_str()) || weights.markers.contains(&full) {
                 continue;
             }
             let Some(weight) = by_codes.get(full.as_str()) else {

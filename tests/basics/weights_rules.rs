@@ -367,9 +367,7 @@ fn rule_14_int8_of_bitsandbytes_rounds_twice() {
     let expected: Vec<f32> = codes
         .iter()
         .enumerate()
-        .map(|(at, code)| {
-            f32::from(code.cast_signed()) * largest[at / 2] * 0.007_874_015_718_698_502
-        })
+        .map(|(at, code)| f32::from(code.cast_signed()) * largest[at / 2] * 0.007_874_016)
         .collect();
     assert_eq!(Case::new(tensors, Value::Null).values(), expected);
 }

@@ -15,8 +15,8 @@ use crate::weight::{Decode, Stored};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "bnb_int8", recognise };
 
-/// 1/127, as the package writes it.
-const PER_STEP: f32 = 0.007_874_015_718_698_502;
+/// 1/127, as the package writes it (0.007874015718698502) in f32.
+const PER_STEP: f32 = 0.007_874_016;
 
 #[derive(Debug)]
 struct Rows {
@@ -33,11 +33,11 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         return Err(stored.misfit(&largest, "a matrix"));
     };
     let layout = format!("{module}.weight_format");
-    if let Some(layout) = model.tensor(&layout) {
-        if layout.all()?.iter().any(|byte| *byte != 0) {
-            let what = "a weight in one of bitsandbytes' tiled layouts (weight_format is not 0)";
-            return Err(Model::unsupported(&layout, what));
-        }
+    if let Some(layout) = model.tensor(&layout)
+        && layout.all()?.iter().any(|byte| *byte != 0)
+    {
+        let what = "a weight in one of bitsandbytes' tiled layouts (weight_format is not 0)";
+        return Err(Model::unsupported(&layout, what));
     }
     let grid = Grid::blocks(largest.clone(), 1, (rows, columns), (1, columns));
     let grid = grid.ok_or_else(|| largest.misfit(stored, format!("[{rows}]")))?;
@@ -51,7 +51,9 @@ impl Decode for Rows {
     fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         Code::Int8.widen(&self.codes, rows.start * self.columns, out)?;
         self.grid.multiply(rows, self.columns, out)?;
-        out.iter_mut().for_each(|value| *value *= PER_STEP);
+        for value in out {
+            *value *= PER_STEP;
+        }
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     }
     let old = model.tensor(&format!("{module}.scale_weight"));
     match (Code::of(stored.dtype), old) {
-        (Some(Code::E4m3 | Code::E5m2), Some(scale)) => scaled(model, stored, scale).map(Some),
+        (Some(Code::E4m3 | Code::E5m2), Some(scale)) => scaled(model, stored, &scale).map(Some),
         _ => Ok(None),
     }
 }
@@ -64,11 +64,11 @@ fn described(
     }
     let scale = model.need(stored, &format!("{module}.weight_scale"), "scaled codes")?;
     match format {
-        "mxfp8" => mxfp8(model, stored, scale),
-        "nvfp4" => nvfp4(model, stored, module, scale),
+        "mxfp8" => mxfp8(model, stored, &scale),
+        "nvfp4" => nvfp4(model, stored, module, &scale),
         "int8_tensorwise" => int_quantized::recognise(model, stored)?
             .ok_or_else(|| scale.misfit(stored, "[1] or one a row")),
-        _ => scaled(model, stored, scale),
+        _ => scaled(model, stored, &scale),
     }
 }
 
@@ -80,9 +80,9 @@ fn finish(model: &Model<'_>, stored: &Stored, parts: &[&str], found: Recognised)
     model.recognised(&stored.name, module, &all, found)
 }
 
-fn scaled(model: &Model<'_>, stored: &Stored, scale: Stored) -> Result<Recognised> {
+fn scaled(model: &Model<'_>, stored: &Stored, scale: &Stored) -> Result<Recognised> {
     let code = Code::of(stored.dtype).unwrap_or(Code::E4m3);
-    let (grid, what) = grid(stored, &scale)?;
+    let (grid, what) = grid(stored, scale)?;
     let columns = stored.shape.last().copied().unwrap_or(1);
     let codes = Scaled { codes: stored.clone(), code, grid, columns };
     let detail = format!("{}, {what}", stored.dtype);
@@ -90,9 +90,9 @@ fn scaled(model: &Model<'_>, stored: &Stored, scale: Stored) -> Result<Recognise
     Ok(finish(model, stored, &[&scale.name], found))
 }
 
-fn mxfp8(model: &Model<'_>, stored: &Stored, scale: Stored) -> Result<Recognised> {
+fn mxfp8(model: &Model<'_>, stored: &Stored, scale: &Stored) -> Result<Recognised> {
     let [rows, columns] = *stored.shape.as_slice() else {
-        return Err(stored.misfit(&scale, "a matrix"));
+        return Err(stored.misfit(scale, "a matrix"));
     };
     let grid = Grid::tiles(scale.clone(), (rows, columns), MX_GROUP);
     let grid = grid.ok_or_else(|| scale.misfit(stored, "whole tiles of 128 × 4 scales"))?;
@@ -102,10 +102,10 @@ fn mxfp8(model: &Model<'_>, stored: &Stored, scale: Stored) -> Result<Recognised
     Ok(finish(model, stored, &[&scale.name], found))
 }
 
-fn nvfp4(model: &Model<'_>, stored: &Stored, module: &str, scale: Stored) -> Result<Recognised> {
+fn nvfp4(model: &Model<'_>, stored: &Stored, module: &str, scale: &Stored) -> Result<Recognised> {
     refuse_smoothed(model, module)?;
     let [padded, bytes] = *stored.shape.as_slice() else {
-        return Err(stored.misfit(&scale, "a matrix"));
+        return Err(stored.misfit(scale, "a matrix"));
     };
     let constant = model.need(stored, &format!("{module}.weight_scale_2"), "NVFP4")?;
     let columns = bytes * 2;

@@ -221,7 +221,9 @@ impl Decode for Packed {
             } else {
                 for (group, values) in values.chunks_mut(self.grid.group()).enumerate() {
                     let (zero, scale) = number(group);
-                    values.iter_mut().for_each(|value| *value = (*value - zero) * scale);
+                    for value in values {
+                        *value = (*value - zero) * scale;
+                    }
                 }
             }
         }

@@ -32,10 +32,10 @@ pub(super) fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Rec
     let columns = stored.shape.last().copied().unwrap_or(1);
     let (grid, what) = grid(stored, &scale)?;
     let zeros = model.tensor(&format!("{module}.weight_zero_point"));
-    if let Some(zeros) = &zeros {
-        if zeros.dtype != Dtype::I8 || zeros.elements() != scale.elements() {
-            return Err(zeros.misfit(stored, format!("{:?} (I8)", scale.shape)));
-        }
+    if let Some(zeros) = &zeros
+        && (zeros.dtype != Dtype::I8 || zeros.elements() != scale.elements())
+    {
+        return Err(zeros.misfit(stored, format!("{:?} (I8)", scale.shape)));
     }
     let groups = if grid.is_whole() { 0 } else { columns.div_ceil(grid.group().max(1)) };
     let zero_name = format!("{module}.weight_zero_point");
@@ -61,7 +61,9 @@ impl Decode for Integers {
                 for (number, group) in values.chunks_mut(self.grid.group().max(1)).enumerate() {
                     let zero = zeros.get(first + number).copied().unwrap_or_default();
                     let zero = f32::from(zero.cast_signed());
-                    group.iter_mut().for_each(|value| *value -= zero);
+                    for value in group {
+                        *value -= zero;
+                    }
                 }
             }
         }

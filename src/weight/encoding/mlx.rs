@@ -145,7 +145,9 @@ impl Decode for Affine {
                 values.chunks_mut(group).enumerate().zip(numbers)
             {
                 self.widen(bytes, number * group, values);
-                values.iter_mut().for_each(|value| *value = scale * *value + bias);
+                for value in values {
+                    *value = scale * *value + bias;
+                }
             }
         }
         Ok(())

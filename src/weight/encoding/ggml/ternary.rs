@@ -2,14 +2,16 @@
 
 use super::half;
 
+/// What brings each digit to the top.
+const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+
 /// Five digits of base 3 a byte, as a fraction of 256: multiplying by 3 brings the next one to the top.
 pub(super) fn tq1_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 52);
     let digit = |byte: u8, power: u8| {
         let rest = byte.wrapping_mul(power);
-        d * (f32::from((u16::from(rest) * 3 >> 8) as u8) - 1.0)
+        d * (f32::from(((u16::from(rest) * 3) >> 8) as u8) - 1.0)
     };
-    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     let mut slots = out.iter_mut();
     for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
         for power in POWERS.into_iter().take(digits) {
