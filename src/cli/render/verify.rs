@@ -37,14 +37,13 @@ pub(crate) fn report(report: &Report) -> String {
 
 fn recomputed(report: &Report, rows: &str) -> String {
     let (error, allowed) = (report.largest_error, report.allowed_error);
-    let mut text = format!(
-        "{rows} in f64; largest error {error:.1e} of the update, rounding allows {allowed:.1e}"
-    );
-    if report.same_code > 0 {
-        text += &format!(
-            "; {} tensors by the method's own code, which has no second formula here",
-            report.same_code
-        );
-    }
-    text
+    let by_method = match report.same_code {
+        0 => String::new(),
+        count => {
+            format!("; {count} tensors by the method's own code, which has no second formula here")
+        }
+    };
+    format!(
+        "{rows} in f64; largest error {error:.1e} of the update, rounding allows {allowed:.1e}{by_method}"
+    )
 }
