@@ -32,7 +32,7 @@ const MODELS: [(&str, &[&str], &[&str]); 14] = [
         &["LTX2VideoTransformer3DModel"],
         &["audio_to_video_attn", "audio_patchify_proj", "audio_proj_in", "av_ca_", "av_cross_attn"],
     ),
-    ("ltx_video", &["LTXVideoTransformer3DModel"], &[]),
+    ("ltx", &["LTXVideoTransformer3DModel"], &[]),
     ("auraflow", &["AuraFlowTransformer2DModel"], &[]),
     ("flux", &["FluxTransformer2DModel"], &[]),
     ("chroma", &["ChromaTransformer2DModel"], &["distilled_guidance_layer"]),

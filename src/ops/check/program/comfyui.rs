@@ -125,7 +125,7 @@ fn unmapped(subject: &Subject<'_>) -> Found {
                 ["stream_modulation", "time_guidance_embed"].iter().any(|part| path.contains(part))
             }
             "transformer" => {
-                ["hunyuan_video", "wan", "cosmos1", "cosmos2", "anima", "ideogram4", "sana"]
+                ["hunyuan_video", "wan", "cosmos1", "cosmos", "anima", "ideogram4", "sana"]
                     .iter()
                     .any(|model| has(model))
             }

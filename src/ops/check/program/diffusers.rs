@@ -187,7 +187,7 @@ fn ignored(subject: &Subject<'_>) -> Found {
 /// Modules with an alpha tensor beside `lora_A` and `lora_B`, of models whose converters drop it.
 fn dropped_alphas(subject: &Subject<'_>) -> Found {
     const MODELS: [&str; 8] =
-        ["ltx_video", "ltx2", "cosmos1", "cosmos2", "anima", "ace_step", "wan", "flux2"];
+        ["ltx", "ltx2", "cosmos1", "cosmos", "anima", "ace_step", "wan", "flux2"];
     let drops = MODELS.iter().any(|model| subject.models.contains(model));
     let tensors = subject.adapter.convention.scale == ScalePlace::Tensor;
     let published =
