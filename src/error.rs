@@ -10,6 +10,7 @@ mod harmless;
 mod hint;
 mod kind;
 mod look;
+mod model;
 mod near;
 mod pair;
 mod quant;
@@ -29,6 +30,7 @@ pub use family::FamilyError;
 pub use harmless::{clipped, harmless, one_line, short};
 pub use kind::ErrorKind;
 pub use look::FileKind;
+pub use model::ModelError;
 pub use near::near;
 pub use pair::PairError;
 pub use quant::QuantError;
@@ -88,6 +90,12 @@ impl Error {
 
 impl From<ConvertError> for Error {
     fn from(error: ConvertError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
         ErrorKind::from(error).into()
     }
 }

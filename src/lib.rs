@@ -5,8 +5,8 @@
 //!
 //! - [`format`](mod@format): bytes on disk: safetensors headers, mapped checkpoints, the atomic writer
 //! - [`math`]: matrices in memory: the merge kernel and the exact low-rank algebra
-//! - [`weight`]: which numbers a stored tensor holds, which tensors of two checkpoints are the same one,
-//!   and how they differ
+//! - [`weight`]: which numbers a stored tensor holds, one file an encoding; which tensors of two checkpoints are
+//!   the same one, and how they differ
 //! - [`adapter`]: what an adapter is: key grammars, modules, scales, where they land in a base
 //! - [`method`]: how deltas are combined, one pure file a method
 //! - [`ops`]: one verb a file: options → plan → run → report

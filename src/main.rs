@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         match cli.run(&session) {
             Ok(cli::Answer::Yes) => 0,
             Ok(cli::Answer::No) => 1,
+            Ok(cli::Answer::Unknown) => 2,
             Err(error) if error.is_broken_pipe() => 0,
             Err(error) => {
                 session.error(&error);

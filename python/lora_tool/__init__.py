@@ -95,7 +95,8 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
     command += ["--", *(os.fspath(argument) for argument in arguments)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           encoding="utf-8", check=False)
-    if done.returncode in (0, _NO) and done.stdout:
+    # `check` also reports what nobody knows, with the code of what could not be done.
+    if done.stdout and (done.returncode in (0, _NO) or verb == "check"):
         report: Report = json.loads(done.stdout)
         return report
     raise LoraToolError(done.stderr.strip() or f"lora-tool ended with {done.returncode}",
@@ -180,8 +181,9 @@ def compare(adapters: Sequence[Path], *, weights: Sequence[float] | None = None,
     return call("compare", *adapters, weights=weights, **options)
 
 
-def check(adapter: Path, for_: str, **options: Any) -> Report:
-    """What a program (``"vllm"``, ``"peft"``, …) would refuse or get wrong: ``report["ok"]``."""
+def check(adapter: Path, for_: str | None = None, **options: Any) -> Report:
+    """What a program (``"vllm"``, ``"peft@0.14"``, …), or every one, would refuse or get wrong:
+    ``report["answer"]`` is ``"yes"``, ``"no"`` or ``"unknown"``."""
     return call("check", adapter, for_=for_, **options)
 
 
@@ -192,7 +194,10 @@ def diff(a: Path, b: Path, **options: Any) -> Report:
 
 def undo(merged: Path, receipt: Path, output: Path, *, force: bool = False,
          **options: Any) -> Report:
-    """The base back, bit for bit, from a merge that kept its receipt."""
+    """The base back, bit for bit, from a merge that kept its receipt.
+
+    ``allow_missing=True`` restores the weights though other files of the base are missing or changed.
+    """
     return call("undo", merged, receipt=receipt, output=output, force=force, **options)
 
 
@@ -216,7 +221,10 @@ def methods(**options: Any) -> Report:
 
 def verify(merged: Path, base: Path, adapters: Paths, *, weights: Sequence[float] | None = None,
            dtype: str | None = None, **options: Any) -> Report:
-    """Whether a merged checkpoint is what merge should have written: ``report["ok"]``."""
+    """Whether a merged checkpoint is what merge should have written: ``report["ok"]``.
+
+    ``sample=N`` looks at N rows of each tensor instead of every byte.
+    """
     return call("verify", merged, base=base, adapter=_paths(adapters), weights=weights,
                 dtype=dtype, **options)
 

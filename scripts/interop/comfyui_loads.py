@@ -211,7 +211,7 @@ class Table:
         return done.stdout
 
     def case(self, model, keys, label, path, base, scratch):
-        report = json.loads(self.run("check", path, "--for", "comfyui", "--json", code=(0, 1)))
+        report = json.loads(self.run("check", path, "--for", "comfyui", "--json", code=(0, 1, 2)))
         taken, of, found, said = self.comfy.patch(model, keys, path)
         out = scratch / "merged.safetensors"
         self.run("merge", base, path, "-o", out, "--force")

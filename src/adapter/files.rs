@@ -21,6 +21,9 @@ use crate::format::{Checkpoint, Metadata, json};
 /// each after its component and a dot.
 pub const DIFFUSERS_ENTRY: &str = "lora_adapter_metadata";
 
+/// An adapter of llama.cpp's that lies in a directory.
+pub(super) const GGUF_NAME: &str = "adapter.gguf";
+
 /// What was found at a path.
 pub(super) struct Found {
     pub(super) file: Checkpoint,
@@ -55,7 +58,7 @@ impl Found {
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
     let (tensors, config_path) = find(path)?;
     let lone = !path.is_dir();
-    if lone {
+    if lone || tensors.ends_with(GGUF_NAME) {
         let source = Source::open(&tensors, options.access).map_err(not_found).in_file(&tensors)?;
         if is_gguf(&source) {
             return open_gguf(&tensors, source, options);
@@ -182,6 +185,10 @@ fn find(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     if let Some(tensors) = written.into_iter().find(|tensors| tensors.is_file()) {
         return Ok((tensors, config));
     }
+    let gguf = path.join(GGUF_NAME);
+    if gguf.is_file() {
+        return Ok((gguf, config));
+    }
     let pickle = path.join("adapter_model.bin");
     if pickle.is_file() {
         return Err(ErrorKind::Pickle).in_file(&pickle);
@@ -223,6 +230,8 @@ pub(crate) fn as_adapter(file: &Checkpoint) -> Option<(&'static Convention, usiz
                 let matrix = file.tensor(name).is_some_and(|view| view.spec.shape.len() > 1);
                 matrices += usize::from(matrix);
             }
+            // Models have parameters of that name too.
+            Some((Part::Alpha, _)) => {}
             Some((_, module)) => {
                 updated.insert(module);
             }

@@ -11,6 +11,7 @@ pub mod family;
 pub mod files;
 pub mod gguf;
 pub mod hashes;
+pub(crate) mod identity;
 pub mod layout;
 pub mod mlx;
 pub mod module;

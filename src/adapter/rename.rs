@@ -59,7 +59,10 @@ impl Renamer<'_> {
                 None => name.to_owned(),
             }),
             (Names::Flattened, to) => base_tensor.and_then(|base| self.based(base, to)),
-            (Names::Component, to) => self.componentwise(name, to),
+            (Names::Component, to) => self.componentwise(name, to).or_else(|| {
+                let own = base_tensor.filter(|_| to == Names::Checkpoint);
+                own.and_then(of_checkpoint)
+            }),
             (Names::Checkpoint, Names::Flattened) => from_root(name),
             // The part of a model alone is what PEFT wraps.
             (Names::Checkpoint, Names::Dotted) => below_root(name).map(str::to_owned),
@@ -180,8 +183,8 @@ impl Renamer<'_> {
         match to {
             Names::Dotted => Some(path.to_owned()),
             Names::Component => Some(name.to_owned()),
-            // These ComfyUI knows by diffusers' own names.
-            Names::Checkpoint if component == "transformer" => Some(name.to_owned()),
+            // A layout's table says what ComfyUI calls these, or a base does.
+            Names::Checkpoint if component == "transformer" => None,
             Names::Checkpoint | Names::Flattened => {
                 Some(format!("{}{}", self.prefix(component)?, flatten(path)))
             }

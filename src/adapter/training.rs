@@ -15,6 +15,25 @@ const KEPT: [&str; 6] = [
     "ss_network_args",
 ];
 
+/// The table of what images were tagged with.
+pub(crate) const TAGS: &str = "ss_tag_frequency";
+
+/// Entries that tell of the base that was trained on, and of nothing else.
+const OF_BASE: [&str; 7] = [
+    "ss_sd_model_name",
+    "ss_sd_model_hash",
+    "ss_new_sd_model_hash",
+    "ss_vae_name",
+    "ss_vae_hash",
+    "ss_new_vae_hash",
+    "ss_clip_skip",
+];
+
+/// Whether an entry of the training tells of the base alone.
+pub(crate) fn is_of_base(key: &str) -> bool {
+    OF_BASE.contains(&key)
+}
+
 /// Entries of other trainers that tell of the training.
 const OTHERS: [&str; 3] = ["training_info", "ss_output_name", "software"];
 
@@ -33,7 +52,7 @@ pub fn summary(key: &str, value: &str) -> String {
     }
     let document = json::tree(value.as_bytes()).ok();
     let told = document.and_then(|document| match (key, document) {
-        ("ss_tag_frequency", Value::Object(sets)) => Some(tags(&sets)),
+        (TAGS, Value::Object(sets)) => Some(tags(&sets)),
         ("ss_dataset_dirs" | "ss_reg_dataset_dirs", Value::Object(sets)) => Some(images(&sets)),
         (_, Value::Object(fields)) => Some(format!("{} entries", fields.len())),
         (_, Value::Array(items)) => Some(format!("{} items", items.len())),

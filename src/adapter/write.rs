@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::convention::{Convention, Output};
+use super::files::GGUF_NAME;
 use super::gguf::ALPHA;
 use super::save::Encoded;
 use super::sidecar::CONFIG_NAME;
@@ -20,7 +21,9 @@ impl Encoded {
         let specs: Vec<(String, Dtype, Vec<usize>)> =
             self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
         let (head, places) = match self.output {
-            Output::File("gguf") => gguf::encode(&pairs(&self.metadata), &specs)?,
+            Output::File("gguf") | Output::Directory(GGUF_NAME) => {
+                gguf::encode(&pairs(&self.metadata), &specs)?
+            }
             _ => {
                 let specs = header::lay_out(specs);
                 let places = specs.iter().map(|spec| spec.start).collect();
@@ -43,7 +46,17 @@ impl Encoded {
         if let Some(config) = &self.config {
             staging.write(CONFIG_NAME, config)?;
         }
+        for (name, bytes) in &self.beside {
+            staging.write(name, bytes)?;
+        }
         Ok((staging, end))
+    }
+
+    /// Makes a GGUF file one of a directory, with a Modelfile that puts it on a base (Ollama's).
+    pub fn with_modelfile(&mut self, base: &Path) {
+        self.output = Output::Directory(GGUF_NAME);
+        let text = format!("FROM {}\nADAPTER ./{GGUF_NAME}\n", base.display());
+        self.beside.push(("Modelfile", text.into_bytes()));
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Answer {
     Yes,
     /// The answer is no.
     No,
+    /// Nobody knows.
+    Unknown,
 }
 
 impl From<bool> for Answer {

@@ -34,6 +34,8 @@ pub enum ConvertError {
     Losses {
         /// Each module or tensor, and what of it.
         losses: Vec<String>,
+        /// The commands that lose nothing, where there are some.
+        instead: Option<String>,
     },
     /// A written file that is not what was to be written.
     #[error("its update is {error:e} away from the original's, relative to its size")]
@@ -68,15 +70,20 @@ const UNKNOWN_NAME: &str = "convention is unknown: ";
 
 impl ConvertError {
     /// What the user can do about it.
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
+    pub(super) fn hint(&self) -> String {
+        let text = match self {
+            Self::Losses { instead: Some(commands), .. } => {
+                return format!("{commands}; `convert --allow-loss` leaves all of it out");
+            }
             Self::Name { .. } => {
                 "give the model it was trained on: --reference BASE (a checkpoint, or a pipeline's directory)"
             }
             Self::SeveralModels { .. } => {
                 "give a --to that names models: kohya, diffusers, comfyui"
             }
-            Self::Losses { losses } if losses.iter().any(|loss| loss.contains(UNKNOWN_NAME)) => {
+            Self::Losses { losses, .. }
+                if losses.iter().any(|loss| loss.contains(UNKNOWN_NAME)) =>
+            {
                 "names may be in a base: --reference BASE; `convert --allow-loss` leaves all of it out"
             }
             Self::Losses { .. } => "`convert --allow-loss` leaves all of it out",
@@ -86,6 +93,7 @@ impl ConvertError {
                 "convert it first: lora-tool convert --to peft --reference BASE, BASE the model's directory"
             }
             Self::UnknownGgufName { .. } => "was it made for a model of another architecture?",
-        }
+        };
+        text.to_owned()
     }
 }

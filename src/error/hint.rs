@@ -53,7 +53,7 @@ impl ErrorKind {
             Self::NoCheckpoint { .. } => {
                 "a checkpoint is a .safetensors file, an index (*.safetensors.index.json), or a directory with one of them"
             }
-            Self::AdapterAsModel { hint, .. } | Self::NoBase { hint } => hint,
+            Self::Model(error) => error.hint(),
             Self::Changed => "nothing was written; run again when nobody writes to the inputs",
             Self::NoAdapter { .. } => {
                 "an adapter is a .safetensors file, or a PEFT directory with adapter_config.json and adapter_model.safetensors"
@@ -147,16 +147,20 @@ impl ErrorKind {
             Self::BudgetTooSmall { least, .. } => {
                 return Some(format!("the least budget is {least}"));
             }
-            Self::Convert(error) => error.hint(),
+            Self::Convert(error) => return Some(error.hint()),
             Self::WeightCount { .. } => {
                 "give one weight per adapter, in order: -w 0.7 0.3 or -w 0.7,0.3"
             }
             Self::Tuned(error) => error.hint(),
             Self::OutputExists => "pass --force to replace it",
             Self::OutputBusy => "wait for it, or stop it",
-            Self::Kept { directory, .. } => {
+            Self::Kept { error, directory } => {
+                let again = match error.kind() {
+                    Self::OutputExists => "the same command with --force",
+                    _ => "the same command",
+                };
                 return Some(format!(
-                    "finished files are kept in {}: the same command goes on from there; remove it to give up",
+                    "finished files are kept in {}: {again} goes on from there; remove it to give up",
                     directory.display()
                 ));
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::look::FileKind;
+use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
     ConvertError, ExpertsError, FamilyError, PairError, QuantError, ReceiptError, RecipeError,
@@ -144,24 +145,9 @@ pub enum ErrorKind {
         /// What was looked for.
         reason: String,
     },
-    /// An adapter where a model's checkpoint is wanted.
-    #[error("this is an adapter ({convention}, {modules} modules), not {expected} checkpoint")]
-    AdapterAsModel {
-        /// Its convention.
-        convention: &'static str,
-        /// Modules that it updates.
-        modules: usize,
-        /// What was wanted, with its article.
-        expected: &'static str,
-        /// What to do with it.
-        hint: String,
-    },
-    /// A merge of which no base was named.
-    #[error("a merge needs a base, and none is named")]
-    NoBase {
-        /// How to make one adapter of what was named.
-        hint: String,
-    },
+    /// An adapter, or nothing, where a model's checkpoint is wanted.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// An input changed under our eyes.
     #[error("the file changed while it was read")]
     Changed,

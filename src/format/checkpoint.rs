@@ -1,20 +1,18 @@
 //! A checkpoint on disk: one file, shards with or without an index, or a diffusers pipeline of
 //! several components. Opening reads headers only.
 
-mod computed;
 mod held;
-
-pub use computed::ComputedTensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::access::{Access, Source};
 use super::gguf::{self, is_gguf};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
-use super::view::TensorView;
+use super::view::{Computed, TensorView};
 use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
@@ -34,7 +32,7 @@ pub struct Shard {
     /// Its bytes.
     pub source: Source,
     /// Tensors whose bytes are computed when they are asked for, by name.
-    pub computed: ComputedTensors,
+    pub computed: BTreeMap<String, Arc<dyn Computed>>,
 }
 
 impl Shard {
@@ -45,9 +43,10 @@ impl Shard {
     pub fn open(path: &Path, relative: String, access: Access) -> Result<Self> {
         refuse_pickle(path)?;
         let source = Source::open(path, access).map_err(not_found).in_file(path)?;
-        let header = match is_gguf(&source) {
-            true => gguf::header(&source),
-            false => read_header(&source).map_err(|error| recognised(error, &source)),
+        let header = if is_gguf(&source) {
+            gguf::header(&source)
+        } else {
+            read_header(&source).map_err(|error| recognised(error, &source))
         };
         Ok(Self::new(path, relative, header.in_file(path)?, source))
     }
@@ -153,9 +152,8 @@ impl Checkpoint {
         } else {
             checkpoint.layout = Layout::File;
             let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let split = gguf_parts(&name).map(Model::Files);
-            let model = split.unwrap_or_else(|| Model::Lone(path.to_path_buf()));
+            let parts = path.file_name().and_then(|name| gguf_parts(name.to_str()?));
+            let model = parts.map_or_else(|| Model::Lone(path.to_path_buf()), Model::Files);
             checkpoint.add(String::new(), &directory, model, access)?;
         }
         Ok(checkpoint)
@@ -176,6 +174,31 @@ impl Checkpoint {
     /// How many tensors there are.
     pub fn len(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// The same checkpoint with other headers, one a shard, and tensors that are computed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TensorTwice`], if a name occurs twice.
+    pub fn with_headers(
+        mut self,
+        headers: Vec<(Header, BTreeMap<String, Arc<dyn Computed>>)>,
+    ) -> Result<Self> {
+        for (shard, (header, computed)) in self.shards.iter_mut().zip(headers) {
+            (shard.header, shard.computed) = (header, computed);
+        }
+        self.by_name.clear();
+        let components: Vec<_> =
+            self.components.iter().map(|c| (c.prefix.clone(), c.shards.clone())).collect();
+        for (prefix, shards) in components {
+            self.register(&prefix, shards)?;
+        }
+        Ok(self)
+    }
+
+    /// Whether its files are GGUF, whose headers and names no safetensors file has.
+    pub fn is_gguf(&self) -> bool {
+        self.shards.iter().any(|shard| is_gguf(&shard.source))
     }
 
     /// Whether there is no tensor at all.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::access::read_bounded;
 use super::header::MOST_TENSORS;
 use super::json::Budget;
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Locate, Result, clipped};
 
 /// How an index file's name ends.
 pub const INDEX_SUFFIX: &str = ".safetensors.index.json";
@@ -153,7 +153,10 @@ impl<'de> Visitor<'de> for WeightMap {
     ) -> std::result::Result<Self::Value, A::Error> {
         const MOST: usize = 4 * MOST_TENSORS;
         let mut map = BTreeMap::new();
-        while let Some((tensor, shard)) = entries.next_entry::<String, String>()? {
+        while let Some(tensor) = entries.next_key::<String>()? {
+            let shard = entries.next_value().map_err(|error| {
+                A::Error::custom(format!("the shard of `{}`: {error}", clipped(&tensor)))
+            })?;
             if map.len() == MOST {
                 return Err(A::Error::custom(format!("more than {MOST} tensors")));
             }

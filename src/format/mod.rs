@@ -11,6 +11,7 @@ pub mod gguf;
 pub mod header;
 pub mod index;
 pub mod json;
+mod kept;
 mod live;
 pub mod staging;
 mod view;

@@ -1,13 +1,16 @@
 //! Outputs that are complete or absent: built in a temporary beside the target, synced, renamed.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::{Access, Source, read_small};
+pub use super::kept::kept_root;
+use super::kept::{Kept, beside, remove_any, retain};
 use super::live::{Live, is_committed, still};
 use crate::error::{ErrorKind, Locate, Result};
 
@@ -26,43 +29,6 @@ enum Place {
     File(NamedTempFile),
     Directory(TempDir),
     Kept(Kept),
-}
-
-/// A directory output whose temporary has one name from run to run: `out/` is what will be renamed,
-/// beside it lie the notes of finished files, what they belong to, and a lock.
-#[derive(Debug)]
-struct Kept {
-    root: PathBuf,
-    // Held until the end; the system lets go of a killed process's.
-    _lock: File,
-}
-
-impl Kept {
-    const KEY: &str = "key";
-
-    fn open(root: PathBuf, key: &str) -> Result<Self> {
-        let _still = still();
-        if !root.symlink_metadata().is_ok_and(|data| data.is_dir()) {
-            fs::create_dir(&root).in_file(&root)?;
-        }
-        let path = root.join("lock");
-        let lock = File::options().write(true).create(true).truncate(false).open(&path);
-        let lock = lock.in_file(&path)?;
-        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
-            return Err(ErrorKind::OutputBusy).in_file(&root);
-        }
-        if read_small(&root.join(Self::KEY)).ok().as_deref() != Some(key.as_bytes()) {
-            for entry in fs::read_dir(&root).in_file(&root)? {
-                let old = entry.in_file(&root)?.path();
-                if old != path {
-                    remove_any(&old).in_file(&old)?;
-                }
-            }
-            fs::write(root.join(Self::KEY), key).in_file(&root)?;
-        }
-        fs::create_dir_all(root.join("out")).in_file(&root)?;
-        Ok(Self { root, _lock: lock })
-    }
 }
 
 impl Staging {
@@ -121,6 +87,16 @@ impl Staging {
         let path = kept.root.join(name);
         let _still = still();
         fs::write(&path, text).in_file(&path)
+    }
+
+    /// Removes what lies in a kept output and is none of these files: it would go out with them.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of listing and removing.
+    pub fn retain(&self, files: &BTreeSet<&str>) -> Result<()> {
+        let Place::Kept(kept) = &self.place else { return Ok(()) };
+        let (_still, out) = (still(), kept.root.join("out"));
+        retain(&out, "", files).in_file(&out)
     }
 
     /// A note that this run or an earlier one kept.
@@ -236,37 +212,6 @@ impl Staging {
     }
 }
 
-/// The directory of an output that is kept when its run is interrupted.
-pub fn kept_root(target: &Path) -> PathBuf {
-    target.with_file_name(beside(target, ".resume"))
-}
-
-/// `.NAME` and an ending, for something that lies beside a target. A name so long that nothing could be
-/// added to it is cut, and told from its like by a hash.
-fn beside(target: &Path, ending: &str) -> OsString {
-    // Names have at most 255 bytes; a temporary's has a few random ones more.
-    const LONGEST: usize = 220;
-    let name = target.file_name().unwrap_or_default();
-    let mut beside = OsString::from(".");
-    if name.len() <= LONGEST {
-        beside.push(name);
-    } else {
-        let text = name.to_string_lossy();
-        let start = text.chars().scan(0, |bytes, c| {
-            *bytes += c.len_utf8();
-            (*bytes <= LONGEST - 20).then_some(c)
-        });
-        let start = start.collect::<String>();
-        // FNV-1a.
-        let hash = name.as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        beside.push(format!("{start}-{hash:016x}"));
-    }
-    beside.push(ending);
-    beside
-}
-
 fn create_new(path: &Path) -> io::Result<File> {
     let _still = still();
     if let Some(parent) = path.parent() {
@@ -366,8 +311,14 @@ fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result
     if replaced { remove_any(&old).in_file(target) } else { Ok(()) }
 }
 
-fn remove_any(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+/// What runs towards this target left when they were killed, or are at work on.
+pub fn left_over(target: &Path) -> Vec<PathBuf> {
+    let prefix = prefix(target).to_string_lossy().into_owned();
+    let entries = fs::read_dir(parent_of(target)).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    let mut left: Vec<_> = left.map(|entry| target.with_file_name(entry.file_name())).collect();
+    left.sort();
+    left
 }
 
 fn sync_directories(directory: &Path) -> io::Result<()> {
@@ -399,6 +350,34 @@ impl OutputFile {
     /// Whatever the operating system says.
     pub fn set_length(&self, length: u64) -> Result<()> {
         self.file.set_len(length).in_file(&self.path)
+    }
+
+    /// Takes all permissions from the group, and from others, where they may not read one of the inputs:
+    /// what is made of a private file is private.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn no_wider_than<'s>(&self, inputs: impl Iterator<Item = &'s Source>) -> Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |file: &File| file.metadata().map(|data| data.permissions().mode());
+            let before = mode(&self.file).in_file(&self.path)?;
+            let mut narrow = before;
+            for input in inputs {
+                let input = mode(input.file()).in_file(&self.path)?;
+                for (reads, all) in [(0o040, 0o070), (0o004, 0o007)] {
+                    narrow &= if input & reads == 0 { !all } else { !0 };
+                }
+            }
+            if narrow != before {
+                let permissions = fs::Permissions::from_mode(narrow);
+                self.file.set_permissions(permissions).in_file(&self.path)?;
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = inputs;
+        Ok(())
     }
 
     /// Writes `bytes` at `offset`.

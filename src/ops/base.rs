@@ -4,14 +4,13 @@
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, FileKind, Locate, Result};
-use crate::format::gguf::MAGIC;
+use crate::error::{ErrorKind, Locate, ModelError, Result};
 use crate::format::{Access, Checkpoint};
 
 /// Opens a base. `with` is what the verb was given beside it, for the advice.
 ///
 /// # Errors
-/// As [`Checkpoint::open`], [`ErrorKind::AdapterAsModel`]; of GGUF models only what they hold is read.
+/// As [`Checkpoint::open`], [`ModelError::Adapter`]; of GGUF models only what they hold is read.
 pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<Checkpoint> {
     open_model(path, "a base", with, access)
 }
@@ -27,13 +26,14 @@ pub(crate) fn open_model(
     access: Access,
 ) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path, access)?;
-    if let Some(kind) = FileKind::of(&MAGIC).filter(|_| checkpoint.is_gguf()) {
-        return Err(ErrorKind::OtherFormat { kind }).in_file(path);
+    if checkpoint.is_gguf() {
+        let reason = "a GGUF model; give the safetensors model that it was made from".to_owned();
+        return Err(ErrorKind::NoCheckpoint { reason }).in_file(path);
     }
     let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
     let hint = advice(path, with, access);
     let convention = convention.name;
-    Err(ErrorKind::AdapterAsModel { convention, modules, expected, hint }).in_file(path)
+    Err(ModelError::Adapter { convention, modules, expected, hint }).in_file(path)
 }
 
 /// What to do with an adapter and what stands beside it.

@@ -199,6 +199,12 @@ impl Edit {
         file.write_at(&head, 0)?;
         file.copy_from(&shard.source, shard.header.data_start, head.len() as u64, data)
             .in_file(&shard.path)?;
+        if let Destination::InPlace = self.destination {
+            let permissions = shard.source.file().metadata().in_file(&shard.path)?.permissions();
+            std::fs::set_permissions(staging.place(), permissions).in_file(&shard.path)?;
+        } else {
+            file.no_wider_than(std::iter::once(&shard.source))?;
+        }
         file.finish()?;
         progress.advance(data);
         if !shard.source.unchanged().in_file(&shard.path)? {

@@ -73,6 +73,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     for file in files {
         let relative = if one_file { "" } else { inside(&file.mark.relative)? };
         let target = staging.create(relative)?;
+        target.no_wider_than(merged.shards.iter().map(|shard| &shard.source))?;
         pool.install(|| restore::file(&receipt, file, &merged.shards, target, progress))
             .map_err(|error| error.in_file(&options.receipt))?;
     }
@@ -139,13 +140,23 @@ fn check<'a>(options: &Options, receipt: &'a Receipt, merged: &Checkpoint) -> Re
                 return Err(ReceiptError::NotTheBase).in_file(&options.receipt);
             }
             Ok(_) => sides.missing.push(format!("{relative}: it was changed since the merge")),
-            Err(error) => sides.missing.push(format!("{relative}: {}", error.kind())),
+            Err(error) => sides.missing.push(format!("{relative}: {}", reason(error.kind()))),
         }
     }
     if sides.missing.is_empty() || one_file || options.allow_missing {
         return Ok(sides);
     }
     Err(ReceiptError::SidesMissing { missing: sides.missing }).in_file(&options.merged)
+}
+
+/// Why a file cannot be read, in a few words.
+fn reason(kind: &ErrorKind) -> String {
+    match kind {
+        ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            "it is missing".to_owned()
+        }
+        kind => kind.to_string(),
+    }
 }
 
 /// Fails unless every merged weight file is the one that the receipt was made for.

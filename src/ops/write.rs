@@ -85,7 +85,7 @@ impl<'a> Destination<'a> {
         let paths = (self.output, self.beside);
         let mut made = Adapter::made(encoded, self.native, paths, base.experts)?;
         made.sound()?;
-        let restated = restate(&made, self.how(), base)?;
+        let restated = restate(&made, self.how(), &base)?;
         Ok((made, restated))
     }
 
@@ -117,8 +117,9 @@ impl<'a> Destination<'a> {
                 from: &made,
                 target: self.target,
                 sources: &restated.sources,
-                base: self.how().base()?,
+                base: &self.how().base()?,
                 access: Access::default(),
+                modelfile: None,
             };
             let place = (self.output, self.force);
             checked.stage(&restated.new, &mut restated.reports, place, progress)?

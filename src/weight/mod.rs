@@ -1,5 +1,5 @@
-//! What the stored weights of a model are: which numbers a tensor holds, which tensors of two checkpoints are
-//! the same one, and how they differ.
+//! Weights as numbers: which numbers a stored tensor holds, which tensors of two checkpoints are the same one,
+//! and how they differ.
 //!
 //! A checkpoint's tensors become logical weights ([`Weights::of`]): codes and what belongs to them (scales,
 //! zero points, group indices, descriptions) are folded into one weight under the name that an adapter

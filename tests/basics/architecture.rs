@@ -47,7 +47,7 @@ const PLACES: [(&[&str], &[&str], &str); 6] = [
             "fs::copy",
             "fs::rename",
         ],
-        &["format/staging.rs"],
+        &["format/kept.rs", "format/staging.rs"],
         "makes outputs that a failure leaves half-written: go through `Staging`",
     ),
     (

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::dense::{adapter, config, deltas, relative_error, weighted_sum};
 use crate::common::made::{How, Workshop, made};
-use crate::common::{Peft, lora_tool, read};
+use crate::common::{Peft, Tensors, lora_tool, read};
 use lora_tool::format::{Access, Checkpoint, Dtype};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -287,4 +287,82 @@ fn the_header_says_what_it_was_made_of() {
         ],
     });
     assert_eq!(made, expected);
+}
+
+/// A kohya file with what its trainer says of it.
+fn titled(workshop: &Workshop, name: &str, entries: &[(&str, &str)]) -> PathBuf {
+    let module = "lora_unet_mid_block_attentions_0_proj_in";
+    let mut tensors = Tensors::new()
+        .f32(&format!("{module}.lora_down.weight"), &[1, 4], &[0.5, 1.0, -1.0, 2.0])
+        .f32(&format!("{module}.lora_up.weight"), &[4, 1], &[1.0, 2.0, 3.0, 4.0])
+        .f32(&format!("{module}.alpha"), &[], &[1.0]);
+    let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    tensors.metadata = Some(entries.collect());
+    tensors.save(&workshop.path(&format!("{name}.safetensors")))
+}
+
+fn header(path: &Path) -> lora_tool::format::Metadata {
+    let file = Checkpoint::open(path, Access::Read).expect("opens");
+    file.shards[0].header.metadata.clone().expect("metadata")
+}
+
+#[test]
+fn a_combination_does_not_claim_to_be_its_first_input() {
+    let workshop = Workshop::new();
+    let ink = titled(
+        &workshop,
+        "ink",
+        &[
+            ("modelspec.title", "Ink"),
+            ("modelspec.trigger_phrase", "ink style"),
+            ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+            ("ss_output_name", "ink"),
+            ("ss_steps", "2400"),
+            ("ss_network_module", "networks.lora"),
+            ("ss_tag_frequency", r#"{"10_ink": {"ink style": 30, "cat": 2}}"#),
+        ],
+    );
+    let oil = titled(
+        &workshop,
+        "oil",
+        &[
+            ("modelspec.trigger_phrase", "oil paint"),
+            ("ss_output_name", "oil"),
+            ("ss_tag_frequency", r#"{"10_oil": {"oil paint": 20, "cat": 3}}"#),
+        ],
+    );
+    let (mix, _) = run(&workshop, "combine", &[&ink, &oil], "", "mix.safetensors");
+    let mixed = header(&mix);
+    let entry = |key: &str| mixed.get(key).map(String::as_str);
+    assert_eq!(entry("modelspec.title"), Some("mix"));
+    assert_eq!(entry("ss_output_name"), Some("mix"));
+    assert_eq!(entry("modelspec.merged_from"), Some("Ink, oil"));
+    assert_eq!(entry("modelspec.trigger_phrase"), Some("ink style, oil paint"));
+    assert_eq!(entry("modelspec.architecture"), Some("stable-diffusion-xl-v1-base/lora"));
+    assert_eq!(entry("ss_network_module"), Some("networks.lora"));
+    assert_eq!(entry("ss_steps"), None);
+    let tags: Value = serde_json::from_str(entry("ss_tag_frequency").expect("tags")).expect("JSON");
+    let expected =
+        json!({"10_ink": {"ink style": 30, "cat": 2}, "10_oil": {"oil paint": 20, "cat": 3}});
+    assert_eq!(tags, expected);
+
+    let flags = "--title Both --trigger inkoil";
+    let (called, _) = run(&workshop, "combine", &[&ink, &oil], flags, "called.safetensors");
+    let called = header(&called);
+    assert_eq!(called["modelspec.title"], "Both");
+    assert_eq!(called["modelspec.trigger_phrase"], "inkoil");
+
+    let recipe = "adapters: [ink.safetensors, oil.safetensors]\noutput: x.safetensors\n\
+                  title: By recipe\n";
+    std::fs::write(workshop.path("r.yaml"), recipe).expect("written");
+    let path = workshop.path("r.yaml");
+    let (made, _) = run(&workshop, "run", &[&path], "", "recipe.safetensors");
+    assert_eq!(header(&made)["modelspec.title"], "By recipe");
+    assert_eq!(header(&made)["modelspec.trigger_phrase"], "ink style, oil paint");
+
+    let (resized, _) = run(&workshop, "resize", &[&ink], "--rank 1", "small.safetensors");
+    let resized = header(&resized);
+    assert_eq!(resized["modelspec.title"], "Ink", "a resized file is still what it was");
+    assert_eq!(resized["ss_steps"], "2400");
+    assert!(!resized.contains_key("modelspec.merged_from"));
 }

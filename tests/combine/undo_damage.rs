@@ -86,7 +86,7 @@ fn files_that_are_missing_or_changed_are_named() {
     let says = [
         "merged: ",
         "2 of the base's other files",
-        "generation_config.json: no such file",
+        "generation_config.json: it is missing",
         "tokenizer_config.json: it was changed since the merge",
     ];
     scene.refuses_late(UNDO, &says, "--allow-missing");

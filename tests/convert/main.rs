@@ -15,5 +15,5 @@ mod layouts;
 mod model_layouts;
 mod model_spellings;
 mod parameters;
-mod prefixes;
 mod roundtrip;
+mod serving;

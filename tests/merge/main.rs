@@ -16,3 +16,4 @@ mod places;
 mod reference;
 mod same_bytes;
 mod tuned;
+mod verifying;

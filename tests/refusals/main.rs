@@ -20,6 +20,8 @@ mod interrupt;
 mod merge;
 mod outputs;
 mod paths;
+#[cfg(unix)]
+mod permissions;
 mod recipes;
 #[cfg(unix)]
 mod resume;

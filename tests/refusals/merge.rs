@@ -150,8 +150,9 @@ fn weights_that_make_no_sense() {
     }
     let says = ["convention `klingon` is unknown", "peft, gguf, mlx"];
     scene.refuses(&format!("{MERGE} --convention klingon"), &says, "");
-    let says = ["no module of any adapter is left"];
+    let says = ["no module is left for --include `k_proj`"];
     scene.refuses(&format!("{MERGE} --include k_proj"), &says, "--modules");
+    let says = ["no module of any adapter is left"];
     scene.refuses(&format!("{MERGE} --exclude q_proj"), &says, "--modules");
 }
 

@@ -26,7 +26,7 @@ fn paths_without_what_they_should_hold() {
     let shard = ["base-dir/model-00001-of-00001.safetensors: ", "it is a directory"];
     scene.refuses(&merge("base-dir", "adapter"), &shard, "");
     let parent = ["error: no/where: ", "its directory no does not exist"];
-    scene.refuses("merge base.safetensors adapter -o no/where", &parent, "");
+    scene.refuses("merge base.safetensors adapter -o no/where", &parent, "mkdir -p no");
 }
 
 #[test]

@@ -92,8 +92,8 @@ fn refused(scene: &Scene, recipe: &str, says: &str, hint: &str) {
 
 const TOP: &str = "a recipe takes base, adapters, output, method, parameters, seed, compat, dtype, \
                    include, exclude, rank, conv_rank, max_rank, uniform, space, to, on_conflict, \
-                   max_shard_size, allow_unmatched, keep_tied, verify, receipt, orientation, \
-                   convention, alpha, scale, rslora, ignore_field, residual_base";
+                   title, trigger, allow_disjoint, max_shard_size, allow_unmatched, keep_tied, verify, receipt, \
+                   orientation, convention, alpha, scale, rslora, ignore_field, residual_base";
 const ONE: &str = "an adapter takes path, weight, parameters, include, exclude, lbw";
 
 #[test]

@@ -135,3 +135,56 @@ fn a_link_in_its_place_is_not_followed() {
     std::os::unix::fs::symlink("elsewhere", scene.path(KEPT)).expect("linked");
     scene.refuses_late(LINE, &[KEPT, "File exists"], "");
 }
+
+#[test]
+fn strangers_do_not_go_out_with_the_result() {
+    let scene = scene();
+    interrupt(&scene);
+    let out = scene.path(KEPT).join("out");
+    scene.write(&format!("{KEPT}/out/config.json"), "{}");
+    scene.write(&format!("{KEPT}/out/deep/evil.bin"), "evil");
+    let shard = out.join("model-00001-of-00003.safetensors");
+    std::fs::rename(&shard, scene.path("elsewhere")).expect("moved");
+    std::os::unix::fs::symlink(scene.path("elsewhere"), &shard).expect("linked");
+    assert_eq!(resume(&scene), 1, "a link is no finished shard");
+    assert!(!scene.path("out/model-00001-of-00003.safetensors").is_symlink());
+}
+
+#[test]
+fn an_input_changed_behind_its_times_makes_another_merge() {
+    let scene = scene();
+    interrupt(&scene);
+    let path = scene.path("base/model-00001-of-00003.safetensors");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let modified = path.metadata().expect("metadata").modified().expect("a time");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let file = std::fs::File::options().write(true).open(&path).expect("opens");
+    file.set_modified(modified).expect("set");
+    assert_eq!(resume(&scene), 0);
+}
+
+#[test]
+fn what_would_fail_again_is_not_kept() {
+    let scene = scene();
+    let path = scene.path("base/model-00003-of-00003.safetensors");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let last = bytes.len() - 2;
+    bytes[last..].copy_from_slice(&0x7f80_u16.to_le_bytes());
+    std::fs::write(&path, bytes).expect("written");
+    let said =
+        scene.refuses_late(LINE, &["of the base tensor is inf"], "the base itself is damaged");
+    assert!(!said.contains("goes on from there"), "{said}");
+    assert!(!scene.path(KEPT).exists());
+}
+
+#[test]
+fn what_a_killed_run_left_is_named() {
+    let scene = scene();
+    scene.write(".out.partial-abc/model.safetensors", "half");
+    let report = scene.runs("merge base adapter -o out --json");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains(".out.partial-abc is left of a run that was killed"), "{warnings}");
+}

@@ -49,7 +49,7 @@ fn weights_of_0_for_all_leave_nothing() {
         "merge base.safetensors adapter --module-weight .=0 -o out",
         "combine adapter adapter -w 0 0 -o out",
     ] {
-        scene.refuses(line, &says, "");
+        scene.refuses(line, &says, "lists the names");
     }
 }
 

@@ -142,6 +142,8 @@ pub struct Encoded {
     pub config: Option<Vec<u8>>,
     /// What files these are.
     pub output: Output,
+    /// Files beside these, by name.
+    pub beside: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// How a convention stores what is added to a bias: times the scale, as PEFT does, or as it is, which
@@ -273,7 +275,13 @@ impl NewAdapter {
         if let Some(Kept { mut tensors, config }) = self.kept {
             tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
             let config = Some(peft::text(&config)?);
-            return Ok(Encoded { tensors, metadata, config, output: convention.output });
+            return Ok(Encoded {
+                tensors,
+                metadata,
+                config,
+                output: convention.output,
+                beside: Vec::new(),
+            });
         }
         let peft = own(convention::peft().name);
         let places = if peft { self.pack()? } else { BTreeMap::new() };
@@ -320,7 +328,7 @@ impl NewAdapter {
         }
         tensors.sort_by(|a, b| file_order((&a.0, a.1), (&b.0, b.1)));
         other::hash(&tensors, &mut metadata)?;
-        Ok(Encoded { tensors, metadata, config, output: convention.output })
+        Ok(Encoded { tensors, metadata, config, output: convention.output, beside: Vec::new() })
     }
 }
 

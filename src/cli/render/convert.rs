@@ -22,7 +22,11 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
         lines.add("lost", report.lost.len());
     }
     if !dry_run {
-        lines.add("error", format!("{:.1e} relative at most, checked", report.max_relative_error));
+        let kept = report.kept_relative_error;
+        lines.add("error", match report.max_relative_error {
+            Some(error) => format!("{error:.1e} relative at most, checked"),
+            None => format!("unknown for what was left out; {kept:.1e} relative at most in the rest, checked"),
+        });
         lines.add("bytes", bytes(report.bytes));
     }
     if modules {

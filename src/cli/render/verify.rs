@@ -8,21 +8,43 @@ use super::{LISTED, Lines, count};
 pub(crate) fn report(report: &Report) -> String {
     let mut lines = Lines::default();
     lines.plain(if report.ok { "verified: as merge writes it" } else { "NOT as merge writes it" });
-    lines.add("copied", format!("{} tensors equal to the base's bytes", report.copied));
+    lines.add("files", format!("{} headers, indexes and other files compared", report.files));
+    let rows = |checked: u64| format!("{} of {} rows", count(checked), count(report.rows));
+    let tensors = report.copied + report.recomputed;
     lines.add(
-        "recomputed",
+        "compared",
         format!(
-            "{} tensors, {} elements in f64, at most {:.2} ulp apart",
-            report.recomputed,
-            count(report.elements),
-            report.max_ulps
+            "{} byte by byte, of {tensors} tensors ({} of them the base's own)",
+            rows(report.rows_compared),
+            report.copied
         ),
     );
+    if report.recomputed > 0 {
+        lines.add("recomputed", recomputed(report, &rows(report.rows_recomputed)));
+    }
     for fault in report.faults.iter().take(LISTED) {
-        lines.add("fault", format!("{}: {}", fault.tensor, fault.what));
+        lines.add("fault", format!("{}: {}", fault.place(), fault.what));
     }
     if report.fault_count > LISTED {
         lines.add("fault", format!("… and {} more", report.fault_count - LISTED));
     }
+    if !report.others.is_empty() {
+        let names = report.others.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>();
+        lines.add("not by merge", names.join(", "));
+    }
     lines.into_text()
+}
+
+fn recomputed(report: &Report, rows: &str) -> String {
+    let (error, allowed) = (report.largest_error, report.allowed_error);
+    let mut text = format!(
+        "{rows} in f64; largest error {error:.1e} of the update, rounding allows {allowed:.1e}"
+    );
+    if report.same_code > 0 {
+        text += &format!(
+            "; {} tensors by the method's own code, which has no second formula here",
+            report.same_code
+        );
+    }
+    text
 }

@@ -56,6 +56,12 @@ pub(crate) struct CombineArgs {
     /// kohya's block weights, 12, 17, 20 or 26 numbers, once an adapter in order
     #[arg(long, alias = "lbws", value_name = "W1,…,Wn", allow_hyphen_values = true)]
     lbw: Vec<BlockList>,
+    /// What the result is called in its header; by default as OUT, where the adapters have titles
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// The trigger words in its header; by default those of all adapters
+    #[arg(long, value_name = "WORDS")]
+    trigger: Option<String>,
     /// Combine adapters too that share no module and name different base models
     #[arg(long)]
     allow_disjoint: bool,
@@ -166,6 +172,8 @@ impl CombineArgs {
             conv_rank: self.conv_rank,
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),
             block_weights: self.lbw.iter().map(|list| list.0.clone()).collect(),
+            title: self.title.clone(),
+            trigger: self.trigger.clone(),
             allow_disjoint: self.allow_disjoint,
             on_conflict: self.on_conflict.map(|what| match what {
                 ConflictArg::First => combine::OnConflict::First,

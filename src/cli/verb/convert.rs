@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use lora_tool::ops::convert::{self, For, Options};
-use lora_tool::{ErrorKind, Result};
+use clap::Args;
+use lora_tool::ops::convert::{self, Options};
 
 use crate::cli::args::{OpenArgs, OutcomeArgs};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
@@ -15,20 +14,24 @@ Examples:
   lora-tool convert style --to kohya -o style.safetensors
   lora-tool convert style.safetensors --to diffusers --reference BASE -o pytorch_lora_weights.safetensors
   lora-tool convert style --to gguf --reference BASE -o style.gguf
-  lora-tool convert style --for vllm -o style-vllm")]
+  lora-tool convert style --for vllm --reference BASE -o style-vllm
+  lora-tool convert style --for ollama --reference BASE -o style-ollama")]
 pub(crate) struct ConvertArgs {
     /// The adapter, in any convention that is read
     adapter: PathBuf,
     /// The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
     #[arg(long, value_name = "CONVENTION", required_unless_present = "program")]
     to: Option<String>,
-    /// A program that shall load the result; it implies the convention
-    #[arg(long = "for", id = "program", value_enum, value_name = "PROGRAM")]
-    program: Option<Program>,
-    /// The base model: says where a flattened name's dots were, and for llama.cpp the architecture
+    /// A program that shall load the result, which says the convention and what else it needs: vllm,
+    /// sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui,
+    /// invokeai, openvino
+    #[arg(long = "for", id = "program", value_name = "PROGRAM")]
+    program: Option<String>,
+    /// The base model: says where a flattened name's dots were, for llama.cpp the architecture, and for
+    /// servers the names, shapes and experts that they look for
     #[arg(long, value_name = "BASE")]
     reference: Option<PathBuf>,
-    /// Where the result goes: a directory for peft and mlx, a .gguf or .safetensors file for others
+    /// Where the result goes: a directory for peft, mlx and ollama, a .gguf or .safetensors file else
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// Leave out what the target cannot hold
@@ -40,62 +43,24 @@ pub(crate) struct ConvertArgs {
     outcome: OutcomeArgs,
 }
 
-/// See [`ConvertArgs::program`].
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Program {
-    /// One rank, one scale, factors only
-    Vllm,
-    /// PEFT itself
-    Peft,
-    /// llama.cpp and what is built on it
-    #[value(name = "llama.cpp")]
-    LlamaCpp,
-    /// ComfyUI, whose dotted names it takes
-    Comfyui,
-    /// diffusers' pipelines
-    Diffusers,
-    /// mlx-lm
-    Mlx,
-}
-
-impl Program {
-    fn convention(self) -> &'static str {
-        match self {
-            Self::Vllm | Self::Peft => "peft",
-            Self::LlamaCpp => "gguf",
-            Self::Comfyui => "comfyui",
-            Self::Diffusers => "diffusers",
-            Self::Mlx => "mlx",
-        }
-    }
-}
-
 impl ConvertArgs {
-    fn options(&self) -> Result<Options> {
-        let implied = self.program.map(Program::convention);
-        let asked = self.to.as_deref();
-        if let (Some(asked), Some(implied)) = (asked, implied)
-            && asked != implied
-        {
-            let reason = format!("that program loads {implied}, not {asked}; leave out --to");
-            return Err(ErrorKind::BadOption(reason).into());
-        }
-        Ok(Options {
+    fn options(&self) -> Options {
+        Options {
             adapter: self.adapter.clone(),
-            to: asked.or(implied).unwrap_or_default().to_owned(),
-            program: matches!(self.program, Some(Program::Vllm)).then_some(For::Vllm),
+            to: self.to.clone().unwrap_or_default(),
+            program: self.program.clone(),
             reference: self.reference.clone(),
             output: self.output.clone(),
             allow_loss: self.allow_loss,
             open: self.open.options(),
             force: self.outcome.force,
-        })
+        }
     }
 }
 
 impl Verb for ConvertArgs {
     fn run(&self, session: &Session) -> Outcome {
-        let convert = convert::plan(&self.options()?)?;
+        let convert = convert::plan(&self.options())?;
         let report = match self.outcome.dry_run {
             true => convert.report,
             false => convert.run(&*session.steps("converting"))?,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use lora_tool::error::ModelError;
 use lora_tool::ops::amount;
 use lora_tool::ops::merge::{self, Merge, Options};
-use lora_tool::{Error, ErrorKind, Result};
+use lora_tool::{Error, Result};
 use regex::Regex;
 
 use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, weigh};
@@ -154,7 +155,7 @@ impl MergeArgs {
             "to make one adapter of several: {}; to merge them into a base, name it first",
             line.join(" ")
         );
-        ErrorKind::NoBase { hint }.into()
+        ModelError::NoBase { hint }.into()
     }
 
     pub(crate) fn options(&self, threads: usize) -> Result<Options> {

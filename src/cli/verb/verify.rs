@@ -14,7 +14,8 @@ use crate::cli::{Answer, Outcome, Session, Verb, render};
 #[command(after_help = "\
 Examples:
   lora-tool verify MERGED --base BASE --adapter ADAPTER
-  lora-tool verify MERGED --base BASE --adapter style task -w 1 0.5 --dtype bf16")]
+  lora-tool verify MERGED --base BASE --adapter style task -w 1 0.5 --dtype bf16
+  lora-tool verify MERGED --base BASE --adapter ADAPTER --sample 4")]
 pub(crate) struct VerifyArgs {
     /// The merged checkpoint to judge
     merged: PathBuf,
@@ -26,6 +27,9 @@ pub(crate) struct VerifyArgs {
     adapter: Vec<OsString>,
     #[command(flatten)]
     how: MergeOptions,
+    /// A quick look: only so many rows of each tensor, instead of every byte
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -34,13 +38,14 @@ pub(crate) struct VerifyArgs {
 impl VerifyArgs {
     fn options(&self) -> Result<verify::Options> {
         let merge = self.how.options(self.base.clone(), &self.adapter)?;
-        Ok(verify::Options { merged: self.merged.clone(), merge })
+        Ok(verify::Options { merged: self.merged.clone(), merge, sample: self.sample })
     }
 }
 
 impl Verb for VerifyArgs {
     fn run(&self, session: &Session) -> Outcome {
         let report = verify::run(&self.options()?, &*session.bytes("verifying"))?;
+        session.warn(&report.warnings);
         session.answer("verify", self.json, &report, render::verify::report)?;
         Ok(Answer::from(report.ok))
     }

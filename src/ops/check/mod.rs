@@ -1,199 +1,218 @@
-//! check: what a program would refuse, ignore or scale wrongly in an adapter, and how to put it right.
+//! check: what programs would refuse, ignore, scale wrongly or put elsewhere of an adapter, and how to put
+//! it right.
 //!
-//! A program is one file: the conventions it reads, and its rules. `TARGETS` is the one list.
+//! A program is one file of `program/`: what it reads, and its rules as data. `judge` applies them,
+//! `anomaly` looks at the factors themselves.
 
-mod comfyui;
-mod diffusers;
-mod llama_cpp;
-mod mlx;
-mod peft;
-mod vllm;
+mod anomaly;
+mod base;
+mod cure;
+mod judge;
+mod place;
+pub(in crate::ops) mod program;
+mod report;
+mod rule;
+mod sarif;
+mod shared;
+mod subject;
+mod version;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+pub use place::Place;
+pub use report::{Answer, Finding, Report, Severity, Verdict};
+pub use rule::Effect;
+pub use sarif::sarif;
+pub use version::Version;
 
-use crate::adapter::module::Module;
-use crate::adapter::{Adapter, OpenOptions, target};
-use crate::error::{ErrorKind, Result};
-use crate::ops::base::open_base;
-use crate::ops::merge::{misfit, tied_head};
+pub(in crate::ops) use cure::quoted;
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The program refuses the adapter.
-    Breaks,
-    /// The program loads it, and computes something else.
-    Changes,
-}
+use base::Base;
+use judge::Judge;
+use program::{PROGRAMS, Program};
 
-/// One thing to look for.
-struct Rule {
-    severity: Severity,
-    /// What it is, in a sentence.
-    says: &'static str,
-    /// Whether converting puts it right.
-    mends: bool,
-    /// What of the adapter shows it: modules and tensors by name.
-    finds: fn(&Adapter) -> Vec<String>,
-}
-
-/// A program that loads adapters.
-struct Target {
-    /// Its name in `--for`.
-    name: &'static str,
-    /// Conventions it reads.
-    reads: &'static [&'static str],
-    /// What `lora-tool convert` is given to make what it reads.
-    convert: &'static str,
-    rules: &'static [Rule],
-}
-
-/// All programs.
-static TARGETS: [&Target; 6] = [
-    &peft::TARGET,
-    &vllm::TARGET,
-    &llama_cpp::TARGET,
-    &comfyui::TARGET,
-    &diffusers::TARGET,
-    &mlx::TARGET,
-];
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What to check, and for whom.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The adapter.
     pub adapter: PathBuf,
-    /// The program's name.
-    pub program: String,
+    /// The program's name, with a version behind an @ if not the newest is meant; none for all.
+    pub program: Option<String>,
     /// A base that the modules shall fit.
     pub against: Option<PathBuf>,
+    /// The highest rank that the server is started for.
+    pub max_rank: Option<usize>,
     /// How the adapter is opened.
     pub open: OpenOptions,
 }
 
-/// One thing that is wrong.
-#[derive(Debug, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What it is.
-    pub says: String,
-    /// Where: modules and tensors by name.
-    pub places: Vec<String>,
-    /// The command that puts it right, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
+/// Names of all programs.
+pub fn programs() -> Vec<&'static str> {
+    PROGRAMS.iter().map(|program| program.name).collect()
 }
 
-/// What was found.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The adapter.
-    pub adapter: PathBuf,
-    /// The program.
-    pub program: &'static str,
-    /// The adapter's convention.
-    pub convention: &'static str,
-    /// Whether the program loads it right.
-    pub ok: bool,
-    /// What is wrong.
-    pub findings: Vec<Finding>,
-}
-
-/// Looks for everything that the program's rules name.
+/// Looks for everything that the programs' rules name.
 ///
 /// # Errors
-/// If there is no such program, or the adapter cannot be opened.
+/// If there is no such program or version, or a file cannot be opened or read.
 pub fn run(options: &Options) -> Result<Report> {
-    let program =
-        TARGETS.iter().find(|target| target.name == options.program).ok_or_else(|| {
-            let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
-            let names = names.join(", ");
-            ErrorKind::BadOption(format!(
-                "nothing is known of `{}`; there are {names}",
-                options.program
-            ))
-        })?;
-    let (with, access) = (options.adapter.as_path(), options.open.access);
-    let base = options.against.as_ref().map(|path| open_base(path, &[with], access));
-    let base = base.transpose()?;
-    let open = base
-        .as_ref()
-        .map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
-    let adapter = Adapter::open(&options.adapter, &open)?;
-    let fix = format!("lora-tool convert {} {} -o OUT", options.adapter.display(), program.convert);
-    let mut findings = Vec::new();
-    if !program.reads.contains(&adapter.convention.name) {
-        findings.push(Finding {
-            severity: Severity::Breaks,
-            says: format!("it does not read the {} convention", adapter.convention.name),
-            places: Vec::new(),
-            fix: Some(fix.clone()),
-        });
+    let asked = match &options.program {
+        Some(text) => vec![asked(text)?],
+        None => PROGRAMS.iter().map(|program| (*program, None)).collect(),
+    };
+    let base =
+        options.against.as_ref().map(|path| Base::open(path, &options.adapter, &options.open));
+    let mut base = base.transpose()?;
+    let adapter = match open(options, base.as_ref()) {
+        Ok(adapter) => adapter,
+        Err(error) if is_unknown(&error) => return Ok(unknown(options, &asked, &error)),
+        Err(error) => return Err(error),
+    };
+    let mut findings: Vec<Finding> = adapter.faults.iter().map(fault).collect();
+    findings.extend(anomaly::all(&adapter)?);
+    if let Some(base) = &mut base {
+        base.look_up(&adapter)?;
     }
-    for fault in &adapter.faults {
-        let (says, fix) = (fault.to_string(), fault.hint());
-        findings.push(Finding { severity: Severity::Breaks, says, places: Vec::new(), fix });
+    let models = subject::models(&adapter, base.as_ref());
+    let subject = subject::Subject {
+        adapter: &adapter,
+        base: base.as_ref(),
+        max_rank: options.max_rank,
+        models: &models,
+    };
+    let broken = findings.iter().any(|finding| finding.severity == Severity::Breaks);
+    let mut programs = Vec::new();
+    for (program, version) in &asked {
+        let judge = Judge::new(&subject, program, version.clone());
+        let (verdict, found) = judge.verdict(broken);
+        programs.push(verdict);
+        findings.extend(found);
     }
-    for rule in program.rules {
-        let places = (rule.finds)(&adapter);
-        if !places.is_empty() {
-            let (severity, says) = (rule.severity, rule.says.to_owned());
-            let fix = rule.mends.then(|| fix.clone());
-            findings.push(Finding { severity, says, places, fix });
-        }
-    }
-    if let Some(base) = &base {
-        let targets = target::find(&adapter, base, tied_head(base)?.as_deref())?;
-        let misfits = misfit::misfits(&adapter, base, &targets)?;
-        if let Some(says) = misfit::summary(&misfits, &adapter) {
-            let places = misfits.into_iter().map(|misfit| misfit.name).collect();
-            findings.push(Finding { severity: Severity::Breaks, says, places, fix: None });
-        }
-        let unmatched = targets.unmatched;
-        if !unmatched.is_empty() {
-            findings.push(Finding {
-                severity: Severity::Breaks,
-                says: "modules fit nothing in the base".to_owned(),
-                places: unmatched.into_iter().map(|name| name.name).collect(),
-                fix: None,
-            });
-        }
-    }
+    let answer = answer(&programs, &findings);
     Ok(Report {
         adapter: options.adapter.clone(),
-        program: program.name,
+        against: options.against.clone(),
         convention: adapter.convention.name,
-        ok: findings.is_empty(),
+        ok: answer == Answer::Yes,
+        answer,
+        programs,
         findings,
     })
 }
 
-/// Names of the modules that something holds of.
-fn modules(adapter: &Adapter, holds: impl Fn(&Module) -> bool) -> Vec<String> {
-    let found = adapter.modules.iter().filter(|module| holds(module));
-    found.map(|module| module.name.clone()).collect()
+/// The program and the version of `NAME[@VERSION]`.
+fn asked(text: &str) -> Result<(&'static Program, Option<Version>)> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    let program = program::by_name(name)?;
+    let parse = |text: &str| {
+        Version::parse(text).ok_or_else(|| {
+            ErrorKind::BadOption(format!(
+                "`{text}` is no version of {name}; they are numbers: {name}@{}",
+                program.version
+            ))
+        })
+    };
+    Ok((program, version.map(parse).transpose()?))
 }
 
-/// Modules with magnitudes.
-fn decomposed(adapter: &Adapter) -> Vec<String> {
-    modules(adapter, |module| module.magnitude.is_some())
+/// Opens the adapter, whatever its config's fields mean: rules judge those.
+fn open(options: &Options, base: Option<&Base>) -> Result<Adapter> {
+    const JUDGED: [&str; 6] = [
+        "alora_invocation_tokens",
+        "arrow_config",
+        "layer_replication",
+        "use_qalora",
+        "use_bdlora",
+        "kasa_config",
+    ];
+    let checkpoint = base.and_then(|base| base.checkpoint.as_ref());
+    let open = checkpoint
+        .map_or_else(|| Ok(options.open.clone()), |checkpoint| options.open.for_base(checkpoint))?;
+    let mut ignored_fields = open.ignored_fields.clone();
+    ignored_fields.extend(JUDGED.map(str::to_owned));
+    let open = OpenOptions { ignored_fields, residual_base: true, ..open };
+    Adapter::open(&options.adapter, &open)
 }
 
-/// Modules that are no plain factors.
-fn other_families(adapter: &Adapter) -> Vec<String> {
-    modules(adapter, |module| !["lora", "dora"].contains(&module.family))
+/// Whether an error is that nothing is known of such an adapter, and not that it cannot be read.
+fn is_unknown(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnknownKeys { .. }
+            | ErrorKind::UnsupportedType { .. }
+            | ErrorKind::UnsupportedField { .. }
+            | ErrorKind::UnknownField { .. }
+    )
 }
 
-/// Modules that change a bias.
-fn biased(adapter: &Adapter) -> Vec<String> {
-    modules(adapter, |module| module.bias.is_some())
+fn unknown(
+    options: &Options,
+    asked: &[(&'static Program, Option<Version>)],
+    error: &Error,
+) -> Report {
+    let verdict = |(program, version): &(&'static Program, Option<Version>)| Verdict {
+        program: program.name,
+        version: version.as_ref().map_or_else(|| program.version.to_owned(), Version::to_string),
+        answer: Answer::Unknown,
+        verdict: Effect::Unknown.name(),
+        modules: (0, 0),
+        needs: Vec::new(),
+        fix: None,
+    };
+    let finding = Finding {
+        program: None,
+        rule: "unknown-adapter",
+        severity: Severity::Unknown,
+        effect: Effect::Unknown,
+        says: format!("nothing is known of such an adapter: {error}"),
+        places: Vec::new(),
+        source: "",
+        fix: error.hint(),
+    };
+    Report {
+        adapter: options.adapter.clone(),
+        against: options.against.clone(),
+        convention: "unknown",
+        ok: false,
+        answer: Answer::Unknown,
+        programs: asked.iter().map(verdict).collect(),
+        findings: vec![finding],
+    }
 }
 
-/// Tensors that replace the base's.
-fn replaced(adapter: &Adapter) -> Vec<String> {
-    adapter.replacements.iter().map(crate::adapter::module::Replacement::label).collect()
+fn fault(fault: &Error) -> Finding {
+    Finding {
+        program: None,
+        rule: "faulty-module",
+        severity: Severity::Breaks,
+        effect: Effect::Refused,
+        says: fault.to_string(),
+        places: Vec::new(),
+        source: "",
+        fix: fault.hint(),
+    }
+}
+
+/// Of one program its own answer; of all, yes if one of them loads the adapter. What is wrong with the
+/// adapter itself is a no.
+fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
+    let wrong = |finding: &Finding| {
+        let grave = matches!(finding.severity, Severity::Breaks | Severity::Changes);
+        finding.program.is_none() && grave
+    };
+    if findings.iter().any(wrong) {
+        return Answer::No;
+    }
+    let any = |wanted: Answer| programs.iter().any(|verdict| verdict.answer == wanted);
+    match (any(Answer::Yes), any(Answer::Unknown)) {
+        (true, _) => Answer::Yes,
+        (false, true) => Answer::Unknown,
+        (false, false) => Answer::No,
+    }
 }

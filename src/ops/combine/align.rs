@@ -33,7 +33,7 @@ pub(in crate::ops) fn align(
             // Names of one convention are of several layouts only where the layouts are known.
             let other = adapter.convention.name != native.name || !mixed;
             let known = other && layout::is_known(&adapter);
-            known.then(|| restate_as(&adapter, how, base)).flatten().unwrap_or(adapter)
+            known.then(|| restate_as(&adapter, how, &base)).flatten().unwrap_or(adapter)
         };
         aligned = aligned.into_iter().map(restated).collect();
     }
@@ -87,7 +87,7 @@ fn apart(adapters: &[Adapter]) -> bool {
 }
 
 /// The adapter in another convention; `None` where that would lose anything.
-fn restate_as(adapter: &Adapter, how: How<'_>, base: Base) -> Option<Adapter> {
+fn restate_as(adapter: &Adapter, how: How<'_>, base: &Base) -> Option<Adapter> {
     let new = restate(adapter, how, base).ok()?.new;
     let encoded = new.encode(how.target).ok()?;
     let beside = adapter.file.shards.first()?;

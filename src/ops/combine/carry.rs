@@ -2,6 +2,7 @@
 //! it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use super::group::Group;
 use super::{Combine, Options};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention};
+use crate::adapter::identity;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, bias_part};
 use crate::adapter::tensor::{element_type, read_f64};
@@ -154,18 +156,31 @@ fn average(
     Ok(averaged)
 }
 
-/// Metadata of the result: that of a single input, and what the result was made of.
+/// What a path is called: its last part, of a file without its ending.
+fn name(path: &Path) -> String {
+    let ends = path.extension().is_some_and(|end| end == "safetensors" || end == "gguf");
+    let name = if ends { path.file_stem() } else { path.file_name() };
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Metadata of the result: that of a single input, or what holds of several, and what it was made of.
 ///
 /// # Errors
 /// If an input cannot be read for its hash.
 pub(super) fn metadata(combine: &Combine) -> Result<Metadata> {
-    let mut metadata = Metadata::new();
-    for adapter in &combine.adapters {
-        let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-        for (key, value) in own.into_iter().flatten() {
-            metadata.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-    }
+    let nothing = Metadata::new();
+    let named = combine.adapters.iter().map(|adapter| {
+        let header = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+        (header.unwrap_or(&nothing), name(&adapter.path))
+    });
+    let named: Vec<_> = named.collect();
+    let (title, trigger) = (combine.options.title.as_deref(), combine.options.trigger.as_deref());
+    let given = identity::Given { title, trigger };
+    let mut metadata = match named.as_slice() {
+        [(only, _)] => (*only).clone(),
+        several => identity::combined(several, &name(&combine.options.output), given),
+    };
+    identity::call(&mut metadata, given);
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
     let inputs = combine.adapters.iter().zip(&combine.options.adapters);
     let inputs = inputs.map(|(adapter, input)| {

@@ -94,6 +94,10 @@ pub struct Options {
     pub to: Option<String>,
     /// A base to take names from, and what llama.cpp has to know, where `to` needs it.
     pub reference: Option<PathBuf>,
+    /// What the result is called in its header; by its file's name if `None`, where inputs have titles.
+    pub title: Option<String>,
+    /// The words that call up what was trained; those of all inputs if `None`.
+    pub trigger: Option<String>,
     /// Combine adapters too that nothing shows to be of one model.
     pub allow_disjoint: bool,
     /// What to do with replaced tensors that differ; an error if `None`.

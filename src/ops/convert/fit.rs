@@ -3,18 +3,19 @@
 
 use std::collections::BTreeSet;
 
+use super::ModuleReport;
 use super::fold::{Factor, commonest, fold, pad};
 use super::one::One;
 use super::restate::{Base, uniform};
 use super::rows::{Owners, assemble};
 use super::stored::{FACTORS, is_factor};
-use super::{For, ModuleReport};
 use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
 use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
+use crate::ops::check::program::Takes;
 
 /// Everything that goes to the target.
 #[derive(Debug, Default)]
@@ -31,14 +32,14 @@ pub(super) struct All {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Goal {
     pub(super) target: &'static Convention,
-    pub(super) program: Option<For>,
+    pub(super) program: Option<&'static Takes>,
 }
 
 impl Goal {
     /// Whether it has a name for a part.
     pub(super) fn spells(self, module: &str, part: Part) -> bool {
         let key = Key { module: module.to_owned(), part };
-        let takes = self.program != Some(For::Vllm) || is_factor(part);
+        let takes = self.program.is_none_or(|takes| !takes.factors_only) || is_factor(part);
         takes && self.target.spell(&key).is_some()
     }
 }
@@ -58,7 +59,7 @@ pub(super) struct Fitted {
     pub(super) folded: f64,
 }
 
-pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: Base) -> Result<All> {
+pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: &Base) -> Result<All> {
     let mut all = All::default();
     let mut fitted = Vec::new();
     let sound: Vec<&Target> = layout.modules.iter().flatten().collect();
@@ -146,10 +147,11 @@ fn evenly_decomposed(fitted: &mut [Fitted], goal: Goal, lost: &mut Vec<String>) 
 }
 
 /// Gives every module the scale that the target can say, and puts the rest into its factors.
-fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: Base, all: &mut All) -> Result<()> {
+fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: &Base, all: &mut All) -> Result<()> {
     let Goal { target, program } = goal;
     let highest = fitted.iter().map(|module| module.rank).max().unwrap_or(1);
-    if program == Some(For::Vllm) {
+    let padded = program.is_some_and(|takes| takes.uniform) && target.names != Names::Gguf;
+    if padded {
         for module in fitted.iter_mut() {
             on_factors(&mut module.tensors, |down, up| {
                 pad(highest, down, up);
@@ -165,7 +167,10 @@ fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: Base, all: &mut All) -> Re
         Names::Gguf => module.scale * module.rank as f64,
         _ => module.scale,
     };
-    let one = commonest(&fitted.iter().map(said).collect::<Vec<_>>());
+    let one = match program {
+        Some(takes) if takes.scale_one => 1.0,
+        _ => commonest(&fitted.iter().map(said).collect::<Vec<_>>()),
+    };
     for mut module in fitted.drain(..) {
         let mut folded = module.folded;
         if uniform(target, program) {
@@ -217,7 +222,7 @@ fn on_factors(
 }
 
 /// Rows of B in llama.cpp's order.
-fn reorder(module: &mut Fitted, base: Base) -> Result<()> {
+fn reorder(module: &mut Fitted, base: &Base) -> Result<()> {
     let (Some(architecture), Some(heads)) = (base.architecture, base.heads) else { return Ok(()) };
     let Some(heads) = architecture.permuted_heads(&module.name, heads) else { return Ok(()) };
     for (part, _, shape, bytes) in &mut module.tensors {

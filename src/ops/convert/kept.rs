@@ -32,7 +32,12 @@ pub(super) fn whole(adapter: &Adapter, how: How<'_>, layout: &Layout) -> Result<
     let replaced = adapter.replacements.iter().zip(&layout.replacements);
     let named = replaced.into_iter().all(|(own, name)| name.as_ref().ok() == Some(&own.module));
     let complete = layout.modules.len() == adapter.modules.len();
-    if !both || how.program.is_some() || !as_it_is || !named || !complete {
+    if !both
+        || how.program.is_some_and(|takes| takes.factors_only)
+        || !as_it_is
+        || !named
+        || !complete
+    {
         return Ok(None);
     }
     let report = |(at, module): (usize, &crate::adapter::module::Module)| {

@@ -9,6 +9,7 @@ mod one;
 mod restate;
 mod rotations;
 mod rows;
+mod serve;
 mod shape;
 mod stored;
 mod verify;
@@ -17,32 +18,27 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use restate::base_of;
 pub(super) use restate::{Base, Checked, How, Restated, restate};
 
+use super::check::program::{self, Program};
 use super::{Progress, check_output, files_of};
 use crate::adapter::convention::{self, Convention};
 use crate::adapter::layout::Source;
 use crate::adapter::save::NewAdapter;
-use crate::adapter::write::check_ending;
+use crate::adapter::write;
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Result};
-
-/// A program that shall load the result, where it takes less than the convention can say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
-    /// vLLM: one rank, one scale, factors only.
-    Vllm,
-}
+use crate::error::{ErrorKind, Locate, Result};
 
 /// What to convert, and to what.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The adapter.
     pub adapter: PathBuf,
-    /// The convention's name.
+    /// The convention's name; empty for the program's.
     pub to: String,
-    /// A program with limits of its own.
-    pub program: Option<For>,
+    /// The program that shall load the result, by name.
+    pub program: Option<String>,
     /// A base to take names and heads from.
     pub reference: Option<PathBuf>,
     /// Where the result goes.
@@ -83,8 +79,11 @@ pub struct Report {
     pub to: &'static str,
     /// The modules.
     pub modules: Vec<ModuleReport>,
-    /// The largest relative error of a module's delta.
-    pub max_relative_error: f64,
+    /// The largest relative error of a module's delta; none if anything was left out, since then only
+    /// the base could tell.
+    pub max_relative_error: Option<f64>,
+    /// The same of what was kept.
+    pub kept_relative_error: f64,
     /// What the target cannot hold and was left out.
     pub lost: Vec<String>,
     /// Bytes of the result's tensor file.
@@ -101,6 +100,7 @@ pub struct Convert {
     new: NewAdapter,
     sources: Vec<Source>,
     base: Base,
+    modelfile: bool,
     options: Options,
 }
 
@@ -110,22 +110,19 @@ pub struct Convert {
 /// What is wrong with the adapter, names that cannot be known, what would be lost, and an output that
 /// cannot be started.
 pub fn plan(options: &Options) -> Result<Convert> {
-    let target = convention::by_name(&options.to).ok_or_else(|| {
-        let names = convention::names(true);
-        ErrorKind::BadOption(format!("convention `{}` is unknown; there are {names}", options.to))
-    })?;
-    check_ending(target, &options.output)?;
+    let program = options.program.as_deref().map(program::by_name).transpose()?;
+    let asked = named(&options.to)?;
     check_output(&options.output, [options.adapter.as_path()], options.force)?;
-    let how = How {
-        target,
-        program: options.program,
-        reference: options.reference.as_deref(),
-        allow_loss: options.allow_loss,
-        access: options.open.access,
-    };
-    let base = how.base()?;
+    let (reference, access) = (options.reference.as_deref(), options.open.access);
+    let base = base_of(reference, access)?;
     let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
     let mut adapter = Adapter::open(&options.adapter, &open)?;
+    let target = target(asked, program, adapter.convention)?;
+    let modelfile = program.is_some_and(|program| program.takes.modelfile);
+    check_ending(target, modelfile, options)?;
+    let takes = program.map(|program| &program.takes);
+    let allow_loss = options.allow_loss;
+    let how = How { target, program: takes, reference, allow_loss, access };
     adapter.sound()?;
     adapter.check_finite()?;
     if let Some(reference) = &options.reference {
@@ -133,17 +130,69 @@ pub fn plan(options: &Options) -> Result<Convert> {
     }
     let files = files_of(&adapter);
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
-    let Restated { new, reports, sources, lost } = restate(&adapter, how, base)?;
+    let Restated { new, reports, sources, lost } = restate(&adapter, how, &base)?;
     let report = Report {
         output: options.output.clone(),
         from: adapter.convention.name,
         to: target.name,
         modules: reports,
-        max_relative_error: 0.0,
+        max_relative_error: None,
+        kept_relative_error: 0.0,
         lost,
         bytes: 0,
     };
-    Ok(Convert { report, adapter, target, new, sources, base, options: options.clone() })
+    Ok(Convert { report, adapter, target, new, sources, base, modelfile, options: options.clone() })
+}
+
+/// The convention of a name; none of an empty one.
+fn named(name: &str) -> Result<Option<&'static Convention>> {
+    let known = convention::by_name(name);
+    if name.is_empty() || known.is_some() {
+        return Ok(known);
+    }
+    let names = convention::names(true);
+    Err(ErrorKind::BadOption(format!("convention `{name}` is unknown; there are {names}")).into())
+}
+
+/// The convention to write: the one asked for, else of the program's that of the adapter, else its first.
+fn target(
+    asked: Option<&'static Convention>,
+    program: Option<&'static Program>,
+    own: &'static Convention,
+) -> Result<&'static Convention> {
+    let Some(program) = program else {
+        return asked.ok_or_else(|| {
+            ErrorKind::BadOption("neither a convention nor a program is given".to_owned()).into()
+        });
+    };
+    let takes = program.takes.conventions;
+    if let Some(asked) = asked {
+        if takes.contains(&asked.name) {
+            return Ok(asked);
+        }
+        let takes = takes.join(", ");
+        let reason = format!("{} loads {takes}, not {}; leave out --to", program.name, asked.name);
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    let name = takes.iter().find(|name| **name == own.name).or_else(|| takes.first());
+    let found = name.and_then(|name| convention::by_name(name));
+    found.ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Fails unless the output is called as what will be written.
+fn check_ending(target: &'static Convention, modelfile: bool, options: &Options) -> Result<()> {
+    let output = &options.output;
+    if !modelfile {
+        return write::check_ending(target, output);
+    }
+    let reason = if options.reference.is_none() {
+        "a Modelfile names the base; give it: --reference BASE"
+    } else if output.extension().is_some_and(|end| end == "gguf" || end == "safetensors") {
+        "for this program a directory is written, of adapter.gguf and a Modelfile; give a path without an ending, or --to gguf without --for"
+    } else {
+        return Ok(());
+    };
+    Err(ErrorKind::BadOption(reason.to_owned())).in_file(output)
 }
 
 impl Convert {
@@ -157,14 +206,17 @@ impl Convert {
             from: &self.adapter,
             target: self.target,
             sources: &self.sources,
-            base: self.base,
+            base: &self.base,
             access: self.options.open.access,
+            modelfile: self.options.reference.as_deref().filter(|_| self.modelfile),
         };
         let (output, force) = (&self.options.output, self.options.force);
         let (staging, bytes) =
             checked.stage(&self.new, &mut self.report.modules, (output, force), progress)?;
         let errors = self.report.modules.iter().map(|module| module.relative_error);
-        self.report.max_relative_error = errors.fold(0.0, f64::max);
+        let worst = errors.fold(0.0, f64::max);
+        self.report.kept_relative_error = worst;
+        self.report.max_relative_error = self.report.lost.is_empty().then_some(worst);
         self.adapter.file.check_unchanged()?;
         staging.commit()?;
         self.report.bytes = bytes;

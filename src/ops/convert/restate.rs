@@ -6,11 +6,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{For, ModuleReport, fit, kept, verify};
+use super::serve::Serve;
+use super::{ModuleReport, fit, kept, verify};
 use crate::adapter::convention::gguf_names::{Architecture, Heads};
 use crate::adapter::convention::{Convention, Names, ScalePlace, mlx};
 use crate::adapter::layout::{self, Layout, Source};
 use crate::adapter::mlx::stack_of;
+use crate::adapter::module::{Module, Nature};
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
@@ -21,12 +23,15 @@ use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result}
 use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Metadata, Staging};
 use crate::ops::Progress;
+use crate::ops::check::program::Takes;
+use crate::ops::check::quoted;
 
 /// What shall be written.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct How<'a> {
     pub(in crate::ops) target: &'static Convention,
-    pub(in crate::ops) program: Option<For>,
+    /// What a program wants that shall load the result.
+    pub(in crate::ops) program: Option<&'static Takes>,
     /// A base to take names and heads from.
     pub(in crate::ops) reference: Option<&'a Path>,
     pub(in crate::ops) allow_loss: bool,
@@ -34,8 +39,10 @@ pub(in crate::ops) struct How<'a> {
 }
 
 /// What a reference says.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::ops) struct Base {
+    /// The class of the model, by its config.
+    pub(super) class: Option<String>,
     pub(super) architecture: Option<&'static Architecture>,
     pub(in crate::ops) heads: Option<Heads>,
     pub(in crate::ops) experts: Option<ExpertSizes>,
@@ -55,20 +62,32 @@ pub(in crate::ops) struct Restated {
 impl How<'_> {
     /// What the reference says; nothing without one.
     pub(in crate::ops) fn base(&self) -> Result<Base> {
-        let Some(path) = self.reference else { return Ok(Base::default()) };
-        // A config alone tells names and heads.
-        let tensors = Checkpoint::open(path, self.access).ok();
-        Ok(Base { experts: tensors.as_ref().and_then(ExpertSizes::of), ..read_base(path)? })
+        base_of(self.reference, self.access)
     }
+}
+
+/// What a reference says; nothing without one.
+pub(super) fn base_of(reference: Option<&Path>, access: Access) -> Result<Base> {
+    let Some(path) = reference else { return Ok(Base::default()) };
+    // A config alone tells names and heads.
+    let tensors = Checkpoint::open(path, access).ok();
+    Ok(Base { experts: tensors.as_ref().and_then(ExpertSizes::of), ..read_base(path)? })
 }
 
 /// Decides every module's name, tensors and scale in the other convention.
 ///
 /// # Errors
 /// Names that cannot be known, and what would be lost.
-pub(in crate::ops) fn restate(adapter: &Adapter, how: How<'_>, base: Base) -> Result<Restated> {
+pub(in crate::ops) fn restate(adapter: &Adapter, how: How<'_>, base: &Base) -> Result<Restated> {
     check_gguf(how.target, base)?;
-    let layout = layout(adapter, how.target, base, how)?;
+    let mut layout = layout(adapter, how.target, base, how)?;
+    let serve = Serve::new(adapter, how, base)?;
+    let mut stacks = adapter.stacks.clone();
+    if let Some(serve) = &serve {
+        serve.names(&mut layout)?;
+        stacks = serve.experts(&mut layout)?;
+    }
+    check_names(adapter, &layout)?;
     if let Some(kept) = kept::whole(adapter, how, &layout)? {
         return Ok(kept);
     }
@@ -76,13 +95,33 @@ pub(in crate::ops) fn restate(adapter: &Adapter, how: How<'_>, base: Base) -> Re
     let fit::All { modules, reports, sources, replacements, lost } =
         fit::all(adapter, goal, &layout, base)?;
     if !lost.is_empty() && !how.allow_loss {
-        return Err(ConvertError::Losses { losses: lost }).in_file(&adapter.path);
+        let instead = instead(adapter, how);
+        return Err(ConvertError::Losses { losses: lost, instead }).in_file(&adapter.path);
     }
     if modules.is_empty() && replacements.is_empty() {
         return Err(ErrorKind::NothingSelected.into());
     }
-    let new = assemble(adapter, how.target, base, modules, replacements);
+    let mut new = assemble(adapter, how.target, base, modules, replacements);
+    new.stacks = stacks;
+    if let Some(serve) = &serve {
+        serve.complete(&mut new)?;
+    }
     Ok(Restated { new, reports, sources, lost })
+}
+
+/// What makes factors of updates that depend on the base's weights (DoRA): merging, and taking the
+/// difference.
+fn instead(adapter: &Adapter, how: How<'_>) -> Option<String> {
+    let dependent = |module: &Module| module.nature() == Nature::Dependent;
+    let takes = |adapter: &Adapter| adapter.modules.iter().any(dependent);
+    let servers = how.program.is_some() || how.target.scale == ScalePlace::Uniform;
+    if !servers || !takes(adapter) {
+        return None;
+    }
+    let base = how.reference.map_or_else(|| "BASE".to_owned(), quoted);
+    let adapter = quoted(&adapter.path);
+    let merge = format!("lora-tool merge {base} {adapter} -o MERGED");
+    Some(format!("{merge} && lora-tool extract {base} MERGED --rank auto -o LORA"))
 }
 
 /// What is written, and what it has to be equal to.
@@ -91,8 +130,10 @@ pub(in crate::ops) struct Checked<'a> {
     pub(in crate::ops) from: &'a Adapter,
     pub(in crate::ops) target: &'static Convention,
     pub(in crate::ops) sources: &'a [Source],
-    pub(in crate::ops) base: Base,
+    pub(in crate::ops) base: &'a Base,
     pub(in crate::ops) access: Access,
+    /// The base that a Modelfile beside the adapter names, where there shall be one.
+    pub(in crate::ops) modelfile: Option<&'a Path>,
 }
 
 impl Checked<'_> {
@@ -108,7 +149,10 @@ impl Checked<'_> {
         progress: &dyn Progress,
     ) -> Result<(Staging, u64)> {
         progress.begin(reports.len() as u64);
-        let encoded = new.clone().encode(self.target)?;
+        let mut encoded = new.clone().encode(self.target)?;
+        if let Some(base) = self.modelfile {
+            encoded.with_modelfile(base);
+        }
         let (staging, bytes) = encoded.stage(output, force)?;
         let open = OpenOptions {
             access: self.access,
@@ -139,16 +183,21 @@ pub(super) fn read_base(path: &Path) -> Result<Base> {
     let Some(document) = model_config(directory)? else { return Ok(Base::default()) };
     let model_type = document.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let number = |field: &str| {
-        let number = document.get(field)?.as_u64()?;
+        let text = document.get("text_config").and_then(Value::as_object);
+        let number = document.get(field).or_else(|| text?.get(field))?.as_u64()?;
         usize::try_from(number).ok().filter(|number| *number > 0)
     };
     let heads = Heads::of_config(&document);
-    let expert_count = number("num_experts").or_else(|| number("num_local_experts"));
+    let expert_count =
+        ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(number);
     let architecture = Architecture::of_model_type(model_type);
-    Ok(Base { architecture, heads, experts: None, expert_count })
+    let listed = document.get("architectures").and_then(Value::as_array);
+    let class = listed.and_then(|list| list.first()).and_then(Value::as_str);
+    let class = class.map(str::to_owned);
+    Ok(Base { class, architecture, heads, experts: None, expert_count })
 }
 
-fn check_gguf(target: &Convention, base: Base) -> Result<()> {
+fn check_gguf(target: &Convention, base: &Base) -> Result<()> {
     if target.names != Names::Gguf {
         return Ok(());
     }
@@ -165,7 +214,7 @@ fn check_gguf(target: &Convention, base: Base) -> Result<()> {
 }
 
 /// The modules of the result, and those of the adapter that have no name in it.
-fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) -> Result<Layout> {
+fn layout(adapter: &Adapter, to: &'static Convention, base: &Base, how: How<'_>) -> Result<Layout> {
     const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
     let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));
     // SDXL's blocks are the only ones with more than one layer each.
@@ -186,7 +235,8 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) 
         opened => opened.transpose()?,
     };
     // A path of a model does not say below which root a checkpoint has it.
-    let dotted = adapter.convention.names == Names::Dotted && to.names == Names::Checkpoint;
+    let paths = [Names::Dotted, Names::Component].contains(&adapter.convention.names);
+    let dotted = paths && to.names == Names::Checkpoint;
     let based = flat || dotted && !layout::is_known(adapter);
     let places = match &reference {
         Some(base) if based => {
@@ -206,6 +256,11 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) 
         layout::divide_experts(adapter, (architecture, to), &mut found);
         check_experts(&found, to, base)?;
     }
+    Ok(found)
+}
+
+/// Fails if two modules would have one name.
+fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
     let mut seen = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         let module = target.source.modules().first().copied().unwrap_or_default();
@@ -218,11 +273,11 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: Base, how: How<'_>) 
             );
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
-fn check_experts(found: &Layout, to: &Convention, base: Base) -> Result<()> {
+fn check_experts(found: &Layout, to: &Convention, base: &Base) -> Result<()> {
     let place = |name: &str| match to.names {
         Names::Gguf => {
             let (stack, expert) = name.rsplit_once('.')?;
@@ -262,7 +317,7 @@ pub(super) fn header(adapter: &Adapter) -> Metadata {
 fn assemble(
     adapter: &Adapter,
     target: &Convention,
-    base: Base,
+    base: &Base,
     modules: Vec<NewModule>,
     replacements: Vec<NewReplacement>,
 ) -> NewAdapter {
@@ -295,6 +350,6 @@ fn assemble(
 }
 
 /// Whether scales must be one number.
-pub(super) fn uniform(target: &Convention, program: Option<For>) -> bool {
-    target.scale == ScalePlace::Uniform || program == Some(For::Vllm)
+pub(super) fn uniform(target: &Convention, program: Option<&Takes>) -> bool {
+    target.scale == ScalePlace::Uniform || program.is_some_and(|takes| takes.uniform)
 }

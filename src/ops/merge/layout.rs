@@ -58,7 +58,8 @@ impl OutputTensor {
         }
     }
 
-    fn bytes(&self) -> u64 {
+    /// Its bytes in the file.
+    pub(in crate::ops) fn bytes(&self) -> u64 {
         self.shape.iter().product::<usize>() as u64 * self.dtype.bitsize() as u64 / 8
     }
 }

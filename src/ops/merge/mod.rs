@@ -10,6 +10,7 @@ mod change;
 pub(super) mod elementwise;
 pub(super) mod exact;
 mod inputs;
+mod jobs;
 mod layout;
 pub(super) mod misfit;
 mod moves;
@@ -40,15 +41,17 @@ pub use layout::{OutputShard, OutputTensor};
 pub use options::{AdapterInput, Options};
 pub use region::Region;
 pub use side::{NotCarried, SideFile};
+pub(super) use side::{beside, relaid};
+pub(super) use stream::{Sink, header_bytes, work_through};
 
 use crate::adapter::{Adapter, promised};
-use crate::error::{ErrorKind, Locate, ReceiptError, Result, UnmatchedName};
-use crate::format::staging::{free_space, kept_root};
-use crate::format::{Access, Checkpoint};
+use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
+use crate::format::staging::{free_space, left_over};
+use crate::format::{Access, Checkpoint, Metadata, access};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
 use crate::ops::base::open_base;
-use crate::ops::{Progress, check_output, files_of, resolve_new, verify};
+use crate::ops::{Progress, check_output, files_of, receipt, verify};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -224,7 +227,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(receipt) = &options.receipt {
-        check_receipt(receipt, &options.output)?;
+        receipt::check_place(receipt, &options.output)?;
         check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
     }
     let target = options.output.symlink_metadata();
@@ -235,6 +238,12 @@ pub fn plan(options: &Options) -> Result<Merge> {
     if options.resume {
         merge.resume = Some(resume::key(options, &merge.plan, &files)?);
     }
+    for left in left_over(&options.output) {
+        merge.plan.warnings.push(format!(
+            "{} is left of a run that was killed, if none is under way; remove it to have its space back",
+            left.display()
+        ));
+    }
     let kept = if options.resume { resume::kept_bytes(&merge.plan) } else { 0 };
     let needed = merge.plan.bytes.saturating_sub(kept);
     if let Some(free) = free_space(&options.output)
@@ -243,19 +252,6 @@ pub fn plan(options: &Options) -> Result<Merge> {
         return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
-}
-
-/// Fails if the output would take the receipt with it, now or while it is built.
-fn check_receipt(receipt: &Path, output: &Path) -> Result<()> {
-    let receipt_at = resolve_new(receipt);
-    for place in [output, &kept_root(output)] {
-        let place = resolve_new(place);
-        if receipt_at.starts_with(&place) || place.starts_with(&receipt_at) {
-            let output = output.to_path_buf();
-            return Err(ReceiptError::InOutput { output }).in_file(receipt);
-        }
-    }
-    Ok(())
 }
 
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
@@ -334,6 +330,13 @@ impl Merge {
         base.chain(self.adapters.iter().flat_map(files_of)).chain(tuned).chain(side_files).collect()
     }
 
+    /// All weight files that are read.
+    fn sources(&self) -> impl Iterator<Item = &access::Source> {
+        let adapters = self.adapters.iter().map(|adapter| &adapter.file);
+        let files = std::iter::once(&self.base).chain(adapters).chain(&self.tuned);
+        files.flat_map(|file| &file.shards).map(|shard| &shard.source)
+    }
+
     /// Writes the output.
     ///
     /// # Errors
@@ -346,9 +349,29 @@ impl Merge {
         report.receipt_bytes = written.receipt;
         if self.verify {
             let merged = Checkpoint::open(&self.plan.output, self.access)?;
-            report.verification = Some(verify::check(self, &merged, progress)?);
+            report.verification = Some(verify::check(self, &merged, None, progress)?);
         }
         Ok(report)
+    }
+
+    /// Threads that compute; 0 for one a core.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// What every header says of where the result comes from, if a recipe asked for it.
+    ///
+    /// # Errors
+    /// If an input cannot be read for its hash.
+    pub(super) fn origin(&self) -> Result<Option<Metadata>> {
+        origin::metadata(self)
+    }
+
+    /// Takes a text for the recipe that asked for the merge, if there is none; whether it did.
+    pub(super) fn take_recipe(&mut self, text: String) -> bool {
+        let none = self.recipe.is_none();
+        self.recipe.get_or_insert(text);
+        none
     }
 
     /// Tensors that turned out to be the same in all checkpoints, and whether their dtype changed.
@@ -375,7 +398,7 @@ impl Merge {
         }
         let measured = Some(Effective::from(&total)).filter(|_| total.asked > 0.0);
         // Sums of squares of an update beyond 1e19 leave the range of f32.
-        let effective = measured.filter(|found| found.is_finite());
+        let effective = measured.filter(Effective::is_finite);
         let plan = &self.plan;
         let mut warnings = plan.warnings.clone();
         if measured.is_some() && effective.is_none() {

@@ -1,9 +1,10 @@
 //! Going on where an interrupted merge stopped: which finished shards may be used again.
 //!
 //! A kept shard is used if the whole merge is the one it was made for (options, plan, and every
-//! input's size and time of change) and its bytes are still those that were noted when it was
+//! input's size and times of change) and its bytes are still those that were noted when it was
 //! finished. Shards do not depend on one another, so the result has the bytes of an undisturbed run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::jobs::Stats;
 use super::layout::OutputShard;
-use super::stream::Stats;
 use super::{Options, Plan};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
@@ -56,9 +57,34 @@ pub(super) fn key(options: &Options, plan: &Plan, inputs: &[PathBuf]) -> Result<
         let metadata = std::fs::metadata(input).in_file(input)?;
         let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         hash.update(input.as_os_str().as_encoded_bytes());
-        hash.update(format!(" {} {modified:?}\n", metadata.len()));
+        hash.update(format!(" {} {modified:?} {}\n", metadata.len(), changed(&metadata)));
     }
     Ok(hex(hash))
+}
+
+/// What changes with a file's contents even where its size and time of modification are put back.
+#[cfg(unix)]
+fn changed(metadata: &std::fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt;
+    format!("{} {}.{}", metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+/// Nothing more is known of a file here.
+#[cfg(not(unix))]
+fn changed(_: &std::fs::Metadata) -> String {
+    String::new()
+}
+
+/// Every file that the plan writes, by its path below the output.
+pub(super) fn planned(plan: &Plan) -> BTreeSet<&str> {
+    let shards = plan.shards.iter().map(|shard| shard.relative.as_str());
+    shards.chain(plan.side_files.iter().map(|file| file.relative.as_str())).collect()
+}
+
+/// Whether a run that failed so would get further if it was run again: what is wrong with an input's values
+/// stays wrong, and a changed input makes another merge.
+pub(super) fn goes_on(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Io(_) | ErrorKind::DiskFull { .. } | ErrorKind::OutputExists)
 }
 
 /// Bytes of the plan's shards that an earlier run has written, whole or in part.
@@ -72,7 +98,9 @@ pub(super) fn kept_bytes(plan: &Plan) -> u64 {
 pub(super) fn reuse(staging: &Staging, number: usize, shard: &OutputShard) -> Option<Stats> {
     let note: Note = serde_json::from_slice(&staging.recall(&name(number))?).ok()?;
     let path = staging.kept_file(&shard.relative)?;
-    if note.shard != shard.relative || digest(&path).ok()? != note.sha256 {
+    // A link would go out as one.
+    let whole = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    if !whole || note.shard != shard.relative || digest(&path).ok()? != note.sha256 {
         return None;
     }
     let stats = note.stats.into_iter().map(|TensorNote { name, sums, counts }| {

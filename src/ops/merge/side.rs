@@ -123,7 +123,7 @@ pub(super) fn collect(
     Ok(Sides { carried: files.into_values().collect(), not_carried })
 }
 
-/// What lies beside a base and its weights: the files that a merge to a directory copies or edits.
+/// What lies beside a checkpoint's weights: the files that a merge to a directory copies or edits.
 pub(in crate::ops) fn beside(base: &Checkpoint) -> Result<Vec<SideFile>> {
     let Some(directory) = base.directory() else { return Ok(Vec::new()) };
     let mut walk = Walk::new(base, directory)?;
@@ -258,6 +258,22 @@ fn parts(base: &Checkpoint, directory: &Path) -> Result<BTreeSet<String>> {
 fn is_weights(name: &str) -> bool {
     let lower = name.to_lowercase();
     WEIGHTS.iter().any(|ending| lower.ends_with(&format!(".{ending}")))
+}
+
+/// The other files where the same tensors lie in other weight files than planned.
+pub(in crate::ops) fn relaid(
+    planned: &[SideFile],
+    base: &Checkpoint,
+    shards: &[OutputShard],
+) -> Vec<SideFile> {
+    let others = planned.iter().filter(|file| !file.relative.ends_with(INDEX_SUFFIX));
+    let mut files: BTreeMap<_, _> =
+        others.map(|file| (file.relative.clone(), file.clone())).collect();
+    for (number, component) in base.components.iter().enumerate() {
+        let own: Vec<_> = shards.iter().filter(|shard| shard.component == number).collect();
+        add_index(component, &own, &mut files);
+    }
+    files.into_values().collect()
 }
 
 /// The component's index: the base's own if every tensor stays where it is, else one made anew.

@@ -8,33 +8,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::change::Change;
-use super::elementwise::{Deltas, Learnt};
+use super::Merge;
+use super::jobs::{COPY_PIECE, CopyJob, Job, Stats, TensorJob, TensorState, batches, jobs, lock};
 use super::layout::{OutputShard, OutputTensor};
 use super::origin;
 use super::resume;
-use super::rule::Rule;
 use super::side;
 use super::work::{Scratch, Work};
-use super::{Action, Merge};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
 use crate::ops::thread_pool;
 use crate::ops::{Progress, receipt};
-
-/// Bytes that a worker copies at a time, inside the kernel.
-const COPY_PIECE: u64 = 8 << 20;
-
-/// Statistics of each changed tensor, in output order.
-pub(super) type Stats = Vec<(String, DeltaStats)>;
 
 /// What was written.
 pub(super) struct Written {
@@ -55,6 +47,11 @@ pub(super) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
         None => Staging::directory(&plan.output, merge.force)?,
     };
     fill(merge, staging, progress).map_err(|error| match &merge.resume {
+        Some(_) if !resume::goes_on(error.kind()) => {
+            // What is kept would only be in the way of another merge.
+            let _ = std::fs::remove_dir_all(kept_root(&plan.output));
+            error
+        }
         Some(_) => {
             let directory = kept_root(&plan.output);
             ErrorKind::Kept { error: Box::new(error), directory }.into()
@@ -75,6 +72,8 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     let plan = &merge.plan;
     progress.begin(plan.bytes);
     let pool = thread_pool(merge.threads)?;
+    let planned = resume::planned(plan);
+    staging.retain(&planned)?;
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
     let origin = pool.install(|| origin::metadata(merge))?;
@@ -88,6 +87,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
                 continue;
             }
             let file = staging.create(&shard.relative)?;
+            file.no_wider_than(merge.sources())?;
             let (file, found) =
                 write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
             stats.extend(found.iter().cloned());
@@ -113,6 +113,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
         }
         Ok(())
     })?;
+    staging.retain(&planned)?;
     merge.base.check_unchanged()?;
     for file in merge.adapters.iter().map(|adapter| &adapter.file).chain(&merge.tuned) {
         file.check_unchanged()?;
@@ -131,6 +132,7 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
     let merged = Checkpoint::open(&staging.content(), merge.access)?;
     let target = Staging::file(path, merge.force)?;
     let (plan, output) = (&merge.plan, target.create("")?);
+    output.no_wider_than(merge.sources())?;
     let beside = if plan.one_file { side::beside(&merge.base)? } else { Vec::new() };
     let sides = if plan.one_file { &beside } else { &plan.side_files };
     let bytes = receipt::make(&merge.base, &merged, sides, plan.one_file, output)?;
@@ -149,7 +151,49 @@ fn write_shard(
     let data_start = header.len() as u64;
     file.set_length(data_start + shard.bytes())?;
     file.write_at(&header, 0)?;
-    let jobs = jobs(merge, shard, data_start)?;
+    let places = shard.specs().into_iter().map(|spec| data_start + spec.start);
+    let (file, tensors) = (Mutex::new(file), shard.tensors.iter().zip(places));
+    let stats = work_through(merge, tensors, &file, pool, progress)?;
+    Ok((take(file), stats))
+}
+
+/// Where the bytes of one weight file go: into it, or to whoever compares it with them.
+pub(in crate::ops) trait Sink: Sync {
+    /// Takes bytes of an input, as they are, for the place `to`.
+    ///
+    /// # Errors
+    /// Reading and writing.
+    fn copy(&self, shard: &Shard, from: u64, to: u64, bytes: u64) -> Result<()>;
+    /// Takes computed bytes for the place `at`.
+    ///
+    /// # Errors
+    /// Writing.
+    fn put(&self, bytes: &[u8], at: u64) -> Result<()>;
+}
+
+/// Whoever holds it writes.
+impl Sink for Mutex<OutputFile> {
+    fn copy(&self, shard: &Shard, from: u64, to: u64, bytes: u64) -> Result<()> {
+        lock(self).copy_from(&shard.source, from, to, bytes).in_file(&shard.path)
+    }
+
+    fn put(&self, bytes: &[u8], at: u64) -> Result<()> {
+        lock(self).write_at(bytes, at)
+    }
+}
+
+/// Makes all bytes of one file's tensors, each at its place, on all threads of the pool.
+///
+/// # Errors
+/// Those of the base's values, of the output's range, of the sink: the earliest in the file's order.
+pub(in crate::ops) fn work_through<'a>(
+    merge: &'a Merge,
+    tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
+    sink: &dyn Sink,
+    pool: &ThreadPool,
+    progress: &dyn Progress,
+) -> Result<Stats> {
+    let jobs = jobs(merge, tensors)?;
     for batch in batches(&jobs, merge.rule.is_some()) {
         if let Some(rule) = &merge.rule {
             pool.install(|| batch.par_iter().try_for_each(|job| job.learn(merge, rule)))?;
@@ -158,7 +202,7 @@ fn write_shard(
             merge,
             jobs: batch,
             next: Mutex::new((0, 0)),
-            file: Mutex::new(file),
+            sink,
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             progress,
@@ -167,31 +211,19 @@ fn write_shard(
         if let Some((_, error)) = take(shared.failure) {
             return Err(error);
         }
-        file = take(shared.file);
     }
-    let stats = jobs.iter().filter_map(Job::stats).collect();
-    Ok((file, stats))
+    Ok(jobs.iter().filter_map(Job::stats).collect())
 }
 
-/// Bytes whose deltas are learnt before they are written: what is read twice shall still be cached.
-const BATCH: u64 = 256 << 20;
-
-/// All jobs at once; or, where a method first learns of its tensors, about [`BATCH`] bytes at a time.
-fn batches<'s, 'a>(jobs: &'s [Job<'a>], learning: bool) -> Vec<&'s [Job<'a>]> {
-    if !learning {
-        return vec![jobs];
-    }
-    let mut filled = 0;
-    jobs.chunk_by(|job, _| {
-        filled += job.bytes();
-        let same = filled < BATCH;
-        filled = if same { filled } else { 0 };
-        same
-    })
-    .collect()
-}
-
-fn header_bytes(merge: &Merge, shard: &OutputShard, origin: Option<&Metadata>) -> Result<Vec<u8>> {
+/// The header of one weight file, with its length before it.
+///
+/// # Errors
+/// If the base's own cannot be read, or a new one is longer than the format allows.
+pub(in crate::ops) fn header_bytes(
+    merge: &Merge,
+    shard: &OutputShard,
+    origin: Option<&Metadata>,
+) -> Result<Vec<u8>> {
     if let Some(origin) = origin {
         let mut metadata = shard.metadata.clone().unwrap_or_default();
         // Readers refuse metadata without it, though they take a file without metadata.
@@ -211,121 +243,8 @@ fn header_bytes(merge: &Merge, shard: &OutputShard, origin: Option<&Metadata>) -
     }
 }
 
-/// A poisoned lock belongs to a worker that panicked, and the panic is passed on anyway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn take<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A stretch of the output, in pieces.
-enum Job<'a> {
-    Copy(CopyJob<'a>),
-    Tensor(TensorJob<'a>),
-}
-
-/// Bytes of one input that go unchanged into the output.
-struct CopyJob<'a> {
-    shard: &'a Shard,
-    from: u64,
-    to: u64,
-    bytes: u64,
-}
-
-/// A tensor to compute.
-struct TensorJob<'a> {
-    tensor: &'a OutputTensor,
-    offset: u64,
-    rows: usize,
-    row_bytes: u64,
-    panel_rows: usize,
-    state: Mutex<TensorState<'a>>,
-}
-
-#[derive(Default)]
-struct TensorState<'a> {
-    /// Made by the worker that needs it first, dropped with the last panel.
-    work: Option<Arc<Work<'a>>>,
-    /// What the merge's method has learnt of it, until the work is made.
-    learnt: Option<Learnt<'a>>,
-    /// Sums by panel; all in one when the last is in.
-    stats: BTreeMap<usize, DeltaStats>,
-}
-
-impl<'a> Job<'a> {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Copy(copy) => copy.bytes,
-            Self::Tensor(job) => job.rows as u64 * job.row_bytes,
-        }
-    }
-
-    /// Lets the method look at the deltas of a tensor that it combines.
-    fn learn(&self, merge: &'a Merge, rule: &'a Rule) -> Result<()> {
-        let Self::Tensor(job) = self else { return Ok(()) };
-        let Action::Change(Change { blend: Some(step), .. }) = &job.tensor.action else {
-            return Ok(());
-        };
-        let name = &job.tensor.base;
-        let base = merge.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-        let deltas = Deltas::new(merge, step, base, job.tensor.matrix())?;
-        let learnt = Learnt::new(rule, step, &deltas)?;
-        lock(&job.state).learnt = Some(learnt);
-        Ok(())
-    }
-
-    fn pieces(&self) -> usize {
-        match self {
-            Self::Copy(copy) => copy.bytes.div_ceil(COPY_PIECE) as usize,
-            Self::Tensor(tensor) => tensor.rows.div_ceil(tensor.panel_rows),
-        }
-    }
-
-    fn stats(&self) -> Option<(String, DeltaStats)> {
-        let Self::Tensor(job) = self else { return None };
-        let stats = lock(&job.state).stats.values().next().copied()?;
-        (stats.elements > 0).then(|| (job.tensor.full_name.clone(), stats))
-    }
-}
-
-/// Splits a shard into runs of bytes to copy and tensors to compute, in file order.
-fn jobs<'a>(merge: &'a Merge, shard: &'a OutputShard, data_start: u64) -> Result<Vec<Job<'a>>> {
-    let mut jobs: Vec<Job<'a>> = Vec::new();
-    for (tensor, spec) in shard.tensors.iter().zip(shard.specs()) {
-        let base =
-            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
-        let (to, bytes) = (data_start + spec.start, spec.bytes());
-        if bytes == 0 {
-            continue;
-        }
-        if matches!(tensor.action, Action::Copy) {
-            let shard = base.shard;
-            let from = shard.header.data_start + base.spec.start;
-            match jobs.last_mut() {
-                Some(Job::Copy(run))
-                    if std::ptr::eq(run.shard, shard)
-                        && run.from + run.bytes == from
-                        && run.to + run.bytes == to =>
-                {
-                    run.bytes += bytes;
-                }
-                _ => jobs.push(Job::Copy(CopyJob { shard, from, to, bytes })),
-            }
-            continue;
-        }
-        let (rows, _) = tensor.matrix();
-        jobs.push(Job::Tensor(TensorJob {
-            tensor,
-            offset: to,
-            rows,
-            row_bytes: bytes / rows.max(1) as u64,
-            panel_rows: merge.block_rows.unwrap_or_else(|| Work::panel_rows(tensor)).max(1),
-            state: Mutex::default(),
-        }));
-    }
-    Ok(jobs)
 }
 
 /// What the workers of one shard share.
@@ -334,8 +253,7 @@ struct Shared<'s, 'a> {
     jobs: &'s [Job<'a>],
     /// Job and piece that are next.
     next: Mutex<(usize, usize)>,
-    /// Whoever holds it writes.
-    file: Mutex<OutputFile>,
+    sink: &'s dyn Sink,
     failed: AtomicBool,
     /// The failure of the earliest piece, so that every run says the same.
     failure: Mutex<Option<((usize, usize), Error)>>,
@@ -383,9 +301,7 @@ impl<'s, 'a> Shared<'s, 'a> {
     fn copy(&self, copy: &CopyJob<'_>, piece: usize) -> Result<u64> {
         let done = piece as u64 * COPY_PIECE;
         let bytes = COPY_PIECE.min(copy.bytes - done);
-        let (source, path) = (&copy.shard.source, &copy.shard.path);
-        let (from, to) = (copy.from + done, copy.to + done);
-        lock(&self.file).copy_from(source, from, to, bytes).in_file(path)?;
+        self.sink.copy(copy.shard, copy.from + done, copy.to + done, bytes)?;
         Ok(bytes)
     }
 
@@ -409,7 +325,7 @@ impl<'s, 'a> Shared<'s, 'a> {
             }
         };
         let stats = work.compute(first, rows, buffer, scratch)?;
-        lock(&self.file).write_at(buffer, job.offset + first as u64 * job.row_bytes)?;
+        self.sink.put(buffer, job.offset + first as u64 * job.row_bytes)?;
         let mut state = lock(&job.state);
         state.stats.insert(panel, stats);
         if state.stats.len() == job.rows.div_ceil(job.panel_rows) {

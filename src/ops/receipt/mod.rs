@@ -15,7 +15,29 @@ pub(super) use bound::check as check_bounds;
 pub(super) use file::{Receipt, hash_file, hash_pieces};
 pub(super) use make::make;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use super::resolve_new;
+use crate::error::{Locate, ReceiptError, Result};
+use crate::format::staging::kept_root;
+
+/// Fails if the output would take the receipt with it, now or while it is built.
+///
+/// # Errors
+/// [`ReceiptError::InOutput`].
+pub(super) fn check_place(receipt: &Path, output: &Path) -> Result<()> {
+    let receipt_at = resolve_new(receipt);
+    for place in [output, &kept_root(output)] {
+        let place = resolve_new(place);
+        if receipt_at.starts_with(&place) || place.starts_with(&receipt_at) {
+            let output = output.to_path_buf();
+            return Err(ReceiptError::InOutput { output }).in_file(receipt);
+        }
+    }
+    Ok(())
+}
 
 /// A stretch of the receipt's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,7 +25,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 30] = [
+const KEYS: [(&str, For); 32] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -43,6 +43,8 @@ const KEYS: [(&str, For); 30] = [
     ("space", For::Combine),
     ("to", For::Combine),
     ("on_conflict", For::Combine),
+    ("title", For::Combine),
+    ("trigger", For::Combine),
     ("allow_disjoint", For::Combine),
     ("max_shard_size", For::Merge),
     ("allow_unmatched", For::Merge),
@@ -271,6 +273,8 @@ impl Common {
             exclude: fields.read("exclude", regex)?,
             dtype: self.dtype,
             to: fields.read("to", text)?,
+            title: fields.read("title", text)?,
+            trigger: fields.read("trigger", text)?,
             allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),
             on_conflict: conflict.map(|node| word("on_conflict", node, &CONFLICTS)).transpose()?,
             recipe: Some(self.recipe),

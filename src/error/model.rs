@@ -1,0 +1,34 @@
+//! What can stand in the place of a model's checkpoint.
+
+/// See [`ErrorKind::Model`](super::ErrorKind::Model).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// An adapter.
+    #[error("this is an adapter ({convention}, {modules} modules), not {expected} checkpoint")]
+    Adapter {
+        /// Its convention.
+        convention: &'static str,
+        /// Modules that it updates.
+        modules: usize,
+        /// What was wanted, with its article.
+        expected: &'static str,
+        /// What to do with it.
+        hint: String,
+    },
+    /// Nothing.
+    #[error("a merge needs a base, and none is named")]
+    NoBase {
+        /// How to make one adapter of what was named.
+        hint: String,
+    },
+}
+
+impl ModelError {
+    /// What the user can do about it.
+    pub(super) fn hint(&self) -> &str {
+        match self {
+            Self::Adapter { hint, .. } | Self::NoBase { hint } => hint,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The base that an adapter is held against: its class, its names, and where the modules lie in it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::adapter::target::{self, Targets};
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{ErrorKind, Result};
+use crate::format::Checkpoint;
+use crate::format::json::model_config;
+use crate::ops::base::open_base;
+use crate::ops::merge::{misfit, tied_head};
+
+/// A base: a checkpoint, a config, or both.
+pub(super) struct Base {
+    pub(super) path: PathBuf,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// The fields of its config.json; empty without one.
+    pub(super) config: Map<String, Value>,
+    /// Where the modules lie; `None` if its names cannot be compared.
+    pub(super) targets: Option<Targets>,
+    /// Modules and replacements that merge would refuse for their shape.
+    pub(super) misfits: Vec<String>,
+    /// Why its names cannot be compared.
+    pub(super) opaque: Option<String>,
+}
+
+impl Base {
+    /// Opens what there is: a config alone tells the class.
+    pub(super) fn open(path: &Path, adapter: &Path, open: &OpenOptions) -> Result<Self> {
+        let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let config = model_config(directory)?.unwrap_or_default();
+        let checkpoint = match open_base(path, &[adapter], open.access) {
+            Ok(checkpoint) => Some(checkpoint),
+            Err(error)
+                if !config.is_empty() && matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) =>
+            {
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            checkpoint,
+            config,
+            targets: None,
+            misfits: Vec::new(),
+            opaque: None,
+        })
+    }
+
+    /// Finds the adapter's modules in it.
+    pub(super) fn look_up(&mut self, adapter: &Adapter) -> Result<()> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
+        match target::find(adapter, checkpoint, tied_head(checkpoint)?.as_deref()) {
+            Ok(targets) => {
+                let misfits = misfit::misfits(adapter, checkpoint, &targets)?;
+                self.misfits = misfits.into_iter().map(|misfit| misfit.name).collect();
+                self.targets = Some(targets);
+            }
+            Err(error) => match error.kind() {
+                // A server loads quantised bases under the names of the plain ones.
+                ErrorKind::Quantised { .. } | ErrorKind::Ambiguous { .. } => {
+                    self.opaque = Some(error.to_string());
+                }
+                _ => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn text(&self, field: &str) -> Option<&str> {
+        self.config.get(field)?.as_str()
+    }
+
+    /// The class of the model: transformers' first architecture, or diffusers' `_class_name`.
+    pub(super) fn class(&self) -> Option<&str> {
+        let listed = self.config.get("architectures").and_then(Value::as_array);
+        listed
+            .and_then(|list| list.first())
+            .and_then(Value::as_str)
+            .or_else(|| self.text("_class_name"))
+    }
+
+    pub(super) fn model_type(&self) -> Option<&str> {
+        self.text("model_type")
+    }
+
+    /// Whether the config is diffusers', whose layout the checkpoint has then.
+    pub(super) fn is_diffusers(&self) -> bool {
+        self.config.contains_key("_class_name")
+    }
+
+    /// A number of the config, or of its text model's.
+    pub(super) fn number(&self, field: &str) -> Option<usize> {
+        let nested = self.config.get("text_config").and_then(Value::as_object);
+        let found = self.config.get(field).or_else(|| nested?.get(field));
+        found.and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok())
+    }
+
+    /// Names of the checkpoint's tensors.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        self.checkpoint.iter().flat_map(Checkpoint::names).collect()
+    }
+
+    /// Whether a weight of exactly this module is in the checkpoint.
+    pub(super) fn has(&self, module: &str) -> bool {
+        let Some(checkpoint) = &self.checkpoint else { return false };
+        checkpoint.tensor(&format!("{module}.weight")).is_some()
+            || checkpoint.tensor(module).is_some()
+    }
+}

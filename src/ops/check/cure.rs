@@ -1,0 +1,114 @@
+//! Commands that put an adapter right, as they can be pasted into a shell.
+
+use std::path::Path;
+
+use super::program::Program;
+use super::rule::Cure;
+use super::subject::Subject;
+use crate::adapter::convention::{self, Output};
+
+/// What commands are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Cures<'a> {
+    pub(super) subject: &'a Subject<'a>,
+    pub(super) program: &'a Program,
+}
+
+impl Cures<'_> {
+    /// The command for one finding.
+    pub(super) fn one(self, cure: Cure) -> Option<String> {
+        self.all(&[cure])
+    }
+
+    /// The one line that does all that some findings want; nothing if one of them has no cure.
+    pub(super) fn all(self, cures: &[Cure]) -> Option<String> {
+        let adapter = quoted(&self.subject.adapter.path);
+        let any = |wanted: fn(&Cure) -> bool| cures.iter().any(wanted);
+        if cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
+            return None;
+        }
+        let rank = cures.iter().find_map(|cure| match cure {
+            Cure::Resize(rank) => Some(rank(self.subject)),
+            _ => None,
+        });
+        let extracts = any(|cure| matches!(cure, Cure::Extract));
+        let plain = self.program.takes.reads_patterns;
+        let converts = any(|cure| matches!(cure, Cure::Convert)) && !extracts;
+        let last = converts || !plain;
+        let mut commands = Vec::new();
+        let mut from = adapter;
+        if extracts {
+            let base = self.base().unwrap_or_else(|| "BASE".to_owned());
+            let to = if last || rank.is_some() { "LORA" } else { "OUT" };
+            commands.push(format!("lora-tool merge {base} {from} -o MERGED"));
+            commands.push(format!("lora-tool extract {base} MERGED --rank auto -o {to}"));
+            to.clone_into(&mut from);
+        }
+        if let Some(rank) = rank {
+            // A rank lies in PEFT's directory, or in a file as it was.
+            let to = if last { "RESIZED".to_owned() } else { "OUT".to_owned() };
+            let to = if self.is_file() && !extracts { format!("{to}.safetensors") } else { to };
+            commands.push(format!("lora-tool resize {from} --rank {rank} -o {to}"));
+            from = to;
+        }
+        if last {
+            commands.push(self.convert(&from));
+        }
+        Some(commands.join(" && "))
+    }
+
+    /// `convert --for` the program.
+    pub(super) fn convert(self, from: &str) -> String {
+        let name = self.program.name;
+        let convention = self.convention();
+        let needs_base = ["gguf", "diffusers", "comfyui"].contains(&convention.name);
+        let base = self.base().or_else(|| needs_base.then(|| "BASE".to_owned()));
+        let reference = base.map_or_else(String::new, |base| format!(" --reference {base}"));
+        let out = match convention.output {
+            Output::File(_) if self.program.takes.modelfile => "OUT".to_owned(),
+            Output::File(ending) => format!("OUT.{ending}"),
+            _ => "OUT".to_owned(),
+        };
+        format!("lora-tool convert {from} --for {name}{reference} -o {out}")
+    }
+
+    fn convention(self) -> &'static convention::Convention {
+        let own = self.subject.adapter.convention.name;
+        let takes = self.program.takes.conventions;
+        let name = takes.iter().find(|name| **name == own).or_else(|| takes.first());
+        name.and_then(|name| convention::by_name(name)).unwrap_or(convention::peft())
+    }
+
+    fn base(self) -> Option<String> {
+        self.subject.base.map(|base| quoted(&base.path))
+    }
+
+    fn is_file(self) -> bool {
+        matches!(self.subject.adapter.convention.output, Output::File(_))
+    }
+}
+
+/// A path as a shell takes it for one word.
+pub(in crate::ops) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./-+=:@%,".contains(c);
+    let option = text.starts_with('-');
+    let text = if option { format!("./{text}") } else { text };
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("a/b-1.safetensors")), "a/b-1.safetensors");
+        assert_eq!(quoted(Path::new("my style")), "'my style'");
+        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
+        assert_eq!(quoted(Path::new("-x")), "./-x");
+    }
+}

@@ -1,0 +1,164 @@
+//! The rules of one program, applied to one adapter.
+
+use std::collections::BTreeSet;
+
+use super::cure::Cures;
+use super::place::Place;
+use super::program::{Field, Program};
+use super::report::{Answer, Finding, Severity, Verdict};
+use super::rule::{Cure, Effect};
+use super::subject::Subject;
+use super::version::Version;
+
+/// One program, one version, one adapter.
+pub(super) struct Judge<'a> {
+    subject: &'a Subject<'a>,
+    program: &'static Program,
+    version: Option<Version>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(
+        subject: &'a Subject<'a>,
+        program: &'static Program,
+        version: Option<Version>,
+    ) -> Self {
+        Self { subject, program, version }
+    }
+
+    /// The verdict, and what it stands on. `broken` says that the adapter itself cannot be loaded.
+    pub(super) fn verdict(&self, broken: bool) -> (Verdict, Vec<Finding>) {
+        let found = self.findings();
+        let cures: Vec<Cure> = found
+            .iter()
+            .filter(|(_, finding)| finding.severity != Severity::Note)
+            .map(|(cure, _)| *cure)
+            .collect();
+        let findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
+        let worst = findings.iter().map(|finding| finding.effect).max().unwrap_or(Effect::Note);
+        let worst = if broken { Effect::Refused } else { worst };
+        let answer = match worst {
+            Effect::Note => Answer::Yes,
+            Effect::Unknown => Answer::Unknown,
+            _ => Answer::No,
+        };
+        let wrong: BTreeSet<&str> = findings
+            .iter()
+            .filter(|finding| finding.severity != Severity::Note)
+            .flat_map(|finding| finding.places.iter().map(|place| place.name.as_str()))
+            .collect();
+        let modules = &self.subject.adapter.modules;
+        let all = modules.len();
+        let wrong = match worst {
+            Effect::Note => 0,
+            Effect::Refused => all,
+            _ => modules.iter().filter(|module| wrong.contains(module.name.as_str())).count(),
+        };
+        let verdict = match worst {
+            Effect::Note => "loads",
+            Effect::Ignored if wrong == all && all > 0 => "no effect",
+            Effect::Ignored => "partly ignored",
+            other => other.name(),
+        };
+        let cures = Cures { subject: self.subject, program: self.program }.all(&cures);
+        let verdict = Verdict {
+            program: self.program.name,
+            version: self.version_text(),
+            answer,
+            verdict,
+            modules: (wrong, all),
+            needs: (self.program.needs)(self.subject),
+            fix: if broken { None } else { cures },
+        };
+        (verdict, findings)
+    }
+
+    fn version_text(&self) -> String {
+        self.version.as_ref().map_or_else(|| self.program.version.to_owned(), Version::to_string)
+    }
+
+    fn findings(&self) -> Vec<(Cure, Finding)> {
+        let mut found = Vec::new();
+        let (subject, program) = (self.subject, self.program);
+        let convention = subject.adapter.convention.name;
+        let reads = program.reads.contains(&convention);
+        if !reads {
+            let says = format!(
+                "it does not read the {convention} convention, but {}",
+                program.reads.join(", ")
+            );
+            let cure = if self.may_be_its() { Cure::Convert } else { Cure::None };
+            found.push(self.made("convention", Effect::Refused, says, cure));
+        }
+        if let Some(text) = self.stranger() {
+            found.push(self.made("version", Effect::Unknown, text, Cure::None));
+        }
+        if let Some(reason) = subject.base.and_then(|base| base.opaque.as_ref()) {
+            let says = format!("names were not held against the base: {reason}");
+            found.push(self.made("base", Effect::Unknown, says, Cure::None));
+        }
+        if !reads && !program.converts.contains(&convention) {
+            return found;
+        }
+        let newest = Version::parse(program.version);
+        let version = self.version.clone().or(newest);
+        for rule in program.rules {
+            if version.as_ref().is_none_or(|version| rule.holds(version))
+                && let Some(places) = (rule.finds)(subject)
+            {
+                let (says, effect) = (rule.says.to_owned(), rule.effect);
+                let (cure, mut finding) = self.made(rule.name, effect, says, rule.cure);
+                finding.places = places;
+                finding.source = rule.source;
+                found.push((cure, finding));
+            }
+        }
+        for flag in (program.needs)(subject) {
+            let says = format!("it has to be started with {flag}");
+            found.push(self.made("needs", Effect::Note, says, Cure::None));
+        }
+        found
+    }
+
+    fn made(
+        &self,
+        rule: &'static str,
+        effect: Effect,
+        says: String,
+        cure: Cure,
+    ) -> (Cure, Finding) {
+        let cures = Cures { subject: self.subject, program: self.program };
+        let finding = Finding {
+            program: Some(self.program.name),
+            rule,
+            severity: effect.into(),
+            effect,
+            says,
+            places: Vec::<Place>::new(),
+            source: "",
+            fix: cures.one(cure),
+        };
+        (cure, finding)
+    }
+
+    /// Whether an adapter of another convention could be for such a program at all.
+    fn may_be_its(&self) -> bool {
+        let language = self.subject.adapter.modules.iter().all(Subject::is_language);
+        match self.program.field {
+            Field::Any => true,
+            Field::Language => language,
+            Field::Image => !language,
+        }
+    }
+
+    /// Why nothing is known of the version, if that is so.
+    fn stranger(&self) -> Option<String> {
+        let (version, program) = (self.version.as_ref()?, self.program);
+        let older = Version::parse(program.oldest).is_some_and(|oldest| *version < oldest);
+        let newer = Version::parse(program.version).is_some_and(|newest| *version > newest);
+        (older || newer).then(|| {
+            let (oldest, newest) = (program.oldest, program.version);
+            format!("its rules are known of {oldest} to {newest}, not of {version}")
+        })
+    }
+}

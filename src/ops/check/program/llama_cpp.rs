@@ -1,0 +1,75 @@
+//! llama.cpp (`src/llama-adapter.cpp`, `convert_lora_to_gguf.py`), read as of 2026-10: a GGUF file of
+//! plain factors, or a PEFT directory that its own converter makes one of.
+
+use super::{Experts, Field, Program, Takes, nothing};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{
+    biased, config_alpha, decomposed, factorable, misfits, replaced, stacks, unfactorable, unplaced,
+};
+use crate::ops::check::subject::Subject;
+
+pub(super) static PROGRAM: Program = Program {
+    name: "llama.cpp",
+    aliases: &["llama-cpp", "llamacpp"],
+    version: "2026-10",
+    oldest: "2024",
+    field: Field::Language,
+    reads: &["gguf"],
+    converts: &["peft"],
+    takes: Takes { experts: Experts::Single, ..Takes::convention(&["gguf"]) },
+    needs: nothing,
+    rules: &RULES,
+};
+
+const CONVERTER: &str = "convert_lora_to_gguf.py";
+const RUNTIME: &str = "src/llama-adapter.cpp";
+
+static RULES: [Rule; 8] = [
+    Rule::new(
+        "scale",
+        Effect::ScaledWrongly,
+        "its converter takes lora_alpha for every module, and reads neither use_rslora nor alpha_pattern",
+        CONVERTER,
+        config_alpha,
+    )
+    .converts(),
+    Rule::new(
+        "stacked-experts",
+        Effect::Refused,
+        "its converter does not read PEFT's stacks of experts",
+        CONVERTER,
+        stacks,
+    )
+    .converts(),
+    Rule::new("dora", Effect::Refused, "it has no DoRA", CONVERTER, decomposed).extracts(),
+    Rule::new(
+        "replaced",
+        Effect::Refused,
+        "it has no place for tensors that replace the base's; merge them instead",
+        CONVERTER,
+        replaced,
+    ),
+    Rule::new("bias", Effect::Refused, "it has no biases of B", CONVERTER, biased).extracts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it knows plain factors only; converting makes them, which these have exactly",
+        CONVERTER,
+        factorable,
+    )
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it knows plain factors only, and these have none without the base",
+        CONVERTER,
+        |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
+    )
+    .extracts(),
+    Rule::new("base", Effect::Refused, "it refuses what the base does not have", RUNTIME, not_in_base),
+];
+
+fn not_in_base(subject: &Subject<'_>) -> Found {
+    unplaced(subject).or_else(|| misfits(subject))
+}

@@ -1,0 +1,74 @@
+//! mlx-lm (`tuner/utils.py`, `tuner/lora.py`), read at 0.32.2: a directory of its own, one rank, one scale.
+
+use super::{Field, Program, Takes, nothing};
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{biased, factorable, misfits, replaced, unfactorable, unplaced};
+use crate::ops::check::subject::expert_of;
+
+pub(super) static PROGRAM: Program = Program {
+    name: "mlx",
+    aliases: &["mlx-lm"],
+    version: "0.32.2",
+    oldest: "0.20",
+    field: Field::Language,
+    reads: &["mlx"],
+    converts: &[],
+    takes: Takes { uniform: true, ..Takes::convention(&["mlx"]) },
+    needs: nothing,
+    rules: &RULES,
+};
+
+const LOAD: &str = "tuner/utils.py, load_adapters";
+
+static RULES: [Rule; 7] = [
+    Rule::new("ranks", Effect::Refused, "it has one rank for all modules", LOAD, |subject| {
+        let first = subject.rank();
+        subject.modules(|module| module.rank != first)
+    })
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it knows LoRA and DoRA only; converting makes factors, which these have exactly",
+        LOAD,
+        factorable,
+    )
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it knows LoRA and DoRA only, and these have no factors without the base",
+        LOAD,
+        |subject| {
+            let dora = subject.adapter.modules.iter().any(|module| module.family == "dora");
+            if dora { None } else { unfactorable(subject) }
+        },
+    )
+    .extracts(),
+    Rule::new(
+        "dora-experts",
+        Effect::Refused,
+        "it has no DoRA of experts",
+        "tuner/dora.py",
+        |subject| {
+            subject
+                .modules(|module| module.magnitude.is_some() && expert_of(&module.name).is_some())
+        },
+    )
+    .extracts(),
+    Rule::new(
+        "replaced",
+        Effect::Refused,
+        "it has no place for tensors that replace the base's; merge them instead",
+        LOAD,
+        replaced,
+    ),
+    Rule::new("bias", Effect::Refused, "it has no biases of B", LOAD, biased).extracts(),
+    Rule::new(
+        "names",
+        Effect::Refused,
+        "it refuses what the base does not have",
+        LOAD,
+        |subject| unplaced(subject).or_else(|| misfits(subject)),
+    ),
+];

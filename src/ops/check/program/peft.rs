@@ -1,0 +1,103 @@
+//! PEFT itself (`utils/save_and_load.py`, `tuners/tuners_utils.py`), read at 0.3.0 to 0.21.2.
+
+use super::spelling::is_moved;
+use super::{Field, Program, Takes, nothing};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{misfits, no_directory};
+use crate::ops::check::subject::{Subject, named, whole};
+
+pub(super) static PROGRAM: Program = Program {
+    name: "peft",
+    aliases: &[],
+    version: "0.21.2",
+    oldest: "0.3",
+    field: Field::Any,
+    reads: &["peft"],
+    converts: &[],
+    takes: Takes { base_names: true, reads_patterns: true, ..Takes::convention(&["peft"]) },
+    needs: nothing,
+    rules: &RULES,
+};
+
+const LOAD: &str = "utils/save_and_load.py, set_peft_model_state_dict";
+const CONFIG: &str = "config.py, from_peft_type";
+
+static RULES: [Rule; 12] = [
+    Rule::new(
+        "files",
+        Effect::Refused,
+        "it reads a directory of adapter_config.json and adapter_model.safetensors",
+        "utils/save_and_load.py, load_peft_weights",
+        no_directory,
+    )
+    .converts(),
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it finds no tensors for its modules under these names, warns, and leaves B at 0",
+        LOAD,
+        unknown_names,
+    )
+    .converts(),
+    Rule::new(
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        LOAD,
+        misfits,
+    ),
+    Rule::new(
+        "magnitudes",
+        Effect::Changed,
+        "use_dora is set and there are no magnitudes, so that it takes the base's lengths",
+        LOAD,
+        |subject| {
+            let any = subject.adapter.modules.iter().any(|module| module.magnitude.is_some());
+            whole(subject.flag("use_dora") && !any)
+        },
+    )
+    .converts(),
+    field("rank_pattern and alpha_pattern", |subject| {
+        fields(subject, &["rank_pattern", "alpha_pattern"])
+    })
+    .until("0.8")
+    .converts(),
+    field("use_rslora", |subject| fields(subject, &["use_rslora"])).until("0.8").converts(),
+    field("use_dora", |subject| fields(subject, &["use_dora"])).until("0.9").extracts(),
+    field("layer_replication", |subject| fields(subject, &["layer_replication"])).until("0.10"),
+    field("lora_bias", |subject| fields(subject, &["lora_bias"])).until("0.14"),
+    field("trainable_token_indices", |subject| fields(subject, &["trainable_token_indices"]))
+        .until("0.15"),
+    field("target_parameters", |subject| fields(subject, &["target_parameters"])).until("0.17"),
+    field("fields of newer releases", |subject| {
+        fields(subject, &["arrow_config", "alora_invocation_tokens", "ensure_weight_tying"])
+    })
+    .until("0.18"),
+];
+
+/// A field that older releases drop with a warning, and compute without.
+const fn field(name: &'static str, finds: fn(&Subject<'_>) -> Found) -> Rule {
+    let says = "this release does not know the field, warns, and computes without it";
+    Rule::new(name, Effect::Changed, says, CONFIG, finds)
+}
+
+fn fields(subject: &Subject<'_>, names: &[&'static str]) -> Found {
+    named(names.iter().copied().filter(|name| subject.flag(name)))
+}
+
+/// Names that are not the base's, nor those that transformers itself takes for them.
+fn unknown_names(subject: &Subject<'_>) -> Found {
+    let base = subject.base?;
+    let targets = base.targets.as_ref()?;
+    let places = subject.adapter.modules.iter().zip(&targets.modules);
+    let lost = places.filter(|(module, places)| match places.as_slice() {
+        [] => true,
+        [place, ..] => {
+            let stack = place.expert.is_some();
+            let expert = module.name.contains(".experts.") && !subject.adapter.stacks.is_empty();
+            !stack && !expert && !base.has(&module.name) && !is_moved(&module.name, &place.tensor)
+        }
+    });
+    named(lost.map(|(module, _)| module.name.as_str()))
+}

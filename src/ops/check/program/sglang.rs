@@ -1,0 +1,205 @@
+//! SGLang (`srt/lora/*`), read at 0.5.23.
+
+use super::{Field, Program, Takes};
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{
+    biased, changed_base, config_scale, decomposed, factorable, is_embedding, misfits,
+    no_directory, not_language, other_ranks, replaced, stacks, unfactorable,
+};
+use crate::ops::check::subject::{Subject, named, some};
+
+pub(super) static PROGRAM: Program = Program {
+    name: "sglang",
+    aliases: &[],
+    version: "0.5.23",
+    oldest: "0.5",
+    field: Field::Language,
+    reads: &["peft"],
+    converts: &[],
+    takes: Takes {
+        // The names' beginnings are not looked at.
+        leaf_targets: true,
+        complete: &[&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]],
+        ..Takes::SERVER
+    },
+    needs: |subject| vec![format!("--max-lora-rank {}", subject.rank())],
+    rules: &RULES,
+};
+
+const LORA: &str = "srt/lora/lora.py, LoRAAdapter.__init__";
+
+static RULES: [Rule; 20] = [
+    Rule::new(
+        "files",
+        Effect::Refused,
+        "it reads a directory of adapter_config.json and adapter_model.safetensors",
+        "srt/lora/lora_config.py",
+        no_directory,
+    )
+    .converts(),
+    Rule::new(
+        "scale",
+        Effect::ScaledWrongly,
+        "it multiplies every module by lora_alpha / r, and reads neither use_rslora nor alpha_pattern",
+        LORA,
+        config_scale,
+    )
+    .converts(),
+    Rule::new(
+        "ranks",
+        Effect::Refused,
+        "it wants r of the config as the rank of every module",
+        "srt/lora/mem_pool.py",
+        other_ranks,
+    )
+    .converts(),
+    Rule::new(
+        "max-rank",
+        Effect::Refused,
+        "it refuses ranks above the --max-lora-rank that it was started with",
+        "srt/lora/lora_manager.py, can_support",
+        |subject| {
+            let most = subject.max_rank?;
+            subject.modules(|module| module.rank > most)
+        },
+    )
+    .resizes(|subject| subject.max_rank.unwrap_or_default()),
+    Rule::new("dora", Effect::Refused, "it refuses DoRA", "srt/lora/lora_config.py", decomposed)
+        .extracts(),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B", LORA, biased).extracts(),
+    Rule::new(
+        "replaced",
+        Effect::Ignored,
+        "it ignores tensors that replace the base's; merge them instead",
+        LORA,
+        replaced,
+    ),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        "srt/lora/lora_config.py",
+        changed_base,
+    ),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only; converting makes factors, which these have exactly",
+        "srt/lora/lora_config.py",
+        factorable,
+    )
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only, and these have no factors without the base",
+        "srt/lora/lora_config.py",
+        |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
+    )
+    .extracts(),
+    Rule::new(
+        "targets",
+        Effect::Refused,
+        "it takes target_modules as a list, not as a pattern",
+        "srt/lora/utils.py, get_normalized_target_modules",
+        |subject| {
+            let text = subject.text("target_modules");
+            named(text.filter(|text| !["all", "all-linear"].contains(text)).and(Some("target_modules")))
+        },
+    )
+    .converts(),
+    Rule::new(
+        "tokens",
+        Effect::Refused,
+        "it refuses added_tokens.json with tokens that the base does not have",
+        "srt/lora/lora_config.py, validate_new_adapter",
+        |subject| {
+            let path = subject.adapter.path.join("added_tokens.json");
+            named(path.is_file().then_some("added_tokens.json"))
+        },
+    ),
+    Rule::new(
+        "towers",
+        Effect::LandsElsewhere,
+        "it adds a tower's layers to the language model's layers of the same number",
+        "srt/lora/utils.py, get_layer_id",
+        |subject| {
+            let numbered = |name: &str| name.contains(".layers.");
+            subject.modules(|module| Subject::is_tower(&module.name) && numbered(&module.name))
+        },
+    ),
+    Rule::new(
+        "query-without-value",
+        Effect::Refused,
+        "it wants v_proj where q_proj is, in every layer",
+        "srt/lora/lora.py, normalize_qkv_proj",
+        |subject| without(subject, "q_proj", "v_proj"),
+    )
+    .converts(),
+    Rule::new(
+        "value-without-query",
+        Effect::Ignored,
+        "it ignores k_proj and v_proj where q_proj is not",
+        "srt/lora/lora.py, normalize_qkv_proj",
+        |subject| {
+            let (k, v) = (without(subject, "k_proj", "q_proj"), without(subject, "v_proj", "q_proj"));
+            some(k.into_iter().chain(v).flatten().collect())
+        },
+    )
+    .converts(),
+    Rule::new(
+        "up-without-gate",
+        Effect::Ignored,
+        "it ignores up_proj where gate_proj is not",
+        "srt/lora/lora.py, normalize_gate_up_proj",
+        |subject| without(subject, "up_proj", "gate_proj"),
+    )
+    .converts(),
+    Rule::new(
+        "stacked-experts",
+        Effect::Ignored,
+        "it ignores PEFT's stacks of experts, and reads experts one by one",
+        "srt/lora/mem_pool.py, load_lora_weight_to_buffer",
+        stacks,
+    )
+    .converts(),
+    Rule::new(
+        "embeddings",
+        Effect::Ignored,
+        "it ignores embeddings and the head unless target_modules names them",
+        "srt/lora/lora.py, _process_weight",
+        |subject| {
+            let targets = subject.config()?.get("target_modules")?.as_array()?;
+            let listed = |name: &str| {
+                let last = name.rsplit('.').next().unwrap_or_default();
+                targets.iter().filter_map(|target| target.as_str()).any(|target| target == last)
+            };
+            subject.modules(|module| is_embedding(module) && !listed(&module.name))
+        },
+    )
+    .converts(),
+    Rule::new(
+        "model",
+        Effect::Unknown,
+        "their names are no language model's",
+        "srt/lora/utils.py, get_target_module_name",
+        not_language,
+    ),
+    Rule::new(
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        "srt/lora/mem_pool.py",
+        misfits,
+    ),
+];
+
+/// Modules with this last part in whose layer there is none with the other.
+fn without(subject: &Subject<'_>, last: &str, other: &str) -> Found {
+    let found = subject.siblings().into_values().filter_map(|own| {
+        let module = own.get(last).filter(|_| !own.contains_key(other))?;
+        Some(module.name.as_str().into())
+    });
+    some(found.collect())
+}

@@ -1,0 +1,140 @@
+//! Text Generation Inference (`adapters/lora.py`), read at db931fcf (2026-01).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Field, Program, Takes, nothing};
+use crate::adapter::module::Module;
+use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{
+    biased, changed_base, decomposed, embeddings, factorable, misfits, no_directory, not_language,
+    replaced, respelled, unfactorable, unplaced,
+};
+use crate::ops::check::subject::{Subject, expert_of, some};
+
+pub(super) static PROGRAM: Program = Program {
+    name: "tgi",
+    aliases: &["text-generation-inference"],
+    version: "2026-01",
+    oldest: "2026-01",
+    field: Field::Language,
+    reads: &["peft"],
+    converts: &[],
+    takes: Takes::SERVER,
+    needs: nothing,
+    rules: &RULES,
+};
+
+const MAP: &str = "adapters/lora.py, map_weights_for_model";
+const PREPARE: &str = "adapters/lora.py, prepare_weights";
+
+/// LoRAX has them too.
+pub(super) static RULES: [Rule; 14] = [
+    Rule::new(
+        "files",
+        Effect::Refused,
+        "it reads a directory of adapter_config.json and adapter_model.safetensors",
+        MAP,
+        no_directory,
+    )
+    .converts(),
+    Rule::new("names", Effect::Ignored, "it looks for the base's own names only", MAP, |subject| {
+        some(unplaced(subject).into_iter().chain(respelled(subject)).flatten().collect())
+    })
+    .converts(),
+    Rule::new(
+        "scale",
+        Effect::ScaledWrongly,
+        "it multiplies every module by lora_alpha and r of the config, and does not read patterns",
+        PREPARE,
+        |subject| {
+            subject.config()?;
+            let (alpha, rank) = (subject.common_alpha(), subject.common_rank() as f64);
+            let common = alpha / if subject.flag("use_rslora") { rank.sqrt() } else { rank };
+            subject.scaled(|_| common)
+        },
+    )
+    .converts(),
+    Rule::new(
+        "ranks",
+        Effect::Refused,
+        "it wants one rank for all layers of a kind of module",
+        PREPARE,
+        |subject| {
+            let mut ranks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+            for module in &subject.adapter.modules {
+                ranks.entry(last_of(module)).or_default().insert(module.rank);
+            }
+            subject.modules(|module| ranks.get(last_of(module)).is_some_and(|own| own.len() > 1))
+        },
+    )
+    .converts(),
+    Rule::new(
+        "missing-layers",
+        Effect::Ignored,
+        "it drops a kind of module in all layers if one layer is without it",
+        PREPARE,
+        missing_layers,
+    ),
+    Rule::new("dora", Effect::Changed, "it ignores magnitudes (DoRA)", MAP, decomposed).extracts(),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B", MAP, biased).extracts(),
+    Rule::new(
+        "replaced",
+        Effect::Ignored,
+        "it ignores tensors that replace the base's; merge them instead",
+        MAP,
+        replaced,
+    ),
+    Rule::new("embeddings", Effect::Ignored, "it ignores factors of embeddings", MAP, embeddings),
+    Rule::new("experts", Effect::Ignored, "it has no LoRA of experts", MAP, |subject| {
+        subject.modules(|module| expert_of(&module.name).is_some())
+    }),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        MAP,
+        changed_base,
+    ),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only; converting makes factors, which these have exactly",
+        MAP,
+        factorable,
+    )
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only, and these have no factors without the base",
+        MAP,
+        |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
+    )
+    .extracts(),
+    Rule::new(
+        "model",
+        Effect::Unknown,
+        "their names or shapes are not the base's",
+        MAP,
+        |subject| not_language(subject).or_else(|| misfits(subject)),
+    ),
+];
+
+fn last_of(module: &Module) -> &str {
+    module.name.rsplit('.').next().unwrap_or_default()
+}
+
+/// Kinds of modules that a layer of the base is without.
+fn missing_layers(subject: &Subject<'_>) -> Found {
+    let layers = subject.base?.number("num_hidden_layers")?;
+    let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for module in &subject.adapter.modules {
+        let number = module.name.split('.').find_map(|part| part.parse().ok());
+        if let Some(number) = number {
+            kinds.entry(last_of(module)).or_default().insert(number);
+        }
+    }
+    let lacking = kinds.into_iter().filter(|(_, found)| found.len() < layers);
+    some(lacking.map(|(kind, _)| kind.into()).collect())
+}

@@ -1,0 +1,389 @@
+//! vLLM (`vllm/lora/*`, `model_executor/models/*`), read at 0.14 to 0.33.
+
+use std::collections::BTreeSet;
+
+use super::spelling::{Spelling, spelling};
+use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, STACKED, is_stacked, wrapper};
+use super::{Experts, Field, Program, Takes};
+use crate::adapter::module::Module;
+use crate::ops::check::place::{Found, Place};
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{
+    biased, changed_base, config_scale, decomposed, factorable, incomplete_experts, is_embedding,
+    misfits, no_directory, not_language, replaced, unfactorable, variants,
+};
+use crate::ops::check::subject::{Subject, named, some, whole};
+
+pub(super) static PROGRAM: Program = Program {
+    name: "vllm",
+    aliases: &[],
+    version: "0.33.0",
+    oldest: "0.14",
+    field: Field::Language,
+    reads: &["peft"],
+    converts: &[],
+    takes: Takes { experts: Experts::ByClass, reads_patterns: true, ..Takes::SERVER },
+    needs,
+    rules: &RULES,
+};
+
+/// Values of `--max-lora-rank` (`config/lora.py`, `MaxLoRARanks`), and the default.
+const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
+const DEFAULT_RANK: usize = 16;
+
+static RULES: [Rule; 27] = [
+    Rule::new(
+        "files",
+        Effect::Refused,
+        "it reads a directory of adapter_config.json and adapter_model.safetensors",
+        "vllm/lora/lora_model.py, from_local_checkpoint",
+        no_directory,
+    )
+    .converts(),
+    Rule::new(
+        "config-fields",
+        Effect::Refused,
+        "it wants r, lora_alpha and target_modules in adapter_config.json",
+        "vllm/lora/peft_helper.py, from_dict",
+        missing_fields,
+    )
+    .converts(),
+    Rule::new(
+        "rank",
+        Effect::Refused,
+        "it refuses ranks above 512, the highest --max-lora-rank",
+        "vllm/config/lora.py, MaxLoRARanks",
+        |subject| subject.modules(|module| module.rank > 512),
+    )
+    .resizes(|_| 512),
+    Rule::new(
+        "max-rank",
+        Effect::Refused,
+        "it refuses ranks above the --max-lora-rank that it was started with",
+        "vllm/lora/peft_helper.py, validate_legal",
+        |subject| {
+            let most = subject.max_rank?;
+            subject.modules(|module| module.rank > most)
+        },
+    )
+    .resizes(|subject| subject.max_rank.unwrap_or(DEFAULT_RANK)),
+    Rule::new(
+        "needless-rank",
+        Effect::Refused,
+        "it refuses them unless it is started for their rank, which no weight of the adapter can have: a lower one says the same",
+        "vllm/lora/peft_helper.py, validate_legal",
+        needless,
+    )
+    .resizes(possible_rank),
+    Rule::new(
+        "patterns",
+        Effect::ScaledWrongly,
+        "it ignores rank_pattern and alpha_pattern, and scales these modules by lora_alpha and r",
+        "vllm/lora/peft_helper.py",
+        patterned,
+    )
+    .until("0.32")
+    .converts(),
+    Rule::new(
+        "dora",
+        Effect::Refused,
+        "it refuses DoRA",
+        "vllm/lora/peft_helper.py, _validate_features",
+        decomposed,
+    )
+    .extracts(),
+    Rule::new(
+        "bias",
+        Effect::Refused,
+        "it refuses biases of B",
+        "vllm/lora/peft_helper.py, _validate_features",
+        biased,
+    ),
+    Rule::new(
+        "replaced",
+        Effect::Refused,
+        "it refuses tensors that replace the base's (modules_to_save, biases); merge them instead",
+        "vllm/lora/peft_helper.py, _validate_features",
+        replaced,
+    ),
+    Rule::new(
+        "initialisation",
+        Effect::Refused,
+        "it refuses initialisations that changed the base",
+        "vllm/lora/peft_helper.py, _init_is_supported",
+        changed_base,
+    )
+    .since("0.32"),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        "vllm/lora/peft_helper.py",
+        changed_base,
+    )
+    .until("0.32"),
+    Rule::new(
+        "variant",
+        Effect::Refused,
+        "it refuses these fields",
+        "vllm/lora/peft_helper.py, _validate_features",
+        variants,
+    )
+    .since("0.32"),
+    Rule::new(
+        "variant",
+        Effect::Changed,
+        "it ignores these fields",
+        "vllm/lora/peft_helper.py",
+        variants,
+    )
+    .until("0.32"),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only; converting makes factors, which these have exactly",
+        "vllm/lora/peft_helper.py, _validate_features",
+        factorable,
+    )
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it loads LoRA only, and these have no factors without the base",
+        "vllm/lora/peft_helper.py, _validate_features",
+        |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
+    )
+    .extracts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Refused,
+        "it takes no tensors but lora_A, lora_B, lora_embedding_A and lora_embedding_B",
+        "vllm/lora/utils.py, parse_fine_tuned_lora_name",
+        strange_tensors,
+    )
+    .converts(),
+    Rule::new(
+        "class",
+        Effect::Unknown,
+        "nothing is known of LoRA for this class of models",
+        "vllm/model_executor/models/registry.py",
+        unknown_class,
+    ),
+    Rule::new(
+        "experts",
+        Effect::Unknown,
+        "its classes read experts in stacks or one by one, and which it is the base tells: --against BASE",
+        "vllm/lora/model_manager.py, is_3d_moe_weight",
+        |subject| match subject.class() {
+            Some(_) => None,
+            None => subject.stacks().or_else(|| {
+                let single = subject.single_experts();
+                named(single.iter().map(|(module, _)| module.name.as_str()))
+            }),
+        },
+    ),
+    Rule::new(
+        "embeddings",
+        Effect::Refused,
+        "this class takes no factors of embeddings or of the head",
+        "vllm/lora/utils.py, get_supported_lora_modules",
+        |subject| {
+            let class = known_class(subject)?;
+            let takes = EMBEDDINGS.contains(&class);
+            if takes { None } else { subject.modules(is_embedding) }
+        },
+    ),
+    Rule::new(
+        "fused",
+        Effect::Refused,
+        "this class has these projections divided otherwise than the adapter",
+        "vllm/model_executor/models, packed_modules_mapping",
+        otherwise_fused,
+    )
+    .converts(),
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it finds no module of these names in this class, and says nothing",
+        "vllm/lora/model_manager.py, activate_adapter",
+        |subject| unknown_names(subject, false),
+    )
+    .until("0.33")
+    .converts(),
+    // 0.33 also looks for a text model's own names below a wrapper's language model.
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it finds no module of these names in this class, and says nothing",
+        "vllm/lora/model_manager.py, _get_text_lora_names",
+        |subject| unknown_names(subject, true),
+    )
+    .since("0.33")
+    .converts(),
+    Rule::new(
+        "towers",
+        Effect::Ignored,
+        "it leaves towers and connectors out unless started with --enable-tower-connector-lora",
+        "vllm/lora/model_manager.py, _get_punica_wrapper",
+        |subject| {
+            known_class(subject)?;
+            subject.modules(|module| Subject::is_tower(&module.name))
+        },
+    ),
+    Rule::new(
+        "stacked-experts",
+        Effect::Refused,
+        "this class reads experts one by one, and the adapter has them in stacks",
+        "vllm/lora/model_manager.py, _validate_moe_lora_format",
+        |subject| known_class(subject).filter(|class| !is_stacked(class)).and(subject.stacks()),
+    )
+    .converts(),
+    Rule::new(
+        "single-experts",
+        Effect::Refused,
+        "this class reads experts in PEFT's stacks, and the adapter has them one by one",
+        "vllm/lora/model_manager.py, _stack_moe_lora_weights",
+        |subject| {
+            known_class(subject).filter(|class| STACKED.contains(class))?;
+            some(subject.single_experts().iter().map(|(m, _)| m.name.as_str().into()).collect())
+        },
+    )
+    .converts(),
+    Rule::new(
+        "all-experts",
+        Effect::Refused,
+        "it wants factors of all three matrices of every expert in a layer",
+        "vllm/lora/lora_weights.py, pack_moe",
+        |subject| {
+            known_class(subject).filter(|class| !is_stacked(class))?;
+            incomplete_experts(subject)
+        },
+    )
+    .converts(),
+    Rule::new(
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        "vllm/lora/layers",
+        misfits,
+    ),
+];
+
+fn needs(subject: &Subject<'_>) -> Vec<String> {
+    let rank = subject.rank();
+    let flag = RANKS.iter().find(|allowed| **allowed >= rank);
+    let mut needs: Vec<String> = flag
+        .filter(|_| rank > DEFAULT_RANK)
+        .map(|allowed| format!("--max-lora-rank {allowed}"))
+        .into_iter()
+        .collect();
+    if subject.adapter.modules.iter().any(|module| Subject::is_tower(&module.name)) {
+        needs.push("--enable-tower-connector-lora".to_owned());
+    }
+    needs
+}
+
+fn missing_fields(subject: &Subject<'_>) -> Found {
+    let config = subject.config()?;
+    let fields = ["r", "lora_alpha", "target_modules"];
+    let missing = |field: &&str| config.get(*field).is_none_or(serde_json::Value::is_null);
+    named(fields.into_iter().filter(missing))
+}
+
+fn possible_rank(subject: &Subject<'_>) -> usize {
+    subject.possible_rank()
+}
+
+/// Ranks above the default that no weight of the adapter can have.
+fn needless(subject: &Subject<'_>) -> Found {
+    let (rank, possible) = (subject.rank(), subject.possible_rank());
+    let over =
+        rank > DEFAULT_RANK && possible < rank && subject.max_rank.is_none_or(|max| rank <= max);
+    if over { subject.modules(|module| module.rank == rank) } else { None }
+}
+
+/// Modules whose scale is another than the config's r and alpha say.
+fn patterned(subject: &Subject<'_>) -> Found {
+    let patterned = ["rank_pattern", "alpha_pattern"].iter().any(|field| subject.flag(field));
+    if !patterned {
+        return None;
+    }
+    if !subject.flag("use_rslora") {
+        return config_scale(subject);
+    }
+    let common = subject.common_alpha() / (subject.common_rank() as f64).sqrt();
+    subject.scaled(|_| common)
+}
+
+fn strange_tensors(subject: &Subject<'_>) -> Found {
+    let strange = |name: &&str| name.contains(".default.") || name.ends_with(".alpha");
+    named(subject.adapter.file.names().filter(strange))
+}
+
+/// The base's class, if it is one whose LoRA is known.
+fn known_class<'a>(subject: &Subject<'a>) -> Option<&'a str> {
+    subject.class().filter(|class| KNOWN.contains(class))
+}
+
+fn unknown_class(subject: &Subject<'_>) -> Found {
+    let Some(class) = subject.class() else {
+        return match subject.base {
+            // A base without a config may be of any class.
+            Some(base) if base.config.is_empty() => whole(names_differ(subject)),
+            _ => not_language(subject),
+        };
+    };
+    if KNOWN.contains(&class) { None } else { some(vec![Place::from(class)]) }
+}
+
+fn names_differ(subject: &Subject<'_>) -> bool {
+    !subject.respelled().is_empty() || !subject.unplaced().is_empty()
+}
+
+/// Projections that the class has fused, and the adapter divided, or the reverse.
+fn otherwise_fused(subject: &Subject<'_>) -> Found {
+    let class = known_class(subject)?;
+    let fused = FUSED.iter().find(|(name, _)| *name == class).map_or(&[][..], |found| found.1);
+    let parts = |name: &str| match name {
+        "qkv_proj" | "query_key_value" | "wqkv" => ["q_proj", "k_proj", "v_proj"].as_slice(),
+        "gate_up_proj" | "dense_h_to_4h" => ["gate_proj", "up_proj"].as_slice(),
+        _ => [].as_slice(),
+    };
+    let wrong = |module: &Module| {
+        let last = module.name.rsplit('.').next().unwrap_or_default();
+        let divided = fused.iter().any(|name| parts(name).contains(&last));
+        let joined = ["qkv_proj", "gate_up_proj"].contains(&last) && !fused.contains(&last);
+        let expert = module.name.contains(".experts.");
+        let tower = Subject::is_tower(&module.name);
+        !tower && !expert && (divided || joined)
+    };
+    subject.modules(wrong)
+}
+
+/// Names that the class's mapper does not lead to a module.
+fn unknown_names(subject: &Subject<'_>, falls_back: bool) -> Found {
+    let class = known_class(subject)?;
+    let names = |modules: Vec<&Module>| -> BTreeSet<String> {
+        modules.into_iter().map(|module| module.name.clone()).collect()
+    };
+    let (unplaced, respelled) = (names(subject.unplaced()), names(subject.respelled()));
+    let fused = otherwise_fused(subject).unwrap_or_default();
+    let stacked = !subject.adapter.stacks.is_empty();
+    let lost = |module: &Module| {
+        let name = module.name.as_str();
+        if unplaced.contains(name) {
+            return true;
+        }
+        let expert = stacked && name.contains(".experts.");
+        if expert || Subject::is_tower(name) || fused.iter().any(|place| place.name == name) {
+            return false;
+        }
+        match wrapper(class) {
+            Some(spellings) => spelling(name).is_none_or(|own| {
+                !(spellings.contains(&own) || falls_back && own == Spelling::Text)
+            }),
+            None => respelled.contains(name),
+        }
+    };
+    subject.modules(lost)
+}

@@ -1,0 +1,315 @@
+//! verify: is this checkpoint what the merge should have written?
+//!
+//! The merge is made a second time, into a comparison with every byte of the tensors; headers, index,
+//! configs and all other files are compared too. Since the same code made both, some rows of every changed
+//! tensor are computed once more in f64, by plain loops that share nothing with the kernels, and held to
+//! what one rounding (and f32 accumulation) can explain.
+
+mod bytes;
+mod expected;
+mod files;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::base::open_model;
+use super::merge::{self, Action, Change, Merge, OutputShard, OutputTensor};
+use super::merge::{beside, header_bytes, work_through};
+use super::{Progress, thread_pool};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, Metadata, Shard, TensorView};
+
+use bytes::Comparison;
+use expected::expected;
+
+/// Rows of each changed tensor that are computed again in f64, beside the comparison of all bytes.
+const SAMPLED_ROWS: usize = 8;
+/// Faults that are listed; more only count.
+const LISTED: usize = 100;
+
+/// What to verify: the merged checkpoint, and the options of the merge that should have made it
+/// (whose `output` is not looked at).
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The checkpoint to judge.
+    pub merged: PathBuf,
+    /// How it should have been made.
+    pub merge: merge::Options,
+    /// Look at so many rows of each tensor only, without a second run of the merge.
+    pub sample: Option<usize>,
+}
+
+/// A tensor or a file that is not what it should be.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fault {
+    /// The tensor's name; of a whole file none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<String>,
+    /// The file's path below the checkpoint; of a tensor none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Fault {
+    fn of_file(relative: &str, what: String) -> Self {
+        Self { tensor: None, file: Some(relative.to_owned()), what }
+    }
+
+    fn of_tensor(name: &str, what: String) -> Self {
+        Self { tensor: Some(name.to_owned()), file: None, what }
+    }
+
+    /// What the fault is of: the tensor, or the file.
+    pub fn place(&self) -> &str {
+        self.tensor.as_deref().or(self.file.as_deref()).unwrap_or_default()
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Whether everything is as it should be.
+    pub ok: bool,
+    /// Weight files and files beside them whose headers, or whole bytes, were compared.
+    pub files: usize,
+    /// Tensors that should have the base's bytes.
+    pub copied: usize,
+    /// Tensors of which rows were computed again in f64.
+    pub recomputed: usize,
+    /// Of those, the ones that a method made for which no independent formula is known here: the
+    /// method's own code made their rows again.
+    pub same_code: usize,
+    /// Rows of all tensors.
+    pub rows: u64,
+    /// Of those, compared byte by byte with the base or with a second run of the merge.
+    pub rows_compared: u64,
+    /// Of those, computed again in f64.
+    pub rows_recomputed: u64,
+    /// Elements computed again in f64.
+    pub elements: u64,
+    /// The largest distance from the f64 result, relative to the largest element of the tensor's update.
+    pub largest_error: f64,
+    /// What rounding to the stored dtype (and f32 accumulation) allows there.
+    pub allowed_error: f64,
+    /// How many faults there are.
+    pub fault_count: usize,
+    /// The first of them.
+    pub faults: Vec<Fault>,
+    /// Files that are there too, and that a merge does not write.
+    pub others: Vec<String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    fn fault(&mut self, fault: Fault) {
+        self.fault_count += 1;
+        if self.faults.len() < LISTED {
+            self.faults.push(fault);
+        }
+    }
+}
+
+/// Compares `options.merged` with what `options.merge` would write.
+///
+/// # Errors
+/// If either cannot be read or planned; differences are no error but faults of the report.
+pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    if options.sample == Some(0) {
+        return Err(ErrorKind::BadOption("no rows are a sample of nothing".to_owned()).into());
+    }
+    // Whether the result is one file is told by its name, as merge does.
+    let merge = merge::Options { output: options.merged.clone(), ..options.merge.clone() };
+    let mut merge = merge::prepare(&merge)?;
+    let merged = open_model(&options.merged, "a merged", &[], options.merge.open.access)?;
+    let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    let recipe = header.and_then(|header| header.get(super::provenance::RECIPE)).cloned();
+    let taken = recipe.is_some_and(|text| merge.take_recipe(text));
+    let mut report = check(&merge, &merged, options.sample, progress)?;
+    if taken {
+        let reason = "the recipe in the header is not compared: only `run` knows it".to_owned();
+        report.warnings.push(reason);
+    }
+    Ok(report)
+}
+
+/// Compares an open checkpoint with a plan: all of it, or `sample` rows of each tensor.
+pub(super) fn check(
+    merge: &Merge,
+    merged: &Checkpoint,
+    sample: Option<usize>,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    progress.begin(merge.plan.bytes);
+    let pool = thread_pool(merge.threads())?;
+    let mut checker = Checker { merge, merged, sample, pool, progress, report: Report::default() };
+    checker.names();
+    let expected = expected(merge, merged);
+    let origin = checker.pool.install(|| merge.origin())?;
+    for (shard, number) in &expected.shards {
+        let Some(found) = merged.shards.get(*number) else { continue };
+        checker.shard(shard, found, origin.as_ref())?;
+    }
+    let mut there = BTreeSet::new();
+    for side in &expected.sides {
+        checker.report.files += 1;
+        there.insert(side.relative.as_str());
+        if let Some(fault) = files::side(side, merged) {
+            checker.report.fault(fault);
+        }
+    }
+    let mut report = checker.report;
+    let others = if merge.plan.one_file { Vec::new() } else { beside(merged)? };
+    let others = others.into_iter().map(|file| file.relative);
+    report.others = others.filter(|file| !there.contains(file.as_str())).collect();
+    report.ok = report.fault_count == 0;
+    Ok(report)
+}
+
+struct Checker<'a> {
+    merge: &'a Merge,
+    merged: &'a Checkpoint,
+    sample: Option<usize>,
+    pool: ThreadPool,
+    progress: &'a dyn Progress,
+    report: Report,
+}
+
+/// A tensor as it should be, as it is, and what it is made from.
+struct Pair<'a> {
+    tensor: &'a OutputTensor,
+    found: TensorView<'a>,
+    base: TensorView<'a>,
+}
+
+/// A tensor that is there, in its dtype and shape; else what is wrong, if it is there at all.
+fn pair<'a>(
+    merge: &'a Merge,
+    merged: &'a Checkpoint,
+    tensor: &'a OutputTensor,
+) -> Result<std::result::Result<Pair<'a>, Option<Fault>>> {
+    let name = &tensor.full_name;
+    let Some(found) = merged.tensor(name) else { return Ok(Err(None)) };
+    if found.spec.dtype != tensor.dtype || found.spec.shape != tensor.shape {
+        let (dtype, shape) = (found.spec.dtype, &found.spec.shape);
+        let (expected, expected_shape) = (tensor.dtype, &tensor.shape);
+        let what = format!("it is {dtype} {shape:?}, expected {expected} {expected_shape:?}");
+        return Ok(Err(Some(Fault::of_tensor(name, what))));
+    }
+    let base = merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+    Ok(Ok(Pair { tensor, found, base }))
+}
+
+impl Checker<'_> {
+    /// Tensors that are missing, and those that should not be there.
+    fn names(&mut self) {
+        let tensors = self.merge.plan.tensors();
+        let expected: BTreeSet<_> = tensors.map(|tensor| tensor.full_name.as_str()).collect();
+        let found: BTreeSet<_> = self.merged.names().collect();
+        for name in expected.difference(&found) {
+            self.report.fault(Fault::of_tensor(name, "it is missing".to_owned()));
+        }
+        for name in found.difference(&expected) {
+            self.report.fault(Fault::of_tensor(name, "it should not be there".to_owned()));
+        }
+    }
+
+    /// One weight file: its header, and all its tensors.
+    fn shard(
+        &mut self,
+        expected: &OutputShard,
+        found: &Shard,
+        origin: Option<&Metadata>,
+    ) -> Result<()> {
+        let mut pairs = Vec::with_capacity(expected.tensors.len());
+        for tensor in &expected.tensors {
+            match pair(self.merge, self.merged, tensor)? {
+                Ok(pair) => pairs.push(pair),
+                Err(fault) => fault.into_iter().for_each(|fault| self.report.fault(fault)),
+            }
+        }
+        self.report.files += 1;
+        // Where a tensor is missing, new or of another shape, that is why the header differs.
+        if pairs.len() == expected.tensors.len() && pairs.len() == found.header.tensors.len() {
+            let header = header_bytes(self.merge, expected, origin)?;
+            files::header(&header, found)?.into_iter().for_each(|fault| self.report.fault(fault));
+        }
+        for pair in &pairs {
+            self.report.rows += pair.tensor.matrix().0 as u64;
+            self.report.copied += usize::from(matches!(pair.tensor.action, Action::Copy));
+        }
+        let mut named = BTreeSet::new();
+        if let Some(count) = self.sample {
+            self.progress.advance(expected.bytes());
+            self.sampled(&pairs, count)?;
+        } else {
+            named = self.bytes(&pairs, found)?;
+        }
+        self.recompute(&pairs, &named)
+    }
+
+    /// Compares all bytes of a file's tensors with a second run of the merge; the tensors that differ.
+    fn bytes(&mut self, pairs: &[Pair<'_>], found: &Shard) -> Result<BTreeSet<String>> {
+        let comparison = Comparison::new(found);
+        let data = found.header.data_start;
+        // A tensor of the file's is where its header has it.
+        let places = pairs.iter().map(|pair| (pair.tensor, data + pair.found.spec.start));
+        work_through(self.merge, places, &comparison, &self.pool, self.progress)?;
+        self.report.rows_compared +=
+            pairs.iter().map(|pair| pair.tensor.matrix().0 as u64).sum::<u64>();
+        let mut named = BTreeSet::new();
+        for (name, what) in comparison.faults() {
+            let pair = pairs.iter().find(|pair| pair.found.spec.name == name);
+            let name = pair.map_or(name, |pair| pair.tensor.full_name.as_str());
+            named.insert(name.to_owned());
+            self.report.fault(Fault::of_tensor(name, what));
+        }
+        Ok(named)
+    }
+
+    /// Compares some rows of the tensors that should have the base's bytes.
+    fn sampled(&mut self, pairs: &[Pair<'_>], count: usize) -> Result<()> {
+        for pair in pairs.iter().filter(|pair| matches!(pair.tensor.action, Action::Copy)) {
+            let (rows, fault) = rows::compare(pair.tensor, pair.base, pair.found, count)?;
+            self.report.rows_compared += rows;
+            if let Some(what) = fault {
+                self.report.fault(Fault::of_tensor(&pair.tensor.full_name, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes some rows of every other tensor again; tensors that are `named` have their fault already.
+    fn recompute(&mut self, pairs: &[Pair<'_>], named: &BTreeSet<String>) -> Result<()> {
+        let count = self.sample.unwrap_or(SAMPLED_ROWS);
+        let converted = Change::default();
+        let changed = pairs.iter().filter_map(|pair| match &pair.tensor.action {
+            Action::Copy => None,
+            Action::Convert => Some((pair, &converted)),
+            Action::Change(change) => Some((pair, change)),
+        });
+        let changed: Vec<_> = changed.collect();
+        let merge = self.merge;
+        let found: Vec<_> = self.pool.install(|| {
+            let recompute = |(pair, change): &(&Pair<'_>, &Change)| {
+                rows::recompute(merge, (pair.tensor, change), pair.base, pair.found, count)
+            };
+            changed.par_iter().map(recompute).collect::<Result<_>>()
+        })?;
+        for ((pair, _), found) in changed.iter().zip(found) {
+            found.count(&mut self.report);
+            let name = &pair.tensor.full_name;
+            if let Some(what) = found.fault.filter(|_| !named.contains(name)) {
+                self.report.fault(Fault::of_tensor(name, what));
+            }
+        }
+        Ok(())
+    }
+}
