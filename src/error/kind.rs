@@ -3,12 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::look::FileKind;
-use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    ConvertError, ExpertsError, FamilyError, PairError, QuantError, ReceiptError, RecipeError,
-    RuleError, TunedError, UnmatchedName,
+    ConvertError, ExpertsError, FamilyError, FileKind, ModelError, PairError, QuantError,
+    ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.

@@ -1,18 +1,20 @@
 //! A checkpoint on disk: one file, shards with or without an index, or a diffusers pipeline of
 //! several components. Opening reads headers only.
 
+mod computed;
 mod held;
+
+pub use computed::ComputedTensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::access::{Access, Source};
 use super::gguf::{self, is_gguf};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
-use super::view::{Computed, TensorView};
+use super::view::TensorView;
 use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
@@ -32,7 +34,7 @@ pub struct Shard {
     /// Its bytes.
     pub source: Source,
     /// Tensors whose bytes are computed when they are asked for, by name.
-    pub computed: BTreeMap<String, Arc<dyn Computed>>,
+    pub computed: ComputedTensors,
 }
 
 impl Shard {
@@ -174,31 +176,6 @@ impl Checkpoint {
     /// How many tensors there are.
     pub fn len(&self) -> usize {
         self.by_name.len()
-    }
-
-    /// The same checkpoint with other headers, one a shard, and tensors that are computed.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TensorTwice`], if a name occurs twice.
-    pub fn with_headers(
-        mut self,
-        headers: Vec<(Header, BTreeMap<String, Arc<dyn Computed>>)>,
-    ) -> Result<Self> {
-        for (shard, (header, computed)) in self.shards.iter_mut().zip(headers) {
-            (shard.header, shard.computed) = (header, computed);
-        }
-        self.by_name.clear();
-        let components: Vec<_> =
-            self.components.iter().map(|c| (c.prefix.clone(), c.shards.clone())).collect();
-        for (prefix, shards) in components {
-            self.register(&prefix, shards)?;
-        }
-        Ok(self)
-    }
-
-    /// Whether its files are GGUF, whose headers and names no safetensors file has.
-    pub fn is_gguf(&self) -> bool {
-        self.shards.iter().any(|shard| is_gguf(&shard.source))
     }
 
     /// Whether there is no tensor at all.
