@@ -12,6 +12,7 @@ mod kind;
 mod look;
 mod model;
 mod near;
+mod orientation;
 mod pair;
 mod quant;
 mod receipt;
@@ -32,6 +33,7 @@ pub use kind::ErrorKind;
 pub use look::FileKind;
 pub use model::ModelError;
 pub use near::near;
+pub use orientation::OrientationError;
 pub use pair::PairError;
 pub use quant::QuantError;
 pub use receipt::ReceiptError;
@@ -114,6 +116,12 @@ impl From<RecipeError> for Error {
 
 impl From<RuleError> for Error {
     fn from(error: RuleError) -> Self {
+        ErrorKind::from(error).into()
+    }
+}
+
+impl From<OrientationError> for Error {
+    fn from(error: OrientationError) -> Self {
         ErrorKind::from(error).into()
     }
 }

@@ -12,7 +12,7 @@ use regex::Regex;
 use super::Adapter;
 use super::module::{Kind, Module};
 use super::place::Placement;
-use crate::error::{ErrorKind, Result, RuleError};
+use crate::error::{OrientationError, Result, RuleError};
 use crate::format::Checkpoint;
 
 /// What a user says of the weights whose names match.
@@ -131,7 +131,7 @@ impl Orientations {
     /// Whether a two-dimensional weight without an adapter is stored inputs × outputs.
     ///
     /// # Errors
-    /// [`ErrorKind::Orientation`] if nothing tells.
+    /// [`OrientationError`] if nothing tells.
     pub fn weight(&self, tensor: &str) -> Result<bool> {
         match (self.near(tensor), group(tensor)) {
             (Some(turned), _) => Ok(turned),
@@ -190,7 +190,7 @@ impl Orientations {
 /// The error for a weight whose orientation nothing tells.
 pub fn undecided(tensor: &str) -> crate::Error {
     let tensor = regex::escape(tensor);
-    ErrorKind::Orientation { tensor }.into()
+    OrientationError { tensor }.into()
 }
 
 /// Whether a module fits a stored matrix as it is, and turned; nothing for what is no matrix product.

@@ -33,7 +33,7 @@ pub struct Placement {
     pub turned: Option<bool>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde hands it over so")]
 fn is_not_turned(turned: &Option<bool>) -> bool {
     *turned != Some(true)
 }

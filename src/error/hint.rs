@@ -169,12 +169,7 @@ impl ErrorKind {
             Self::Overflow { .. } => {
                 "write a wider type (--dtype bf16 or f32), or lower the weight"
             }
-            Self::Orientation { tensor } => {
-                return Some(format!(
-                    "say it: --orientation '{tensor}=out-in' for an ordinary Linear layer, \
-                     '{tensor}=in-out' for GPT-2's Conv1D"
-                ));
-            }
+            Self::Orientation(error) => return Some(error.hint()),
             Self::NonFiniteBase { .. } => "the base itself is damaged there",
             Self::Ambiguous { .. } => {
                 "point at the component itself (for example BASE/unet) instead of the whole"

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::look::FileKind;
+use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    ConvertError, ExpertsError, FamilyError, FileKind, ModelError, PairError, QuantError,
-    ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName,
+    ConvertError, ExpertsError, FamilyError, OrientationError, PairError, QuantError, ReceiptError,
+    RecipeError, RuleError, TunedError, UnmatchedName,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.
@@ -480,15 +482,9 @@ pub enum ErrorKind {
         /// How many are read.
         limit: u64,
     },
-    /// A weight that would be as wide as high if its inputs were its outputs.
-    #[error(
-        "its sizes do not tell whether it is stored outputs × inputs or inputs × outputs, and neither \
-         do the layers beside it nor the adapter's config"
-    )]
-    Orientation {
-        /// The base tensor's name, as a regular expression.
-        tensor: String,
-    },
+    /// A weight of which nothing tells which way round it lies.
+    #[error(transparent)]
+    Orientation(#[from] OrientationError),
     /// The base holds a NaN or an infinity.
     #[error("element {index} of the base tensor is {value}")]
     NonFiniteBase {

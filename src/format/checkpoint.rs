@@ -45,10 +45,9 @@ impl Shard {
     pub fn open(path: &Path, relative: String, access: Access) -> Result<Self> {
         refuse_pickle(path)?;
         let source = Source::open(path, access).map_err(not_found).in_file(path)?;
-        let header = if is_gguf(&source) {
-            gguf::header(&source)
-        } else {
-            read_header(&source).map_err(|error| recognised(error, &source))
+        let header = match is_gguf(&source) {
+            true => gguf::header(&source),
+            false => read_header(&source).map_err(|error| recognised(error, &source)),
         };
         Ok(Self::new(path, relative, header.in_file(path)?, source))
     }
@@ -154,8 +153,9 @@ impl Checkpoint {
         } else {
             checkpoint.layout = Layout::File;
             let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            let parts = path.file_name().and_then(|name| gguf_parts(name.to_str()?));
-            let model = parts.map_or_else(|| Model::Lone(path.to_path_buf()), Model::Files);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let split = gguf_parts(&name).map(Model::Files);
+            let model = split.unwrap_or_else(|| Model::Lone(path.to_path_buf()));
             checkpoint.add(String::new(), &directory, model, access)?;
         }
         Ok(checkpoint)

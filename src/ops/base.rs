@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, Locate, ModelError, Result};
+use crate::error::{ErrorKind, FileKind, Locate, ModelError, Result};
+use crate::format::gguf::MAGIC;
 use crate::format::{Access, Checkpoint};
 
 /// Opens a base. `with` is what the verb was given beside it, for the advice.
@@ -26,9 +27,8 @@ pub(crate) fn open_model(
     access: Access,
 ) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path, access)?;
-    if checkpoint.is_gguf() {
-        let reason = "a GGUF model; give the safetensors model that it was made from".to_owned();
-        return Err(ErrorKind::NoCheckpoint { reason }).in_file(path);
+    if let Some(kind) = FileKind::of(&MAGIC).filter(|_| checkpoint.is_gguf()) {
+        return Err(ErrorKind::OtherFormat { kind }).in_file(path);
     }
     let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
     let hint = advice(path, with, access);

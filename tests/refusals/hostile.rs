@@ -80,11 +80,11 @@ fn no_magnitude_makes_it_panic() {
     for scale in ["1e-320", "1e-300", "1e-150", "1e150", "1e300"] {
         for line in [
             "inspect n.safetensors --spectrum",
-            "resize n.safetensors --rank 1 -o o.safetensors -f",
-            "resize n.safetensors --rank ratio:10 -o o.safetensors -f",
-            "combine n.safetensors n.safetensors --method cat --rank ratio:10 -o o.safetensors -f",
-            "combine n.safetensors n.safetensors --method ties --rank 1 -o o.safetensors -f",
-            "combine n.safetensors n.safetensors --method tsv -o o.safetensors -f",
+            "resize n.safetensors --rank 1 -o o -f",
+            "resize n.safetensors --rank ratio:10 -o o -f",
+            "combine n.safetensors n.safetensors --method cat --rank ratio:10 -o o -f",
+            "combine n.safetensors n.safetensors --method ties --rank 1 -o o -f",
+            "combine n.safetensors n.safetensors --method tsv -o o -f",
             "compare n.safetensors n.safetensors",
             "diff n.safetensors n.safetensors",
         ] {

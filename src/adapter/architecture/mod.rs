@@ -10,8 +10,8 @@ mod auraflow;
 mod chroma;
 mod clip;
 mod cogvideox;
+mod cosmos;
 mod cosmos1;
-mod cosmos2;
 mod cut;
 mod ernie_image;
 mod experts;
@@ -27,9 +27,9 @@ mod ideogram4;
 mod kandinsky;
 mod krea2;
 mod language;
+mod ltx;
 mod ltx2;
 mod ltx2_connectors;
-mod ltx_video;
 mod lumina;
 mod minimax_h3;
 mod mochi;
@@ -131,7 +131,7 @@ pub(super) fn rules_of_base(seen: &Seen<'_>) -> Vec<Rule> {
         }
     }
     if let Some(told) = told {
-        rules.extend(told.rules);
+        rules.extend(told.rules.into_iter().chain(told.comfyui));
     }
     let between = between_published(&rules);
     rules.extend(between);
@@ -195,7 +195,7 @@ pub(super) static ARCHITECTURES: [&Architecture; 39] = [
     &minimax_h3::ARCHITECTURE,
     &ace_step::ARCHITECTURE,
     &cosmos1::ARCHITECTURE,
-    &cosmos2::ARCHITECTURE,
+    &cosmos::ARCHITECTURE,
     &ltx2_connectors::ARCHITECTURE,
     &ltx2::ARCHITECTURE,
     &stable_audio::ARCHITECTURE,
@@ -209,7 +209,7 @@ pub(super) static ARCHITECTURES: [&Architecture; 39] = [
     &hunyuan_video_1_5::ARCHITECTURE,
     &hunyuan_image::ARCHITECTURE,
     &ovis_image::ARCHITECTURE,
-    &ltx_video::ARCHITECTURE,
+    &ltx::ARCHITECTURE,
     &unet::ARCHITECTURE,
     &clip::ARCHITECTURE,
     &hunyuan_video::ARCHITECTURE,

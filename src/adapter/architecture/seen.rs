@@ -109,6 +109,11 @@ pub(in crate::adapter) struct Told {
 }
 
 impl Told {
+    /// All rules, in no matter which order.
+    pub(in crate::adapter) fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().chain(&self.comfyui)
+    }
+
     /// Puts the rules for ComfyUI's own names before the others, or after them: of several published
     /// names of a module the first is written, and all are understood.
     pub(in crate::adapter) fn arrange(&mut self, for_comfyui: bool) {

@@ -223,9 +223,8 @@ fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Part> {
     let part = |(scope, modules): (Scope, Vec<usize>)| {
         let bodies: Vec<Body<'_>> = modules.iter().filter_map(|&at| body(adapter, at)).collect();
         let fits = |told: &Told, side| {
-            let one = |body: &&Body<'_>| {
-                told.rules.iter().any(|rule| body.capture(rule.side(side)).is_some())
-            };
+            let one =
+                |body: &&Body<'_>| told.all().any(|rule| body.capture(rule.side(side)).is_some());
             bodies.iter().filter(one).count()
         };
         let counts = |told: &Told| (fits(told, Side::Split), fits(told, Side::Published));

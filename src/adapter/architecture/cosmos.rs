@@ -4,7 +4,7 @@
 use super::{Architecture, OfBase, Seen, Told, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "cosmos2", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "cosmos", tables: &[TABLE], rules: OfBase::Told, told };
 
 const TABLE: &str = "
 transformer_blocks.{i}.{norm1,norm2,norm3}.{linear_1,linear_2}  blocks.{i}.{adaln_modulation_self_attn,adaln_modulation_cross_attn,adaln_modulation_mlp}.{1,2}

@@ -4,7 +4,7 @@
 use super::{Architecture, OfBase, Seen, Told, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ltx_video", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ltx", tables: &[TABLE], rules: OfBase::Told, told };
 
 const TABLE: &str = "
 proj_in                                               patchify_proj
