@@ -12,6 +12,7 @@ use crate::adapter::stacks::Stack;
 use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Dtype};
+use crate::ops::base::open_reference;
 use crate::ops::check::program::{Experts, Takes, is_stacked};
 use crate::ops::merge::tied_head;
 
@@ -32,7 +33,7 @@ impl<'a> Serve<'a> {
     /// Nothing, if no program is meant.
     pub(super) fn new(adapter: &'a Adapter, how: How<'_>, base: &'a Base) -> Result<Option<Self>> {
         let Some(takes) = how.program else { return Ok(None) };
-        let opened = how.reference.map(|path| Checkpoint::open(path, how.access));
+        let opened = how.reference.map(|path| open_reference(path, how.access));
         let reference = match opened {
             // A config alone says the class.
             Some(Err(error)) if matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,

@@ -10,6 +10,7 @@ use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};
 use crate::format::Checkpoint;
+use crate::ops::base::numbers;
 use crate::ops::open_adapters_for_base;
 use crate::weight::{pair, tied};
 
@@ -72,6 +73,11 @@ fn open_tuned(path: &Path, open: &OpenOptions, base: &Checkpoint) -> Result<Opti
             _ => return Ok(None),
         },
     };
+    // What shares no name with the base is no checkpoint of it, whatever is wrong with it.
+    if pair::shared(base, &checkpoint) == 0 {
+        return Ok(None);
+    }
+    let checkpoint = numbers(checkpoint)?;
     let shared = pair::shared(base, &checkpoint);
     Ok((shared > 0 && 2 * shared >= checkpoint.len()).then_some(checkpoint))
 }

@@ -18,6 +18,7 @@ mod moves;
 mod options;
 mod origin;
 mod place;
+mod quantised;
 mod region;
 mod replaced;
 mod resume;
@@ -40,6 +41,7 @@ pub use change::{
 };
 pub use layout::{OutputShard, OutputTensor};
 pub use options::{AdapterInput, Options};
+pub use quantised::{Dequantised, Quantized};
 pub use region::Region;
 pub use side::{NotCarried, SideFile};
 pub(super) use side::{beside, relaid};
@@ -51,7 +53,7 @@ use crate::format::staging::{free_space, left_over};
 use crate::format::{Access, Checkpoint, Metadata, access};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::ops::base::open_base;
+use crate::ops::base::open_stored;
 use crate::ops::{Progress, check_output, files_of, receipt, verify};
 
 /// An adapter's part in a plan.
@@ -95,6 +97,8 @@ pub struct Plan {
     pub unmatched: Vec<UnmatchedName>,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Quantised weights of the base that are written as plain numbers, if they are.
+    pub dequantised: Option<Dequantised>,
     /// What a user should know.
     pub warnings: Vec<String>,
 }
@@ -197,6 +201,8 @@ pub struct Report {
     pub shards_reused: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Quantised weights of the base that were written as plain numbers, if they were.
+    pub dequantised: Option<Dequantised>,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
     pub effective: Option<Effective>,
     /// The same for each tensor.
@@ -224,6 +230,10 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
+    if options.output.extension().is_some_and(|end| end == "gguf") {
+        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
     let mut merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
@@ -258,20 +268,26 @@ pub fn plan(options: &Options) -> Result<Merge> {
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
-    let base = open_base(&options.base, &with, options.open.access)?;
+    let open = || open_stored(&options.base, "a base", &with, options.open.access);
+    let mut quantised = quantised::read(open()?)?;
     let rule = rule::choose(options)?;
-    let options = &rule::peer_weights(&options.over_layers(&base))?;
-    let inputs = inputs::open(options, &base)?;
-    let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
-    inputs.add_tuned(options, &base, &mut bound)?;
+    let base = &quantised.checkpoint;
+    let options = &rule::peer_weights(&options.over_layers(base))?;
+    let inputs = inputs::open(options, base)?;
+    let bound = bind::bind(&inputs.adapter_options(options), base, &inputs.adapters);
+    let mut bound = bound.map_err(|error| quantised.explain(error))?;
+    let base = &quantised.checkpoint;
+    inputs.add_tuned(options, base, &mut bound)?;
     if let Some(rule) = &rule {
         blend::bind(options, &inputs, &mut bound)?;
-        blend::settle(options, (rule, &inputs), &base, &mut bound)?;
+        blend::settle(options, (rule, &inputs), base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
-    let one_file = is_file(&options.output);
-    let shards = layout::shards(options, &base, &bound, one_file)?;
-    let sides = side::collect(options, &base, &bound, &shards, one_file)?;
+    quantised.settle(options, &bound, open)?;
+    let (one_file, dtypes) = (is_file(&options.output), quantised.dtypes(options)?);
+    let base = &quantised.checkpoint;
+    let shards = layout::shards(options, (base, &dtypes), &bound, one_file)?;
+    let sides = side::collect((base, &dtypes), &bound, &shards, one_file)?;
     for adapter in &inputs.adapters {
         let missing = promised::missing(adapter, Some(base.names()));
         bound.warnings.extend(missing.map(|text| format!("{}: {text}", adapter.path.display())));
@@ -282,6 +298,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         output: options.output.clone(),
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
+        dequantised: quantised.dequantised(shards.iter().flat_map(|shard| &shard.tensors)),
         shards,
         side_files: sides.carried,
         not_carried: sides.not_carried,
@@ -293,7 +310,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         (options.open.access, options.receipt.clone(), options.recipe.clone());
     Ok(Merge {
         plan,
-        base,
+        base: quantised.checkpoint,
         adapters: inputs.adapters,
         tuned: inputs.tuned,
         rule,
@@ -431,6 +448,7 @@ impl Merge {
             shards: plan.shards.len(),
             shards_reused: 0,
             bytes: plan.bytes,
+            dequantised: plan.dequantised.clone(),
             effective,
             tensors: stats
                 .iter()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use regex::Regex;
 
-use super::{Compat, PlannedAdapter};
+use super::{Compat, PlannedAdapter, Quantized};
 use crate::adapter::OpenOptions;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Dtype};
@@ -52,6 +52,8 @@ pub struct Options {
     pub compat: Option<Compat>,
     /// Dtype of all floating-point tensors of the result; the base's own if `None`.
     pub dtype: Option<Dtype>,
+    /// What to do where a quantised weight of the base changes.
+    pub quantized: Quantized,
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.

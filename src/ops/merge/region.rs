@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::change::Term;
 use super::update::{Product, factors};
 use crate::adapter::Adapter;
+use crate::adapter::convention::gguf_names::row_order;
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::factor::BLOCK;
 use crate::math::kernel::fused;
@@ -27,6 +28,9 @@ pub struct Region {
     /// Rows of the update that lie there, first to first; all if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Range<usize>>,
+    /// Of how many heads the update's rows are, where the tensor has them in llama.cpp's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
 }
 
 impl Region {
@@ -45,6 +49,7 @@ impl Region {
             rows: above + rows.start..above + rows.end,
             columns: place.columns,
             part: place.part.as_ref().map(|part| part.rows.clone()),
+            heads: place.heads,
         })
     }
 
@@ -81,6 +86,19 @@ pub(super) fn rows_of(factor: &Factor, rows: &Range<usize>) -> Factor {
     let columns = factor.columns;
     let values = factor.values.get(rows.start * columns..rows.end * columns).unwrap_or_default();
     Factor::new(rows.len(), columns, values.to_vec())
+}
+
+/// A factor's rows in llama.cpp's order of a rotation.
+///
+/// # Errors
+/// If they do not divide into heads.
+pub(super) fn reorder_rows(factor: &Factor, heads: usize) -> Result<Factor> {
+    let order = row_order(factor.rows, heads).ok_or_else(|| ErrorKind::BadShape {
+        expected: format!("rows of {heads} heads of an even size"),
+        found: vec![factor.rows, factor.columns],
+    })?;
+    let values = order.into_iter().flat_map(|row| factor.row(row).iter().copied());
+    Ok(Factor::new(factor.rows, factor.columns, values.collect()))
 }
 
 /// A factor's columns put in their place among `width`, zeros elsewhere.

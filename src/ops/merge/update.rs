@@ -1,7 +1,7 @@
 //! Updates that are added: their tensors read once, any rows of them at hand.
 
 use super::change::{Source, Term};
-use super::region::{Bands, Region, rows_of, spread_columns};
+use super::region::{Bands, Region, reorder_rows, rows_of, spread_columns};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Kind, Module, Update};
 use crate::adapter::slice::{Slice, find};
@@ -60,7 +60,8 @@ impl<'a> Addition<'a> {
     ) -> Result<Self> {
         let (adapter, module) = module(term, adapters)?;
         let region = term.region.clone();
-        let region = region.unwrap_or(Region { rows: 0..rows, columns: None, part: None });
+        let region =
+            region.unwrap_or(Region { rows: 0..rows, columns: None, part: None, heads: None });
         let size = region.size((rows, columns));
         let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),
@@ -186,6 +187,10 @@ pub(in crate::ops) fn factors(
     };
     let left = match part {
         Some(part) => rows_of(&left, part),
+        None => left,
+    };
+    let left = match region.and_then(|region| region.heads) {
+        Some(heads) => reorder_rows(&left, heads)?,
         None => left,
     };
     Ok((left, wide(right)))
