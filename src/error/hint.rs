@@ -130,8 +130,7 @@ impl ErrorKind {
             }
             Self::ShapeMismatch { .. } => "is this the base the adapter was trained on?",
             Self::Quantised { .. } => {
-                "--quantized 16bit writes all quantised weights as plain numbers; or merge into the 16-bit original, then quantise \
-                 again"
+                "merge into the 16-bit or 32-bit original, then quantise again"
             }
             Self::ReplaceConflict { .. } => {
                 "leave it to one of them: merge one at a time, or use --exclude"

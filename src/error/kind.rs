@@ -345,7 +345,7 @@ pub enum ErrorKind {
     },
     /// A quantised target.
     #[error(
-        "the base's `{base_tensor}` is quantised ({scheme}), and adding to its codes would destroy it"
+        "the base's `{base_tensor}` is quantised ({scheme}); adding to its codes would destroy it"
     )]
     Quantised {
         /// The base tensor.

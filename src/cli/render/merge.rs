@@ -89,8 +89,9 @@ fn dequantised(lines: &mut Lines, found: Option<&Dequantised>) {
     lines.add(
         "dequantised",
         format!(
-            "{} weights ({}) to {}: {} become {}, {times:.1} times as much",
+            "{} weight{} ({}) to {}: {} become {}, {times:.1} times as much",
             found.weights,
+            if found.weights == 1 { "" } else { "s" },
             found.encodings.join("; "),
             found.dtypes.join(", "),
             bytes(found.stored_bytes),

@@ -95,8 +95,11 @@ impl Base {
             return Ok(());
         };
         if options.quantized == Quantized::Refuse {
-            let scheme = format!("{}, {}", touched.encoding, touched.detail);
-            return Err(ErrorKind::Quantised { base_tensor: touched.name.clone(), scheme }.into());
+            let reason = format!(
+                "the base's `{}` changes and is quantised ({}, {}), which --quantized refuse does not allow",
+                touched.name, touched.encoding, touched.detail
+            );
+            return Err(ErrorKind::BadOption(reason).into());
         }
         if options.receipt.is_some() {
             let base_tensor = touched.name.clone();
