@@ -15,7 +15,7 @@ use super::gguf::{self, is_gguf};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
 use super::view::TensorView;
-use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
+use crate::error::{Error, ErrorKind, FileKind, HeaderError, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
 pub const PICKLES: [&str; 4] = ["bin", "pt", "ckpt", "pth"];
@@ -63,15 +63,17 @@ impl Shard {
 fn recognised(error: Error, source: &Source) -> Error {
     let header = matches!(
         error.kind(),
-        ErrorKind::TruncatedHeader { .. }
-            | ErrorKind::HeaderTooLarge { .. }
-            | ErrorKind::BadHeader { .. }
+        ErrorKind::Header(
+            HeaderError::TruncatedHeader { .. }
+                | HeaderError::HeaderTooLarge { .. }
+                | HeaderError::BadHeader { .. }
+        )
     );
     let mut scratch = Vec::new();
     let start =
         source.bytes(0..source.length().min(FileKind::START), &mut scratch).unwrap_or_default();
     match FileKind::of(start).filter(|_| header) {
-        Some(kind) => ErrorKind::OtherFormat { kind }.into(),
+        Some(kind) => HeaderError::OtherFormat { kind }.into(),
         None => error,
     }
 }
@@ -81,7 +83,7 @@ fn read_header(source: &Source) -> Result<Header> {
     let length = source.length();
     let mut first = [0; 8];
     if length < 8 {
-        return Err(ErrorKind::TruncatedHeader { needed: 8, found: length }.into());
+        return Err(HeaderError::TruncatedHeader { needed: 8, found: length }.into());
     }
     first.copy_from_slice(source.bytes(0..8, &mut scratch)?);
     let end = header_length(first, length)?;

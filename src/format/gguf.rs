@@ -8,7 +8,7 @@ use super::access::Source;
 use super::ggml;
 use super::header::{Header, MAX_HEADER, MOST_TENSORS, Metadata, TensorSpec};
 use super::{Dtype, Tensor};
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::error::{Error, ErrorKind, HeaderError, Locate, Result};
 
 /// The first bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
@@ -153,7 +153,7 @@ fn parse(head: &[u8], length: u64) -> Result<(Head, Result<()>)> {
         let kind = cursor.u32()?;
         let value = cursor.value(kind, true)?;
         if metadata.insert(key.clone(), value).is_some() {
-            return Err(Error::from(ErrorKind::DuplicateKey).in_tensor(&key));
+            return Err(Error::from(HeaderError::DuplicateKey).in_tensor(&key));
         }
     }
     let mut head = Head { metadata, entries: Vec::new(), data: 0 };
@@ -185,7 +185,7 @@ fn check(entries: &[Entry], length: u64) -> Result<()> {
     for entry in by_place {
         if entry.start < end {
             let (expected, found, what) = (end, entry.start, "overlap");
-            return Err(ErrorKind::Offsets { expected, found, what }).in_tensor(&entry.name);
+            return Err(HeaderError::Offsets { expected, found, what }).in_tensor(&entry.name);
         }
         end =
             entry.start.checked_add(entry.bytes).filter(|end| *end <= length).ok_or_else(|| {
@@ -195,7 +195,7 @@ fn check(entries: &[Entry], length: u64) -> Result<()> {
     let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair.first() == pair.last()) {
-        Some(pair) => Err(ErrorKind::DuplicateKey).in_tensor(pair.first().unwrap_or(&"")),
+        Some(pair) => Err(HeaderError::DuplicateKey).in_tensor(pair.first().unwrap_or(&"")),
         None => Ok(()),
     }
 }

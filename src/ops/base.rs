@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, FileKind, Locate, ModelError, Result};
+use crate::error::{FileKind, HeaderError, Locate, ModelError, Result};
 use crate::format::gguf::MAGIC;
 use crate::format::{Access, Checkpoint};
 
@@ -28,7 +28,7 @@ pub(crate) fn open_model(
 ) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path, access)?;
     if let Some(kind) = FileKind::of(&MAGIC).filter(|_| checkpoint.is_gguf()) {
-        return Err(ErrorKind::OtherFormat { kind }).in_file(path);
+        return Err(HeaderError::OtherFormat { kind }).in_file(path);
     }
     let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
     let hint = advice(path, with, access);
