@@ -18,9 +18,9 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
-use crate::ops::base::open_base;
-use crate::ops::merge::misfit::{self, Misfit};
+use crate::ops::merge::plan::misfit::{self, Misfit};
 use crate::ops::merge::tied_head;
+use crate::ops::shared::base::open_base;
 
 pub use encodings::EncodingItem;
 pub use report::{Item, ModuleItem, ReplacementItem, Report, ShardItem, SpectrumItem};
