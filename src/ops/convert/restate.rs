@@ -23,9 +23,9 @@ use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result}
 use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Metadata, Staging};
 use crate::ops::Progress;
-use crate::ops::base::open_reference;
 use crate::ops::check::program::Takes;
 use crate::ops::check::quoted;
+use crate::ops::shared::base::open_reference;
 
 /// What shall be written.
 #[derive(Debug, Clone, Copy)]

@@ -12,9 +12,9 @@ use crate::adapter::stacks::Stack;
 use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Dtype};
-use crate::ops::base::open_reference;
 use crate::ops::check::program::{Experts, Takes, is_stacked};
 use crate::ops::merge::tied_head;
+use crate::ops::shared::base::open_reference;
 
 /// The names of an expert's gate, up and down, and those that some checkpoints have.
 const MATRICES: [[&str; 3]; 2] = [["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];

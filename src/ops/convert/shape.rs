@@ -6,7 +6,7 @@ use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::{Adapter, target};
 use crate::error::{Locate, Result};
 use crate::format::Access;
-use crate::ops::base::open_reference;
+use crate::ops::shared::base::open_reference;
 
 /// Gives modules of unknown shape that of the reference's tensor, where they are for all of one.
 ///

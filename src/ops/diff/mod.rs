@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Progress;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::ops::base::open_reference;
+use crate::ops::shared::base::open_reference;
 use crate::ops::thread_pool;
 
 /// Relative difference that rounding of f32 factors explains.

@@ -4,48 +4,28 @@
 //! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
 //! made without the others.
 
-mod added;
-pub(super) mod bind;
-mod blend;
-mod change;
-pub(super) mod elementwise;
-pub(super) mod exact;
-mod inputs;
-mod jobs;
-mod layout;
-pub(super) mod misfit;
-mod moves;
-mod options;
-mod origin;
-mod place;
-mod quantised;
-mod region;
-mod replaced;
-mod resume;
-mod rule;
-mod side;
-mod stream;
-pub(super) mod transform;
-pub(super) mod tuned;
-pub(super) mod update;
-pub(super) mod work;
+pub(super) mod check;
+pub(super) mod compute;
+pub(super) mod plan;
+pub(super) mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use change::{
+pub use crate::ops::shared::inputs::AdapterInput;
+pub use plan::change::{
     Action, BlendPart, BlendStep, Change, Difference, ReplaceStep, RowsStep, Source, Term,
     TransformStep,
 };
-pub use layout::{OutputShard, OutputTensor};
-pub use options::{AdapterInput, Options};
-pub use quantised::{Dequantised, Quantized};
-pub use region::Region;
-pub use side::{NotCarried, SideFile};
-pub(super) use side::{beside, relaid};
-pub(super) use stream::{Sink, header_bytes, work_through};
+pub use plan::layout::{OutputShard, OutputTensor};
+pub use plan::options::{Options, Quantized};
+pub use plan::quantised::Dequantised;
+pub use plan::region::Region;
+pub use plan::side::{NotCarried, SideFile};
+pub(super) use plan::side::{beside, relaid};
+pub(super) use write::stream::{Sink, header_bytes, work_through};
 
 use crate::adapter::{Adapter, promised};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
@@ -53,8 +33,10 @@ use crate::format::staging::{free_space, left_over};
 use crate::format::{Access, Checkpoint, Metadata, access};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::ops::base::open_stored;
+use crate::ops::shared::base::open_stored;
 use crate::ops::{Progress, check_output, files_of, receipt, verify};
+use plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
+use write::{resume, stream};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -122,7 +104,7 @@ pub struct Merge {
     pub(super) base: Checkpoint,
     pub(super) adapters: Vec<Adapter>,
     pub(super) tuned: Vec<Checkpoint>,
-    pub(super) rule: Option<rule::Rule>,
+    pub(super) rule: Option<method_choice::Rule>,
     /// The text of the recipe that asked for it.
     recipe: Option<String>,
     force: bool,
@@ -270,17 +252,17 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);
     let mut quantised = quantised::read(open()?)?;
-    let rule = rule::choose(options)?;
+    let rule = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
-    let options = &rule::peer_weights(&options.over_layers(base))?;
+    let options = &method_choice::peer_weights(&options.over_layers(base))?;
     let inputs = inputs::open(options, base)?;
     let bound = bind::bind(&inputs.adapter_options(options), base, &inputs.adapters);
     let mut bound = bound.map_err(|error| quantised.explain(error))?;
     let base = &quantised.checkpoint;
     inputs.add_tuned(options, base, &mut bound)?;
     if let Some(rule) = &rule {
-        blend::bind(options, &inputs, &mut bound)?;
-        blend::settle(options, (rule, &inputs), base, &mut bound)?;
+        consensus::bind(options, &inputs, &mut bound)?;
+        consensus::settle(options, (rule, &inputs), base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
     quantised.settle(options, &bound, open)?;
@@ -298,7 +280,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         output: options.output.clone(),
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
-        dequantised: quantised.dequantised(shards.iter().flat_map(|shard| &shard.tensors)),
+        dequantised: quantised
+            .dequantised(shards.iter().flat_map(|shard| &shard.tensors).map(OutputTensor::source)),
         shards,
         side_files: sides.carried,
         not_carried: sides.not_carried,
