@@ -15,8 +15,7 @@ use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
 
 /// What to do where a quantised weight changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Quantized {
     /// All quantised weights are written as plain numbers, in 16 bit unless a dtype is asked for.
     #[default]
