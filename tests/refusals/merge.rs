@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use crate::common::refusal::{MERGE, MODULE, Scene, TARGET, adapter, base};
-use crate::common::{Peft, Tensors, read};
+use crate::common::{Tensors, read};
 use lora_tool::format::Dtype;
 
 /// A scene whose base is of this dtype, with this value in element 5, and whose adapter adds to it.
