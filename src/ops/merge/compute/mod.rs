@@ -1,5 +1,6 @@
 //! One changed tensor at work: its factors packed once, its rows computed in any order.
 
+pub(in crate::ops) mod bands;
 pub(in crate::ops) mod direct;
 pub(in crate::ops) mod elementwise;
 pub(in crate::ops) mod tensor_merge;

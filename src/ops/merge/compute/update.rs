@@ -1,5 +1,6 @@
 //! Updates that are added: their tensors read once, any rows of them at hand.
 
+use super::bands::{Bands, rows_of, spread_columns};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Kind, Module, Update};
 use crate::adapter::slice::{Slice, find};
@@ -11,7 +12,7 @@ use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
 use crate::math::{Factor, PackedLeft, PackedRight};
 use crate::ops::merge::plan::change::{Source, Term};
-use crate::ops::merge::plan::region::{Bands, Region, rows_of, spread_columns};
+use crate::ops::merge::plan::region::Region;
 
 /// Left and right factors of Σ coefficient · left · right.
 pub(in crate::ops::merge) struct Product {
