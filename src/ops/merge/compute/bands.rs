@@ -3,35 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::update::{Product, factors};
+use super::product::{Product, factors, rows_of};
 use crate::adapter::Adapter;
-use crate::adapter::slice::Span;
 use crate::error::Result;
+use crate::math::PackedLeft;
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::factor::BLOCK;
 use crate::math::kernel::fused;
-use crate::math::{Factor, PackedLeft};
 use crate::ops::merge::plan::change::Term;
-
-/// Some rows of a factor.
-pub(in crate::ops::merge) fn rows_of(factor: &Factor, rows: &Range<usize>) -> Factor {
-    let columns = factor.columns;
-    let values = factor.values.get(rows.start * columns..rows.end * columns).unwrap_or_default();
-    Factor::new(rows.len(), columns, values.to_vec())
-}
-
-/// A factor's columns put in their place among `width`, zeros elsewhere.
-pub(in crate::ops::merge) fn spread_columns(factor: &Factor, span: Span, width: usize) -> Factor {
-    let mut values = vec![0.0; factor.rows * width];
-    for (row, wide) in values.chunks_mut(width.max(1)).enumerate() {
-        for (value, at) in factor.row(row).iter().zip(span.positions()) {
-            if let Some(slot) = wide.get_mut(at) {
-                *slot = *value;
-            }
-        }
-    }
-    Factor::new(factor.rows, width, values)
-}
 
 /// Σ coefficient · left · right, by bands of rows: the terms of a band touch all of its rows.
 pub(in crate::ops::merge) struct Bands {
