@@ -92,7 +92,7 @@ fn refused(scene: &Scene, recipe: &str, says: &str, hint: &str) {
 
 const TOP: &str = "a recipe takes base, adapters, output, method, parameters, seed, compat, dtype, \
                    include, exclude, rank, conv_rank, max_rank, uniform, space, to, on_conflict, \
-                   title, trigger, allow_disjoint, max_shard_size, allow_unmatched, add_new, keep_tied, verify, receipt, \
+                   title, trigger, allow_disjoint, quantized, max_shard_size, allow_unmatched, add_new, keep_tied, verify, receipt, \
                    orientation, convention, alpha, scale, rslora, ignore_field, residual_base";
 const ONE: &str = "an adapter takes path, weight, parameters, include, exclude, lbw";
 
@@ -351,6 +351,7 @@ fn keys_of_the_other_verb() {
     }
     let without = "for a merge; without a `base`, the adapters become one adapter";
     for key in [
+        "quantized: refuse",
         "max_shard_size: 1GB",
         "allow_unmatched: true",
         "keep_tied: true",

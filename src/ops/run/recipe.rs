@@ -14,6 +14,7 @@ use crate::format::yaml::{self, Node};
 use crate::format::{Access, Dtype};
 use crate::method::{Compat, Space};
 use crate::ops::combine::{self, OnConflict};
+use crate::ops::merge::Quantized;
 use crate::ops::{amount, merge};
 
 /// For which verb a key is.
@@ -25,7 +26,7 @@ enum For {
 }
 
 /// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 33] = [
+const KEYS: [(&str, For); 34] = [
     ("base", For::Both),
     ("adapters", For::Both),
     ("output", For::Both),
@@ -46,6 +47,7 @@ const KEYS: [(&str, For); 33] = [
     ("title", For::Combine),
     ("trigger", For::Combine),
     ("allow_disjoint", For::Combine),
+    ("quantized", For::Merge),
     ("max_shard_size", For::Merge),
     ("allow_unmatched", For::Merge),
     ("add_new", For::Merge),
@@ -141,6 +143,9 @@ impl Recipe {
 const COMPAT: [(&str, Compat); 3] =
     [("peft", Compat::Peft), ("kohya", Compat::Kohya), ("mergekit", Compat::Mergekit)];
 
+const QUANTIZED: [(&str, Quantized); 2] =
+    [("16bit", Quantized::SixteenBit), ("refuse", Quantized::Refuse)];
+
 const SPACES: [(&str, Space); 4] = [
     ("delta", Space::Delta),
     ("core", Space::Core),
@@ -231,6 +236,8 @@ impl Common {
         }
         let path = |key: &str| Ok(fields.read(key, text)?.map(|path| folder.join(path)));
         let is = |key: &str| Ok(fields.read(key, flag)?.unwrap_or(false));
+        let quantized = fields.get("quantized");
+        let quantized = quantized.map(|node| word("quantized", node, &QUANTIZED)).transpose()?;
         Ok(merge::Options {
             base: path("base")?.unwrap_or_default(),
             adapters: self.inputs.adapters,
@@ -241,6 +248,7 @@ impl Common {
             param_rules: self.choice.rules,
             compat: self.compat,
             dtype: self.dtype,
+            quantized: quantized.unwrap_or_default(),
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,

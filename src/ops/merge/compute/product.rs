@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::adapter::Adapter;
+use crate::adapter::convention::gguf_names::row_order;
 use crate::adapter::module::{Kind, Module, Update};
 use crate::adapter::slice::{Slice, Span};
 use crate::error::{ErrorKind, FamilyError, Result};
@@ -43,6 +44,19 @@ pub(in crate::ops::merge) fn rows_of(factor: &Factor, rows: &Range<usize>) -> Fa
     let columns = factor.columns;
     let values = factor.values.get(rows.start * columns..rows.end * columns).unwrap_or_default();
     Factor::new(rows.len(), columns, values.to_vec())
+}
+
+/// A factor's rows in llama.cpp's order of a rotation.
+///
+/// # Errors
+/// If they do not divide into heads.
+fn reorder_rows(factor: &Factor, heads: usize) -> Result<Factor> {
+    let order = row_order(factor.rows, heads).ok_or_else(|| ErrorKind::BadShape {
+        expected: format!("rows of {heads} heads of an even size"),
+        found: vec![factor.rows, factor.columns],
+    })?;
+    let values = order.into_iter().flat_map(|row| factor.row(row).iter().copied());
+    Ok(Factor::new(factor.rows, factor.columns, values.collect()))
 }
 
 /// A factor's columns put in their place among `width`, zeros elsewhere.
@@ -101,6 +115,10 @@ pub(in crate::ops) fn factors(
     };
     let left = match part {
         Some(part) => rows_of(&left, part),
+        None => left,
+    };
+    let left = match region.and_then(|region| region.heads) {
+        Some(heads) => reorder_rows(&left, heads)?,
         None => left,
     };
     Ok((left, wide(right)))

@@ -36,7 +36,8 @@ impl<'a> Addition<'a> {
     ) -> Result<Self> {
         let (adapter, module) = module(term, adapters)?;
         let region = term.region.clone();
-        let region = region.unwrap_or(Region { rows: 0..rows, columns: None, part: None });
+        let region =
+            region.unwrap_or(Region { rows: 0..rows, columns: None, part: None, heads: None });
         let size = region.size((rows, columns));
         let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),

@@ -147,7 +147,7 @@ impl Binder<'_> {
         if unmatched.is_empty() || (self.options.allow_unmatched && unmatched.len() < total) {
             return Ok(());
         }
-        let wrapped = target::wrapped(self.base);
+        let wrapped = target::wrapped(self.base).or_else(|| target::nameless(self.base));
         let guess = (wrapped.is_none() && unmatched.len() == total).then(|| {
             let trained = adapter.base_model().map(|name| format!(" (it was trained on `{name}`)"));
             let trained = trained.unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::format::Checkpoint;
 use crate::ops::merge::compute::tuned::{self, Differences};
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
+use crate::ops::shared::base::numbers;
 use crate::weight::{pair, tied};
 
 /// One input, by its number among its own kind.
@@ -72,6 +73,11 @@ fn open_tuned(path: &Path, open: &OpenOptions, base: &Checkpoint) -> Result<Opti
             _ => return Ok(None),
         },
     };
+    // What shares no name with the base is no checkpoint of it, whatever is wrong with it.
+    if pair::shared(base, &checkpoint) == 0 {
+        return Ok(None);
+    }
+    let checkpoint = numbers(checkpoint)?;
     let shared = pair::shared(base, &checkpoint);
     Ok((shared > 0 && 2 * shared >= checkpoint.len()).then_some(checkpoint))
 }

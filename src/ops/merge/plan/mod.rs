@@ -11,6 +11,7 @@ pub(in crate::ops) mod method_choice;
 pub(in crate::ops) mod misfit;
 pub(in crate::ops) mod options;
 pub(in crate::ops) mod origin;
+pub(in crate::ops) mod quantised;
 pub(in crate::ops) mod region;
 pub(in crate::ops) mod replaced;
 pub(in crate::ops) mod side;

@@ -18,6 +18,9 @@ pub struct Region {
     /// Rows of the update that lie there, first to first; all if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Range<usize>>,
+    /// Of how many heads the update's rows are, where the tensor has them in llama.cpp's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
 }
 
 impl Region {
@@ -36,6 +39,7 @@ impl Region {
             rows: above + rows.start..above + rows.end,
             columns: place.columns,
             part: place.part.as_ref().map(|part| part.rows.clone()),
+            heads: place.heads,
         })
     }
 
