@@ -42,6 +42,7 @@ pub struct Options {
 
 /// All items, in the order they were asked for.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// One a path.
     pub items: Vec<Item>,
@@ -49,6 +50,7 @@ pub struct Report {
 
 /// One adapter or checkpoint.
 #[derive(Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Item {
     /// Its path.
     pub path: PathBuf,
@@ -90,6 +92,7 @@ pub struct Item {
 
 /// One weight file.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct ShardItem {
     /// Its path below the checkpoint.
     pub file: String,
@@ -101,6 +104,7 @@ pub struct ShardItem {
 
 /// One module.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct ModuleItem {
     /// Its name.
     pub name: String,
@@ -144,6 +148,7 @@ pub struct ModuleItem {
 /// The singular values of a module's delta, scale · B · A, and what they say. All are NaN, null in JSON,
 /// where a factor holds a value that is not finite.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct SpectrumItem {
     /// Frobenius norm.
     pub norm: f64,
@@ -163,6 +168,7 @@ pub struct SpectrumItem {
 
 /// One tensor that replaces the base's.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct ReplacementItem {
     /// What it replaces.
     pub name: String,

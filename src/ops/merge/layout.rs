@@ -13,6 +13,7 @@ use crate::ops::provenance;
 
 /// One weight file of the output.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct OutputShard {
     /// Its path below the output; empty if the output is this file.
     pub relative: String,
@@ -28,6 +29,7 @@ pub struct OutputShard {
 
 /// One tensor of the output.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct OutputTensor {
     /// Its name in the file.
     pub name: String,
