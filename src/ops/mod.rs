@@ -14,6 +14,7 @@ pub mod extract;
 pub mod inspect;
 pub mod merge;
 pub mod metadata;
+pub mod options;
 pub mod param_rules;
 mod provenance;
 mod receipt;
