@@ -10,7 +10,7 @@ use lora_tool::adapter::orientation::OrientationRule;
 use lora_tool::adapter::scale::ScaleOverride;
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
-use lora_tool::ops::merge::AdapterInput;
+use lora_tool::ops::merge::{AdapterInput, Quantized};
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
 
@@ -132,6 +132,25 @@ fn split_weight(text: &str) -> (&str, Option<f64>) {
             Err(_) => (text, None),
         },
         _ => (text, None),
+    }
+}
+
+/// What to do where a quantised weight changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizedArg {
+    /// Write all quantised weights as plain numbers, in --dtype or the config's dtype
+    #[value(name = "16bit")]
+    SixteenBit,
+    /// Refuse the merge
+    Refuse,
+}
+
+impl QuantizedArg {
+    pub(crate) fn quantized(self) -> Quantized {
+        match self {
+            Self::SixteenBit => Quantized::SixteenBit,
+            Self::Refuse => Quantized::Refuse,
+        }
     }
 }
 

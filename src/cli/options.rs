@@ -2,7 +2,7 @@
 //! programs. What an argument's value is, and which arguments exclude each other, stands at its verb.
 
 use clap::{Arg, Command};
-use lora_tool::ops::options::option;
+use lora_tool::ops::shared::options::option;
 
 /// The same command, every argument that the table has described by it.
 pub(super) fn described(command: Command) -> Command {
@@ -28,7 +28,7 @@ fn describe(verb: &str, arg: Arg) -> Arg {
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use clap::ArgAction;
-    use lora_tool::ops::options::{Kind, options_of};
+    use lora_tool::ops::shared::options::{Kind, options_of};
 
     use super::super::command;
     use super::*;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use lora_tool::method::params::{PARAMS, Param, ParamKind};
-use lora_tool::ops::options::{Kind, OptionSpec, Recipe, option, options_of};
+use lora_tool::ops::shared::options::{Kind, OptionSpec, Recipe, option, options_of};
 
 const VERBS: [(&str, &str); 5] = [
     ("merge", "Bakes adapters into base weights, in one pass and with one rounding."),

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use lora_tool::format::{Access, Checkpoint};
-use lora_tool::ops::options::{Recipe, options_of};
+use lora_tool::ops::shared::options::{Recipe, options_of};
 use serde_json::{Value, json};
 
 use crate::common::refusal::{Scene, tree};
 use crate::common::{Peft, Tensors, fixture, lora_tool, read};
 
 /// Options that no output shows: the report does, or another file.
-const NOT_IN_THE_OUTPUT: [&str; 3] = ["verify", "receipt", "resume"];
+const NOT_IN_THE_OUTPUT: [&str; 4] = ["verify", "receipt", "resume", "quantized"];
 
 /// A verb's option, the line without it, what the line says more, the inputs of a recipe and what it says more.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -61,6 +61,8 @@ const MERGE: &[Case] = &[
         "adapters: [style]",
         "orientation: o_proj=in-out",
     ),
+    // No weight of this base is quantised: `refuse` and `16bit` write the same.
+    ("quantized", "base style", "--quantized refuse", "adapters: [style]", "quantized: refuse"),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),
     ("resume", "base style", "--resume", "adapters: [style]", "resume: true"),
     ("receipt", "base style", "--receipt line.kept", "adapters: [style]", "receipt: recipe.kept"),

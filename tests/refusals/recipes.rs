@@ -92,8 +92,8 @@ fn refused(scene: &Scene, recipe: &str, says: &str, hint: &str) {
 
 const TOP: &str = "a recipe takes base, adapters, output, method, compat, space, module_weight, include, exclude, \
                    on_conflict, allow_disjoint, allow_unmatched, add_new, keep_tied, rank, conv_rank, max_rank, \
-                   uniform, dtype, to, reference, title, trigger, max_shard_size, verify, receipt, resume, alpha, rslora, \
-                   scale, convention, ignore_field, residual_base, orientation, parameters, seed";
+                   uniform, dtype, quantized, to, reference, title, trigger, \
+                   max_shard_size, verify, receipt, resume, alpha, rslora, scale, convention, ignore_field, residual_base, orientation, parameters, seed";
 const ONE: &str = "an adapter takes path, weight, parameters, include, exclude, lbw";
 
 #[test]
@@ -351,6 +351,7 @@ fn keys_of_the_other_verb() {
     }
     let without = "for a merge; without a `base`, the adapters become one adapter";
     for key in [
+        "quantized: refuse",
         "max_shard_size: 1GB",
         "allow_unmatched: true",
         "keep_tied: true",

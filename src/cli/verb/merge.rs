@@ -11,7 +11,7 @@ use lora_tool::ops::merge::{self, Merge, Options};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, weigh};
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -22,6 +22,8 @@ Examples:
   lora-tool merge BASE style task -w 1 0.5 -o OUT
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
+  lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
@@ -83,6 +85,8 @@ pub(crate) struct MergeOptions {
     pub(crate) params: MethodParams,
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) dtype: DtypeArg,
+    #[arg(long, value_enum, default_value = "16bit")]
+    pub(crate) quantized: QuantizedArg,
     #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,
     #[arg(long)]
@@ -112,6 +116,7 @@ impl MergeOptions {
             params: self.params.0.clone(),
             compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
+            quantized: self.quantized.quantized(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),

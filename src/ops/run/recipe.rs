@@ -16,7 +16,8 @@ use crate::format::yaml::{self, Node};
 use crate::format::{Access, Dtype};
 use crate::method::{Compat, Space};
 use crate::ops::combine::{self, OnConflict};
-use crate::ops::options::{OPTIONS, Recipe as Where};
+use crate::ops::merge::Quantized;
+use crate::ops::shared::options::{OPTIONS, Recipe as Where};
 use crate::ops::{amount, merge};
 
 /// For which verb a key is.
@@ -134,6 +135,9 @@ impl Recipe {
 const COMPAT: [(&str, Compat); 3] =
     [("peft", Compat::Peft), ("kohya", Compat::Kohya), ("mergekit", Compat::Mergekit)];
 
+const QUANTIZED: [(&str, Quantized); 2] =
+    [("16bit", Quantized::SixteenBit), ("refuse", Quantized::Refuse)];
+
 const SPACES: [(&str, Space); 4] = [
     ("delta", Space::Delta),
     ("core", Space::Core),
@@ -225,6 +229,8 @@ impl Common {
         }
         let path = |key: &str| Ok(fields.read(key, text)?.map(|path| folder.join(path)));
         let is = |key: &str| Ok(fields.read(key, flag)?.unwrap_or(false));
+        let quantized = fields.get("quantized");
+        let quantized = quantized.map(|node| word("quantized", node, &QUANTIZED)).transpose()?;
         Ok(merge::Options {
             base: path("base")?.unwrap_or_default(),
             adapters: self.inputs.adapters,
@@ -235,6 +241,7 @@ impl Common {
             param_rules: self.choice.rules,
             compat: self.compat,
             dtype: self.dtype,
+            quantized: quantized.unwrap_or_default(),
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,
