@@ -17,6 +17,7 @@ use crate::weight::plain_metadata;
 
 /// One weight file of the output.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct OutputShard {
     /// Its path below the output; empty if the output is this file.
     pub relative: String,
@@ -32,6 +33,7 @@ pub struct OutputShard {
 
 /// One tensor of the output.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct OutputTensor {
     /// Its name in the file.
     pub name: String,
