@@ -1,6 +1,6 @@
 //! How a module's update lies in its base tensor, and which steps of the tensor's change it becomes.
 
-use super::bind::Binder;
+use super::binder::Binder;
 use super::change::{Change, Source, Term, TransformStep};
 use super::region::Region;
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
