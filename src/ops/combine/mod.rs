@@ -126,6 +126,7 @@ impl Options {
 
 /// What a combination will be.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The method.
     pub method: &'static str,
@@ -149,6 +150,7 @@ pub struct Plan {
 
 /// One module of a plan.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct PlannedModule {
     /// Its name, in the convention of the inputs that it is computed in.
     pub name: String,
@@ -186,6 +188,7 @@ pub struct Combine {
 
 /// What became of one input.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct InputReport {
     /// Its path.
     pub path: PathBuf,
@@ -200,6 +203,7 @@ pub struct InputReport {
 
 /// What a combination did.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the result is.
     pub output: PathBuf,

@@ -40,6 +40,7 @@ use write::{resume, stream};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct PlannedAdapter {
     /// Its path.
     pub path: PathBuf,
@@ -60,6 +61,7 @@ pub struct PlannedAdapter {
 
 /// Everything that will be written, decided before a byte is.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The base.
     pub base: PathBuf,
@@ -119,6 +121,7 @@ pub struct Merge {
 
 /// What the rounded result added, against what was asked.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
 pub struct Effective {
     /// Cosine of added and asked.
     pub cosine: f64,
@@ -150,6 +153,7 @@ impl From<&DeltaStats> for Effective {
 
 /// One merged tensor of a report.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct TensorReport {
     /// Its name.
     pub name: String,
@@ -160,6 +164,7 @@ pub struct TensorReport {
 
 /// What a merge did.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the result is.
     pub output: PathBuf,

@@ -1,8 +1,9 @@
 //! What verbs share: adapters as they are given, selections and rules of modules, opening a base, where an output
-//! may stand and where it comes from.
+//! may stand and where it comes from, and the table of options.
 
 pub(in crate::ops) mod base;
 pub mod inputs;
+pub mod options;
 pub(in crate::ops) mod output;
 pub mod param_rules;
 pub(in crate::ops) mod pool;

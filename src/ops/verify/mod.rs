@@ -46,6 +46,7 @@ pub struct Options {
 
 /// A tensor or a file that is not what it should be.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Fault {
     /// The tensor's name; of a whole file none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +75,7 @@ impl Fault {
 
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Whether everything is as it should be.
     pub ok: bool,

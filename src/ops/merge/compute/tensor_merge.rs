@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use super::bands::{Band, Bands};
 use super::direct::{self, Moves};
 use super::elementwise::{Deltas, Learnt};
 use super::transform::Ready;
@@ -18,7 +19,6 @@ use crate::math::kernel::fused::{self, PanelResult};
 use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
 use crate::ops::merge::plan::change::{Change, ReplaceStep, Term};
 use crate::ops::merge::plan::layout::OutputTensor;
-use crate::ops::merge::plan::region::{Band, Bands};
 use crate::ops::merge::{Action, Merge};
 use crate::weight::difference::{self, Tuned};
 

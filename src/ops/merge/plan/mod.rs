@@ -3,6 +3,7 @@
 pub(in crate::ops) mod added;
 pub(in crate::ops) mod attach;
 pub(in crate::ops) mod bind;
+pub(in crate::ops) mod binder;
 pub(in crate::ops) mod change;
 pub(in crate::ops) mod consensus;
 pub(in crate::ops) mod inputs;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::bind::Bound;
+use super::binder::Bound;
 use super::layout::OutputShard;
 use super::quantised::Dtypes;
 use crate::error::{ErrorKind, Locate, Result};
@@ -59,6 +59,7 @@ const ADAPTER_FILES: [&str; 5] = [
 
 /// A file of the output that is no weight file of the merged models.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct SideFile {
     /// Its path below the output.
     pub relative: String,
@@ -71,6 +72,7 @@ pub struct SideFile {
 
 /// A file of the base that the output will not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct NotCarried {
     /// Its path below the base; bytes that are no UTF-8 are replaced.
     pub file: String,
