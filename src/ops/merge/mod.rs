@@ -10,7 +10,7 @@ pub(super) mod plan;
 pub(super) mod write;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -217,10 +217,6 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
-    if options.output.extension().is_some_and(|end| end == "gguf") {
-        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
-        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
-    }
     let mut merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
@@ -271,7 +267,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
     quantised.settle(options, &bound, open)?;
-    let (one_file, dtypes) = (is_file(&options.output), quantised.dtypes(options)?);
+    let (one_file, dtypes) = (layout::is_file(&options.output)?, quantised.dtypes(options)?);
     let base = &quantised.checkpoint;
     let shards = layout::shards(options, (base, &dtypes), &bound, one_file)?;
     let sides = side::collect((base, &dtypes), &bound, &shards, one_file)?;
@@ -319,11 +315,6 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
 /// If there is a config that cannot be read.
 pub(super) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
     Ok(crate::weight::tied::find(base)?.map(|tied| tied.head))
-}
-
-/// Whether an output path means one file.
-fn is_file(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "safetensors")
 }
 
 impl Merge {
