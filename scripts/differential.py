@@ -79,9 +79,13 @@ def merge(binary, rng, room):
         path = f"{room}/adapter{at}" + ("" if convention == "peft" else ".safetensors")
         made.append(adapters.Maker(rng, path, convention, some(rng, layers), dora).make())
         weights.append(number(rng))
-    rules = [(str(rng.choice(PATTERNS)), number(rng)) for _ in range(int(rng.choice([0, 0, 1, 2])))]
-    include = str(rng.choice(PATTERNS)) if rng.random() < 0.15 else None
-    exclude = str(rng.choice(PATTERNS)) if rng.random() < 0.15 else None
+    updates = [update for adapter in made for update in adapter.updates]
+    # Mostly patterns that match something; the others are to be refused.
+    known = [pattern for pattern in PATTERNS if reached(pattern, updates)]
+    pattern = lambda: str(rng.choice(known if known and rng.random() < 0.95 else PATTERNS))
+    rules = [(pattern(), number(rng)) for _ in range(int(rng.choice([0, 0, 1, 2])))]
+    include = pattern() if rng.random() < 0.15 else None
+    exclude = pattern() if rng.random() < 0.15 else None
     selection = reference.Selection(weights, rules, include, exclude)
     dtype = str(rng.choice(["keep", "keep", "f32", "f16", "bf16"]))
     output = f"{room}/out" + (".safetensors" if rng.random() < 0.2 else "")
@@ -95,7 +99,6 @@ def merge(binary, rng, room):
     done = run(binary, command)
     expected = reference.merged(base, made, selection)
     if done.returncode == 2:
-        updates = [update for adapter in made for update in adapter.updates]
         chosen = [update for update in updates if selection.chooses(update)]
         idle = [p for p in (include, exclude) if p and not reached(p, updates)]
         # The last rule that matches a module decides; one that decides nothing is refused.

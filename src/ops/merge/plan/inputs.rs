@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::bind::{Bound, as_matrix};
-use super::change::{Change, Difference};
+use super::binder::Bound;
+use super::change::{Change, Difference, as_matrix};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};

@@ -2,10 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
-use super::added;
-use super::bind::Bound;
-use super::change::{Action, Change};
+use super::binder::Bound;
+use super::change::{Action, Added, Change, as_matrix};
 use super::quantised::Dtypes;
+use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::{
@@ -65,7 +65,7 @@ impl OutputTensor {
                 let columns = self.shape.last().copied().unwrap_or(1);
                 (self.shape.iter().take(2).product(), columns)
             }
-            _ => crate::ops::merge::plan::bind::as_matrix(&self.shape),
+            _ => as_matrix(&self.shape),
         }
     }
 
@@ -114,7 +114,7 @@ pub(in crate::ops::merge) fn shards(
             own.map(|(at, shard)| keep((base, dtypes), bound, (number, component), (at, shard)));
         let mut kept: Vec<OutputShard> = kept.collect();
         if let Some(last) = kept.last_mut() {
-            added::append(&bound.added, base, options.dtype, last);
+            append(&bound.added, base, options.dtype, last);
         }
         match (one_file, options.max_shard_size) {
             (true, _) => shards.push(join(kept, String::new())),
@@ -254,6 +254,32 @@ fn stem(relative: &str, prefix: &str) -> String {
     let name = name.strip_suffix(".safetensors").unwrap_or(name);
     let cut = name.rsplit_once("-of-").and_then(|(rest, _)| rest.rsplit_once('-'));
     cut.map_or(name, |(stem, _)| stem).to_owned()
+}
+
+/// Puts the new tensors behind a shard's own. Their dtype is that of the base's weights there.
+fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut OutputShard) {
+    let floating = |tensor: &&OutputTensor| {
+        let spec = base.tensor(&tensor.base).map(|view| view.spec.dtype);
+        spec.is_some_and(|dtype| element_type(dtype).is_some())
+    };
+    let Some(beside) = shard.tensors.iter().find(floating) else { return };
+    let (beside, own) = (beside.base.clone(), beside.dtype);
+    for tensor in added {
+        let (rows, columns) = as_matrix(&tensor.shape);
+        let replace = Some(tensor.values.clone());
+        shard.tensors.push(OutputTensor {
+            name: tensor.name.clone(),
+            full_name: tensor.name.clone(),
+            // An outright replacement takes nothing of it.
+            base: beside.clone(),
+            dtype: dtype.unwrap_or(own),
+            shape: tensor.shape.clone(),
+            action: Action::Change(Change { rows, columns, replace, ..Change::default() }),
+        });
+    }
+    if !added.is_empty() {
+        shard.same_header_as = None;
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::bind::Bound;
+use super::binder::Bound;
 use super::change::Change;
 use super::options::{Options, Quantized};
 use crate::adapter::tensor::element_type;

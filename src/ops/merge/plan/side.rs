@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::bind::Bound;
+use super::binder::Bound;
 use super::layout::OutputShard;
 use super::quantised::Dtypes;
 use crate::error::{ErrorKind, Locate, Result};
