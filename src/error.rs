@@ -7,6 +7,7 @@ mod convert;
 mod experts;
 mod family;
 mod harmless;
+mod header;
 mod hint;
 mod kind;
 mod look;
@@ -29,6 +30,7 @@ pub use convert::ConvertError;
 pub use experts::ExpertsError;
 pub use family::FamilyError;
 pub use harmless::{clipped, harmless, one_line, short};
+pub use header::HeaderError;
 pub use kind::ErrorKind;
 pub use look::FileKind;
 pub use model::ModelError;
@@ -90,70 +92,30 @@ impl Error {
     }
 }
 
-impl From<ConvertError> for Error {
-    fn from(error: ConvertError) -> Self {
-        ErrorKind::from(error).into()
-    }
+/// Errors of one area are kinds of [`Error`], without a place yet.
+macro_rules! areas {
+    ($($area:ident),+ $(,)?) => {
+        $(impl From<$area> for Error {
+            fn from(error: $area) -> Self {
+                ErrorKind::from(error).into()
+            }
+        })+
+    };
 }
 
-impl From<ModelError> for Error {
-    fn from(error: ModelError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<ReceiptError> for Error {
-    fn from(error: ReceiptError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<RecipeError> for Error {
-    fn from(error: RecipeError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<RuleError> for Error {
-    fn from(error: RuleError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<OrientationError> for Error {
-    fn from(error: OrientationError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<PairError> for Error {
-    fn from(error: PairError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<QuantError> for Error {
-    fn from(error: QuantError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<ExpertsError> for Error {
-    fn from(error: ExpertsError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<FamilyError> for Error {
-    fn from(error: FamilyError) -> Self {
-        ErrorKind::from(error).into()
-    }
-}
-
-impl From<TunedError> for Error {
-    fn from(error: TunedError) -> Self {
-        ErrorKind::from(error).into()
-    }
+areas! {
+    ConvertError,
+    ExpertsError,
+    FamilyError,
+    HeaderError,
+    ModelError,
+    OrientationError,
+    PairError,
+    QuantError,
+    ReceiptError,
+    RecipeError,
+    RuleError,
+    TunedError,
 }
 
 impl From<ErrorKind> for Error {

@@ -25,16 +25,7 @@ impl ErrorKind {
             Self::Io(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "choose an output on a disk that can be written"
             }
-            Self::TruncatedHeader { .. } | Self::FileLength { .. } => {
-                "the download or copy was probably cut short; fetch the file again"
-            }
-            Self::BadHeader { .. } | Self::HeaderTooLarge { .. } => {
-                "is it a .safetensors file, and did it arrive whole?"
-            }
-            Self::TooMany { .. }
-            | Self::DuplicateKey
-            | Self::ByteCount { .. }
-            | Self::Offsets { .. } => {
+            Self::TooMany { .. } => {
                 "the file is damaged or was made to mislead; get it from its source again"
             }
             Self::MissingShard { .. } | Self::MissingTensor { .. } => {
@@ -95,6 +86,7 @@ impl ErrorKind {
             Self::Family(error) => error.hint(),
             Self::Experts(error) => error.hint(),
             Self::Pair(error) => error.hint(),
+            Self::Header(error) => error.hint(),
             Self::Quant(error) => error.hint(),
             Self::Receipt(error) => error.hint(),
             Self::Recipe(error) => return error.hint(),
@@ -103,7 +95,6 @@ impl ErrorKind {
             Self::RankMismatch { .. } | Self::RankConfig { .. } => {
                 "the factors and the config come from different runs, or one was edited"
             }
-            Self::OtherFormat { kind } => kind.hint,
             Self::Threads(_) => {
                 "lower --threads; a limit of the system (ulimit -u, ulimit -v) is in the way"
             }

@@ -3,12 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::look::FileKind;
 use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    ConvertError, ExpertsError, FamilyError, OrientationError, PairError, QuantError, ReceiptError,
-    RecipeError, RuleError, TunedError, UnmatchedName,
+    ConvertError, ExpertsError, FamilyError, HeaderError, OrientationError, PairError, QuantError,
+    ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.
@@ -21,36 +20,6 @@ pub enum ErrorKind {
     /// No such file or directory.
     #[error("no such file or directory")]
     NotFound,
-    /// The file is too short for its own header.
-    #[error("the file is truncated: its header needs {needed} bytes, the file has {found}")]
-    TruncatedHeader {
-        /// Bytes the header claims, with its 8-byte length.
-        needed: u64,
-        /// Bytes in the file.
-        found: u64,
-    },
-    /// The header claims an absurd size.
-    #[error(
-        "the header claims {claimed} bytes, more than the {limit} a safetensors header may have"
-    )]
-    HeaderTooLarge {
-        /// What the first eight bytes say.
-        claimed: u64,
-        /// The format's limit.
-        limit: u64,
-    },
-    /// The header is not what the format says.
-    #[error("not a safetensors file: {reason}")]
-    BadHeader {
-        /// What the parser met.
-        reason: String,
-    },
-    /// A file of another kind in the place of a safetensors file.
-    #[error("it is {}, not a safetensors file", kind.what)]
-    OtherFormat {
-        /// Which.
-        kind: FileKind,
-    },
     /// Threads that the system does not start.
     #[error("threads cannot be started: {0}")]
     Threads(String),
@@ -68,41 +37,6 @@ pub enum ErrorKind {
     BadGguf {
         /// What the parser met.
         reason: String,
-    },
-    /// One name, twice.
-    #[error("the header names it twice")]
-    DuplicateKey,
-    /// A tensor's byte range disagrees with its dtype and shape.
-    #[error("{dtype} {shape:?} needs {expected} bytes, its offsets span {found}")]
-    ByteCount {
-        /// The tensor's dtype.
-        dtype: String,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// Bytes that dtype and shape need.
-        expected: String,
-        /// Bytes that the offsets span.
-        found: u64,
-    },
-    /// A tensor starts before the previous one ends, or later.
-    #[error("its bytes start at {found}, expected {expected}: tensors {what}")]
-    Offsets {
-        /// Where the previous tensor ended.
-        expected: u64,
-        /// Where this one starts.
-        found: u64,
-        /// `overlap` or `leave a hole`.
-        what: &'static str,
-    },
-    /// The tensors' bytes do not fill the file.
-    #[error(
-        "the file is truncated or padded: its tensors end at byte {expected}, the file at {found}"
-    )]
-    FileLength {
-        /// Where the last tensor ends, from the file's start.
-        expected: u64,
-        /// The file's length.
-        found: u64,
     },
     /// An index that cannot be read.
     #[error("not a checkpoint index: {reason}")]
@@ -218,6 +152,9 @@ pub enum ErrorKind {
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// A header that breaks a rule of its format.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// Quantised weights that cannot be read.
     #[error(transparent)]
     Quant(#[from] QuantError),

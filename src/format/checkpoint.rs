@@ -2,6 +2,7 @@
 //! several components. Opening reads headers only.
 
 mod computed;
+mod find;
 mod held;
 
 pub use computed::ComputedTensors;
@@ -10,12 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use find::{Model, find_model, gguf_parts, list};
+
 use super::access::{Access, Source};
 use super::gguf::{self, is_gguf};
 use super::header::{Header, header_length};
 use super::index::{INDEX_SUFFIX, Index};
 use super::view::TensorView;
-use crate::error::{Error, ErrorKind, FileKind, Locate, Result};
+use crate::error::{Error, ErrorKind, FileKind, HeaderError, Locate, Result};
 
 /// File endings of pickled weights, which are never opened.
 pub const PICKLES: [&str; 4] = ["bin", "pt", "ckpt", "pth"];
@@ -63,15 +66,17 @@ impl Shard {
 fn recognised(error: Error, source: &Source) -> Error {
     let header = matches!(
         error.kind(),
-        ErrorKind::TruncatedHeader { .. }
-            | ErrorKind::HeaderTooLarge { .. }
-            | ErrorKind::BadHeader { .. }
+        ErrorKind::Header(
+            HeaderError::TruncatedHeader { .. }
+                | HeaderError::HeaderTooLarge { .. }
+                | HeaderError::BadHeader { .. }
+        )
     );
     let mut scratch = Vec::new();
     let start =
         source.bytes(0..source.length().min(FileKind::START), &mut scratch).unwrap_or_default();
     match FileKind::of(start).filter(|_| header) {
-        Some(kind) => ErrorKind::OtherFormat { kind }.into(),
+        Some(kind) => HeaderError::OtherFormat { kind }.into(),
         None => error,
     }
 }
@@ -81,7 +86,7 @@ fn read_header(source: &Source) -> Result<Header> {
     let length = source.length();
     let mut first = [0; 8];
     if length < 8 {
-        return Err(ErrorKind::TruncatedHeader { needed: 8, found: length }.into());
+        return Err(HeaderError::TruncatedHeader { needed: 8, found: length }.into());
     }
     first.copy_from_slice(source.bytes(0..8, &mut scratch)?);
     let end = header_length(first, length)?;
@@ -306,119 +311,6 @@ impl Checkpoint {
         }
         Ok(())
     }
-}
-
-/// The files of one model.
-enum Model {
-    Index(PathBuf),
-    /// Names below the model's directory.
-    Files(Vec<String>),
-    /// The file that was named.
-    Lone(PathBuf),
-}
-
-struct Listing {
-    files: Vec<String>,
-    directories: Vec<String>,
-}
-
-fn list(directory: &Path) -> Result<Listing> {
-    let mut listing = Listing { files: Vec::new(), directories: Vec::new() };
-    for entry in std::fs::read_dir(directory).in_file(directory)? {
-        let entry = entry.in_file(directory)?;
-        // A name that is no UTF-8 could not be repeated in an output or an index.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
-            continue;
-        }
-        if entry.path().is_dir() {
-            listing.directories.push(name);
-        } else {
-            listing.files.push(name);
-        }
-    }
-    listing.files.sort();
-    listing.directories.sort();
-    Ok(listing)
-}
-
-/// Finds the one model of a directory, as transformers and diffusers would; `None` if there is none
-/// but there may be components below.
-fn find_model(directory: &Path) -> Result<Option<Model>> {
-    let Listing { files, directories } = list(directory)?;
-    if let Some(single) = SINGLE_NAMES.iter().find(|name| files.iter().any(|file| file == *name)) {
-        return Ok(Some(Model::Files(vec![(*single).to_owned()])));
-    }
-    let indexes: Vec<_> = files.iter().filter(|file| file.ends_with(INDEX_SUFFIX)).collect();
-    match indexes.as_slice() {
-        [] => {}
-        [index] => return Ok(Some(Model::Index(directory.join(index)))),
-        several => return Err(several_models(directory, several)),
-    }
-    let weights: Vec<_> = files.iter().filter(|file| file.ends_with(".safetensors")).collect();
-    if let Some(shards) = numbered_shards(directory, &weights)? {
-        return Ok(Some(Model::Files(shards)));
-    }
-    let has_components = directories.iter().any(|name| {
-        list(&directory.join(name)).is_ok_and(|below| {
-            below.files.iter().any(|f| f.ends_with(".safetensors") || f.ends_with(INDEX_SUFFIX))
-        })
-    });
-    if has_components {
-        return Ok(None);
-    }
-    match weights.as_slice() {
-        [] => match files.iter().find(|file| is_pickle(Path::new(file))) {
-            Some(pickle) => Err(ErrorKind::Pickle).in_file(&directory.join(pickle)),
-            None => Ok(None),
-        },
-        [only] => Ok(Some(Model::Files(vec![(*only).clone()]))),
-        several => Err(several_models(directory, several)),
-    }
-}
-
-fn several_models(directory: &Path, names: &[&String]) -> Error {
-    let names: Vec<_> = names.iter().take(4).map(|name| name.as_str()).collect();
-    let reason =
-        format!("several unrelated files ({}, …); name the one you mean", names.join(", "));
-    Error::from(ErrorKind::NoCheckpoint { reason }).in_file(directory)
-}
-
-/// `NAME-00001-of-00003.safetensors` and its siblings, all of them or an error.
-fn numbered_shards(directory: &Path, files: &[&String]) -> Result<Option<Vec<String>>> {
-    let numbered: Vec<_> =
-        files.iter().filter_map(|file| Some((shard_number(file)?, *file))).collect();
-    let Some(((stem, _, total), _)) = numbered.first() else { return Ok(None) };
-    if numbered.iter().any(|((other, _, count), _)| other != stem || count != total) {
-        return Err(several_models(directory, files));
-    }
-    let present: BTreeSet<usize> = numbered.iter().map(|((_, number, _), _)| *number).collect();
-    if let Some(missing) = (1..=*total).find(|number| !present.contains(number)) {
-        let shard = format!("{stem}-{missing:05}-of-{total:05}.safetensors");
-        let reason = format!("shard `{shard}` is missing");
-        return Err(ErrorKind::NoCheckpoint { reason }).in_file(directory);
-    }
-    Ok(Some(numbered.into_iter().map(|(_, file)| file.clone()).collect()))
-}
-
-/// All files of a split GGUF model, from the name of any.
-fn gguf_parts(file: &str) -> Option<Vec<String>> {
-    let (stem, _, total) = numbered(file.strip_suffix(".gguf")?)?;
-    Some((1..=total).map(|number| format!("{stem}-{number:05}-of-{total:05}.gguf")).collect())
-}
-
-/// (stem, number, total) of a numbered shard's file name.
-fn shard_number(file: &str) -> Option<(&str, usize, usize)> {
-    numbered(file.strip_suffix(".safetensors")?)
-}
-
-fn numbered(name: &str) -> Option<(&str, usize, usize)> {
-    let (rest, total) = name.rsplit_once("-of-")?;
-    let (stem, number) = rest.rsplit_once('-')?;
-    let total: usize = total.parse().ok()?;
-    // A claim of a million shards is a mistake, and would only be walked to say so.
-    (1..=1_000_000).contains(&total).then_some(())?;
-    Some((stem, number.parse().ok()?, total))
 }
 
 /// Whether the file's name ends as pickled weights do.

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Dtype;
 use super::ggml::Blocks;
-use crate::error::{Error, ErrorKind, Locate, Result, clipped};
+use crate::error::{Error, ErrorKind, HeaderError, Locate, Result, clipped};
 
 /// `__metadata__`, in file order.
 pub type Metadata = IndexMap<String, String>;
@@ -76,11 +76,11 @@ pub struct Header {
 pub fn header_length(first: [u8; 8], file_length: u64) -> Result<u64> {
     let claimed = u64::from_le_bytes(first);
     if claimed > MAX_HEADER {
-        return Err(ErrorKind::HeaderTooLarge { claimed, limit: MAX_HEADER }.into());
+        return Err(HeaderError::HeaderTooLarge { claimed, limit: MAX_HEADER }.into());
     }
     let needed = claimed + 8;
     if needed > file_length {
-        return Err(ErrorKind::TruncatedHeader { needed, found: file_length }.into());
+        return Err(HeaderError::TruncatedHeader { needed, found: file_length }.into());
     }
     Ok(needed)
 }
@@ -100,9 +100,9 @@ impl Header {
             return Err(fault);
         }
         let (metadata, entries) =
-            entries.map_err(|error| ErrorKind::BadHeader { reason: error.to_string() })?;
+            entries.map_err(|error| HeaderError::BadHeader { reason: error.to_string() })?;
         if let Some(name) = repeated(&entries) {
-            return Err(Error::from(ErrorKind::DuplicateKey).in_tensor(name));
+            return Err(Error::from(HeaderError::DuplicateKey).in_tensor(name));
         }
         let data_start = json.len() as u64 + 8;
         let mut tensors = Vec::with_capacity(entries.len());
@@ -129,7 +129,7 @@ fn check_size(name: String, info: Info) -> Result<TensorSpec> {
             || "more than the address space or no whole number of".to_owned(),
             |bits| (bits / 8).to_string(),
         );
-        return Err(Error::from(ErrorKind::ByteCount {
+        return Err(Error::from(HeaderError::ByteCount {
             dtype: info.dtype.to_string(),
             shape: info.shape,
             expected,
@@ -145,14 +145,14 @@ fn check_contiguous(tensors: &[TensorSpec], data_start: u64, file_length: u64) -
     for tensor in tensors {
         if tensor.start != expected {
             let what = if tensor.start < expected { "overlap" } else { "leave a hole" };
-            return Err(ErrorKind::Offsets { expected, found: tensor.start, what })
+            return Err(HeaderError::Offsets { expected, found: tensor.start, what })
                 .in_tensor(&tensor.name);
         }
         expected = tensor.end;
     }
     let end = data_start.saturating_add(expected);
     if end != file_length {
-        return Err(ErrorKind::FileLength { expected: end, found: file_length }.into());
+        return Err(HeaderError::FileLength { expected: end, found: file_length }.into());
     }
     Ok(())
 }
@@ -222,7 +222,7 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
         while let Some(name) = map.next_key::<String>()? {
             if name == METADATA_KEY {
                 if metadata.is_some() {
-                    return refuse(Error::from(ErrorKind::DuplicateKey).in_tensor(&name));
+                    return refuse(Error::from(HeaderError::DuplicateKey).in_tensor(&name));
                 }
                 let strict: StrictMetadata = map.next_value()?;
                 metadata = strict.0;
@@ -317,7 +317,7 @@ pub fn encode(metadata: Option<&Metadata>, tensors: &[TensorSpec]) -> Result<Vec
     json.resize(json.len().next_multiple_of(8), b' ');
     let length = json.len() as u64;
     if length > MAX_HEADER {
-        return Err(ErrorKind::HeaderTooLarge { claimed: length, limit: MAX_HEADER }.into());
+        return Err(HeaderError::HeaderTooLarge { claimed: length, limit: MAX_HEADER }.into());
     }
     let mut bytes = length.to_le_bytes().to_vec();
     bytes.extend_from_slice(&json);

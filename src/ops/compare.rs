@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::combine::group::{Group, group};
 use super::combine::{self, align};
-use super::merge::AdapterInput;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::thread_pool;
 use crate::ops::{Progress, open_adapters};
 

@@ -1,12 +1,12 @@
 //! inspect: what is in these adapters or checkpoints. Reads headers only.
 
 mod encodings;
+mod report;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapter::module::{Kind, Module, Replaces};
@@ -18,11 +18,12 @@ use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
-use crate::ops::base::open_base;
-use crate::ops::merge::misfit::{self, Misfit};
+use crate::ops::merge::plan::misfit::{self, Misfit};
 use crate::ops::merge::tied_head;
+use crate::ops::shared::base::open_base;
 
 pub use encodings::EncodingItem;
+pub use report::{Item, ModuleItem, ReplacementItem, Report, ShardItem, SpectrumItem};
 
 /// Modules that are named one by one in notes; of more there is the number.
 const LISTED: usize = 8;
@@ -38,140 +39,6 @@ pub struct Options {
     pub spectrum: bool,
     /// How adapters are opened.
     pub open: OpenOptions,
-}
-
-/// All items, in the order they were asked for.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// One a path.
-    pub items: Vec<Item>,
-}
-
-/// One adapter or checkpoint.
-#[derive(Debug, Default, Serialize)]
-pub struct Item {
-    /// Its path.
-    pub path: PathBuf,
-    /// `adapter` or `checkpoint`.
-    pub kind: &'static str,
-    /// An adapter's key grammar; null for a checkpoint, as all that only adapters have.
-    pub convention: Option<&'static str>,
-    /// The base an adapter says it was trained on.
-    pub base_model: Option<String>,
-    /// Tensors.
-    pub tensors: usize,
-    /// Values in all tensors.
-    pub parameters: u64,
-    /// Bytes of all tensors.
-    pub bytes: u64,
-    /// Tensors by dtype.
-    pub dtypes: BTreeMap<String, usize>,
-    /// Weight files of a checkpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shards: Option<Vec<ShardItem>>,
-    /// What the weights of a quantised checkpoint are stored as, the unquantised ones too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encodings: Option<Vec<EncodingItem>>,
-    /// Modules by rank; those of families without one are not counted.
-    pub ranks: Option<BTreeMap<usize, usize>>,
-    /// An adapter's modules.
-    pub modules: Option<Vec<ModuleItem>>,
-    /// Tensors that replace the base's, by label.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replacements: Option<Vec<ReplacementItem>>,
-    /// An adapter's share of the base's parameters, with `against`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share_of_base: Option<f64>,
-    /// The header's metadata, long values shortened.
-    pub metadata: Map<String, Value>,
-    /// What a user should know.
-    pub warnings: Vec<String>,
-}
-
-/// One weight file.
-#[derive(Debug, Serialize)]
-pub struct ShardItem {
-    /// Its path below the checkpoint.
-    pub file: String,
-    /// Tensors in it.
-    pub tensors: usize,
-    /// Bytes of its tensors.
-    pub bytes: u64,
-}
-
-/// One module.
-#[derive(Debug, Serialize)]
-pub struct ModuleItem {
-    /// Its name.
-    pub name: String,
-    /// Its parametrisation.
-    pub family: &'static str,
-    /// `linear`, `conv`, `embedding` or `whole`.
-    pub kind: &'static str,
-    /// Its rank.
-    pub rank: usize,
-    /// The alpha its scale was made of.
-    pub alpha: Option<f64>,
-    /// Its scale.
-    pub scale: f64,
-    /// Where the scale was read.
-    pub scale_source: &'static str,
-    /// Inputs.
-    #[serde(rename = "in")]
-    pub inputs: usize,
-    /// Outputs.
-    #[serde(rename = "out")]
-    pub outputs: usize,
-    /// Dtype of its factors.
-    pub dtype: String,
-    /// The base tensor it lands on, with `against`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base_tensor: Option<String>,
-    /// Where in the base its update lies, if that is not all of one tensor.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub places: Vec<Placement>,
-    /// What keeps it from the place that its name leads to, with `against`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub misfit: Option<String>,
-    /// Whether the base stores it inputs × outputs, with `against`.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub transposed: bool,
-    /// Its singular values, with `spectrum`.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub spectrum: Option<SpectrumItem>,
-}
-
-/// The singular values of a module's delta, scale · B · A, and what they say. All are NaN, null in JSON,
-/// where a factor holds a value that is not finite.
-#[derive(Debug, Serialize)]
-pub struct SpectrumItem {
-    /// Frobenius norm.
-    pub norm: f64,
-    /// Singular values, descending.
-    pub singular_values: Vec<f64>,
-    /// exp of the entropy of the normalised singular values.
-    pub effective_rank: f64,
-    /// Squared norm over the largest squared singular value.
-    pub stable_rank: f64,
-    /// The fewest ranks that keep 90, 95 and 99 % of the energy; none where values are not finite.
-    pub rank_90: Option<usize>,
-    /// As `rank_90`.
-    pub rank_95: Option<usize>,
-    /// As `rank_90`.
-    pub rank_99: Option<usize>,
-}
-
-/// One tensor that replaces the base's.
-#[derive(Debug, Serialize)]
-pub struct ReplacementItem {
-    /// What it replaces.
-    pub name: String,
-    /// How many rows, where it replaces some.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rows: Option<usize>,
-    /// The base tensor it lands on, with `against`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base_tensor: Option<String>,
 }
 
 /// Looks at every path.

@@ -4,7 +4,7 @@
 use super::combine::{self, Combine, ConvScope};
 use crate::error::Result;
 use crate::math::RankPolicy;
-use crate::ops::merge::AdapterInput;
+use crate::ops::shared::inputs::AdapterInput;
 
 /// What to resize, and how.
 #[derive(Debug, Clone)]

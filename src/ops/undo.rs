@@ -6,7 +6,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::receipt::{Receipt, Side, check_bounds, hash_file, hash_pieces, restore};
-use super::{Progress, base::open_model, check_output};
+use super::shared::base::open_model;
+use super::{Progress, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::staging::free_space;

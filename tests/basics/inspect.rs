@@ -142,7 +142,8 @@ fn faults_of_modules_are_warnings() {
     assert_warns(&item, &["3 names", "leaked `default`"]);
     assert_warns(&item, &["2 names", "leaked `_orig_mod`"]);
     assert_warns(&item, &["1 names", "leaked `modules_to_save`"]);
-    assert_eq!(warnings(&item).len(), 9, "{:?}", warnings(&item));
+    assert_warns(&item, &["`target_modules` promise", "q_proj"]);
+    assert_eq!(warnings(&item).len(), 10, "{:?}", warnings(&item));
     let (text, _) = run(&[&adapter], "", 0);
     assert!(text.contains("layers.1.q") && text.contains("ZeRO-3"), "{text}");
 }

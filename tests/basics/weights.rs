@@ -1,5 +1,6 @@
 //! Quantised bases made by the packages themselves: every weight decodes to the package's own values, bit for bit,
 //! in whatever panels it is read.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::path::PathBuf;
 

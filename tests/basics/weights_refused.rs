@@ -1,4 +1,5 @@
 //! Quantised bases that are spoiled: each is refused, and the error names the tensor.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Rules that a naive reader of quantised weights breaks, each on a file of a few numbers whose values are worked out
 //! by hand or by a plain formula.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(clippy::cast_possible_wrap, reason = "sizes of test data are small")]
 
 use half::{bf16, f16};
 use lora_tool::format::{Access, Checkpoint, Dtype};

@@ -91,7 +91,7 @@ fn lists_of_layers_are_a_stack() {
 }
 
 /// A PEFT adapter of whole parameters of a module, as PEFT 0.19 and newer write it.
-fn parameter(bench: &Bench, module: &str, target: &str, pair: (Vec<f32>, Vec<f32>)) -> PathBuf {
+fn parameter(bench: &Bench, module: &str, target: &str, pair: &(Vec<f32>, Vec<f32>)) -> PathBuf {
     let depth = EXPERTS * RANK;
     let (inputs, outputs) = (pair.0.len() / depth, pair.1.len() / depth);
     Peft::new(RANK, RANK as f64)
@@ -136,7 +136,7 @@ fn a_parameter_of_any_name_is_a_stack() {
             let bench = Bench::new();
             let factors = factors(outputs, inputs, 1);
             let module = format!("{LAYER}.{module}");
-            let adapter = parameter(&bench, &module, target, joined(&factors, outputs));
+            let adapter = parameter(&bench, &module, target, &joined(&factors, outputs));
             let name = format!("{LAYER}.{stored}");
             let update = updates(&factors);
             let shape = [EXPERTS, outputs, inputs];
@@ -152,12 +152,12 @@ fn factors_of_all_experts_in_one_tensor_come_apart() {
         let mut factors = factors(8, 6, 1);
         if shared {
             let first = factors[0].0.clone();
-            factors.iter_mut().for_each(|(down, _)| down.clone_from(&first));
+            for (down, _) in &mut factors {
+                down.clone_from(&first);
+            }
         }
-        let all = |part: fn(&(Vec<f32>, Vec<f32>)) -> Vec<f32>| -> Vec<f32> {
-            factors.iter().flat_map(part).collect()
-        };
-        let (down, up) = (all(|(down, _)| down.clone()), all(|(_, up)| up.clone()));
+        let down: Vec<f32> = factors.iter().flat_map(|(down, _)| down.clone()).collect();
+        let up: Vec<f32> = factors.iter().flat_map(|(_, up)| up.clone()).collect();
         let (count, down) = if shared { (1, &down[..RANK * 6]) } else { (EXPERTS, &down[..]) };
         let module = format!("{LAYER}.mlp.experts.gate_up_proj");
         let adapter = Peft::new(RANK, RANK as f64)

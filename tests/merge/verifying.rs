@@ -15,7 +15,7 @@ fn options(merged: &Path) -> verify::Options {
         merged: merged.to_path_buf(),
         merge: merge::Options {
             base: fixture("llama/base"),
-            adapters: vec![AdapterInput::new(&fixture("llama/style"), 1.0)],
+            adapters: vec![AdapterInput::new(fixture("llama/style"), 1.0)],
             threads: 1,
             ..merge::Options::default()
         },

@@ -10,8 +10,9 @@ use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
 use crate::format::json::model_config;
-use crate::ops::base::open_base;
-use crate::ops::merge::{misfit, tied_head};
+use crate::ops::merge::plan::misfit;
+use crate::ops::merge::tied_head;
+use crate::ops::shared::base::open_base;
 
 /// A base: a checkpoint, a config, or both.
 pub(super) struct Base {

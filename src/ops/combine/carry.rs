@@ -17,7 +17,7 @@ use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Metadata;
 use crate::math::{LowRank, Matrix};
-use crate::ops::provenance;
+use crate::ops::shared::provenance;
 
 /// What to do where adapters replace one tensor with different values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

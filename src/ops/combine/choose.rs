@@ -5,7 +5,7 @@ use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::error::{ErrorKind, Result, near};
 use crate::method::{self, Compat, Kind, Method, Settings, Space};
-use crate::ops::merge::AdapterInput;
+use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::write;
 
 /// What was asked for.

@@ -13,9 +13,9 @@ use crate::adapter::target::flatten;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::Dtype;
 use crate::method::Settings;
-use crate::ops::param_rules::{self, Site};
-use crate::ops::rules::Layers;
-use crate::ops::selection::Usage;
+use crate::ops::shared::param_rules::{self, Site};
+use crate::ops::shared::rules::Layers;
+use crate::ops::shared::selection::Usage;
 
 /// One module of the result and its inputs.
 #[derive(Debug, Clone)]

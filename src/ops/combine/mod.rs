@@ -29,9 +29,9 @@ use crate::error::{ErrorKind, Result};
 use crate::format::Dtype;
 use crate::method::params::Given;
 use crate::method::{Method, Settings};
-use crate::ops::merge::AdapterInput;
-use crate::ops::param_rules::ParamRule;
-use crate::ops::selection::Selection;
+use crate::ops::shared::inputs::AdapterInput;
+use crate::ops::shared::param_rules::ParamRule;
+use crate::ops::shared::selection::Selection;
 use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 

@@ -13,7 +13,7 @@ use crate::math::LowRank;
 use crate::ops::Progress;
 use crate::ops::combine::group::{Group, group};
 use crate::ops::combine::{self, align};
-use crate::ops::merge::AdapterInput;
+use crate::ops::shared::inputs::AdapterInput;
 
 /// Compares the deltas of two adapters; their tensors, where the deltas depend on the base.
 pub(super) fn compare(

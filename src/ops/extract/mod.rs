@@ -26,7 +26,7 @@ use crate::error::{ErrorKind, PairError, Result};
 use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint, Dtype, Metadata};
 use crate::math::RankPolicy;
-use crate::ops::base::{open_base, open_model};
+use crate::ops::shared::base::{open_base, open_model};
 use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, write};
 use crate::weight::tied;

@@ -10,8 +10,8 @@ use crate::adapter::target::{flat_module, quantisation};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
-use crate::ops::merge::bind::as_matrix;
-use crate::ops::selection::{Selection, Usage};
+use crate::ops::merge::plan::bind::as_matrix;
+use crate::ops::shared::selection::{Selection, Usage};
 use crate::weight::{self, pair::Paired};
 
 /// What a tensor's difference can be stored as.

@@ -4,46 +4,27 @@
 //! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
 //! made without the others.
 
-mod added;
-pub(super) mod bind;
-mod blend;
-mod change;
-pub(super) mod elementwise;
-pub(super) mod exact;
-mod inputs;
-mod jobs;
-mod layout;
-pub(super) mod misfit;
-mod moves;
-mod options;
-mod origin;
-mod place;
-mod region;
-mod replaced;
-mod resume;
-mod rule;
-mod side;
-mod stream;
-pub(super) mod transform;
-pub(super) mod tuned;
-pub(super) mod update;
-pub(super) mod work;
+pub(super) mod check;
+pub(super) mod compute;
+pub(super) mod plan;
+pub(super) mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use change::{
+pub use crate::ops::shared::inputs::AdapterInput;
+pub use plan::change::{
     Action, BlendPart, BlendStep, Change, Difference, ReplaceStep, RowsStep, Source, Term,
     TransformStep,
 };
-pub use layout::{OutputShard, OutputTensor};
-pub use options::{AdapterInput, Options};
-pub use region::Region;
-pub use side::{NotCarried, SideFile};
-pub(super) use side::{beside, relaid};
-pub(super) use stream::{Sink, header_bytes, work_through};
+pub use plan::layout::{OutputShard, OutputTensor};
+pub use plan::options::Options;
+pub use plan::region::Region;
+pub use plan::side::{NotCarried, SideFile};
+pub(super) use plan::side::{beside, relaid};
+pub(super) use write::stream::{Sink, header_bytes, work_through};
 
 use crate::adapter::{Adapter, promised};
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
@@ -51,8 +32,10 @@ use crate::format::staging::{free_space, left_over};
 use crate::format::{Access, Checkpoint, Metadata, access};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::ops::base::open_base;
+use crate::ops::shared::base::open_base;
 use crate::ops::{Progress, check_output, files_of, receipt, verify};
+use plan::{bind, consensus, inputs, layout, method_choice, origin, side};
+use write::{resume, stream};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -118,7 +101,7 @@ pub struct Merge {
     pub(super) base: Checkpoint,
     pub(super) adapters: Vec<Adapter>,
     pub(super) tuned: Vec<Checkpoint>,
-    pub(super) rule: Option<rule::Rule>,
+    pub(super) rule: Option<method_choice::Rule>,
     /// The text of the recipe that asked for it.
     recipe: Option<String>,
     force: bool,
@@ -259,14 +242,14 @@ pub fn plan(options: &Options) -> Result<Merge> {
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let base = open_base(&options.base, &with, options.open.access)?;
-    let rule = rule::choose(options)?;
-    let options = &rule::peer_weights(&options.over_layers(&base))?;
+    let rule = method_choice::choose(options)?;
+    let options = &method_choice::peer_weights(&options.over_layers(&base))?;
     let inputs = inputs::open(options, &base)?;
     let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
     inputs.add_tuned(options, &base, &mut bound)?;
     if let Some(rule) = &rule {
-        blend::bind(options, &inputs, &mut bound)?;
-        blend::settle(options, (rule, &inputs), &base, &mut bound)?;
+        consensus::bind(options, &inputs, &mut bound)?;
+        consensus::settle(options, (rule, &inputs), &base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = is_file(&options.output);

@@ -19,9 +19,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::resolve_new;
 use crate::error::{Locate, ReceiptError, Result};
 use crate::format::staging::kept_root;
+use crate::ops::shared::output::resolve_new;
 
 /// Fails if the output would take the receipt with it, now or while it is built.
 ///

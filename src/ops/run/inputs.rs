@@ -9,8 +9,8 @@ use super::params::Own;
 use crate::adapter::block_weights::BlockWeights;
 use crate::error::Place;
 use crate::format::yaml::{Node, Value};
-use crate::ops::merge::AdapterInput;
-use crate::ops::rules::WeightRule;
+use crate::ops::shared::inputs::AdapterInput;
+use crate::ops::shared::rules::WeightRule;
 
 const KEYS: [&str; 6] = ["path", "weight", "parameters", "include", "exclude", "lbw"];
 

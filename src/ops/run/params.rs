@@ -10,8 +10,8 @@ use crate::format::yaml::{Key, Node, Value};
 use crate::method::params::{BadParam, Given, PARAMS, ParamKind, SEED};
 use crate::method::{Compat, Method, Param, Settings};
 use crate::ops::combine::named;
-use crate::ops::param_rules::ParamRule;
-use crate::ops::rules::WeightRule;
+use crate::ops::shared::param_rules::ParamRule;
+use crate::ops::shared::rules::WeightRule;
 
 /// A parameter as it stands in a recipe.
 #[derive(Debug, Clone)]

@@ -17,12 +17,12 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::base::open_model;
 use super::merge::{self, Action, Change, Merge, OutputShard, OutputTensor};
 use super::merge::{beside, header_bytes, work_through};
 use super::{Progress, thread_pool};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Metadata, Shard, TensorView};
+use crate::ops::shared::base::open_model;
 
 use bytes::Comparison;
 use expected::expected;
@@ -130,7 +130,8 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let mut merge = merge::prepare(&merge)?;
     let merged = open_model(&options.merged, "a merged", &[], options.merge.open.access)?;
     let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-    let recipe = header.and_then(|header| header.get(super::provenance::RECIPE)).cloned();
+    let recipe =
+        header.and_then(|header| header.get(crate::ops::shared::provenance::RECIPE)).cloned();
     let taken = recipe.is_some_and(|text| merge.take_recipe(text));
     let mut report = check(&merge, &merged, options.sample, progress)?;
     if taken {

@@ -5,7 +5,7 @@ use super::Report;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
 use crate::format::TensorView;
-use crate::ops::merge::exact::Exact;
+use crate::ops::merge::check::exact::Exact;
 use crate::ops::merge::{Change, Merge, OutputTensor};
 
 /// What was found in one tensor's rows.

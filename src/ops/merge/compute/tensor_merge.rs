@@ -1,0 +1,444 @@
+//! One changed tensor at work: its factors packed once, its rows computed in any order.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use super::direct::{self, Moves};
+use super::elementwise::{Deltas, Learnt};
+use super::transform::Ready;
+use super::tuned;
+use super::update::Addition;
+use crate::adapter::Adapter;
+use crate::adapter::tensor::{element_type, read_f64};
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::TensorView;
+use crate::math::kernel::f64_panel::{self, Panel};
+use crate::math::kernel::fused::{self, PanelResult};
+use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
+use crate::ops::merge::plan::change::{Change, ReplaceStep, Term};
+use crate::ops::merge::plan::layout::OutputTensor;
+use crate::ops::merge::plan::region::{Band, Bands};
+use crate::ops::merge::{Action, Merge};
+use crate::weight::difference::{self, Tuned};
+
+/// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
+const FUSED_PANEL: usize = 256 << 10;
+/// Elements that one panel in f64 has, about.
+const STAGED_PANEL: usize = 128 << 10;
+
+/// The change of a tensor that only gets another dtype.
+static NOTHING: Change = Change {
+    rows: 0,
+    columns: 0,
+    replace: None,
+    terms: Vec::new(),
+    additions: Vec::new(),
+    differences: Vec::new(),
+    blend: None,
+    transforms: Vec::new(),
+    row_steps: Vec::new(),
+};
+
+/// A tensor ready to be computed.
+pub(in crate::ops) struct Work<'a> {
+    merge: &'a Merge,
+    base: TensorView<'a>,
+    tensor: &'a OutputTensor,
+    input: ElementType,
+    output: ElementType,
+    rows: usize,
+    columns: usize,
+    terms: Bands,
+    staged: Option<StagedWork<'a>>,
+}
+
+/// What a tensor needs beyond its terms.
+struct StagedWork<'a> {
+    change: &'a Change,
+    additions: Vec<Addition<'a>>,
+    differences: Vec<Tuned<'a>>,
+    blend: Option<(Learnt<'a>, Deltas<'a>)>,
+    /// All differences, if there is nothing else.
+    only: Vec<Tuned<'a>>,
+    transforms: Vec<Ready<'a>>,
+}
+
+/// Elements of the values that a step puts in place.
+pub(in crate::ops) fn replacing(
+    step: &ReplaceStep,
+    adapters: &[Adapter],
+    first: usize,
+    count: usize,
+) -> Result<Vec<f64>> {
+    let adapter = adapters.get(step.adapter).ok_or(ErrorKind::NotFound)?;
+    let view =
+        adapter.file.tensor(&step.tensor).ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
+    read_f64(view, first, count)
+}
+
+impl<'a> Work<'a> {
+    /// Reads and packs what the tensor needs.
+    pub(in crate::ops) fn new(
+        merge: &'a Merge,
+        tensor: &'a OutputTensor,
+        learnt: Option<Learnt<'a>>,
+    ) -> Result<Self> {
+        let base =
+            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let element = |dtype: crate::format::Dtype| {
+            element_type(dtype)
+                .ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })
+                .in_tensor(&tensor.base)
+        };
+        let (rows, columns) = tensor.matrix();
+        let change = match &tensor.action {
+            Action::Change(change) => Some(change),
+            _ => None,
+        };
+        let terms: Vec<&Term> = change.iter().flat_map(|change| &change.terms).collect();
+        let (input, output) = (element(base.spec.dtype)?, element(tensor.dtype)?);
+        let fused = change.is_none_or(Change::only_terms)
+            && input != ElementType::F64
+            && output != ElementType::F64;
+        let mut work = Self {
+            merge,
+            base,
+            tensor,
+            input,
+            output,
+            rows,
+            columns,
+            terms: Bands::new(&terms, &merge.adapters, (rows, columns))?,
+            staged: None,
+        };
+        if !fused {
+            work.prepare(change.unwrap_or(&NOTHING), learnt)?;
+        }
+        Ok(work)
+    }
+
+    /// Reads what the steps beyond the terms need; each may look at the weight as the last left it.
+    fn prepare(&mut self, change: &'a Change, learnt: Option<Learnt<'a>>) -> Result<()> {
+        let (adapters, size) = (&self.merge.adapters, (self.rows, self.columns));
+        let additions = change.additions.iter();
+        let additions = additions.map(|term| Addition::new(term, adapters, size));
+        let additions = additions.collect::<Result<_>>()?;
+        let differences = tuned::find(&change.differences, &self.merge.tuned)?;
+        let only = tuned::find(&change.all_differences(), &self.merge.tuned)?;
+        let blend = self.learn(change, learnt)?;
+        let transforms = Vec::new();
+        self.staged = Some(StagedWork { change, additions, differences, blend, only, transforms });
+        let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+        let transforms = change.transforms.iter();
+        let transforms = transforms.map(|step| Ready::new(step, adapters, size, &before));
+        let transforms = transforms.collect::<Result<_>>()?;
+        if let Some(staged) = &mut self.staged {
+            staged.transforms = transforms;
+        }
+        Ok(())
+    }
+
+    /// The deltas of a blend, with what is known of them.
+    fn learn(
+        &self,
+        change: &'a Change,
+        learnt: Option<Learnt<'a>>,
+    ) -> Result<Option<(Learnt<'a>, Deltas<'a>)>> {
+        let (Some(step), Some(rule)) = (&change.blend, &self.merge.rule) else { return Ok(None) };
+        let deltas = Deltas::new(self.merge, step, self.base, (self.rows, self.columns))?;
+        let learnt = match learnt {
+            Some(learnt) => learnt,
+            None => Learnt::new(rule, step, &deltas)?,
+        };
+        Ok(Some((learnt, deltas)))
+    }
+
+    /// Rows that one panel has, for a tensor of this shape.
+    pub(in crate::ops::merge) fn panel_rows(tensor: &OutputTensor) -> usize {
+        let (_, columns) = tensor.matrix();
+        let size = (tensor.dtype.bitsize() / 8).max(1);
+        let fused = match &tensor.action {
+            Action::Change(change) => change.only_terms(),
+            _ => true,
+        };
+        let elements = if fused { FUSED_PANEL / size } else { STAGED_PANEL };
+        (elements / columns.max(1)).max(1).next_multiple_of(4)
+    }
+
+    /// Computes rows `first..first + rows` of the result into `out`.
+    pub(in crate::ops::merge) fn compute(
+        &self,
+        first: usize,
+        rows: usize,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        out.resize(rows * self.columns * self.output.size(), 0);
+        if self.staged.is_some() {
+            return self.compute_staged(first, rows, out, scratch);
+        }
+        let mut stats = DeltaStats::default();
+        let size = self.columns * self.output.size();
+        for (own, band) in self.terms.within(first, rows) {
+            let at = (own.start - first) * size;
+            let out = out.get_mut(at..at + own.len() * size).unwrap_or_default();
+            stats.add(&self.compute_band(band, &own, out, scratch)?);
+        }
+        Ok(stats)
+    }
+
+    /// As [`Work::compute`], by the kernel, for rows that have the same terms.
+    fn compute_band(
+        &self,
+        band: Band<'_>,
+        own: &Range<usize>,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        let left = band.rows(own);
+        let size = (self.columns * self.input.size()) as u64;
+        let range = own.start as u64 * size..own.end as u64 * size;
+        let base = self.base.bytes(range, &mut scratch.bytes)?;
+        let found = merge_panel((self.input, self.output), base, out, &left, &band.right);
+        if found.non_finite {
+            self.explain_non_finite(own.start, base, out)?;
+        }
+        if band.right.depth() == 0 {
+            // Rows that nothing is added to keep their very bytes, and have no update to speak of.
+            if self.input == self.output {
+                out.copy_from_slice(base);
+            }
+            return Ok(DeltaStats::default());
+        }
+        self.redo(&found.cancelled, own.start, base, out);
+        Ok(found.stats)
+    }
+
+    /// Computes elements in f64 that f32 could not round right.
+    fn redo(&self, elements: &[usize], first: usize, base: &[u8], out: &mut [u8]) {
+        let (input, output) = (self.input.size(), self.output.size());
+        for &at in elements {
+            let bytes = base.get(at * input..(at + 1) * input);
+            let slot = out.get_mut(at * output..(at + 1) * output);
+            if let (Some(bytes), Some(slot)) = (bytes, slot) {
+                let mut value = [0.0];
+                self.input.decode(bytes, &mut value);
+                let index = first * self.columns + at;
+                let delta = self.exact_delta(index / self.columns, index % self.columns);
+                self.output.encode(&value.map(|value| value + delta), slot);
+            }
+        }
+    }
+
+    /// The base's rows (or those that replace them), plus all that is added: what a transform starts from.
+    fn base_panel(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
+        let (at, count) = (first * self.columns, rows * self.columns);
+        let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
+        // Only an outright replacement does without the base.
+        let mut values = match replace {
+            Some(step) if step.weight == 1.0 => replacing(step, &self.merge.adapters, at, count)?,
+            Some(step) => {
+                let mut values = self.base_values(at, count)?;
+                f64_panel::blend(
+                    &mut values,
+                    &replacing(step, &self.merge.adapters, at, count)?,
+                    step.weight,
+                );
+                values
+            }
+            None => self.base_values(at, count)?,
+        };
+        if let Some(staged) = &self.staged {
+            difference::add_all(&staged.differences, &mut values, at)?;
+            if let Some((learnt, deltas)) = &staged.blend {
+                learnt.add_to(deltas, &mut values, first, &mut scratch.moves.blend)?;
+            }
+        }
+        let mut panel = Panel { rows, columns: self.columns, values };
+        self.terms.add_to(&mut panel, first, 1.0, &mut scratch.product);
+        for addition in self.staged.iter().flat_map(|staged| &staged.additions) {
+            addition.add_to(&mut panel, first, &mut scratch.product)?;
+        }
+        Ok(panel)
+    }
+
+    fn base_values(&self, first: usize, count: usize) -> Result<Vec<f64>> {
+        let values = read_f64(self.base, first, count)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => Err(self.non_finite_base(first + at, values.get(at).copied())),
+        }
+    }
+
+    fn compute_staged(
+        &self,
+        first: usize,
+        rows: usize,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
+        if let Some(stats) = self.copy_unchanged(staged, first, rows, out, scratch)? {
+            return Ok(stats);
+        }
+        if staged.change.only_moves() {
+            let (blend, differences) = (staged.blend.as_ref(), &staged.differences[..]);
+            let types = (self.input, self.output);
+            let moves = Moves { base: self.base, types, columns: self.columns, blend, differences };
+            if let Some(stats) = moves.compute(first, out, &mut scratch.moves)? {
+                return Ok(stats);
+            }
+        }
+        let mut panel = self.base_panel(first, rows, scratch)?;
+        for transform in &staged.transforms {
+            let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+            transform.apply(&mut panel, first, &before, &mut scratch.product)?;
+        }
+        for step in &staged.change.row_steps {
+            for (at, &row) in step.rows.iter().enumerate() {
+                let Some(local) = row.checked_sub(first).filter(|local| *local < rows) else {
+                    continue;
+                };
+                let values =
+                    replacing(&step.values, &self.merge.adapters, at * self.columns, self.columns)?;
+                let start = local * self.columns;
+                if let Some(target) = panel.values.get_mut(start..start + self.columns) {
+                    f64_panel::blend(target, &values, step.values.weight);
+                }
+            }
+        }
+        self.output.encode(&panel.values, out);
+        let mut stored = vec![0.0; panel.values.len()];
+        self.output.decode(out, &mut stored);
+        if let Some(at) = stored.iter().position(|value| !value.is_finite()) {
+            let value = panel.values.get(at).copied().unwrap_or(f64::NAN);
+            return Err(self.overflow(first * self.columns + at, value));
+        }
+        self.staged_stats(staged.change, first, rows, &panel, &stored)
+    }
+
+    /// Copies rows that are the same in all checkpoints, whatever they hold.
+    fn copy_unchanged(
+        &self,
+        staged: &StagedWork<'a>,
+        first: usize,
+        rows: usize,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<Option<DeltaStats>> {
+        let change = staged.change;
+        if !change.only_differences() || change.is_empty() || self.input != self.output {
+            return Ok(None);
+        }
+        let (at, count) = (first * self.columns, rows * self.columns);
+        let bytes = difference::unchanged(&staged.only, self.base, at, count, &mut scratch.bytes)?;
+        Ok(bytes.map(|bytes| {
+            out.copy_from_slice(bytes);
+            let elements = (rows * self.columns) as u64;
+            DeltaStats { elements, ..DeltaStats::default() }
+        }))
+    }
+
+    /// What rounding did, where something was added; replaced values have no update to speak of.
+    fn staged_stats(
+        &self,
+        change: &Change,
+        first: usize,
+        rows: usize,
+        panel: &Panel,
+        stored: &[f64],
+    ) -> Result<DeltaStats> {
+        let mut stats = DeltaStats::default();
+        if change.replace.is_some() || !change.updates() {
+            return Ok(stats);
+        }
+        let base = self.base_values(first * self.columns, rows * self.columns)?;
+        for ((value, new), old) in panel.values.iter().zip(stored).zip(base) {
+            let (asked, added) = (value - old, new - old);
+            stats.asked += asked * asked;
+            stats.added += added * added;
+            stats.dot += asked * added;
+            stats.touched += u64::from(asked != 0.0);
+            stats.lost += u64::from(asked != 0.0 && added == 0.0);
+            stats.elements += 1;
+        }
+        Ok(stats)
+    }
+
+    /// Finds the element that the kernel saw go wrong, and whose fault it is.
+    fn explain_non_finite(&self, first: usize, base: &[u8], out: &[u8]) -> Result<()> {
+        let count = out.len() / self.output.size();
+        let (mut old, mut new) = (vec![0.0; count], vec![0.0; count]);
+        self.input.decode(base, &mut old);
+        self.output.decode(out, &mut new);
+        let start = first * self.columns;
+        if let Some(at) = old.iter().position(|value| !value.is_finite()) {
+            return Err(self.non_finite_base(start + at, old.get(at).copied()));
+        }
+        match new.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                let index = start + at;
+                let delta = self.exact_delta(index / self.columns, index % self.columns);
+                Err(self.overflow(index, old.get(at).copied().unwrap_or(f64::NAN) + delta))
+            }
+        }
+    }
+
+    fn exact_delta(&self, row: usize, column: usize) -> f64 {
+        self.terms.within(row, 1).map(|(_, band)| band.element(row, column)).sum()
+    }
+
+    fn non_finite_base(&self, index: usize, value: Option<f64>) -> Error {
+        let value = value.unwrap_or(f64::NAN).to_string();
+        Error::from(ErrorKind::NonFiniteBase { index, value })
+            .in_tensor(&self.tensor.base)
+            .in_file(&self.base.shard.path)
+    }
+
+    fn overflow(&self, index: usize, value: f64) -> Error {
+        let dtype = self.tensor.dtype.to_string();
+        Error::from(ErrorKind::Overflow { index, value, dtype })
+            .in_tensor(&self.tensor.full_name)
+            .in_file(&self.merge.plan.output)
+    }
+}
+
+/// Buffers that one thread uses again and again.
+#[derive(Debug, Default)]
+pub(in crate::ops::merge) struct Scratch {
+    bytes: Vec<u8>,
+    product: Vec<f32>,
+    moves: direct::Scratch,
+}
+
+/// The fused kernel for a pair of types.
+fn merge_panel(
+    types: (ElementType, ElementType),
+    base: &[u8],
+    out: &mut [u8],
+    left: &PackedLeft,
+    right: &PackedRight,
+) -> PanelResult {
+    fn to<I: Element>(
+        output: ElementType,
+        base: &[u8],
+        out: &mut [u8],
+        left: &PackedLeft,
+        right: &PackedRight,
+    ) -> PanelResult {
+        match output {
+            ElementType::Bf16 => fused::merge_panel::<I, bf16>(base, out, left, right),
+            ElementType::F16 => fused::merge_panel::<I, f16>(base, out, left, right),
+            ElementType::F32 => fused::merge_panel::<I, f32>(base, out, left, right),
+            ElementType::F64 => unreachable!("f64 is computed in stages"),
+        }
+    }
+    match types.0 {
+        ElementType::Bf16 => to::<bf16>(types.1, base, out, left, right),
+        ElementType::F16 => to::<f16>(types.1, base, out, left, right),
+        ElementType::F32 => to::<f32>(types.1, base, out, left, right),
+        ElementType::F64 => unreachable!("f64 is computed in stages"),
+    }
+}

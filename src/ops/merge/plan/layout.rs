@@ -1,0 +1,249 @@
+//! Which output file holds which tensor, in which order.
+
+use serde::{Serialize, Serializer};
+
+use super::added;
+use super::bind::Bound;
+use super::change::{Action, Change};
+use crate::adapter::tensor::element_type;
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::checkpoint::Layout;
+use crate::format::{Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, header};
+use crate::ops::merge::Options;
+use crate::ops::shared::provenance;
+
+/// One weight file of the output.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutputShard {
+    /// Its path below the output; empty if the output is this file.
+    pub relative: String,
+    /// Number of the component it belongs to.
+    pub component: usize,
+    /// Its header's metadata.
+    pub metadata: Option<Metadata>,
+    /// Its tensors, in the order of their bytes.
+    pub tensors: Vec<OutputTensor>,
+    /// The base shard whose header serves unchanged, by number.
+    pub same_header_as: Option<usize>,
+}
+
+/// One tensor of the output.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutputTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its name with its component's prefix, as reports call it.
+    pub full_name: String,
+    /// The base tensor it is made from, with its component's prefix.
+    pub base: String,
+    /// Its dtype.
+    #[serde(serialize_with = "display")]
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// What becomes of the base tensor.
+    pub action: Action,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn display<S: Serializer>(dtype: &Dtype, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(dtype)
+}
+
+impl OutputTensor {
+    /// Rows and columns that it is computed as.
+    pub(in crate::ops) fn matrix(&self) -> (usize, usize) {
+        match &self.action {
+            Action::Change(change) => (change.rows, change.columns),
+            _ => crate::ops::merge::plan::bind::as_matrix(&self.shape),
+        }
+    }
+
+    /// Its bytes in the file.
+    pub(in crate::ops) fn bytes(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64 * self.dtype.bitsize() as u64 / 8
+    }
+}
+
+impl OutputShard {
+    /// Bytes of its tensors.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().map(OutputTensor::bytes).sum()
+    }
+
+    /// Its tensors' byte ranges.
+    pub fn specs(&self) -> Vec<TensorSpec> {
+        let tensors = self.tensors.iter();
+        header::lay_out(
+            tensors.map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone())),
+        )
+    }
+}
+
+/// Decides all output files.
+pub(in crate::ops::merge) fn shards(
+    options: &Options,
+    base: &Checkpoint,
+    bound: &Bound,
+    one_file: bool,
+) -> Result<Vec<OutputShard>> {
+    if one_file && base.layout == Layout::Pipeline {
+        let reason =
+            "a pipeline of several components cannot be one file; give a directory".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    let mut shards = Vec::new();
+    for (number, component) in base.components.iter().enumerate() {
+        let own = component.shards.clone().filter_map(|at| Some((at, base.shards.get(at)?)));
+        let kept = own.map(|(at, shard)| keep(options, bound, (number, component), (at, shard)));
+        let mut kept: Vec<OutputShard> = kept.collect();
+        if let Some(last) = kept.last_mut() {
+            added::append(&bound.added, base, options.dtype, last);
+        }
+        match (one_file, options.max_shard_size) {
+            (true, _) => shards.push(join(kept, String::new())),
+            (false, Some(limit)) => shards.extend(split(component, kept, limit)),
+            (false, None) => shards.extend(kept),
+        }
+    }
+    Ok(shards)
+}
+
+/// One base shard's tensors, with what becomes of each.
+fn keep(
+    options: &Options,
+    bound: &Bound,
+    (number, component): (usize, &Component),
+    (at, shard): (usize, &Shard),
+) -> OutputShard {
+    let mut tensors = Vec::with_capacity(shard.header.tensors.len());
+    for spec in &shard.header.tensors {
+        let base = format!("{}{}", component.prefix, spec.name);
+        tensors.push(output(options, bound, spec, spec.name.clone(), &base, &base));
+        if let Some(tied) = bound.untied.as_ref().filter(|tied| tied.embedding == base) {
+            let name = tied.head.strip_prefix(&component.prefix).unwrap_or(&tied.head).to_owned();
+            tensors.push(output(options, bound, spec, name, &base, &tied.head));
+        }
+    }
+    let same = tensors.len() == shard.header.tensors.len()
+        && tensors
+            .iter()
+            .zip(&shard.header.tensors)
+            .all(|(tensor, spec)| tensor.dtype == spec.dtype && tensor.shape == spec.shape);
+    OutputShard {
+        relative: shard.relative.clone(),
+        component: number,
+        metadata: shard.header.metadata.as_ref().map(provenance::of_base),
+        tensors,
+        same_header_as: same.then_some(at),
+    }
+}
+
+fn output(
+    options: &Options,
+    bound: &Bound,
+    spec: &TensorSpec,
+    name: String,
+    base: &str,
+    full_name: &str,
+) -> OutputTensor {
+    let dtype = match (options.dtype, element_type(spec.dtype)) {
+        (Some(dtype), Some(_)) => dtype,
+        _ => spec.dtype,
+    };
+    let mut shape = spec.shape.clone();
+    if let (Some(first), Some(grown)) = (shape.first_mut(), bound.grown.get(full_name)) {
+        *first = *grown;
+    }
+    let action = match bound.changes.get(full_name) {
+        Some(change) if !Change::is_empty(change) => Action::Change(change.clone()),
+        _ if dtype != spec.dtype => Action::Convert,
+        _ => Action::Copy,
+    };
+    OutputTensor {
+        name,
+        full_name: full_name.to_owned(),
+        base: base.to_owned(),
+        dtype,
+        shape,
+        action,
+    }
+}
+
+fn join(shards: Vec<OutputShard>, relative: String) -> OutputShard {
+    let alone = shards.len() == 1;
+    let mut shards = shards.into_iter();
+    let Some(mut joined) = shards.next() else {
+        return OutputShard {
+            relative,
+            component: 0,
+            metadata: None,
+            tensors: Vec::new(),
+            same_header_as: None,
+        };
+    };
+    joined.relative = relative;
+    joined.tensors.extend(shards.flat_map(|shard| shard.tensors));
+    if !alone {
+        joined.same_header_as = None;
+    }
+    joined
+}
+
+/// Fills shards of at most `limit` bytes, in order; a larger tensor gets one to itself.
+fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<OutputShard> {
+    let stem =
+        shards.first().map(|shard| stem(&shard.relative, &component.prefix)).unwrap_or_default();
+    let number = shards.first().map_or(0, |shard| shard.component);
+    let metadata = shards.first().and_then(|shard| shard.metadata.clone());
+    let mut groups: Vec<Vec<OutputTensor>> = vec![Vec::new()];
+    let mut filled = 0;
+    for tensor in shards.into_iter().flat_map(|shard| shard.tensors) {
+        let bytes = tensor.bytes();
+        if filled > 0 && filled + bytes > limit {
+            groups.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(group) = groups.last_mut() {
+            group.push(tensor);
+        }
+    }
+    let total = groups.len();
+    let name = |at: usize| match total {
+        1 => format!("{stem}.safetensors"),
+        _ => format!("{stem}-{:05}-of-{total:05}.safetensors", at + 1),
+    };
+    let prefix = &component.prefix;
+    groups
+        .into_iter()
+        .enumerate()
+        .map(|(at, tensors)| OutputShard {
+            relative: format!("{prefix}{}", name(at)),
+            component: number,
+            metadata: metadata.clone(),
+            tensors,
+            same_header_as: None,
+        })
+        .collect()
+}
+
+/// `model` of `unet/model-00001-of-00002.safetensors`.
+fn stem(relative: &str, prefix: &str) -> String {
+    let name = relative.strip_prefix(prefix).unwrap_or(relative);
+    let name = name.strip_suffix(".safetensors").unwrap_or(name);
+    let cut = name.rsplit_once("-of-").and_then(|(rest, _)| rest.rsplit_once('-'));
+    cut.map_or(name, |(stem, _)| stem).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stem;
+
+    #[test]
+    fn stems() {
+        assert_eq!(stem("unet/model-00001-of-00002.safetensors", "unet/"), "model");
+        assert_eq!(stem("model.safetensors", ""), "model");
+        assert_eq!(stem("x-of-y.safetensors", ""), "x-of-y");
+    }
+}

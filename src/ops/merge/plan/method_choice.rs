@@ -1,0 +1,68 @@
+//! Which method combines the deltas, where they are not just added.
+
+use crate::error::{ErrorKind, Result};
+use crate::method::{Compat, Kind, Method, Settings, Sketch};
+use crate::ops::combine::{self, named};
+use crate::ops::merge::Options;
+
+/// A method with its parameters, as the whole merge uses it.
+#[derive(Debug)]
+pub(in crate::ops) struct Rule {
+    pub(in crate::ops::merge) method: &'static Method,
+    pub(in crate::ops::merge) settings: Settings,
+    pub(in crate::ops::merge) compat: Option<Compat>,
+}
+
+impl Rule {
+    /// Fails if the method does not take such parameters together.
+    pub(in crate::ops::merge) fn check(&self, settings: &Settings, adapters: usize) -> Result<()> {
+        let checked = (self.method.check)(&Sketch { inputs: &[], adapters, settings });
+        checked.map_err(|refusal| ErrorKind::BadOption(refusal.to_string()).into())
+    }
+
+    /// Whether it is between whole weights, as mergekit has what it takes for points on a sphere.
+    pub(in crate::ops::merge) fn of_weights(&self) -> bool {
+        self.compat == Some(Compat::Mergekit) && matches!(self.method.name, "slerp" | "karcher")
+    }
+}
+
+/// The rule that was asked for; `None` for the weighted sum.
+///
+/// # Errors
+/// A method that there is not, that needs factors, or that does not take these inputs or parameters.
+pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<Rule>> {
+    let inputs = options.adapters.len();
+    // mergekit's linear is a sum too, of weights that `weights` has divided.
+    let sum =
+        options.compat == Some(Compat::Mergekit) && combine::is_sum(options.method.as_deref());
+    let compat = options.compat.filter(|_| !sum);
+    let method = named(options.method.as_deref().unwrap_or("linear"), compat)?;
+    let settings = Settings::new(method.name, method.takes, &options.params, inputs)
+        .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
+    match method.kind {
+        Kind::Elementwise(_) | Kind::Gram(_) => {}
+        _ if matches!(method.name, "linear" | "cat") => return Ok(None),
+        _ => {
+            let reason = format!(
+                "`{}` works on factors, which a base has not; make one adapter with `lora-tool combine \
+                 --method {}`, then merge that",
+                method.name, method.name
+            );
+            return Err(ErrorKind::BadOption(reason).into());
+        }
+    }
+    let rule = Rule { method, settings, compat };
+    rule.check(&rule.settings, inputs)?;
+    Ok(Some(rule))
+}
+
+/// The options with the weights that a peer makes of them.
+///
+/// # Errors
+/// Weights that a peer cannot make anything of.
+pub(in crate::ops::merge) fn peer_weights(options: &Options) -> Result<Options> {
+    let mut options = options.clone();
+    let method = options.method.as_deref();
+    combine::peer_weights(options.compat, method, &mut options.adapters)?;
+    Ok(options)
+}

@@ -1,0 +1,16 @@
+//! What a merge is asked to do, and what that means for every tensor of the output; no base data is read.
+
+pub(in crate::ops) mod added;
+pub(in crate::ops) mod attach;
+pub(in crate::ops) mod bind;
+pub(in crate::ops) mod change;
+pub(in crate::ops) mod consensus;
+pub(in crate::ops) mod inputs;
+pub(in crate::ops) mod layout;
+pub(in crate::ops) mod method_choice;
+pub(in crate::ops) mod misfit;
+pub(in crate::ops) mod options;
+pub(in crate::ops) mod origin;
+pub(in crate::ops) mod region;
+pub(in crate::ops) mod replaced;
+pub(in crate::ops) mod side;

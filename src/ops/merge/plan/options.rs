@@ -1,0 +1,116 @@
+//! What a merge is asked to do, and what that means for one module.
+
+use std::path::PathBuf;
+
+use regex::Regex;
+
+use crate::adapter::OpenOptions;
+use crate::error::{ErrorKind, Result};
+use crate::format::{Checkpoint, Dtype};
+use crate::method::params::Given;
+use crate::ops::merge::{Compat, PlannedAdapter};
+use crate::ops::shared::inputs::AdapterInput;
+use crate::ops::shared::param_rules::ParamRule;
+use crate::ops::shared::rules::Layers;
+use crate::ops::shared::selection::{Selection, Usage};
+
+/// What to merge, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The base checkpoint.
+    pub base: PathBuf,
+    /// The adapters, in order.
+    pub adapters: Vec<AdapterInput>,
+    /// Where the result goes: one file if it ends in `.safetensors`, else a directory.
+    pub output: PathBuf,
+    /// How adapters are opened, and how all inputs are read.
+    pub open: OpenOptions,
+    /// The method's name; the weighted sum if `None`.
+    pub method: Option<String>,
+    /// The method's parameters, as text.
+    pub params: Given,
+    /// Those that are not the same for all modules.
+    pub param_rules: Vec<ParamRule>,
+    /// A peer whose arithmetic is to be reproduced.
+    pub compat: Option<Compat>,
+    /// Dtype of all floating-point tensors of the result; the base's own if `None`.
+    pub dtype: Option<Dtype>,
+    /// Bytes a shard may have; the base's own shards if `None`.
+    pub max_shard_size: Option<u64>,
+    /// Only modules that match.
+    pub include: Option<Regex>,
+    /// No modules that match.
+    pub exclude: Option<Regex>,
+    /// Factors for the weight of modules that match; the last match wins.
+    pub module_weights: Vec<(Regex, f64)>,
+    /// Merge the rest if some adapter tensors fit nothing.
+    pub allow_unmatched: bool,
+    /// Add whole tensors that the base has not, also those that no config declares.
+    pub add_new: bool,
+    /// Leave tied embeddings tied, though the adapter changes only one side.
+    pub keep_tied: bool,
+    /// The text of the recipe that asks for this, for the output's metadata.
+    pub recipe: Option<String>,
+    /// Replace an existing output.
+    pub force: bool,
+    /// Keep finished shards of an interrupted run, and use those that such a run has kept.
+    pub resume: bool,
+    /// Check the written result against an f64 recomputation.
+    pub verify: bool,
+    /// Where to keep what [`undo`](crate::ops::undo) needs.
+    pub receipt: Option<PathBuf>,
+    /// Threads that compute; 0 for one a core.
+    pub threads: usize,
+    /// Rows that are computed together, by their size if `None`: no bit of the output depends on it.
+    pub block_rows: Option<usize>,
+}
+
+impl Options {
+    /// Which modules the options are for, by their names and those of the tensors they land on.
+    pub(in crate::ops::merge) fn selection(&self) -> Selection<'_> {
+        Selection {
+            include: self.include.as_ref(),
+            exclude: self.exclude.as_ref(),
+            module_weights: &self.module_weights,
+        }
+    }
+
+    /// Whether a module (or the tensor it lands on) takes part.
+    pub(in crate::ops::merge) fn selects(&self, module: &str, tensor: &str) -> bool {
+        self.selection().selects([module, tensor])
+    }
+
+    /// The weight of an input's module on a tensor, 0 if its rules leave it out.
+    pub(in crate::ops::merge) fn weight(
+        &self,
+        input: &AdapterInput,
+        module: &str,
+        tensor: &str,
+    ) -> f64 {
+        let names = [module, tensor];
+        input.weight * input.rules.weight(names) * self.selection().weight(names)
+    }
+
+    /// The same options, the inputs' gradients spread over the base's layers.
+    pub(in crate::ops::merge) fn over_layers(&self, base: &Checkpoint) -> Self {
+        let layers = Layers::of(base.names());
+        let over = |input: &AdapterInput| AdapterInput {
+            rules: input.rules.over(&layers),
+            ..input.clone()
+        };
+        Self { adapters: self.adapters.iter().map(over).collect(), ..self.clone() }
+    }
+
+    /// Fails if an option about modules decides nothing, or if nothing is left to merge.
+    pub(in crate::ops::merge) fn check_selection(
+        &self,
+        usage: &Usage,
+        adapters: &[PlannedAdapter],
+    ) -> Result<()> {
+        self.selection().check(usage)?;
+        if !adapters.is_empty() && adapters.iter().all(|adapter| adapter.applied == 0) {
+            return Err(ErrorKind::NothingSelected.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! A weight file's work in pieces: bytes to copy and tensors to compute, in file order.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Shard;
+use crate::math::DeltaStats;
+use crate::ops::merge::Merge;
+use crate::ops::merge::compute::elementwise::{Deltas, Learnt};
+use crate::ops::merge::compute::tensor_merge::Work;
+use crate::ops::merge::plan::change::{Action, Change};
+use crate::ops::merge::plan::layout::OutputTensor;
+use crate::ops::merge::plan::method_choice::Rule;
+
+/// Bytes that a worker copies at a time, inside the kernel.
+pub(in crate::ops::merge) const COPY_PIECE: u64 = 8 << 20;
+
+/// Statistics of each changed tensor, in output order.
+pub(in crate::ops::merge) type Stats = Vec<(String, DeltaStats)>;
+
+/// Bytes whose deltas are learnt before they are written: what is read twice shall still be cached.
+const BATCH: u64 = 256 << 20;
+
+/// All jobs at once; or, where a method first learns of its tensors, about [`BATCH`] bytes at a time.
+pub(in crate::ops::merge) fn batches<'s, 'a>(
+    jobs: &'s [Job<'a>],
+    learning: bool,
+) -> Vec<&'s [Job<'a>]> {
+    if !learning {
+        return vec![jobs];
+    }
+    let mut filled = 0;
+    jobs.chunk_by(|job, _| {
+        filled += job.bytes();
+        let same = filled < BATCH;
+        filled = if same { filled } else { 0 };
+        same
+    })
+    .collect()
+}
+
+/// A stretch of the output, in pieces.
+pub(in crate::ops::merge) enum Job<'a> {
+    Copy(CopyJob<'a>),
+    Tensor(TensorJob<'a>),
+}
+
+/// Bytes of one input that go unchanged into the output.
+pub(in crate::ops::merge) struct CopyJob<'a> {
+    pub(in crate::ops::merge) shard: &'a Shard,
+    pub(in crate::ops::merge) from: u64,
+    pub(in crate::ops::merge) to: u64,
+    pub(in crate::ops::merge) bytes: u64,
+}
+
+/// A tensor to compute.
+pub(in crate::ops::merge) struct TensorJob<'a> {
+    pub(in crate::ops::merge) tensor: &'a OutputTensor,
+    pub(in crate::ops::merge) offset: u64,
+    pub(in crate::ops::merge) rows: usize,
+    pub(in crate::ops::merge) row_bytes: u64,
+    pub(in crate::ops::merge) panel_rows: usize,
+    pub(in crate::ops::merge) state: Mutex<TensorState<'a>>,
+}
+
+#[derive(Default)]
+pub(in crate::ops::merge) struct TensorState<'a> {
+    /// Made by the worker that needs it first, dropped with the last panel.
+    pub(in crate::ops::merge) work: Option<Arc<Work<'a>>>,
+    /// What the merge's method has learnt of it, until the work is made.
+    pub(in crate::ops::merge) learnt: Option<Learnt<'a>>,
+    /// Sums by panel; all in one when the last is in.
+    pub(in crate::ops::merge) stats: BTreeMap<usize, DeltaStats>,
+}
+
+impl<'a> Job<'a> {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Copy(copy) => copy.bytes,
+            Self::Tensor(job) => job.rows as u64 * job.row_bytes,
+        }
+    }
+
+    /// Lets the method look at the deltas of a tensor that it combines.
+    pub(in crate::ops::merge) fn learn(&self, merge: &'a Merge, rule: &'a Rule) -> Result<()> {
+        let Self::Tensor(job) = self else { return Ok(()) };
+        let Action::Change(Change { blend: Some(step), .. }) = &job.tensor.action else {
+            return Ok(());
+        };
+        let name = &job.tensor.base;
+        let base = merge.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let deltas = Deltas::new(merge, step, base, job.tensor.matrix())?;
+        let learnt = Learnt::new(rule, step, &deltas)?;
+        lock(&job.state).learnt = Some(learnt);
+        Ok(())
+    }
+
+    pub(in crate::ops::merge) fn pieces(&self) -> usize {
+        match self {
+            Self::Copy(copy) => copy.bytes.div_ceil(COPY_PIECE) as usize,
+            Self::Tensor(tensor) => tensor.rows.div_ceil(tensor.panel_rows),
+        }
+    }
+
+    pub(in crate::ops::merge) fn stats(&self) -> Option<(String, DeltaStats)> {
+        let Self::Tensor(job) = self else { return None };
+        let stats = lock(&job.state).stats.values().next().copied()?;
+        (stats.elements > 0).then(|| (job.tensor.full_name.clone(), stats))
+    }
+}
+
+/// Splits tensors, each with its place in the file, into runs of bytes to copy and tensors to compute.
+pub(in crate::ops::merge) fn jobs<'a>(
+    merge: &'a Merge,
+    tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
+) -> Result<Vec<Job<'a>>> {
+    let mut jobs: Vec<Job<'a>> = Vec::new();
+    for (tensor, to) in tensors {
+        let base =
+            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let bytes = tensor.bytes();
+        if bytes == 0 {
+            continue;
+        }
+        if matches!(tensor.action, Action::Copy) {
+            let shard = base.shard;
+            let from = shard.header.data_start + base.spec.start;
+            match jobs.last_mut() {
+                Some(Job::Copy(run))
+                    if std::ptr::eq(run.shard, shard)
+                        && run.from + run.bytes == from
+                        && run.to + run.bytes == to =>
+                {
+                    run.bytes += bytes;
+                }
+                _ => jobs.push(Job::Copy(CopyJob { shard, from, to, bytes })),
+            }
+            continue;
+        }
+        let (rows, _) = tensor.matrix();
+        jobs.push(Job::Tensor(TensorJob {
+            tensor,
+            offset: to,
+            rows,
+            row_bytes: bytes / rows.max(1) as u64,
+            panel_rows: merge.block_rows.unwrap_or_else(|| Work::panel_rows(tensor)).max(1),
+            state: Mutex::default(),
+        }));
+    }
+    Ok(jobs)
+}
+
+/// A poisoned lock belongs to a worker that panicked, and the panic is passed on anyway.
+pub(in crate::ops::merge) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

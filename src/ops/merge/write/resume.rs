@@ -1,0 +1,160 @@
+//! Going on where an interrupted merge stopped: which finished shards may be used again.
+//!
+//! A kept shard is used if the whole merge is the one it was made for (options, plan, and every
+//! input's size and times of change) and its bytes are still those that were noted when it was
+//! finished. Shards do not depend on one another, so the result has the bytes of an undisturbed run.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::jobs::Stats;
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Staging;
+use crate::format::staging::kept_root;
+use crate::math::DeltaStats;
+use crate::ops::merge::plan::layout::OutputShard;
+use crate::ops::merge::{Options, Plan};
+
+/// What is noted of a finished shard.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    shard: String,
+    sha256: String,
+    stats: Vec<TensorNote>,
+}
+
+/// A tensor's statistics; sums as their bits, since a decimal need not come back the same.
+#[derive(Serialize, Deserialize)]
+struct TensorNote {
+    name: String,
+    sums: [u64; 3],
+    counts: [u64; 3],
+}
+
+/// Names the merge: two runs with one key write the same bytes.
+///
+/// # Errors
+/// If the output is one file, or an input cannot be asked for its size and time.
+pub(in crate::ops::merge) fn key(
+    options: &Options,
+    plan: &Plan,
+    inputs: &[PathBuf],
+) -> Result<String> {
+    if plan.one_file {
+        let reason = "--resume needs an output of several files; give a directory".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&plan.output);
+    }
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    // What changes the way to the result, and not the result.
+    let options =
+        Options { force: false, verify: false, threads: 0, block_rows: None, ..options.clone() };
+    hash.update(format!("{options:?}"));
+    hash.update(serde_json::to_vec(plan).map_err(std::io::Error::other)?);
+    for input in inputs {
+        let metadata = std::fs::metadata(input).in_file(input)?;
+        let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        hash.update(input.as_os_str().as_encoded_bytes());
+        hash.update(format!(" {} {modified:?} {}\n", metadata.len(), changed(&metadata)));
+    }
+    Ok(hex(hash))
+}
+
+/// What changes with a file's contents even where its size and time of modification are put back.
+#[cfg(unix)]
+fn changed(metadata: &std::fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt;
+    format!("{} {}.{}", metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+/// Nothing more is known of a file here.
+#[cfg(not(unix))]
+fn changed(_: &std::fs::Metadata) -> String {
+    String::new()
+}
+
+/// Every file that the plan writes, by its path below the output.
+pub(in crate::ops::merge) fn planned(plan: &Plan) -> BTreeSet<&str> {
+    let shards = plan.shards.iter().map(|shard| shard.relative.as_str());
+    shards.chain(plan.side_files.iter().map(|file| file.relative.as_str())).collect()
+}
+
+/// Whether a run that failed so would get further if it was run again: what is wrong with an input's values
+/// stays wrong, and a changed input makes another merge.
+pub(in crate::ops::merge) fn goes_on(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Io(_) | ErrorKind::DiskFull { .. } | ErrorKind::OutputExists)
+}
+
+/// Bytes of the plan's shards that an earlier run has written, whole or in part.
+pub(in crate::ops::merge) fn kept_bytes(plan: &Plan) -> u64 {
+    let out = kept_root(&plan.output).join("out");
+    let length = |shard: &OutputShard| std::fs::metadata(out.join(&shard.relative)).ok();
+    plan.shards.iter().filter_map(length).map(|metadata| metadata.len()).sum()
+}
+
+/// The statistics of a shard that is there already, just as it was finished.
+pub(in crate::ops::merge) fn reuse(
+    staging: &Staging,
+    number: usize,
+    shard: &OutputShard,
+) -> Option<Stats> {
+    let note: Note = serde_json::from_slice(&staging.recall(&name(number))?).ok()?;
+    let path = staging.kept_file(&shard.relative)?;
+    // A link would go out as one.
+    let whole = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    if !whole || note.shard != shard.relative || digest(&path).ok()? != note.sha256 {
+        return None;
+    }
+    let stats = note.stats.into_iter().map(|TensorNote { name, sums, counts }| {
+        let [asked, added, dot] = sums.map(f64::from_bits);
+        let [touched, lost, elements] = counts;
+        (name, DeltaStats { asked, added, dot, touched, lost, elements })
+    });
+    Some(stats.collect())
+}
+
+/// Notes a shard that is whole and on the disk, where an interrupted run is kept.
+///
+/// # Errors
+/// If the shard cannot be read back, or the note not be written.
+pub(in crate::ops::merge) fn record(
+    staging: &Staging,
+    number: usize,
+    shard: &OutputShard,
+    stats: &Stats,
+) -> Result<()> {
+    let Some(path) = staging.kept_file(&shard.relative) else { return Ok(()) };
+    let stats = stats.iter().map(|(name, stats)| TensorNote {
+        name: name.clone(),
+        sums: [stats.asked, stats.added, stats.dot].map(f64::to_bits),
+        counts: [stats.touched, stats.lost, stats.elements],
+    });
+    let (relative, sha256) = (shard.relative.clone(), digest(&path).in_file(&path)?);
+    let note = Note { shard: relative, sha256, stats: stats.collect() };
+    let text = serde_json::to_vec(&note).map_err(std::io::Error::other)?;
+    staging.note(&name(number), &text)
+}
+
+fn name(number: usize) -> String {
+    format!("shard-{number:05}.json")
+}
+
+fn digest(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hex(hash))
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,340 @@
+//! From plan to files: every worker takes the next piece of a shard, computes it, and writes it in
+//! its place.
+//!
+//! A piece is small enough to go from the registers to the page cache without leaving the core's own
+//! cache; handing it to another core's writer costs twice as much as writing it. One worker writes at
+//! a time, because two writers of one file contend for it, and the others compute meanwhile. Pieces
+//! may finish in any order: each has its place, and sums are added up in the order of the rows.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::jobs::{COPY_PIECE, CopyJob, Job, Stats, TensorJob, TensorState, batches, jobs, lock};
+use super::resume;
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::staging::kept_root;
+use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
+use crate::math::DeltaStats;
+use crate::ops::merge::Merge;
+use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
+use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
+use crate::ops::merge::plan::origin;
+use crate::ops::merge::plan::side;
+use crate::ops::thread_pool;
+use crate::ops::{Progress, receipt};
+
+/// What was written.
+pub(in crate::ops::merge) struct Written {
+    /// Statistics of each changed tensor, in output order.
+    pub(in crate::ops::merge) stats: Stats,
+    /// Shards that an earlier run had finished.
+    pub(in crate::ops::merge) reused: usize,
+    /// Bytes of the receipt.
+    pub(in crate::ops::merge) receipt: Option<u64>,
+}
+
+/// Writes a whole plan and puts it in place.
+pub(in crate::ops::merge) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
+    let plan = &merge.plan;
+    let staging = match &merge.resume {
+        _ if plan.one_file => Staging::file(&plan.output, merge.force)?,
+        Some(key) => Staging::kept(&plan.output, merge.force, key)?,
+        None => Staging::directory(&plan.output, merge.force)?,
+    };
+    fill(merge, staging, progress).map_err(|error| match &merge.resume {
+        Some(_) if !resume::goes_on(error.kind()) => {
+            // What is kept would only be in the way of another merge.
+            let _ = std::fs::remove_dir_all(kept_root(&plan.output));
+            error
+        }
+        Some(_) => {
+            let directory = kept_root(&plan.output);
+            ErrorKind::Kept { error: Box::new(error), directory }.into()
+        }
+        None => error,
+    })
+}
+
+/// Files that are written to the disk while others are computed; each is open until then.
+const SYNCING: usize = 8;
+
+fn finished(syncing: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    let failed = || Err(std::io::Error::other("a sync thread failed").into());
+    syncing.join().unwrap_or_else(|_| failed())
+}
+
+fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
+    let plan = &merge.plan;
+    progress.begin(plan.bytes);
+    let pool = thread_pool(merge.threads)?;
+    let planned = resume::planned(plan);
+    staging.retain(&planned)?;
+    let (mut stats, mut reused) = (Stats::new(), 0);
+    let staged = &staging;
+    let origin = pool.install(|| origin::metadata(merge))?;
+    std::thread::scope(|scope| -> Result<()> {
+        let mut syncing = Vec::new();
+        for (number, shard) in plan.shards.iter().enumerate() {
+            if let Some(found) = resume::reuse(staged, number, shard) {
+                stats.extend(found);
+                reused += 1;
+                progress.advance(shard.bytes());
+                continue;
+            }
+            let file = staging.create(&shard.relative)?;
+            file.no_wider_than(merge.sources())?;
+            let (file, found) =
+                write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
+            stats.extend(found.iter().cloned());
+            if syncing.len() == SYNCING {
+                finished(syncing.remove(0))?;
+            }
+            // The disk works on this file while the next one is computed.
+            syncing.push(scope.spawn(move || {
+                file.finish()?;
+                resume::record(staged, number, shard, &found)
+            }));
+        }
+        for file in &plan.side_files {
+            match (&file.content, &file.source) {
+                (None, Some(source)) => staging.copy(source, &file.relative)?,
+                (content, _) => {
+                    staging.write(&file.relative, content.as_deref().unwrap_or_default())?;
+                }
+            }
+        }
+        for handle in syncing {
+            finished(handle)?;
+        }
+        Ok(())
+    })?;
+    staging.retain(&planned)?;
+    merge.base.check_unchanged()?;
+    for file in merge.adapters.iter().map(|adapter| &adapter.file).chain(&merge.tuned) {
+        file.check_unchanged()?;
+    }
+    let receipt = pool.install(|| keep_receipt(merge, &staging))?;
+    staging.commit().inspect_err(|_| {
+        // A receipt of what is not there would only mislead.
+        let _ = merge.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
+    })?;
+    Ok(Written { stats, reused, receipt })
+}
+
+/// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.
+fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
+    let Some(path) = &merge.receipt else { return Ok(None) };
+    let merged = Checkpoint::open(&staging.content(), merge.access)?;
+    let target = Staging::file(path, merge.force)?;
+    let (plan, output) = (&merge.plan, target.create("")?);
+    output.no_wider_than(merge.sources())?;
+    let beside = if plan.one_file { side::beside(&merge.base)? } else { Vec::new() };
+    let sides = if plan.one_file { &beside } else { &plan.side_files };
+    let bytes = receipt::make(&merge.base, &merged, sides, plan.one_file, output)?;
+    target.commit()?;
+    Ok(Some(bytes))
+}
+
+fn write_shard(
+    (merge, origin): (&Merge, Option<&Metadata>),
+    shard: &OutputShard,
+    mut file: OutputFile,
+    pool: &ThreadPool,
+    progress: &dyn Progress,
+) -> Result<(OutputFile, Stats)> {
+    let header = header_bytes(merge, shard, origin)?;
+    let data_start = header.len() as u64;
+    file.set_length(data_start + shard.bytes())?;
+    file.write_at(&header, 0)?;
+    let places = shard.specs().into_iter().map(|spec| data_start + spec.start);
+    let (file, tensors) = (Mutex::new(file), shard.tensors.iter().zip(places));
+    let stats = work_through(merge, tensors, &file, pool, progress)?;
+    Ok((take(file), stats))
+}
+
+/// Where the bytes of one weight file go: into it, or to whoever compares it with them.
+pub(in crate::ops) trait Sink: Sync {
+    /// Takes bytes of an input, as they are, for the place `to`.
+    ///
+    /// # Errors
+    /// Reading and writing.
+    fn copy(&self, shard: &Shard, from: u64, to: u64, bytes: u64) -> Result<()>;
+    /// Takes computed bytes for the place `at`.
+    ///
+    /// # Errors
+    /// Writing.
+    fn put(&self, bytes: &[u8], at: u64) -> Result<()>;
+}
+
+/// Whoever holds it writes.
+impl Sink for Mutex<OutputFile> {
+    fn copy(&self, shard: &Shard, from: u64, to: u64, bytes: u64) -> Result<()> {
+        lock(self).copy_from(&shard.source, from, to, bytes).in_file(&shard.path)
+    }
+
+    fn put(&self, bytes: &[u8], at: u64) -> Result<()> {
+        lock(self).write_at(bytes, at)
+    }
+}
+
+/// Makes all bytes of one file's tensors, each at its place, on all threads of the pool.
+///
+/// # Errors
+/// Those of the base's values, of the output's range, of the sink: the earliest in the file's order.
+pub(in crate::ops) fn work_through<'a>(
+    merge: &'a Merge,
+    tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
+    sink: &dyn Sink,
+    pool: &ThreadPool,
+    progress: &dyn Progress,
+) -> Result<Stats> {
+    let jobs = jobs(merge, tensors)?;
+    for batch in batches(&jobs, merge.rule.is_some()) {
+        if let Some(rule) = &merge.rule {
+            pool.install(|| batch.par_iter().try_for_each(|job| job.learn(merge, rule)))?;
+        }
+        let shared = Shared {
+            merge,
+            jobs: batch,
+            next: Mutex::new((0, 0)),
+            sink,
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            progress,
+        };
+        pool.broadcast(|_| shared.work());
+        if let Some((_, error)) = take(shared.failure) {
+            return Err(error);
+        }
+    }
+    Ok(jobs.iter().filter_map(Job::stats).collect())
+}
+
+/// The header of one weight file, with its length before it.
+///
+/// # Errors
+/// If the base's own cannot be read, or a new one is longer than the format allows.
+pub(in crate::ops) fn header_bytes(
+    merge: &Merge,
+    shard: &OutputShard,
+    origin: Option<&Metadata>,
+) -> Result<Vec<u8>> {
+    if let Some(origin) = origin {
+        let mut metadata = shard.metadata.clone().unwrap_or_default();
+        // Readers refuse metadata without it, though they take a file without metadata.
+        metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
+        metadata.extend(origin.clone());
+        return header::encode(Some(&metadata), &shard.specs());
+    }
+    let same = shard.same_header_as.and_then(|number| merge.base.shards.get(number));
+    let same = same.filter(|base| base.header.metadata == shard.metadata);
+    match same {
+        Some(base) => {
+            let mut scratch = Vec::new();
+            let bytes = base.source.bytes(0..base.header.data_start, &mut scratch);
+            Ok(bytes.in_file(&base.path)?.to_vec())
+        }
+        None => header::encode(shard.metadata.as_ref(), &shard.specs()),
+    }
+}
+
+fn take<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the workers of one shard share.
+struct Shared<'s, 'a> {
+    merge: &'a Merge,
+    jobs: &'s [Job<'a>],
+    /// Job and piece that are next.
+    next: Mutex<(usize, usize)>,
+    sink: &'s dyn Sink,
+    failed: AtomicBool,
+    /// The failure of the earliest piece, so that every run says the same.
+    failure: Mutex<Option<((usize, usize), Error)>>,
+    progress: &'s dyn Progress,
+}
+
+impl<'s, 'a> Shared<'s, 'a> {
+    /// One worker: the next piece, until there is none or one failed.
+    fn work(&self) {
+        let (mut buffer, mut scratch) = (Vec::new(), Scratch::default());
+        while !self.failed.load(Ordering::Relaxed) {
+            let Some((at, job)) = self.take_next() else { return };
+            let done = match job {
+                Job::Copy(copy) => self.copy(copy, at.1),
+                Job::Tensor(tensor) => self.compute(tensor, at.1, &mut buffer, &mut scratch),
+            };
+            match done {
+                Ok(bytes) => self.progress.advance(bytes),
+                Err(error) => self.fail(at, error),
+            }
+        }
+    }
+
+    fn take_next(&self) -> Option<((usize, usize), &'s Job<'a>)> {
+        let mut next = lock(&self.next);
+        loop {
+            let job = self.jobs.get(next.0)?;
+            if next.1 < job.pieces() {
+                let at = *next;
+                next.1 += 1;
+                return Some((at, job));
+            }
+            *next = (next.0 + 1, 0);
+        }
+    }
+
+    fn fail(&self, at: (usize, usize), error: Error) {
+        self.failed.store(true, Ordering::Relaxed);
+        let mut failure = lock(&self.failure);
+        if failure.as_ref().is_none_or(|(earliest, _)| at < *earliest) {
+            *failure = Some((at, error));
+        }
+    }
+
+    fn copy(&self, copy: &CopyJob<'_>, piece: usize) -> Result<u64> {
+        let done = piece as u64 * COPY_PIECE;
+        let bytes = COPY_PIECE.min(copy.bytes - done);
+        self.sink.copy(copy.shard, copy.from + done, copy.to + done, bytes)?;
+        Ok(bytes)
+    }
+
+    fn compute(
+        &self,
+        job: &TensorJob<'a>,
+        panel: usize,
+        buffer: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<u64> {
+        let first = panel * job.panel_rows;
+        let rows = job.panel_rows.min(job.rows - first);
+        let work = {
+            let mut state = lock(&job.state);
+            match &state.work {
+                Some(work) => Arc::clone(work),
+                None => {
+                    let work = Work::new(self.merge, job.tensor, state.learnt.take())?;
+                    Arc::clone(state.work.insert(Arc::new(work)))
+                }
+            }
+        };
+        let stats = work.compute(first, rows, buffer, scratch)?;
+        self.sink.put(buffer, job.offset + first as u64 * job.row_bytes)?;
+        let mut state = lock(&job.state);
+        state.stats.insert(panel, stats);
+        if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
+            let mut sum = DeltaStats::default();
+            for stats in state.stats.values() {
+                sum.add(stats);
+            }
+            *state = TensorState { work: None, learnt: None, stats: BTreeMap::from([(0, sum)]) };
+        }
+        Ok(buffer.len() as u64)
+    }
+}

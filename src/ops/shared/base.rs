@@ -1,0 +1,54 @@
+//! A model's checkpoint, for every verb that takes one: an adapter in its place is refused, since its
+//! factors would be taken for weights.
+
+use std::path::Path;
+
+use crate::adapter::files::as_adapter;
+use crate::error::{FileKind, HeaderError, Locate, ModelError, Result};
+use crate::format::gguf::MAGIC;
+use crate::format::{Access, Checkpoint};
+
+/// Opens a base. `with` is what the verb was given beside it, for the advice.
+///
+/// # Errors
+/// As [`Checkpoint::open`], [`ModelError::Adapter`]; of GGUF models only what they hold is read.
+pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<Checkpoint> {
+    open_model(path, "a base", with, access)
+}
+
+/// Opens a checkpoint that is to be a base, or made of one: `expected` says which.
+///
+/// # Errors
+/// As [`open_base`].
+pub(crate) fn open_model(
+    path: &Path,
+    expected: &'static str,
+    with: &[&Path],
+    access: Access,
+) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path, access)?;
+    if let Some(kind) = FileKind::of(&MAGIC).filter(|_| checkpoint.is_gguf()) {
+        return Err(HeaderError::OtherFormat { kind }).in_file(path);
+    }
+    let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
+    let hint = advice(path, with, access);
+    let convention = convention.name;
+    Err(ModelError::Adapter { convention, modules, expected, hint }).in_file(path)
+}
+
+/// What to do with an adapter and what stands beside it.
+fn advice(path: &Path, with: &[&Path], access: Access) -> String {
+    let is_model = |path: &&&Path| {
+        Checkpoint::open(path, access).is_ok_and(|found| as_adapter(&found).is_none())
+    };
+    if let Some(model) = with.iter().find(is_model) {
+        let (model, adapter) = (model.display(), path.display());
+        return format!("the base comes first: lora-tool merge {model} {adapter} -o OUT");
+    }
+    if with.is_empty() {
+        return "name the checkpoint of the model itself".to_owned();
+    }
+    let paths = std::iter::once(&path).chain(with).map(|path| path.display().to_string());
+    let paths = paths.collect::<Vec<_>>().join(" ");
+    format!("to make one adapter of several: lora-tool combine {paths} -o OUT")
+}

@@ -1,0 +1,12 @@
+//! What verbs share: adapters as they are given, selections and rules of modules, opening a base, where an output
+//! may stand and where it comes from.
+
+pub(in crate::ops) mod base;
+pub mod inputs;
+pub(in crate::ops) mod output;
+pub mod param_rules;
+pub(in crate::ops) mod pool;
+pub(in crate::ops) mod progress;
+pub(in crate::ops) mod provenance;
+pub mod rules;
+pub(in crate::ops) mod selection;
