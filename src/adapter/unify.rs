@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Adapter;
 use super::architecture::{Names as Paths, Rule, Side, capture, fill, renames};
 use super::convention::Names;
+use super::module::Module;
 use super::peers::names;
 use super::target::flatten;
 use crate::weight::root;
@@ -17,6 +18,7 @@ pub(crate) fn unify(adapters: &mut [Adapter]) {
             adapters.get_mut(..=at).and_then(<[Adapter]>::split_last_mut)
         {
             unify_classes(adapter, before);
+            unify_root(adapter, before);
         }
     }
     unify_roots(adapters);
@@ -25,6 +27,9 @@ pub(crate) fn unify(adapters: &mut [Adapter]) {
 fn dotted(adapter: &Adapter) -> bool {
     matches!(adapter.convention.names, Names::Dotted | Names::Gguf)
 }
+
+/// The fewest parts of a name that prove a root before them.
+const LEAST_KEPT: usize = 3;
 
 /// What a module is by its name below its wrappers and by its sizes.
 type Identity = (String, usize, usize);
@@ -72,6 +77,92 @@ fn unify_classes(adapter: &mut Adapter, before: &[Adapter]) {
     }
     if !renamed.is_empty() {
         rename(adapter, |name| renamed.get(name).cloned());
+    }
+}
+
+/// Pairs tensors of two checkpoints that releases call otherwise: those whose names one rule leads to one
+/// another, below whatever wrappers, if `alike` says that their shapes are the same. Nothing that two could be.
+pub(crate) fn respelled(
+    first: &[String],
+    second: &[String],
+    alike: &dyn Fn(&str, &str) -> bool,
+) -> Vec<(String, String)> {
+    if first.is_empty() || second.is_empty() {
+        return Vec::new();
+    }
+    let stem = |name: &str| -> (String, String) {
+        let ending = [".weight", ".bias"].into_iter().find(|ending| name.ends_with(ending));
+        let ending = ending.unwrap_or_default();
+        (name.strip_suffix(ending).unwrap_or(name).to_owned(), ending.to_owned())
+    };
+    let stems: Vec<(String, String)> = first.iter().chain(second).map(|name| stem(name)).collect();
+    let rules = renames(&stems.iter().map(|(stem, _)| stem.as_str()).collect());
+    let known: BTreeMap<String, &String> =
+        second.iter().map(|name| (root::plain(name), name)).collect();
+    let mut found: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+    for (name, (stem, ending)) in first.iter().zip(&stems) {
+        for rule in &rules {
+            for way in [(rule, Side::Split, Side::Published), (rule, Side::Published, Side::Split)]
+            {
+                let other = led(way, stem).map(|other| root::plain(&format!("{other}{ending}")));
+                let other = other.and_then(|other| known.get(&other).copied());
+                if let Some(other) = other.filter(|other| alike(name, other)) {
+                    found.entry(name).or_default().insert(other);
+                }
+            }
+        }
+    }
+    let mut claims: BTreeMap<&String, usize> = BTreeMap::new();
+    for other in found.values().flatten() {
+        *claims.entry(other).or_default() += 1;
+    }
+    let only = |(name, others): (&String, BTreeSet<&String>)| match others.first() {
+        Some(other) if others.len() == 1 && claims.get(other) == Some(&1) => {
+            Some((name.clone(), (*other).clone()))
+        }
+        _ => None,
+    };
+    found.into_iter().filter_map(only).collect()
+}
+
+/// Puts one root before all names of an adapter that shares none with those before it, or takes it away, where
+/// just one root makes all its modules theirs, of the same sizes.
+fn unify_root(adapter: &mut Adapter, before: &[Adapter]) {
+    let theirs = || before.iter().filter(|adapter| dotted(adapter)).flat_map(|a| &a.modules);
+    let known: BTreeSet<(&str, usize, usize)> =
+        theirs().map(|m| (m.name.as_str(), m.outputs, m.inputs)).collect();
+    let alike = |m: &Module| known.contains(&(m.name.as_str(), m.outputs, m.inputs));
+    let Some(first) = adapter.modules.first().filter(|_| dotted(adapter)) else { return };
+    if adapter.modules.iter().any(alike) {
+        return;
+    }
+    let above = |long: &str, short: &str| {
+        let root = long.strip_suffix(short).filter(|root| root.ends_with('.'))?;
+        // Short rests fit anywhere and prove nothing, and a number is a layer's.
+        let proves = short.split('.').count() >= LEAST_KEPT && root::stack(root) == root;
+        proves.then(|| root.to_owned())
+    };
+    let ways: BTreeSet<(bool, String)> = known
+        .iter()
+        .flat_map(|(name, ..)| {
+            let put = above(name, &first.name).map(|root| (true, root));
+            let taken = above(&first.name, name).map(|root| (false, root));
+            put.into_iter().chain(taken)
+        })
+        .collect();
+    let renamed = |(put, root): &(bool, String), name: &str| match put {
+        true => Some(format!("{root}{name}")),
+        false => name.strip_prefix(root.as_str()).map(str::to_owned),
+    };
+    let all = |way: &&(bool, String)| {
+        adapter.modules.iter().all(|m| {
+            let name = renamed(way, &m.name);
+            name.is_some_and(|name| known.contains(&(name.as_str(), m.outputs, m.inputs)))
+        })
+    };
+    let mut fitting = ways.iter().filter(all);
+    if let (Some(way), None) = (fitting.next().cloned(), fitting.next()) {
+        rename(adapter, |name| renamed(&way, name));
     }
 }
 

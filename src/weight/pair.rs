@@ -75,6 +75,18 @@ impl<'a> Paired<'a> {
         Ok(Self { base, tuned, pairs, head, only_base, only_tuned })
     }
 
+    /// Pairs tensors that only one of the checkpoints seemed to have, in the base's order.
+    pub(crate) fn add(&mut self, found: Vec<Pair>) {
+        let bases: BTreeSet<&str> = found.iter().map(|pair| pair.base.as_str()).collect();
+        let tuned: BTreeSet<&str> = found.iter().map(|pair| pair.tuned.as_str()).collect();
+        self.only_base.retain(|name| !bases.contains(name.as_str()));
+        self.only_tuned.retain(|name| !tuned.contains(name.as_str()));
+        let places = self.base.names().enumerate().map(|(at, name)| (name, at));
+        let places: BTreeMap<&str, usize> = places.collect();
+        self.pairs.extend(found.iter().cloned());
+        self.pairs.sort_by_key(|pair| places.get(pair.base.as_str()).copied());
+    }
+
     /// Both tensors of a pair.
     ///
     /// # Errors
@@ -97,11 +109,6 @@ pub(crate) fn views<'a>(
     let first = base.tensor(&pair.base).ok_or_else(|| missing(&pair.base))?;
     let second = tuned.tensor(&pair.tuned).ok_or_else(|| missing(&pair.tuned))?;
     Ok((first, second))
-}
-
-/// How many of the base's tensors another checkpoint has.
-pub(crate) fn shared(base: &Checkpoint, tuned: &Checkpoint) -> usize {
-    Names::choose(base, tuned).shared(base)
 }
 
 /// The embedding behind a head that the tuned checkpoint does not store.

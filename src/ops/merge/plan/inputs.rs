@@ -11,7 +11,8 @@ use crate::format::Checkpoint;
 use crate::ops::merge::compute::tuned::{self, Differences};
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
-use crate::weight::{pair, tied};
+use crate::ops::shared::pairing;
+use crate::weight::tied;
 
 /// One input, by its number among its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ fn open_tuned(path: &Path, open: &OpenOptions, base: &Checkpoint) -> Result<Opti
             _ => return Ok(None),
         },
     };
-    let shared = pair::shared(base, &checkpoint);
+    let shared = pairing::paired(base, &checkpoint)?.pairs.len();
     Ok((shared > 0 && 2 * shared >= checkpoint.len()).then_some(checkpoint))
 }
 
