@@ -160,6 +160,9 @@ impl ErrorKind {
             Self::Overflow { .. } => {
                 "write a wider type (--dtype bf16 or f32), or lower the weight"
             }
+            Self::Underflow { .. } => {
+                "raise the scale or the weight, or write a wider type (--dtype f32)"
+            }
             Self::Orientation(error) => return Some(error.hint()),
             Self::NonFiniteBase { .. } => "the base itself is damaged there",
             Self::Ambiguous { .. } => {

@@ -26,7 +26,7 @@ use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::Convention;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
-use crate::format::Dtype;
+use crate::format::{Checkpoint, Dtype};
 use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::shared::inputs::AdapterInput;
@@ -347,13 +347,12 @@ impl Combine {
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
         let pool = thread_pool(self.options.threads)?;
         let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
-        let unchanged =
-            || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());
         for sum in &self.sums {
             modules.push(sum.add(&self.adapters, self.dtype)?);
         }
         let new = carry::assemble(self, modules)?;
-        let bytes = self.destination().write(new, &(), &unchanged)?;
+        let inputs: Vec<&Checkpoint> = self.adapters.iter().map(|adapter| &adapter.file).collect();
+        let bytes = self.destination().write(new, &inputs, &())?;
         Ok(self.report(&done, bytes))
     }
 

@@ -204,6 +204,7 @@ impl Convert {
         progress.begin(self.report.modules.len() as u64);
         let checked = Checked {
             from: &self.adapter,
+            inputs: &[&self.adapter.file],
             target: self.target,
             sources: &self.sources,
             base: &self.base,

@@ -244,11 +244,8 @@ impl Extract {
             target_modules: None,
             kept: None,
         };
-        let unchanged = || {
-            self.base.check_unchanged()?;
-            self.tuned.check_unchanged()
-        };
-        report.bytes = self.destination().write(adapter, &(), &unchanged)?;
+        let inputs = [&self.base, &self.tuned];
+        report.bytes = self.destination().write(adapter, &inputs, &())?;
         Ok(report)
     }
 
