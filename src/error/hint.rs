@@ -3,6 +3,7 @@
 use std::io;
 
 use super::ErrorKind;
+use super::look::{LINK_LOOP, is_link_loop};
 
 impl ErrorKind {
     /// What the user can do about it.
@@ -25,6 +26,7 @@ impl ErrorKind {
             Self::Io(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "choose an output on a disk that can be written"
             }
+            Self::Io(error) if is_link_loop(error) => LINK_LOOP,
             Self::TooMany { .. } => {
                 "the file is damaged or was made to mislead; get it from its source again"
             }

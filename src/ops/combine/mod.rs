@@ -29,6 +29,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Dtype};
 use crate::method::params::Given;
 use crate::method::{Method, Settings};
+use crate::ops::shared::base::check_reference;
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::selection::Selection;
@@ -249,6 +250,7 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let (convention, target) = choose::conventions(options, &adapters)?;
+    check_reference(options.reference.as_deref(), options.open.access)?;
     let adapters = align::align(adapters, convention, options.reference.as_deref())?;
     align::check_related(options, &adapters)?;
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{FileKind, HeaderError, Locate, ModelError, Result};
+use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, Result};
 use crate::format::gguf::MAGIC;
 use crate::format::{Access, Checkpoint};
 
@@ -14,6 +14,18 @@ use crate::format::{Access, Checkpoint};
 /// As [`Checkpoint::open`], [`ModelError::Adapter`]; of GGUF models only what they hold is read.
 pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<Checkpoint> {
     open_model(path, "a base", with, access)
+}
+
+/// Fails as [`open_base`] does of what only says names, shapes and a config; a config alone is enough.
+///
+/// # Errors
+/// As [`open_base`].
+pub(crate) fn check_reference(reference: Option<&Path>, access: Access) -> Result<()> {
+    let Some(path) = reference else { return Ok(()) };
+    match open_base(path, &[], access) {
+        Err(error) if matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => Ok(()),
+        found => found.map(|_| ()),
+    }
 }
 
 /// Opens a checkpoint that is to be a base, or made of one: `expected` says which.
