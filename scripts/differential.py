@@ -79,9 +79,13 @@ def merge(binary, rng, room):
         path = f"{room}/adapter{at}" + ("" if convention == "peft" else ".safetensors")
         made.append(adapters.Maker(rng, path, convention, some(rng, layers), dora).make())
         weights.append(number(rng))
-    rules = [(str(rng.choice(PATTERNS)), number(rng)) for _ in range(int(rng.choice([0, 0, 1, 2])))]
-    include = str(rng.choice(PATTERNS)) if rng.random() < 0.15 else None
-    exclude = str(rng.choice(PATTERNS)) if rng.random() < 0.15 else None
+    updates = [update for adapter in made for update in adapter.updates]
+    # Mostly patterns that match something; the others are to be refused.
+    known = [pattern for pattern in PATTERNS if reached(pattern, updates)]
+    pattern = lambda: str(rng.choice(known if known and rng.random() < 0.95 else PATTERNS))
+    rules = [(pattern(), number(rng)) for _ in range(int(rng.choice([0, 0, 1, 2])))]
+    include = pattern() if rng.random() < 0.15 else None
+    exclude = pattern() if rng.random() < 0.15 else None
     selection = reference.Selection(weights, rules, include, exclude)
     dtype = str(rng.choice(["keep", "keep", "f32", "f16", "bf16"]))
     output = f"{room}/out" + (".safetensors" if rng.random() < 0.2 else "")
@@ -95,13 +99,20 @@ def merge(binary, rng, room):
     done = run(binary, command)
     expected = reference.merged(base, made, selection)
     if done.returncode == 2:
-        patterns = [pattern for pattern, _ in rules] + [p for p in (include, exclude) if p]
-        names = [name for adapter in made for update in adapter.updates
-                 for name in (update.name, update.layer.tensor)]
-        idle = [p for p in patterns if not any(re.search(p, name) for name in names)]
+        chosen = [update for update in updates if selection.chooses(update)]
+        idle = [p for p in (include, exclude) if p and not reached(p, updates)]
+        # The last rule that matches a module decides; one that decides nothing is refused.
+        deciding = {selection.rule(update) for update in chosen}
+        idle += [pattern for at, (pattern, _) in enumerate(rules) if at not in deciding]
         return refused(done.stderr, not expected, idle)
     check_merged(output, base, expected, None if dtype == "keep" else dtype.upper())
     return "merge " + "+".join(sorted({adapter.convention for adapter in made})) + " dora" * dora
+
+
+def reached(pattern, updates):
+    """Whether a pattern matches any of the modules."""
+    return any(re.search(pattern, name) for update in updates
+               for name in (update.name, update.layer.tensor))
 
 
 def refused(said, nothing_left, idle):
@@ -161,7 +172,7 @@ def other(binary, rng, room):
     loss, tails = reference.EPSILON, {}
     if verb == "combine":
         command = ["combine", *(adapter.path for adapter in made), "-w", *weights, "--dtype", "f32",
-                   "--method", str(rng.choice(["linear", "cat"])), "--rank", "lossless"]
+                   "--method", str(rng.choice(["linear", "cat"])), "--rank", "lossless", "--allow-disjoint"]
         to = convention
     elif verb == "resize":
         rank, to = int(rng.integers(1, 7)), convention

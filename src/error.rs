@@ -29,11 +29,13 @@ use std::path::{Path, PathBuf};
 pub use convert::ConvertError;
 pub use experts::ExpertsError;
 pub use family::FamilyError;
+#[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
 pub use kind::ErrorKind;
 pub use look::FileKind;
 pub use model::ModelError;
+#[doc(hidden)]
 pub use near::near;
 pub use orientation::OrientationError;
 pub use pair::PairError;

@@ -16,13 +16,25 @@ class Selection:
     def __init__(self, weights, rules, include, exclude):
         self.weights, self.rules, self.include, self.exclude = weights, rules, include, exclude
 
+    @staticmethod
+    def matches(pattern, update):
+        return any(re.search(pattern, name) for name in (update.name, update.layer.tensor))
+
+    def chooses(self, update):
+        """Whether --include and --exclude leave a module in."""
+        included = not self.include or self.matches(self.include, update)
+        return included and not (self.exclude and self.matches(self.exclude, update))
+
+    def rule(self, update):
+        """The number of the --module-weight that decides a module's weight, the last that matches it."""
+        matching = [at for at, (pattern, _) in enumerate(self.rules) if self.matches(pattern, update)]
+        return matching[-1] if matching else None
+
     def weight(self, adapter, update):
-        names = (update.name, update.layer.tensor)
-        matches = lambda pattern: any(re.search(pattern, name) for name in names)
-        if (self.include and not matches(self.include)) or (self.exclude and matches(self.exclude)):
+        if not self.chooses(update):
             return 0.0
-        factors = [factor for pattern, factor in self.rules if matches(pattern)]
-        return self.weights[adapter] * (factors[-1] if factors else 1.0)
+        rule = self.rule(update)
+        return self.weights[adapter] * (1.0 if rule is None else self.rules[rule][1])
 
 
 def merged(base, adapters, selection):

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::architecture::{Body, Cut, Rule, Seen, capture, fill, is_turned, rules_of_base};
+use super::convention::gguf_names::row_order;
+use super::gguf_base::{self, Named};
 use super::module::Module;
 use super::place::{Part, Placement};
 use super::scope::{flatten, root_of};
 use super::slice::Span;
-use crate::error::{ErrorKind, FamilyError, Locate, Result};
+use crate::error::{ConvertError, ErrorKind, FamilyError, Locate, Result};
 use crate::format::Checkpoint;
 
 /// What a name of another layout means in the base.
@@ -18,6 +20,10 @@ pub(super) enum Spot {
     Cut(String, Cut),
     /// One matrix of a stack, or the given half of it.
     Stack(String, usize, Option<usize>),
+    /// A tensor whose rows llama.cpp reorders, by so many heads if the file says how many.
+    Reordered(String, Option<usize>),
+    /// A tensor of GGUF, which has outputs × inputs whatever the model's class has.
+    Straight(String),
     /// Tensors that lie one under another there.
     Joined(Vec<String>),
 }
@@ -62,7 +68,23 @@ impl Catalogue {
                 }
             }
         }
+        catalogue.add_gguf(base);
         catalogue
+    }
+
+    /// Adds transformers' names of a base in GGUF.
+    fn add_gguf(&mut self, base: &Checkpoint) {
+        let named = gguf_base::names(base);
+        for tensor in base.names() {
+            for Named { name, expert, reordered } in named(tensor) {
+                let spot = match (expert, reordered) {
+                    (Some(expert), _) => Spot::Stack(tensor.to_owned(), expert, None),
+                    (None, Some(heads)) => Spot::Reordered(tensor.to_owned(), heads),
+                    (None, None) => Spot::Straight(tensor.to_owned()),
+                };
+                self.add(base, name, spot);
+            }
+        }
     }
 
     fn apply(
@@ -149,6 +171,19 @@ impl Catalogue {
                 Ok(vec![Placement { turned, ..Placement::whole(name) }])
             }
             Some(Spot::Cut(tensor, cut)) => cut_places(tensor, *cut, module, base),
+            Some(Spot::Straight(tensor)) => {
+                Ok(vec![Placement { turned: Some(false), ..Placement::whole(tensor) }])
+            }
+            Some(Spot::Reordered(tensor, heads)) => {
+                let found = shape(base, tensor)?.to_vec();
+                let heads = heads.ok_or(ConvertError::UnknownHeads)?;
+                if row_order(found.first().copied().unwrap_or(0), heads).is_none() {
+                    let expected = format!("rows of {heads} heads of an even size");
+                    return Err(ErrorKind::BadShape { expected, found }).in_tensor(tensor);
+                }
+                let (heads, turned) = (Some(heads), Some(false));
+                Ok(vec![Placement { heads, turned, ..Placement::whole(tensor) }])
+            }
             Some(Spot::Stack(tensor, expert, half)) => {
                 stack_place(tensor, *expert, *half, base).map(|place| vec![place])
             }
@@ -172,7 +207,7 @@ impl Catalogue {
     pub(super) fn whole(&self, name: &str) -> Option<String> {
         match self.spots.get(name) {
             None => Some(name.to_owned()),
-            Some(Spot::Cut(tensor, Cut::Whole)) => Some(tensor.clone()),
+            Some(Spot::Cut(tensor, Cut::Whole) | Spot::Straight(tensor)) => Some(tensor.clone()),
             Some(_) => None,
         }
     }

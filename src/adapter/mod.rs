@@ -11,6 +11,7 @@ pub mod family;
 pub mod files;
 mod flat;
 pub mod gguf;
+mod gguf_base;
 pub mod hashes;
 pub(crate) mod identity;
 mod layered;
@@ -83,7 +84,10 @@ impl OpenOptions {
     pub fn for_base(&self, base: &Checkpoint) -> Result<Self> {
         let heads = match self.heads {
             Some(heads) => Some(heads),
-            None => Heads::of_base(&base.path)?,
+            None => match Heads::of_gguf(base) {
+                Some(heads) => Some(heads),
+                None => Heads::of_base(&base.path)?,
+            },
         };
         Ok(Self { experts: ExpertSizes::of(base), heads, ..self.clone() })
     }

@@ -27,6 +27,10 @@ pub struct Placement {
     /// Which rows of the update; all if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// Of how many heads the update's rows are, where the tensor has them in llama.cpp's order
+    /// ([`row_order`](super::convention::gguf_names::row_order)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
     /// Whether the tensor is stored inputs × outputs, where its sizes do not tell and something else does
     /// (see [`orientation`](super::orientation)).
     #[serde(skip_serializing_if = "is_not_turned")]
@@ -56,6 +60,7 @@ impl Placement {
             rows: None,
             columns: None,
             part: None,
+            heads: None,
             turned: None,
         }
     }
@@ -66,6 +71,7 @@ impl Placement {
             && self.rows.is_none()
             && self.columns.is_none()
             && self.part.is_none()
+            && self.heads.is_none()
     }
 
     /// Shape of the update that fits here, for a tensor of this shape.
@@ -119,6 +125,9 @@ impl std::fmt::Display for Placement {
             if step > 1 {
                 write!(f, " by {step}")?;
             }
+        }
+        if let Some(heads) = self.heads {
+            write!(f, " (rows in llama.cpp's order of {heads} heads)")?;
         }
         if let Some(part) = &self.part {
             write!(f, " (rows {}..{} of {})", part.rows.start, part.rows.end, part.of)?;

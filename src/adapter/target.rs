@@ -11,7 +11,7 @@ use super::place::Placement;
 use super::resolve::{Fits, Resolved, Wanted, exact, resolve, unmatched};
 pub(crate) use super::scope::flatten;
 use super::scope::{Scope, scope_of};
-use super::{Adapter, flat};
+use super::{Adapter, flat, gguf_base};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, Dtype};
 
@@ -185,6 +185,15 @@ pub(crate) fn wrapped(base: &Checkpoint) -> Option<String> {
         "the base's layers are wrapped (`{layer}`){}: what is merged into a `base_layer` would act beside \
          those. Save the model without them (PEFT's `unload()`), or merge with the library that made it",
         inside.unwrap_or_default()
+    ))
+}
+
+/// What is to be said of a base in GGUF whose architecture has no table of transformers' names.
+pub(crate) fn nameless(base: &Checkpoint) -> Option<String> {
+    let architecture = gguf_base::unknown_architecture(base)?;
+    Some(format!(
+        "the base is a GGUF file of the architecture `{architecture}`, whose names in transformers are not known \
+         here: merge into the safetensors checkpoint that it was made of, or give an adapter with the file's own names"
     ))
 }
 

@@ -10,7 +10,7 @@ use lora_tool::adapter::orientation::OrientationRule;
 use lora_tool::adapter::scale::ScaleOverride;
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
-use lora_tool::ops::merge::AdapterInput;
+use lora_tool::ops::merge::{AdapterInput, Quantized};
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
 
@@ -19,25 +19,18 @@ use super::Session;
 /// How adapters are read.
 #[derive(Debug, Args)]
 pub(crate) struct OpenArgs {
-    /// Alpha of a file that does not say it: scale = alpha/rank
-    #[arg(long, value_name = "ALPHA", conflicts_with = "scale")]
+    #[arg(long, conflicts_with = "scale")]
     pub(crate) alpha: Option<f64>,
-    /// Scale of a file that does not say it
-    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) scale: Option<f64>,
-    /// With --alpha: scale = alpha/√rank
     #[arg(long, requires = "alpha")]
     pub(crate) rslora: bool,
-    /// The adapters' key grammar, where the keys shall not decide: peft, kohya, diffusers, comfyui, …
-    #[arg(long, value_name = "NAME")]
+    #[arg(long)]
     pub(crate) convention: Option<String>,
-    /// Take an unknown field of adapter_config.json as harmless
-    #[arg(long, value_name = "NAME")]
+    #[arg(long)]
     pub(crate) ignore_field: Vec<String>,
-    /// BASE is the residual model that PiSSA or its like left for this adapter
     #[arg(long)]
     pub(crate) residual_base: bool,
-    /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
     pub(crate) no_mmap: bool,
 }
@@ -60,16 +53,12 @@ impl OpenArgs {
 /// Whether an adapter is written, and what is said of it.
 #[derive(Debug, Args)]
 pub(crate) struct OutcomeArgs {
-    /// Replace an existing OUT
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// List every module
     #[arg(long)]
     modules: bool,
-    /// Check everything and print the plan; write nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
-    /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -146,6 +135,25 @@ fn split_weight(text: &str) -> (&str, Option<f64>) {
     }
 }
 
+/// What to do where a quantised weight changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizedArg {
+    /// Write all quantised weights as plain numbers, in --dtype or the config's dtype
+    #[value(name = "16bit")]
+    SixteenBit,
+    /// Refuse the merge
+    Refuse,
+}
+
+impl QuantizedArg {
+    pub(crate) fn quantized(self) -> Quantized {
+        match self {
+            Self::SixteenBit => Quantized::SixteenBit,
+            Self::Refuse => Quantized::Refuse,
+        }
+    }
+}
+
 /// A dtype for the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DtypeArg {
@@ -200,10 +208,7 @@ impl FromStr for ModuleWeight {
 /// Which way round weights lie in the base.
 #[derive(Debug, Args)]
 pub(crate) struct OrientationArgs {
-    /// How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D.
-    /// Asked for where neither sizes, the layers beside it nor the adapter's config tell; the first
-    /// match wins
-    #[arg(long, value_name = "REGEX=in-out|out-in")]
+    #[arg(long)]
     orientation: Vec<OrientationRule>,
 }
 

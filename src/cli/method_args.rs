@@ -4,6 +4,9 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use lora_tool::method::params::{Given, PARAMS};
 use lora_tool::method::{Compat, Space};
 
+/// Above the parameters in the help.
+const HEADING: &str = "Parameters of methods (`lora-tool methods` says which method takes which)";
+
 /// The parameters given, by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MethodParams(pub(crate) Given);
@@ -12,9 +15,8 @@ impl Args for MethodParams {
     fn augment_args(command: Command) -> Command {
         PARAMS.iter().fold(command, |command, param| {
             let value = if param.default_text().parse::<f64>().is_ok() { "X" } else { "WORD" };
-            let about = format!("{} (see `lora-tool methods`)", param.about);
-            let own = Arg::new(param.name).long(param.name).value_name(value).help(about);
-            command.arg(own.allow_hyphen_values(true).help_heading("Parameters of methods"))
+            let own = Arg::new(param.name).long(param.name).value_name(value).help(param.about);
+            command.arg(own.allow_hyphen_values(true).help_heading(HEADING))
         })
     }
 

@@ -4,6 +4,7 @@
 mod args;
 mod interrupt;
 mod method_args;
+mod options;
 mod page;
 mod render;
 mod session;
@@ -11,7 +12,7 @@ mod spelling;
 mod terminal;
 mod verb;
 
-use clap::Parser;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 pub(crate) use interrupt::{interruptible, open_many_files};
 pub(crate) use session::Session;
@@ -105,7 +106,13 @@ fn threads(text: &str) -> Result<usize, String> {
 
 /// Reads the command line; on bad usage, says why and exits with 2.
 pub(crate) fn parse() -> Cli {
-    Cli::parse_from(spelling::usual(std::env::args_os()))
+    let matches = command().get_matches_from(spelling::usual(std::env::args_os()));
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The whole command line, its options as their table describes them.
+pub(crate) fn command() -> Command {
+    options::described(Cli::command())
 }
 
 impl Cli {
@@ -123,19 +130,17 @@ impl Cli {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     /// The command line's underscores are dashes before clap sees them.
     #[test]
     fn no_option_is_spelled_with_an_underscore() {
-        for verb in Cli::command().get_subcommands() {
+        for verb in command().get_subcommands() {
             for arg in verb.get_arguments() {
                 let aliases = arg.get_all_aliases().unwrap_or_default();
                 for name in aliases.into_iter().chain(arg.get_long()) {
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_verb_has_examples_that_parse() {
-        for verb in Cli::command().get_subcommands() {
+        for verb in command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples: Vec<_> =
                 help.lines().map(str::trim).filter(|line| line.starts_with("lora-tool ")).collect();
@@ -177,7 +182,7 @@ mod tests {
                 let words = words(example);
                 assert_eq!(words.get(1).map(String::as_str), Some(verb.get_name()), "{example}");
                 let args = spelling::usual(words.into_iter().map(std::ffi::OsString::from));
-                if let Err(error) = Cli::try_parse_from(args) {
+                if let Err(error) = command().try_get_matches_from(args) {
                     panic!("{example}\n{error}");
                 }
             }

@@ -35,6 +35,15 @@ pub enum FamilyError {
         /// The family's name.
         family: &'static str,
     },
+    /// Rows in llama.cpp's order, which only factors can be put in.
+    #[error(
+        "llama.cpp reorders the rows of this weight, and of a {family} module only the two factors of an update \
+         can be reordered alike"
+    )]
+    Reordered {
+        /// The family's name.
+        family: &'static str,
+    },
 }
 
 impl FamilyError {
@@ -46,6 +55,9 @@ impl FamilyError {
             }
             Self::NotLowRank { .. } | Self::UnknownShape { .. } => {
                 "merge it into a base instead (lora-tool merge), where it is exact"
+            }
+            Self::Reordered { .. } => {
+                "merge it into the safetensors checkpoint that the GGUF file was made of"
             }
             Self::Part { .. } => "merge it into a base of the layout that it was trained on",
             Self::Order => "give that adapter last, or merge in two steps",

@@ -27,6 +27,14 @@ pub enum ReceiptError {
         /// The output.
         output: PathBuf,
     },
+    /// A quantised base whose merge is not.
+    #[error(
+        "the base's `{base_tensor}` is quantised and the result is not: no receipt gives its codes back"
+    )]
+    Dequantised {
+        /// The first weight that changes.
+        base_tensor: String,
+    },
     /// Another merge's, or a checkpoint that was changed since.
     #[error("it is not the file that the receipt was made for")]
     OtherMerge,
@@ -47,6 +55,7 @@ impl ReceiptError {
             Self::SidesMissing { .. } => {
                 "put them back beside the merged weights, or pass --allow-missing to restore without them"
             }
+            Self::Dequantised { .. } => "keep the base, and leave out --receipt",
             Self::InOutput { .. } => "keep it beside the output, such as OUT.receipt",
             Self::Damaged | Self::NotTheBase => {
                 "nothing was written; fetch the base again from its source"

@@ -16,6 +16,11 @@ pub trait Computed: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// If what they are made of cannot be read, or is not what it should be.
     fn bytes(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<()>;
+
+    /// Rows (of the last dimension's length) that are computed together: a range that cuts them computes them again.
+    fn grain(&self) -> usize {
+        1
+    }
 }
 
 /// A tensor and the shard its bytes are in.
@@ -43,6 +48,16 @@ impl<'a> TensorView<'a> {
         let begin = self.shard.header.data_start + self.spec.start;
         let within = begin + range.start..begin + range.end.min(self.spec.bytes());
         self.shard.source.bytes(within, scratch).map_err(shrunk).in_file(&self.shard.path)
+    }
+
+    /// Whether its bytes are computed when they are asked for.
+    pub fn is_computed(&self) -> bool {
+        self.shard.computed.contains_key(&self.spec.name)
+    }
+
+    /// Rows (of the last dimension's length) that are computed together; 1 for what is stored.
+    pub fn grain(&self) -> usize {
+        self.shard.computed.get(&self.spec.name).map_or(1, |computed| computed.grain().max(1))
     }
 
     /// All bytes of the tensor.

@@ -38,6 +38,7 @@ pub enum Law {
 
 /// A peer whose arithmetic can be reproduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compat {
     /// PEFT's `add_weighted_adapter`.
     Peft,

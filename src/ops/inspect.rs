@@ -108,14 +108,6 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
         bytes: shard.header.tensors.iter().map(TensorSpec::bytes).sum(),
     });
     item.shards = Some(shards.collect());
-    let quantised: Vec<_> =
-        file.names().filter_map(|name| target::quantisation(&file, name)).collect();
-    if let Some(scheme) = quantised.first() {
-        item.warnings.push(format!(
-            "{} tensors are quantised ({scheme}): adapters cannot be merged into them",
-            quantised.len()
-        ));
-    }
     match encodings::encodings(&file) {
         Ok(Some((encodings, parameters))) => {
             (item.encodings, item.parameters) = (Some(encodings), parameters);

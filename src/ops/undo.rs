@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::receipt::{Receipt, Side, check_bounds, hash_file, hash_pieces, restore};
-use super::shared::base::open_model;
+use super::shared::base::open_merged;
 use super::{Progress, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::checkpoint::Layout;
@@ -62,7 +62,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let inputs = [options.merged.as_path(), options.receipt.as_path()];
     check_output(&options.output, inputs, options.force)?;
     let receipt = Receipt::open(&options.receipt, options.access)?;
-    let merged = open_model(&options.merged, "a merged", &[], options.access)?;
+    let merged = open_merged(&options.merged, options.access)?;
     let sides = check(options, &receipt, &merged)?;
     let one_file = is_one_file(options);
     let files = &receipt.contents.base;

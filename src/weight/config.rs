@@ -10,7 +10,7 @@ use crate::format::access::read_config_if_there;
 use crate::format::json;
 
 /// Older descriptions beside a model's config: GPTQ's and ModelOpt's.
-pub(super) const SIDE_FILES: [&str; 2] = ["quantize_config.json", "hf_quant_config.json"];
+pub const SIDE_FILES: [&str; 2] = ["quantize_config.json", "hf_quant_config.json"];
 
 /// Keys of a model's config that describe its quantisation.
 const KEYS: [&str; 3] = ["quantization", "quantization_config", "compression_config"];

@@ -7,12 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::{Access, Checkpoint, Computed, Dtype, TensorSpec};
+use crate::format::{Access, Checkpoint, Computed, Dtype, Metadata, TensorSpec};
 
+use super::model::COMFY_METADATA;
 use super::{Weight, Weights};
 
 /// Bytes of one element of a decoded weight.
 const SIZE: u64 = 4;
+
+/// Scales of quantised keys and values.
+const CACHE_SCALES: [&str; 2] = [".k_scale", ".v_scale"];
 
 /// Opens a checkpoint, its quantised weights decoded.
 ///
@@ -53,7 +57,8 @@ pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> 
         header.tensors.clear();
         for spec in &shard.header.tensors {
             let full = format!("{prefix}{}", spec.name);
-            if gone.contains(full.as_str()) || weights.markers.contains(&full) {
+            let gone = gone.contains(full.as_str()) || weights.markers.contains(&full);
+            if gone || (by_codes.get(full.as_str()).is_none() && is_of_the_cache(spec)) {
                 continue;
             }
             let Some(weight) = by_codes.get(full.as_str()) else {
@@ -77,6 +82,22 @@ pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> 
     checkpoint.with_headers(headers)
 }
 
+/// Whether it is a scale of the keys' or values' cache, which only loaders of the scheme know.
+fn is_of_the_cache(spec: &TensorSpec) -> bool {
+    spec.elements() == 1 && CACHE_SCALES.iter().any(|ending| spec.name.ends_with(ending))
+}
+
+/// What a file's metadata says of it once its weights are plain numbers; of a GGUF file nothing but that it is a
+/// model's, since its pairs describe another container.
+pub fn plain_metadata(checkpoint: &Checkpoint, metadata: &Metadata) -> Metadata {
+    if checkpoint.is_gguf() {
+        return Metadata::from_iter([("format".to_owned(), "pt".to_owned())]);
+    }
+    let mut metadata = metadata.clone();
+    metadata.shift_remove(COMFY_METADATA);
+    metadata
+}
+
 /// A weight's bytes as F32.
 #[derive(Debug)]
 struct Panels {
@@ -96,5 +117,9 @@ impl Computed for Panels {
         out.extend(values.iter().flat_map(|value| value.to_le_bytes()).skip(skip));
         out.truncate((range.end - range.start) as usize);
         Ok(())
+    }
+
+    fn grain(&self) -> usize {
+        self.weight.grain()
     }
 }

@@ -25,8 +25,8 @@ mod stored;
 pub(crate) mod tied;
 mod weights;
 
-pub use config::Config;
+pub use config::{Config, SIDE_FILES};
 pub use decode::Decode;
-pub use decoded::{decoded, open};
+pub use decoded::{decoded, open, plain_metadata};
 pub use stored::Stored;
 pub use weights::{Weight, Weights};

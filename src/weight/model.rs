@@ -22,7 +22,7 @@ const ACTIVATIONS: [&str; 6] = [
 ];
 
 /// ComfyUI's description of layers, in a header's metadata.
-const COMFY_METADATA: &str = "_quantization_metadata";
+pub(super) const COMFY_METADATA: &str = "_quantization_metadata";
 
 /// Endings of names that only scales of 8-bit floats have.
 const SCALES: [&str; 4] = [".weight_scale", ".weight_scale_inv", ".scale_weight", "_scale_inv"];

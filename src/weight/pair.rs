@@ -111,6 +111,11 @@ pub(crate) fn views<'a>(
     Ok((first, second))
 }
 
+/// How many of the base's tensors another checkpoint has.
+pub(crate) fn shared(base: &Checkpoint, tuned: &Checkpoint) -> usize {
+    Names::choose(base, tuned).shared(base)
+}
+
 /// The embedding behind a head that the tuned checkpoint does not store.
 fn tied_to(name: &str, tied: Option<&Tied>, tuned: &Checkpoint) -> Option<String> {
     let tied = tied.filter(|tied| root::plain(&tied.head) == root::plain(name))?;
@@ -126,7 +131,7 @@ fn head(
 ) -> Result<Option<Head>> {
     let Some(embedding) = names.of(&tied.embedding) else { return Ok(None) };
     let Tied { head: name, embedding: base_embedding } = tied;
-    let Some(own) = names.of(&name) else {
+    let Some(own) = names.of(&name).or_else(|| head_of(&name, tuned)) else {
         let (tuned, parted) = (embedding, false);
         return Ok(Some(Head { name, embedding: base_embedding, tuned, parted }));
     };
@@ -135,6 +140,13 @@ fn head(
     let (_, shared) = views(base, tuned, &pair(&embedding))?;
     let parted = !stored.same_bytes(shared)?;
     Ok(Some(Head { name, embedding: base_embedding, tuned: own, parted }))
+}
+
+/// A head that does not stand below the root of the other tensors.
+fn head_of(name: &str, tuned: &Checkpoint) -> Option<String> {
+    let plain = root::plain(name);
+    let mut found = tuned.names().filter(|other| root::plain(other) == plain);
+    found.next().filter(|_| found.next().is_none()).map(str::to_owned)
 }
 
 /// How a tuned checkpoint calls the base's tensors.

@@ -13,7 +13,7 @@ use source::{Source, code_of, holds_word, used_layers};
 
 /// The layers, and those that each may use beside itself. `main` and `cli` are a crate of their own,
 /// which the compiler holds to what is public; of that they know everything but mathematics.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("error", &[]),
     ("format", &["error"]),
     ("math", &[]),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("adapter", &["weight", "format", "math", "error"]),
     ("method", &["math"]),
     ("ops", &["adapter", "weight", "format", "math", "method", "error"]),
+    ("api", &["ops", "adapter", "weight", "format", "math", "method", "error"]),
     ("cli", &["adapter", "format", "method", "ops", "error"]),
 ];
 

@@ -12,6 +12,7 @@ mod diff;
 mod hints;
 mod inspect;
 mod metadata;
+mod options;
 mod page;
 mod readme;
 mod spellings;

@@ -14,6 +14,7 @@ mod laws_combine;
 mod methods_combine;
 mod one_model;
 mod pairs;
+mod recipe_options;
 mod recipes;
 mod undo;
 mod undo_damage;

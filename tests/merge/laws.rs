@@ -157,10 +157,12 @@ proptest! {
     fn a_weight_of_zero_changes_no_byte(scene in scenes()) {
         let bench = Bench::new();
         let (base, adapters) = scene.build(&bench, 2);
-        let out = bench.path("merged.safetensors");
-        let options = format!("-w 0 0 -o {}", out.display());
-        bench.merge(&base, &paths(&adapters), &options);
-        prop_assert_eq!(std::fs::read(&out).expect("written"), std::fs::read(&base).expect("there"));
+        let with = bench.merge(&base, &paths(&adapters), "-w 1 0");
+        let without = bench.merge(&base, &[&adapters[0]], "-w 1");
+        let bytes = |merged| std::fs::read(merged).expect("written");
+        prop_assert_eq!(bytes(with), bytes(without));
+        let refused = bench.refuse(&base, &paths(&adapters), "-w 0 0");
+        prop_assert!(refused.contains("weights of 0"), "{}", refused);
     }
 
     #[test]

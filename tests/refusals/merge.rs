@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use crate::common::refusal::{MERGE, MODULE, Scene, TARGET, adapter, base};
-use crate::common::{Peft, Tensors, read};
+use crate::common::{Tensors, read};
 use lora_tool::format::Dtype;
 
 /// A scene whose base is of this dtype, with this value in element 5, and whose adapter adds to it.
@@ -64,59 +64,99 @@ fn quantised_targets() {
     let tensor = |name: &str, dtype: Dtype, shape: &[usize]| {
         (format!("{MODULE}.{name}"), dtype, shape.to_vec())
     };
-    let cases = [
+    let made = |tensors: &[(String, Dtype, Vec<usize>)]| {
+        tensors.iter().fold(Tensors::new(), |base, (name, dtype, shape)| {
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            base.raw(name, *dtype, shape, &vec![0; bytes])
+        })
+    };
+    let damaged = [
         (
             vec![tensor("qweight", Dtype::I32, &[1, 4]), tensor("scales", Dtype::F16, &[1, 4])],
-            ["qweight", "GPTQ or AWQ"],
+            "qweight",
+            "stored as GPTQ or AWQ, and `model.layers.0.q_proj.qzeros` is nowhere",
+            "incomplete",
         ),
         (
             vec![tensor("weight", Dtype::U8, &[6, 1]), tensor("weight.absmax", Dtype::F32, &[1])],
-            ["weight", "bitsandbytes 4-bit"],
-        ),
-        (vec![tensor("weight.absmax", Dtype::F32, &[1])], ["weight.absmax", "bitsandbytes"]),
-        (
-            vec![
-                tensor("weight", Dtype::F8_E4M3, &[4, 3]),
-                tensor("weight_scale", Dtype::F32, &[1]),
-            ],
-            ["weight", "F8_E4M3 with `weight_scale`"],
+            "weight",
+            "stored as bitsandbytes 4-bit, and",
+            "incomplete",
         ),
         (
-            vec![
-                tensor("weight", Dtype::F8_E4M3, &[4, 3]),
-                tensor("weight_scale_inv", Dtype::F32, &[1]),
-            ],
-            ["weight", "F8_E4M3 with `weight_scale_inv`"],
+            vec![tensor("weight.absmax", Dtype::F32, &[1])],
+            "weight.absmax",
+            "belongs to a quantised weight",
+            "incomplete",
         ),
-        (vec![tensor("weight", Dtype::F8_E5M2, &[4, 3])], ["weight", "F8_E5M2"]),
-        (
-            vec![tensor("weight", Dtype::I8, &[4, 3]), tensor("SCB", Dtype::F32, &[4])],
-            ["weight", "I8 with `SCB`"],
-        ),
-        (vec![tensor("weight", Dtype::I8, &[4, 3])], ["weight", "packed in I8"]),
         (
             vec![tensor("weight_packed", Dtype::I32, &[4, 1])],
-            ["weight_packed", "compressed-tensors"],
+            "weight_packed",
+            "stored as packed integers, and `model.layers.0.q_proj.weight_shape` is nowhere",
+            "incomplete",
+        ),
+        (
+            vec![tensor("W_q", Dtype::U8, &[4, 3]), tensor("scale", Dtype::F16, &[4, 1])],
+            "W_q",
+            "that HQQ quantised cannot be read",
+            "16-bit original",
         ),
     ];
-    for (tensors, [name, scheme]) in cases {
-        let base = tensors.iter().fold(Tensors::new(), |base, (name, dtype, shape)| {
-            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-            base.raw(name, *dtype, shape, &vec![0; bytes])
-        });
-        let scene = Scene::of(&base, &adapter(1.0));
-        let says =
-            ["error: adapter: ", MODULE, &format!("`{MODULE}.{name}` is quantised ({scheme}")];
-        scene.refuses(MERGE, &says, "then quantise again");
-        scene.refuses(&format!("{MERGE} --allow-unmatched"), &says, "then quantise again");
-        // Beside a target that is not, it is copied.
-        let mixed = base.f32("plain.layers.q_proj.weight", &[4, 3], &[0.0; 12]);
-        let plain = Peft::new(1, 1.0).linear("plain.layers.q_proj", 1, &[1.0; 3], &[1.0; 4]);
-        Scene::of(&mixed, &plain).runs(MERGE);
+    for (tensors, name, says, hint) in damaged {
+        let scene = Scene::of(&made(&tensors), &adapter(1.0));
+        let says = ["error: base.safetensors: ", &format!("`{MODULE}.{name}`: "), says];
+        scene.refuses(MERGE, &says, hint);
+        scene.refuses(&format!("{MERGE} --allow-unmatched"), &says, hint);
     }
+    // Codes that nothing says the meaning of.
+    let codes = made(&[tensor("weight", Dtype::I8, &[4, 3])]);
+    let says =
+        ["error: adapter: ", MODULE, &format!("`{MODULE}.weight` is quantised (packed in I8)")];
+    Scene::of(&codes, &adapter(1.0)).refuses(MERGE, &says, "then quantise again");
     let odd = Tensors::new().raw(TARGET, Dtype::I64, &[4, 3], &[0; 96]);
     let says = ["error: adapter: ", TARGET, "I64", "cannot take an update"];
     Scene::of(&odd, &adapter(1.0)).refuses(MERGE, &says, "F32, F16 or BF16");
+}
+
+/// A base whose one weight is 8-bit floats with a scale.
+fn scaled() -> Tensors {
+    Tensors::new().raw(TARGET, Dtype::F8_E4M3, &[4, 3], &[56; 12]).f32(
+        &format!("{MODULE}.weight_scale"),
+        &[1],
+        &[0.5],
+    )
+}
+
+#[test]
+fn quantised_targets_where_they_may_not_change() {
+    let scene = Scene::of(&scaled(), &adapter(1.0));
+    let says = [TARGET, "is quantised (fp8_scaled, F8_E4M3, one scale)", "--quantized refuse"];
+    scene.refuses(&format!("{MERGE} --quantized refuse"), &says, "");
+    let says = [TARGET, "is quantised and the result is not", "no receipt gives its codes back"];
+    scene.refuses(&format!("{MERGE} --receipt r"), &says, "leave out --receipt");
+    let says = ["out.gguf", "a merge writes safetensors"];
+    let line = "merge base.safetensors adapter -o out.gguf";
+    scene.refuses(line, &says, "");
+    scene.runs(MERGE);
+    assert_eq!(read(&scene.path("out"))[TARGET].dtype, Dtype::BF16);
+}
+
+#[test]
+fn schemes_that_are_not_read_stay_as_they_are() {
+    let base = Tensors::new()
+        .raw("other.W_q", Dtype::U8, &[4, 3], &[7; 12])
+        .float("other.scale", Dtype::F16, &[4, 1], &[0.1; 4])
+        .f32(TARGET, &[4, 3], &[0.5; 12]);
+    let scene = Scene::of(&base, &adapter(1.0));
+    scene.runs(MERGE);
+    let (before, after) = (read(&scene.path("base.safetensors")), read(&scene.path("out")));
+    assert_eq!(
+        (&after["other.W_q"], &after["other.scale"]),
+        (&before["other.W_q"], &before["other.scale"])
+    );
+    // Nobody knows which of its tensors a dtype is for.
+    let says = ["`other.W_q`", "that HQQ quantised cannot be read"];
+    scene.refuses("merge base.safetensors adapter -o new --dtype bf16", &says, "16-bit original");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use lora_tool::error::UnmatchedName;
-use lora_tool::ops::merge::{Action, Effective, NotCarried, Plan, PlannedAdapter, Report};
+use lora_tool::ops::merge::{
+    Action, Dequantised, Effective, NotCarried, Plan, PlannedAdapter, Report,
+};
 
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
@@ -55,6 +57,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
             plan.side_files.len()
         ),
     );
+    dequantised(&mut lines, plan.dequantised.as_ref());
     if verbose {
         for tensor in plan.tensors() {
             let what = match &tensor.action {
@@ -77,6 +80,24 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
         lines.add("warning", warning);
     }
     lines.into_text()
+}
+
+/// From what the base's quantised weights are made plain numbers, and how much larger they are then.
+fn dequantised(lines: &mut Lines, found: Option<&Dequantised>) {
+    let Some(found) = found else { return };
+    let times = found.written_bytes as f64 / found.stored_bytes.max(1) as f64;
+    lines.add(
+        "dequantised",
+        format!(
+            "{} weight{} ({}) to {}: {} become {}, {times:.1} times as much",
+            found.weights,
+            if found.weights == 1 { "" } else { "s" },
+            found.encodings.join("; "),
+            found.dtypes.join(", "),
+            bytes(found.stored_bytes),
+            bytes(found.written_bytes)
+        ),
+    );
 }
 
 fn tensors(changed: usize, converted: usize, copied: usize) -> String {
@@ -123,6 +144,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
     );
     lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    dequantised(&mut lines, report.dequantised.as_ref());
     if let Some(size) = report.receipt_bytes {
         lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));
     }

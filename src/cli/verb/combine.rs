@@ -21,81 +21,59 @@ Examples:
   lora-tool combine style task -o OUT --method cat
   lora-tool combine style task -o OUT --method ties --density 0.3 --rank 16")]
 pub(crate) struct CombineArgs {
-    /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7)
-    #[arg(required_unless_present = "models", value_name = "ADAPTER")]
+    #[arg(required_unless_present = "models")]
     adapters: Vec<OsString>,
     /// The same, as kohya's scripts have it
     #[arg(long, hide = true, num_args = 1.., value_name = "ADAPTER", conflicts_with = "adapters")]
     models: Vec<OsString>,
-    /// One weight per adapter, in order; 1 each by default
-    #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    #[arg(short, long, num_args = 1.., allow_negative_numbers = true)]
     weights: Vec<f64>,
-    /// How to combine: linear, the exact weighted sum, by default; `lora-tool methods` lists all
-    #[arg(long, alias = "combination-type", value_name = "METHOD")]
+    #[arg(long)]
     method: Option<String>,
-    /// Reproduce a peer's arithmetic instead of the exact one
-    #[arg(long, value_enum, value_name = "PEER")]
+    #[arg(long, value_enum)]
     compat: Option<CompatArg>,
-    /// Where a method that looks at elements looks; at the deltas by default
-    #[arg(long, value_enum, value_name = "SPACE")]
+    #[arg(long, value_enum)]
     space: Option<SpaceArg>,
     #[command(flatten)]
     params: MethodParams,
-    /// Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3,
-    /// error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
-    #[arg(long, alias = "new-rank", alias = "svd-rank", value_name = "POLICY")]
+    #[arg(long)]
     rank: Option<RankPolicy>,
-    /// Rank of convolutions with kernels above 1 × 1; as --rank by default
-    #[arg(long, alias = "new-conv-rank", value_name = "POLICY")]
+    #[arg(long)]
     conv_rank: Option<RankPolicy>,
     #[command(flatten)]
     how: CombineOptions,
-    /// Multiply the weight of modules that match; the last match wins
-    #[arg(long, value_name = "REGEX=W")]
+    #[arg(long)]
     module_weight: Vec<ModuleWeight>,
-    /// kohya's block weights, 12, 17, 20 or 26 numbers, once an adapter in order
-    #[arg(long, alias = "lbws", value_name = "W1,…,Wn", allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true)]
     lbw: Vec<BlockList>,
-    /// What the result is called in its header; by default as OUT, where the adapters have titles
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long)]
     title: Option<String>,
-    /// The trigger words in its header; by default those of all adapters
-    #[arg(long, value_name = "WORDS")]
+    #[arg(long)]
     trigger: Option<String>,
-    /// Combine adapters too that share no module and name different base models
     #[arg(long)]
     allow_disjoint: bool,
-    /// What to do where adapters replace one tensor with different values; an error by default
-    #[arg(long, value_enum, value_name = "WHAT")]
+    #[arg(long, value_enum)]
     on_conflict: Option<ConflictArg>,
 }
 
 /// What `combine` and `resize` share.
 #[derive(Debug, Args)]
 pub(crate) struct CombineOptions {
-    /// Where the result goes: a directory for peft and mlx, a .gguf or .safetensors file for others
-    #[arg(short, long, aliases = ["save-to", "out-path", "save-path", "save-merged-model"], value_name = "OUT")]
+    #[arg(short, long)]
     output: PathBuf,
-    /// The highest rank of any module
-    #[arg(long, value_name = "R")]
+    #[arg(long)]
     max_rank: Option<usize>,
-    /// Fill all modules up to one rank with zeros, for servers that need it
     #[arg(long)]
     uniform: bool,
-    /// Keep only modules that match
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long)]
     include: Option<Regex>,
-    /// Leave out modules that match
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long)]
     exclude: Option<Regex>,
-    /// Dtype of the factors; the widest among the inputs by default
-    #[arg(long, alias = "save-precision", value_enum, default_value = "keep")]
+    #[arg(long, value_enum, default_value = "keep")]
     dtype: DtypeArg,
-    /// The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf; the inputs' by default
-    #[arg(long, value_name = "CONVENTION")]
+    #[arg(long)]
     to: Option<String>,
-    /// The base model, where --to needs it for names, or for llama.cpp the architecture
-    #[arg(long, value_name = "BASE")]
+    #[arg(long)]
     reference: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,

@@ -1,9 +1,9 @@
 //! `completions`.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::{Shell, generate};
 
-use crate::cli::{Answer, Cli, Outcome, Session, Verb};
+use crate::cli::{Answer, Outcome, Session, Verb, command};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -19,7 +19,7 @@ pub(crate) struct CompletionsArgs {
 impl Verb for CompletionsArgs {
     fn run(&self, session: &Session) -> Outcome {
         let mut script = Vec::new();
-        generate(self.shell, &mut Cli::command(), "lora-tool", &mut script);
+        generate(self.shell, &mut command(), "lora-tool", &mut script);
         session.raw(&script)?;
         Ok(Answer::Yes)
     }

@@ -17,24 +17,15 @@ Examples:
   lora-tool convert style --for vllm --reference BASE -o style-vllm
   lora-tool convert style --for ollama --reference BASE -o style-ollama")]
 pub(crate) struct ConvertArgs {
-    /// The adapter, in any convention that is read
     adapter: PathBuf,
-    /// The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
-    #[arg(long, value_name = "CONVENTION", required_unless_present = "program")]
+    #[arg(long, required_unless_present = "program")]
     to: Option<String>,
-    /// A program that shall load the result, which says the convention and what else it needs: vllm,
-    /// sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui,
-    /// invokeai, openvino
-    #[arg(long = "for", id = "program", value_name = "PROGRAM")]
+    #[arg(long = "for", id = "program")]
     program: Option<String>,
-    /// The base model: says where a flattened name's dots were, for llama.cpp the architecture, and for
-    /// servers the names, shapes and experts that they look for
-    #[arg(long, value_name = "BASE")]
+    #[arg(long)]
     reference: Option<PathBuf>,
-    /// Where the result goes: a directory for peft, mlx and ollama, a .gguf or .safetensors file else
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long)]
     output: PathBuf,
-    /// Leave out what the target cannot hold
     #[arg(long)]
     allow_loss: bool,
     #[command(flatten)]

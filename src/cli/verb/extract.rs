@@ -18,10 +18,8 @@ Examples:
   lora-tool extract BASE TUNED -o adapter --rank energy:0.95 --max-rank 128 --full-norms
   lora-tool extract sd.safetensors tuned.safetensors -o style.safetensors --rank size:64MiB --conv-rank 8")]
 pub(crate) struct ExtractArgs {
-    /// The base checkpoint: a file, an index, or a directory
     #[arg(required_unless_present = "model_org")]
     base: Option<PathBuf>,
-    /// The fine-tuned checkpoint
     #[arg(required_unless_present = "model_tuned")]
     tuned: Option<PathBuf>,
     /// The same, as kohya's scripts have it
@@ -30,61 +28,36 @@ pub(crate) struct ExtractArgs {
     /// The same, as kohya's scripts have it
     #[arg(long, alias = "model", hide = true, conflicts_with = "tuned")]
     model_tuned: Option<PathBuf>,
-    /// Where the adapter goes: a path that ends in .safetensors gives one file in kohya's convention,
-    /// any other a directory in PEFT's
-    #[arg(short, long, aliases = ["save-to", "out-path"], value_name = "OUT")]
+    #[arg(short, long)]
     output: PathBuf,
-    /// Rank policy: auto (the rank of a merged adapter), 16, lossless, energy:0.99, fro:0.9,
-    /// nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M
-    #[arg(long, alias = "dim", value_name = "POLICY")]
+    #[arg(long)]
     rank: RankChoice,
-    /// Rank policy of convolutions with a kernel; as --rank by default
-    #[arg(long, alias = "conv-dim", value_name = "POLICY")]
+    #[arg(long)]
     conv_rank: Option<RankChoice>,
-    /// The highest rank of any module
-    #[arg(long, value_name = "R")]
+    #[arg(long)]
     max_rank: Option<usize>,
-    /// Make modules of embeddings too
     #[arg(long)]
     embeddings: bool,
-    /// Store norms, biases and embeddings that changed, where the convention can
     #[arg(long)]
     full_norms: bool,
-    /// Leave out modules none of whose elements differs by more than this
-    #[arg(long, value_name = "X", default_value_t = 0.0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0.0)]
     min_diff: f32,
-    /// Decompose whole differences, in f64: slow, and needs room for one at a time on each thread
     #[arg(long)]
     exact: bool,
-    /// Choose modules as a peer does
-    #[arg(long, value_name = "PEER")]
+    #[arg(long)]
     compat: Option<CompatArg>,
-    /// Hold the factors within ± this quantile of their values, as kohya's script does by default
-    #[arg(long, value_name = "Q")]
+    #[arg(long)]
     clamp_quantile: Option<f64>,
-    /// Only tensors whose name matches
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long)]
     include: Option<Regex>,
-    /// No tensors whose name matches
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long)]
     exclude: Option<Regex>,
-    /// Dtype of the factors; f32 by default
-    #[arg(
-        long,
-        alias = "save-precision",
-        value_enum,
-        value_name = "DTYPE",
-        default_value = "keep",
-        hide_default_value = true
-    )]
+    #[arg(long, value_enum, default_value = "keep")]
     dtype: DtypeArg,
-    /// The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
-    #[arg(long, value_name = "CONVENTION")]
+    #[arg(long)]
     to: Option<String>,
-    /// Chooses the random columns of the decomposition
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
     no_mmap: bool,
     #[command(flatten)]

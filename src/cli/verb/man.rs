@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_mangen::Man;
 use lora_tool::error::Locate;
 use lora_tool::format::Staging;
 
-use crate::cli::{Answer, Cli, Outcome, Session, Verb};
+use crate::cli::{Answer, Outcome, Session, Verb};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -29,7 +29,7 @@ pub(crate) struct ManArgs {
 
 impl Verb for ManArgs {
     fn run(&self, session: &Session) -> Outcome {
-        let mut tool = Cli::command().disable_help_subcommand(true);
+        let mut tool = crate::cli::command().disable_help_subcommand(true);
         tool.build();
         if let Some(directory) = &self.output {
             let staging = Staging::directory(directory, self.force)?;

@@ -11,7 +11,7 @@ use lora_tool::ops::merge::{self, Merge, Options};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, weigh};
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -22,16 +22,15 @@ Examples:
   lora-tool merge BASE style task -w 1 0.5 -o OUT
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
+  lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
-    /// The base checkpoint: a .safetensors file, an index, or a directory
-    #[arg(required_unless_present_any = ["model", "models"], value_name = "BASE")]
+    #[arg(required_unless_present_any = ["model", "models"])]
     pub(crate) base: Option<PathBuf>,
-    /// Adapters: PEFT directories or .safetensors files, each with its weight if need be (path:0.7);
-    /// fine-tuned checkpoints of the base's own tensors too
-    #[arg(required_unless_present = "models", value_name = "ADAPTER")]
+    #[arg(required_unless_present = "models")]
     pub(crate) adapters: Vec<OsString>,
     /// The base, as kohya's, musubi's and MLX's scripts have it
     #[arg(
@@ -53,30 +52,22 @@ pub(crate) struct MergeArgs {
         conflicts_with = "adapters"
     )]
     models: Vec<OsString>,
-    /// Where the result goes: one file if it ends in .safetensors, else a directory
-    #[arg(short, long, aliases = ["save-to", "out-path", "save-path", "save-merged-model"], value_name = "OUT")]
+    #[arg(short, long)]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) how: MergeOptions,
-    /// Largest shard, such as 5GB or 500MiB; the base's own shards by default
-    #[arg(long, value_name = "SIZE|keep", default_value = "keep")]
+    #[arg(long, default_value = "keep")]
     pub(crate) max_shard_size: ShardSize,
-    /// Replace an existing OUT
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// Go on from an interrupted run of this very merge; keep finished shards if this one is
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Check everything and print the plan; write nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
-    /// Open the result again and compare it with an f64 recomputation
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Keep what `undo` needs to have the base back, bit for bit, in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
-    /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -84,36 +75,28 @@ pub(crate) struct MergeArgs {
 /// What decides a merge's result, wherever it goes.
 #[derive(Debug, Args)]
 pub(crate) struct MergeOptions {
-    /// One weight per adapter, in order; 1 each by default
-    #[arg(short, long, aliases = ["ratios", "lora-multiplier"], value_name = "W", num_args = 1.., allow_negative_numbers = true)]
+    #[arg(short, long, num_args = 1.., allow_negative_numbers = true)]
     pub(crate) weights: Vec<f64>,
-    /// How to combine the deltas: linear, their exact weighted sum, by default; ties, dare-linear, …
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long)]
     pub(crate) method: Option<String>,
-    /// Reproduce a peer's arithmetic instead of our own
-    #[arg(long, value_enum, value_name = "PEER")]
+    #[arg(long, value_enum)]
     pub(crate) compat: Option<CompatArg>,
     #[command(flatten)]
     pub(crate) params: MethodParams,
-    /// Dtype of the result's floating-point tensors
-    #[arg(long, alias = "save-precision", value_enum, default_value = "keep")]
+    #[arg(long, value_enum, default_value = "keep")]
     pub(crate) dtype: DtypeArg,
-    /// Multiply the weight of modules that match; the last match wins
-    #[arg(long, value_name = "REGEX=W")]
+    #[arg(long, value_enum, default_value = "16bit")]
+    pub(crate) quantized: QuantizedArg,
+    #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,
-    /// Merge only modules that match
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long)]
     pub(crate) include: Option<Regex>,
-    /// Leave out modules that match
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long)]
     pub(crate) exclude: Option<Regex>,
-    /// Merge the rest if some adapter tensors fit nothing in the base
     #[arg(long)]
     pub(crate) allow_unmatched: bool,
-    /// Add whole tensors that the base has not (a config's modules_to_save are added anyway)
     #[arg(long)]
     pub(crate) add_new: bool,
-    /// Keep tied embeddings tied though the adapter changes only one side
     #[arg(long)]
     pub(crate) keep_tied: bool,
     #[command(flatten)]
@@ -133,6 +116,7 @@ impl MergeOptions {
             params: self.params.0.clone(),
             compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
+            quantized: self.quantized.quantized(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),

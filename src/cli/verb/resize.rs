@@ -18,30 +18,18 @@ Examples:
   lora-tool resize style.safetensors -o small.safetensors --rank size:32MiB
   lora-tool resize style -o style-r16 --rank lossless --max-rank 16 --uniform")]
 pub(crate) struct ResizeArgs {
-    /// The adapter: a PEFT directory or a .safetensors file
     #[arg(required_unless_present = "model")]
     adapter: Option<PathBuf>,
     /// The same, as kohya's scripts have it
     #[arg(long, hide = true, conflicts_with = "adapter")]
     model: Option<PathBuf>,
-    /// Rank policy: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05,
-    /// size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
-    #[arg(
-        long,
-        alias = "new-rank",
-        value_name = "POLICY",
-        required_unless_present = "dynamic_method"
-    )]
+    #[arg(long, required_unless_present = "dynamic_method")]
     rank: Option<RankPolicy>,
-    /// Rank policy of convolutions, 1 × 1 too; as --rank by default
-    #[arg(long, alias = "new-conv-rank", value_name = "POLICY")]
+    #[arg(long)]
     conv_rank: Option<RankPolicy>,
-    /// kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank and --conv-rank, if given, are then the
-    /// highest ranks
-    #[arg(long, value_name = "NAME", requires = "dynamic_param")]
+    #[arg(long, requires = "dynamic_param")]
     dynamic_method: Option<String>,
-    /// The criterion's parameter
-    #[arg(long, value_name = "X", requires = "dynamic_method")]
+    #[arg(long, requires = "dynamic_method")]
     dynamic_param: Option<f64>,
     #[command(flatten)]
     how: CombineOptions,

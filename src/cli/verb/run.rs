@@ -48,11 +48,10 @@ standard input, `-`, to the working directory):
   dtype: bf16
   output: merged
 
-More keys, of both: seed, compat, include, exclude, convention, alpha, scale, rslora, ignore_field,
-residual_base. Of a merge: max_shard_size, allow_unmatched, add_new, keep_tied, verify, receipt. Of a combination:
-rank, conv_rank, max_rank, uniform, space, to, on_conflict, allow_disjoint, and lbw of an adapter. A plain list below
-the recipe's own `parameters` has one number for each adapter if an adapter may have its own (density,
-gamma, epsilon), else it is a gradient over the layers.
+Every option of merge and combine that changes a result is a key too, with underscores (module_weight: {mlp: 0.5},
+max_shard_size: 5GB, verify: true, rank: energy:0.99, …); docs/options.md lists them. kohya's lbw is a key of an adapter.
+A plain list below the recipe's own `parameters` has one number for each adapter if an adapter may have its own
+(density, gamma, epsilon); otherwise it is a gradient over the layers.
 
 The recipe, the version and the SHA-256 of every input stand in the result's metadata.
 
@@ -72,6 +71,9 @@ pub(crate) struct RunArgs {
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
     no_mmap: bool,
+    /// Continue an interrupted merge, as `resume: true` in the recipe does
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     outcome: OutcomeArgs,
 }
@@ -85,6 +87,7 @@ impl RunArgs {
             output: self.output.clone(),
             access: if self.no_mmap { Access::Read } else { Access::Map },
             force: self.outcome.force,
+            resume: self.resume,
             threads,
         })
     }

@@ -27,6 +27,7 @@ impl Candidate {
 
 /// Which singular values are kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum RankPolicy {
     /// Exactly so many, or as many as there are.
     Fixed(usize),

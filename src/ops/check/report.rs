@@ -34,6 +34,7 @@ impl From<Effect> for Severity {
 
 /// One thing that was found.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// The program; none where it is the adapter's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +71,7 @@ pub enum Answer {
 
 /// What one program makes of the adapter.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Verdict {
     /// The program.
     pub program: &'static str,
@@ -90,6 +92,7 @@ pub struct Verdict {
 
 /// What was found.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The adapter.
     pub adapter: PathBuf,

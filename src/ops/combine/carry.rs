@@ -21,6 +21,7 @@ use crate::ops::shared::provenance;
 
 /// What to do where adapters replace one tensor with different values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnConflict {
     /// The first adapter's.
     First,

@@ -18,6 +18,7 @@ use crate::ops::Progress;
 
 /// One module of a report.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct ModuleReport {
     /// Its name.
     pub name: String,

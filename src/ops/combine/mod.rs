@@ -127,6 +127,7 @@ impl Options {
 
 /// What a combination will be.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The method.
     pub method: &'static str,
@@ -150,6 +151,7 @@ pub struct Plan {
 
 /// One module of a plan.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct PlannedModule {
     /// Its name, in the convention of the inputs that it is computed in.
     pub name: String,
@@ -187,6 +189,7 @@ pub struct Combine {
 
 /// What became of one input.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct InputReport {
     /// Its path.
     pub path: PathBuf,
@@ -201,6 +204,7 @@ pub struct InputReport {
 
 /// What a combination did.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the result is.
     pub output: PathBuf,

@@ -54,6 +54,7 @@ pub struct Options {
 
 /// One module of the result.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct ModuleReport {
     /// The modules of the adapter that it is made of; more than one where the target's layout has them
     /// in one, and one may be in several.
@@ -71,6 +72,7 @@ pub struct ModuleReport {
 
 /// What a conversion will do, or did.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the result is.
     pub output: PathBuf,

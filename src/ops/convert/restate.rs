@@ -25,6 +25,7 @@ use crate::format::{Access, Checkpoint, Metadata, Staging};
 use crate::ops::Progress;
 use crate::ops::check::program::Takes;
 use crate::ops::check::quoted;
+use crate::ops::shared::base::open_reference;
 
 /// What shall be written.
 #[derive(Debug, Clone, Copy)]
@@ -230,7 +231,7 @@ fn layout(adapter: &Adapter, to: &'static Convention, base: &Base, how: How<'_>)
         architecture: base.architecture,
     };
     let flat = adapter.convention.names == Names::Flattened;
-    let opened = how.reference.as_ref().map(|path| Checkpoint::open(path, how.access));
+    let opened = how.reference.as_ref().map(|path| open_reference(path, how.access));
     let reference = match opened {
         // A config alone says what llama.cpp needs.
         Some(Err(error)) if !flat && matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,

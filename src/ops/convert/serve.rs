@@ -14,6 +14,7 @@ use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Dtype};
 use crate::ops::check::program::{Experts, Takes, is_stacked};
 use crate::ops::merge::tied_head;
+use crate::ops::shared::base::open_reference;
 
 /// The names of an expert's gate, up and down, and those that some checkpoints have.
 const MATRICES: [[&str; 3]; 2] = [["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];
@@ -32,7 +33,7 @@ impl<'a> Serve<'a> {
     /// Nothing, if no program is meant.
     pub(super) fn new(adapter: &'a Adapter, how: How<'_>, base: &'a Base) -> Result<Option<Self>> {
         let Some(takes) = how.program else { return Ok(None) };
-        let opened = how.reference.map(|path| Checkpoint::open(path, how.access));
+        let opened = how.reference.map(|path| open_reference(path, how.access));
         let reference = match opened {
             // A config alone says the class.
             Some(Err(error)) if matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::{Adapter, target};
 use crate::error::{Locate, Result};
-use crate::format::{Access, Checkpoint};
+use crate::format::Access;
+use crate::ops::shared::base::open_reference;
 
 /// Gives modules of unknown shape that of the reference's tensor, where they are for all of one.
 ///
@@ -15,7 +16,7 @@ pub(super) fn complete(adapter: &mut Adapter, reference: &Path, access: Access) 
     if !adapter.modules.iter().any(is_open) {
         return Ok(());
     }
-    let reference = Checkpoint::open(reference, access)?;
+    let reference = open_reference(reference, access)?;
     let places = target::find(adapter, &reference, None)?.modules;
     let path = adapter.path.clone();
     for (module, places) in adapter.modules.iter_mut().zip(places) {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Progress;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use crate::ops::shared::base::open_reference;
 use crate::ops::thread_pool;
 
 /// Relative difference that rounding of f32 factors explains.
@@ -124,8 +124,8 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     pool.install(|| match opened {
         (Some(a), Some(b)) => adapters::compare(options, [a, b], tolerance(ROUNDING), progress),
         (None, None) => {
-            let a = Checkpoint::open(&options.a, options.open.access)?;
-            let b = Checkpoint::open(&options.b, options.open.access)?;
+            let a = open_reference(&options.a, options.open.access)?;
+            let b = open_reference(&options.b, options.open.access)?;
             checkpoints::compare(Compared::Checkpoints, &a, &b, tolerance(0.0), progress)
         }
         (first, _) => {

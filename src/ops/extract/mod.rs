@@ -1,6 +1,6 @@
 //! extract: a fine-tuned checkpoint minus its base → an adapter.
 //!
-//! The difference is streamed through a randomised SVD ([`crate::math::sketch`]) and never held; the
+//! The difference is streamed through a randomised SVD (`math/linalg/sketch.rs`) and never held; the
 //! error that is reported is the true one, from the exact norm of the difference.
 
 mod compute;
@@ -34,6 +34,7 @@ use compute::Fate;
 
 /// How ranks are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum RankChoice {
     /// What stands above the noise of rounding: the rank of a merged adapter.
     Auto,
@@ -135,6 +136,7 @@ impl Default for Options {
 
 /// What will be looked at.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The rank policy.
     pub rank: String,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// One extracted module.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct ModuleReport {
     /// Its name in the output.
     pub name: String,
@@ -27,6 +28,7 @@ pub struct ModuleReport {
 
 /// A tensor that differs and is not in the adapter.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct LeftOut {
     /// The base's name.
     pub tensor: String,
@@ -38,6 +40,7 @@ pub struct LeftOut {
 
 /// What an extraction did.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the result is.
     pub output: PathBuf,

@@ -11,6 +11,7 @@ use crate::adapter::place::Placement;
 
 /// All items, in the order they were asked for.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// One a path.
     pub items: Vec<Item>,
@@ -18,6 +19,7 @@ pub struct Report {
 
 /// One adapter or checkpoint.
 #[derive(Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Item {
     /// Its path.
     pub path: PathBuf,
@@ -59,6 +61,7 @@ pub struct Item {
 
 /// One weight file.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct ShardItem {
     /// Its path below the checkpoint.
     pub file: String,
@@ -70,6 +73,7 @@ pub struct ShardItem {
 
 /// One module.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct ModuleItem {
     /// Its name.
     pub name: String,
@@ -113,6 +117,7 @@ pub struct ModuleItem {
 /// The singular values of a module's delta, scale · B · A, and what they say. All are NaN, null in JSON,
 /// where a factor holds a value that is not finite.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct SpectrumItem {
     /// Frobenius norm.
     pub norm: f64,
@@ -132,6 +137,7 @@ pub struct SpectrumItem {
 
 /// One tensor that replaces the base's.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct ReplacementItem {
     /// What it replaces.
     pub name: String,

@@ -20,7 +20,8 @@ pub use plan::change::{
     TransformStep,
 };
 pub use plan::layout::{OutputShard, OutputTensor};
-pub use plan::options::Options;
+pub use plan::options::{Options, Quantized};
+pub use plan::quantised::Dequantised;
 pub use plan::region::Region;
 pub use plan::side::{NotCarried, SideFile};
 pub(super) use plan::side::{beside, relaid};
@@ -32,13 +33,14 @@ use crate::format::staging::{free_space, left_over};
 use crate::format::{Access, Checkpoint, Metadata, access};
 use crate::math::DeltaStats;
 pub use crate::method::Compat;
-use crate::ops::shared::base::open_base;
+use crate::ops::shared::base::open_stored;
 use crate::ops::{Progress, check_output, files_of, receipt, verify};
-use plan::{bind, consensus, inputs, layout, method_choice, origin, side};
+use plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
 use write::{resume, stream};
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct PlannedAdapter {
     /// Its path.
     pub path: PathBuf,
@@ -59,6 +61,7 @@ pub struct PlannedAdapter {
 
 /// Everything that will be written, decided before a byte is.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The base.
     pub base: PathBuf,
@@ -78,6 +81,8 @@ pub struct Plan {
     pub unmatched: Vec<UnmatchedName>,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Quantised weights of the base that are written as plain numbers, if they are.
+    pub dequantised: Option<Dequantised>,
     /// What a user should know.
     pub warnings: Vec<String>,
 }
@@ -116,6 +121,7 @@ pub struct Merge {
 
 /// What the rounded result added, against what was asked.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
 pub struct Effective {
     /// Cosine of added and asked.
     pub cosine: f64,
@@ -147,6 +153,7 @@ impl From<&DeltaStats> for Effective {
 
 /// One merged tensor of a report.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct TensorReport {
     /// Its name.
     pub name: String,
@@ -157,6 +164,7 @@ pub struct TensorReport {
 
 /// What a merge did.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Where the result is.
     pub output: PathBuf,
@@ -180,6 +188,8 @@ pub struct Report {
     pub shards_reused: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Quantised weights of the base that were written as plain numbers, if they were.
+    pub dequantised: Option<Dequantised>,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
     pub effective: Option<Effective>,
     /// The same for each tensor.
@@ -207,6 +217,10 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
+    if options.output.extension().is_some_and(|end| end == "gguf") {
+        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
     let mut merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
@@ -241,20 +255,26 @@ pub fn plan(options: &Options) -> Result<Merge> {
 /// As [`plan`], without a look at the output's path: what [`verify`] compares with.
 pub(super) fn prepare(options: &Options) -> Result<Merge> {
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
-    let base = open_base(&options.base, &with, options.open.access)?;
+    let open = || open_stored(&options.base, "a base", &with, options.open.access);
+    let mut quantised = quantised::read(open()?)?;
     let rule = method_choice::choose(options)?;
-    let options = &method_choice::peer_weights(&options.over_layers(&base))?;
-    let inputs = inputs::open(options, &base)?;
-    let mut bound = bind::bind(&inputs.adapter_options(options), &base, &inputs.adapters)?;
-    inputs.add_tuned(options, &base, &mut bound)?;
+    let base = &quantised.checkpoint;
+    let options = &method_choice::peer_weights(&options.over_layers(base))?;
+    let inputs = inputs::open(options, base)?;
+    let bound = bind::bind(&inputs.adapter_options(options), base, &inputs.adapters);
+    let mut bound = bound.map_err(|error| quantised.explain(error))?;
+    let base = &quantised.checkpoint;
+    inputs.add_tuned(options, base, &mut bound)?;
     if let Some(rule) = &rule {
         consensus::bind(options, &inputs, &mut bound)?;
-        consensus::settle(options, (rule, &inputs), &base, &mut bound)?;
+        consensus::settle(options, (rule, &inputs), base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
-    let one_file = is_file(&options.output);
-    let shards = layout::shards(options, &base, &bound, one_file)?;
-    let sides = side::collect(options, &base, &bound, &shards, one_file)?;
+    quantised.settle(options, &bound, open)?;
+    let (one_file, dtypes) = (is_file(&options.output), quantised.dtypes(options)?);
+    let base = &quantised.checkpoint;
+    let shards = layout::shards(options, (base, &dtypes), &bound, one_file)?;
+    let sides = side::collect((base, &dtypes), &bound, &shards, one_file)?;
     for adapter in &inputs.adapters {
         let missing = promised::missing(adapter, Some(base.names()));
         bound.warnings.extend(missing.map(|text| format!("{}: {text}", adapter.path.display())));
@@ -265,6 +285,8 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         output: options.output.clone(),
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
+        dequantised: quantised
+            .dequantised(shards.iter().flat_map(|shard| &shard.tensors).map(OutputTensor::source)),
         shards,
         side_files: sides.carried,
         not_carried: sides.not_carried,
@@ -276,7 +298,7 @@ pub(super) fn prepare(options: &Options) -> Result<Merge> {
         (options.open.access, options.receipt.clone(), options.recipe.clone());
     Ok(Merge {
         plan,
-        base,
+        base: quantised.checkpoint,
         adapters: inputs.adapters,
         tuned: inputs.tuned,
         rule,
@@ -414,6 +436,7 @@ impl Merge {
             shards: plan.shards.len(),
             shards_reused: 0,
             bytes: plan.bytes,
+            dequantised: plan.dequantised.clone(),
             effective,
             tensors: stats
                 .iter()

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::fields::{Fields, Read, list, number, numbers, regex, text, together, twice};
+use super::fields::{
+    Fields, Read, list, number, numbers, regex, text, together, twice, unexpected,
+};
 use super::params::Own;
 use crate::adapter::block_weights::BlockWeights;
 use crate::error::Place;
@@ -49,6 +51,9 @@ fn instead(key: &str) -> Option<&'static str> {
         }
         "filter" | "rules" | "modules" | "layers" => {
             Some("weights by module are `weight: [{filter: …, value: …}, {value: 1}]`")
+        }
+        "module_weight" => {
+            Some("factors by module for all adapters are the recipe's own `module_weight`")
         }
         "density" | "gamma" | "lambda" | "epsilon" => {
             Some("parameters of the method stand below `parameters`")
@@ -170,6 +175,28 @@ fn rule(
         None => None,
     };
     Ok((value.place, WeightRule { filter, values }))
+}
+
+/// What modules' weights are multiplied by, by regular expression, in order; each noted with its place.
+pub(super) fn module_weights(
+    node: Option<&Node>,
+    expressions: &mut Vec<Expression>,
+) -> Read<Vec<(Regex, f64)>> {
+    let Some(node) = node else { return Ok(Vec::new()) };
+    let key = "module_weight";
+    let Value::Mapping(entries) = &node.value else {
+        return Err(unexpected(key, node, "numbers by regular expression, {mlp: 0.5}"));
+    };
+    let mut weights: Vec<(Regex, f64)> = Vec::new();
+    for (at, (name, node)) in entries.iter().enumerate() {
+        if let Some((first, _)) = entries.iter().take(at).find(|(key, _)| key.text == name.text) {
+            return Err(twice(name, first));
+        }
+        let text = Node { place: name.place, value: Value::Scalar(name.text.clone(), false) };
+        let regex = expression(None, ("module-weight", key), &text, expressions)?;
+        weights.push((regex, number(&name.text, node)?));
+    }
+    Ok(weights)
 }
 
 /// A regular expression that decides `of`, noted with its place.

@@ -30,6 +30,8 @@ pub struct Options {
     pub access: Access,
     /// Replace an existing output.
     pub force: bool,
+    /// Continue an interrupted merge, as a recipe's `resume: true` does.
+    pub resume: bool,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
 }
@@ -67,8 +69,14 @@ pub fn plan(options: &Options) -> Result<Planned> {
             let access = options.access;
             let open = crate::adapter::OpenOptions { access, ..asked.open.clone() };
             let (force, threads) = (options.force, options.threads);
-            let asked = merge::Options { output, open, force, threads, ..(**asked).clone() };
+            let resume = options.resume || asked.resume;
+            let asked =
+                merge::Options { output, open, force, resume, threads, ..(**asked).clone() };
             merge::plan(&asked).map(|merge| Planned::Merge(Box::new(merge)))
+        }
+        Asked::Combine(_) if options.resume => {
+            let reason = "--resume continues a merge, and this recipe is a combination".to_owned();
+            return Err(ErrorKind::BadOption(reason)).in_file(path);
         }
         Asked::Combine(asked) => {
             let output = output(options, &asked.output)?;

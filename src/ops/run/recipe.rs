@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use regex::Regex;
+
 use super::fields::{
     Fields, Read, count, flag, number, orientations, regex, text, texts, together, unexpected, word,
 };
@@ -14,6 +16,8 @@ use crate::format::yaml::{self, Node};
 use crate::format::{Access, Dtype};
 use crate::method::{Compat, Space};
 use crate::ops::combine::{self, OnConflict};
+use crate::ops::merge::Quantized;
+use crate::ops::shared::options::{OPTIONS, Recipe as Where};
 use crate::ops::{amount, merge};
 
 /// For which verb a key is.
@@ -24,42 +28,29 @@ enum For {
     Combine,
 }
 
-/// All keys of a recipe, as the command line's options are called.
-const KEYS: [(&str, For); 33] = [
-    ("base", For::Both),
-    ("adapters", For::Both),
-    ("output", For::Both),
-    ("method", For::Both),
-    ("parameters", For::Both),
-    ("seed", For::Both),
-    ("compat", For::Both),
-    ("dtype", For::Both),
-    ("include", For::Both),
-    ("exclude", For::Both),
-    ("rank", For::Combine),
-    ("conv_rank", For::Combine),
-    ("max_rank", For::Combine),
-    ("uniform", For::Combine),
-    ("space", For::Combine),
-    ("to", For::Combine),
-    ("on_conflict", For::Combine),
-    ("title", For::Combine),
-    ("trigger", For::Combine),
-    ("allow_disjoint", For::Combine),
-    ("max_shard_size", For::Merge),
-    ("allow_unmatched", For::Merge),
-    ("add_new", For::Merge),
-    ("keep_tied", For::Merge),
-    ("verify", For::Merge),
-    ("receipt", For::Merge),
-    ("orientation", For::Merge),
-    ("convention", For::Both),
-    ("alpha", For::Both),
-    ("scale", For::Both),
-    ("rslora", For::Both),
-    ("ignore_field", For::Both),
-    ("residual_base", For::Both),
-];
+/// Keys that are no single option: parameters of methods, which have a table of their own.
+const PARAMETERS: [&str; 2] = ["parameters", "seed"];
+
+/// All keys of a recipe: the options of both verbs that the table gives to recipes.
+fn keys() -> Vec<(&'static str, For)> {
+    let mut keys: Vec<(&'static str, For)> = Vec::new();
+    for option in OPTIONS.iter().filter(|option| option.recipe == Where::Key) {
+        let verb = match ["merge", "combine"].map(|verb| option.verbs.contains(&verb)) {
+            [true, true] => For::Both,
+            [true, false] => For::Merge,
+            [false, true] => For::Combine,
+            [false, false] => continue,
+        };
+        match keys.iter_mut().find(|(key, _)| *key == option.name) {
+            Some((_, found)) => *found = For::Both,
+            None => keys.push((option.name, verb)),
+        }
+    }
+    // Without a base a recipe is a combination, so that either verb may look for it.
+    keys.iter_mut().filter(|(key, _)| *key == "base").for_each(|(_, verb)| *verb = For::Both);
+    keys.extend(PARAMETERS.map(|key| (key, For::Both)));
+    keys
+}
 
 /// What mergekit, and people, call it.
 fn instead(key: &str) -> Option<&'static str> {
@@ -108,7 +99,7 @@ impl Recipe {
     /// for the verb to find out.
     pub fn read(bytes: &[u8], folder: &Path) -> Result<Self, RecipeError> {
         let root = yaml::parse(bytes)?;
-        let keys: Vec<&'static str> = KEYS.iter().map(|(key, _)| *key).collect();
+        let keys: Vec<&'static str> = keys().into_iter().map(|(key, _)| key).collect();
         let fields = Fields::new(&root, "a recipe", &keys, instead)?;
         let merges = fields.get("base").is_some();
         check_verb(&fields, merges)?;
@@ -120,12 +111,15 @@ impl Recipe {
                 inputs::expression(None, (key, key), node, &mut inputs.rules)?;
             }
         }
+        let module_weights =
+            inputs::module_weights(fields.get("module_weight"), &mut inputs.rules)?;
         let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
             recipe: String::from_utf8_lossy(bytes).into_owned(),
             open: open(&fields)?,
             compat,
             dtype: dtype(&fields)?,
+            module_weights,
             choice,
             inputs,
         };
@@ -140,6 +134,9 @@ impl Recipe {
 
 const COMPAT: [(&str, Compat); 3] =
     [("peft", Compat::Peft), ("kohya", Compat::Kohya), ("mergekit", Compat::Mergekit)];
+
+const QUANTIZED: [(&str, Quantized); 2] =
+    [("16bit", Quantized::SixteenBit), ("refuse", Quantized::Refuse)];
 
 const SPACES: [(&str, Space); 4] = [
     ("delta", Space::Delta),
@@ -167,7 +164,7 @@ const DTYPES: [(&str, Option<Dtype>); 10] = [
 
 /// Keys that only the other verb has a use for.
 fn check_verb(fields: &Fields<'_>, merges: bool) -> Read<()> {
-    for (name, verb) in KEYS {
+    for (name, verb) in keys() {
         let Some(key) = fields.key(name) else { continue };
         let reason = match verb {
             For::Combine if merges => {
@@ -218,6 +215,7 @@ struct Common {
     open: OpenOptions,
     compat: Option<Compat>,
     dtype: Option<Dtype>,
+    module_weights: Vec<(Regex, f64)>,
     choice: params::Choice,
     inputs: Inputs,
 }
@@ -231,6 +229,8 @@ impl Common {
         }
         let path = |key: &str| Ok(fields.read(key, text)?.map(|path| folder.join(path)));
         let is = |key: &str| Ok(fields.read(key, flag)?.unwrap_or(false));
+        let quantized = fields.get("quantized");
+        let quantized = quantized.map(|node| word("quantized", node, &QUANTIZED)).transpose()?;
         Ok(merge::Options {
             base: path("base")?.unwrap_or_default(),
             adapters: self.inputs.adapters,
@@ -241,14 +241,17 @@ impl Common {
             param_rules: self.choice.rules,
             compat: self.compat,
             dtype: self.dtype,
+            quantized: quantized.unwrap_or_default(),
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,
+            module_weights: self.module_weights,
             allow_unmatched: is("allow_unmatched")?,
             add_new: is("add_new")?,
             keep_tied: is("keep_tied")?,
             verify: is("verify")?,
             receipt: path("receipt")?,
+            resume: is("resume")?,
             recipe: Some(self.recipe),
             ..merge::Options::default()
         })
@@ -273,8 +276,10 @@ impl Common {
             uniform: fields.read("uniform", flag)?.unwrap_or(false),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,
+            module_weights: self.module_weights,
             dtype: self.dtype,
             to: fields.read("to", text)?,
+            reference: fields.read("reference", text)?.map(|path| folder.join(path)),
             title: fields.read("title", text)?,
             trigger: fields.read("trigger", text)?,
             allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),

@@ -1,51 +1,98 @@
 //! A model's checkpoint, for every verb that takes one: an adapter in its place is refused, since its
-//! factors would be taken for weights.
+//! factors would be taken for weights. Verbs that look at its weights have them as numbers, whatever they
+//! are stored as.
 
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, Result};
+use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, QuantError, Result};
 use crate::format::gguf::MAGIC;
 use crate::format::{Access, Checkpoint};
+use crate::weight::{Weights, decoded};
 
-/// Opens a base. `with` is what the verb was given beside it, for the advice.
+/// Opens a base, its quantised weights decoded. `with` is what the verb was given beside it, for the advice.
 ///
 /// # Errors
-/// As [`Checkpoint::open`], [`ModelError::Adapter`]; of GGUF models only what they hold is read.
+/// As [`open_stored`] and [`numbers`].
 pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<Checkpoint> {
     open_model(path, "a base", with, access)
 }
 
-/// Fails as [`open_base`] does of what only says names, shapes and a config; a config alone is enough.
+/// Fails as [`open_stored`] does of what only says names, shapes and a config; a config alone is enough.
 ///
 /// # Errors
-/// As [`open_base`].
+/// As [`open_stored`].
 pub(crate) fn check_reference(reference: Option<&Path>, access: Access) -> Result<()> {
     let Some(path) = reference else { return Ok(()) };
-    match open_base(path, &[], access) {
+    match open_stored(path, "a base", &[], access) {
         Err(error) if matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => Ok(()),
         found => found.map(|_| ()),
     }
 }
 
-/// Opens a checkpoint that is to be a base, or made of one: `expected` says which.
+/// Opens a checkpoint that is to be a base, or made of one, its quantised weights decoded: `expected` says which.
 ///
 /// # Errors
-/// As [`open_base`].
+/// As [`open_stored`] and [`numbers`].
 pub(crate) fn open_model(
     path: &Path,
     expected: &'static str,
     with: &[&Path],
     access: Access,
 ) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::open(path, access)?;
-    if let Some(kind) = FileKind::of(&MAGIC).filter(|_| checkpoint.is_gguf()) {
-        return Err(HeaderError::OtherFormat { kind }).in_file(path);
+    numbers(open_stored(path, expected, with, access)?)
+}
+
+/// Opens a checkpoint that is only looked at, its quantised weights decoded.
+///
+/// # Errors
+/// As [`Checkpoint::open`] and [`numbers`].
+pub(crate) fn open_reference(path: &Path, access: Access) -> Result<Checkpoint> {
+    numbers(Checkpoint::open(path, access)?)
+}
+
+/// Opens what a merge wrote, as it is stored.
+///
+/// # Errors
+/// As [`open_stored`]; of GGUF files, which no merge writes.
+pub(crate) fn open_merged(path: &Path, access: Access) -> Result<Checkpoint> {
+    let merged = open_stored(path, "a merged", &[], access)?;
+    match FileKind::of(&MAGIC).filter(|_| merged.is_gguf()) {
+        Some(kind) => Err(HeaderError::OtherFormat { kind }).in_file(path),
+        None => Ok(merged),
     }
+}
+
+/// Opens a checkpoint that is to be a base, or made of one, as it is stored.
+///
+/// # Errors
+/// As [`Checkpoint::open`], [`ModelError::Adapter`].
+pub(crate) fn open_stored(
+    path: &Path,
+    expected: &'static str,
+    with: &[&Path],
+    access: Access,
+) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path, access)?;
     let Some((convention, modules)) = as_adapter(&checkpoint) else { return Ok(checkpoint) };
     let hint = advice(path, with, access);
     let convention = convention.name;
     Err(ModelError::Adapter { convention, modules, expected, hint }).in_file(path)
+}
+
+/// A checkpoint with its quantised weights decoded. One in a scheme that is known and not read stays as it is
+/// stored; a verb that needs such a weight refuses it by name.
+///
+/// # Errors
+/// If its quantised weights are damaged; the tensor is named.
+pub(crate) fn numbers(stored: Checkpoint) -> Result<Checkpoint> {
+    match Weights::of(&stored) {
+        Ok(weights) => decoded(stored, &weights),
+        Err(error) => match error.kind() {
+            ErrorKind::Quant(QuantError::Unsupported { .. }) if !stored.is_gguf() => Ok(stored),
+            _ => Err(error),
+        },
+    }
 }
 
 /// What to do with an adapter and what stands beside it.

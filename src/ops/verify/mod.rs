@@ -22,7 +22,7 @@ use super::merge::{beside, header_bytes, work_through};
 use super::{Progress, thread_pool};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Metadata, Shard, TensorView};
-use crate::ops::shared::base::open_model;
+use crate::ops::shared::base::open_merged;
 
 use bytes::Comparison;
 use expected::expected;
@@ -46,6 +46,7 @@ pub struct Options {
 
 /// A tensor or a file that is not what it should be.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Fault {
     /// The tensor's name; of a whole file none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +75,7 @@ impl Fault {
 
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Whether everything is as it should be.
     pub ok: bool,
@@ -128,7 +130,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     // Whether the result is one file is told by its name, as merge does.
     let merge = merge::Options { output: options.merged.clone(), ..options.merge.clone() };
     let mut merge = merge::prepare(&merge)?;
-    let merged = open_model(&options.merged, "a merged", &[], options.merge.open.access)?;
+    let merged = open_merged(&options.merged, options.merge.open.access)?;
     let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
     let recipe =
         header.and_then(|header| header.get(crate::ops::shared::provenance::RECIPE)).cloned();

@@ -1,7 +1,9 @@
 //! One changed tensor at work: its factors packed once, its rows computed in any order.
 
+pub(in crate::ops) mod bands;
 pub(in crate::ops) mod direct;
 pub(in crate::ops) mod elementwise;
+pub(in crate::ops) mod product;
 pub(in crate::ops) mod tensor_merge;
 pub(in crate::ops) mod transform;
 pub(in crate::ops) mod tuned;

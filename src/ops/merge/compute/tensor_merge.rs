@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use super::bands::{Band, Bands};
 use super::direct::{self, Moves};
 use super::elementwise::{Deltas, Learnt};
 use super::transform::Ready;
@@ -18,7 +19,6 @@ use crate::math::kernel::fused::{self, PanelResult};
 use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
 use crate::ops::merge::plan::change::{Change, ReplaceStep, Term};
 use crate::ops::merge::plan::layout::OutputTensor;
-use crate::ops::merge::plan::region::{Band, Bands};
 use crate::ops::merge::{Action, Merge};
 use crate::weight::difference::{self, Tuned};
 
@@ -154,8 +154,8 @@ impl<'a> Work<'a> {
         Ok(Some((learnt, deltas)))
     }
 
-    /// Rows that one panel has, for a tensor of this shape.
-    pub(in crate::ops::merge) fn panel_rows(tensor: &OutputTensor) -> usize {
+    /// Rows that one panel has, for a tensor of this shape: whole runs of those that the base decodes together.
+    pub(in crate::ops::merge) fn panel_rows(tensor: &OutputTensor, base: TensorView<'_>) -> usize {
         let (_, columns) = tensor.matrix();
         let size = (tensor.dtype.bitsize() / 8).max(1);
         let fused = match &tensor.action {
@@ -163,7 +163,11 @@ impl<'a> Work<'a> {
             _ => true,
         };
         let elements = if fused { FUSED_PANEL / size } else { STAGED_PANEL };
-        (elements / columns.max(1)).max(1).next_multiple_of(4)
+        let rows = (elements / columns.max(1)).max(1).next_multiple_of(4);
+        match base.spec.shape.last() == Some(&columns) {
+            true => rows.next_multiple_of(base.grain()),
+            false => rows,
+        }
     }
 
     /// Computes rows `first..first + rows` of the result into `out`.

@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::update::{Addition, bias, module, sides};
+use super::product::{bias, module, sides};
+use super::update::Addition;
 use crate::adapter::Adapter;
 use crate::adapter::module::{Magnitude, Side, Update};
 use crate::adapter::slice::find;

@@ -1,46 +1,18 @@
 //! Updates that are added: their tensors read once, any rows of them at hand.
 
+use super::bands::Bands;
+use super::product::{kernel_sized, module, sides};
 use crate::adapter::Adapter;
-use crate::adapter::module::{Kind, Module, Update};
-use crate::adapter::slice::{Slice, find};
+use crate::adapter::module::Update;
+use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, FamilyError, Result};
+use crate::error::Result;
 use crate::format::TensorView;
 use crate::math::forms::composite::Rows;
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
-use crate::math::{Factor, PackedLeft, PackedRight};
 use crate::ops::merge::plan::change::{Source, Term};
-use crate::ops::merge::plan::region::{Bands, Region, rows_of, spread_columns};
-
-/// Left and right factors of Σ coefficient · left · right.
-pub(in crate::ops::merge) struct Product {
-    pub(in crate::ops::merge) left: Vec<(Factor, f64)>,
-    pub(in crate::ops::merge) right: PackedRight,
-}
-
-impl Product {
-    /// Packs factors, the right ones of that many columns.
-    pub(in crate::ops::merge) fn new(
-        left: Vec<(Factor, f64)>,
-        right: &[Factor],
-        columns: usize,
-    ) -> Self {
-        Self { left, right: PackedRight::new(columns, right) }
-    }
-
-    /// The left factors of some rows.
-    pub(in crate::ops::merge) fn rows(&self, first: usize, rows: usize) -> PackedLeft {
-        if self.left.is_empty() {
-            return PackedLeft::new(
-                &[(Factor::new(first + rows, 0, Vec::new()), 1.0)],
-                first,
-                rows,
-            );
-        }
-        PackedLeft::new(&self.left, first, rows)
-    }
-}
+use crate::ops::merge::plan::region::Region;
 
 /// coefficient · update, added to panels.
 pub(in crate::ops) struct Addition<'a> {
@@ -64,7 +36,8 @@ impl<'a> Addition<'a> {
     ) -> Result<Self> {
         let (adapter, module) = module(term, adapters)?;
         let region = term.region.clone();
-        let region = region.unwrap_or(Region { rows: 0..rows, columns: None, part: None });
+        let region =
+            region.unwrap_or(Region { rows: 0..rows, columns: None, part: None, heads: None });
         let size = region.size((rows, columns));
         let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),
@@ -145,81 +118,4 @@ impl Made<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether an update of this rank is faster as factors in the kernel than made row by row.
-pub(in crate::ops::merge) fn kernel_sized(rank: usize) -> bool {
-    const LARGEST: usize = 128;
-    rank <= LARGEST
-}
-
-/// The factors of a term: left is rows × rank of its region, right is rank × columns of the whole
-/// tensor, which is of this size.
-pub(in crate::ops) fn factors(
-    term: &Term,
-    adapters: &[Adapter],
-    size: (usize, usize),
-) -> Result<(Factor, Factor)> {
-    let (adapter, module) = module(term, adapters)?;
-    let region = term.region.as_ref();
-    let wide = |right: Factor| match region.and_then(|region| region.columns) {
-        Some(span) => spread_columns(&right, span, size.1),
-        None => right,
-    };
-    let part = region.and_then(|region| region.part.as_ref());
-    if term.source == Source::Bias {
-        let length = module.bias.as_ref().map_or(0, |bias| bias.length);
-        let mut values = bias(module)?.read(&adapter.file, length, 1)?;
-        if let Some(part) = part {
-            values = rows_of(&values, part);
-        }
-        return Ok((Factor::new(1, 1, vec![1.0]), wide(values.transposed())));
-    }
-    let own = region.map_or(size, |region| region.size(size));
-    let (up, down) = match adapter.update(module, sides(module, term.source, own))? {
-        Update::Factors(up, down) => (up, down),
-        Update::LowRank(matrix) => matrix.to_factors(),
-        Update::Composite(composite) => composite.low_rank().to_factors(),
-        Update::Stored(_) | Update::Transform(_) => {
-            return Err(FamilyError::NotLowRank { family: module.family }.into());
-        }
-    };
-    let (left, right) = match term.source {
-        Source::Transposed => (down.transposed(), up.transposed()),
-        _ => (up, down),
-    };
-    let left = match part {
-        Some(part) => rows_of(&left, part),
-        None => left,
-    };
-    Ok((left, wide(right)))
-}
-
-/// The tensor for a module's bias.
-pub(in crate::ops) fn bias(module: &Module) -> Result<Slice> {
-    let bias = module.bias.as_ref().ok_or(ErrorKind::NotFound)?;
-    Ok(Slice::whole(&bias.tensor))
-}
-
-/// (outputs, inputs) of a module on a stored tensor of rows × columns.
-pub(in crate::ops) fn sides(
-    module: &Module,
-    source: Source,
-    (rows, columns): (usize, usize),
-) -> (usize, usize) {
-    let (outputs, inputs) =
-        if source == Source::Transposed { (columns, rows) } else { (rows, columns) };
-    let known = |size: usize, otherwise| if size == 0 { otherwise } else { size };
-    // Channels leave the kernel to the weight.
-    let own = if module.kind == Kind::Channels { 0 } else { module.inputs };
-    (known(module.outputs, outputs), known(own, inputs))
-}
-
-/// The adapter and module of a term.
-pub(in crate::ops) fn module<'a>(
-    term: &Term,
-    adapters: &'a [Adapter],
-) -> Result<(&'a Adapter, &'a Module)> {
-    let adapter = adapters.get(term.adapter).ok_or(ErrorKind::NotFound)?;
-    Ok((adapter, adapter.modules.get(term.module).ok_or(ErrorKind::NotFound)?))
 }

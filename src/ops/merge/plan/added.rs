@@ -1,25 +1,14 @@
 //! Tensors that an adapter has whole and the base has not, such as a classifier's head trained on a
 //! language model: the result gets them beside the base's own.
 
-use super::bind::{Binder, as_matrix};
-use super::change::{Action, Change, ReplaceStep};
-use super::layout::{OutputShard, OutputTensor};
+use super::binder::Binder;
+use super::change::{Added, ReplaceStep};
 use super::replaced::same_bytes;
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::target::Targets;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::{Checkpoint, Dtype};
-
-/// A tensor of an adapter that the result has beside the base's.
-#[derive(Debug, Clone)]
-pub(in crate::ops::merge) struct Added {
-    /// Its name.
-    name: String,
-    shape: Vec<usize>,
-    values: ReplaceStep,
-}
 
 impl Binder<'_> {
     /// Takes the tensors out of what fits nothing that are to be added: those that the config's
@@ -116,35 +105,4 @@ fn is_declared(adapter: &Adapter, replacement: &Replacement) -> bool {
             || module.starts_with(&format!("{name}."))
             || module.contains(&format!(".{name}."))
     })
-}
-
-/// Puts the new tensors behind a shard's own. Their dtype is that of the base's weights there.
-pub(in crate::ops::merge) fn append(
-    added: &[Added],
-    base: &Checkpoint,
-    dtype: Option<Dtype>,
-    shard: &mut OutputShard,
-) {
-    let floating = |tensor: &&OutputTensor| {
-        let spec = base.tensor(&tensor.base).map(|view| view.spec.dtype);
-        spec.is_some_and(|dtype| element_type(dtype).is_some())
-    };
-    let Some(beside) = shard.tensors.iter().find(floating) else { return };
-    let (beside, own) = (beside.base.clone(), beside.dtype);
-    for tensor in added {
-        let (rows, columns) = as_matrix(&tensor.shape);
-        let replace = Some(tensor.values.clone());
-        shard.tensors.push(OutputTensor {
-            name: tensor.name.clone(),
-            full_name: tensor.name.clone(),
-            // An outright replacement takes nothing of it.
-            base: beside.clone(),
-            dtype: dtype.unwrap_or(own),
-            shape: tensor.shape.clone(),
-            action: Action::Change(Change { rows, columns, replace, ..Change::default() }),
-        });
-    }
-    if !added.is_empty() {
-        shard.same_header_as = None;
-    }
 }

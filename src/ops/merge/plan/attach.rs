@@ -1,6 +1,6 @@
 //! How a module's update lies in its base tensor, and which steps of the tensor's change it becomes.
 
-use super::bind::Binder;
+use super::binder::Binder;
 use super::change::{Change, Source, Term, TransformStep};
 use super::region::Region;
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
@@ -8,7 +8,7 @@ use crate::adapter::orientation::{undecided, ways};
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
 use crate::error::{ErrorKind, FamilyError, Result};
-use crate::ops::merge::compute::update::{kernel_sized, sides};
+use crate::ops::merge::compute::product::{kernel_sized, sides};
 
 impl Binder<'_> {
     pub(in crate::ops::merge) fn add_module(
@@ -30,6 +30,7 @@ impl Binder<'_> {
             let size = (change.rows, change.columns);
             let own = region.as_ref().map_or(size, |region| region.size(size));
             module.form.check(sides(module, source, own))?;
+            check_reordered(module, source, place)?;
             let term = |coefficient| Term {
                 adapter,
                 module: index,
@@ -65,6 +66,9 @@ impl Binder<'_> {
         weight: f64,
     ) -> Result<()> {
         let Some(own) = &module.bias else { return Ok(()) };
+        if place.heads.is_some() {
+            return Err(FamilyError::Reordered { family: module.family }.into());
+        }
         let name = bias_of(&place.tensor);
         let found = self.base.tensor(&name).map(|view| view.spec.shape.clone());
         if found.is_none() && own.effect == BiasEffect::Multiply {
@@ -96,6 +100,7 @@ impl Binder<'_> {
                 count: rows.len(),
             }),
             part: place.part.as_ref().map(|part| part.rows.clone()),
+            heads: None,
         });
         let change = self.change(&name)?;
         if change.transformed(region.as_ref()) {
@@ -167,6 +172,15 @@ fn check_part(module: &Module, source: Source, region: Option<&Region>) -> Resul
         return Ok(());
     }
     Err(FamilyError::Part { family: module.family }.into())
+}
+
+/// Rows that llama.cpp reorders are reordered in the factors of an update, and nowhere else.
+fn check_reordered(module: &Module, source: Source, place: &Placement) -> Result<()> {
+    let factors = matches!(module.nature(), Nature::LowRank(rank) if kernel_sized(rank));
+    if place.heads.is_none() || factors && source == Source::Product {
+        return Ok(());
+    }
+    Err(FamilyError::Reordered { family: module.family }.into())
 }
 
 /// Which ways round a module fits a stored tensor.

@@ -187,3 +187,23 @@ pub struct RowsStep {
     /// Which rows of the base they replace.
     pub rows: Vec<usize>,
 }
+
+/// A tensor of an adapter that the result has beside the base's.
+#[derive(Debug, Clone)]
+pub(in crate::ops::merge) struct Added {
+    /// Its name.
+    pub(in crate::ops::merge) name: String,
+    /// Its shape.
+    pub(in crate::ops::merge) shape: Vec<usize>,
+    /// Its values.
+    pub(in crate::ops::merge) values: ReplaceStep,
+}
+
+/// A tensor as rows × columns: the first dimension by all others; a vector is one row.
+pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [length] => (1, *length),
+        [rows, rest @ ..] => (*rows, rest.iter().product()),
+    }
+}

@@ -1,6 +1,6 @@
 //! From the sum of updates to what a method combines: one part an input, its weight apart.
 
-use super::bind::Bound;
+use super::binder::Bound;
 use super::change::{BlendPart, BlendStep, Change, Term};
 use super::inputs::{Input, Inputs};
 use super::method_choice::Rule;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::bind::{Bound, as_matrix};
-use super::change::{Change, Difference};
+use super::binder::Bound;
+use super::change::{Change, Difference, as_matrix};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};
@@ -11,6 +11,7 @@ use crate::format::Checkpoint;
 use crate::ops::merge::compute::tuned::{self, Differences};
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
+use crate::ops::shared::base::numbers;
 use crate::ops::shared::pairing;
 use crate::weight::tied;
 
@@ -73,7 +74,12 @@ fn open_tuned(path: &Path, open: &OpenOptions, base: &Checkpoint) -> Result<Opti
             _ => return Ok(None),
         },
     };
-    let shared = pairing::paired(base, &checkpoint)?.pairs.len();
+    // What shares no name with the base is no checkpoint of it, whatever is wrong with it.
+    if pairing::shared(base, &checkpoint) == 0 {
+        return Ok(None);
+    }
+    let checkpoint = numbers(checkpoint)?;
+    let shared = pairing::shared(base, &checkpoint);
     Ok((shared > 0 && 2 * shared >= checkpoint.len()).then_some(checkpoint))
 }
 

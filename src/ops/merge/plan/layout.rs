@@ -2,18 +2,22 @@
 
 use serde::{Serialize, Serializer};
 
-use super::added;
-use super::bind::Bound;
-use super::change::{Action, Change};
+use super::binder::Bound;
+use super::change::{Action, Added, Change, as_matrix};
+use super::quantised::Dtypes;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
-use crate::format::{Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, header};
+use crate::format::{
+    Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, TensorView, header,
+};
 use crate::ops::merge::Options;
 use crate::ops::shared::provenance;
+use crate::weight::plain_metadata;
 
 /// One weight file of the output.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct OutputShard {
     /// Its path below the output; empty if the output is this file.
     pub relative: String,
@@ -29,6 +33,7 @@ pub struct OutputShard {
 
 /// One tensor of the output.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct OutputTensor {
     /// Its name in the file.
     pub name: String,
@@ -55,8 +60,18 @@ impl OutputTensor {
     pub(in crate::ops) fn matrix(&self) -> (usize, usize) {
         match &self.action {
             Action::Change(change) => (change.rows, change.columns),
-            _ => crate::ops::merge::plan::bind::as_matrix(&self.shape),
+            // A panel of a stack must not be whole matrices of it.
+            Action::Convert if self.shape.len() == 3 => {
+                let columns = self.shape.last().copied().unwrap_or(1);
+                (self.shape.iter().take(2).product(), columns)
+            }
+            _ => as_matrix(&self.shape),
         }
+    }
+
+    /// The base tensor it is made of, its dtype and its bytes.
+    pub(in crate::ops::merge) fn source(&self) -> (&str, Dtype, u64) {
+        (&self.base, self.dtype, self.bytes())
     }
 
     /// Its bytes in the file.
@@ -83,7 +98,7 @@ impl OutputShard {
 /// Decides all output files.
 pub(in crate::ops::merge) fn shards(
     options: &Options,
-    base: &Checkpoint,
+    (base, dtypes): (&Checkpoint, &Dtypes),
     bound: &Bound,
     one_file: bool,
 ) -> Result<Vec<OutputShard>> {
@@ -95,10 +110,11 @@ pub(in crate::ops::merge) fn shards(
     let mut shards = Vec::new();
     for (number, component) in base.components.iter().enumerate() {
         let own = component.shards.clone().filter_map(|at| Some((at, base.shards.get(at)?)));
-        let kept = own.map(|(at, shard)| keep(options, bound, (number, component), (at, shard)));
+        let kept =
+            own.map(|(at, shard)| keep((base, dtypes), bound, (number, component), (at, shard)));
         let mut kept: Vec<OutputShard> = kept.collect();
         if let Some(last) = kept.last_mut() {
-            added::append(&bound.added, base, options.dtype, last);
+            append(&bound.added, base, options.dtype, last);
         }
         match (one_file, options.max_shard_size) {
             (true, _) => shards.push(join(kept, String::new())),
@@ -111,7 +127,7 @@ pub(in crate::ops::merge) fn shards(
 
 /// One base shard's tensors, with what becomes of each.
 fn keep(
-    options: &Options,
+    (checkpoint, dtypes): (&Checkpoint, &Dtypes),
     bound: &Bound,
     (number, component): (usize, &Component),
     (at, shard): (usize, &Shard),
@@ -119,45 +135,49 @@ fn keep(
     let mut tensors = Vec::with_capacity(shard.header.tensors.len());
     for spec in &shard.header.tensors {
         let base = format!("{}{}", component.prefix, spec.name);
-        tensors.push(output(options, bound, spec, spec.name.clone(), &base, &base));
+        let view = TensorView { spec, shard };
+        let dtype = dtypes.of(number, &base, view);
+        tensors.push(output(bound, (view, dtype), spec.name.clone(), &base, &base));
         if let Some(tied) = bound.untied.as_ref().filter(|tied| tied.embedding == base) {
             let name = tied.head.strip_prefix(&component.prefix).unwrap_or(&tied.head).to_owned();
-            tensors.push(output(options, bound, spec, name, &base, &tied.head));
+            tensors.push(output(bound, (view, dtype), name, &base, &tied.head));
         }
     }
-    let same = tensors.len() == shard.header.tensors.len()
+    let is_stored = !checkpoint.is_computed() && !checkpoint.is_gguf();
+    let same = is_stored
+        && tensors.len() == shard.header.tensors.len()
         && tensors
             .iter()
             .zip(&shard.header.tensors)
             .all(|(tensor, spec)| tensor.dtype == spec.dtype && tensor.shape == spec.shape);
+    let mut metadata = shard.header.metadata.as_ref().map(provenance::of_base);
+    if !is_stored {
+        metadata = metadata.map(|metadata| plain_metadata(checkpoint, &metadata));
+    }
+    let relative = shard.relative.strip_suffix(".gguf").map(|stem| format!("{stem}.safetensors"));
     OutputShard {
-        relative: shard.relative.clone(),
+        relative: relative.unwrap_or_else(|| shard.relative.clone()),
         component: number,
-        metadata: shard.header.metadata.as_ref().map(provenance::of_base),
+        metadata,
         tensors,
         same_header_as: same.then_some(at),
     }
 }
 
 fn output(
-    options: &Options,
     bound: &Bound,
-    spec: &TensorSpec,
+    (view, dtype): (TensorView<'_>, Dtype),
     name: String,
     base: &str,
     full_name: &str,
 ) -> OutputTensor {
-    let dtype = match (options.dtype, element_type(spec.dtype)) {
-        (Some(dtype), Some(_)) => dtype,
-        _ => spec.dtype,
-    };
-    let mut shape = spec.shape.clone();
+    let mut shape = view.spec.shape.clone();
     if let (Some(first), Some(grown)) = (shape.first_mut(), bound.grown.get(full_name)) {
         *first = *grown;
     }
     let action = match bound.changes.get(full_name) {
         Some(change) if !Change::is_empty(change) => Action::Change(change.clone()),
-        _ if dtype != spec.dtype => Action::Convert,
+        _ if dtype != view.spec.dtype || view.is_computed() => Action::Convert,
         _ => Action::Copy,
     };
     OutputTensor {
@@ -234,6 +254,32 @@ fn stem(relative: &str, prefix: &str) -> String {
     let name = name.strip_suffix(".safetensors").unwrap_or(name);
     let cut = name.rsplit_once("-of-").and_then(|(rest, _)| rest.rsplit_once('-'));
     cut.map_or(name, |(stem, _)| stem).to_owned()
+}
+
+/// Puts the new tensors behind a shard's own. Their dtype is that of the base's weights there.
+fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut OutputShard) {
+    let floating = |tensor: &&OutputTensor| {
+        let spec = base.tensor(&tensor.base).map(|view| view.spec.dtype);
+        spec.is_some_and(|dtype| element_type(dtype).is_some())
+    };
+    let Some(beside) = shard.tensors.iter().find(floating) else { return };
+    let (beside, own) = (beside.base.clone(), beside.dtype);
+    for tensor in added {
+        let (rows, columns) = as_matrix(&tensor.shape);
+        let replace = Some(tensor.values.clone());
+        shard.tensors.push(OutputTensor {
+            name: tensor.name.clone(),
+            full_name: tensor.name.clone(),
+            // An outright replacement takes nothing of it.
+            base: beside.clone(),
+            dtype: dtype.unwrap_or(own),
+            shape: tensor.shape.clone(),
+            action: Action::Change(Change { rows, columns, replace, ..Change::default() }),
+        });
+    }
+    if !added.is_empty() {
+        shard.same_header_as = None;
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which modules of an adapter have a place in a base that they do not fit, for verbs that only look: the very
 //! tests that a merge makes, every module's result instead of the first error.
 
-use super::bind::{Binder, Owners, claim};
+use super::binder::{Binder, Owners, claim};
 use crate::adapter::Adapter;
 use crate::adapter::target::Targets;
 use crate::error::{Error, ErrorKind, Result};

@@ -3,6 +3,7 @@
 pub(in crate::ops) mod added;
 pub(in crate::ops) mod attach;
 pub(in crate::ops) mod bind;
+pub(in crate::ops) mod binder;
 pub(in crate::ops) mod change;
 pub(in crate::ops) mod consensus;
 pub(in crate::ops) mod inputs;
@@ -11,6 +12,7 @@ pub(in crate::ops) mod method_choice;
 pub(in crate::ops) mod misfit;
 pub(in crate::ops) mod options;
 pub(in crate::ops) mod origin;
+pub(in crate::ops) mod quantised;
 pub(in crate::ops) mod region;
 pub(in crate::ops) mod replaced;
 pub(in crate::ops) mod side;

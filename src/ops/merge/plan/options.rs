@@ -14,6 +14,16 @@ use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
 
+/// What to do where a quantised weight changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Quantized {
+    /// All quantised weights are written as plain numbers, in 16 bit unless a dtype is asked for.
+    #[default]
+    SixteenBit,
+    /// The merge is refused.
+    Refuse,
+}
+
 /// What to merge, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -35,6 +45,8 @@ pub struct Options {
     pub compat: Option<Compat>,
     /// Dtype of all floating-point tensors of the result; the base's own if `None`.
     pub dtype: Option<Dtype>,
+    /// What to do where a quantised weight of the base changes.
+    pub quantized: Quantized,
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.

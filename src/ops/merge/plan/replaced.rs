@@ -1,8 +1,8 @@
 //! Values that take the base's place: which tensor they replace, how a vocabulary may grow, and what
 //! happens when two adapters replace one tensor.
 
-use super::bind::{Binder, as_matrix};
-use super::change::{ReplaceStep, RowsStep};
+use super::binder::Binder;
+use super::change::{ReplaceStep, RowsStep, as_matrix};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::tensor::element_type;

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::bind::Bound;
+use super::binder::Bound;
 use super::layout::OutputShard;
+use super::quantised::Dtypes;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::access::read_config_if_there;
 use crate::format::checkpoint::Layout;
 use crate::format::index::{INDEX_SUFFIX, Index};
 use crate::format::json::{self, MODEL_CONFIG, model_config};
 use crate::format::{Checkpoint, Component, Dtype};
-use crate::ops::merge::Options;
+use crate::weight::{self, SIDE_FILES};
 
 /// Larger files beside a checkpoint are weights of some kind, whatever their name.
 const LARGEST: u64 = 64 << 20;
@@ -58,6 +59,7 @@ const ADAPTER_FILES: [&str; 5] = [
 
 /// A file of the output that is no weight file of the merged models.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct SideFile {
     /// Its path below the output.
     pub relative: String,
@@ -70,6 +72,7 @@ pub struct SideFile {
 
 /// A file of the base that the output will not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct NotCarried {
     /// Its path below the base; bytes that are no UTF-8 are replaced.
     pub file: String,
@@ -91,8 +94,7 @@ pub(in crate::ops::merge) struct Sides {
 /// # Errors
 /// If a directory or a config cannot be read, or there are more files than a checkpoint has.
 pub(in crate::ops::merge) fn collect(
-    options: &Options,
-    base: &Checkpoint,
+    (base, dtypes): (&Checkpoint, &Dtypes),
     bound: &Bound,
     shards: &[OutputShard],
     one_file: bool,
@@ -109,12 +111,22 @@ pub(in crate::ops::merge) fn collect(
     for (number, component) in base.components.iter().enumerate() {
         let own: Vec<_> = shards.iter().filter(|shard| shard.component == number).collect();
         add_index(component, &own, &mut files);
+        for name in SIDE_FILES.iter().filter(|_| base.is_computed()) {
+            let file = format!("{}{name}", component.prefix);
+            if files.remove(&file).is_some() {
+                let reason = "it describes quantised weights, which the result does not have";
+                not_carried.push(NotCarried { file, reason: reason.to_owned() });
+            }
+        }
         let path = format!("{}{MODEL_CONFIG}", component.prefix);
         if !files.contains_key(&path) {
             continue;
         }
         let config = model_config(&component.directory)?;
-        if let Some(content) = config.and_then(|config| edit_config(config, options, bound)) {
+        let dtype = dtypes.of_config(number);
+        let edited =
+            config.and_then(|config| edit_config(config, (dtype, base.is_computed()), bound));
+        if let Some(content) = edited {
             let source = Some(component.directory.join(MODEL_CONFIG));
             files.insert(path.clone(), SideFile { relative: path, source, content: Some(content) });
         }
@@ -325,13 +337,17 @@ fn add_index(
     files.insert(relative, file);
 }
 
-/// The config with what the merge made untrue put right; `None` if nothing was.
+/// The config with what the merge made untrue put right; `None` if nothing was. `dtype` is that of the result's
+/// weights where it may be another, and `dequantised` whether they are no longer quantised.
 fn edit_config(
     mut config: Map<String, Value>,
-    options: &Options,
+    (dtype, dequantised): (Option<Dtype>, bool),
     bound: &Bound,
 ) -> Option<Vec<u8>> {
     let before = config.clone();
+    if dequantised {
+        weight::Config::remove_from(&mut config);
+    }
     if bound.untied.is_some() {
         config.insert("tie_word_embeddings".to_owned(), false.into());
         set_nested(&mut config, "text_config", "tie_word_embeddings", &false.into());
@@ -344,7 +360,7 @@ fn edit_config(
         };
         set_nested(&mut config, "text_config", "vocab_size", &size);
     }
-    if let Some(name) = options.dtype.and_then(dtype_name) {
+    if let Some(name) = dtype.and_then(dtype_name) {
         for key in ["torch_dtype", "dtype"] {
             if config.contains_key(key) {
                 config.insert(key.to_owned(), name.into());

@@ -144,7 +144,7 @@ pub(in crate::ops::merge) fn jobs<'a>(
             offset: to,
             rows,
             row_bytes: bytes / rows.max(1) as u64,
-            panel_rows: merge.block_rows.unwrap_or_else(|| Work::panel_rows(tensor)).max(1),
+            panel_rows: merge.block_rows.unwrap_or_else(|| Work::panel_rows(tensor, base)).max(1),
             state: Mutex::default(),
         }));
     }

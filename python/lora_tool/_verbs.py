@@ -1,0 +1,493 @@
+"""The verbs that write weights or adapters. Made from the table of options by a test; not to be edited."""
+
+from __future__ import annotations
+
+from typing import Iterable, Literal, Mapping
+
+from ._call import Path, Paths, Report, call, joined, paths
+
+
+def merge(
+    base: Path,
+    adapters: Paths,
+    output: Path,
+    *,
+    weights: Iterable[float] | None = None,
+    method: str | None = None,
+    compat: Literal["peft", "kohya", "mergekit"] | None = None,
+    module_weight: Mapping[str, float] | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    allow_unmatched: bool = False,
+    add_new: bool = False,
+    keep_tied: bool = False,
+    dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
+    max_shard_size: int | str | None = None,
+    verify: bool = False,
+    receipt: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    alpha: float | None = None,
+    rslora: bool = False,
+    scale: float | None = None,
+    convention: str | None = None,
+    ignore_field: str | Iterable[str] | None = None,
+    residual_base: bool = False,
+    orientation: str | Iterable[str] | None = None,
+    no_mmap: bool = False,
+    density: float | Iterable[float] | None = None,
+    lambda_: float | None = None,
+    majority_sign: Literal["total", "frequency"] | None = None,
+    reduce: Literal["mean", "sum"] | None = None,
+    gamma: float | Iterable[float] | None = None,
+    epsilon: float | Iterable[float] | None = None,
+    t: float | None = None,
+    beta: float | None = None,
+    eta: float | None = None,
+    common: float | None = None,
+    side: Literal["out", "in"] | None = None,
+    ridge: float | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+) -> Report:
+    """Bakes adapters into base weights, in one pass and with one rounding.
+
+    base: The base checkpoint: a .safetensors file, an index, or a directory
+    adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7); also fine-tuned checkpoints of the same base
+    output: Where the result goes: one file if it ends in .safetensors, otherwise a directory
+    weights: One weight per adapter, in order [default: 1 each]
+    method: How to add several adapters: linear is the exact weighted sum; `lora-tool methods` lists all [default: linear]
+    compat: Reproduce another program's arithmetic instead of the exact one
+    module_weight: Multiply the weight of modules whose names match; if several match, the last one given wins
+    include: Use only modules whose names match
+    exclude: Leave out modules whose names match
+    allow_unmatched: Merge the rest if some adapter tensors fit nothing in the base
+    add_new: Add tensors that the base does not have, also those that are not in a config's modules_to_save
+    keep_tied: Keep tied embeddings tied even if the adapter changes only one of the two
+    dtype: Dtype of the result's floating-point tensors; keep is each tensor's own in the base [default: keep]
+    max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
+    verify: Open the result again and compare it with a recomputation in f64
+    receipt: Also write this file, from which `undo` restores the base bit for bit
+    resume: Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, and keep this run's if it is interrupted
+    force: Replace an existing OUT
+    dry_run: Check everything and print the plan; write nothing
+    alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
+    rslora: With --alpha: scale = alpha/√rank
+    scale: Scale to assume where an adapter does not store it
+    convention: Force the file format (peft, kohya, diffusers, comfyui, …) instead of detecting it from the keys
+    ignore_field: Accept this unknown field of adapter_config.json as one that changes nothing
+    residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
+    orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
+    no_mmap: Read inputs instead of memory-mapping them, for network file systems
+    density: Of methods that take it: share of each delta's elements that is kept; one number, or one an adapter
+    lambda_: Of methods that take it: multiplies the combined delta
+    majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
+    reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
+    epsilon: Of methods that take it: how far the chance to be kept varies with the magnitude, to either side of the density; one number, or one an adapter
+    t: Of methods that take it: where between the first adapter (0) and the second (1)
+    beta: Of methods that take it: share of the average so far that the next checkpoint leaves
+    eta: Of methods that take it: share of each delta's nuclear norm that its truncation keeps
+    common: Of methods that take it: share of the directions that are the sum's; the others are the deltas' own
+    side: Of methods that take it: what deltas share: the outputs that they write to, or the inputs that they read
+    ridge: Of methods that take it: pull towards the plain sum, as a share of the deltas' own
+    seed: Of methods that take it: chooses the random numbers
+    threads: Threads that compute [default: one per core]
+    """
+    return call(
+        "merge", base, *paths(adapters),
+        output=output,
+        weights=weights,
+        method=method,
+        compat=compat,
+        module_weight=module_weight,
+        include=include,
+        exclude=exclude,
+        allow_unmatched=allow_unmatched,
+        add_new=add_new,
+        keep_tied=keep_tied,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        verify=verify,
+        receipt=receipt,
+        resume=resume,
+        force=force,
+        dry_run=dry_run,
+        alpha=alpha,
+        rslora=rslora,
+        scale=scale,
+        convention=convention,
+        ignore_field=ignore_field,
+        residual_base=residual_base,
+        orientation=orientation,
+        no_mmap=no_mmap,
+        density=joined(density),
+        lambda_=lambda_,
+        majority_sign=majority_sign,
+        reduce=reduce,
+        gamma=joined(gamma),
+        epsilon=joined(epsilon),
+        t=t,
+        beta=beta,
+        eta=eta,
+        common=common,
+        side=side,
+        ridge=ridge,
+        seed=seed,
+        threads=threads,
+    )
+
+
+def combine(
+    adapters: Paths,
+    output: Path,
+    *,
+    weights: Iterable[float] | None = None,
+    method: str | None = None,
+    compat: Literal["peft", "kohya", "mergekit"] | None = None,
+    space: Literal["delta", "core", "knots", "factors"] | None = None,
+    module_weight: Mapping[str, float] | None = None,
+    lbw: Iterable[Iterable[float]] | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    on_conflict: Literal["first", "average", "drop"] | None = None,
+    allow_disjoint: bool = False,
+    rank: int | str | None = None,
+    conv_rank: int | str | None = None,
+    max_rank: int | None = None,
+    uniform: bool = False,
+    dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
+    to: str | None = None,
+    reference: Path | None = None,
+    title: str | None = None,
+    trigger: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    alpha: float | None = None,
+    rslora: bool = False,
+    scale: float | None = None,
+    convention: str | None = None,
+    ignore_field: str | Iterable[str] | None = None,
+    residual_base: bool = False,
+    no_mmap: bool = False,
+    density: float | Iterable[float] | None = None,
+    lambda_: float | None = None,
+    majority_sign: Literal["total", "frequency"] | None = None,
+    reduce: Literal["mean", "sum"] | None = None,
+    gamma: float | Iterable[float] | None = None,
+    epsilon: float | Iterable[float] | None = None,
+    t: float | None = None,
+    beta: float | None = None,
+    eta: float | None = None,
+    common: float | None = None,
+    side: Literal["out", "in"] | None = None,
+    ridge: float | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+) -> Report:
+    """Makes one adapter of several: by default the exact weighted sum of their updates.
+
+    adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7)
+    output: Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others
+    weights: One weight per adapter, in order [default: 1 each]
+    method: How to combine: linear is the exact weighted sum; `lora-tool methods` lists all [default: linear]
+    compat: Reproduce another program's arithmetic instead of the exact one
+    space: Which elements an elementwise method works on [default: delta]
+    module_weight: Multiply the weight of modules whose names match; if several match, the last one given wins
+    lbw: kohya's block weights, one list per adapter in order. 12 numbers (SDXL): BASE, IN04, IN05, IN07, IN08, MID, OUT00–OUT05; 17 (SD 1.x): BASE, IN01, IN02, IN04, IN05, IN07, IN08, MID, OUT03–OUT11; 20 (LyCORIS for SDXL): BASE, IN00–IN08, MID, OUT00–OUT08; 26: all blocks
+    include: Use only modules whose names match
+    exclude: Leave out modules whose names match
+    on_conflict: What to do if several adapters replace the same tensor with different values [default: an error]
+    allow_disjoint: Combine adapters even if they share no module and name different base models
+    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:… [default: lossless]
+    conv_rank: Rank of convolutions with kernels above 1 × 1 [default: as --rank]
+    max_rank: The highest rank of any module
+    uniform: Pad every module with zeros to one rank, for programs that need the same rank everywhere
+    dtype: Dtype of the factors; keep is the widest among the inputs [default: keep]
+    to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf [default: the inputs']
+    reference: The base model, if --to needs its module names, or for gguf its architecture
+    title: Title in the result's header [default: OUT's name, if the adapters have titles]
+    trigger: Trigger words in the result's header [default: those of all adapters]
+    force: Replace an existing OUT
+    dry_run: Check everything and print the plan; write nothing
+    alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
+    rslora: With --alpha: scale = alpha/√rank
+    scale: Scale to assume where an adapter does not store it
+    convention: Force the file format (peft, kohya, diffusers, comfyui, …) instead of detecting it from the keys
+    ignore_field: Accept this unknown field of adapter_config.json as one that changes nothing
+    residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
+    no_mmap: Read inputs instead of memory-mapping them, for network file systems
+    density: Of methods that take it: share of each delta's elements that is kept; one number, or one an adapter
+    lambda_: Of methods that take it: multiplies the combined delta
+    majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
+    reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
+    epsilon: Of methods that take it: how far the chance to be kept varies with the magnitude, to either side of the density; one number, or one an adapter
+    t: Of methods that take it: where between the first adapter (0) and the second (1)
+    beta: Of methods that take it: share of the average so far that the next checkpoint leaves
+    eta: Of methods that take it: share of each delta's nuclear norm that its truncation keeps
+    common: Of methods that take it: share of the directions that are the sum's; the others are the deltas' own
+    side: Of methods that take it: what deltas share: the outputs that they write to, or the inputs that they read
+    ridge: Of methods that take it: pull towards the plain sum, as a share of the deltas' own
+    seed: Of methods that take it: chooses the random numbers
+    threads: Threads that compute [default: one per core]
+    """
+    return call(
+        "combine", *paths(adapters),
+        output=output,
+        weights=weights,
+        method=method,
+        compat=compat,
+        space=space,
+        module_weight=module_weight,
+        lbw=None if lbw is None else [joined(numbers) for numbers in lbw],
+        include=include,
+        exclude=exclude,
+        on_conflict=on_conflict,
+        allow_disjoint=allow_disjoint,
+        rank=rank,
+        conv_rank=conv_rank,
+        max_rank=max_rank,
+        uniform=uniform,
+        dtype=dtype,
+        to=to,
+        reference=reference,
+        title=title,
+        trigger=trigger,
+        force=force,
+        dry_run=dry_run,
+        alpha=alpha,
+        rslora=rslora,
+        scale=scale,
+        convention=convention,
+        ignore_field=ignore_field,
+        residual_base=residual_base,
+        no_mmap=no_mmap,
+        density=joined(density),
+        lambda_=lambda_,
+        majority_sign=majority_sign,
+        reduce=reduce,
+        gamma=joined(gamma),
+        epsilon=joined(epsilon),
+        t=t,
+        beta=beta,
+        eta=eta,
+        common=common,
+        side=side,
+        ridge=ridge,
+        seed=seed,
+        threads=threads,
+    )
+
+
+def resize(
+    adapter: Path,
+    output: Path,
+    rank: int | str | None = None,
+    *,
+    include: str | None = None,
+    exclude: str | None = None,
+    conv_rank: int | str | None = None,
+    dynamic_method: str | None = None,
+    dynamic_param: float | None = None,
+    max_rank: int | None = None,
+    uniform: bool = False,
+    dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
+    to: str | None = None,
+    reference: Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    alpha: float | None = None,
+    rslora: bool = False,
+    scale: float | None = None,
+    convention: str | None = None,
+    ignore_field: str | Iterable[str] | None = None,
+    residual_base: bool = False,
+    no_mmap: bool = False,
+    threads: int | None = None,
+) -> Report:
+    """Lowers an adapter's rank, or fits it to an energy, an error or a size.
+
+    adapter: The adapter: a PEFT directory or a file of any convention
+    output: Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others
+    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
+    include: Use only modules whose names match
+    exclude: Leave out modules whose names match
+    conv_rank: Rank of convolutions, 1 × 1 too [default: as --rank]
+    dynamic_method: kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank and --conv-rank are then the highest ranks
+    dynamic_param: The number that --dynamic-method takes
+    max_rank: The highest rank of any module
+    uniform: Pad every module with zeros to one rank, for programs that need the same rank everywhere
+    dtype: Dtype of the factors; keep is the adapter's own [default: keep]
+    to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf [default: the adapter's]
+    reference: The base model, if --to needs its module names, or for gguf its architecture
+    force: Replace an existing OUT
+    dry_run: Check everything and print the plan; write nothing
+    alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
+    rslora: With --alpha: scale = alpha/√rank
+    scale: Scale to assume where an adapter does not store it
+    convention: Force the file format (peft, kohya, diffusers, comfyui, …) instead of detecting it from the keys
+    ignore_field: Accept this unknown field of adapter_config.json as one that changes nothing
+    residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
+    no_mmap: Read inputs instead of memory-mapping them, for network file systems
+    threads: Threads that compute [default: one per core]
+    """
+    return call(
+        "resize", adapter,
+        output=output,
+        rank=rank,
+        include=include,
+        exclude=exclude,
+        conv_rank=conv_rank,
+        dynamic_method=dynamic_method,
+        dynamic_param=dynamic_param,
+        max_rank=max_rank,
+        uniform=uniform,
+        dtype=dtype,
+        to=to,
+        reference=reference,
+        force=force,
+        dry_run=dry_run,
+        alpha=alpha,
+        rslora=rslora,
+        scale=scale,
+        convention=convention,
+        ignore_field=ignore_field,
+        residual_base=residual_base,
+        no_mmap=no_mmap,
+        threads=threads,
+    )
+
+
+def extract(
+    base: Path,
+    tuned: Path,
+    output: Path,
+    rank: int | str,
+    *,
+    compat: Literal["kohya"] | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    conv_rank: int | str | None = None,
+    max_rank: int | None = None,
+    embeddings: bool = False,
+    full_norms: bool = False,
+    min_diff: float | None = None,
+    exact: bool = False,
+    clamp_quantile: float | None = None,
+    seed: int | None = None,
+    dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
+    to: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    orientation: str | Iterable[str] | None = None,
+    no_mmap: bool = False,
+    threads: int | None = None,
+) -> Report:
+    """Makes an adapter of what fine-tuning changed.
+
+    base: The checkpoint before fine-tuning: a file, an index, or a directory
+    tuned: The fine-tuned checkpoint
+    output: Where the adapter goes: a .safetensors file is written in kohya's convention, a directory in PEFT's
+    rank: Rank of the adapter: auto finds the rank of an adapter that was merged in; or 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M
+    compat: Choose modules as another program does
+    include: Use only tensors whose names match
+    exclude: Leave out tensors whose names match
+    conv_rank: Rank of convolutions with a kernel [default: as --rank]
+    max_rank: The highest rank of any module
+    embeddings: Make modules of embeddings too
+    full_norms: Store norms, biases and embeddings that changed as whole tensors, where the convention can
+    min_diff: Leave out modules none of whose elements differs by more than this [default: 0]
+    exact: Decompose whole differences in f64: slow, and needs memory for one difference per thread
+    clamp_quantile: Clamp the factors to ± this quantile of their values, as kohya's script does by default
+    seed: Seed of the random columns in the decomposition [default: 0]
+    dtype: Dtype of the factors [default: f32]
+    to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
+    force: Replace an existing OUT
+    dry_run: Check everything and print the plan; write nothing
+    orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
+    no_mmap: Read inputs instead of memory-mapping them, for network file systems
+    threads: Threads that compute [default: one per core]
+    """
+    return call(
+        "extract", base, tuned,
+        output=output,
+        rank=rank,
+        compat=compat,
+        include=include,
+        exclude=exclude,
+        conv_rank=conv_rank,
+        max_rank=max_rank,
+        embeddings=embeddings,
+        full_norms=full_norms,
+        min_diff=min_diff,
+        exact=exact,
+        clamp_quantile=clamp_quantile,
+        seed=seed,
+        dtype=dtype,
+        to=to,
+        force=force,
+        dry_run=dry_run,
+        orientation=orientation,
+        no_mmap=no_mmap,
+        threads=threads,
+    )
+
+
+def convert(
+    adapter: Path,
+    output: Path,
+    to: str | None = None,
+    *,
+    for_: str | None = None,
+    reference: Path | None = None,
+    allow_loss: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    alpha: float | None = None,
+    rslora: bool = False,
+    scale: float | None = None,
+    convention: str | None = None,
+    ignore_field: str | Iterable[str] | None = None,
+    residual_base: bool = False,
+    no_mmap: bool = False,
+    threads: int | None = None,
+) -> Report:
+    """Writes the same update in another convention, or as a program loads it.
+
+    adapter: The adapter: a PEFT directory or a file of any convention
+    output: Where the result goes: a directory for peft, mlx and ollama, a .safetensors or .gguf file for others
+    to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
+    for_: Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui, invokeai, openvino
+    reference: The base model: its module names where a flattened name is ambiguous, its architecture for gguf, its shapes and experts for servers
+    allow_loss: Leave out what the target cannot hold
+    force: Replace an existing OUT
+    dry_run: Check everything and print the plan; write nothing
+    alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
+    rslora: With --alpha: scale = alpha/√rank
+    scale: Scale to assume where an adapter does not store it
+    convention: Force the file format (peft, kohya, diffusers, comfyui, …) instead of detecting it from the keys
+    ignore_field: Accept this unknown field of adapter_config.json as one that changes nothing
+    residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
+    no_mmap: Read inputs instead of memory-mapping them, for network file systems
+    threads: Threads that compute [default: one per core]
+    """
+    return call(
+        "convert", adapter,
+        output=output,
+        to=to,
+        for_=for_,
+        reference=reference,
+        allow_loss=allow_loss,
+        force=force,
+        dry_run=dry_run,
+        alpha=alpha,
+        rslora=rslora,
+        scale=scale,
+        convention=convention,
+        ignore_field=ignore_field,
+        residual_base=residual_base,
+        no_mmap=no_mmap,
+        threads=threads,
+    )

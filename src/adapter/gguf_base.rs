@@ -1,0 +1,86 @@
+//! A base in GGUF: what transformers calls its tensors, and in what order their rows are.
+
+use super::convention::gguf_names::{Architecture, Heads};
+use super::gguf::{ARCHITECTURE, MOST};
+use crate::format::{Checkpoint, Metadata};
+
+/// A name that transformers has for a tensor of the base, or for one matrix of a stack.
+pub(super) struct Named {
+    /// With `.weight`.
+    pub(super) name: String,
+    /// Which matrix of the stack.
+    pub(super) expert: Option<usize>,
+    /// Whether llama.cpp reorders its rows by heads, and how many there are, where the file says so.
+    pub(super) reordered: Option<Option<usize>>,
+}
+
+/// What the file says of the model.
+struct Model {
+    architecture: &'static Architecture,
+    heads: Option<Heads>,
+}
+
+impl Heads {
+    /// What a GGUF model says of them.
+    pub(super) fn of_gguf(base: &Checkpoint) -> Option<Self> {
+        let metadata = metadata(base)?;
+        let architecture = metadata.get(ARCHITECTURE)?;
+        let number = |field: &str| {
+            let number = metadata.get(&format!("{architecture}.attention.{field}"))?;
+            number.parse().ok().filter(|number: &usize| *number > 0)
+        };
+        let queries = number("head_count")?;
+        let keys = match metadata.contains_key(&format!("{architecture}.attention.head_count_kv")) {
+            true => number("head_count_kv")?,
+            false => queries,
+        };
+        Some(Self { queries, keys })
+    }
+}
+
+/// The pairs of a GGUF model; of a split one those of its first file.
+fn metadata(base: &Checkpoint) -> Option<&Metadata> {
+    let shard = base.shards.first().filter(|_| base.is_gguf())?;
+    shard.header.metadata.as_ref()
+}
+
+/// Of a GGUF model whose architecture has no table of names, the architecture.
+pub(super) fn unknown_architecture(base: &Checkpoint) -> Option<&str> {
+    let name = metadata(base)?.get(ARCHITECTURE)?;
+    Architecture::by_name(name).is_none().then_some(name.as_str())
+}
+
+/// What transformers calls a tensor of a base in GGUF; nothing for one that it has no name for.
+pub(super) fn names(base: &Checkpoint) -> impl Fn(&str) -> Vec<Named> + '_ {
+    let architecture = metadata(base).and_then(|metadata| metadata.get(ARCHITECTURE));
+    let architecture = architecture.and_then(|name| Architecture::by_name(name));
+    let model =
+        architecture.map(|architecture| Model { architecture, heads: Heads::of_gguf(base) });
+    move |tensor: &str| {
+        let stem = tensor.strip_suffix(".weight");
+        let (Some(model), Some(stem)) = (&model, stem) else { return Vec::new() };
+        let shape = base.tensor(tensor).map_or(&[][..], |view| view.spec.shape.as_slice());
+        model.names(stem, shape)
+    }
+}
+
+impl Model {
+    fn names(&self, stem: &str, shape: &[usize]) -> Vec<Named> {
+        let named = |stem: &str, expert| {
+            let path = self.architecture.from_gguf(stem)?;
+            // Whatever the heads are, whether they matter is the architecture's.
+            let any = Heads { queries: 1, keys: 1 };
+            let reordered = self.architecture.permuted_heads(stem, any);
+            let heads = self.heads.and_then(|own| self.architecture.permuted_heads(stem, own));
+            let reordered = reordered.map(|_| heads);
+            Some(Named { name: format!("{path}.weight"), expert, reordered })
+        };
+        match shape {
+            [experts, _, _] => {
+                let experts = 0..(*experts).min(MOST);
+                experts.filter_map(|at| named(&format!("{stem}.{at}"), Some(at))).collect()
+            }
+            _ => named(stem, None).into_iter().collect(),
+        }
+    }
+}

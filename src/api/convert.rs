@@ -1,0 +1,92 @@
+//! Write the same update in another convention, or as a program needs it.
+//!
+//! ```
+//! use lora_tool::{Adapter, convert};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let out = directory.path().join("style.safetensors");
+//! let report = convert::run(&convert::Options::to("kohya", "fixtures/llama/style", &out))?;
+//! assert_eq!(report.max_relative_error, Some(0.0));
+//! assert_eq!(Adapter::open(&out)?.convention(), "kohya");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::path::PathBuf;
+
+use super::OpenOptions;
+use crate::error::Result;
+use crate::ops::convert as verb;
+
+pub use crate::ops::convert::{Convert, ModuleReport, Report};
+
+/// What to convert, and to what.
+#[derive(Debug, Clone)]
+pub struct Options {
+    inner: verb::Options,
+}
+
+impl Options {
+    /// To a convention by name: `peft`, `kohya`, `diffusers`, `comfyui`, `mlx`, `gguf`.
+    pub fn to(
+        convention: impl Into<String>,
+        adapter: impl Into<PathBuf>,
+        output: impl Into<PathBuf>,
+    ) -> Self {
+        let (adapter, output, to) = (adapter.into(), output.into(), convention.into());
+        Self { inner: verb::Options { adapter, output, to, ..verb::Options::default() } }
+    }
+
+    /// For a program that shall load the result: `vllm`, `ollama`, `comfyui`, …
+    pub fn for_program(
+        program: impl Into<String>,
+        adapter: impl Into<PathBuf>,
+        output: impl Into<PathBuf>,
+    ) -> Self {
+        let (adapter, output, program) = (adapter.into(), output.into(), Some(program.into()));
+        Self { inner: verb::Options { adapter, output, program, ..verb::Options::default() } }
+    }
+
+    /// How the adapter is opened.
+    #[must_use]
+    pub fn open(mut self, options: OpenOptions) -> Self {
+        self.inner.open = options.inner;
+        self
+    }
+
+    /// The base model, where the target needs its names, its shapes or its architecture.
+    #[must_use]
+    pub fn reference(mut self, base: impl Into<PathBuf>) -> Self {
+        self.inner.reference = Some(base.into());
+        self
+    }
+
+    /// Leaves out what the target cannot hold, which is an error by default.
+    #[must_use]
+    pub fn allow_loss(mut self, allow: bool) -> Self {
+        self.inner.allow_loss = allow;
+        self
+    }
+
+    /// Replaces an existing output.
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.inner.force = force;
+        self
+    }
+}
+
+/// Opens the adapter and decides every module's name, tensors and scale; nothing is written until [`Convert::run`].
+///
+/// # Errors
+/// Everything that can be wrong with the options and the adapter, and what would be lost.
+pub fn plan(options: &Options) -> Result<Convert> {
+    verb::plan(&options.inner)
+}
+
+/// Plans and converts; the result is opened again and every module compared.
+///
+/// # Errors
+/// As [`plan`]; then reading and writing. No output is left then.
+pub fn run(options: &Options) -> Result<Report> {
+    plan(options)?.run(&())
+}

@@ -1,0 +1,204 @@
+//! Bake adapters into base weights: W' = round(W + Σ wᵢ · sᵢ · Bᵢ · Aᵢ), streamed and rounded once.
+//!
+//! ```
+//! use lora_tool::{Dtype, merge};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let out = directory.path().join("merged");
+//! let options = merge::Options::new("fixtures/llama/base", &out)
+//!     .adapter("fixtures/llama/style", 0.7)
+//!     .adapter("fixtures/llama/task", -0.2)
+//!     .dtype(Dtype::BF16)
+//!     .verify(true);
+//! let report = merge::run(&options)?;
+//! assert_eq!(report.modules_applied, report.modules);
+//! assert!(report.verification.is_some_and(|verification| verification.ok));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::path::PathBuf;
+
+use super::selection::pattern;
+use super::{Compat, Dtype, OpenOptions};
+use crate::error::Result;
+use crate::ops::merge::{self as verb, AdapterInput};
+
+pub use crate::error::UnmatchedName;
+pub use crate::ops::merge::{
+    Action, Effective, Merge, NotCarried, OutputShard, OutputTensor, Plan, PlannedAdapter, Report,
+    SideFile, TensorReport,
+};
+pub use crate::ops::verify::{Fault, Report as Verification};
+
+/// What to merge, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    inner: verb::Options,
+}
+
+impl Options {
+    /// A merge into the checkpoint at `base`, written to `output`: one file if that ends in `.safetensors`, else a
+    /// directory.
+    pub fn new(base: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
+        let (base, output) = (base.into(), output.into());
+        Self { inner: verb::Options { base, output, ..verb::Options::default() } }
+    }
+
+    /// Adds an adapter, or a fine-tuned checkpoint of the same base, with what its update is multiplied by.
+    #[must_use]
+    pub fn adapter(mut self, path: impl Into<PathBuf>, weight: f64) -> Self {
+        self.inner.adapters.push(AdapterInput::new(path, weight));
+        self
+    }
+
+    /// How adapters are opened.
+    #[must_use]
+    pub fn open(mut self, options: OpenOptions) -> Self {
+        self.inner.open = options.inner;
+        self
+    }
+
+    /// The [`Method`](crate::Method) by name; `linear`, the weighted sum, by default.
+    #[must_use]
+    pub fn method(mut self, name: impl Into<String>) -> Self {
+        self.inner.method = Some(name.into());
+        self
+    }
+
+    /// A parameter of the method: `("density", 0.5)`, or `("density", "0.5,0.3")` for one number per adapter.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.inner.params.insert(name.into(), value.to_string());
+        self
+    }
+
+    /// Reproduces another program's arithmetic.
+    #[must_use]
+    pub fn compat(mut self, compat: Compat) -> Self {
+        self.inner.compat = Some(compat);
+        self
+    }
+
+    /// Dtype of the result's floating-point tensors; the base's own by default.
+    #[must_use]
+    pub fn dtype(mut self, dtype: Dtype) -> Self {
+        self.inner.dtype = Some(dtype);
+        self
+    }
+
+    /// Bytes that a shard may have; the base's own shards by default.
+    #[must_use]
+    pub fn max_shard_size(mut self, bytes: u64) -> Self {
+        self.inner.max_shard_size = Some(bytes);
+        self
+    }
+
+    /// Merges only modules whose names match this regular expression.
+    ///
+    /// # Errors
+    /// If it is no regular expression.
+    pub fn include(mut self, regex: &str) -> Result<Self> {
+        self.inner.include = Some(pattern(regex)?);
+        Ok(self)
+    }
+
+    /// Leaves out modules whose names match this regular expression.
+    ///
+    /// # Errors
+    /// If it is no regular expression.
+    pub fn exclude(mut self, regex: &str) -> Result<Self> {
+        self.inner.exclude = Some(pattern(regex)?);
+        Ok(self)
+    }
+
+    /// Multiplies the weight of modules whose names match; of several that match, the last one wins.
+    ///
+    /// # Errors
+    /// If it is no regular expression.
+    pub fn module_weight(mut self, regex: &str, weight: f64) -> Result<Self> {
+        self.inner.module_weights.push((pattern(regex)?, weight));
+        Ok(self)
+    }
+
+    /// Merges the rest if some adapter tensors fit nothing in the base.
+    #[must_use]
+    pub fn allow_unmatched(mut self, allow: bool) -> Self {
+        self.inner.allow_unmatched = allow;
+        self
+    }
+
+    /// Adds tensors that the base does not have, also those that no config declares.
+    #[must_use]
+    pub fn add_new(mut self, add: bool) -> Self {
+        self.inner.add_new = add;
+        self
+    }
+
+    /// Keeps tied embeddings tied though an adapter changes only one side.
+    #[must_use]
+    pub fn keep_tied(mut self, keep: bool) -> Self {
+        self.inner.keep_tied = keep;
+        self
+    }
+
+    /// Opens the result again and compares it with a recomputation in f64.
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.inner.verify = verify;
+        self
+    }
+
+    /// Keeps in this file what is needed to restore the base from the result, bit for bit.
+    #[must_use]
+    pub fn receipt(mut self, file: impl Into<PathBuf>) -> Self {
+        self.inner.receipt = Some(file.into());
+        self
+    }
+
+    /// Keeps finished shards of an interrupted run, and reuses those of an earlier one.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.inner.resume = resume;
+        self
+    }
+
+    /// Replaces an existing output.
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.inner.force = force;
+        self
+    }
+
+    /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.inner.threads = threads;
+        self
+    }
+}
+
+/// Opens all inputs and decides every tensor of the output; nothing is written until [`Merge::run`].
+///
+/// ```
+/// use lora_tool::merge;
+///
+/// let options =
+///     merge::Options::new("fixtures/llama/base", "merged").adapter("fixtures/llama/style", 1.0);
+/// let merge = merge::plan(&options)?;
+/// assert!(merge.plan.tensors().count() > 0);
+/// # Ok::<(), lora_tool::Error>(())
+/// ```
+///
+/// # Errors
+/// Everything that can be wrong with the options and the inputs.
+pub fn plan(options: &Options) -> Result<Merge> {
+    verb::plan(&options.inner)
+}
+
+/// Plans and merges. For progress, call [`plan`] and [`Merge::run`].
+///
+/// # Errors
+/// As [`plan`]; then reading and writing, and a base value that is not finite. No output is left then.
+pub fn run(options: &Options) -> Result<Report> {
+    plan(options)?.run(&())
+}

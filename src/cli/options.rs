@@ -1,0 +1,99 @@
+//! Arguments as the table of options describes them: help, what their value is called, and the spellings of other
+//! programs. What an argument's value is, and which arguments exclude each other, stands at its verb.
+
+use clap::{Arg, Command};
+use lora_tool::ops::shared::options::option;
+
+/// The same command, every argument that the table has described by it.
+pub(super) fn described(command: Command) -> Command {
+    let verbs = command.get_subcommands().map(|verb| verb.get_name().to_owned());
+    let verbs: Vec<String> = verbs.collect();
+    verbs.into_iter().fold(command, |command, verb| {
+        command.mut_subcommand(&verb, |command| command.mut_args(|arg| describe(&verb, arg)))
+    })
+}
+
+fn describe(verb: &str, arg: Arg) -> Arg {
+    let name = arg.get_long().unwrap_or(arg.get_id().as_str());
+    let Some(option) = option(verb, name) else { return arg };
+    let arg = arg.help(option.help_text()).aliases(option.aliases);
+    if option.value.is_empty() {
+        return arg;
+    }
+    // The help says it, in the table's words.
+    arg.value_name(option.value).hide_default_value(true)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use clap::ArgAction;
+    use lora_tool::ops::shared::options::{Kind, options_of};
+
+    use super::super::command;
+    use super::*;
+
+    const VERBS: [&str; 5] = ["merge", "combine", "resize", "extract", "convert"];
+
+    /// Parameters of methods have a table of their own.
+    fn is_parameter(name: &str) -> bool {
+        lora_tool::method::params::PARAMS.iter().any(|param| param.name == name)
+    }
+
+    fn name_of(arg: &Arg) -> String {
+        arg.get_long().unwrap_or(arg.get_id().as_str()).replace('-', "_")
+    }
+
+    #[test]
+    fn every_argument_of_the_five_verbs_is_in_the_table_and_the_reverse() {
+        for verb in VERBS {
+            let command = command();
+            let command = command.find_subcommand(verb).unwrap();
+            let args: Vec<String> = command
+                .get_arguments()
+                .filter(|arg| !arg.is_hide_set())
+                .map(name_of)
+                .filter(|name| verb == "extract" || !is_parameter(&name.replace('_', "-")))
+                .collect();
+            for name in &args {
+                assert!(option(verb, name).is_some(), "{verb} --{name} is not in the table");
+            }
+            for option in options_of(verb) {
+                let found = args.iter().filter(|name| *name == option.name).count();
+                assert_eq!(found, 1, "{verb} --{} is in the table", option.long());
+                let lines = options_of(verb).filter(|other| other.name == option.name).count();
+                assert_eq!(lines, 1, "lines of {verb} --{}", option.long());
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_take_what_the_table_says() {
+        for verb in VERBS {
+            let command = command();
+            let command = command.find_subcommand(verb).unwrap();
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let Some(option) = option(verb, &name_of(arg)) else { continue };
+                let place = format!("{verb} --{}", option.long());
+                let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
+                assert_eq!(is_flag, option.kind == Kind::Flag, "{place}");
+                let defaults = arg.get_default_values();
+                if let ([default], Kind::Word(_) | Kind::Size) = (defaults, option.kind)
+                    && (verb, option.name) != ("extract", "dtype")
+                {
+                    assert_eq!(default.to_str(), Some(option.default), "{place}");
+                }
+                let words: Vec<String> = arg
+                    .get_possible_values()
+                    .iter()
+                    .map(|word| word.get_name().to_owned())
+                    .collect();
+                match option.kind {
+                    Kind::Word(expected) => assert_eq!(words, expected, "{place}"),
+                    Kind::Flag => {}
+                    _ => assert!(words.is_empty(), "{place}"),
+                }
+            }
+        }
+    }
+}

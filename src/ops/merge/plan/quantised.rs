@@ -1,0 +1,198 @@
+//! A quantised base: read as its numbers, and written as plain numbers where anything changes one of its quantised
+//! weights. Where nothing does, every tensor keeps its bytes.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::binder::Bound;
+use super::change::Change;
+use super::options::{Options, Quantized};
+use crate::adapter::tensor::element_type;
+use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
+use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
+use crate::weight::{Stored, Weight, Weights, decoded};
+
+/// Quantised weights that are written as plain numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dequantised {
+    /// How many.
+    pub weights: usize,
+    /// What they are stored as in the base.
+    pub encodings: Vec<String>,
+    /// Bytes of their codes, scales and all else in the base.
+    pub stored_bytes: u64,
+    /// Their bytes in the result.
+    pub written_bytes: u64,
+    /// Their dtypes in the result.
+    pub dtypes: Vec<String>,
+}
+
+/// A base, its quantised weights decoded.
+#[derive(Debug)]
+pub(in crate::ops::merge) struct Base {
+    /// What is read: the decoded checkpoint, or the stored one once it is settled that nothing has to be decoded.
+    pub(in crate::ops::merge) checkpoint: Checkpoint,
+    weights: Weights,
+    /// Why its quantised weights cannot be decoded.
+    unread: Option<Error>,
+}
+
+/// Decodes a base's quantised weights. One in a scheme that is known and not read stays as it is stored: what is not
+/// quantised in it can still change.
+///
+/// # Errors
+/// If the quantised weights are damaged; the tensor is named.
+pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
+    let unsupported =
+        |error: &Error| matches!(error.kind(), ErrorKind::Quant(QuantError::Unsupported { .. }));
+    match Weights::of(&stored) {
+        Ok(weights) => Ok(Base { checkpoint: decoded(stored, &weights)?, weights, unread: None }),
+        Err(error) if unsupported(&error) && !stored.is_gguf() => {
+            Ok(Base { checkpoint: stored, weights: Weights::default(), unread: Some(error) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Base {
+    /// Of a base that cannot be decoded, what is to be said where something does not fit it.
+    pub(in crate::ops::merge) fn explain(&mut self, error: Error) -> Error {
+        self.unread.take().unwrap_or(error)
+    }
+
+    /// Takes the base as it is stored, if nothing changes any of its quantised weights.
+    ///
+    /// # Errors
+    /// If one changes and that was to be refused, or a receipt is asked for; if tensors of a scheme that is not read
+    /// would be converted; if the base cannot be opened again.
+    pub(in crate::ops::merge) fn settle(
+        &mut self,
+        options: &Options,
+        bound: &Bound,
+        open: impl Fn() -> Result<Checkpoint>,
+    ) -> Result<()> {
+        if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
+            return Err(error);
+        }
+        let Some(touched) = self.touched(bound) else {
+            // GGUF's blocks have no place in a safetensors file.
+            if self.checkpoint.is_computed() && !self.checkpoint.is_gguf() {
+                self.checkpoint = open()?;
+            }
+            return Ok(());
+        };
+        if options.quantized == Quantized::Refuse {
+            let reason = format!(
+                "the base's `{}` changes and is quantised ({}, {}), which --quantized refuse does not allow",
+                touched.name, touched.encoding, touched.detail
+            );
+            return Err(ErrorKind::BadOption(reason).into());
+        }
+        if options.receipt.is_some() {
+            let base_tensor = touched.name.clone();
+            return Err(ReceiptError::Dequantised { base_tensor }.into());
+        }
+        Ok(())
+    }
+
+    /// The first quantised weight that the result holds otherwise than the base.
+    fn touched(&self, bound: &Bound) -> Option<&Weight> {
+        let changed = bound.changes.iter().filter(|(_, change)| !Change::is_empty(change));
+        let untied = bound.untied.iter().map(|tied| &tied.embedding);
+        let mut names = changed.map(|(name, _)| name).chain(untied);
+        names.find_map(|name| {
+            self.checkpoint.tensor(name).filter(TensorView::is_computed)?;
+            self.weights.get(name)
+        })
+    }
+
+    /// What becomes of its quantised weights, for the report; `None` if they are not decoded. `tensors` are the
+    /// result's: the base tensor that each is made of, its dtype and its bytes.
+    pub(in crate::ops::merge) fn dequantised<'a>(
+        &self,
+        tensors: impl Iterator<Item = (&'a str, Dtype, u64)>,
+    ) -> Option<Dequantised> {
+        if !self.checkpoint.is_computed() {
+            return None;
+        }
+        let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
+        let written: Vec<_> = tensors.filter(|(base, ..)| computed(base)).collect();
+        let quantised = || self.weights.quantised();
+        let name = |weight: &Weight| format!("{}, {}", weight.encoding, weight.detail);
+        let distinct = |texts: BTreeSet<String>| texts.into_iter().collect();
+        Some(Dequantised {
+            weights: quantised().count(),
+            encodings: distinct(quantised().map(name).collect()),
+            stored_bytes: quantised().map(Weight::stored_bytes).sum(),
+            written_bytes: written.iter().map(|(_, _, bytes)| bytes).sum(),
+            dtypes: distinct(written.iter().map(|(_, dtype, _)| dtype.to_string()).collect()),
+        })
+    }
+
+    /// The dtypes of the result's tensors.
+    ///
+    /// # Errors
+    /// If a config cannot be read.
+    pub(in crate::ops::merge) fn dtypes(&self, options: &Options) -> Result<Dtypes> {
+        let is_decoded = self.checkpoint.is_computed();
+        let lone = self.checkpoint.directory().is_none();
+        let components = self.checkpoint.components.iter().filter(|_| is_decoded);
+        let plain = components.map(|component| plain_dtype(component, lone));
+        let parts = self.weights.quantised().filter(|_| !is_decoded);
+        let parts = parts.flat_map(|weight| &weight.parts).map(|part: &Stored| part.name.clone());
+        Ok(Dtypes {
+            asked: options.dtype,
+            plain: plain.collect::<Result<_>>()?,
+            parts: parts.collect(),
+        })
+    }
+}
+
+/// What decides the dtype of each tensor of a result.
+#[derive(Debug)]
+pub(in crate::ops::merge) struct Dtypes {
+    asked: Option<Dtype>,
+    /// Of each component's quantised weights, where they are written as numbers and no dtype is asked for.
+    plain: Vec<Dtype>,
+    /// Codes and scales that stay as they are stored.
+    parts: BTreeSet<String>,
+}
+
+impl Dtypes {
+    /// The dtype of what is made of a base tensor.
+    pub(in crate::ops::merge) fn of(
+        &self,
+        component: usize,
+        name: &str,
+        base: TensorView<'_>,
+    ) -> Dtype {
+        let stored = base.spec.dtype;
+        match self.asked {
+            _ if self.parts.contains(name) => stored,
+            Some(asked) if element_type(stored).is_some() => asked,
+            _ if base.is_computed() => self.plain.get(component).copied().unwrap_or(stored),
+            _ => stored,
+        }
+    }
+
+    /// The dtype that a component's config has to name, if it may be another than it names.
+    pub(in crate::ops::merge) fn of_config(&self, component: usize) -> Option<Dtype> {
+        self.asked.or_else(|| self.plain.get(component).copied())
+    }
+}
+
+/// The dtype that a component's config names for its weights, if it is one of plain numbers; BF16 otherwise.
+fn plain_dtype(component: &Component, lone: bool) -> Result<Dtype> {
+    let config = if lone { None } else { json::model_config(&component.directory)? };
+    let text = config.as_ref().and_then(|config| config.get("text_config")?.as_object());
+    let mut places = config.iter().chain(text);
+    let named = places.find_map(|config| {
+        ["torch_dtype", "dtype"].iter().find_map(|key| config.get(*key)?.as_str())
+    });
+    Ok(match named.map(|name| name.trim_start_matches("torch.")) {
+        Some("float32") => Dtype::F32,
+        Some("float16") => Dtype::F16,
+        _ => Dtype::BF16,
+    })
+}

@@ -1,0 +1,234 @@
+//! The table itself. An option that means another thing to another verb has a line for each.
+
+use super::spec::Kind::{
+    Count, Flag, Number, NumberLists, Numbers, Path, Paths, Rank, Regex, RegexNumbers, Size, Text,
+    Texts, Word,
+};
+use super::spec::{Kind, OptionSpec, Recipe};
+
+/// Verbs that make what `run` can make too.
+const BOTH: &[&str] = &["merge", "combine"];
+/// As [`BOTH`], and `verify`, which is told how the merge was made.
+const WEIGHING: &[&str] = &["merge", "verify", "combine"];
+const MERGING: &[&str] = &["merge", "verify"];
+const MODULES: &[&str] = &["merge", "verify", "combine", "resize"];
+/// Verbs whose options of this name no recipe says.
+const OTHERS: &[&str] = &["resize", "extract", "convert", "run"];
+const OPENING: &[&str] =
+    &["merge", "verify", "combine", "resize", "convert", "inspect", "compare", "diff", "check"];
+const ORIENTING: &[&str] = &["merge", "verify", "extract", "inspect"];
+
+const DTYPES: Kind = Word(&["keep", "f32", "f16", "bf16"]);
+const OUTPUTS: &[&str] = &["save-to", "out-path", "save-path", "save-merged-model"];
+
+/// A line of the table: an option of `verbs`, that a recipe says in this place.
+const fn option(
+    name: &'static str,
+    (verbs, recipe): (&'static [&'static str], Recipe),
+    (kind, value): (Kind, &'static str),
+    help: &'static str,
+) -> OptionSpec {
+    OptionSpec { name, verbs, recipe, kind, value, default: "", help, aliases: &[] }
+}
+
+impl OptionSpec {
+    const fn or(self, default: &'static str) -> Self {
+        Self { default, ..self }
+    }
+
+    const fn also(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+}
+
+/// All options of the verbs that write weights or adapters, in the order in which they are shown.
+#[rustfmt::skip]
+pub const OPTIONS: &[OptionSpec] = &[
+    // Inputs and output.
+    option("base", (&["merge"], Recipe::Key), (Path, "BASE"),
+        "The base checkpoint: a .safetensors file, an index, or a directory"),
+    option("base", (&["extract"], Recipe::None), (Path, "BASE"),
+        "The checkpoint before fine-tuning: a file, an index, or a directory"),
+    option("tuned", (&["extract"], Recipe::None), (Path, "TUNED"),
+        "The fine-tuned checkpoint"),
+    option("adapters", (&["merge"], Recipe::Key), (Paths, "ADAPTER"),
+        "PEFT directories or .safetensors files, each with its weight after a colon if it has one \
+         (style:0.7); also fine-tuned checkpoints of the same base"),
+    option("adapters", (&["combine"], Recipe::Key), (Paths, "ADAPTER"),
+        "PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7)"),
+    option("adapter", (&["resize", "convert"], Recipe::None), (Path, "ADAPTER"),
+        "The adapter: a PEFT directory or a file of any convention"),
+    option("output", (&["merge"], Recipe::Key), (Path, "OUT"),
+        "Where the result goes: one file if it ends in .safetensors, otherwise a directory").also(OUTPUTS),
+    option("output", (&["combine"], Recipe::Key), (Path, "OUT"),
+        "Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others").also(OUTPUTS),
+    option("output", (&["resize"], Recipe::None), (Path, "OUT"),
+        "Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others").also(OUTPUTS),
+    option("output", (&["extract"], Recipe::None), (Path, "OUT"),
+        "Where the adapter goes: a .safetensors file is written in kohya's convention, a directory in PEFT's")
+        .also(&["save-to", "out-path"]),
+    option("output", (&["convert"], Recipe::None), (Path, "OUT"),
+        "Where the result goes: a directory for peft, mlx and ollama, a .safetensors or .gguf file for others"),
+    // How the adapters are put together.
+    option("weights", (WEIGHING, Recipe::Adapter("weight")), (Numbers, "W"),
+        "One weight per adapter, in order").or("1 each").also(&["ratios", "lora-multiplier"]),
+    option("method", (MERGING, Recipe::Key), (Text, "METHOD"),
+        "How to add several adapters: linear is the exact weighted sum; `lora-tool methods` lists all")
+        .or("linear").also(&["combination-type"]),
+    option("method", (&["combine"], Recipe::Key), (Text, "METHOD"),
+        "How to combine: linear is the exact weighted sum; `lora-tool methods` lists all")
+        .or("linear").also(&["combination-type"]),
+    option("compat", (WEIGHING, Recipe::Key), (Word(&["peft", "kohya", "mergekit"]), "PROGRAM"),
+        "Reproduce another program's arithmetic instead of the exact one"),
+    option("compat", (&["extract"], Recipe::None), (Word(&["kohya"]), "PROGRAM"),
+        "Choose modules as another program does"),
+    option("space", (&["combine"], Recipe::Key), (Word(&["delta", "core", "knots", "factors"]), "SPACE"),
+        "Which elements an elementwise method works on").or("delta"),
+    option("module_weight", (WEIGHING, Recipe::Key), (RegexNumbers, "REGEX=W"),
+        "Multiply the weight of modules whose names match; if several match, the last one given wins"),
+    option("lbw", (&["combine"], Recipe::Adapter("lbw")), (NumberLists, "W1,…,Wn"),
+        "kohya's block weights, one list per adapter in order. 12 numbers (SDXL): BASE, IN04, IN05, IN07, IN08, MID, \
+         OUT00–OUT05; 17 (SD 1.x): BASE, IN01, IN02, IN04, IN05, IN07, IN08, MID, OUT03–OUT11; 20 (LyCORIS for SDXL): \
+         BASE, IN00–IN08, MID, OUT00–OUT08; 26: all blocks").also(&["lbws"]),
+    option("include", (MODULES, Recipe::Key), (Regex, "REGEX"),
+        "Use only modules whose names match"),
+    option("include", (&["extract"], Recipe::None), (Regex, "REGEX"),
+        "Use only tensors whose names match"),
+    option("exclude", (MODULES, Recipe::Key), (Regex, "REGEX"),
+        "Leave out modules whose names match"),
+    option("exclude", (&["extract"], Recipe::None), (Regex, "REGEX"),
+        "Leave out tensors whose names match"),
+    option("on_conflict", (&["combine"], Recipe::Key), (Word(&["first", "average", "drop"]), "WHAT"),
+        "What to do if several adapters replace the same tensor with different values").or("an error"),
+    option("allow_disjoint", (&["combine"], Recipe::Key), (Flag, ""),
+        "Combine adapters even if they share no module and name different base models"),
+    option("allow_unmatched", (MERGING, Recipe::Key), (Flag, ""),
+        "Merge the rest if some adapter tensors fit nothing in the base"),
+    option("add_new", (MERGING, Recipe::Key), (Flag, ""),
+        "Add tensors that the base does not have, also those that are not in a config's modules_to_save"),
+    option("keep_tied", (MERGING, Recipe::Key), (Flag, ""),
+        "Keep tied embeddings tied even if the adapter changes only one of the two"),
+    // Ranks.
+    option("rank", (&["combine"], Recipe::Key), (Rank, "POLICY"),
+        "Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, \
+         size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…").or("lossless").also(&["new-rank", "svd-rank"]),
+    option("rank", (&["resize"], Recipe::None), (Rank, "POLICY"),
+        "Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, \
+         size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…").also(&["new-rank"]),
+    option("rank", (&["extract"], Recipe::None), (Rank, "POLICY"),
+        "Rank of the adapter: auto finds the rank of an adapter that was merged in; or 16, lossless, energy:0.99, \
+         fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M").also(&["dim"]),
+    option("conv_rank", (&["combine"], Recipe::Key), (Rank, "POLICY"),
+        "Rank of convolutions with kernels above 1 × 1").or("as --rank").also(&["new-conv-rank"]),
+    option("conv_rank", (&["resize"], Recipe::None), (Rank, "POLICY"),
+        "Rank of convolutions, 1 × 1 too").or("as --rank").also(&["new-conv-rank"]),
+    option("conv_rank", (&["extract"], Recipe::None), (Rank, "POLICY"),
+        "Rank of convolutions with a kernel").or("as --rank").also(&["conv-dim"]),
+    option("dynamic_method", (&["resize"], Recipe::None), (Text, "NAME"),
+        "kohya's criterion: sv_ratio, sv_fro or sv_cumulative; --rank and --conv-rank are then the highest ranks"),
+    option("dynamic_param", (&["resize"], Recipe::None), (Number, "X"),
+        "The number that --dynamic-method takes"),
+    option("max_rank", (&["combine"], Recipe::Key), (Count, "R"),
+        "The highest rank of any module"),
+    option("max_rank", (&["resize", "extract"], Recipe::None), (Count, "R"),
+        "The highest rank of any module"),
+    option("uniform", (&["combine"], Recipe::Key), (Flag, ""),
+        "Pad every module with zeros to one rank, for programs that need the same rank everywhere"),
+    option("uniform", (&["resize"], Recipe::None), (Flag, ""),
+        "Pad every module with zeros to one rank, for programs that need the same rank everywhere"),
+    // What an extraction takes.
+    option("embeddings", (&["extract"], Recipe::None), (Flag, ""),
+        "Make modules of embeddings too"),
+    option("full_norms", (&["extract"], Recipe::None), (Flag, ""),
+        "Store norms, biases and embeddings that changed as whole tensors, where the convention can"),
+    option("min_diff", (&["extract"], Recipe::None), (Number, "X"),
+        "Leave out modules none of whose elements differs by more than this").or("0"),
+    option("exact", (&["extract"], Recipe::None), (Flag, ""),
+        "Decompose whole differences in f64: slow, and needs memory for one difference per thread"),
+    option("clamp_quantile", (&["extract"], Recipe::None), (Number, "Q"),
+        "Clamp the factors to ± this quantile of their values, as kohya's script does by default"),
+    option("seed", (&["extract"], Recipe::None), (Count, "N"),
+        "Seed of the random columns in the decomposition").or("0"),
+    // What is written.
+    option("dtype", (MERGING, Recipe::Key), (DTYPES, "DTYPE"),
+        "Dtype of the result's floating-point tensors; keep is each tensor's own in the base")
+        .or("keep").also(&["save-precision"]),
+    option("dtype", (&["combine"], Recipe::Key), (DTYPES, "DTYPE"),
+        "Dtype of the factors; keep is the widest among the inputs").or("keep").also(&["save-precision"]),
+    option("dtype", (&["resize"], Recipe::None), (DTYPES, "DTYPE"),
+        "Dtype of the factors; keep is the adapter's own").or("keep").also(&["save-precision"]),
+    option("dtype", (&["extract"], Recipe::None), (DTYPES, "DTYPE"),
+        "Dtype of the factors").or("f32").also(&["save-precision"]),
+    option("quantized", (MERGING, Recipe::Key), (Word(&["16bit", "refuse"]), "WHAT"),
+        "What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in \
+         --dtype or the config's dtype, or refuse the merge").or("16bit").also(&["quantised"]),
+    option("to", (&["combine"], Recipe::Key), (Text, "CONVENTION"),
+        "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf").or("the inputs'"),
+    option("to", (&["resize"], Recipe::None), (Text, "CONVENTION"),
+        "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf").or("the adapter's"),
+    option("to", (&["extract", "convert"], Recipe::None), (Text, "CONVENTION"),
+        "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf"),
+    option("for", (&["convert"], Recipe::None), (Text, "PROGRAM"),
+        "Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, \
+         peft, diffusers, comfyui, invokeai, openvino"),
+    option("reference", (&["combine"], Recipe::Key), (Path, "BASE"),
+        "The base model, if --to needs its module names, or for gguf its architecture"),
+    option("reference", (&["resize"], Recipe::None), (Path, "BASE"),
+        "The base model, if --to needs its module names, or for gguf its architecture"),
+    option("reference", (&["convert"], Recipe::None), (Path, "BASE"),
+        "The base model: its module names where a flattened name is ambiguous, its architecture for gguf, its \
+         shapes and experts for servers"),
+    option("allow_loss", (&["convert"], Recipe::None), (Flag, ""),
+        "Leave out what the target cannot hold"),
+    option("title", (&["combine"], Recipe::Key), (Text, "TEXT"),
+        "Title in the result's header").or("OUT's name, if the adapters have titles"),
+    option("trigger", (&["combine"], Recipe::Key), (Text, "WORDS"),
+        "Trigger words in the result's header").or("those of all adapters"),
+    option("max_shard_size", (&["merge"], Recipe::Key), (Size, "SIZE|keep"),
+        "Largest shard, such as 5GB or 500MiB; keep is the base's own shards").or("keep"),
+    option("verify", (&["merge"], Recipe::Key), (Flag, ""),
+        "Open the result again and compare it with a recomputation in f64"),
+    option("receipt", (&["merge"], Recipe::Key), (Path, "FILE"),
+        "Also write this file, from which `undo` restores the base bit for bit"),
+    option("resume", (&["merge"], Recipe::Key), (Flag, ""),
+        "Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, \
+         and keep this run's if it is interrupted"),
+    option("force", (BOTH, Recipe::Run), (Flag, ""),
+        "Replace an existing OUT"),
+    option("force", (OTHERS, Recipe::None), (Flag, ""),
+        "Replace an existing OUT"),
+    option("dry_run", (BOTH, Recipe::Run), (Flag, ""),
+        "Check everything and print the plan; write nothing"),
+    option("dry_run", (OTHERS, Recipe::None), (Flag, ""),
+        "Check everything and print the plan; write nothing"),
+    // How inputs are read.
+    option("alpha", (OPENING, Recipe::Key), (Number, "ALPHA"),
+        "Alpha to assume where an adapter does not store it (scale = alpha/rank)"),
+    option("rslora", (OPENING, Recipe::Key), (Flag, ""),
+        "With --alpha: scale = alpha/√rank"),
+    option("scale", (OPENING, Recipe::Key), (Number, "SCALE"),
+        "Scale to assume where an adapter does not store it"),
+    option("convention", (OPENING, Recipe::Key), (Text, "NAME"),
+        "Force the file format (peft, kohya, diffusers, comfyui, …) instead of detecting it from the keys"),
+    option("ignore_field", (OPENING, Recipe::Key), (Texts, "NAME"),
+        "Accept this unknown field of adapter_config.json as one that changes nothing"),
+    option("residual_base", (OPENING, Recipe::Key), (Flag, ""),
+        "BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original"),
+    option("orientation", (ORIENTING, Recipe::Key), (Texts, "REGEX=in-out|out-in"),
+        "How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed \
+         only where an error asks for it; the first match wins"),
+    option("no_mmap", (BOTH, Recipe::Run), (Flag, ""),
+        "Read inputs instead of memory-mapping them, for network file systems"),
+    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "compare", "diff", "check"],
+        Recipe::None), (Flag, ""),
+        "Read inputs instead of memory-mapping them, for network file systems"),
+    // What is printed.
+    option("modules", (&["combine"], Recipe::Run), (Flag, ""),
+        "List every module in the report (-v does too)"),
+    option("modules", (OTHERS, Recipe::None), (Flag, ""),
+        "List every module in the report (-v does too)"),
+    option("json", (BOTH, Recipe::Run), (Flag, ""),
+        "Print the report as one JSON object"),
+    option("json", (OTHERS, Recipe::None), (Flag, ""),
+        "Print the report as one JSON object"),
+];
