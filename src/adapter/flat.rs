@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Adapter;
 use super::resolve::{Fits, Resolved, nearest};
 use super::scope::{Scope, flatten, located, readings, scope_of};
-use super::wrappers::{plain, plain_flat};
 use crate::error::{Error, ErrorKind, Result, UnmatchedName};
 use crate::format::Checkpoint;
+use crate::weight::root::{plain, plain_flat};
 
 /// (scope, flattened name) → base names that flatten to it.
 type FlatNames<'a> = BTreeMap<(Scope, String), BTreeSet<&'a str>>;

@@ -35,7 +35,7 @@ pub mod stacks;
 pub mod target;
 pub mod tensor;
 pub mod training;
-pub(crate) mod wrappers;
+pub(crate) mod unify;
 pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

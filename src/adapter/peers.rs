@@ -8,83 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Adapter;
 use super::convention::Names;
+use super::module::Module;
 use super::scope::{Scope, located};
 use super::target::flatten;
 use crate::weight::root;
-
-/// Names of stacks of layers, by what they are below their wrappers.
-type Stacks = BTreeMap<String, String>;
-
-/// Gives modules of one stack of layers one name in all adapters: `model.layers.0.…` of one adapter and
-/// `model.language_model.layers.0.…` of another are the same layer.
-///
-/// The names are those of the first adapter that has all stacks, or of the first that has each. Where an adapter
-/// has one stack below several wrappers, all keep their names: a wrapper means something there.
-pub(crate) fn unify_roots(adapters: &mut [Adapter]) {
-    let dotted =
-        |adapter: &Adapter| matches!(adapter.convention.names, Names::Dotted | Names::Gguf);
-    let mut all: Vec<(usize, Stacks)> = Vec::new();
-    for (number, adapter) in adapters.iter().enumerate().filter(|(_, adapter)| dotted(adapter)) {
-        let Some(stacks) = stacks(adapter) else { return };
-        all.push((number, stacks));
-    }
-    let plain: BTreeSet<&String> = all.iter().flat_map(|(_, stacks)| stacks.keys()).collect();
-    let complete = all.iter().find(|(_, stacks)| stacks.len() == plain.len());
-    let mut wanted = Stacks::new();
-    for (_, stacks) in complete.into_iter().chain(&all) {
-        for (plain, stack) in stacks {
-            wanted.entry(plain.clone()).or_insert_with(|| stack.clone());
-        }
-    }
-    for (number, stacks) in &all {
-        if stacks.iter().all(|(plain, stack)| wanted.get(plain) == Some(stack)) {
-            continue;
-        }
-        if let Some(adapter) = adapters.get_mut(*number) {
-            rename(adapter, &wanted);
-        }
-    }
-}
-
-/// The stacks of an adapter; `None` if one has several names.
-fn stacks(adapter: &Adapter) -> Option<Stacks> {
-    let mut stacks = Stacks::new();
-    for name in names(adapter) {
-        let stack = root::stack(name);
-        if stacks.entry(plain_stack(name)).or_insert_with(|| stack.to_owned()) != stack {
-            return None;
-        }
-    }
-    Some(stacks)
-}
-
-/// The stack of layers that a module is in, below its wrappers.
-fn plain_stack(module: &str) -> String {
-    root::stack(&root::plain(&format!("{module}.weight"))).to_owned()
-}
-
-/// Names of all modules, also of those whose values are replaced.
-fn names(adapter: &Adapter) -> impl Iterator<Item = &str> {
-    let replaced = adapter.replacements.iter().map(|replacement| replacement.module.as_str());
-    adapter.modules.iter().map(|module| module.name.as_str()).chain(replaced)
-}
-
-fn rename(adapter: &mut Adapter, wanted: &Stacks) {
-    let renamed = |name: &str| {
-        let stack = wanted.get(&plain_stack(name));
-        let below = name.strip_prefix(root::stack(name)).unwrap_or_default();
-        stack.map_or_else(|| name.to_owned(), |stack| format!("{stack}{below}"))
-    };
-    for module in &mut adapter.modules {
-        module.name = renamed(&module.name);
-    }
-    for replacement in &mut adapter.replacements {
-        replacement.module = renamed(&replacement.module);
-    }
-    let stacks = std::mem::take(&mut adapter.stacks).into_iter();
-    adapter.stacks = stacks.map(|(name, stack)| (renamed(&name), stack)).collect();
-    adapter.modules.sort_by(|a, b| a.name.cmp(&b.name));
-}
 
 /// Whether the adapters are of several conventions.
 pub(crate) fn mixed(adapters: &[Adapter]) -> bool {
@@ -92,19 +19,86 @@ pub(crate) fn mixed(adapters: &[Adapter]) -> bool {
     adapters.iter().any(|adapter| Some(adapter.convention.name) != first)
 }
 
-/// A key for every module of every adapter; modules that are the same one have the same key.
+/// A key for every module of every adapter: the name that the first adapter has for it. Modules that are the
+/// same one have the same key.
 ///
-/// Names of one convention are compared as they are; of several, as all can spell them: flattened, with the part
-/// of a diffusion model that their prefix says. A name without such a prefix is of the part that has it, if
-/// just one has.
+/// They are, if they have the same name; if they have the same name once flattened, in the part of a diffusion
+/// model that their prefix says (a name without such a prefix is of the part that has it, if just one has); or
+/// if only wrappers of the model differ, and the sizes do not. What fits two modules of one adapter is neither.
 pub(crate) fn keys(adapters: &[Adapter]) -> Vec<Vec<String>> {
-    let own = |adapter: &Adapter| -> Vec<String> {
-        adapter.modules.iter().map(|module| module.name.clone()).collect()
-    };
-    if !mixed(adapters) {
-        return adapters.iter().map(own).collect();
+    let several = mixed(adapters);
+    let mut known = Known::default();
+    let mut all = Vec::with_capacity(adapters.len());
+    for (adapter, places) in adapters.iter().zip(places(adapters)) {
+        let mut keys: Vec<String> = Vec::with_capacity(places.len());
+        let mut first: BTreeMap<&Place, usize> = BTreeMap::new();
+        for (at, (module, place)) in adapter.modules.iter().zip(&places).enumerate() {
+            let twin = keys.get(*first.entry(place).or_insert(at)).filter(|_| several);
+            // Two spellings of one module in one adapter get one key, for the verb to refuse.
+            let key = twin.map(String::as_str).or_else(|| known.key(module, place));
+            keys.push(key.unwrap_or(&module.name).to_owned());
+        }
+        let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in &keys {
+            *count.entry(key).or_default() += 1;
+        }
+        let alone: Vec<bool> = keys.iter().map(|key| count.get(key.as_str()) == Some(&1)).collect();
+        for ((key, module), alone) in keys.iter_mut().zip(&adapter.modules).zip(alone) {
+            if !alone && !several {
+                module.name.clone_into(key);
+            }
+        }
+        for ((module, place), key) in adapter.modules.iter().zip(&places).zip(&keys) {
+            known.note(module, place, key);
+        }
+        all.push(keys);
     }
-    let flat = |adapter: &Adapter| -> Vec<(Scope, String)> {
+    all
+}
+
+/// The part of a model that a module belongs to, and its flattened name there.
+type Place = (Scope, String);
+
+/// Keys of the modules seen so far; none of what several are called.
+#[derive(Default)]
+struct Known {
+    names: BTreeMap<String, String>,
+    flat: BTreeMap<Place, Option<String>>,
+    /// Without wrappers, by outputs and inputs too.
+    plain: BTreeMap<(Place, usize, usize), Option<String>>,
+}
+
+impl Known {
+    fn key(&self, module: &Module, place: &Place) -> Option<&str> {
+        if let Some(key) = self.names.get(&module.name) {
+            return Some(key);
+        }
+        let found = self.flat.get(place).or_else(|| self.plain.get(&unwrapped(module, place)));
+        found.and_then(Option::as_deref)
+    }
+
+    fn note(&mut self, module: &Module, place: &Place, key: &str) {
+        self.names.entry(module.name.clone()).or_insert_with(|| key.to_owned());
+        let flat = self.flat.entry(place.clone());
+        let plain = self.plain.entry(unwrapped(module, place));
+        for known in [
+            flat.or_insert_with(|| Some(key.to_owned())),
+            plain.or_insert_with(|| Some(key.to_owned())),
+        ] {
+            if known.as_deref() != Some(key) {
+                *known = None;
+            }
+        }
+    }
+}
+
+fn unwrapped(module: &Module, (scope, flat): &Place) -> (Place, usize, usize) {
+    ((*scope, root::plain_flat(flat)), module.outputs, module.inputs)
+}
+
+/// Where the modules of each adapter are.
+fn places(adapters: &[Adapter]) -> Vec<Vec<Place>> {
+    let of = |adapter: &Adapter| -> Vec<Place> {
         let place = |name: &str| match adapter.convention.names {
             // Roots of language models may look like a component's.
             Names::Dotted | Names::Gguf => (Scope::Any, flatten(name)),
@@ -115,20 +109,16 @@ pub(crate) fn keys(adapters: &[Adapter]) -> Vec<Vec<String>> {
         };
         adapter.modules.iter().map(|module| place(&module.name)).collect()
     };
-    let all: Vec<Vec<(Scope, String)>> = adapters.iter().map(flat).collect();
-    let mut scopes: BTreeMap<&str, BTreeSet<Scope>> = BTreeMap::new();
-    for (scope, name) in all.iter().flatten().filter(|(scope, _)| *scope != Scope::Any) {
-        scopes.entry(name.as_str()).or_default().insert(*scope);
+    let mut all: Vec<Vec<Place>> = adapters.iter().map(of).collect();
+    let mut scopes: BTreeMap<String, BTreeSet<Scope>> = BTreeMap::new();
+    for (scope, flat) in all.iter().flatten().filter(|(scope, _)| *scope != Scope::Any) {
+        scopes.entry(root::plain_flat(flat)).or_default().insert(*scope);
     }
-    let key = |(scope, name): &(Scope, String)| {
-        let only = scopes.get(name.as_str()).filter(|scopes| scopes.len() == 1);
-        match only.and_then(BTreeSet::first).filter(|_| *scope == Scope::Any).unwrap_or(scope) {
-            Scope::TextEncoder(number) => format!("text encoder {number}: {name}"),
-            Scope::Connectors => format!("connectors: {name}"),
-            Scope::Any | Scope::Denoiser => name.clone(),
-        }
-    };
-    all.iter().map(|names| names.iter().map(key).collect()).collect()
+    for (scope, flat) in all.iter_mut().flatten().filter(|(scope, _)| *scope == Scope::Any) {
+        let of = scopes.get(&root::plain_flat(flat)).filter(|scopes| scopes.len() == 1);
+        *scope = of.and_then(BTreeSet::first).copied().unwrap_or(Scope::Denoiser);
+    }
+    all
 }
 
 /// Two adapters that nothing shows to be of one model: no chain of shared modules, of one base model's name
@@ -171,6 +161,12 @@ fn of_one_model(
             (Some(first), Some(second)) => first == second,
             _ => !stems(first).is_disjoint(&stems(second)) || other_parts(first, second),
         }
+}
+
+/// Names of all modules, also of those whose values are replaced.
+pub(super) fn names(adapter: &Adapter) -> impl Iterator<Item = &str> {
+    let replaced = adapter.replacements.iter().map(|replacement| replacement.module.as_str());
+    adapter.modules.iter().map(|module| module.name.as_str()).chain(replaced)
 }
 
 /// Names of an adapter's modules up to the first number, flattened, and up to the layer's own part.

@@ -2,15 +2,15 @@
 //!
 //! Adapters and bases of one architecture differ in what stands before a layer's name: wrappers of
 //! transformers (`model.`, `language_model.`), a root of all names (`bert.`), a pipeline's component
-//! directory. Wrappers that are known are looked through, part by part ([`super::wrappers`]). What is not
+//! directory. Wrappers that are known are looked through, part by part ([`crate::weight::root`]). What is not
 //! known may be one root, inserted or dropped, the same for all names of an adapter: the one under which
 //! every name exists in the base and fits by its shape. Two that do are an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::scope::{Scope, located, scope_of};
-use super::wrappers::plain;
 use crate::error::{ErrorKind, Result, UnmatchedName};
+use crate::weight::root::plain;
 
 /// Prefix rules of one rewriting, tried in order; a name that starts with none stays as it is.
 type Rules = Vec<(String, String)>;

@@ -9,15 +9,20 @@ use super::save::Encoded;
 use super::sidecar::CONFIG_NAME;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::gguf::{self, Value};
-use crate::format::{Dtype, Metadata, Staging, header};
+use crate::format::{Checkpoint, Dtype, Metadata, Staging, header};
 
 impl Encoded {
-    /// Writes everything beside `output`, where nothing stands until the staging is committed. The
-    /// second value is the tensor file's bytes.
+    /// Writes everything beside `output`, where nothing stands until the staging is committed, with no wider
+    /// permissions than `inputs` have. The second value is the tensor file's bytes.
     ///
     /// # Errors
     /// I/O, an output that exists without `force`, a dtype that the container does not have.
-    pub fn stage(&self, output: &Path, force: bool) -> Result<(Staging, u64)> {
+    pub fn stage(
+        &self,
+        output: &Path,
+        force: bool,
+        inputs: &[&Checkpoint],
+    ) -> Result<(Staging, u64)> {
         let specs: Vec<(String, Dtype, Vec<usize>)> =
             self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
         let (head, places) = match self.output {
@@ -34,7 +39,18 @@ impl Encoded {
             Output::Directory(name) => (Staging::directory(output, force)?, name),
             _ => (Staging::file(output, force)?, ""),
         };
-        let mut file = staging.create(name)?;
+        let create = |name: &str| {
+            let file = staging.create(name)?;
+            let shards = inputs.iter().flat_map(|input| &input.shards);
+            file.no_wider_than(shards.map(|shard| &shard.source))?;
+            Ok::<_, Error>(file)
+        };
+        let small = |name: &str, bytes: &[u8]| {
+            let mut file = create(name)?;
+            file.write_at(bytes, 0)?;
+            file.finish()
+        };
+        let mut file = create(name)?;
         let start = head.len() as u64;
         file.write_at(&head, 0)?;
         let mut end = start;
@@ -44,10 +60,10 @@ impl Encoded {
         }
         file.finish()?;
         if let Some(config) = &self.config {
-            staging.write(CONFIG_NAME, config)?;
+            small(CONFIG_NAME, config)?;
         }
         for (name, bytes) in &self.beside {
-            staging.write(name, bytes)?;
+            small(name, bytes)?;
         }
         Ok((staging, end))
     }

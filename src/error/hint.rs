@@ -3,6 +3,7 @@
 use std::io;
 
 use super::ErrorKind;
+use super::look::{LINK_LOOP, is_link_loop};
 
 impl ErrorKind {
     /// What the user can do about it.
@@ -25,6 +26,7 @@ impl ErrorKind {
             Self::Io(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "choose an output on a disk that can be written"
             }
+            Self::Io(error) if is_link_loop(error) => LINK_LOOP,
             Self::TooMany { .. } => {
                 "the file is damaged or was made to mislead; get it from its source again"
             }
@@ -159,6 +161,9 @@ impl ErrorKind {
             Self::DiskFull { .. } => "free some space or write to another disk",
             Self::Overflow { .. } => {
                 "write a wider type (--dtype bf16 or f32), or lower the weight"
+            }
+            Self::Underflow { .. } => {
+                "raise the scale or the weight, or write a wider type (--dtype f32)"
             }
             Self::Orientation(error) => return Some(error.hint()),
             Self::NonFiniteBase { .. } => "the base itself is damaged there",

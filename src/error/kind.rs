@@ -395,6 +395,14 @@ pub enum ErrorKind {
         /// The output's dtype.
         dtype: String,
     },
+    /// A result of which the output's dtype holds only zeros.
+    #[error("an update times {value:e} is zero in {dtype}: nothing would be left of it")]
+    Underflow {
+        /// The scale, times the weight where there is one.
+        value: f64,
+        /// The output's dtype.
+        dtype: String,
+    },
     /// A computed update that is not finite.
     #[error("the combined update is not finite: its values leave the range of {dtype}")]
     UpdateNotFinite {

@@ -21,6 +21,23 @@ pub(super) fn hint(kind: &ErrorKind, file: &Path) -> Option<String> {
     }
 }
 
+/// What is to be said of links that lead to one another.
+pub(super) const LINK_LOOP: &str =
+    "its links lead in a circle, so there is no file at their end; `ls -l` shows where each leads";
+
+/// Whether a path could not be followed because its links lead in a circle.
+pub(super) fn is_link_loop(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// A path that is not there: a sibling with nearly its name, or the name of something on the Hub.
 fn missing(path: &Path) -> Option<String> {
     // The first part that does not exist is the one that was mistyped.
@@ -29,6 +46,9 @@ fn missing(path: &Path) -> Option<String> {
         .take_while(|part| !part.as_os_str().is_empty() && !part.exists())
         .last()?;
     if let Ok(target) = fs::read_link(wrong) {
+        if fs::metadata(wrong).is_err_and(|error| is_link_loop(&error)) {
+            return Some(LINK_LOOP.to_owned());
+        }
         return Some(format!("it is a link to {}, which is not there", target.display()));
     }
     let parent = wrong.parent()?;

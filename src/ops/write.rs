@@ -10,7 +10,7 @@ use crate::adapter::convention::{self, Convention, Output, ScalePlace};
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Result};
-use crate::format::Access;
+use crate::format::{Access, Checkpoint};
 
 /// Whether modules can be written in it as they are computed: those whose scales are one number for all
 /// modules need what was converted folded into it.
@@ -97,8 +97,8 @@ impl<'a> Destination<'a> {
         if self.is_native() { Ok(()) } else { self.restated(new).map(|_| ()) }
     }
 
-    /// Writes an adapter's files and puts them in place if `unchanged` still finds the inputs as they
-    /// were; the bytes of its tensor file.
+    /// Writes an adapter's files, with no wider permissions than those of the inputs, and puts them in place if
+    /// the inputs are as they were; the bytes of its tensor file.
     ///
     /// # Errors
     /// I/O, inputs that changed, what the convention cannot hold; nothing is left at the output's path
@@ -106,15 +106,16 @@ impl<'a> Destination<'a> {
     pub(crate) fn write(
         &self,
         new: NewAdapter,
+        inputs: &[&Checkpoint],
         progress: &dyn Progress,
-        unchanged: &dyn Fn() -> Result<()>,
     ) -> Result<u64> {
         let (staging, bytes) = if self.is_native() {
-            new.encode(self.target)?.stage(self.output, self.force)?
+            new.encode(self.target)?.stage(self.output, self.force, inputs)?
         } else {
             let (made, mut restated) = self.restated(new)?;
             let checked = Checked {
                 from: &made,
+                inputs,
                 target: self.target,
                 sources: &restated.sources,
                 base: &self.how().base()?,
@@ -124,7 +125,7 @@ impl<'a> Destination<'a> {
             let place = (self.output, self.force);
             checked.stage(&restated.new, &mut restated.reports, place, progress)?
         };
-        unchanged()?;
+        inputs.iter().try_for_each(|input| input.check_unchanged())?;
         staging.commit()?;
         Ok(bytes)
     }

@@ -75,6 +75,18 @@ impl<'a> Paired<'a> {
         Ok(Self { base, tuned, pairs, head, only_base, only_tuned })
     }
 
+    /// Pairs tensors that only one of the checkpoints seemed to have, in the base's order.
+    pub(crate) fn add(&mut self, found: Vec<Pair>) {
+        let bases: BTreeSet<&str> = found.iter().map(|pair| pair.base.as_str()).collect();
+        let tuned: BTreeSet<&str> = found.iter().map(|pair| pair.tuned.as_str()).collect();
+        self.only_base.retain(|name| !bases.contains(name.as_str()));
+        self.only_tuned.retain(|name| !tuned.contains(name.as_str()));
+        let places = self.base.names().enumerate().map(|(at, name)| (name, at));
+        let places: BTreeMap<&str, usize> = places.collect();
+        self.pairs.extend(found.iter().cloned());
+        self.pairs.sort_by_key(|pair| places.get(pair.base.as_str()).copied());
+    }
+
     /// Both tensors of a pair.
     ///
     /// # Errors
@@ -119,7 +131,7 @@ fn head(
 ) -> Result<Option<Head>> {
     let Some(embedding) = names.of(&tied.embedding) else { return Ok(None) };
     let Tied { head: name, embedding: base_embedding } = tied;
-    let Some(own) = names.of(&name) else {
+    let Some(own) = names.of(&name).or_else(|| head_of(&name, tuned)) else {
         let (tuned, parted) = (embedding, false);
         return Ok(Some(Head { name, embedding: base_embedding, tuned, parted }));
     };
@@ -128,6 +140,13 @@ fn head(
     let (_, shared) = views(base, tuned, &pair(&embedding))?;
     let parted = !stored.same_bytes(shared)?;
     Ok(Some(Head { name, embedding: base_embedding, tuned: own, parted }))
+}
+
+/// A head that does not stand below the root of the other tensors.
+fn head_of(name: &str, tuned: &Checkpoint) -> Option<String> {
+    let plain = root::plain(name);
+    let mut found = tuned.names().filter(|other| root::plain(other) == plain);
+    found.next().filter(|_| found.next().is_none()).map(str::to_owned)
 }
 
 /// How a tuned checkpoint calls the base's tensors.

@@ -6,6 +6,7 @@ mod common;
 
 mod combine_peft;
 mod combining;
+mod dynamic;
 mod extract;
 mod golden_combine;
 mod golden_extract;

@@ -12,6 +12,7 @@ pub mod made;
 pub mod models;
 pub mod reference;
 pub mod refusal;
+pub mod renames;
 pub mod samples;
 pub mod svd;
 

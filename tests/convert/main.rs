@@ -15,5 +15,7 @@ mod layouts;
 mod model_layouts;
 mod model_spellings;
 mod parameters;
+mod prefixes;
+mod renames;
 mod roundtrip;
 mod serving;

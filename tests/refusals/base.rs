@@ -99,3 +99,12 @@ fn a_model_with_adapters_inside_is_a_base() {
     let said = scene.runs("inspect one --against phi.safetensors");
     assert!(!said.contains("this is an adapter"), "{said}");
 }
+
+#[test]
+fn a_reference_is_no_adapter() {
+    let scene = scene();
+    let says = ["two: this is an adapter (peft, 1 modules), not a base checkpoint"];
+    let hint = "name the checkpoint of the model itself";
+    scene.refuses("convert one --to kohya --reference two -o out.safetensors", &says, hint);
+    scene.refuses("combine one one --to kohya --reference two -o out.safetensors", &says, hint);
+}

@@ -264,3 +264,23 @@ fn comparisons_of_nothing() {
     let wide = Peft::new(1, 1.0).linear(MODULE, 1, &[1.0; 5], &[1.0; 4]);
     with(&wide).refuses_late("compare adapter other", &["4 × 3 as in another adapter"], "");
 }
+
+#[test]
+fn updates_that_underflow() {
+    let scene = Scene::empty();
+    kohya("a_b").save(&scene.path("k.safetensors"));
+    let hint = "raise the scale or the weight, or write a wider type (--dtype f32)";
+    for scale in ["1e-300", "1e-320"] {
+        for line in ["resize k.safetensors --rank 1", "combine k.safetensors k.safetensors"] {
+            let line = format!("{line} --scale {scale} -o out.safetensors");
+            let says = ["nothing would be left of it", "lora_unet_a_b", "zero in F32"];
+            scene.refuses(&line, &says, hint);
+        }
+        let line = format!("convert k.safetensors --to kohya --scale {scale} -o out.safetensors");
+        scene.refuses_late(&line, &["nothing would be left of it"], hint);
+    }
+    let line = "combine k.safetensors k.safetensors --scale 1e-20 --dtype f16 -o out.safetensors";
+    scene.refuses_late(line, &["zero in F16: nothing would be left of it"], hint);
+    // Of updates that cancel nothing is left for another reason.
+    scene.runs("combine k.safetensors k.safetensors -w 1 -1 --dtype f16 -o out.safetensors");
+}

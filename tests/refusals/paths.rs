@@ -104,3 +104,18 @@ fn an_index_in_the_working_directory_is_found() {
     scene.runs(&format!("merge model.safetensors.index.json adapter -o {}", out.display()));
     assert!(out.join("config.json").exists());
 }
+
+#[test]
+fn links_that_lead_in_a_circle() {
+    let scene = Scene::sound();
+    for (link, to) in
+        [("first", "second"), ("second", "first"), ("d/model.safetensors", "model.safetensors")]
+    {
+        scene.directory("d");
+        std::os::unix::fs::symlink(to, scene.path(link)).expect("a link");
+    }
+    let hint = "its links lead in a circle";
+    scene.refuses_late("inspect first", &["first: "], hint);
+    scene.refuses_late("merge first adapter -o out", &["first: "], hint);
+    scene.refuses_late("inspect d", &["d/model.safetensors: "], hint);
+}

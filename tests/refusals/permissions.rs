@@ -53,3 +53,34 @@ fn what_is_made_of_a_private_file_is_private() {
     scene.runs(line);
     assert_eq!(mode(&scene, "merged.safetensors"), 0o600, "an adapter is an input too");
 }
+
+#[test]
+fn adapters_made_of_private_files_are_private() {
+    let scene = Scene::sound();
+    scene.write("plain", "");
+    let usual = mode(&scene, "plain");
+    let lines = [
+        ("combine adapter adapter -o out --force", "out/adapter_model.safetensors"),
+        ("combine adapter adapter -o out --force", "out/adapter_config.json"),
+        ("combine adapter adapter --to kohya -o out.safetensors --force", "out.safetensors"),
+        ("resize adapter --rank 1 -o out --force", "out/adapter_model.safetensors"),
+        ("convert adapter --to kohya -o out.safetensors --force", "out.safetensors"),
+        ("convert adapter --to mlx -o mlx --force", "mlx/adapters.safetensors"),
+        ("convert adapter --to mlx -o mlx --force", "mlx/adapter_config.json"),
+    ];
+    for (input, expected) in [(0o644, usual), (0o640, usual & !0o007), (0o600, usual & !0o077)] {
+        set_mode(&scene, "adapter/adapter_model.safetensors", input);
+        for (line, output) in lines {
+            scene.runs(line);
+            assert_eq!(mode(&scene, output), expected, "{line}: {output}");
+        }
+    }
+    set_mode(&scene, "adapter/adapter_model.safetensors", 0o644);
+    scene.runs("merge base.safetensors adapter -o tuned.safetensors");
+    for private in ["base.safetensors", "tuned.safetensors"] {
+        set_mode(&scene, private, 0o600);
+        scene.runs("extract base.safetensors tuned.safetensors --rank 1 -o out --force");
+        assert_eq!(mode(&scene, "out/adapter_model.safetensors"), usual & !0o077, "{private}");
+        set_mode(&scene, private, 0o644);
+    }
+}

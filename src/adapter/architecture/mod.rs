@@ -139,6 +139,15 @@ pub(super) fn rules_of_base(seen: &Seen<'_>) -> Vec<Rule> {
     rules
 }
 
+/// Modules that have two names whatever the architecture, whole under both, of the models that have these paths.
+pub(super) fn renames(paths: &Names<'_>) -> Vec<Rule> {
+    let beside = ARCHITECTURES.iter().filter_map(|known| match known.rules {
+        OfBase::Beside(find) => Some(find(paths)),
+        OfBase::Names(_) | OfBase::Told => None,
+    });
+    beside.flatten().filter(|rule| rule.cut == Cut::Whole).collect()
+}
+
 /// Rules between the names that several published layouts have for the same rows.
 ///
 /// Of a module the first rule has its published name, the others have further ones. A further tensor

@@ -1,6 +1,6 @@
 //! Modules that a release of transformers calls otherwise than the checkpoints of its model, class by class
 //! (transformers `conversion_mapping.py`). What only stands before a name is
-//! [`wrappers`](crate::adapter::wrappers)'; experts are [`super::experts`]'.
+//! [`root`](crate::weight::root)'; experts are [`super::experts`]'.
 
 use std::collections::BTreeSet;
 

@@ -41,12 +41,27 @@ fn parse(key: &str) -> Option<Key> {
     if let Some(at) = parts.iter().position(|part| *part == "original_module") {
         return Some(Key { module: parts.get(..at)?.join("."), part: Part::Original });
     }
+    part_layer_from_factor(&mut parts);
     let (path, part) = split(&parts)?;
     let module = path.join(".");
     let shared = matches!(part, Part::Named(name) if tensors::SHARED.contains(&name));
     // A module below a factor is none.
     let below = path.iter().any(|part| is_factor(part));
     (shared || !module.is_empty() && !below).then_some(Key { module, part })
+}
+
+/// Makes `to_q.lora.down` of `to_q_lora.down`, as older writers call the factors of attention processors.
+fn part_layer_from_factor(parts: &mut Vec<&str>) {
+    let at = match parts.as_slice() {
+        [.., "down" | "up"] => parts.len().checked_sub(2),
+        [.., "down" | "up", "weight"] | [.., "up", "bias"] => parts.len().checked_sub(3),
+        _ => None,
+    };
+    let Some((at, name)) = at.and_then(|at| Some((at, parts.get_mut(at)?))) else { return };
+    if let Some(layer) = name.strip_suffix("_lora").filter(|layer| !layer.is_empty()) {
+        *name = layer;
+        parts.insert(at + 1, "lora");
+    }
 }
 
 /// Whether a path's part is what a module's own tensors are called.
@@ -212,6 +227,8 @@ mod tests {
             "base_model.model._orig_mod.model.layers.0._fsdp_wrapped_module.q_proj.lora_A.weight",
             "base_model.model.model.layers.0.q_proj.base_layer.lora_A.weight",
             "model.layers.0.q_proj.lora_A.weight",
+            "base_model.model.model.layers.0.q_proj_lora.down.weight",
+            "model.layers.0.q_proj_lora.down",
         ] {
             assert_eq!(parse(spelled), key(q, Part::Down), "{spelled}");
         }

@@ -16,7 +16,7 @@ use super::hashes::file_order;
 use super::module::{Kind, Replaces};
 use super::stacks::{Stack, holder};
 use super::tensor::element_type;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, Metadata, Tensor};
 use crate::math::LowRank;
 
@@ -71,6 +71,21 @@ impl NewModule {
 
     fn alpha(&self) -> f64 {
         self.alpha.unwrap_or(self.scale * self.rank as f64)
+    }
+
+    /// Whether a factor holds zeros alone, of either sign.
+    pub fn is_zero(&self) -> bool {
+        use Part::{Down, EmbeddingDown, EmbeddingUp, Up};
+        let factors =
+            self.tensors.iter().filter(|t| matches!(t.0, Down | Up | EmbeddingDown | EmbeddingUp));
+        let zeros = |(_, dtype, _, bytes): &PartTensor| {
+            element_type(*dtype).is_some_and(|element| {
+                let mut values = vec![0.0; bytes.len() / element.size().max(1)];
+                element.decode(bytes, &mut values);
+                values.iter().all(|value| *value == 0.0)
+            })
+        };
+        factors.into_iter().any(zeros)
     }
 
     fn has(&self, part: Part) -> bool {
@@ -255,7 +270,13 @@ fn encode_module(
     let factors = module.has(Part::Down) || module.has(Part::EmbeddingDown);
     if convention.scale == ScalePlace::Tensor && factors && !module.has(Part::Alpha) {
         let name = spell(convention, &module.name, Part::Alpha)?;
-        tensors.push((name, ALPHA, Vec::new(), encode(ALPHA, &[module.alpha()])?));
+        let alpha = module.alpha();
+        if alpha != 0.0 && alpha as f32 == 0.0 {
+            let dtype = ALPHA.to_string();
+            return Err(ErrorKind::Underflow { value: module.scale, dtype })
+                .in_tensor(&module.name);
+        }
+        tensors.push((name, ALPHA, Vec::new(), encode(ALPHA, &[alpha])?));
     }
     for (part, dtype, shape, bytes) in module.tensors {
         let name = spell(convention, &module.name, part)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Options;
 use crate::adapter::convention::{self, Convention, Names};
-use crate::adapter::{Adapter, layout, peers};
+use crate::adapter::{Adapter, layout, peers, unify};
 use crate::error::{Locate, PairError, Result};
 use crate::format::Access;
 use crate::ops::convert::{Base, How, restate};
@@ -37,7 +37,7 @@ pub(in crate::ops) fn align(
         };
         aligned = aligned.into_iter().map(restated).collect();
     }
-    peers::unify_roots(&mut aligned);
+    unify::unify(&mut aligned);
     Ok(aligned)
 }
 

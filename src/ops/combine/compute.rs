@@ -348,6 +348,11 @@ fn one(
     let bias = bias.as_deref().map(|values| (part, values));
     let (factors, scale) = (&written.factors, written.scale);
     let module = NewModule::new(&group.name, &group.kind, factors, scale, bias, combine.dtype)?;
+    if module.is_zero() && is_more_than_rounding(&written, &inputs) {
+        let loudest = inputs.iter().map(|input| (input.weight * input.scale).abs());
+        let (value, dtype) = (loudest.fold(0.0, f64::max), combine.dtype.to_string());
+        return Err(ErrorKind::Underflow { value, dtype }.into());
+    }
     let done = Done {
         report: ModuleReport {
             name: group.name.clone(),
@@ -366,6 +371,19 @@ fn one(
         parameters_after: rank as u64 * size,
     };
     Ok((module, done))
+}
+
+/// Whether a result is more than what rounding leaves of updates that cancel, by its largest elements.
+fn is_more_than_rounding(written: &Combined, inputs: &[Weighted]) -> bool {
+    // Of rounding in f64, with room for what dimensions and ranks add up to.
+    const ROUNDING: f64 = 1e-12;
+    let size = |factors: &LowRank| {
+        let largest = |m: &Matrix| m.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        largest(&factors.up) * largest(&factors.down)
+    };
+    let of = |input: &Weighted| (input.weight * input.scale).abs() * size(&input.factors);
+    let loudest = inputs.iter().map(of).fold(0.0, f64::max);
+    size(&written.factors) * written.scale.abs() > ROUNDING * loudest
 }
 
 /// (‖combined − Σ wᵢΔᵢ‖², ‖Σ wᵢΔᵢ‖²); by the singular values of the difference, since the difference

@@ -207,6 +207,10 @@ pub(super) fn name_for(
 /// Squares of singular values must stay inside f64; nothing written to a file comes near.
 fn check_size(coefficient: f64) -> Result<()> {
     const LARGEST: f64 = 1e50;
+    if coefficient != 0.0 && coefficient.abs() < 1.0 / LARGEST {
+        let dtype = Dtype::F32.to_string();
+        return Err(ErrorKind::Underflow { value: coefficient, dtype }.into());
+    }
     if coefficient.abs() <= LARGEST {
         return Ok(());
     }

@@ -26,9 +26,10 @@ use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::Convention;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
-use crate::format::Dtype;
+use crate::format::{Checkpoint, Dtype};
 use crate::method::params::Given;
 use crate::method::{Method, Settings};
+use crate::ops::shared::base::check_reference;
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::selection::Selection;
@@ -253,6 +254,7 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let files: Vec<_> = adapters.iter().flat_map(files_of).collect();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let (convention, target) = choose::conventions(options, &adapters)?;
+    check_reference(options.reference.as_deref(), options.open.access)?;
     let adapters = align::align(adapters, convention, options.reference.as_deref())?;
     align::check_related(options, &adapters)?;
     let lists = options.block_weights.iter().map(|list| BlockWeights::new(list));
@@ -351,13 +353,12 @@ impl Combine {
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
         let pool = thread_pool(self.options.threads)?;
         let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
-        let unchanged =
-            || self.adapters.iter().try_for_each(|adapter| adapter.file.check_unchanged());
         for sum in &self.sums {
             modules.push(sum.add(&self.adapters, self.dtype)?);
         }
         let new = carry::assemble(self, modules)?;
-        let bytes = self.destination().write(new, &(), &unchanged)?;
+        let inputs: Vec<&Checkpoint> = self.adapters.iter().map(|adapter| &adapter.file).collect();
+        let bytes = self.destination().write(new, &inputs, &())?;
         Ok(self.report(&done, bytes))
     }
 

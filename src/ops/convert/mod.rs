@@ -22,6 +22,7 @@ use restate::base_of;
 pub(super) use restate::{Base, Checked, How, Restated, restate};
 
 use super::check::program::{self, Program};
+use super::shared::base::check_reference;
 use super::{Progress, check_output, files_of};
 use crate::adapter::convention::{self, Convention};
 use crate::adapter::layout::Source;
@@ -116,6 +117,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
     let asked = named(&options.to)?;
     check_output(&options.output, [options.adapter.as_path()], options.force)?;
     let (reference, access) = (options.reference.as_deref(), options.open.access);
+    check_reference(reference, access)?;
     let base = base_of(reference, access)?;
     let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
     let mut adapter = Adapter::open(&options.adapter, &open)?;
@@ -206,6 +208,7 @@ impl Convert {
         progress.begin(self.report.modules.len() as u64);
         let checked = Checked {
             from: &self.adapter,
+            inputs: &[&self.adapter.file],
             target: self.target,
             sources: &self.sources,
             base: &self.base,

@@ -129,6 +129,8 @@ fn instead(adapter: &Adapter, how: How<'_>) -> Option<String> {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Checked<'a> {
     pub(in crate::ops) from: &'a Adapter,
+    /// The files whose permissions the result's are no wider than.
+    pub(in crate::ops) inputs: &'a [&'a Checkpoint],
     pub(in crate::ops) target: &'static Convention,
     pub(in crate::ops) sources: &'a [Source],
     pub(in crate::ops) base: &'a Base,
@@ -154,7 +156,7 @@ impl Checked<'_> {
         if let Some(base) = self.modelfile {
             encoded.with_modelfile(base);
         }
-        let (staging, bytes) = encoded.stage(output, force)?;
+        let (staging, bytes) = encoded.stage(output, force, self.inputs)?;
         let open = OpenOptions {
             access: self.access,
             convention: Some(self.target.name.to_owned()),

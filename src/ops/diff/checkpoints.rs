@@ -7,8 +7,9 @@ use crate::adapter::tensor::element_type;
 use crate::error::{Locate, Result};
 use crate::format::{Checkpoint, TensorView};
 use crate::ops::Progress;
+use crate::ops::shared::pairing;
 use crate::weight::difference::sums;
-use crate::weight::pair::{Pair, Paired};
+use crate::weight::pair::Pair;
 
 /// Compares all tensors of two files.
 pub(super) fn compare(
@@ -18,7 +19,7 @@ pub(super) fn compare(
     tolerance: f64,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let paired = Paired::new(a, b)?;
+    let paired = pairing::paired(a, b)?;
     let stored = paired.pairs.iter().map(|pair| (pair.base.as_str(), pair.clone()));
     // A head that one of them ties is its embedding.
     let parted = paired.head.as_ref().filter(|head| head.parted).map(|head| {

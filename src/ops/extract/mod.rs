@@ -242,15 +242,12 @@ impl Extract {
             modules: with_stored(done.into_iter().map(|done| done.module).collect(), stored),
             replacements,
             metadata: self.metadata(),
-            config: Some(self.config(ties)),
+            config: Some(self.config(ties)?),
             target_modules: None,
             kept: None,
         };
-        let unchanged = || {
-            self.base.check_unchanged()?;
-            self.tuned.check_unchanged()
-        };
-        report.bytes = self.destination().write(adapter, &(), &unchanged)?;
+        let inputs = [&self.base, &self.tuned];
+        report.bytes = self.destination().write(adapter, &inputs, &())?;
         Ok(report)
     }
 
@@ -312,36 +309,40 @@ impl Extract {
     }
 
     /// The fields of a PEFT config that do not follow from the modules.
-    fn config(&self, ties: bool) -> Map<String, Value> {
+    fn config(&self, ties: bool) -> Result<Map<String, Value>> {
         let turned = self.plan.pairs.iter().any(|pair| {
             let linear = crate::adapter::module::Kind::Linear;
             pair.form == Form::Factors { kind: linear, turned: true }
         });
         let base = self.options.base.to_string_lossy().into_owned();
         let config = json!({
-            "peft_type": "LORA", "base_model_name_or_path": base, "task_type": self.task(),
+            "peft_type": "LORA", "base_model_name_or_path": base, "task_type": self.task()?,
             "bias": "none", "fan_in_fan_out": turned, "lora_dropout": 0.0, "inference_mode": true,
         });
         let mut config = if let Value::Object(config) = config { config } else { Map::new() };
         if ties {
             config.insert("ensure_weight_tying".to_owned(), Value::Bool(true));
         }
-        config
+        Ok(config)
     }
 
     /// PEFT's name for what the base's architecture is for, where its config says it.
     ///
-    /// The config was readable when the pair was opened.
-    fn task(&self) -> Option<&'static str> {
+    /// # Errors
+    /// If there is a config that cannot be read.
+    fn task(&self) -> Result<Option<&'static str>> {
         const TASKS: [(&str, &str); 4] = [
             ("ForCausalLM", "CAUSAL_LM"),
             ("ForConditionalGeneration", "SEQ_2_SEQ_LM"),
             ("ForSequenceClassification", "SEQ_CLS"),
             ("ForTokenClassification", "TOKEN_CLS"),
         ];
-        let config = model_config(self.base.directory()?).ok()??;
-        let name = config.get("architectures")?.get(0)?.as_str()?;
-        TASKS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, task)| *task)
+        let Some(directory) = self.base.directory() else { return Ok(None) };
+        let config = model_config(directory)?;
+        let architectures = config.as_ref().and_then(|config| config.get("architectures"));
+        let name = architectures.and_then(|names| names.get(0)?.as_str()).unwrap_or_default();
+        let known = TASKS.iter().find(|(ending, _)| name.ends_with(ending));
+        Ok(known.map(|(_, task)| *task))
     }
 
     fn report(

@@ -11,6 +11,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
 use crate::ops::merge::plan::change::as_matrix;
+use crate::ops::shared::pairing;
 use crate::ops::shared::selection::{Selection, Usage};
 use crate::weight::{self, pair::Paired};
 
@@ -67,7 +68,7 @@ pub(super) fn pairs(
     }
     selection.check(&usage)?;
     let selected = |name: &str| selection.selects([name; 2]);
-    let paired = Paired::new(base, tuned)?;
+    let paired = pairing::paired(base, tuned)?;
     let unlike = |names: &[String]| -> Vec<String> {
         names.iter().filter(|name| selected(name)).cloned().collect()
     };

@@ -78,7 +78,7 @@ impl Extract {
             modules,
             replacements,
             metadata: self.metadata(),
-            config: Some(self.config(false)),
+            config: Some(self.config(false)?),
             stacks: BTreeMap::new(),
             target_modules: None,
             kept: None,

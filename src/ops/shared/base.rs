@@ -18,6 +18,18 @@ pub(crate) fn open_base(path: &Path, with: &[&Path], access: Access) -> Result<C
     open_model(path, "a base", with, access)
 }
 
+/// Fails as [`open_stored`] does of what only says names, shapes and a config; a config alone is enough.
+///
+/// # Errors
+/// As [`open_stored`].
+pub(crate) fn check_reference(reference: Option<&Path>, access: Access) -> Result<()> {
+    let Some(path) = reference else { return Ok(()) };
+    match open_stored(path, "a base", &[], access) {
+        Err(error) if matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => Ok(()),
+        found => found.map(|_| ()),
+    }
+}
+
 /// Opens a checkpoint that is to be a base, or made of one, its quantised weights decoded: `expected` says which.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
-//! What verbs share: adapters as they are given, selections and rules of modules, opening a base, where an output
-//! may stand and where it comes from, and the table of options.
+//! What verbs share: adapters as they are given, selections and rules of modules, opening a base, pairing two
+//! checkpoints, where an output may stand and where it comes from, and the table of options.
 
 pub(in crate::ops) mod base;
 pub mod inputs;
 pub mod options;
 pub(in crate::ops) mod output;
+pub(in crate::ops) mod pairing;
 pub mod param_rules;
 pub(in crate::ops) mod pool;
 pub(in crate::ops) mod progress;

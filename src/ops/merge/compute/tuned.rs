@@ -8,8 +8,9 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, TunedError, UnmatchedName};
 use crate::format::{Checkpoint, TensorView};
 use crate::ops::merge::plan::change::Difference;
+use crate::ops::shared::pairing;
 use crate::weight::difference::Tuned;
-use crate::weight::pair::{Head, Pair, Paired};
+use crate::weight::pair::{Head, Pair};
 
 /// What a tuned checkpoint changes.
 #[derive(Debug, Default)]
@@ -51,7 +52,7 @@ pub(in crate::ops::merge) fn differences(
     selected: &dyn Fn(&str) -> bool,
     allow_unmatched: bool,
 ) -> Result<Differences> {
-    let paired = Paired::new(base, tuned)?;
+    let paired = pairing::paired(base, tuned)?;
     let mut found = Differences::default();
     for pair in &paired.pairs {
         if !selected(&pair.base) {

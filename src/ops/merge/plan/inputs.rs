@@ -12,7 +12,8 @@ use crate::ops::merge::compute::tuned::{self, Differences};
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
 use crate::ops::shared::base::numbers;
-use crate::weight::{pair, tied};
+use crate::ops::shared::pairing;
+use crate::weight::tied;
 
 /// One input, by its number among its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,11 +75,11 @@ fn open_tuned(path: &Path, open: &OpenOptions, base: &Checkpoint) -> Result<Opti
         },
     };
     // What shares no name with the base is no checkpoint of it, whatever is wrong with it.
-    if pair::shared(base, &checkpoint) == 0 {
+    if pairing::shared(base, &checkpoint) == 0 {
         return Ok(None);
     }
     let checkpoint = numbers(checkpoint)?;
-    let shared = pair::shared(base, &checkpoint);
+    let shared = pairing::shared(base, &checkpoint);
     Ok((shared > 0 && 2 * shared >= checkpoint.len()).then_some(checkpoint))
 }
 
