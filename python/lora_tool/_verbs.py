@@ -22,6 +22,7 @@ def merge(
     add_new: bool = False,
     keep_tied: bool = False,
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
+    quantized: Literal["16bit", "refuse"] | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
@@ -66,6 +67,7 @@ def merge(
     add_new: Add tensors that the base does not have, also those that are not in a config's modules_to_save
     keep_tied: Keep tied embeddings tied even if the adapter changes only one of the two
     dtype: Dtype of the result's floating-point tensors; keep is each tensor's own in the base [default: keep]
+    quantized: What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in --dtype or the config's dtype, or refuse the merge [default: 16bit]
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
@@ -108,6 +110,7 @@ def merge(
         add_new=add_new,
         keep_tied=keep_tied,
         dtype=dtype,
+        quantized=quantized,
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,

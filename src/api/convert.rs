@@ -33,7 +33,7 @@ impl Options {
         output: impl Into<PathBuf>,
     ) -> Self {
         let (adapter, output, to) = (adapter.into(), output.into(), convention.into());
-        Self { inner: verb::Options { adapter, output, to, ..verb::Options::default() } }
+        Self { inner: verb::Options { adapter, to, output, ..verb::Options::default() } }
     }
 
     /// For a program that shall load the result: `vllm`, `ollama`, `comfyui`, …
@@ -43,7 +43,7 @@ impl Options {
         output: impl Into<PathBuf>,
     ) -> Self {
         let (adapter, output, program) = (adapter.into(), output.into(), Some(program.into()));
-        Self { inner: verb::Options { adapter, output, program, ..verb::Options::default() } }
+        Self { inner: verb::Options { adapter, program, output, ..verb::Options::default() } }
     }
 
     /// How the adapter is opened.

@@ -41,7 +41,9 @@ impl Factors {
     /// The same update with the scale multiplied into B, and a scale of 1.
     #[must_use]
     pub fn folded(mut self) -> Self {
-        self.b.iter_mut().for_each(|value| *value *= self.scale);
+        for value in &mut self.b {
+            *value *= self.scale;
+        }
         self.scale = 1.0;
         self
     }
@@ -58,7 +60,9 @@ impl Factors {
                     *value += factor * a;
                 }
             }
-            delta.iter_mut().for_each(|value| *value *= self.scale);
+            for value in delta {
+                *value *= self.scale;
+            }
         }
         delta
     }

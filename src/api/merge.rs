@@ -67,6 +67,7 @@ impl Options {
 
     /// A parameter of the method: `("density", 0.5)`, or `("density", "0.5,0.3")` for one number per adapter.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and texts as they are written")]
     pub fn parameter(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.inner.params.insert(name.into(), value.to_string());
         self

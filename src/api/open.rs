@@ -75,7 +75,7 @@ impl OpenOptions {
     /// # Errors
     /// If the text is no such rule.
     pub fn orientation(mut self, rule: &str) -> Result<Self> {
-        let rule = rule.parse().map_err(|reason| ErrorKind::BadOption(format!("{reason}")))?;
+        let rule = rule.parse().map_err(ErrorKind::BadOption)?;
         self.inner.orientation.push(rule);
         Ok(self)
     }

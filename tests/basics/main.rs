@@ -11,6 +11,7 @@ mod compare;
 mod diff;
 mod hints;
 mod inspect;
+mod library;
 mod metadata;
 mod options;
 mod page;

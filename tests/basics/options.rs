@@ -97,8 +97,9 @@ fn shown(option: &OptionSpec) -> String {
         return format!("`{}`", option.value);
     }
     let value = if option.value.is_empty() { String::new() } else { format!(" {}", option.value) };
-    let also: String = option.aliases.iter().map(|alias| format!(", `--{alias}`")).collect();
-    format!("`--{}{value}`{also}", option.long())
+    let names = std::iter::once(format!("`--{}{value}`", option.long()));
+    let also = option.aliases.iter().map(|alias| format!("`--{alias}`"));
+    names.chain(also).collect::<Vec<_>>().join(", ")
 }
 
 fn is_word(param: &Param) -> bool {

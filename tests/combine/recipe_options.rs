@@ -5,15 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lora_tool::format::{Access, Checkpoint};
+use lora_tool::format::{Access, Checkpoint, Dtype};
 use lora_tool::ops::shared::options::{Recipe, options_of};
 use serde_json::{Value, json};
 
-use crate::common::refusal::{Scene, tree};
+use crate::common::refusal::{MODULE, Scene, TARGET, adapter, tree};
 use crate::common::{Peft, Tensors, fixture, lora_tool, read};
 
 /// Options that no output shows: the report does, or another file.
-const NOT_IN_THE_OUTPUT: [&str; 4] = ["verify", "receipt", "resume", "quantized"];
+const NOT_IN_THE_OUTPUT: [&str; 3] = ["verify", "receipt", "resume"];
 
 /// A verb's option, the line without it, what the line says more, the inputs of a recipe and what it says more.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -61,8 +61,13 @@ const MERGE: &[Case] = &[
         "adapters: [style]",
         "orientation: o_proj=in-out",
     ),
-    // No weight of this base is quantised: `refuse` and `16bit` write the same.
-    ("quantized", "base style", "--quantized refuse", "adapters: [style]", "quantized: refuse"),
+    (
+        "quantized",
+        "fp8.safetensors small",
+        "--quantized refuse",
+        "adapters: [small]",
+        "quantized: refuse",
+    ),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),
     ("resume", "base style", "--resume", "adapters: [style]", "resume: true"),
     ("receipt", "base style", "--receipt line.kept", "adapters: [style]", "receipt: recipe.kept"),
@@ -191,6 +196,12 @@ fn scene() -> Scene {
         .linear("encoder.layer.0.attention.self.query", 1, &[1.0; 8], &[1.0; 8])
         .field("base_model_name_or_path", "google/bert")
         .save(&scene.path("stranger"));
+    // A base whose one weight is 8-bit floats with a scale.
+    Tensors::new()
+        .raw(TARGET, Dtype::F8_E4M3, &[4, 3], &[56; 12])
+        .f32(&format!("{MODULE}.weight_scale"), &[1], &[0.5])
+        .save(&scene.path("fp8.safetensors"));
+    adapter(1.0).save(&scene.path("small"));
     // An embedding that is the head too, and an adapter of the embedding alone.
     Tensors::new()
         .f32("model.embed_tokens.weight", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
@@ -273,7 +284,8 @@ fn compare(option: &str, without: &str, with: &str, recipe: &str) {
     let by_recipe = written(&scene, "run recipe.yaml", &format!("recipe{ending}"));
     if let (Err(by_line), Err(by_recipe)) = (&by_line, &by_recipe) {
         // An option that is heeded too where it makes the line impossible.
-        assert_eq!(by_line, by_recipe);
+        let said = by_recipe.replace("error: recipe.yaml: ", "error: ");
+        assert_eq!(*by_line, said.replace("error: recipe: ", "error: line: "));
         assert!(written(&scene, without, "without").is_ok(), "{line}\n{by_line}");
         return;
     }

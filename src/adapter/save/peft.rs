@@ -82,7 +82,9 @@ impl NewAdapter {
     fn check_config(&self, config: &Map<String, Value>) -> Result<()> {
         let text = serde_json::to_vec(config)
             .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })?;
-        let read = PeftConfig::parse(&text, &[], true)?;
+        // Fields that nobody knows are an input's own, and were accepted when it was opened.
+        let accepted: Vec<String> = config.keys().cloned().collect();
+        let read = PeftConfig::parse(&text, &accepted, true)?;
         for module in &self.modules {
             let expected = module.rank;
             let found = read.rank_of(&module.name);

@@ -10,11 +10,12 @@ use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
 use crate::math::{ElementType, Factor, LowRank, Transform};
 use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Learnt};
-use crate::ops::merge::compute::product::{factors, kernel_sized, module, sides};
+use crate::ops::merge::compute::product::{factors, module};
 use crate::ops::merge::compute::tensor_merge::replacing;
 use crate::ops::merge::compute::transform::{lengths, local, of_columns, spread, transform};
 use crate::ops::merge::plan::change::{Change, Term, TransformStep};
 use crate::ops::merge::plan::region::Region;
+use crate::ops::merge::plan::sides::{kernel_sized, sides};
 use crate::ops::merge::{Merge, Source};
 
 /// A row's values, and what f32 accumulation may add to the distance of each.

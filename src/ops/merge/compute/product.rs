@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use crate::adapter::Adapter;
 use crate::adapter::convention::gguf_names::row_order;
-use crate::adapter::module::{Kind, Module, Update};
+use crate::adapter::module::{Module, Update};
 use crate::adapter::slice::{Slice, Span};
 use crate::error::{ErrorKind, FamilyError, Result};
 use crate::math::{Factor, PackedLeft, PackedRight};
 use crate::ops::merge::plan::change::{Source, Term};
+use crate::ops::merge::plan::sides::sides;
 
 /// Left and right factors of Σ coefficient · left · right.
 pub(in crate::ops::merge) struct Product {
@@ -72,12 +73,6 @@ fn spread_columns(factor: &Factor, span: Span, width: usize) -> Factor {
     Factor::new(factor.rows, width, values)
 }
 
-/// Whether an update of this rank is faster as factors in the kernel than made row by row.
-pub(in crate::ops::merge) fn kernel_sized(rank: usize) -> bool {
-    const LARGEST: usize = 128;
-    rank <= LARGEST
-}
-
 /// The factors of a term: left is rows × rank of its region, right is rank × columns of the whole
 /// tensor, which is of this size.
 pub(in crate::ops) fn factors(
@@ -128,20 +123,6 @@ pub(in crate::ops) fn factors(
 pub(in crate::ops) fn bias(module: &Module) -> Result<Slice> {
     let bias = module.bias.as_ref().ok_or(ErrorKind::NotFound)?;
     Ok(Slice::whole(&bias.tensor))
-}
-
-/// (outputs, inputs) of a module on a stored tensor of rows × columns.
-pub(in crate::ops) fn sides(
-    module: &Module,
-    source: Source,
-    (rows, columns): (usize, usize),
-) -> (usize, usize) {
-    let (outputs, inputs) =
-        if source == Source::Transposed { (columns, rows) } else { (rows, columns) };
-    let known = |size: usize, otherwise| if size == 0 { otherwise } else { size };
-    // Channels leave the kernel to the weight.
-    let own = if module.kind == Kind::Channels { 0 } else { module.inputs };
-    (known(module.outputs, outputs), known(own, inputs))
 }
 
 /// The adapter and module of a term.

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::product::{bias, module, sides};
+use super::product::{bias, module};
 use super::update::Addition;
 use crate::adapter::Adapter;
 use crate::adapter::module::{Magnitude, Side, Update};
@@ -17,6 +17,7 @@ use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::{Chain, LowRank, Stage, Transform};
 use crate::ops::merge::plan::change::{Source, Term, TransformStep};
 use crate::ops::merge::plan::region::Region;
+use crate::ops::merge::plan::sides::sides;
 
 /// Elements of the weight that are read at a time to be mixed.
 const PART: usize = 128 << 10;

@@ -1,7 +1,7 @@
 //! Updates that are added: their tensors read once, any rows of them at hand.
 
 use super::bands::Bands;
-use super::product::{kernel_sized, module, sides};
+use super::product::module;
 use crate::adapter::Adapter;
 use crate::adapter::module::Update;
 use crate::adapter::slice::find;
@@ -13,6 +13,7 @@ use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
 use crate::ops::merge::plan::change::{Source, Term};
 use crate::ops::merge::plan::region::Region;
+use crate::ops::merge::plan::sides::{kernel_sized, sides};
 
 /// coefficient · update, added to panels.
 pub(in crate::ops) struct Addition<'a> {

@@ -3,12 +3,12 @@
 use super::binder::Binder;
 use super::change::{Change, Source, Term, TransformStep};
 use super::region::Region;
+use super::sides::{kernel_sized, sides};
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
 use crate::adapter::orientation::{undecided, ways};
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
 use crate::error::{ErrorKind, FamilyError, Result};
-use crate::ops::merge::compute::product::{kernel_sized, sides};
 
 impl Binder<'_> {
     pub(in crate::ops::merge) fn add_module(

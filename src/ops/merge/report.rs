@@ -1,0 +1,179 @@
+//! What a merge reports.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::open::Merge;
+use super::plan::change::Action;
+use super::plan::output::PlannedAdapter;
+use super::plan::quantised::Dequantised;
+use super::plan::side::NotCarried;
+use crate::error::UnmatchedName;
+use crate::math::DeltaStats;
+use crate::ops::verify;
+
+/// What the rounded result added, against what was asked.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
+pub struct Effective {
+    /// Cosine of added and asked.
+    pub cosine: f64,
+    /// ‖added‖ / ‖asked‖.
+    pub norm_ratio: f64,
+    /// Of the merged tensors' elements that should have changed, the share that rounding left as they
+    /// were.
+    pub unchanged: f64,
+    /// Share of the merged tensors' elements to which nothing was added: sparse methods leave many alone.
+    pub untouched: f64,
+}
+
+impl Effective {
+    fn is_finite(&self) -> bool {
+        self.cosine.is_finite() && self.norm_ratio.is_finite()
+    }
+}
+
+impl From<&DeltaStats> for Effective {
+    fn from(stats: &DeltaStats) -> Self {
+        Self {
+            cosine: stats.cosine(),
+            norm_ratio: stats.norm_ratio(),
+            unchanged: stats.lost_share(),
+            untouched: stats.untouched_share(),
+        }
+    }
+}
+
+/// One merged tensor of a report.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// What rounding left of its update.
+    #[serde(flatten)]
+    pub effective: Effective,
+}
+
+/// What a merge did.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Where the result is.
+    pub output: PathBuf,
+    /// The base.
+    pub base: PathBuf,
+    /// The adapters, with what was applied of each.
+    pub adapters: Vec<PlannedAdapter>,
+    /// Modules and replacements in all adapters.
+    pub modules: usize,
+    /// Of those, applied.
+    pub modules_applied: usize,
+    /// Tensors that changed.
+    pub tensors_changed: usize,
+    /// Tensors that were only converted to another dtype.
+    pub tensors_converted: usize,
+    /// Tensors with the base's very bytes.
+    pub tensors_copied: usize,
+    /// Weight files.
+    pub shards: usize,
+    /// Of those, finished by an earlier run that was interrupted.
+    pub shards_reused: usize,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+    /// Quantised weights of the base that were written as plain numbers, if they were.
+    pub dequantised: Option<Dequantised>,
+    /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
+    pub effective: Option<Effective>,
+    /// The same for each tensor.
+    pub tensors: Vec<TensorReport>,
+    /// Files beside the base's weights that the output does not have, and why.
+    pub not_carried: Vec<NotCarried>,
+    /// Adapter tensors that fit nothing, if that was allowed.
+    pub unmatched: Vec<UnmatchedName>,
+    /// The verification, if it was asked for.
+    pub verification: Option<verify::Report>,
+    /// Bytes of the receipt, if one was kept.
+    pub receipt_bytes: Option<u64>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Cosine of the effective delta below which a warning is due.
+const COSINE_WARNING: f64 = 0.99;
+
+impl Merge {
+    /// Tensors that turned out to be the same in all checkpoints, and whether their dtype changed.
+    fn equal_tensors(&self, stats: &[(String, DeltaStats)]) -> BTreeMap<&str, bool> {
+        let stats: BTreeMap<_, _> =
+            stats.iter().map(|(name, stats)| (name.as_str(), stats)).collect();
+        let equal = self.plan.tensors().filter(|tensor| match &tensor.action {
+            Action::Change(change) => {
+                let asked = stats.get(tensor.full_name.as_str()).map_or(0.0, |stats| stats.asked);
+                change.only_differences() && asked == 0.0
+            }
+            _ => false,
+        });
+        let dtype = |name: &str| self.base.tensor(name).map(|view| view.spec.dtype);
+        equal
+            .map(|tensor| (tensor.full_name.as_str(), dtype(&tensor.base) != Some(tensor.dtype)))
+            .collect()
+    }
+
+    /// What a merge did, from what rounding did to each tensor.
+    pub(in crate::ops::merge) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
+        let mut total = DeltaStats::default();
+        for (_, tensor) in stats {
+            total.add(tensor);
+        }
+        let measured = Some(Effective::from(&total)).filter(|_| total.asked > 0.0);
+        // Sums of squares of an update beyond 1e19 leave the range of f32.
+        let effective = measured.filter(Effective::is_finite);
+        let plan = &self.plan;
+        let mut warnings = plan.warnings.clone();
+        if measured.is_some() && effective.is_none() {
+            warnings.push(
+                "the update is too large for its effect to be measured: is a weight or an alpha wrong?"
+                    .to_owned(),
+            );
+        }
+        if let Some(low) = effective.filter(|effective| effective.cosine < COSINE_WARNING) {
+            warnings.push(format!(
+                "rounding lost part of the update: cosine {:.4} between what was asked and what the \
+                 result holds; a wider --dtype keeps more",
+                low.cosine
+            ));
+        }
+        let changed = plan.count(|action| matches!(action, Action::Change(_)));
+        let equal = self.equal_tensors(stats);
+        let converted = equal.values().filter(|converted| **converted).count();
+        Report {
+            output: plan.output.clone(),
+            base: plan.base.clone(),
+            adapters: plan.adapters.clone(),
+            modules: plan.adapters.iter().map(|adapter| adapter.total).sum(),
+            modules_applied: plan.adapters.iter().map(|adapter| adapter.applied).sum(),
+            tensors_changed: changed - equal.len(),
+            tensors_converted: plan.count(|action| matches!(action, Action::Convert)) + converted,
+            tensors_copied: plan.count(|action| matches!(action, Action::Copy)) + equal.len()
+                - converted,
+            shards: plan.shards.len(),
+            shards_reused: 0,
+            bytes: plan.bytes,
+            dequantised: plan.dequantised.clone(),
+            effective,
+            tensors: stats
+                .iter()
+                .filter(|(name, _)| !equal.contains_key(name.as_str()))
+                .map(|(name, stats)| TensorReport { name: name.clone(), effective: stats.into() })
+                .collect(),
+            not_carried: plan.not_carried.clone(),
+            unmatched: plan.unmatched.clone(),
+            verification: None,
+            receipt_bytes: None,
+            warnings,
+        }
+    }
+}

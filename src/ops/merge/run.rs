@@ -1,0 +1,74 @@
+//! A merge from the options to the report.
+
+use std::path::PathBuf;
+
+use super::open::{Merge, prepare};
+use super::plan::options::Options;
+use super::report::Report;
+use super::write::{resume, stream};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Checkpoint;
+use crate::format::staging::{free_space, left_over};
+use crate::ops::{Progress, check_output, receipt, verify};
+
+/// Opens all inputs and decides the whole output.
+///
+/// # Errors
+/// Everything a user can get wrong; nothing has been written then.
+pub fn plan(options: &Options) -> Result<Merge> {
+    let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
+    let inputs = inputs.chain([options.base.as_path()]);
+    check_output(&options.output, inputs, options.force)?;
+    if options.output.extension().is_some_and(|end| end == "gguf") {
+        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
+    let mut merge = prepare(options)?;
+    let files = merge.input_files();
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    if let Some(receipt) = &options.receipt {
+        receipt::check_place(receipt, &options.output)?;
+        check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
+    }
+    let target = options.output.symlink_metadata();
+    if merge.plan.one_file && target.is_ok_and(|target| target.is_dir()) {
+        let reason = "it is a directory, which one file does not replace".to_owned();
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    if options.resume {
+        merge.resume = Some(resume::key(options, &merge.plan, &files)?);
+    }
+    for left in left_over(&options.output) {
+        merge.plan.warnings.push(format!(
+            "{} is left of a run that was killed, if none is under way; remove it to have its space back",
+            left.display()
+        ));
+    }
+    let kept = if options.resume { resume::kept_bytes(&merge.plan) } else { 0 };
+    let needed = merge.plan.bytes.saturating_sub(kept);
+    if let Some(free) = free_space(&options.output)
+        && free < needed
+    {
+        return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
+    }
+    Ok(merge)
+}
+
+impl Merge {
+    /// Writes the output.
+    ///
+    /// # Errors
+    /// I/O, a base value that is not finite, an overflow of the output's dtype, an input that changed
+    /// meanwhile; nothing is left at the output's path then.
+    pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
+        let written = stream::write(self, progress)?;
+        let mut report = self.report(&written.stats);
+        report.shards_reused = written.reused;
+        report.receipt_bytes = written.receipt;
+        if self.verify {
+            let merged = Checkpoint::open(&self.plan.output, self.access)?;
+            report.verification = Some(verify::check(self, &merged, None, progress)?);
+        }
+        Ok(report)
+    }
+}
