@@ -197,10 +197,10 @@ fn what_does_not_go_together_is_refused() {
         (
             "order",
             one.put(
-                one.put(config(&["experts.w1", "experts.w2"], "1.0"), AT),
+                one.put(config(&["experts.first", "experts.second"], "1.0"), AT),
                 &format!("{AT}.base_layer"),
             ),
-            "w1, w2",
+            "first, second",
         ),
         (
             "none",
