@@ -20,10 +20,8 @@ pub(super) enum Spot {
     Cut(String, Cut),
     /// One matrix of a stack, or the given half of it.
     Stack(String, usize, Option<usize>),
-    /// A tensor whose rows llama.cpp reorders, by so many heads if the file says how many.
-    Reordered(String, Option<usize>),
-    /// A tensor of GGUF, which has outputs × inputs whatever the model's class has.
-    Straight(String),
+    /// A tensor of a base in GGUF.
+    Gguf(String, gguf_base::Part),
     /// Tensors that lie one under another there.
     Joined(Vec<String>),
 }
@@ -76,11 +74,10 @@ impl Catalogue {
     fn add_gguf(&mut self, base: &Checkpoint) {
         let named = gguf_base::names(base);
         for tensor in base.names() {
-            for Named { name, expert, reordered } in named(tensor) {
-                let spot = match (expert, reordered) {
-                    (Some(expert), _) => Spot::Stack(tensor.to_owned(), expert, None),
-                    (None, Some(heads)) => Spot::Reordered(tensor.to_owned(), heads),
-                    (None, None) => Spot::Straight(tensor.to_owned()),
+            for Named { name, part } in named(tensor) {
+                let spot = match part {
+                    gguf_base::Part::Expert(expert) => Spot::Stack(tensor.to_owned(), expert, None),
+                    _ => Spot::Gguf(tensor.to_owned(), part),
                 };
                 self.add(base, name, spot);
             }
@@ -171,19 +168,7 @@ impl Catalogue {
                 Ok(vec![Placement { turned, ..Placement::whole(name) }])
             }
             Some(Spot::Cut(tensor, cut)) => cut_places(tensor, *cut, module, base),
-            Some(Spot::Straight(tensor)) => {
-                Ok(vec![Placement { turned: Some(false), ..Placement::whole(tensor) }])
-            }
-            Some(Spot::Reordered(tensor, heads)) => {
-                let found = shape(base, tensor)?.to_vec();
-                let heads = heads.ok_or(ConvertError::UnknownHeads)?;
-                if row_order(found.first().copied().unwrap_or(0), heads).is_none() {
-                    let expected = format!("rows of {heads} heads of an even size");
-                    return Err(ErrorKind::BadShape { expected, found }).in_tensor(tensor);
-                }
-                let (heads, turned) = (Some(heads), Some(false));
-                Ok(vec![Placement { heads, turned, ..Placement::whole(tensor) }])
-            }
+            Some(Spot::Gguf(tensor, part)) => Ok(vec![gguf_place(tensor, *part, base)?]),
             Some(Spot::Stack(tensor, expert, half)) => {
                 stack_place(tensor, *expert, *half, base).map(|place| vec![place])
             }
@@ -207,7 +192,9 @@ impl Catalogue {
     pub(super) fn whole(&self, name: &str) -> Option<String> {
         match self.spots.get(name) {
             None => Some(name.to_owned()),
-            Some(Spot::Cut(tensor, Cut::Whole) | Spot::Straight(tensor)) => Some(tensor.clone()),
+            Some(Spot::Cut(tensor, Cut::Whole) | Spot::Gguf(tensor, gguf_base::Part::Straight)) => {
+                Some(tensor.clone())
+            }
             Some(_) => None,
         }
     }
@@ -248,6 +235,19 @@ fn shape<'a>(base: &'a Checkpoint, tensor: &str) -> Result<&'a [usize]> {
         return Err(ErrorKind::BadShape { expected, found }).in_tensor(tensor);
     }
     Ok(shape)
+}
+
+/// All of a tensor in GGUF, its rows in whatever order.
+fn gguf_place(tensor: &str, part: gguf_base::Part, base: &Checkpoint) -> Result<Placement> {
+    let whole = Placement { turned: Some(false), ..Placement::whole(tensor) };
+    let gguf_base::Part::Reordered(heads) = part else { return Ok(whole) };
+    let found = shape(base, tensor)?.to_vec();
+    let heads = heads.ok_or(ConvertError::UnknownHeads)?;
+    if row_order(found.first().copied().unwrap_or(0), heads).is_none() {
+        let expected = format!("rows of {heads} heads of an even size");
+        return Err(ErrorKind::BadShape { expected, found }).in_tensor(tensor);
+    }
+    Ok(Placement { heads: Some(heads), ..whole })
 }
 
 fn cut_places(

@@ -8,10 +8,19 @@ use crate::format::{Checkpoint, Metadata};
 pub(super) struct Named {
     /// With `.weight`.
     pub(super) name: String,
-    /// Which matrix of the stack.
-    pub(super) expert: Option<usize>,
-    /// Whether llama.cpp reorders its rows by heads, and how many there are, where the file says so.
-    pub(super) reordered: Option<Option<usize>>,
+    /// What of the tensor it is.
+    pub(super) part: Part,
+}
+
+/// What of a tensor a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it, outputs × inputs whatever the model's class has.
+    Straight,
+    /// All of it, its rows reordered by so many heads; none if the file does not say how many.
+    Reordered(Option<usize>),
+    /// One matrix of a stack.
+    Expert(usize),
 }
 
 /// What the file says of the model.
@@ -66,21 +75,20 @@ pub(super) fn names(base: &Checkpoint) -> impl Fn(&str) -> Vec<Named> + '_ {
 
 impl Model {
     fn names(&self, stem: &str, shape: &[usize]) -> Vec<Named> {
-        let named = |stem: &str, expert| {
-            let path = self.architecture.from_gguf(stem)?;
-            // Whatever the heads are, whether they matter is the architecture's.
-            let any = Heads { queries: 1, keys: 1 };
-            let reordered = self.architecture.permuted_heads(stem, any);
-            let heads = self.heads.and_then(|own| self.architecture.permuted_heads(stem, own));
-            let reordered = reordered.map(|_| heads);
-            Some(Named { name: format!("{path}.weight"), expert, reordered })
-        };
-        match shape {
-            [experts, _, _] => {
-                let experts = 0..(*experts).min(MOST);
-                experts.filter_map(|at| named(&format!("{stem}.{at}"), Some(at))).collect()
-            }
-            _ => named(stem, None).into_iter().collect(),
+        let path = |stem: &str| Some(format!("{}.weight", self.architecture.from_gguf(stem)?));
+        if let [experts, _, _] = shape {
+            let expert = |at: usize| {
+                let name = path(&format!("{stem}.{at}"))?;
+                Some(Named { name, part: Part::Expert(at) })
+            };
+            return (0..(*experts).min(MOST)).filter_map(expert).collect();
         }
+        let heads = |heads| self.architecture.permuted_heads(stem, heads);
+        // Whether rows are reordered at all does not depend on how many heads there are.
+        let part = match heads(Heads { queries: 1, keys: 1 }) {
+            Some(_) => Part::Reordered(self.heads.and_then(heads)),
+            None => Part::Straight,
+        };
+        path(stem).map(|name| Named { name, part }).into_iter().collect()
     }
 }

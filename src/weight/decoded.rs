@@ -58,7 +58,7 @@ pub fn decoded(checkpoint: Checkpoint, weights: &Weights) -> Result<Checkpoint> 
         for spec in &shard.header.tensors {
             let full = format!("{prefix}{}", spec.name);
             let gone = gone.contains(full.as_str()) || weights.markers.contains(&full);
-            if gone || (by_codes.get(full.as_str()).is_none() && is_of_the_cache(spec)) {
+            if gone || (!by_codes.contains_key(full.as_str()) && is_of_the_cache(spec)) {
                 continue;
             }
             let Some(weight) = by_codes.get(full.as_str()) else {

@@ -1,5 +1,6 @@
 //! Merges into quantised bases made by the packages themselves (`fixtures/quant`): what nothing touches is the
 //! package's own dequantisation bit for bit, what an adapter touches is that plus scale · B · A.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -293,4 +294,58 @@ fn other_verbs_read_the_same_numbers() {
         let (code, said) = run(&[word("inspect"), adapter, word("--against"), base]);
         assert!(code == Some(0) && !said.contains("unmatched"), "{case}: {said}");
     }
+}
+
+/// What a merge says that is refused, and leaves nothing.
+fn refused(bench: &Bench, base: &Path, adapter: &Peft) -> String {
+    let adapter = adapter.save(&bench.path("refused"));
+    let (out, done) = bench.run(base, &[&adapter], "");
+    assert_eq!(done.status.code(), Some(2), "{}", base.display());
+    assert!(!out.exists(), "{}", base.display());
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
+/// A GGUF base that says that it is of another architecture, of a name as long.
+fn renamed(bench: &Bench, case: &str, architecture: [u8; 5]) -> PathBuf {
+    let mut bytes = std::fs::read(base(case)).expect("a file");
+    let at = bytes.windows(5).position(|five| five == b"llama").expect("its architecture");
+    bytes[at..at + 5].copy_from_slice(&architecture);
+    let path = bench.path("renamed.gguf");
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+#[test]
+fn names_and_rows_of_gguf() {
+    let bench = Bench::new();
+    let case = "gguf_llama_q8q4";
+    let before = weight::open(&base(case), Access::Map).expect(case);
+    let view = before.tensor("blk.0.attn_q.weight").expect("a tensor");
+    let mut scratch = Vec::new();
+    let bytes = view.all(&mut scratch).expect("decodes").to_vec();
+    let old = Read { dtype: view.spec.dtype, shape: view.spec.shape.clone(), bytes };
+    // Row r gets r / 8: exact, and other in every row.
+    let up: Vec<f32> = (0..96_u8).map(|row| f32::from(row) / 8.0).collect();
+    let linear = |name: &str| Peft::new(1, 1.0).linear(name, 1, &[1.0; 128], &up);
+    for (at, name) in ["blk.0.attn_q", "model.layers.0.self_attn.q_proj"].into_iter().enumerate() {
+        let adapter = linear(name).save(&bench.path(name));
+        let merged = read(&bench.merge(&base(case), &[&adapter], "--dtype f32"));
+        let new = merged["blk.0.attn_q.weight"].values();
+        for (place, (new, old)) in new.iter().zip(old.values()).enumerate() {
+            let row = match at {
+                // The file's own names are for the file's own order.
+                0 => place / 128,
+                _ => transformers_row("q_proj", place / 128, 96),
+            };
+            let expected = old + f64::from(up[row]);
+            assert!((new - expected).abs() < 1e-5, "{name}: {place}: {new}, {expected}");
+        }
+    }
+    let q = "model.layers.0.self_attn.q_proj";
+    let magnitude = format!("{q}.lora_magnitude_vector");
+    let dora = linear(q).field("use_dora", true).tensor(&magnitude, &[96], &[1.0; 96]);
+    let said = refused(&bench, &base(case), &dora);
+    assert!(said.contains("llama.cpp reorders the rows"), "{said}");
+    let said = refused(&bench, &renamed(&bench, case, *b"bloom"), &linear(q));
+    assert!(said.contains("a GGUF file of the architecture `bloom`"), "{said}");
 }

@@ -185,7 +185,7 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
 fn a_report_says_what_was_done() {
     let bench = Bench::new();
     let report = json(llama(&bench.path("out")).arg("--verify"), 0);
-    let fields = "adapters base bytes command effective modules modules_applied not_carried output \
+    let fields = "adapters base bytes command dequantised effective modules modules_applied not_carried output \
                   receipt_bytes shards shards_reused tensors tensors_changed tensors_converted \
                   tensors_copied tool unmatched verification version warnings";
     assert_eq!(keys(&report), fields);

@@ -1,6 +1,6 @@
 //! A plan with its inputs open: how options become one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::plan::layout::OutputShard;
 use super::plan::options::Options;
@@ -53,7 +53,7 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
     quantised.settle(options, &bound, open)?;
-    let (one_file, dtypes) = (is_file(&options.output), quantised.dtypes(options)?);
+    let (one_file, dtypes) = (layout::is_file(&options.output)?, quantised.dtypes(options)?);
     let base = &quantised.checkpoint;
     let shards = layout::shards(options, (base, &dtypes), &bound, one_file)?;
     let sides = side::collect((base, &dtypes), &bound, &shards, one_file)?;
@@ -101,11 +101,6 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
 /// If there is a config that cannot be read.
 pub(in crate::ops) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
     Ok(crate::weight::tied::find(base)?.map(|tied| tied.head))
-}
-
-/// Whether an output path means one file.
-fn is_file(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "safetensors")
 }
 
 impl Merge {

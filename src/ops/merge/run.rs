@@ -19,10 +19,6 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
-    if options.output.extension().is_some_and(|end| end == "gguf") {
-        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
-        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
-    }
     let mut merge = prepare(options)?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;

@@ -1,5 +1,7 @@
 //! Which output file holds which tensor, in which order.
 
+use std::path::Path;
+
 use serde::{Serialize, Serializer};
 
 use super::binder::Bound;
@@ -93,6 +95,19 @@ impl OutputShard {
             tensors.map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone())),
         )
     }
+}
+
+/// Whether an output path means one file.
+///
+/// # Errors
+/// If it means a file of another format.
+pub(in crate::ops::merge) fn is_file(output: &Path) -> Result<bool> {
+    let ending = output.extension().unwrap_or_default();
+    if ending == "gguf" {
+        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(output);
+    }
+    Ok(ending == "safetensors")
 }
 
 /// Decides all output files.
