@@ -16,8 +16,8 @@ if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
 fi
 out=${1:-dist/lora-tool-$version-$target}
 
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --release --locked --target "$target"
-built=${CARGO_TARGET_DIR:-target}/$target/release/lora-tool
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --profile dist --locked --target "$target"
+built=${CARGO_TARGET_DIR:-target}/$target/dist/lora-tool
 
 # A dynamic loader or a needed library would tie it to one system.
 if readelf -lW "$built" | grep -q INTERP || readelf -dW "$built" | grep -q NEEDED; then

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Adapter;
-use super::resolve::{Fits, Resolved, nearest};
+use super::resolve::{Fits, Resolved, nearest, swaps};
 use super::scope::{Scope, flatten, located, readings, scope_of};
 use crate::error::{Error, ErrorKind, Result, UnmatchedName};
 use crate::format::Checkpoint;
@@ -158,7 +158,8 @@ impl Part<'_> {
                 // Flattening keeps lengths, so that positions are the same in both.
                 let root = flat.strip_suffix(rest).and_then(|root| name.get(..root.len()));
                 let whole = |root: &&str| root.is_empty() || root.ends_with(['.', '/']);
-                if let Some(root) = root.filter(whole) {
+                let swapped = |root: &&str| swaps(dropped, &root.replace('.', "_"));
+                if let Some(root) = root.filter(whole).filter(|root| !swapped(root)) {
                     roots.insert((rest.len(), (*dropped).to_owned(), root.to_owned()));
                 }
             }

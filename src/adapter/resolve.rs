@@ -215,9 +215,9 @@ fn may_be_in_one_part(name: &str, base: &str) -> bool {
 
 /// Whether a rewriting would put one part of a model in another's place, a decoder in an encoder's:
 /// wrappers come and go, and only a component's directory may stand for a name.
-fn swaps(from: &str, to: &str) -> bool {
+pub(super) fn swaps(from: &str, to: &str) -> bool {
     let ends = |a: &str, b: &str| {
-        a.strip_suffix(b).is_some_and(|above| above.is_empty() || above.ends_with(['.', '/']))
+        a.strip_suffix(b).is_some_and(|above| above.is_empty() || above.ends_with(['.', '/', '_']))
     };
     let within = |a: &str, b: &str| a.starts_with(b) || ends(a, b);
     !(to.ends_with('/') || within(from, to) || within(to, from))

@@ -48,8 +48,10 @@ impl Live {
     }
 
     /// Takes it off the list, by whoever holds the list already.
-    pub(super) fn end(self, still: &mut Still) {
+    pub(super) fn end(mut self, still: &mut Still) {
         still.remove(&self.path);
+        // Dropping it would wait for the list, which the caller holds.
+        drop(std::mem::take(&mut self.path));
         std::mem::forget(self);
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Paired<'a> {
     }
 
     /// Pairs tensors that only one of the checkpoints seemed to have, in the base's order.
-    pub(crate) fn add(&mut self, found: Vec<Pair>) {
+    pub(crate) fn add(&mut self, found: &[Pair]) {
         let bases: BTreeSet<&str> = found.iter().map(|pair| pair.base.as_str()).collect();
         let tuned: BTreeSet<&str> = found.iter().map(|pair| pair.tuned.as_str()).collect();
         self.only_base.retain(|name| !bases.contains(name.as_str()));

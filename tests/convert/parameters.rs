@@ -197,17 +197,16 @@ fn what_does_not_go_together_is_refused() {
         (
             "order",
             one.put(
-                one.put(config(&["experts.w1", "experts.w2"], "1.0"), AT),
+                one.put(config(&["experts.first", "experts.second"], "1.0"), AT),
                 &format!("{AT}.base_layer"),
             ),
-            "w1, w2",
+            "first, second",
         ),
         (
-            "none",
-            one.put(config(&["experts.gate_up_proj", "x.weight"], "1.0"), AT),
-            "names 1: x.weight",
+            "stack",
+            one.put(config(&["experts.weight"], "1.0"), AT),
+            "3 of 3 adapter tensors fit nothing",
         ),
-        ("stack", one.put(config(&["experts.weight"], "1.0"), AT), "stack of 3 matrices"),
         (
             "rank",
             one.put(config(&["experts.gate_up_proj"], "1.0").field("r", 4), AT),
@@ -226,6 +225,19 @@ fn what_does_not_go_together_is_refused() {
         let said = bench.refuse(&base, &[&adapter.save(&bench.path(name))], "");
         assert!(said.contains(expected) && said.contains("hint:"), "{name}: {said}");
     }
+    let lacking = one.put(config(&["experts.gate_up_proj", "x.weight"], "1.0"), AT);
+    let lacking = lacking.save(&bench.path("lacking"));
+    let shape = [EXPERTS, 2 * INNER, HIDDEN];
+    let stack = Tensors::new().f32(
+        &format!("{AT}.gate_up_proj"),
+        &shape,
+        &[1.0; EXPERTS * 2 * INNER * HIDDEN],
+    );
+    let with = stack.clone().f32("model.layers.0.x.weight", &[1, 1], &[1.0]);
+    let said = bench.refuse(&with.save(&bench.path("with.safetensors")), &[&lacking], "");
+    assert!(said.contains("names 1: x.weight") && said.contains("hint:"), "{said}");
+    // Of a parameter that the base does not have, nothing was lost.
+    bench.merge(&stack.save(&bench.path("without.safetensors")), &[&lacking], "");
 }
 
 #[test]

@@ -185,11 +185,10 @@ fn every_command_knows_every_rename() {
     let mut faults = Vec::new();
     for (class, pairs) in RENAMES {
         let mut world = World::new(pairs);
-        for spelling in 0..2 {
+        for (spelling, from) in SPELLINGS.iter().enumerate() {
             world.pairs_adapters(spelling);
             world.lands(spelling);
             world.pairs_checkpoints(spelling);
-            let from = SPELLINGS[spelling];
             faults.extend(world.faults.drain(..).map(|fault| format!("{class}, {from}: {fault}")));
         }
     }

@@ -306,10 +306,10 @@ fn refused(bench: &Bench, base: &Path, adapter: &Peft) -> String {
 }
 
 /// A GGUF base that says that it is of another architecture, of a name as long.
-fn renamed(bench: &Bench, case: &str, architecture: &[u8; 5]) -> PathBuf {
+fn renamed(bench: &Bench, case: &str, architecture: [u8; 5]) -> PathBuf {
     let mut bytes = std::fs::read(base(case)).expect("a file");
     let at = bytes.windows(5).position(|five| five == b"llama").expect("its architecture");
-    bytes[at..at + 5].copy_from_slice(architecture);
+    bytes[at..at + 5].copy_from_slice(&architecture);
     let path = bench.path("renamed.gguf");
     std::fs::write(&path, bytes).expect("written");
     path
@@ -346,6 +346,6 @@ fn names_and_rows_of_gguf() {
     let dora = linear(q).field("use_dora", true).tensor(&magnitude, &[96], &[1.0; 96]);
     let said = refused(&bench, &base(case), &dora);
     assert!(said.contains("llama.cpp reorders the rows"), "{said}");
-    let said = refused(&bench, &renamed(&bench, case, b"bloom"), &linear(q));
+    let said = refused(&bench, &renamed(&bench, case, *b"bloom"), &linear(q));
     assert!(said.contains("a GGUF file of the architecture `bloom`"), "{said}");
 }

@@ -3,7 +3,7 @@
 //! (rank × rank × kernel) w_a is rank × out, and each part is Σ t[i, j, k]·w_a[i, o]·w_b[j, c] (LyCORIS
 //! `modules/loha.py`, PEFT `tuners/loha/layer.py`).
 //!
-//! Exactly a LoRA of rank r², or of the smaller side; see [`crate::math::composite`].
+//! Exactly a LoRA of rank r², or of the smaller side; see [`crate::math::forms::composite`].
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! merge: bake adapters into base weights, W' = round(W + Σ wᵢ·sᵢ·Bᵢ·Aᵢ), in one pass.
 //!
-//! [`plan`] opens everything and decides every output tensor; [`Merge::run`] streams the outputs in
+//! [`plan`](plan()) opens everything and decides every output tensor; [`Merge::run`] streams the outputs in
 //! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
 //! made without the others.
 

@@ -34,7 +34,7 @@ pub struct Merge {
     pub(in crate::ops::merge) resume: Option<String>,
 }
 
-/// As [`plan`], without a look at the output's path: what [`verify`] compares with.
+/// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
 pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);

@@ -48,7 +48,7 @@ pub enum Planned {
 /// Reads the recipe and plans what it asks for.
 ///
 /// # Errors
-/// What is wrong in the recipe, with its place; then everything that [`merge::plan`] or [`combine::plan`]
+/// What is wrong in the recipe, with its place; then everything that [`merge::plan`](merge::plan()) or [`combine::plan`]
 /// raise. Nothing has been written then.
 pub fn plan(options: &Options) -> Result<Planned> {
     let path = &options.recipe;

@@ -16,7 +16,8 @@ pub(in crate::ops) fn paired<'a>(
 ) -> Result<Paired<'a>> {
     let mut paired = Paired::new(base, tuned)?;
     let found = respelled((base, &paired.only_base), (tuned, &paired.only_tuned));
-    paired.add(found.into_iter().map(|(base, tuned)| Pair { base, tuned }).collect());
+    let found: Vec<_> = found.into_iter().map(|(base, tuned)| Pair { base, tuned }).collect();
+    paired.add(&found);
     Ok(paired)
 }
 

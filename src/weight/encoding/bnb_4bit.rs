@@ -1,8 +1,8 @@
 //! bitsandbytes' NF4 and FP4: two codes a byte, the high nibble first, looked up in the file's own table, and the
 //! largest magnitude of every block. Blocks run over the flattened tensor and cross rows; its shape stands in a
-//! JSON text. Nested, the magnitudes are bytes themselves: table[byte] · nested magnitude[block / 256] + offset.
+//! JSON text. Nested, the magnitudes are bytes themselves: `table[byte]` · nested `magnitude[block / 256]` + offset.
 //!
-//! value = table[code] · magnitude, in f32 (`backends/default/ops.py`; the package's AVX-512 kernel is wrong for
+//! `value = table[code] · magnitude`, in f32 (`backends/default/ops.py`; the package's AVX-512 kernel is wrong for
 //! odd multiples of 32 columns).
 
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! bitsandbytes' LLM.int8: a byte a weight, and the largest magnitude of every row.
 //!
-//! value = (code · SCB[row]) · 0.0078740157, in f32, rounded after each product as the package does
+//! `value = (code · SCB[row]) · 0.0078740157`, in f32, rounded after each product as the package does
 //! (`backends/default/ops.py`).
 
 use std::ops::Range;

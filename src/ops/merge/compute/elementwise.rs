@@ -3,7 +3,6 @@
 
 use rayon::prelude::*;
 
-use super::tuned;
 use super::update::Addition;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
@@ -14,6 +13,7 @@ use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settin
 use crate::ops::merge::Merge;
 use crate::ops::merge::plan::change::{BlendStep, Change};
 use crate::ops::merge::plan::method_choice::Rule;
+use crate::ops::merge::plan::tuned;
 use crate::weight::difference::{self, Tuned};
 
 /// Elements of one input's delta in a panel, about: those of a few inputs stay in the core's own

@@ -6,5 +6,4 @@ pub(in crate::ops) mod elementwise;
 pub(in crate::ops) mod product;
 pub(in crate::ops) mod tensor_merge;
 pub(in crate::ops) mod transform;
-pub(in crate::ops) mod tuned;
 pub(in crate::ops) mod update;

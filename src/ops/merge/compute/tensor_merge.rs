@@ -8,7 +8,6 @@ use super::bands::{Band, Bands};
 use super::direct::{self, Moves};
 use super::elementwise::{Deltas, Learnt};
 use super::transform::Ready;
-use super::tuned;
 use super::update::Addition;
 use crate::adapter::Adapter;
 use crate::adapter::tensor::{element_type, read_f64};
@@ -19,6 +18,7 @@ use crate::math::kernel::fused::{self, PanelResult};
 use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
 use crate::ops::merge::plan::change::{Change, ReplaceStep, Term};
 use crate::ops::merge::plan::layout::OutputTensor;
+use crate::ops::merge::plan::tuned;
 use crate::ops::merge::{Action, Merge};
 use crate::weight::difference::{self, Tuned};
 

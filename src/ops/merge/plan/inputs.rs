@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::binder::Bound;
 use super::change::{Change, Difference, as_matrix};
+use super::tuned::{self, Differences};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};
 use crate::format::Checkpoint;
-use crate::ops::merge::compute::tuned::{self, Differences};
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
 use crate::ops::shared::pairing;

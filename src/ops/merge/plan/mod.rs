@@ -18,3 +18,4 @@ pub(in crate::ops) mod region;
 pub(in crate::ops) mod replaced;
 pub(in crate::ops) mod side;
 pub(in crate::ops) mod sides;
+pub(in crate::ops) mod tuned;

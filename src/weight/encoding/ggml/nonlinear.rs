@@ -14,13 +14,13 @@ const IQ4: [f32; 16] = [
 const TWICE: [f32; 16] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
-/// d · table[q].
+/// `d · table[q]`.
 pub(super) fn iq4_nl(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     nibbles(&block[2..18], out, |_, q| d * IQ4[usize::from(q)]);
 }
 
-/// (d · (scale − 32)) · table[q], a scale of six bits for every 32.
+/// `(d · (scale − 32)) · table[q]`, a scale of six bits for every 32.
 pub(super) fn iq4_xs(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     let high = u16::from_le_bytes([block[2], block[3]]);

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use super::change::Difference;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, TunedError, UnmatchedName};
 use crate::format::{Checkpoint, TensorView};
-use crate::ops::merge::plan::change::Difference;
 use crate::ops::shared::pairing;
 use crate::weight::difference::Tuned;
 use crate::weight::pair::{Head, Pair};
