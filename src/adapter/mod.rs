@@ -7,6 +7,7 @@ mod architecture;
 pub mod block_weights;
 mod catalogue;
 pub mod convention;
+pub(crate) mod convert;
 pub mod family;
 pub mod files;
 mod flat;

@@ -1,12 +1,12 @@
 //! How a new adapter is put on disk, whichever verb made it. Verbs compute in a convention of their own;
-//! any other is what `convert` makes of it.
+//! any other is what `adapter/convert/` makes of it.
 
 use std::path::Path;
 
 use super::Progress;
-use super::convert::{Checked, How, Restated, restate};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention, Output, ScalePlace};
+use crate::adapter::convert::{Checked, Conversion, Goal, reexpress};
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Result};
@@ -69,8 +69,8 @@ impl<'a> Destination<'a> {
         self.native.name == self.target.name
     }
 
-    fn how(&self) -> How<'a> {
-        How {
+    fn goal(&self) -> Goal<'a> {
+        Goal {
             target: self.target,
             program: None,
             reference: self.reference,
@@ -79,14 +79,14 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn restated(&self, new: NewAdapter) -> Result<(Adapter, Restated)> {
-        let base = self.how().base()?;
+    fn reexpressed(&self, new: NewAdapter) -> Result<(Adapter, Conversion)> {
+        let base = self.goal().base()?;
         let encoded = new.encode(self.native)?;
         let paths = (self.output, self.beside);
         let mut made = Adapter::made(encoded, self.native, paths, base.experts)?;
         made.sound()?;
-        let restated = restate(&made, self.how(), &base)?;
-        Ok((made, restated))
+        let conversion = reexpress(&made, self.goal(), &base)?;
+        Ok((made, conversion))
     }
 
     /// Fails as [`Destination::write`] would of an adapter with these modules, whatever their values.
@@ -94,7 +94,7 @@ impl<'a> Destination<'a> {
     /// # Errors
     /// Names that the other convention cannot have, and what it cannot hold.
     pub(crate) fn rehearse(&self, new: NewAdapter) -> Result<()> {
-        if self.is_native() { Ok(()) } else { self.restated(new).map(|_| ()) }
+        if self.is_native() { Ok(()) } else { self.reexpressed(new).map(|_| ()) }
     }
 
     /// Writes an adapter's files, with no wider permissions than those of the inputs, and puts them in place if
@@ -112,18 +112,20 @@ impl<'a> Destination<'a> {
         let (staging, bytes) = if self.is_native() {
             new.encode(self.target)?.stage(self.output, self.force, inputs)?
         } else {
-            let (made, mut restated) = self.restated(new)?;
+            let (made, mut conversion) = self.reexpressed(new)?;
             let checked = Checked {
                 from: &made,
                 inputs,
                 target: self.target,
-                sources: &restated.sources,
-                base: &self.how().base()?,
+                sources: &conversion.sources,
+                base: &self.goal().base()?,
                 access: Access::default(),
                 modelfile: None,
             };
             let place = (self.output, self.force);
-            checked.stage(&restated.new, &mut restated.reports, place, progress)?
+            progress.begin(conversion.reports.len() as u64);
+            let compared = || progress.advance(1);
+            checked.stage(&conversion.new, &mut conversion.reports, place, &compared)?
         };
         inputs.iter().try_for_each(|input| input.check_unchanged())?;
         staging.commit()?;

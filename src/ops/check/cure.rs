@@ -1,11 +1,10 @@
 //! Commands that put an adapter right, as they can be pasted into a shell.
 
-use std::path::Path;
-
 use super::program::Program;
 use super::rule::Cure;
 use super::subject::Subject;
 use crate::adapter::convention::{self, Output};
+use crate::error::quoted;
 
 /// What commands are made of.
 #[derive(Clone, Copy)]
@@ -85,30 +84,5 @@ impl Cures<'_> {
 
     fn is_file(self) -> bool {
         matches!(self.subject.adapter.convention.output, Output::File(_))
-    }
-}
-
-/// A path as a shell takes it for one word.
-pub(in crate::ops) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./-+=:@%,".contains(c);
-    let option = text.starts_with('-');
-    let text = if option { format!("./{text}") } else { text };
-    if !text.is_empty() && text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_one_word_of_a_shell() {
-        assert_eq!(quoted(Path::new("a/b-1.safetensors")), "a/b-1.safetensors");
-        assert_eq!(quoted(Path::new("my style")), "'my style'");
-        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
-        assert_eq!(quoted(Path::new("-x")), "./-x");
     }
 }

@@ -25,8 +25,6 @@ pub use rule::Effect;
 pub use sarif::sarif;
 pub use version::Version;
 
-pub(in crate::ops) use cure::quoted;
-
 use base::Base;
 use judge::Judge;
 use program::{PROGRAMS, Program};

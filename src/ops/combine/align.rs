@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::Options;
 use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::convert::{BaseFacts, Goal, reexpress};
 use crate::adapter::{Adapter, layout, peers, unify};
 use crate::error::{Locate, PairError, Result};
 use crate::format::Access;
-use crate::ops::convert::{Base, How, restate};
 use crate::ops::write;
 
 /// Puts the adapters in one convention, `native`, where they are of several or share no module, and gives each
-/// stack of layers one root. What cannot be restated stays, and is compared by its names.
+/// stack of layers one root. What cannot be converted stays, and is compared by its names.
 ///
 /// # Errors
 /// A reference that cannot be read.
@@ -24,18 +24,18 @@ pub(in crate::ops) fn align(
     reference: Option<&Path>,
 ) -> Result<Vec<Adapter>> {
     let (program, allow_loss, access) = (None, false, Access::default());
-    let how = How { target: native, program, reference, allow_loss, access };
+    let goal = Goal { target: native, program, reference, allow_loss, access };
     let mixed = peers::mixed(&adapters);
     let mut aligned = adapters;
     if mixed || apart(&aligned) {
-        let base = how.base()?;
-        let restated = |adapter: Adapter| {
+        let base = goal.base()?;
+        let comparable = |adapter: Adapter| {
             // Names of one convention are of several layouts only where the layouts are known.
             let other = adapter.convention.name != native.name || !mixed;
             let known = other && layout::is_known(&adapter);
-            known.then(|| restate_as(&adapter, how, &base)).flatten().unwrap_or(adapter)
+            known.then(|| reexpressed(&adapter, goal, &base)).flatten().unwrap_or(adapter)
         };
-        aligned = aligned.into_iter().map(restated).collect();
+        aligned = aligned.into_iter().map(comparable).collect();
     }
     unify::unify(&mut aligned);
     Ok(aligned)
@@ -87,13 +87,13 @@ fn apart(adapters: &[Adapter]) -> bool {
 }
 
 /// The adapter in another convention; `None` where that would lose anything.
-fn restate_as(adapter: &Adapter, how: How<'_>, base: &Base) -> Option<Adapter> {
-    let new = restate(adapter, how, base).ok()?.new;
-    let encoded = new.encode(how.target).ok()?;
+fn reexpressed(adapter: &Adapter, goal: Goal<'_>, base: &BaseFacts) -> Option<Adapter> {
+    let new = reexpress(adapter, goal, base).ok()?.new;
+    let encoded = new.encode(goal.target).ok()?;
     let beside = adapter.file.shards.first()?;
     // Its files are still those that it was made of.
     let paths = (beside.path.as_path(), beside.path.as_path());
-    let mut made = Adapter::made(encoded, how.target, paths, base.experts).ok()?;
+    let mut made = Adapter::made(encoded, goal.target, paths, base.experts).ok()?;
     (made.path, made.config_path) = (adapter.path.clone(), adapter.config_path.clone());
     made.faults.is_empty().then_some(made)
 }

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::Progress;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::ops::shared::base::open_reference;
 use crate::ops::thread_pool;
+use crate::weight::open_reference;
 
 /// Relative difference that rounding of f32 factors explains.
 const ROUNDING: f64 = 1e-6;

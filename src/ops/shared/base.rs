@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, QuantError, Result};
+use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, Result};
 use crate::format::gguf::MAGIC;
 use crate::format::{Access, Checkpoint};
-use crate::weight::{Weights, decoded};
+use crate::weight::numbers;
 
 /// Opens a base, its quantised weights decoded. `with` is what the verb was given beside it, for the advice.
 ///
@@ -43,14 +43,6 @@ pub(crate) fn open_model(
     numbers(open_stored(path, expected, with, access)?)
 }
 
-/// Opens a checkpoint that is only looked at, its quantised weights decoded.
-///
-/// # Errors
-/// As [`Checkpoint::open`] and [`numbers`].
-pub(crate) fn open_reference(path: &Path, access: Access) -> Result<Checkpoint> {
-    numbers(Checkpoint::open(path, access)?)
-}
-
 /// Opens what a merge wrote, as it is stored.
 ///
 /// # Errors
@@ -78,21 +70,6 @@ pub(crate) fn open_stored(
     let hint = advice(path, with, access);
     let convention = convention.name;
     Err(ModelError::Adapter { convention, modules, expected, hint }).in_file(path)
-}
-
-/// A checkpoint with its quantised weights decoded. One in a scheme that is known and not read stays as it is
-/// stored; a verb that needs such a weight refuses it by name.
-///
-/// # Errors
-/// If its quantised weights are damaged; the tensor is named.
-pub(crate) fn numbers(stored: Checkpoint) -> Result<Checkpoint> {
-    match Weights::of(&stored) {
-        Ok(weights) => decoded(stored, &weights),
-        Err(error) => match error.kind() {
-            ErrorKind::Quant(QuantError::Unsupported { .. }) if !stored.is_gguf() => Ok(stored),
-            _ => Err(error),
-        },
-    }
 }
 
 /// What to do with an adapter and what stands beside it.

@@ -22,7 +22,7 @@ use super::rule::Rule;
 use super::subject::Subject;
 use crate::error::{ErrorKind, Result};
 
-pub(in crate::ops) use vllm_classes::is_stacked;
+pub(super) use crate::adapter::convert::{Experts, Takes};
 
 /// What a program's models are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,69 +33,6 @@ pub(super) enum Field {
     Image,
     /// Anything.
     Any,
-}
-
-/// How a program's adapters have a layer's experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ops) enum Experts {
-    /// As the adapter has them.
-    AsTheyAre,
-    /// One by one.
-    Single,
-    /// In stacks or one by one, by the class of the base.
-    ByClass,
-}
-
-/// What has to be written for a program, beyond what its convention says.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::ops) struct Takes {
-    /// The convention; of several, that of the adapter if it is among them, else the first.
-    pub(in crate::ops) conventions: &'static [&'static str],
-    /// One rank and one scale for all modules.
-    pub(in crate::ops) uniform: bool,
-    /// The scale is 1, whatever the file says.
-    pub(in crate::ops) scale_one: bool,
-    /// A and B, and nothing beside them.
-    pub(in crate::ops) factors_only: bool,
-    /// Modules are called as the base's tensors are.
-    pub(in crate::ops) base_names: bool,
-    /// `target_modules` is a list of last parts of names.
-    pub(in crate::ops) leaf_targets: bool,
-    /// Projections that are joined at load: where one of a layer is there, all are.
-    pub(in crate::ops) complete: &'static [&'static [&'static str]],
-    /// How it has experts.
-    pub(in crate::ops) experts: Experts,
-    /// A GGUF file goes into a directory, with a Modelfile beside it.
-    pub(in crate::ops) modelfile: bool,
-    /// Ranks and alphas of single modules are read, as `extract` and `resize` write them.
-    pub(super) reads_patterns: bool,
-}
-
-impl Takes {
-    /// Whatever the convention can say.
-    const fn convention(conventions: &'static [&'static str]) -> Self {
-        Self {
-            conventions,
-            uniform: false,
-            scale_one: false,
-            factors_only: false,
-            base_names: false,
-            leaf_targets: false,
-            complete: &[],
-            experts: Experts::AsTheyAre,
-            modelfile: false,
-            reads_patterns: false,
-        }
-    }
-
-    /// PEFT's directory as servers read it: one rank, one scale, factors under the base's own names.
-    const SERVER: Self = Self {
-        uniform: true,
-        factors_only: true,
-        base_names: true,
-        experts: Experts::Single,
-        ..Self::convention(&["peft"])
-    };
 }
 
 /// A program that loads adapters.

@@ -22,7 +22,7 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Language,
     reads: &["peft"],
     converts: &[],
-    takes: Takes { experts: Experts::ByClass, reads_patterns: true, ..Takes::SERVER },
+    takes: Takes { experts: Experts::ByClass(is_stacked), reads_patterns: true, ..Takes::SERVER },
     needs,
     rules: &RULES,
 };

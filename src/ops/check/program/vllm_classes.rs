@@ -379,7 +379,7 @@ pub(super) static WRAPPERS: [Wrapper; 7] = [
 ];
 
 /// Whether a class reads a layer's experts as PEFT's stacks.
-pub(in crate::ops) fn is_stacked(class: &str) -> bool {
+pub(super) fn is_stacked(class: &str) -> bool {
     STACKED.contains(&class)
 }
 

@@ -11,8 +11,8 @@ use crate::error::{ErrorKind, FamilyError, Locate, Result, TunedError};
 use crate::format::Checkpoint;
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
-use crate::ops::shared::base::numbers;
 use crate::ops::shared::pairing;
+use crate::weight::numbers;
 use crate::weight::tied;
 
 /// One input, by its number among its own kind.

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::restate::{Base, How};
+use super::base_facts::BaseFacts;
+use super::goal::Goal;
+use super::requirements::{Experts, Takes};
 use crate::adapter::convention::{Names, Part};
 use crate::adapter::layout::{Layout, Piece, Source, Target, Wanted};
 use crate::adapter::place::Placement;
@@ -12,12 +14,17 @@ use crate::adapter::stacks::Stack;
 use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Dtype};
-use crate::ops::check::program::{Experts, Takes, is_stacked};
-use crate::ops::merge::tied_head;
-use crate::ops::shared::base::open_reference;
+use crate::weight::{open_reference, tied};
 
 /// The names of an expert's gate, up and down, and those that some checkpoints have.
 const MATRICES: [[&str; 3]; 2] = [["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];
+
+/// How the result has a layer's experts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Single,
+    Stacks,
+}
 
 /// A program's wishes, and the base that they are about.
 pub(super) struct Serve<'a> {
@@ -31,16 +38,20 @@ pub(super) struct Serve<'a> {
 
 impl<'a> Serve<'a> {
     /// Nothing, if no program is meant.
-    pub(super) fn new(adapter: &'a Adapter, how: How<'_>, base: &'a Base) -> Result<Option<Self>> {
-        let Some(takes) = how.program else { return Ok(None) };
-        let opened = how.reference.map(|path| open_reference(path, how.access));
+    pub(super) fn new(
+        adapter: &'a Adapter,
+        goal: Goal<'_>,
+        base: &'a BaseFacts,
+    ) -> Result<Option<Self>> {
+        let Some(takes) = goal.program else { return Ok(None) };
+        let opened = goal.reference.map(|path| open_reference(path, goal.access));
         let reference = match opened {
             // A config alone says the class.
             Some(Err(error)) if matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,
             opened => opened.transpose()?,
         };
         let (class, experts) = (base.class.as_deref(), base.expert_count);
-        let dotted = how.target.names == Names::Dotted;
+        let dotted = goal.target.names == Names::Dotted;
         Ok(Some(Self { adapter, takes, reference, class, experts, dotted }))
     }
 
@@ -54,7 +65,11 @@ impl<'a> Serve<'a> {
         else {
             return Ok(());
         };
-        let found = match target::find(self.adapter, base, tied_head(base)?.as_deref()) {
+        let found = match target::find(
+            self.adapter,
+            base,
+            tied::find(base)?.map(|tied| tied.head).as_deref(),
+        ) {
             Ok(found) => found,
             // Servers have the plain names of a quantised base.
             Err(error) if matches!(error.kind(), ErrorKind::Quantised { .. }) => return Ok(()),
@@ -115,14 +130,13 @@ impl<'a> Serve<'a> {
         Ok(())
     }
 
-    /// Whether experts go one by one, or in stacks; neither where they stay as they are.
-    fn wish(&self) -> Experts {
+    /// Whether experts go one by one, or in stacks; `None` where they stay as they are.
+    fn wish(&self) -> Option<Wish> {
         match (self.takes.experts, self.class) {
-            _ if !self.dotted => Experts::AsTheyAre,
-            (Experts::ByClass, None) => Experts::AsTheyAre,
-            (Experts::ByClass, Some(class)) if is_stacked(class) => Experts::ByClass,
-            (Experts::AsTheyAre, _) => Experts::AsTheyAre,
-            (Experts::Single | Experts::ByClass, _) => Experts::Single,
+            _ if !self.dotted => None,
+            (Experts::AsTheyAre, _) | (Experts::ByClass(_), None) => None,
+            (Experts::ByClass(is_stacked), Some(class)) if is_stacked(class) => Some(Wish::Stacks),
+            (Experts::Single | Experts::ByClass(_), _) => Some(Wish::Single),
         }
     }
 
@@ -135,13 +149,13 @@ impl<'a> Serve<'a> {
         let any = self.adapter.modules.iter().any(|module| expert_of(&module.name).is_some());
         let interleaved = self.class.is_some_and(|class| class.starts_with("GptOss"));
         match self.wish() {
-            Experts::Single if !single && interleaved => Err(interleaves()),
-            Experts::ByClass if single && any && interleaved => Err(interleaves()),
-            Experts::Single if !single => {
+            Some(Wish::Single) if !single && interleaved => Err(interleaves()),
+            Some(Wish::Stacks) if single && any && interleaved => Err(interleaves()),
+            Some(Wish::Single) if !single => {
                 self.divide(layout);
                 Ok(BTreeMap::new())
             }
-            Experts::ByClass if single && any => Ok(self.stack(layout)),
+            Some(Wish::Stacks) if single && any => Ok(self.stack(layout)),
             _ => Ok(self.adapter.stacks.clone()),
         }
     }
@@ -233,7 +247,7 @@ impl<'a> Serve<'a> {
         for names in self.takes.complete {
             added.extend(self.siblings(&new.modules, names)?);
         }
-        if self.wish() == Experts::Single {
+        if self.wish() == Some(Wish::Single) {
             added.extend(self.missing_experts(&new.modules));
         }
         new.modules.extend(added);

@@ -3,23 +3,22 @@
 
 use std::collections::BTreeSet;
 
-use super::ModuleReport;
+use super::base_facts::BaseFacts;
 use super::fold::{Factor, commonest, fold, pad};
-use super::one::One;
-use super::restate::{Base, uniform};
+use super::goal::{FittedModule, Goal, ModuleReport};
+use super::module::ModuleConversion;
 use super::rows::{Owners, assemble};
-use super::stored::{FACTORS, is_factor};
-use crate::adapter::convention::{Convention, Key, Names, Part, ScalePlace};
+use super::stored::FACTORS;
+use crate::adapter::convention::{Names, Part, ScalePlace};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
 use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
-use crate::ops::check::program::Takes;
 
 /// Everything that goes to the target.
 #[derive(Debug, Default)]
-pub(super) struct All {
+pub(super) struct Fit {
     pub(super) modules: Vec<NewModule>,
     pub(super) reports: Vec<ModuleReport>,
     /// What each of the modules is made of.
@@ -28,39 +27,13 @@ pub(super) struct All {
     pub(super) lost: Vec<String>,
 }
 
-/// What will be written.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Goal {
-    pub(super) target: &'static Convention,
-    pub(super) program: Option<&'static Takes>,
-}
-
-impl Goal {
-    /// Whether it has a name for a part.
-    pub(super) fn spells(self, module: &str, part: Part) -> bool {
-        let key = Key { module: module.to_owned(), part };
-        let takes = self.program.is_none_or(|takes| !takes.factors_only) || is_factor(part);
-        takes && self.target.spell(&key).is_some()
-    }
-}
-
-/// One module, before its scale is settled with the others'.
-#[derive(Debug)]
-pub(super) struct Fitted {
-    /// The modules that it is made of.
-    pub(super) from: Vec<String>,
-    pub(super) name: String,
-    pub(super) rank: usize,
-    pub(super) scale: f64,
-    pub(super) alpha: Option<f64>,
-    pub(super) tensors: Vec<PartTensor>,
-    pub(super) factored: Option<&'static str>,
-    /// What was folded into the factors of a part of it; 1 if nothing.
-    pub(super) folded: f64,
-}
-
-pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: &Base) -> Result<All> {
-    let mut all = All::default();
+pub(super) fn all(
+    adapter: &Adapter,
+    goal: Goal<'_>,
+    layout: &Layout,
+    base: &BaseFacts,
+) -> Result<Fit> {
+    let mut all = Fit::default();
     let mut fitted = Vec::new();
     let sound: Vec<&Target> = layout.modules.iter().flatten().collect();
     let owners = Owners::new(adapter, &sound).in_file(&adapter.path)?;
@@ -77,7 +50,7 @@ pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: &Base) -
         let one = match source {
             Source::Whole(at) => {
                 let module = module(*at)?;
-                One { adapter, module, name, goal }.fit(lost).in_tensor(&module.name)
+                ModuleConversion { adapter, module, name, goal }.fit(lost).in_tensor(&module.name)
             }
             Source::Rows { pieces, total } => {
                 assemble(adapter, goal, name, (pieces, *total), &owners, lost).in_tensor(name)
@@ -97,9 +70,9 @@ pub(super) fn all(adapter: &Adapter, goal: Goal, layout: &Layout, base: &Base) -
 /// What replaces the base's goes where the target has a name for it.
 fn replacements(
     adapter: &Adapter,
-    goal: Goal,
+    goal: Goal<'_>,
     names: &[Result<String>],
-    all: &mut All,
+    all: &mut Fit,
 ) -> Result<()> {
     for (replacement, name) in adapter.replacements.iter().zip(names) {
         let part = match replacement.replaces {
@@ -126,7 +99,7 @@ fn replacements(
 }
 
 /// Where a config says for all modules of a model whether they have magnitudes, all have them or none.
-fn evenly_decomposed(fitted: &mut [Fitted], goal: Goal, lost: &mut Vec<String>) {
+fn evenly_decomposed(fitted: &mut [FittedModule], goal: Goal<'_>, lost: &mut Vec<String>) {
     if goal.target.scale == ScalePlace::Tensor {
         return;
     }
@@ -134,7 +107,8 @@ fn evenly_decomposed(fitted: &mut [Fitted], goal: Goal, lost: &mut Vec<String>) 
         Names::Component => name.split('.').next().unwrap_or_default().to_owned(),
         _ => String::new(),
     };
-    let has = |module: &Fitted| module.tensors.iter().any(|tensor| tensor.0 == Part::Magnitude);
+    let has =
+        |module: &FittedModule| module.tensors.iter().any(|tensor| tensor.0 == Part::Magnitude);
     let plain: BTreeSet<String> =
         fitted.iter().filter(|module| !has(module)).map(|module| model(&module.name)).collect();
     let uneven =
@@ -147,8 +121,13 @@ fn evenly_decomposed(fitted: &mut [Fitted], goal: Goal, lost: &mut Vec<String>) 
 }
 
 /// Gives every module the scale that the target can say, and puts the rest into its factors.
-fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: &Base, all: &mut All) -> Result<()> {
-    let Goal { target, program } = goal;
+fn settle(
+    fitted: &mut Vec<FittedModule>,
+    goal: Goal<'_>,
+    base: &BaseFacts,
+    all: &mut Fit,
+) -> Result<()> {
+    let Goal { target, program, .. } = goal;
     let highest = fitted.iter().map(|module| module.rank).max().unwrap_or(1);
     let padded = program.is_some_and(|takes| takes.uniform) && target.names != Names::Gguf;
     if padded {
@@ -163,7 +142,7 @@ fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: &Base, all: &mut All) -> R
         }
     }
     // llama.cpp divides its one alpha by each module's own rank.
-    let said = |module: &Fitted| match target.names {
+    let said = |module: &FittedModule| match target.names {
         Names::Gguf => module.scale * module.rank as f64,
         _ => module.scale,
     };
@@ -173,7 +152,7 @@ fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: &Base, all: &mut All) -> R
     };
     for mut module in fitted.drain(..) {
         let mut folded = module.folded;
-        if uniform(target, program) {
+        if goal.has_one_scale() {
             let ratio = said(&module) / one;
             on_factors(&mut module.tensors, |down, up| fold(ratio, down, up))?;
             folded *= ratio;
@@ -193,7 +172,7 @@ fn settle(fitted: &mut Vec<Fitted>, goal: Goal, base: &Base, all: &mut All) -> R
             folded,
             relative_error: 0.0,
         });
-        let Fitted { name, rank, scale, alpha, tensors, .. } = module;
+        let FittedModule { name, rank, scale, alpha, tensors, .. } = module;
         all.modules.push(NewModule { name, rank, scale, alpha, tensors });
     }
     Ok(())
@@ -222,7 +201,7 @@ fn on_factors(
 }
 
 /// Rows of B in llama.cpp's order.
-fn reorder(module: &mut Fitted, base: &Base) -> Result<()> {
+fn reorder(module: &mut FittedModule, base: &BaseFacts) -> Result<()> {
     let (Some(architecture), Some(heads)) = (base.architecture, base.heads) else { return Ok(()) };
     let Some(heads) = architecture.permuted_heads(&module.name, heads) else { return Ok(()) };
     for (part, _, shape, bytes) in &mut module.tensors {
@@ -236,12 +215,4 @@ fn reorder(module: &mut Fitted, base: &Base) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// `target_modules` of the config that the adapter had, where the target has PEFT's config too.
-pub(super) fn targets(adapter: &Adapter, target: &Convention) -> Option<Vec<String>> {
-    let same = adapter.convention.name == target.name;
-    let config = adapter.config.as_ref().filter(|_| same)?;
-    let list = config.document.get("target_modules")?.as_array()?;
-    list.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
 }

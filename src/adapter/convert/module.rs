@@ -1,8 +1,7 @@
 //! What the target can hold of one module: its tensors as they are, in its own form, its update as plain
 //! factors, or nothing.
 
-use super::fit::{Fitted, Goal};
-use super::rows::from;
+use super::goal::{FittedModule, Goal};
 use super::stored::{
     added_bias, beside, called, differs, is_plain, lengths, no_such_factors, stored, translated,
 };
@@ -16,11 +15,11 @@ use crate::format::Dtype;
 
 /// A module and its name at the target.
 #[derive(Clone, Copy)]
-pub(super) struct One<'a> {
+pub(super) struct ModuleConversion<'a> {
     pub(super) adapter: &'a Adapter,
     pub(super) module: &'a Module,
     pub(super) name: &'a str,
-    pub(super) goal: Goal,
+    pub(super) goal: Goal<'a>,
 }
 
 /// A module's tensors, and what says its scale.
@@ -31,9 +30,9 @@ struct Held {
     alpha: Option<f64>,
 }
 
-impl One<'_> {
+impl ModuleConversion<'_> {
     /// The first of the ways that the target can say; `None`, and why, if it is none.
-    pub(super) fn fit(self, lost: &mut Vec<String>) -> Result<Option<Fitted>> {
+    pub(super) fn fit(self, lost: &mut Vec<String>) -> Result<Option<FittedModule>> {
         let part = if self.module.form.is_part() { self.part_dtype() } else { None };
         let tensors = if part.is_some() { Vec::new() } else { stored(self.adapter, self.module)? };
         let held = if is_plain(self.module, &tensors) {
@@ -43,8 +42,8 @@ impl One<'_> {
         } else {
             self.as_factors(part, &tensors, lost)?
         };
-        Ok(held.map(|held| Fitted {
-            from: from(&[self.module]),
+        Ok(held.map(|held| FittedModule {
+            from: vec![self.module.name.clone()],
             name: self.name.to_owned(),
             rank: held.rank,
             scale: self.module.scale.value,

@@ -6,13 +6,13 @@ use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::{Adapter, target};
 use crate::error::{Locate, Result};
 use crate::format::Access;
-use crate::ops::shared::base::open_reference;
+use crate::weight::open_reference;
 
 /// Gives modules of unknown shape that of the reference's tensor, where they are for all of one.
 ///
 /// # Errors
 /// Names that fit in several ways; a module that cannot be for a weight of that shape.
-pub(super) fn complete(adapter: &mut Adapter, reference: &Path, access: Access) -> Result<()> {
+pub(crate) fn complete(adapter: &mut Adapter, reference: &Path, access: Access) -> Result<()> {
     if !adapter.modules.iter().any(is_open) {
         return Ok(());
     }

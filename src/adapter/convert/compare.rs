@@ -19,7 +19,7 @@ const ALLOWED: f64 = 1e-6;
 ///
 /// # Errors
 /// [`ConvertError::Differs`], if that is more than is allowed; a module that is not there.
-pub(super) fn compare(
+pub(super) fn module(
     original: &Adapter,
     source: &Source,
     written: &Adapter,

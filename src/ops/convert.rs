@@ -1,30 +1,16 @@
-//! convert: the same update in another convention's file. Tensors are carried as they are wherever the
-//! target can hold them; scales that it cannot say go into the factors; what would be lost is an error.
-
-mod fit;
-mod fold;
-mod kept;
-mod native;
-mod one;
-mod restate;
-mod rotations;
-mod rows;
-mod serve;
-mod shape;
-mod stored;
-mod verify;
+//! convert: the same update in another convention's file. The engine is `adapter/convert/`; here
+//! are its options, the order of its steps, and its report.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use restate::base_of;
-pub(super) use restate::{Base, Checked, How, Restated, restate};
-
 use super::check::program::{self, Program};
 use super::shared::base::check_reference;
 use super::{Progress, check_output, files_of};
 use crate::adapter::convention::{self, Convention};
+pub use crate::adapter::convert::ModuleReport;
+use crate::adapter::convert::{BaseFacts, Checked, Conversion, Goal, complete, reexpress};
 use crate::adapter::layout::Source;
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write;
@@ -50,24 +36,6 @@ pub struct Options {
     pub open: OpenOptions,
     /// Replace an existing output.
     pub force: bool,
-}
-
-/// One module of the result.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct ModuleReport {
-    /// The modules of the adapter that it is made of; more than one where the target's layout has them
-    /// in one, and one may be in several.
-    pub from: Vec<String>,
-    /// Its name in the result.
-    pub to: String,
-    /// Its family, where it was turned into plain factors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub factored: Option<&'static str>,
-    /// What was folded into its factors; 1 if nothing.
-    pub folded: f64,
-    /// ‖written − original‖ / ‖original‖, once it is written.
-    pub relative_error: f64,
 }
 
 /// What a conversion will do, or did.
@@ -102,7 +70,7 @@ pub struct Convert {
     target: &'static Convention,
     new: NewAdapter,
     sources: Vec<Source>,
-    base: Base,
+    base: BaseFacts,
     modelfile: bool,
     options: Options,
 }
@@ -118,7 +86,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
     check_output(&options.output, [options.adapter.as_path()], options.force)?;
     let (reference, access) = (options.reference.as_deref(), options.open.access);
     check_reference(reference, access)?;
-    let base = base_of(reference, access)?;
+    let base = BaseFacts::of(reference, access)?;
     let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
     let mut adapter = Adapter::open(&options.adapter, &open)?;
     let target = target(asked, program, adapter.convention)?;
@@ -126,15 +94,15 @@ pub fn plan(options: &Options) -> Result<Convert> {
     check_ending(target, modelfile, options)?;
     let takes = program.map(|program| &program.takes);
     let allow_loss = options.allow_loss;
-    let how = How { target, program: takes, reference, allow_loss, access };
+    let goal = Goal { target, program: takes, reference, allow_loss, access };
     adapter.sound()?;
     adapter.check_finite()?;
     if let Some(reference) = &options.reference {
-        shape::complete(&mut adapter, reference, options.open.access)?;
+        complete(&mut adapter, reference, options.open.access)?;
     }
     let files = files_of(&adapter);
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
-    let Restated { new, reports, sources, lost } = restate(&adapter, how, &base)?;
+    let Conversion { new, reports, sources, lost } = reexpress(&adapter, goal, &base)?;
     let report = Report {
         output: options.output.clone(),
         from: adapter.convention.name,
@@ -217,7 +185,9 @@ impl Convert {
         };
         let (output, force) = (&self.options.output, self.options.force);
         let (staging, bytes) =
-            checked.stage(&self.new, &mut self.report.modules, (output, force), progress)?;
+            checked.stage(&self.new, &mut self.report.modules, (output, force), &|| {
+                progress.advance(1)
+            })?;
         let errors = self.report.modules.iter().map(|module| module.relative_error);
         let worst = errors.fold(0.0, f64::max);
         self.report.kept_relative_error = worst;

@@ -7,6 +7,7 @@ use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
 use crate::adapter::save::PartTensor;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::Metadata;
 
 /// The parts of plain factors.
 pub(super) const FACTORS: [(Part, Part); 2] =
@@ -180,4 +181,10 @@ pub(super) fn added_bias(adapter: &Adapter, module: &Module) -> Result<Option<Ve
     let view = adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound).in_tensor(tensor)?;
     let values = read_f64(view, 0, view.spec.elements())?;
     Ok(Some(values.into_iter().map(|value| value * coefficient).collect()))
+}
+
+/// The metadata of the adapter's header.
+pub(super) fn header(adapter: &Adapter) -> Metadata {
+    let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
+    own.unwrap_or_default()
 }

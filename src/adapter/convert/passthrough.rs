@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use super::ModuleReport;
-use super::restate::{How, Restated, header};
+use super::goal::{Conversion, Goal, ModuleReport};
+use super::stored::header;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{peft, respelled};
 use crate::adapter::layout::{Layout, Source};
@@ -19,11 +19,15 @@ use crate::format::Tensor;
 
 /// The whole adapter; none if it is no adapter of such a type that PEFT shall read again, or if its
 /// modules have other names there.
-pub(super) fn whole(adapter: &Adapter, how: How<'_>, layout: &Layout) -> Result<Option<Restated>> {
+pub(super) fn whole(
+    adapter: &Adapter,
+    goal: Goal<'_>,
+    layout: &Layout,
+) -> Result<Option<Conversion>> {
     let Some(config) = adapter.config.as_ref().filter(|config| config.peft_type != "LORA") else {
         return Ok(None);
     };
-    let both = [adapter.convention.name, how.target.name].iter().all(|name| *name == peft().name);
+    let both = [adapter.convention.name, goal.target.name].iter().all(|name| *name == peft().name);
     let modules = adapter.modules.iter().zip(&layout.modules);
     let as_it_is = modules.enumerate().all(|(at, (module, target))| {
         let named = target.as_ref().ok().filter(|target| target.source == Source::Whole(at));
@@ -33,7 +37,7 @@ pub(super) fn whole(adapter: &Adapter, how: How<'_>, layout: &Layout) -> Result<
     let named = replaced.into_iter().all(|(own, name)| name.as_ref().ok() == Some(&own.module));
     let complete = layout.modules.len() == adapter.modules.len();
     if !both
-        || how.program.is_some_and(|takes| takes.factors_only)
+        || goal.program.is_some_and(|takes| takes.factors_only)
         || !as_it_is
         || !named
         || !complete
@@ -57,7 +61,7 @@ pub(super) fn whole(adapter: &Adapter, how: How<'_>, layout: &Layout) -> Result<
         target_modules: None,
         kept: Some(Kept { tensors: tensors(adapter, config)?, config: targets(adapter, config) }),
     };
-    Ok(Some(Restated { new, reports, sources, lost: Vec::new() }))
+    Ok(Some(Conversion { new, reports, sources, lost: Vec::new() }))
 }
 
 /// All tensors that carry something.

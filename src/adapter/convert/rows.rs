@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::fit::{Fitted, Goal};
 use super::fold::{Factor, commonest, multiply};
+use super::goal::{FittedModule, Goal};
 use super::stored::{self, FACTORS, called, is_bias, is_factor, is_magnitude};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Part, ScalePlace};
@@ -112,12 +112,12 @@ fn owned_columns(up: &Factor, parts: &[Range<usize>]) -> Option<Vec<usize>> {
 /// Makes a module of rows of others; nothing if all of it is zero, or lost.
 pub(super) fn assemble(
     adapter: &Adapter,
-    goal: Goal,
+    goal: Goal<'_>,
     name: &str,
     (pieces, total): (&[Piece], usize),
     owners: &Owners,
     lost: &mut Vec<String>,
-) -> Result<Option<Fitted>> {
+) -> Result<Option<FittedModule>> {
     let modules: Vec<&Module> =
         pieces.iter().filter_map(|piece| adapter.modules.get(piece.module)).collect();
     let from = from(&modules);
@@ -145,7 +145,7 @@ pub(super) fn assemble(
 }
 
 /// The names of what a module is made of, each once.
-pub(super) fn from(modules: &[&Module]) -> Vec<String> {
+fn from(modules: &[&Module]) -> Vec<String> {
     let mut names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     names.dedup();
     names
@@ -154,7 +154,7 @@ pub(super) fn from(modules: &[&Module]) -> Vec<String> {
 /// A module's factors, bias and magnitudes; nothing if it cannot be divided.
 fn plain(
     adapter: &Adapter,
-    goal: Goal,
+    goal: Goal<'_>,
     module: &Module,
     name: &str,
     lost: &mut Vec<String>,
@@ -214,7 +214,7 @@ fn divided(
     owners: &Owners,
     name: &str,
     from: Vec<String>,
-) -> Result<Option<Fitted>> {
+) -> Result<Option<FittedModule>> {
     let rows = |tensor: &PartTensor| factor(tensor).rows(piece.from.clone());
     let (mut up, mut down) = (rows(&plain.up), factor(&plain.down));
     let (mut rank, mut alpha) = (plain.rank, plain.alpha);
@@ -235,7 +235,7 @@ fn divided(
     }
     let (scale, factored) = (plain.scale, plain.factored);
     let name = name.to_owned();
-    Ok(Some(Fitted { from, name, rank, scale, alpha, tensors, factored, folded: 1.0 }))
+    Ok(Some(FittedModule { from, name, rank, scale, alpha, tensors, factored, folded: 1.0 }))
 }
 
 /// One value a row, of the pieces' rows; zeros elsewhere.
@@ -257,7 +257,7 @@ fn joined(
     name: &str,
     from: Vec<String>,
     lost: &mut Vec<String>,
-) -> Result<Fitted> {
+) -> Result<FittedModule> {
     let scales: Vec<f64> = found.iter().map(|(_, plain)| plain.scale).collect();
     let scale = commonest(&scales);
     let stored = widest(found.iter().flat_map(|(_, plain)| [plain.up.1, plain.down.1]));
@@ -296,7 +296,7 @@ fn joined(
     tensors.extend(beside(found, total, scale, lost, &from)?);
     let alpha = shared_alpha(found, &starts, rank, scale);
     let factored = found.iter().find_map(|(_, plain)| plain.factored);
-    Ok(Fitted { from, name: name.to_owned(), rank, scale, alpha, tensors, factored, folded })
+    Ok(FittedModule { from, name: name.to_owned(), rank, scale, alpha, tensors, factored, folded })
 }
 
 /// The alpha of all directions: the sum of those of the A that stand there.
@@ -358,12 +358,12 @@ fn beside(
 /// Stored differences: their rows themselves.
 fn whole(
     adapter: &Adapter,
-    goal: Goal,
+    goal: Goal<'_>,
     name: &str,
     modules: &[&Module],
     (pieces, total): (&[Piece], usize),
     lost: &mut Vec<String>,
-) -> Result<Option<Fitted>> {
+) -> Result<Option<FittedModule>> {
     let from = from(modules);
     let mut all: BTreeMap<Part, Vec<(&Piece, PartTensor)>> = BTreeMap::new();
     for (piece, module) in pieces.iter().zip(modules) {
@@ -393,7 +393,16 @@ fn whole(
     }
     let (name, scale) = (name.to_owned(), 1.0);
     let factored = None;
-    Ok(Some(Fitted { from, name, rank: 0, scale, alpha: None, tensors, factored, folded: 1.0 }))
+    Ok(Some(FittedModule {
+        from,
+        name,
+        rank: 0,
+        scale,
+        alpha: None,
+        tensors,
+        factored,
+        folded: 1.0,
+    }))
 }
 
 /// A dtype that holds the values of all.

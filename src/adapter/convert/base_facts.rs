@@ -1,0 +1,55 @@
+//! What a conversion has to know of the base, from its config and its tensors' shapes.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::adapter::convention::gguf_names::{Architecture, Heads};
+use crate::adapter::stacks::ExpertSizes;
+use crate::error::Result;
+use crate::format::json::model_config;
+use crate::format::{Access, Checkpoint};
+
+/// What a reference says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BaseFacts {
+    /// The class of the model, by its config.
+    pub(super) class: Option<String>,
+    pub(super) architecture: Option<&'static Architecture>,
+    pub(crate) heads: Option<Heads>,
+    pub(crate) experts: Option<ExpertSizes>,
+    pub(super) expert_count: Option<usize>,
+}
+
+impl BaseFacts {
+    /// What the reference says; nothing without one.
+    ///
+    /// # Errors
+    /// A config that cannot be read.
+    pub(crate) fn of(reference: Option<&Path>, access: Access) -> Result<Self> {
+        let Some(path) = reference else { return Ok(Self::default()) };
+        // A config alone tells names and heads.
+        let tensors = Checkpoint::open(path, access).ok();
+        Ok(Self { experts: tensors.as_ref().and_then(ExpertSizes::of), ..of_config(path)? })
+    }
+}
+
+/// What the config of the model at `path`, or beside it, says.
+fn of_config(path: &Path) -> Result<BaseFacts> {
+    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let Some(document) = model_config(directory)? else { return Ok(BaseFacts::default()) };
+    let model_type = document.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let number = |field: &str| {
+        let text = document.get("text_config").and_then(Value::as_object);
+        let number = document.get(field).or_else(|| text?.get(field))?.as_u64()?;
+        usize::try_from(number).ok().filter(|number| *number > 0)
+    };
+    let heads = Heads::of_config(&document);
+    let expert_count =
+        ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(number);
+    let architecture = Architecture::of_model_type(model_type);
+    let listed = document.get("architectures").and_then(Value::as_array);
+    let class = listed.and_then(|list| list.first()).and_then(Value::as_str);
+    let class = class.map(str::to_owned);
+    Ok(BaseFacts { class, architecture, heads, experts: None, expert_count })
+}

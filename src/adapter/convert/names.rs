@@ -1,0 +1,128 @@
+//! What the modules of the result are called, and which modules of the adapter, or rows of them, they are
+//! made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::base_facts::BaseFacts;
+use super::goal::Goal;
+use crate::adapter::convention::{Convention, Names, mlx};
+use crate::adapter::layout::{self, Layout};
+use crate::adapter::mlx::stack_of;
+use crate::adapter::place::Placement;
+use crate::adapter::rename::Renamer;
+use crate::adapter::{Adapter, target};
+use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
+use crate::weight::open_reference;
+
+fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
+    if target.names != Names::Gguf {
+        return Ok(());
+    }
+    let reason = match base {
+        BaseFacts { architecture: None, .. } => {
+            "the architecture, or one that has a table of llama.cpp's names (--reference BASE)"
+        }
+        BaseFacts { architecture: Some(found), heads: None, .. } if found.permuted => {
+            "num_attention_heads, by which llama.cpp orders rows (--reference BASE)"
+        }
+        _ => return Ok(()),
+    };
+    Err(ConvertError::Reference { reason: reason.to_owned() }.into())
+}
+
+/// The modules of the result, and those of the adapter that have no name in it.
+pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Result<Layout> {
+    let to = goal.target;
+    check_gguf(to, base)?;
+    const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
+    let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));
+    // SDXL's blocks are the only ones with more than one layer each.
+    let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");
+    let two = |name: &str| second(name) || deep(name);
+    let renamer = Renamer {
+        from: adapter.convention,
+        to,
+        two_encoders: adapter.modules.iter().any(|module| two(&module.name)),
+        t5: None,
+        architecture: base.architecture,
+    };
+    let flat = adapter.convention.names == Names::Flattened;
+    let opened = goal.reference.as_ref().map(|path| open_reference(path, goal.access));
+    let reference = match opened {
+        // A config alone says what llama.cpp needs.
+        Some(Err(error)) if !flat && matches!(error.kind(), ErrorKind::NoCheckpoint { .. }) => None,
+        opened => opened.transpose()?,
+    };
+    // A path of a model does not say below which root a checkpoint has it.
+    let paths = [Names::Dotted, Names::Component].contains(&adapter.convention.names);
+    let dotted = paths && to.names == Names::Checkpoint;
+    let based = flat || dotted && !layout::is_known(adapter);
+    let places = match &reference {
+        Some(base) if based => {
+            let found = target::find(adapter, base, None)?.modules;
+            // A part of a tensor has no name of its own.
+            let whole = |places: Vec<Placement>| match places.as_slice() {
+                [one] if one.is_whole() => Some(one.tensor.clone()),
+                _ => None,
+            };
+            found.into_iter().map(whole).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
+    let in_stacks = to.names == Names::Gguf || to.name == mlx().name;
+    if let Some(architecture) = base.architecture.filter(|_| in_stacks) {
+        layout::divide_experts(adapter, (architecture, to), &mut found);
+        check_experts(&found, to, base)?;
+    }
+    Ok(found)
+}
+
+/// Fails if two modules would have one name.
+pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for target in found.modules.iter().flatten() {
+        let module = target.source.modules().first().copied().unwrap_or_default();
+        if let Some(first) = seen.insert(target.name.as_str(), module) {
+            let name =
+                |at: usize| adapter.modules.get(at).map(|m| m.name.clone()).unwrap_or_default();
+            let (first, second) = (name(first), name(module));
+            return Err(
+                Error::from(ErrorKind::SameTarget { first, second }).in_tensor(&target.name)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
+fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+    let place = |name: &str| match to.names {
+        Names::Gguf => {
+            let (stack, expert) = name.rsplit_once('.')?;
+            let expert = expert.parse().ok().filter(|_| stack.ends_with("_exps"))?;
+            Some((stack.to_owned(), expert))
+        }
+        _ => stack_of(name),
+    };
+    let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for target in found.modules.iter().flatten() {
+        if let Some((stack, expert)) = place(&target.name) {
+            stacks.entry(stack).or_default().insert(expert);
+        }
+    }
+    if base.expert_count.is_none() && !stacks.is_empty() {
+        let reason = "the number of experts in its config (--reference BASE)".to_owned();
+        return Err(ConvertError::Reference { reason }.into());
+    }
+    let whole = |experts: &BTreeSet<usize>| {
+        Some(experts.len()) == base.expert_count && experts.last() == Some(&(experts.len() - 1))
+    };
+    match stacks.iter().find(|(_, experts)| !whole(experts)) {
+        None => Ok(()),
+        Some((stack, _)) => {
+            let what = "number from the base's";
+            Err(ExpertsError::Uneven { what }).in_tensor(stack)
+        }
+    }
+}
