@@ -13,6 +13,7 @@ pub mod index;
 pub mod json;
 mod kept;
 mod live;
+pub(crate) mod pattern;
 pub mod staging;
 mod view;
 pub mod yaml;

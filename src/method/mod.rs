@@ -37,7 +37,8 @@ pub enum Law {
 }
 
 /// A peer whose arithmetic can be reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Compat {
     /// PEFT's `add_weighted_adapter`.
