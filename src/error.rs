@@ -10,6 +10,7 @@ mod family;
 mod harmless;
 mod header;
 mod hint;
+mod job;
 mod kind;
 mod look;
 mod model;
@@ -34,6 +35,7 @@ pub use family::FamilyError;
 #[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
+pub use job::JobError;
 pub use kind::ErrorKind;
 pub use look::FileKind;
 pub use model::ModelError;
@@ -116,6 +118,7 @@ areas! {
     OrientationError,
     PairError,
     QuantError,
+    JobError,
     ReceiptError,
     RecipeError,
     RuleError,

@@ -14,6 +14,7 @@ pub mod json;
 mod kept;
 mod live;
 pub(crate) mod pattern;
+pub mod shared_staging;
 pub mod staging;
 mod view;
 pub mod yaml;

@@ -11,6 +11,7 @@ mod experts;
 mod field;
 mod golden;
 mod laws;
+mod many_machines;
 mod methods_merge;
 mod names;
 mod orientation;
