@@ -13,6 +13,7 @@ pub mod index;
 pub mod json;
 mod kept;
 mod live;
+pub mod location;
 pub mod staging;
 mod view;
 pub mod yaml;
