@@ -9,6 +9,7 @@ mod check;
 mod circles;
 mod compare;
 mod diff;
+mod folders;
 mod hints;
 mod inspect;
 mod library;
