@@ -251,7 +251,7 @@ fn random_rounding_keeps_small_changes_on_average() {
             let before = values(weight);
             let most = before.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
             // Half of it up by a two-hundredth of the largest, half down: far below a step of 4 bits.
-            let delta = |at: usize| if at % 2 == 0 { most / 200.0 } else { -most / 200.0 };
+            let delta = |at: usize| if at.is_multiple_of(2) { most / 200.0 } else { -most / 200.0 };
             // The largest values would be cut.
             let inner = |value: f32| value.abs() < 0.5 * most;
             let new: Vec<f32> =
