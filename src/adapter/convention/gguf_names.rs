@@ -3,7 +3,7 @@
 //! (`convert_hf_to_gguf.py`, `LlamaModel.permute`).
 
 /// Heads of a model's attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Heads {
     /// Of the queries.
     pub queries: usize,
