@@ -21,3 +21,4 @@ mod spellings;
 mod weights;
 mod weights_refused;
 mod weights_rules;
+mod weights_written;
