@@ -124,9 +124,11 @@ fn one_thing_is_said_of_each_of_twelve_faults() {
     };
     let own = |name: &str, adapter: Peft| (peft(name, adapter), base.clone());
     let lost = whole(|_| ()).linear("model.layers.9.self_attn.q_proj", 8, &[1.0; 512], &[1.0; 512]);
-    let head = whole(|_| ())
-        .field("modules_to_save", json!(["lm_head"]))
-        .tensor("lm_head.weight", &[48, 64], &[1.0; 48 * 64]);
+    let head = whole(|_| ()).field("modules_to_save", json!(["lm_head"])).tensor(
+        "lm_head.weight",
+        &[48, 64],
+        &[1.0; 48 * 64],
+    );
     let one_alpha = json!({ "up_proj": 64 });
     let faults: [((PathBuf, PathBuf), &str, &[&str], &str); 12] = [
         (own("dead", whole(|up| up.fill(0.0))), "peft", &[], "dead-modules"),
@@ -135,7 +137,12 @@ fn one_thing_is_said_of_each_of_twelve_faults() {
         (own("empty", whole(emptied)), "peft", &[], "empty-rank"),
         (case("10_diffusers_ltx2_alpha_ignored", "adapter.safetensors"), "diffusers", &[], "alpha"),
         (own("rslora", whole(|_| ()).field("use_rslora", true)), "sglang", &[], "scale"),
-        (own("alpha", whole(|_| ()).field("alpha_pattern", one_alpha)), "vllm@0.31", &[], "patterns"),
+        (
+            own("alpha", whole(|_| ()).field("alpha_pattern", one_alpha)),
+            "vllm@0.31",
+            &[],
+            "patterns",
+        ),
         (case("12_peft_vlm_names_on_text_model", "adapter"), "peft", &[], "names"),
         (case("04_vllm_peft_stacks_on_qwen3_moe", "adapter"), "vllm", &[], "stacked-experts"),
         (own("lost", lost), "vllm", &[], "names"),
