@@ -10,6 +10,7 @@ mod check_tables;
 mod circles;
 mod compare;
 mod diff;
+mod folders;
 mod hints;
 mod inspect;
 mod library;
