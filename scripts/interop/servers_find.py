@@ -194,6 +194,7 @@ class LlamaCpp:
             want(stem in there and part in ("lora_a", "lora_b"), f"no tensor {stem}")
             want(f"{stem}.lora_a" in own and f"{stem}.lora_b" in own, f"{stem} has no pair")
             weight = there[stem].shape
+            weight = (1, *weight) if len(weight) == 1 else weight  # ggml forgets ones in front
             pair = (*own[f"{stem}.lora_a"].shape[:-2], own[f"{stem}.lora_b"].shape[-2], own[f"{stem}.lora_a"].shape[-1])
             want(tuple(weight) == tuple(pair), f"{stem}: {pair} on {tuple(weight)}")
         return len(own) // 2
@@ -210,9 +211,10 @@ class Mlx:
             model_class, arguments = _get_classes(config)
         except ValueError as error:
             raise NotImplementedError(str(error)) from error
-        # Its classes read the rotation's base where releases of transformers before 5 had it.
+        # Its classes read what releases of transformers before 5 wrote.
         text = config.get("text_config", config)
         text.setdefault("rope_theta", 10000.0)
+        text.setdefault("num_experts", text.get("num_local_experts", 0))
         model = model_class(arguments.from_dict(config))
         load_adapters(model, str(adapter))
         weights = dict(tree_flatten(model.parameters()))
