@@ -22,7 +22,7 @@ pub(super) static PROGRAM: Program = Program {
 
 const LOAD: &str = "tuner/utils.py, load_adapters";
 
-static RULES: [Rule; 8] = [
+static RULES: [Rule; 9] = [
     Rule::new("ranks", Effect::Refused, "it has one rank for all modules", LOAD, |subject| {
         let first = subject.rank();
         subject.modules(|module| module.rank != first)
@@ -72,6 +72,16 @@ static RULES: [Rule; 8] = [
         "it refuses what the base does not have",
         LOAD,
         |subject| unplaced(subject).or_else(|| misfits(subject)),
+    ),
+    Rule::new(
+        "latent-keys",
+        Effect::Refused,
+        "it has kv_b_proj of this class as two matrices, one of them turned, and refuses factors of it",
+        "models/deepseek_v3.py, Model.sanitize",
+        |subject| {
+            subject.class().filter(|class| *class == "DeepseekV3ForCausalLM")?;
+            subject.modules(|module| module.name.ends_with(".kv_b_proj"))
+        },
     ),
     Rule::new(
         "wrapped",
