@@ -14,6 +14,7 @@ pub mod json;
 mod kept;
 mod live;
 pub mod location;
+pub(crate) mod pattern;
 mod shard;
 pub mod staging;
 mod view;

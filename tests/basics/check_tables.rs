@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::common::{Peft, Random, fixture, lora_tool};
 use serde_json::{Value, json};
 
+/// An adapter and its base, the program that is asked, further options, and the rule that finds the fault.
+type Seeded = ((PathBuf, PathBuf), &'static str, &'static [&'static str], &'static str);
+
 /// Projections of a layer of `fixtures/llama/base`: name, inputs, outputs.
 const PROJECTIONS: [(&str, usize, usize); 7] = [
     ("self_attn.q_proj", 64, 64),
@@ -130,7 +133,7 @@ fn one_thing_is_said_of_each_of_twelve_faults() {
         &[1.0; 48 * 64],
     );
     let one_alpha = json!({ "up_proj": 64 });
-    let faults: [((PathBuf, PathBuf), &str, &[&str], &str); 12] = [
+    let faults: [Seeded; 12] = [
         (own("dead", whole(|up| up.fill(0.0))), "peft", &[], "dead-modules"),
         (own("outlier", whole(|up| up[3 * RANK] = 500.0)), "peft", &[], "outlier-row"),
         (own("nan", whole(|up| up[5] = f32::NAN)), "vllm", &[], "not-finite"),

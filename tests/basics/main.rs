@@ -22,3 +22,4 @@ mod spellings;
 mod weights;
 mod weights_refused;
 mod weights_rules;
+mod weights_written;

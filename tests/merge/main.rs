@@ -16,6 +16,7 @@ mod methods_merge;
 mod names;
 mod orientation;
 mod places;
+mod plans;
 mod quantised;
 mod reference;
 mod same_bytes;

@@ -5,7 +5,7 @@
 use crate::weight::root::Root;
 
 /// Heads of a model's attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Heads {
     /// Of the queries.
     pub queries: usize,
