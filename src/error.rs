@@ -12,6 +12,7 @@ mod header;
 mod hint;
 mod job;
 mod kind;
+mod location;
 mod look;
 mod model;
 mod near;
@@ -37,6 +38,7 @@ pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
 pub use job::JobError;
 pub use kind::ErrorKind;
+pub use location::LocationError;
 pub use look::FileKind;
 pub use model::ModelError;
 #[doc(hidden)]
@@ -114,6 +116,7 @@ areas! {
     ExpertsError,
     FamilyError,
     HeaderError,
+    LocationError,
     ModelError,
     OrientationError,
     PairError,

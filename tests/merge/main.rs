@@ -11,6 +11,7 @@ mod experts;
 mod field;
 mod golden;
 mod laws;
+mod locations;
 mod many_machines;
 mod methods_merge;
 mod names;
