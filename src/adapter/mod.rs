@@ -11,14 +11,14 @@ pub(crate) mod convert;
 pub mod family;
 pub mod files;
 mod flat;
-pub mod gguf;
 mod gguf_base;
 pub mod hashes;
 pub(crate) mod identity;
+pub mod key;
 mod layered;
 pub mod layout;
-pub mod mlx;
 pub mod module;
+mod new_adapter;
 pub mod orientation;
 mod pattern;
 pub(crate) mod peers;
@@ -32,6 +32,7 @@ pub mod scale;
 mod scope;
 pub mod sidecar;
 pub mod slice;
+mod stack_names;
 pub mod stacks;
 pub mod target;
 pub mod tensor;
@@ -45,7 +46,6 @@ use std::path::{Path, PathBuf};
 use convention::gguf_names::{Architecture, Heads};
 use convention::{Convention, Part};
 use family::{Parts, Source};
-use mlx::MlxConfig;
 use module::{Module, Nature, Replacement, Update};
 use orientation::OrientationRule;
 use scale::{ScaleOverride, ScaleSources};
@@ -107,8 +107,8 @@ pub struct Adapter {
     pub config: Option<PeftConfig>,
     /// PEFT's configs of a pipeline's components, where the header has them.
     pub components: Vec<(String, PeftConfig)>,
-    /// mlx-lm's config.
-    pub mlx: Option<MlxConfig>,
+    /// The one scale of all modules, where a config says it.
+    pub stated_scale: Option<f64>,
     /// The config file that was read.
     pub config_path: Option<PathBuf>,
     /// Its modules, by name.
@@ -155,18 +155,19 @@ impl Adapter {
         experts: Option<ExpertSizes>,
     ) -> Result<Self> {
         let found = files::held(encoded, convention, path, beside)?;
-        Self::of(found, path, &OpenOptions { experts, ..OpenOptions::default() })
+        let options = OpenOptions { experts, ..OpenOptions::default() };
+        Self::of(found, path, &options)
     }
 
-    fn of(found: files::Found, path: &Path, options: &OpenOptions) -> Result<Self> {
+    fn of((convention, opened): files::Found, path: &Path, options: &OpenOptions) -> Result<Self> {
         let mut adapter = Self {
             path: path.to_path_buf(),
-            file: found.file,
-            convention: found.convention,
-            config: found.config,
-            components: found.components,
-            mlx: found.mlx,
-            config_path: found.config_path,
+            file: opened.file,
+            convention,
+            config: opened.config,
+            components: opened.components,
+            stated_scale: opened.stated_scale,
+            config_path: opened.config_path,
             modules: Vec::new(),
             stacks: BTreeMap::new(),
             replacements: Vec::new(),
@@ -179,7 +180,7 @@ impl Adapter {
         };
         let parts = adapter.sort_keys()?;
         adapter.build(&parts, options);
-        if let Some((architecture, reordered)) = found.architecture {
+        if let Some((architecture, reordered)) = opened.architecture {
             adapter.name_modules(architecture, &reordered);
         }
         Ok(adapter)
@@ -353,7 +354,7 @@ impl Adapter {
         let scales = ScaleSources {
             config: self.config.as_ref(),
             components: &self.components,
-            stated: self.mlx.as_ref().map(|config| config.scale),
+            stated: self.stated_scale,
             metadata: self.file.shards.first().and_then(|shard| shard.header.metadata.as_ref()),
             missing: self.convention.missing_alpha,
             given: options.scale,

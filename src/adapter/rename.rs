@@ -44,12 +44,12 @@ impl Renamer<'_> {
     /// # Errors
     /// [`ConvertError::Name`], if the name does not tell; with what would.
     pub fn rename(&self, name: &str, base_tensor: Option<&str>) -> Result<String> {
-        let mlx = super::convention::mlx().name;
-        if self.to.name == mlx && self.from.name != mlx && name.contains(".experts.") {
+        let stacks = self.to.has_stacks() && self.to.names == Names::Dotted;
+        if stacks && self.from != self.to && name.contains(".experts.") {
             let reason = "mlx-lm has a layer's experts in stacks, known here of Mixtral, Qwen2 and Qwen3 \
                 MoE and OLMoE, told by a reference base";
             let known = self.architecture.and_then(|known| known.expert(name));
-            return known.ok_or_else(|| ConvertError::Name { to: mlx, reason }.into());
+            return known.ok_or_else(|| ConvertError::Name { to: self.to.name, reason }.into());
         }
         let found = match (self.kind(name), self.to.names) {
             (from, to) if from == to => Some(name.to_owned()),

@@ -8,6 +8,7 @@ mod architecture;
 mod check;
 mod circles;
 mod compare;
+mod conventions;
 mod diff;
 mod folders;
 mod hints;

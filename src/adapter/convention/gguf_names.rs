@@ -2,6 +2,13 @@
 //! `gguf/tensor_mapping.py`), and the order of rows that it gives some of them
 //! (`convert_hf_to_gguf.py`, `LlamaModel.permute`).
 
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+use crate::format::json::model_config;
+
 /// Heads of a model's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
@@ -9,6 +16,28 @@ pub struct Heads {
     pub queries: usize,
     /// Of the keys and values.
     pub keys: usize,
+}
+
+impl Heads {
+    /// What a model's config says of them.
+    pub fn of_config(config: &Map<String, Value>) -> Option<Self> {
+        let number = |field: &str| {
+            let number = config.get(field)?.as_u64()?;
+            usize::try_from(number).ok().filter(|number| *number > 0)
+        };
+        let queries = number("num_attention_heads")?;
+        Some(Self { queries, keys: number("num_key_value_heads").unwrap_or(queries) })
+    }
+
+    /// What the config beside a base says of them; none without one.
+    ///
+    /// # Errors
+    /// If the config is there and cannot be read.
+    pub fn of_base(base: &Path) -> Result<Option<Self>> {
+        let above = base.parent().unwrap_or(Path::new(""));
+        let config = model_config(if base.is_dir() { base } else { above })?;
+        Ok(config.as_ref().and_then(Self::of_config))
+    }
 }
 
 /// One architecture of llama.cpp.

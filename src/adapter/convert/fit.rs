@@ -9,11 +9,11 @@ use super::goal::{FittedModule, Goal, ModuleReport};
 use super::module::ModuleConversion;
 use super::rows::{Owners, assemble};
 use super::stored::FACTORS;
-use crate::adapter::convention::{Names, Part, ScalePlace};
+use crate::adapter::Adapter;
+use crate::adapter::convention::{Names, Part, ScalePlace, reordered};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
-use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// Everything that goes to the target.
@@ -207,7 +207,7 @@ fn reorder(module: &mut FittedModule, base: &BaseFacts) -> Result<()> {
     for (part, _, shape, bytes) in &mut module.tensors {
         if *part == Part::Up {
             let rows = shape.first().copied().unwrap_or(0);
-            *bytes = gguf::reordered(bytes, rows, heads).ok_or_else(|| {
+            *bytes = reordered(bytes, rows, heads).ok_or_else(|| {
                 let expected = format!("rows of {heads} heads of an even size");
                 crate::Error::from(ErrorKind::BadShape { expected, found: shape.clone() })
                     .in_tensor(&module.name)

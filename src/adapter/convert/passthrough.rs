@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::goal::{Conversion, Goal, ModuleReport};
 use super::stored::header;
 use crate::adapter::Adapter;
-use crate::adapter::convention::{peft, respelled};
+use crate::adapter::convention::{Convention, respelled};
 use crate::adapter::layout::{Layout, Source};
-use crate::adapter::module::BiasEffect;
+use crate::adapter::module::{BiasEffect, Dialect};
 use crate::adapter::save::{Kept, NewAdapter};
 use crate::adapter::sidecar::PeftConfig;
 use crate::error::{ErrorKind, Locate, Result};
@@ -27,7 +27,8 @@ pub(super) fn whole(
     let Some(config) = adapter.config.as_ref().filter(|config| config.peft_type != "LORA") else {
         return Ok(None);
     };
-    let both = [adapter.convention.name, goal.target.name].iter().all(|name| *name == peft().name);
+    let peft = |convention: &Convention| convention.holds.families == Some(Dialect::Peft);
+    let both = peft(adapter.convention) && peft(goal.target);
     let modules = adapter.modules.iter().zip(&layout.modules);
     let as_it_is = modules.enumerate().all(|(at, (module, target))| {
         let named = target.as_ref().ok().filter(|target| target.source == Source::Whole(at));

@@ -2,8 +2,8 @@
 
 use super::fold::{Factor, multiply};
 use crate::adapter::Adapter;
-use crate::adapter::convention::{Convention, Key, Part, ScalePlace, peft};
-use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
+use crate::adapter::convention::{Convention, Key, Part, ScalePlace, one_file, peft};
+use crate::adapter::module::{BiasEffect, Dialect, Kind, Module, Nature, Side};
 use crate::adapter::save::PartTensor;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
@@ -86,25 +86,23 @@ pub(super) fn lengths(
 /// Why a module is none of the target's, where more can be said than that it has no factors, and which
 /// convention has the like.
 pub(super) fn differs(module: &Module, from: &Convention, target: &Convention) -> Option<String> {
-    let is_kohya = |one: &Convention| one.scale == ScalePlace::Tensor;
-    let (own, other) = (is_kohya(from), is_kohya(target));
-    let to_peft = target.name == peft().name;
-    let why = match (module.family, &module.magnitude) {
-        (_, Some(found)) if !other && found.side == Side::Inputs => {
+    let lycoris = |convention: &Convention| convention.holds.families == Some(Dialect::Lycoris);
+    let (from_lycoris, to_lycoris) = (lycoris(from), lycoris(target));
+    let crosses = match from_lycoris {
+        true => target.holds.families == Some(Dialect::Peft),
+        false => to_lycoris,
+    };
+    let why = match (&module.magnitude, module.form.bound()) {
+        (Some(found), _) if !to_lycoris && found.side == Side::Inputs => {
             "its magnitudes (DoRA) are of inputs, PEFT has them of outputs alone"
         }
-        (_, Some(_)) if !other => "its magnitudes (DoRA) need factors to go with",
-        ("oft" | "boft", _) if !own && other => "PEFT's rotates inputs, LyCORIS' outputs",
-        ("diag-oft" | "oft" | "boft", _) if own && to_peft => {
-            "LyCORIS' and kohya's rotate outputs, PEFT's inputs"
-        }
-        ("diag-oft" | "oft" | "boft", _) => "it rotates the base's weights, which no factors do",
-        ("ia3", _) if !own && other => "PEFT's scales the bias with the outputs, LyCORIS' does not",
-        ("ia3", _) => "it scales the base's weights, which no factors do",
-        ("hra" | "hira", _) => "only PEFT has the family",
+        (Some(_), _) if !to_lycoris => "its magnitudes (DoRA) need factors to go with",
+        (None, Some(bound)) if crosses => bound.other_dialect,
+        (None, Some(bound)) => bound.no_factors,
         _ => return None,
     };
-    Some(format!("{why}; --to {} keeps it", if own { "kohya" } else { "peft" }))
+    let keeps = if from_lycoris { one_file() } else { peft() };
+    Some(format!("{why}; --to {} keeps it", keeps.name))
 }
 
 /// Why a convention takes no factors of a module of this kind.
