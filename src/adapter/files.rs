@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::convention::{self, Config, Convention, Opened, Output, Part, ReadOptions};
+use super::layered;
 use super::new_adapter::{Container, Encoded, GGUF_NAME};
+use super::open_options::OpenOptions;
 use super::sidecar::{CONFIG_NAME, PeftConfig};
-use super::{OpenOptions, layered};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::access::{Source, read_config};
 use crate::format::checkpoint::{is_pickle, not_found};
