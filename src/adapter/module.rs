@@ -127,14 +127,14 @@ pub enum Side {
     Inputs,
 }
 
-/// Weight decomposition: after the update every vector along the other side gets a learnt length.
+/// Weight decomposition (DoRA): after the update every vector along the other side gets a learnt magnitude.
 #[derive(Debug, Clone)]
 pub struct Magnitude {
-    /// Name of the tensor of lengths.
+    /// Name of the tensor of magnitudes.
     pub tensor: String,
-    /// What has a length each.
+    /// What has a magnitude each.
     pub side: Side,
-    /// What is added to the lengths that are divided by.
+    /// What is added to the norms that are divided by.
     pub epsilon: f64,
 }
 
@@ -182,7 +182,7 @@ pub struct Module {
     pub form: Arc<dyn Form>,
     /// The tensor for the layer's bias.
     pub bias: Option<Bias>,
-    /// Lengths that the updated weight gets.
+    /// Magnitudes that the updated weight gets.
     pub magnitude: Option<Magnitude>,
 }
 

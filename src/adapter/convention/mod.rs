@@ -2,7 +2,7 @@
 //! tensors.
 //!
 //! One file a convention, listed once in [`CONVENTIONS`]. What it does beyond its grammar (a config, an entry of the
-//! header, another orientation, stacks of experts) are its [`Hooks`](definition::Hooks). Law:
+//! header, another orientation, stacks of experts) are its `Hooks` (`definition.rs`). Law:
 //! `parse(format(key)) == key` for every key that a name was read as; of any other key [`Convention::spell`] says
 //! whether it has a name.
 

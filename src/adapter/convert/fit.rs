@@ -47,7 +47,7 @@ pub(super) fn all(
             }
         };
         let lost = &mut all.lost;
-        let one = match source {
+        let conversion = match source {
             Source::Whole(at) => {
                 let module = module(*at)?;
                 ModuleConversion { adapter, module, name, goal }.fit(lost).in_tensor(&module.name)
@@ -56,8 +56,8 @@ pub(super) fn all(
                 assemble(adapter, goal, name, (pieces, *total), &owners, lost).in_tensor(name)
             }
         };
-        if let Some(one) = one.in_file(&adapter.path)? {
-            fitted.push(one);
+        if let Some(module) = conversion.in_file(&adapter.path)? {
+            fitted.push(module);
             all.sources.push(source.clone());
         }
     }
@@ -142,23 +142,23 @@ fn settle(
         }
     }
     // llama.cpp divides its one alpha by each module's own rank.
-    let said = |module: &FittedModule| match target.names {
+    let stated = |module: &FittedModule| match target.names {
         Names::Gguf => module.scale * module.rank as f64,
         _ => module.scale,
     };
-    let one = match program {
+    let shared_scale = match program {
         Some(takes) if takes.scale_one => 1.0,
-        _ => commonest(&fitted.iter().map(said).collect::<Vec<_>>()),
+        _ => commonest(&fitted.iter().map(stated).collect::<Vec<_>>()),
     };
     for mut module in fitted.drain(..) {
         let mut folded = module.folded;
         if goal.has_one_scale() {
-            let ratio = said(&module) / one;
+            let ratio = stated(&module) / shared_scale;
             on_factors(&mut module.tensors, |down, up| fold(ratio, down, up))?;
             folded *= ratio;
             module.scale = match target.names {
-                Names::Gguf => one / module.rank as f64,
-                _ => one,
+                Names::Gguf => shared_scale / module.rank as f64,
+                _ => shared_scale,
             };
             module.alpha = module.alpha.filter(|_| ratio == 1.0);
         }

@@ -63,7 +63,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
             let found = target::find(adapter, base, None)?.modules;
             // A part of a tensor has no name of its own.
             let whole = |places: Vec<Placement>| match places.as_slice() {
-                [one] if one.is_whole() => Some(one.tensor.clone()),
+                [place] if place.is_whole() => Some(place.tensor.clone()),
                 _ => None,
             };
             found.into_iter().map(whole).collect()

@@ -35,7 +35,9 @@ pub(super) fn whole(
         named.is_some_and(|target| target.name == module.name)
     });
     let replaced = adapter.replacements.iter().zip(&layout.replacements);
-    let named = replaced.into_iter().all(|(own, name)| name.as_ref().ok() == Some(&own.module));
+    let named = replaced
+        .into_iter()
+        .all(|(replacement, name)| name.as_ref().ok() == Some(&replacement.module));
     let complete = layout.modules.len() == adapter.modules.len();
     if !both
         || goal.program.is_some_and(|takes| takes.factors_only)
@@ -67,7 +69,8 @@ pub(super) fn whole(
 
 /// All tensors that carry something.
 fn tensors(adapter: &Adapter, config: &PeftConfig) -> Result<Vec<Tensor>> {
-    let carrying = adapter.file.names().filter(|name| !adapter.inert.iter().any(|own| own == name));
+    let carrying =
+        adapter.file.names().filter(|name| !adapter.inert.iter().any(|inert| inert == name));
     let read = carrying.map(|name| {
         let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
         let spelled = respelled(name, config.peft_type);
@@ -88,9 +91,9 @@ fn targets(adapter: &Adapter, config: &PeftConfig) -> Map<String, Value> {
         return document;
     }
     document.insert("target_modules".to_owned(), json!(names));
-    for other in ["exclude_modules", "layers_to_transform", "layers_pattern"] {
-        if document.contains_key(other) {
-            document.insert(other.to_owned(), Value::Null);
+    for narrowing in ["exclude_modules", "layers_to_transform", "layers_pattern"] {
+        if document.contains_key(narrowing) {
+            document.insert(narrowing.to_owned(), Value::Null);
         }
     }
     if document.contains_key("feedforward_modules") {

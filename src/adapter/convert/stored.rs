@@ -54,7 +54,7 @@ pub(super) fn is_bias(part: Part) -> bool {
     [Part::UpBias, Part::Named("diff_b")].contains(&part)
 }
 
-/// Whether a part is DoRA's lengths.
+/// Whether a part is DoRA's magnitudes.
 pub(super) fn is_magnitude(part: Part) -> bool {
     [Part::Magnitude, Part::Named("dora_scale")].contains(&part)
 }
@@ -70,9 +70,9 @@ pub(super) fn called(part: Part, module: &Module) -> &'static str {
     }
 }
 
-/// The lengths of a sum that is decomposed (DoRA) as the target has them beside plain factors: those of
+/// The magnitudes of a sum that is decomposed (DoRA) as the target has them beside plain factors: those of
 /// outputs, which PEFT and diffusers have for LoRA alone, whatever LyCORIS made the sum of.
-pub(super) fn lengths(
+pub(super) fn magnitudes(
     module: &Module,
     tensors: &[PartTensor],
     target: &Convention,
@@ -80,7 +80,9 @@ pub(super) fn lengths(
     let factored = matches!(module.form.nature(), Nature::LowRank(rank) if rank > 0);
     let stored = tensors.iter().find(|tensor| is_magnitude(tensor.0)).filter(|_| factored);
     let Some(stored) = stored else { return Ok(None) };
-    Ok(translated(module, stored.clone(), target)?.ok().filter(|own| own.0 == Part::Magnitude))
+    Ok(translated(module, stored.clone(), target)?
+        .ok()
+        .filter(|tensor| tensor.0 == Part::Magnitude))
 }
 
 /// Why a module is none of the target's, where more can be said than that it has no factors, and which
@@ -183,6 +185,6 @@ pub(super) fn added_bias(adapter: &Adapter, module: &Module) -> Result<Option<Ve
 
 /// The metadata of the adapter's header.
 pub(super) fn header(adapter: &Adapter) -> Metadata {
-    let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
-    own.unwrap_or_default()
+    let metadata = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
+    metadata.unwrap_or_default()
 }

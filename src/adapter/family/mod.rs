@@ -1,4 +1,4 @@
-//! Parametrisations of an update, one file each: from a module's tensors to a checked [`Module`].
+//! Parametrisations of an update, one file each: from a module's tensors to a checked [`Module`](super::module::Module).
 //!
 //! `FAMILIES` (`registry.rs`) is the one list. A family says by which parts it is recognised, which others it takes,
 //! and how a module is made of them; a part that none of a module's family takes is a fault.
