@@ -11,6 +11,7 @@ mod harmless;
 mod header;
 mod hint;
 mod kind;
+mod location;
 mod look;
 mod model;
 mod near;
@@ -35,6 +36,7 @@ pub use family::FamilyError;
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
 pub use kind::ErrorKind;
+pub use location::LocationError;
 pub use look::FileKind;
 pub use model::ModelError;
 #[doc(hidden)]
@@ -112,6 +114,7 @@ areas! {
     ExpertsError,
     FamilyError,
     HeaderError,
+    LocationError,
     ModelError,
     OrientationError,
     PairError,

@@ -29,7 +29,7 @@ const KNOWN: [&str; 3] = ["gate_up_proj", "up_proj", "down_proj"];
 const MOST: usize = 8192;
 
 /// Sizes of a base's experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExpertSizes {
     /// Inputs of an expert, and its outputs.
     pub hidden: usize,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::location::LocationError;
 use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
@@ -82,6 +83,9 @@ pub enum ErrorKind {
     /// An adapter, or nothing, where a model's checkpoint is wanted.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A location that is not read, or not there.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// An input changed under our eyes.
     #[error("the file changed while it was read")]
     Changed,

@@ -13,6 +13,8 @@ pub mod index;
 pub mod json;
 mod kept;
 mod live;
+pub mod location;
+pub(crate) mod pattern;
 mod shard;
 pub mod staging;
 mod view;

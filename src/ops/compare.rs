@@ -11,9 +11,12 @@ use super::combine::{self, align};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
+use crate::math::linalg::spill::Spill;
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::ops::shared::advice::{Advice, Facts, advise};
 use crate::ops::shared::inputs::AdapterInput;
+use crate::ops::shared::spills::PairSpill;
 use crate::ops::thread_pool;
 use crate::ops::{Progress, open_adapters};
 
@@ -46,8 +49,6 @@ pub struct Measures {
     pub input_overlap: f64,
     /// Share of elements with opposite signs, sampled.
     pub sign_conflict: f64,
-    /// ‖wₐΔₐ + w_bΔ_b‖² / (‖wₐΔₐ‖² + ‖w_bΔ_b‖²): below 1 they cancel, above 1 they add up.
-    pub interference: f64,
     /// ‖wₐΔₐ‖ / ‖w_bΔ_b‖.
     pub norm_ratio: f64,
 }
@@ -89,17 +90,9 @@ pub struct AdapterSummary {
     pub modules: usize,
     /// ‖Δ‖ over all modules.
     pub norm: f64,
-    /// ⟨Σ wⱼΔⱼ, Δ⟩ / ‖Δ‖²: how much of it a linear combination would hold.
-    pub survives: f64,
-}
-
-/// What is advised, and by which rule.
-#[derive(Debug, Clone, Serialize)]
-pub struct Advice {
-    /// What to do.
-    pub text: String,
-    /// The rule it follows.
-    pub rule: &'static str,
+    /// What the others together write where it writes, relative to it, at their weights: 0 is nothing. None of an
+    /// adapter that adds nothing.
+    pub spill: Option<f64>,
 }
 
 /// The whole comparison.
@@ -109,8 +102,10 @@ pub struct Report {
     pub adapters: Vec<AdapterSummary>,
     /// All pairs.
     pub pairs: Vec<Pair>,
-    /// ‖Σ wᵢΔᵢ‖² / Σ‖wᵢΔᵢ‖² over all adapters.
-    pub interference: f64,
+    /// What each pair writes over each other, at the weights, in the order of `pairs`.
+    pub spills: Vec<PairSpill>,
+    /// The mean spill of the adapters.
+    pub spill: Option<f64>,
     /// What to do.
     pub advice: Advice,
 }
@@ -140,7 +135,8 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let compared: Vec<Compared> = pool.install(|| {
         let modules = groups.par_iter().enumerate().map(|(at, group)| {
             let seed = options.seed.wrapping_add(at as u64);
-            let compared = Compared::new(&adapters, group, samples, seed).in_tensor(&group.name);
+            let compared = Compared::new(options, &adapters, group, (samples, seed));
+            let compared = compared.in_tensor(&group.name);
             progress.advance(1);
             compared
         });
@@ -154,14 +150,24 @@ struct Compared {
     name: String,
     /// Number of the adapter of each member.
     members: Vec<usize>,
+    /// Whether it is a convolution.
+    convolution: bool,
     /// ⟨Δᵢ, Δⱼ⟩ of members.
     gram: Matrix,
+    /// What the weighted deltas write over each other.
+    spill: Spill,
     /// (a, b) as members → (output overlap, input overlap, sign conflict).
     pairs: Vec<(usize, usize, [f64; 3])>,
 }
 
 impl Compared {
-    fn new(adapters: &[Adapter], group: &Group, samples: usize, seed: u64) -> Result<Self> {
+    fn new(
+        options: &Options,
+        adapters: &[Adapter],
+        group: &Group,
+        (samples, seed): (usize, u64),
+    ) -> Result<Self> {
+        let mut weighted = Vec::with_capacity(group.members.len());
         let mut deltas = Vec::with_capacity(group.members.len());
         let mut bases = Vec::with_capacity(group.members.len());
         for member in &group.members {
@@ -171,6 +177,8 @@ impl Compared {
             let scale = module.scale.value;
             let delta = LowRank::new(factors.up * scale, factors.down);
             bases.push(basis(&delta, group));
+            let weight = options.adapters.get(member.adapter).map_or(1.0, |input| input.weight);
+            weighted.push((member.adapter, LowRank::new(&delta.up * weight, delta.down.clone())));
             deltas.push(delta);
         }
         let count = deltas.len();
@@ -188,7 +196,9 @@ impl Compared {
             }
         }
         let members = group.members.iter().map(|member| member.adapter).collect();
-        Ok(Self { name: group.name.clone(), members, gram, pairs })
+        let spill = Spill::of_module(adapters.len(), &weighted);
+        let (name, convolution) = (group.name.clone(), group.is_convolution());
+        Ok(Self { name, members, convolution, gram, spill, pairs })
     }
 
     /// ⟨Δₐ, Δ_b⟩ of two adapters; 0 where one has no such module.
@@ -213,13 +223,11 @@ fn basis(delta: &LowRank, group: &Group) -> (Matrix, Matrix) {
 
 fn measures(inner: f64, (a, b): (f64, f64), (wa, wb): (f64, f64), others: [f64; 3]) -> Measures {
     let ratio = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-    let apart = wa * wa * a + wb * wb * b;
     Measures {
         cosine: ratio(inner, (a * b).sqrt()).clamp(-1.0, 1.0),
         output_overlap: others[0],
         input_overlap: others[1],
         sign_conflict: others[2],
-        interference: if apart > 0.0 { (apart + 2.0 * wa * wb * inner) / apart } else { 1.0 },
         norm_ratio: ratio(wa.abs() * a.sqrt(), wb.abs() * b.sqrt()),
     }
 }
@@ -229,26 +237,37 @@ fn summarise(options: &Options, adapters: &[Adapter], compared: &[Compared]) -> 
     let count = adapters.len();
     let total = |a: usize, b: usize| compared.iter().map(|module| module.inner(a, b)).sum::<f64>();
     let gram = Matrix::from_fn(count, count, total);
+    let none = Spill::new(count);
+    let spill = compared.iter().fold(none, |spill, module| spill.plus(&module.spill));
     let mut pairs = Vec::new();
     for a in 0..count {
         for b in a + 1..count {
             pairs.push(pair(compared, &gram, (a, b), (weight(a), weight(b))));
         }
     }
-    let apart: f64 = (0..count).map(|a| weight(a).powi(2) * gram[(a, a)]).sum();
-    let weights = Matrix::from_fn(count, 1, |at, _| weight(at));
-    let together = (weights.transpose() * &gram * &weights)[(0, 0)];
-    let interference = if apart > 0.0 { together / apart } else { 1.0 };
-    let sums = &gram * &weights;
     let summaries = adapters.iter().enumerate().map(|(at, adapter)| AdapterSummary {
         path: adapter.path.clone(),
         weight: weight(at),
         modules: adapter.modules.len(),
         norm: gram[(at, at)].max(0.0).sqrt(),
-        survives: if gram[(at, at)] > 0.0 { sums[(at, 0)] / gram[(at, at)] } else { 0.0 },
+        spill: spill.on(at),
     });
-    let advice = advise(&pairs);
-    Report { adapters: summaries.collect(), pairs, interference, advice }
+    let mean = spill.mean();
+    let advice = advise(&facts(options, compared, &pairs, mean));
+    let spills = PairSpill::of_all(&spill, count);
+    Report { adapters: summaries.collect(), pairs, spills, spill: mean, advice }
+}
+
+/// What the advice looks at.
+fn facts(options: &Options, compared: &[Compared], pairs: &[Pair], spill: Option<f64>) -> Facts {
+    let sharing = pairs.iter().filter(|pair| pair.shared_modules > 0);
+    let convolutions = compared.iter().filter(|module| module.convolution).count();
+    Facts {
+        adapters: options.adapters.iter().filter(|input| input.weight != 0.0).count(),
+        spill: spill.filter(|_| sharing.clone().next().is_some()),
+        cosine: sharing.map(|pair| pair.measures.cosine).fold(f64::NEG_INFINITY, f64::max),
+        convolutions: 2 * convolutions > compared.len(),
+    }
 }
 
 fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (f64, f64)) -> Pair {
@@ -272,52 +291,4 @@ fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (
     let means = means.map(|sum| if shared > 0 { sum / shared as f64 } else { 0.0 });
     let measures = measures(gram[(a, b)], (gram[(a, a)], gram[(b, b)]), weights, means);
     Pair { a, b, shared_modules: shared, measures, modules }
-}
-
-/// One line for the pair that needs it most. The thresholds are those of the text they print.
-fn advise(pairs: &[Pair]) -> Advice {
-    if pairs.iter().all(|pair| pair.shared_modules == 0) {
-        let text =
-            "no module in common: different models or layouts, so there is nothing to advise";
-        return Advice { text: text.to_owned(), rule: "no shared module" };
-    }
-    // Adapters that share nothing have nothing to say about each other.
-    let sharing = || pairs.iter().filter(|pair| pair.shared_modules > 0);
-    let most = |of: fn(&Measures) -> f64| sharing().map(|p| of(&p.measures)).fold(0f64, f64::max);
-    let cosine = sharing().map(|p| p.measures.cosine).fold(f64::NEG_INFINITY, f64::max);
-    let conflict = sharing().any(|p| {
-        let overlap = p.measures.output_overlap.max(p.measures.input_overlap);
-        p.measures.sign_conflict > 0.35 && overlap > 0.3 && p.measures.cosine < 0.0
-    });
-    let overlap = most(|m| m.output_overlap.max(m.input_overlap));
-    let angle = most(|m| m.cosine.abs());
-    let loud =
-        most(|m| if m.norm_ratio > 0.0 { m.norm_ratio.max(1.0 / m.norm_ratio) } else { 0.0 });
-    if loud > 4.0 {
-        let text = format!(
-            "one adapter is {loud:.1} times as loud as another and will drown it: even the weights out, or \
-             combine with `--method df-regmean`, where each keeps the directions it writes to"
-        );
-        return Advice { text, rule: "norm imbalance > 4" };
-    }
-    if cosine > 0.3 {
-        let text =
-            "they say much the same: let the weights sum to 1, or the common part is applied twice";
-        return Advice { text: text.to_owned(), rule: "cosine > 0.3" };
-    }
-    if conflict {
-        let text = "they pull the same directions apart: lower the weight of the one that matters less, \
-                    and look at what survives";
-        return Advice {
-            text: text.to_owned(),
-            rule: "overlap > 0.3, sign conflict > 0.35, cosine < 0",
-        };
-    }
-    if overlap < 0.1 && angle < 0.05 {
-        let text = "they hardly touch: a linear combination with weight 1 each keeps both whole";
-        return Advice { text: text.to_owned(), rule: "overlap < 0.1 and |cosine| < 0.05" };
-    }
-    let text = "they share some directions without agreeing or fighting: linear with weight 1 each, and \
-                look at what survives";
-    Advice { text: text.to_owned(), rule: "none of the others" }
 }

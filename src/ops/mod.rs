@@ -22,6 +22,7 @@ pub mod verify;
 mod write;
 
 pub use crate::math::amount;
+pub use shared::base::named_base;
 pub(crate) use shared::inputs::{files_of, open_adapters, open_adapters_for_base};
 pub use shared::output::check_output;
 pub(crate) use shared::pool::thread_pool;

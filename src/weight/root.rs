@@ -70,6 +70,36 @@ pub(crate) fn stack(name: &str) -> &str {
     name
 }
 
+/// Where a program has the language model of a wrapper of vision or audio models.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Root {
+    /// Before the names of its layers, embeddings and last norm.
+    model: &'static str,
+    /// The name of its head.
+    head: &'static str,
+}
+
+impl Root {
+    /// A language model by itself.
+    pub(crate) const TEXT: Self = Self { model: "model.", head: "lm_head" };
+    /// transformers' modules, since 4.52.
+    pub(crate) const NESTED: Self = Self { model: "model.language_model.", head: "lm_head" };
+    /// transformers' modules before, and mlx-lm's.
+    pub(crate) const OUTER: Self =
+        Self { model: "language_model.model.", head: "language_model.lm_head" };
+
+    /// The name that a module of the language model has there; none of a tower's.
+    pub(crate) fn of(self, module: &str) -> Option<String> {
+        let plain = plain(module);
+        let inside = |start: &str| plain.strip_prefix(start).is_some_and(|r| r.starts_with('.'));
+        if plain == "lm_head" {
+            return Some(self.head.to_owned());
+        }
+        let own = inside("layers") || ["embed_tokens", "norm"].contains(&plain.as_str());
+        own.then(|| format!("{}{plain}", self.model))
+    }
+}
+
 fn strip(path: &str, separator: char, further: &[&str]) -> String {
     let behind = |path: &str, part: &str| -> Option<String> {
         let rest = path.strip_prefix(part)?.strip_prefix(separator)?;

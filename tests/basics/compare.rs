@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::common::dense::{Dense, deltas, weighted_sum};
+use crate::common::dense::{Dense, deltas};
 use crate::common::made::{How, Workshop};
 use crate::common::{Peft, Random, lora_tool};
 use serde_json::{Value, json};
@@ -50,9 +50,9 @@ fn numbers_are_those_of_the_dense_matrices() {
     let all: Vec<_> = [&a, &b, &c].map(|path| deltas(path)).into();
     let gram = |i: usize, j: usize| total(&all[i], &all[j]);
     for (i, summary) in report["adapters"].as_array().expect("a list").iter().enumerate() {
-        let sum = weighted_sum(&[0, 1, 2].map(|j| (weights[j], all[j].clone())));
+        let others = [0, 1, 2].map(|j| if i == j { 0.0 } else { weights[j] });
         near(&summary["norm"], gram(i, i).sqrt(), 1e-9);
-        near(&summary["survives"], total(&all[i], &sum) / gram(i, i), 1e-9);
+        near(&summary["spill"], spill(&all, (i, weights[i]), others), 1e-9);
         near(&summary["weight"], weights[i], 0.0);
         assert_eq!(summary["modules"], json!(all[i].len()));
     }
@@ -61,10 +61,7 @@ fn numbers_are_those_of_the_dense_matrices() {
     for pair in pairs {
         let at = |name: &str| pair[name].as_u64().expect("a number") as usize;
         let (i, j) = (at("a"), at("b"));
-        let apart = weights[i].powi(2) * gram(i, i) + weights[j].powi(2) * gram(j, j);
-        let both = apart + 2.0 * weights[i] * weights[j] * gram(i, j);
         near(&pair["cosine"], gram(i, j) / (gram(i, i) * gram(j, j)).sqrt(), 1e-9);
-        near(&pair["interference"], both / apart, 1e-9);
         let loud = |at: usize| weights[at].abs() * gram(at, at).sqrt();
         near(&pair["norm_ratio"], loud(i) / loud(j), 1e-9);
         let shared: Vec<_> = all[i].keys().filter(|name| all[j].contains_key(*name)).collect();
@@ -83,9 +80,46 @@ fn numbers_are_those_of_the_dense_matrices() {
             near(&module["sign_conflict"], share, 5.0 * (0.25f64 / 60_000.0).sqrt());
         }
     }
-    let sum = weighted_sum(&[0, 1, 2].map(|j| (weights[j], all[j].clone())));
-    let apart: f64 = (0..3).map(|i| weights[i].powi(2) * gram(i, i)).sum();
-    near(&report["interference"], total(&sum, &sum) / apart, 1e-9);
+    let spills = report["spills"].as_array().expect("a list");
+    assert_eq!(spills.len(), 3);
+    for found in spills {
+        let at = |name: &str| found[name].as_u64().expect("a number") as usize;
+        for (on, other, name) in [(at("a"), at("b"), "on_a"), (at("b"), at("a"), "on_b")] {
+            let alone = [0, 1, 2].map(|j| if j == other { weights[j] } else { 0.0 });
+            near(&found[name], spill(&all, (on, weights[on]), alone), 1e-9);
+        }
+    }
+    // What `combine` says of the same adapters is the same.
+    let output = workshop.path("combined");
+    let flags = format!("-w 0.5 -1 2 -o {}", output.display());
+    let combined = json_of("combine", &[&a, &b, &c], &flags);
+    for at in 0..3 {
+        let number = |value: &Value| value.as_f64().expect("a number");
+        let (input, summary) = (&combined["inputs"][at], &report["adapters"][at]);
+        near(&input["spill"], number(&summary["spill"]), 1e-12);
+        for name in ["a", "b", "on_a", "on_b"] {
+            near(&combined["spills"][at][name], number(&spills[at][name]), 1e-12);
+        }
+    }
+}
+
+/// The root of Σ ‖Dᵀ·M‖² / ‖D‖² over the modules of an adapter, over its ‖D‖², M the weighted sum of the others.
+fn spill(all: &[BTreeMap<String, Dense>], (on, weight): (usize, f64), others: [f64; 3]) -> f64 {
+    let (mut written, mut energy) = (0.0, 0.0);
+    for (name, delta) in &all[on] {
+        let own = delta.scaled(weight);
+        let mut sum = Dense::zeros(own.rows, own.columns);
+        for (deltas, weight) in all.iter().zip(others) {
+            if let Some(other) = deltas.get(name).filter(|_| weight != 0.0) {
+                sum = sum.plus(&other.scaled(weight));
+            }
+        }
+        let squares = own.inner(&own);
+        energy += squares;
+        let over = own.transposed().times(&sum);
+        written += over.inner(&over) / squares;
+    }
+    (written / energy).sqrt()
 }
 
 /// ‖PᵀQ‖² / min(ranks) of the row spaces, by Gram-Schmidt, twice for good measure.
@@ -132,7 +166,6 @@ fn subspaces_that_are_known() {
     near(&pair["output_overlap"], 0.5, 1e-12);
     near(&pair["input_overlap"], 1.0, 1e-12);
     near(&pair["cosine"], 0.0, 1e-12);
-    near(&pair["interference"], 1.0, 1e-12);
     near(&pair["norm_ratio"], 1.0, 1e-12);
 }
 
@@ -176,7 +209,6 @@ fn advice_names_its_rule() {
     };
     let a = write("a", &down, &up);
     let b = write("b", &down, &times(1.5));
-    let loud = write("loud", &down, &times(-5.0));
     let minus = write("minus", &down, &times(-1.0));
     // Disjoint inputs and disjoint outputs: `up` is 40 rows of 2, so its first half is 20 rows.
     let rows = |first: bool| {
@@ -188,18 +220,25 @@ fn advice_names_its_rule() {
     // The same inputs, other outputs: an overlap on one side only.
     let below = write("below", &down, &rows(false));
     let above = write("above", &down, &rows(true));
-    for (x, y, flags, rule) in [
-        (&a, &b, "", "cosine > 0.3"),
-        (&a, &loud, "", "norm imbalance > 4"),
-        (&a, &loud, "-w 1 0.25", "overlap > 0.3, sign conflict > 0.35, cosine < 0"),
-        (&a, &minus, "", "overlap > 0.3, sign conflict > 0.35, cosine < 0"),
-        (&left, &right, "", "overlap < 0.1 and |cosine| < 0.05"),
-        (&a, &b, "-w 5 0.5", "norm imbalance > 4"),
-        (&above, &below, "", "none of the others"),
+    // The second half of the outputs, and a little against the first.
+    let against = |at: usize| if at < 40 { -0.3 } else { 1.0 };
+    let faint: Vec<f32> = up.iter().enumerate().map(|(at, value)| value * against(at)).collect();
+    let faint = write("faint", &down, &faint);
+    let strange = Peft::new(2, 2.0).linear(K, 2, &down, &up).save(&workshop.path("strange"));
+    for (x, y, flags, rule, method) in [
+        (&a, &b, "", "cosine > 0.3", json!("linear")),
+        (&a, &minus, "", "4 adapters or more, or spill > 35 %", json!("df-regmean")),
+        (&above, &faint, "", "spill ≥ 13 %", json!("df-regmean")),
+        (&left, &right, "", "spill < 13 %", json!("linear")),
+        // The same inputs, other outputs: nothing is written over.
+        (&above, &below, "", "spill < 13 %", json!("linear")),
+        (&a, &strange, "", "no shared module", Value::Null),
     ] {
         let report = json_of("compare", &[x, y], flags);
-        assert_eq!(report["advice"]["rule"], rule, "{} {} {flags}", x.display(), y.display());
-        assert!(!report["advice"]["text"].as_str().expect("text").is_empty());
+        let advice = &report["advice"];
+        assert_eq!(advice["rule"], rule, "{} {} {flags}", x.display(), y.display());
+        assert_eq!(advice["method"], method);
+        assert!(!advice["text"].as_str().expect("text").is_empty());
     }
 }
 

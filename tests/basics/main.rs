@@ -6,6 +6,7 @@ mod common;
 
 mod architecture;
 mod check;
+mod check_tables;
 mod circles;
 mod compare;
 mod conventions;
@@ -22,3 +23,4 @@ mod spellings;
 mod weights;
 mod weights_refused;
 mod weights_rules;
+mod weights_written;

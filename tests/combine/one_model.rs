@@ -115,8 +115,11 @@ fn releases_of_transformers_are_one() {
         let (code, printed, _) = run("compare --json", &[&sum, second]);
         assert_eq!(code, Some(0));
         let report: Value = serde_json::from_str(&printed).expect("JSON");
-        let survives = report["adapters"][1]["survives"].as_f64().expect("a number");
-        assert!((survives - 3.0).abs() < 1e-6, "{survives}");
+        let pair = &report["pairs"][0];
+        for (measure, expected) in [("cosine", 1.0), ("norm_ratio", 2.0)] {
+            let found = pair[measure].as_f64().expect("a number");
+            assert!((found - expected).abs() < 1e-6, "{measure} {found}");
+        }
     }
     // The names of the adapter that has all parts.
     let part = workshop.peft("part", 3, &old[..1], How::default());

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::format::json::model_config;
+use crate::weight::root::Root;
 
 /// Heads of a model's attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Heads {
     /// Of the queries.
     pub queries: usize,
@@ -21,8 +22,10 @@ pub struct Heads {
 impl Heads {
     /// What a model's config says of them.
     pub fn of_config(config: &Map<String, Value>) -> Option<Self> {
+        // Those of the language model in a wrapper stand in its own part.
+        let text = config.get("text_config").and_then(Value::as_object);
         let number = |field: &str| {
-            let number = config.get(field)?.as_u64()?;
+            let number = config.get(field).or_else(|| text?.get(field))?.as_u64()?;
             usize::try_from(number).ok().filter(|number| *number > 0)
         };
         let queries = number("num_attention_heads")?;
@@ -137,7 +140,7 @@ const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str])
 }
 
 /// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 11] = [
+pub static ARCHITECTURES: [Architecture; 15] = [
     Architecture {
         in_layer: &LLAMA_AND_MIXTRAL,
         experts: Some(MIXTRAL),
@@ -151,6 +154,10 @@ pub static ARCHITECTURES: [Architecture; 11] = [
     like_llama("gemma", &["gemma"], false),
     like_llama("gemma2", &["gemma2"], false),
     like_llama("gemma3", &["gemma3_text", "gemma3"], false),
+    like_llama("qwen2vl", &["qwen2_vl", "qwen2_5_vl"], false),
+    like_llama("qwen3vl", &["qwen3_vl"], false),
+    like_qwen_moe("qwen3vlmoe", &["qwen3_vl_moe"]),
+    like_llama("mistral3", &["mistral3", "ministral3"], true),
     Architecture {
         name: "phi3",
         model_types: &["phi3"],
@@ -182,8 +189,11 @@ impl Architecture {
         ARCHITECTURES.iter().find(|architecture| architecture.model_types.contains(&model_type))
     }
 
-    /// transformers' path → llama.cpp's name.
+    /// transformers' path → llama.cpp's name. A language model below a wrapper's `language_model` is named as
+    /// it is by itself; towers are in another file and have no name.
     pub fn to_gguf(&self, module: &str) -> Option<String> {
+        let unwrapped = Root::TEXT.of(module).filter(|_| module.contains("language_model."));
+        let module = unwrapped.as_deref().unwrap_or(module);
         if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
             let named = |name| self.in_layer.iter().find(|(own, _)| *own == name);
             let older = || named(ROUTER.1).filter(|_| name == ROUTER.0);

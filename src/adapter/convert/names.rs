@@ -29,11 +29,9 @@ fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
     Err(ConvertError::Reference { reason: reason.to_owned() }.into())
 }
 
-/// How names begin where a model has two text encoders.
-const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
-
 /// The modules of the result, and those of the adapter that have no name in it.
 pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Result<Layout> {
+    const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
     let to = goal.target;
     check_gguf(to, base)?;
     let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));

@@ -8,6 +8,7 @@ use lora_tool::ops::inspect;
 use super::grid::{Grid, natural};
 use super::heat::{Heat, Scale, number};
 use super::html;
+use crate::cli::render::compare::both_ways;
 use crate::cli::render::percent;
 
 /// More pairs than these have no map of their own; the matrices show them all.
@@ -41,7 +42,7 @@ fn label(at: usize) -> String {
 }
 
 fn summary(report: &Report) -> String {
-    let head = ["adapter", "path", "modules", "norm", "weight", "survives"];
+    let head = ["adapter", "path", "modules", "norm", "weight", "spill"];
     let rows = report.adapters.iter().enumerate().map(|(at, adapter)| {
         vec![
             label(at),
@@ -49,7 +50,7 @@ fn summary(report: &Report) -> String {
             adapter.modules.to_string(),
             number(adapter.norm),
             adapter.weight.to_string(),
-            percent(adapter.survives, 1),
+            adapter.spill.map_or("-".to_owned(), |spill| percent(spill, 1)),
         ]
     });
     html::table("Adapters in a weighted sum", &head, &rows.collect::<Vec<_>>())
@@ -119,6 +120,10 @@ fn pair_tables(report: &Report) -> String {
         row(name, &pair.measures)
     });
     let mut text = html::table("All modules together", &head("pair"), &rows.collect::<Vec<_>>());
+    let spills = report.pairs.iter().zip(&report.spills);
+    let spills = spills.map(|(pair, spill)| vec![name(pair), both_ways(spill)]);
+    let caption = "Spill: what the other writes where each one writes, over the first / the second";
+    text += &html::table(caption, &["pair", "spill"], &spills.collect::<Vec<_>>());
     for pair in &report.pairs {
         let mut modules: Vec<_> = pair.modules.iter().collect();
         modules.sort_by(|a, b| natural(&a.name, &b.name));
@@ -129,8 +134,8 @@ fn pair_tables(report: &Report) -> String {
     text
 }
 
-const MEASURES: [&str; 6] =
-    ["cosine", "output overlap", "input overlap", "sign conflict", "interference", "norm ratio"];
+const MEASURES: [&str; 5] =
+    ["cosine", "output overlap", "input overlap", "sign conflict", "norm ratio"];
 
 fn row(name: String, measures: &Measures) -> Vec<String> {
     let values = [
@@ -138,7 +143,6 @@ fn row(name: String, measures: &Measures) -> Vec<String> {
         measures.output_overlap,
         measures.input_overlap,
         measures.sign_conflict,
-        measures.interference,
         measures.norm_ratio,
     ];
     [name].into_iter().chain(values.map(number)).collect()

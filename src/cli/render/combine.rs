@@ -2,6 +2,7 @@
 
 use lora_tool::ops::combine::{Plan, Report};
 
+use super::compare::{both_ways, spill};
 use super::{Lines, bytes, count, percent, table, weight};
 
 /// What a combination will be.
@@ -66,10 +67,12 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     for input in report.inputs.iter().filter(|_| report.inputs.len() > 1) {
         let path = input.path.display();
         let weight = weight(input.weight, input.by_module);
-        lines.add(
-            "input",
-            format!("{path}  {weight}: {} of it survived", percent(input.survived, 1)),
-        );
+        lines.add("input", format!("{path}  {weight}"));
+        lines.add("spill", spill(input.spill));
+    }
+    for pair in report.spills.iter().filter(|_| report.inputs.len() > 2) {
+        let (a, b) = (pair.a + 1, pair.b + 1);
+        lines.add("spill", format!("inputs {a} / {b} over each other: {}", both_ways(pair)));
     }
     if modules {
         let head = ["module", "rank before", "rank", "energy kept", "relative error"];

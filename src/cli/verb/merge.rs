@@ -1,17 +1,19 @@
 //! `merge`, and what `verify` shares with it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use lora_tool::error::ModelError;
-use lora_tool::ops::amount;
 use lora_tool::ops::merge::{self, Merge, Options};
+use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, weigh};
+use crate::cli::args::{
+    DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, location, weigh,
+};
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -29,8 +31,9 @@ Examples:
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
     #[arg(required_unless_present_any = ["model", "models"])]
+    #[arg(value_parser = location())]
     pub(crate) base: Option<PathBuf>,
-    #[arg(required_unless_present = "models")]
+    #[arg(required_unless_present_any = ["models", "base"])]
     pub(crate) adapters: Vec<OsString>,
     /// The base, as kohya's, musubi's and MLX's scripts have it
     #[arg(
@@ -41,6 +44,7 @@ pub(crate) struct MergeArgs {
         conflicts_with_all = ["base", "adapters"],
         requires = "models"
     )]
+    #[arg(value_parser = location())]
     model: Option<PathBuf>,
     /// The adapters, as they have them
     #[arg(
@@ -146,10 +150,31 @@ impl MergeArgs {
         ModelError::NoBase { hint }.into()
     }
 
+    /// The base and the adapters, where the base may be left out because the adapters' configs name it.
+    fn base_or_named(
+        &self,
+        base: PathBuf,
+        adapters: &[OsString],
+    ) -> Result<(PathBuf, Vec<OsString>)> {
+        let all: Vec<OsString> =
+            std::iter::once(base.clone().into()).chain(adapters.to_vec()).collect();
+        let weighed = weigh(&all, &[])?;
+        let paths: Vec<&Path> = weighed.iter().map(|input| input.path.as_path()).collect();
+        let is_adapter =
+            paths.first().is_some_and(|path| path.join("adapter_config.json").exists());
+        match named_base(&paths) {
+            Ok(named) if adapters.is_empty() || is_adapter => Ok((named, all)),
+            Err(error) if adapters.is_empty() => Err(error),
+            _ => Ok((base, adapters.to_vec())),
+        }
+    }
+
     pub(crate) fn options(&self, threads: usize) -> Result<Options> {
         let base = self.base.as_ref().or(self.model.as_ref());
         let base = base.cloned().ok_or_else(|| self.without_base())?;
         let adapters = if self.models.is_empty() { &self.adapters } else { &self.models };
+        let (base, adapters) = &self.base_or_named(base, adapters)?;
+        let base = base.clone();
         Ok(Options {
             output: self.output.clone(),
             max_shard_size: self.max_shard_size.0,

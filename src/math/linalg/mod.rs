@@ -6,3 +6,4 @@ pub mod panels;
 pub mod qr;
 pub mod sketch;
 pub mod spectrum;
+pub mod spill;

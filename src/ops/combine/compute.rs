@@ -1,7 +1,5 @@
 //! From groups of factors to the result's factors, module by module, in parallel.
 
-use std::collections::BTreeMap;
-
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -11,6 +9,7 @@ use crate::adapter::convention::Part;
 use crate::adapter::save::{self, NewModule, Sized, bias_part};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
+use crate::math::linalg::spill::Spill;
 use crate::math::rank::policy::{Candidate, TooSmall};
 use crate::math::{LowRank, Matrix, RankPolicy};
 use crate::method::{Combined, Problem, Sketch, Weighted};
@@ -43,8 +42,8 @@ pub(super) struct Done {
     /// ‖Σ wᵢΔᵢ‖², and the squared distance of the combined from it.
     pub(super) exact: f64,
     pub(super) off_sum: f64,
-    /// By adapter: (⟨written, Δᵢ⟩, ‖Δᵢ‖²).
-    pub(super) survival: BTreeMap<usize, (f64, f64)>,
+    /// What the inputs write over each other.
+    pub(super) spill: Spill,
     pub(super) parameters_before: u64,
     pub(super) parameters_after: u64,
 }
@@ -327,13 +326,8 @@ fn one(
         let dtype = if combine.by_elements() { "f32" } else { "f64" };
         return Err(ErrorKind::UpdateNotFinite { dtype }.into());
     }
-    let survival = inputs.iter().zip(&group.members).map(|(input, member)| {
-        // Against the adapter's own delta, whatever its weight here.
-        let inner = written.factors.inner(&input.factors) * written.scale * input.scale;
-        let own = input.factors.squared_norm() * input.scale * input.scale;
-        (member.adapter, (inner, own))
-    });
-    let survival = survival.collect();
+    let weighted: Vec<_> = inputs.iter().map(|input| (input.adapter, input.delta())).collect();
+    let spill = Spill::of_module(combine.adapters.len(), &weighted);
     if let Some(rank) = fill {
         written.factors = fill_up(&written.factors, rank.max(written.factors.rank()));
     }
@@ -366,7 +360,7 @@ fn one(
         dropped,
         exact: exact.unwrap_or(total),
         off_sum,
-        survival,
+        spill,
         parameters_before: rank_before as u64 * size,
         parameters_after: rank as u64 * size,
     };

@@ -55,6 +55,11 @@ impl Group {
         PlannedModule { name, outputs, inputs, ranks }
     }
 
+    /// Whether it is a convolution, of whatever kernel.
+    pub(in crate::ops) fn is_convolution(&self) -> bool {
+        matches!(&self.kind, Kind::Conv(_) | Kind::Channels)
+    }
+
     /// Whether the kernel is larger than one element.
     pub(super) fn is_spatial(&self) -> bool {
         matches!(&self.kind, Kind::Conv(kernel) if kernel.iter().any(|&size| size > 1))

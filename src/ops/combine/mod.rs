@@ -27,12 +27,14 @@ use crate::adapter::convention::Convention;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Dtype};
+use crate::math::linalg::spill::Spill;
 use crate::method::params::Given;
 use crate::method::{Method, Settings};
 use crate::ops::shared::base::check_reference;
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::selection::Selection;
+use crate::ops::shared::spills::PairSpill;
 use crate::ops::thread_pool;
 use crate::ops::{Progress, check_output, files_of, open_adapters, write};
 
@@ -198,8 +200,9 @@ pub struct InputReport {
     /// Whether rules multiply it, module by module.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_module: bool,
-    /// ⟨Δ, Δᵢ⟩ / ‖Δᵢ‖² over all modules: how much of it is in the result. 1 is all of it.
-    pub survived: f64,
+    /// What the others together write where it writes, relative to it, at their weights: 0 is nothing. None of an
+    /// adapter that adds nothing.
+    pub spill: Option<f64>,
 }
 
 /// What a combination did.
@@ -224,6 +227,8 @@ pub struct Report {
     pub distance_from_sum: f64,
     /// The inputs.
     pub inputs: Vec<InputReport>,
+    /// What each pair of inputs writes over each other.
+    pub spills: Vec<PairSpill>,
     /// Parameters of all inputs' modules.
     pub parameters_before: u64,
     /// Parameters of the result's modules.
@@ -366,16 +371,13 @@ impl Combine {
         let sum = |of: fn(&compute::Done) -> f64| done.iter().map(of).sum::<f64>();
         let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 1.0 };
         let combined = sum(|done| done.combined);
+        let none = Spill::new(self.adapters.len());
+        let spill = done.iter().fold(none, |spill, done| spill.plus(&done.spill));
         let inputs = self.options.adapters.iter().enumerate().map(|(at, input)| InputReport {
             path: input.path.clone(),
             weight: input.weight,
             by_module: input.rules.weighs(),
-            survived: {
-                let of = |pick: fn(&(f64, f64)) -> f64| {
-                    done.iter().filter_map(|d| d.survival.get(&at)).map(pick).sum::<f64>()
-                };
-                share(of(|pair| pair.0), of(|pair| pair.1))
-            },
+            spill: spill.on(at),
         });
         let mut warnings = self.plan.warnings.clone();
         let distance = share(sum(|done| done.off_sum), sum(|done| done.exact)).sqrt();
@@ -410,6 +412,7 @@ impl Combine {
             relative_error: if combined > 0.0 { (dropped / combined).sqrt() } else { 0.0 },
             distance_from_sum,
             inputs: inputs.collect(),
+            spills: PairSpill::of_all(&spill, self.adapters.len()),
             parameters_before: done.iter().map(|done| done.parameters_before).sum(),
             parameters_after: done.iter().map(|done| done.parameters_after).sum(),
             bytes,

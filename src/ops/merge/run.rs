@@ -32,7 +32,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
         return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
     }
     if options.resume {
-        merge.resume = Some(resume::key(options, &merge.plan, &files)?);
+        merge.how.resume = Some(resume::key(options, &merge.plan, &files)?);
     }
     for left in left_over(&options.output) {
         merge.plan.warnings.push(format!(
@@ -61,8 +61,8 @@ impl Merge {
         let mut report = self.report(&written.stats);
         report.shards_reused = written.reused;
         report.receipt_bytes = written.receipt;
-        if self.verify {
-            let merged = Checkpoint::open(&self.plan.output, self.access)?;
+        if self.how.verify {
+            let merged = Checkpoint::open(&self.plan.output, self.how.access)?;
             report.verification = Some(verify::check(self, &merged, None, progress)?);
         }
         Ok(report)

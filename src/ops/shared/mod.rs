@@ -1,6 +1,7 @@
 //! What verbs share: adapters as they are given, selections and rules of modules, opening a base, pairing two
 //! checkpoints, where an output may stand and where it comes from, and the table of options.
 
+pub mod advice;
 pub(in crate::ops) mod base;
 pub mod inputs;
 pub mod options;
@@ -12,3 +13,4 @@ pub(in crate::ops) mod progress;
 pub(in crate::ops) mod provenance;
 pub mod rules;
 pub(in crate::ops) mod selection;
+pub mod spills;

@@ -4,6 +4,7 @@ use super::{Field, Program, Takes, nothing};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{biased, factorable, misfits, replaced, unfactorable, unplaced};
 use crate::ops::check::subject::expert_of;
+use crate::weight::root::Root;
 
 pub(super) static PROGRAM: Program = Program {
     name: "mlx",
@@ -13,7 +14,7 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Language,
     reads: &["mlx"],
     converts: &[],
-    takes: Takes { uniform: true, ..Takes::convention(&["mlx"]) },
+    takes: Takes { uniform: true, wrapped: Some(Root::OUTER), ..Takes::convention(&["mlx"]) },
     needs: nothing,
     rules: &RULES,
 };

@@ -6,6 +6,7 @@ use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{misfits, no_directory};
 use crate::ops::check::subject::{Subject, named, whole};
+use crate::weight::root::Root;
 
 pub(super) static PROGRAM: Program = Program {
     name: "peft",
@@ -15,7 +16,12 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Any,
     reads: &["peft"],
     converts: &[],
-    takes: Takes { base_names: true, reads_patterns: true, ..Takes::convention(&["peft"]) },
+    takes: Takes {
+        base_names: true,
+        wrapped: Some(Root::NESTED),
+        reads_patterns: true,
+        ..Takes::convention(&["peft"])
+    },
     needs: nothing,
     rules: &RULES,
 };

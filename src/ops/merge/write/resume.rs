@@ -1,14 +1,12 @@
 //! Going on where an interrupted merge stopped: which finished shards may be used again.
 //!
-//! A kept shard is used if the whole merge is the one it was made for (options, plan, and every
-//! input's size and times of change) and its bytes are still those that were noted when it was
-//! finished. Shards do not depend on one another, so the result has the bytes of an undisturbed run.
+//! A kept shard is used if the whole merge is the one it was made for (options and plan as they are written down,
+//! and every input still the same file) and its bytes are still those that were noted when it was finished. Shards do not depend on one another, so the result has the bytes of an undisturbed run.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,13 +53,12 @@ pub(in crate::ops::merge) fn key(
     // What changes the way to the result, and not the result.
     let options =
         Options { force: false, verify: false, threads: 0, block_rows: None, ..options.clone() };
-    hash.update(format!("{options:?}"));
+    hash.update(serde_json::to_vec(&options).map_err(std::io::Error::other)?);
     hash.update(serde_json::to_vec(plan).map_err(std::io::Error::other)?);
     for input in inputs {
         let metadata = std::fs::metadata(input).in_file(input)?;
-        let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         hash.update(input.as_os_str().as_encoded_bytes());
-        hash.update(format!(" {} {modified:?} {}\n", metadata.len(), changed(&metadata)));
+        hash.update(format!(" {} {}\n", metadata.len(), changed(&metadata)));
     }
     Ok(hex(hash))
 }
@@ -73,10 +70,10 @@ fn changed(metadata: &std::fs::Metadata) -> String {
     format!("{} {}.{}", metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
 }
 
-/// Nothing more is known of a file here.
+/// All that is known of a file here.
 #[cfg(not(unix))]
-fn changed(_: &std::fs::Metadata) -> String {
-    String::new()
+fn changed(metadata: &std::fs::Metadata) -> String {
+    format!("{:?}", metadata.modified().ok())
 }
 
 /// Every file that the plan writes, by its path below the output.
