@@ -108,6 +108,22 @@ const QWEN_MOE: [(&str, &str); 9] = [
 const OLMOE: [(&str, &str); 5] =
     [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.gate", "ffn_gate_inp")];
 
+/// Without `kv_b_proj`, which llama.cpp has in two tensors, one of them turned.
+const DEEPSEEK2: [(&str, &str); 12] = [
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.q_a_proj", "attn_q_a"),
+    ("self_attn.q_b_proj", "attn_q_b"),
+    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
+];
+
 const PHI3: [(&str, &str); 4] = [
     ("self_attn.qkv_proj", "attn_qkv"),
     ("self_attn.o_proj", "attn_output"),
@@ -140,7 +156,7 @@ const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str])
 }
 
 /// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 15] = [
+pub static ARCHITECTURES: [Architecture; 16] = [
     Architecture {
         in_layer: &LLAMA_AND_MIXTRAL,
         experts: Some(MIXTRAL),
@@ -157,6 +173,10 @@ pub static ARCHITECTURES: [Architecture; 15] = [
     like_llama("qwen2vl", &["qwen2_vl", "qwen2_5_vl"], false),
     like_llama("qwen3vl", &["qwen3_vl"], false),
     like_qwen_moe("qwen3vlmoe", &["qwen3_vl_moe"]),
+    Architecture {
+        in_layer: &DEEPSEEK2,
+        ..like_qwen_moe("deepseek2", &["deepseek_v2", "deepseek_v3"])
+    },
     like_llama("mistral3", &["mistral3", "ministral3"], true),
     Architecture {
         name: "phi3",

@@ -9,6 +9,7 @@ use crate::adapter::stacks::ExpertSizes;
 use crate::error::Result;
 use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint};
+use crate::weight::root;
 
 /// What a reference says.
 #[derive(Debug, Clone, Default)]
@@ -56,5 +57,12 @@ fn of_config(path: &Path) -> Result<BaseFacts> {
     let listed = document.get("architectures").and_then(Value::as_array);
     let class = listed.and_then(|list| list.first()).and_then(Value::as_str);
     let class = class.map(str::to_owned);
-    Ok(BaseFacts { class, architecture, heads, experts: None, expert_count, wraps: text.is_some() })
+    Ok(BaseFacts {
+        class,
+        architecture,
+        heads,
+        experts: None,
+        expert_count,
+        wraps: root::wraps(&document),
+    })
 }

@@ -26,7 +26,8 @@ pub(crate) struct Takes {
     pub(crate) factors_only: bool,
     /// Modules are called as the base's tensors are.
     pub(crate) base_names: bool,
-    /// Where it has the language model of a base that wraps one; elsewhere than the base's tensors say.
+    /// Where it has the language model of a base that wraps one; with `base_names` only what the base itself has
+    /// outside of any wrapper.
     pub(crate) wrapped: Option<Root>,
     /// `target_modules` is a list of last parts of names.
     pub(crate) leaf_targets: bool,

@@ -14,6 +14,7 @@ use crate::adapter::stacks::Stack;
 use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Dtype};
+use crate::weight::root::Root;
 use crate::weight::{open_reference, tied};
 
 /// The names of an expert's gate, up and down, and those that some checkpoints have.
@@ -57,18 +58,24 @@ impl<'a> Serve<'a> {
         Ok(Some(Self { adapter, takes, reference, class, experts, wraps, dotted }))
     }
 
-    /// Gives modules the names, and where the base has projections fused or divided otherwise also the
+    /// Gives modules the names, the program's place for a wrapped language model, and where the base has projections fused or divided otherwise also the
     /// rows, of the base's tensors.
     ///
     /// # Errors
     /// Modules whose update has another shape than the base's weight.
     pub(super) fn names(&self, layout: &mut Layout) -> Result<()> {
+        self.base_names(layout)?;
         if let Some(root) = self.takes.wrapped.filter(|_| self.wraps && self.dotted) {
             for target in layout.modules.iter_mut().flatten() {
-                target.name = root.of(&target.name).unwrap_or_else(|| target.name.clone());
+                let moves = !self.takes.base_names || Root::is_bare(&target.name);
+                let moved = root.of(&target.name).filter(|_| moves);
+                target.name = moved.unwrap_or_else(|| target.name.clone());
             }
-            return Ok(());
         }
+        Ok(())
+    }
+
+    fn base_names(&self, layout: &mut Layout) -> Result<()> {
         let Some(base) = self.reference.as_ref().filter(|_| self.takes.base_names && self.dotted)
         else {
             return Ok(());

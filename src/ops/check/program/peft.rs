@@ -1,6 +1,6 @@
 //! PEFT itself (`utils/save_and_load.py`, `tuners/tuners_utils.py`), read at 0.3.0 to 0.21.2.
 
-use super::spelling::is_moved;
+use super::spelling::{Spelling, is_moved, spelling};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
@@ -102,7 +102,13 @@ fn unknown_names(subject: &Subject<'_>) -> Found {
         [place, ..] => {
             let stack = place.expert.is_some();
             let expert = module.name.contains(".experts.") && !subject.adapter.stacks.is_empty();
-            !stack && !expert && !base.has(&module.name) && !is_moved(&module.name, &place.tensor)
+            // Of some wrappers the checkpoint has the language model outside of any, the class inside.
+            let nested = base.wraps() && Root::is_bare(&place.tensor.replace(".weight", ""));
+            let found = match nested {
+                true => spelling(&module.name) == Some(Spelling::Nested),
+                false => base.has(&module.name) || is_moved(&module.name, &place.tensor),
+            };
+            !stack && !expert && !found
         }
     });
     named(lost.map(|(module, _)| module.name.as_str()))
