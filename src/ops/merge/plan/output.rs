@@ -10,6 +10,7 @@ use super::quantised::Dequantised;
 use super::side::{NotCarried, SideFile};
 use super::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
+use crate::format::Metadata;
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ pub struct Plan {
     pub method: Option<MethodChoice>,
     /// The text of the recipe that asked for it, for the headers of its files.
     pub recipe: Option<String>,
+    /// What every header says of where the result comes from, once the inputs were hashed for it.
+    pub origin: Option<Metadata>,
     /// Whether the output is one file.
     pub one_file: bool,
     /// Weight files to write.
