@@ -19,6 +19,7 @@ mod places;
 mod plans;
 mod quantised;
 mod reference;
+mod requantised;
 mod same_bytes;
 mod stacks;
 mod tuned;
