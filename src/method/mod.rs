@@ -20,6 +20,7 @@ pub use space::Space;
 
 use crate::math::Matrix;
 use inputs::{add_factors, anything, equal_ranks, positive_scales};
+use params::LAMBDA;
 
 /// Which inputs a law's test gives a method; every method names the laws it obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,15 +142,15 @@ impl Method {
         }
     }
 
-    /// Combines in factors; elementwise methods have none and give `None`.
+    /// Combines in factors, λ times; elementwise methods have none and give `None`.
     pub fn combine(&self, problem: &Problem) -> Option<Combined> {
-        match self.kind {
-            Kind::Factors(combine) | Kind::Core(combine) => Some(combine(problem)),
-            Kind::Gram(coefficients) => {
-                Some(problem.sum_of(&coefficients(&problem.gram(), problem)))
-            }
-            Kind::Elementwise(_) => None,
-        }
+        let mut combined = match self.kind {
+            Kind::Factors(combine) | Kind::Core(combine) => combine(problem),
+            Kind::Gram(coefficients) => problem.sum_of(&coefficients(&problem.gram(), problem)),
+            Kind::Elementwise(_) => return None,
+        };
+        combined.scale *= problem.settings.number(&LAMBDA);
+        Some(combined)
     }
 }
 

@@ -7,6 +7,7 @@ use lora_tool::ops::merge::{
     Action, Dequantised, Effective, NotCarried, Plan, PlannedAdapter, Report,
 };
 
+use super::combine::chosen;
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
@@ -43,6 +44,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would merge into {}", plan.output.display()));
     lines.add("base", plan.base.display());
+    chosen(&mut lines, plan.chosen.as_ref());
     adapters(&mut lines, &plan.adapters);
     let changed = plan.tensors().filter(|t| matches!(t.action, Action::Change(_))).count();
     let copied = plan.tensors().filter(|t| matches!(t.action, Action::Copy)).count();
@@ -138,6 +140,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("merged into {}", report.output.display()));
     lines.add("base", report.base.display());
+    chosen(&mut lines, report.chosen.as_ref());
     adapters(&mut lines, &report.adapters);
     lines.add(
         "tensors",

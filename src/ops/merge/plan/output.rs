@@ -9,6 +9,7 @@ use super::layout::{OutputShard, OutputTensor};
 use super::quantised::Dequantised;
 use super::side::{NotCarried, SideFile};
 use crate::error::UnmatchedName;
+use crate::ops::shared::advice::Advice;
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +38,9 @@ pub struct PlannedAdapter {
 pub struct Plan {
     /// The base.
     pub base: PathBuf,
+    /// Why the method was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// The adapters.
     pub adapters: Vec<PlannedAdapter>,
     /// The output.
