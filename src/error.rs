@@ -10,7 +10,9 @@ mod family;
 mod harmless;
 mod header;
 mod hint;
+mod job;
 mod kind;
+mod location;
 mod look;
 mod model;
 mod near;
@@ -34,7 +36,9 @@ pub use family::FamilyError;
 #[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
+pub use job::JobError;
 pub use kind::ErrorKind;
+pub use location::LocationError;
 pub use look::FileKind;
 pub use model::ModelError;
 #[doc(hidden)]
@@ -112,10 +116,12 @@ areas! {
     ExpertsError,
     FamilyError,
     HeaderError,
+    LocationError,
     ModelError,
     OrientationError,
     PairError,
     QuantError,
+    JobError,
     ReceiptError,
     RecipeError,
     RuleError,

@@ -1,14 +1,15 @@
 //! A factor as part of a stored tensor: some of its rows and columns, at even steps.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::adapter::tensor::{element_type, read_factor, read_spans};
+use super::tensor::{element_type, read_factor};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
 use crate::math::Factor;
+use crate::weight::element::arithmetic;
 
 /// Some of the positions along an axis: first, first + step, …
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// The first position.
     pub first: usize,
@@ -96,6 +97,32 @@ impl Slice {
         }
         Ok(Factor::new(rows, columns, read_spans(view, stored_columns, down, across)?))
     }
+}
+
+/// Reads some rows and columns of a tensor of this width, row by row. The spans lie inside it.
+///
+/// # Errors
+/// If reading fails or the dtype is no floating-point type.
+fn read_spans(view: TensorView<'_>, width: usize, rows: Span, columns: Span) -> Result<Vec<f32>> {
+    let element = arithmetic(view)?;
+    let size = element.size();
+    let mut values = vec![0.0; rows.count * columns.count];
+    let (mut scratch, mut picked) = (Vec::new(), Vec::with_capacity(columns.count * size));
+    let bytes = view.all(&mut scratch)?;
+    for (row, values) in rows.positions().zip(values.chunks_mut(columns.count.max(1))) {
+        let row = bytes.get(row * width * size..).unwrap_or_default();
+        let wanted = row.get(columns.first * size..).unwrap_or_default();
+        if columns.step == 1 {
+            element.decode_f32(wanted.get(..columns.count * size).unwrap_or_default(), values);
+            continue;
+        }
+        picked.clear();
+        for value in wanted.chunks(columns.step.max(1) * size).take(columns.count) {
+            picked.extend(value.get(..size).unwrap_or_default());
+        }
+        element.decode_f32(&picked, values);
+    }
+    Ok(values)
 }
 
 /// A tensor that a module names.

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use lora_tool::adapter::OpenOptions;
 use lora_tool::adapter::orientation::OrientationRule;
 use lora_tool::adapter::scale::ScaleOverride;
+use lora_tool::format::location::locate;
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
 use lora_tool::ops::merge::{AdapterInput, Quantized};
@@ -15,6 +17,17 @@ use lora_tool::{ErrorKind, Result};
 use regex::Regex;
 
 use super::Session;
+
+/// An input: a path, or the name of a repository that the local Hub cache holds.
+pub(crate) fn location() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| {
+        // clap's own message has no place for a hint.
+        locate(text.as_ref()).map_err(|error| match error.kind().hint() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        })
+    })
+}
 
 /// How adapters are read.
 #[derive(Debug, Args)]
@@ -117,7 +130,7 @@ pub(crate) fn weigh(adapters: &[OsString], weights: &[f64]) -> Result<Vec<Adapte
             }
             (given, own) => {
                 let weight = given.copied().or(own).unwrap_or(1.0);
-                Ok(AdapterInput::new(path, weight))
+                Ok(AdapterInput::new(locate(path.as_ref())?, weight))
             }
         }
     };

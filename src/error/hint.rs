@@ -47,6 +47,7 @@ impl ErrorKind {
                 "a checkpoint is a .safetensors file, an index (*.safetensors.index.json), or a directory with one of them"
             }
             Self::Model(error) => error.hint(),
+            Self::Location(error) => return Some(error.hint()),
             Self::Changed => "nothing was written; run again when nobody writes to the inputs",
             Self::NoAdapter { .. } => {
                 "an adapter is a .safetensors file, or a PEFT directory with adapter_config.json and adapter_model.safetensors"
@@ -89,6 +90,7 @@ impl ErrorKind {
             Self::Experts(error) => error.hint(),
             Self::Pair(error) => error.hint(),
             Self::Header(error) => error.hint(),
+            Self::Job(error) => error.hint(),
             Self::Quant(error) => error.hint(),
             Self::Receipt(error) => error.hint(),
             Self::Recipe(error) => return error.hint(),

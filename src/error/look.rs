@@ -64,10 +64,14 @@ fn missing(path: &Path) -> Option<String> {
         let meant = rest.map_or(parent.join(other), |rest| parent.join(other).join(rest));
         return Some(format!("did you mean `{}`?", meant.display()));
     }
-    let relative = path.is_relative() && path.components().count() == 2 && wrong != path;
-    relative.then(|| {
-        let name = path.display();
-        format!("if this is a name on the Hugging Face Hub, fetch it first: hf download {name} --local-dir DIR")
+    let may_be_repository = path.is_relative() && path.components().count() == 2 && wrong != path;
+    may_be_repository.then(|| {
+        let name = path.display().to_string();
+        let command = match name.split_once('@') {
+            Some((name, revision)) => format!("hf download {name} --revision {revision}"),
+            None => format!("hf download {name}"),
+        };
+        format!("if this is a name on the Hugging Face Hub, its cache here does not hold it; fetch it first: {command}")
     })
 }
 

@@ -5,7 +5,8 @@ mod computed;
 mod find;
 mod held;
 
-pub use computed::ComputedTensors;
+pub use super::shard::{ComputedTensors, PICKLES, Shard, is_pickle};
+pub(crate) use super::shard::{not_found, shrunk};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,85 +14,12 @@ use std::path::{Path, PathBuf};
 
 use find::{Model, find_model, gguf_parts, list};
 
-use super::access::{Access, Source};
-use super::gguf::{self, is_gguf};
-use super::header::{Header, header_length};
+use super::access::Access;
 use super::index::{INDEX_SUFFIX, Index};
 use super::view::TensorView;
-use crate::error::{Error, ErrorKind, FileKind, HeaderError, Locate, Result};
-
-/// File endings of pickled weights, which are never opened.
-pub const PICKLES: [&str; 4] = ["bin", "pt", "ckpt", "pth"];
+use crate::error::{Error, ErrorKind, Locate, Result};
 
 const SINGLE_NAMES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
-
-/// One safetensors file of a checkpoint.
-#[derive(Debug)]
-pub struct Shard {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its path below the checkpoint, as an output repeats it (`unet/model.safetensors`).
-    pub relative: String,
-    /// Its header.
-    pub header: Header,
-    /// Its bytes.
-    pub source: Source,
-    /// Tensors whose bytes are computed when they are asked for, by name.
-    pub computed: ComputedTensors,
-}
-
-impl Shard {
-    /// Opens one file and checks its header.
-    ///
-    /// # Errors
-    /// If the file cannot be read or its header breaks a rule of the format.
-    pub fn open(path: &Path, relative: String, access: Access) -> Result<Self> {
-        refuse_pickle(path)?;
-        let source = Source::open(path, access).map_err(not_found).in_file(path)?;
-        let header = match is_gguf(&source) {
-            true => gguf::header(&source),
-            false => read_header(&source).map_err(|error| recognised(error, &source)),
-        };
-        Ok(Self::new(path, relative, header.in_file(path)?, source))
-    }
-
-    /// A file whose header was read.
-    pub fn new(path: &Path, relative: String, header: Header, source: Source) -> Self {
-        let computed = BTreeMap::new();
-        Self { path: path.to_path_buf(), relative, header, source, computed }
-    }
-}
-
-/// Of a file that is no safetensors file but known by how it begins, what it is.
-fn recognised(error: Error, source: &Source) -> Error {
-    let header = matches!(
-        error.kind(),
-        ErrorKind::Header(
-            HeaderError::TruncatedHeader { .. }
-                | HeaderError::HeaderTooLarge { .. }
-                | HeaderError::BadHeader { .. }
-        )
-    );
-    let mut scratch = Vec::new();
-    let start =
-        source.bytes(0..source.length().min(FileKind::START), &mut scratch).unwrap_or_default();
-    match FileKind::of(start).filter(|_| header) {
-        Some(kind) => HeaderError::OtherFormat { kind }.into(),
-        None => error,
-    }
-}
-
-fn read_header(source: &Source) -> Result<Header> {
-    let mut scratch = Vec::new();
-    let length = source.length();
-    let mut first = [0; 8];
-    if length < 8 {
-        return Err(HeaderError::TruncatedHeader { needed: 8, found: length }.into());
-    }
-    first.copy_from_slice(source.bytes(0..8, &mut scratch)?);
-    let end = header_length(first, length)?;
-    Header::parse(source.bytes(8..end, &mut scratch)?, length)
-}
 
 /// One model of a checkpoint: the whole of it, or a pipeline's `unet`, `text_encoder`, ….
 #[derive(Debug)]
@@ -310,33 +238,5 @@ impl Checkpoint {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether the file's name ends as pickled weights do.
-pub fn is_pickle(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)))
-}
-
-fn refuse_pickle(path: &Path) -> Result<()> {
-    if is_pickle(path) && path.exists() {
-        return Err(ErrorKind::Pickle).in_file(path);
-    }
-    Ok(())
-}
-
-/// Of a file whose length fitted its header, an early end means that it was cut since.
-pub(crate) fn shrunk(error: std::io::Error) -> ErrorKind {
-    match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => ErrorKind::Changed,
-        _ => ErrorKind::Io(error),
-    }
-}
-
-pub(crate) fn not_found(error: std::io::Error) -> ErrorKind {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::Io(error),
     }
 }

@@ -18,6 +18,9 @@ use crate::error::{Error, ErrorKind, HeaderError, Locate, Result, clipped};
 /// `__metadata__`, in file order.
 pub type Metadata = IndexMap<String, String>;
 
+/// A tensor in memory: name, dtype, shape (outermost first) and bytes.
+pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
 /// The longest header the format allows, as the reference implementation has it.
 pub const MAX_HEADER: u64 = 100_000_000;
 /// Tensors of one file; adapters of the largest mixtures of experts have some 140 000.

@@ -13,17 +13,19 @@ pub mod index;
 pub mod json;
 mod kept;
 mod live;
+pub mod location;
+pub(crate) mod pattern;
+mod shard;
+pub mod shared_staging;
 pub mod staging;
 mod view;
 pub mod yaml;
 
 pub use access::{Access, Source};
-pub use checkpoint::{Checkpoint, Component, Shard};
-pub use header::{Header, Metadata, TensorSpec};
+pub use checkpoint::{Checkpoint, Component};
+pub use header::{Header, Metadata, Tensor, TensorSpec};
 pub use live::{abandon, committed};
 pub use safetensors::Dtype;
+pub use shard::{Computed, Shard};
 pub use staging::{OutputFile, Staging};
-pub use view::{Computed, TensorView};
-
-/// A tensor in memory: name, dtype, shape (outermost first) and bytes.
-pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+pub use view::TensorView;

@@ -2,26 +2,12 @@
 
 use std::ops::Range;
 
-use super::checkpoint::{Shard, shrunk};
 use super::header::TensorSpec;
+use super::shard::{Shard, shrunk};
 use crate::error::{Locate, Result};
 
 /// Bytes compared at a time.
 const CHUNK: u64 = 4 << 20;
-
-/// A tensor whose bytes are stored nowhere: they are made of others when they are asked for.
-pub trait Computed: std::fmt::Debug + Send + Sync {
-    /// Puts the bytes of `range` into `out`, whatever it held.
-    ///
-    /// # Errors
-    /// If what they are made of cannot be read, or is not what it should be.
-    fn bytes(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<()>;
-
-    /// Rows (of the last dimension's length) that are computed together: a range that cuts them computes them again.
-    fn grain(&self) -> usize {
-        1
-    }
-}
 
 /// A tensor and the shard its bytes are in.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@
 //! the preparation asks ([`Blending::wants_pass`]), in any order and from any thread; then every panel
 //! is combined by itself. Neither the panels' size nor the threads change a bit of the result.
 
-use super::Compat;
+use super::compat::Compat;
 use super::panel::{Counts, Panel, Part};
 use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
 use crate::math::elements::blend::{self, Election, Majority};

@@ -1,6 +1,6 @@
 //! What a method is given and gives back.
 
-use super::Compat;
+use super::compat::Compat;
 use super::params::Settings;
 use crate::math::{LowRank, Matrix};
 

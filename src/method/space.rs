@@ -8,7 +8,7 @@
 //!
 //! The result is a product of factors at once; no element of a delta is formed.
 
-use super::Compat;
+use super::compat::Compat;
 use super::elementwise::{Blending, Elementwise};
 use super::inputs::{Combined, Problem, Weighted};
 use super::panel::{Panel, Part};

@@ -186,7 +186,7 @@ impl Convert {
         let (output, force) = (&self.options.output, self.options.force);
         let (staging, bytes) =
             checked.stage(&self.new, &mut self.report.modules, (output, force), &|| {
-                progress.advance(1)
+                progress.advance(1);
             })?;
         let errors = self.report.modules.iter().map(|module| module.relative_error);
         let worst = errors.fold(0.0, f64::max);

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod combine;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod diff;
@@ -20,9 +21,11 @@ pub mod shared;
 pub mod tune;
 pub mod undo;
 pub mod verify;
+pub mod work;
 mod write;
 
 pub use crate::math::amount;
+pub use shared::base::named_base;
 pub(crate) use shared::inputs::{files_of, open_adapters, open_adapters_for_base};
 pub use shared::output::check_output;
 pub(crate) use shared::pool::thread_pool;

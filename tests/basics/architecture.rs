@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// Words, the only places that may have them, and why.
-const PLACES: [(&[&str], &[&str], &str); 6] = [
+const PLACES: [(&[&str], &[&str], &str); 7] = [
     (
         &["unsafe"],
         &["format/access.rs", "math/kernel/vectors.rs"],
@@ -50,6 +50,24 @@ const PLACES: [(&[&str], &[&str], &str); 6] = [
         ],
         &["format/kept.rs", "format/staging.rs"],
         "makes outputs that a failure leaves half-written: go through `Staging`",
+    ),
+    (
+        &["std::fs"],
+        &[
+            "format/",
+            // Which files an adapter is, and which a model has beside its tensors.
+            "adapter/files.rs",
+            "ops/merge/plan/side.rs",
+            // What an interrupted run left, and what is removed when it is no longer needed.
+            "ops/merge/write/resume.rs",
+            "ops/merge/write/stream.rs",
+            // The permissions of a rewritten file, and the hash of one that is no checkpoint.
+            "ops/metadata.rs",
+            "ops/shared/provenance.rs",
+            // What lies where a path leads nowhere.
+            "error/look.rs",
+        ],
+        "reaches the disk past `format`, which alone opens, maps and writes files",
     ),
     (
         &["clap", "indicatif", "anstyle", "anstream"],

@@ -6,9 +6,11 @@ mod common;
 
 mod architecture;
 mod check;
+mod check_tables;
 mod circles;
 mod compare;
 mod diff;
+mod folders;
 mod hints;
 mod inspect;
 mod library;
@@ -20,3 +22,4 @@ mod spellings;
 mod weights;
 mod weights_refused;
 mod weights_rules;
+mod weights_written;

@@ -32,9 +32,9 @@ fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
 
 /// The modules of the result, and those of the adapter that have no name in it.
 pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Result<Layout> {
+    const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
     let to = goal.target;
     check_gguf(to, base)?;
-    const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
     let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));
     // SDXL's blocks are the only ones with more than one layer each.
     let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");

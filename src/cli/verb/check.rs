@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use lora_tool::ops::check::{self, Options, Report, sarif};
 
-use crate::cli::args::OpenArgs;
+use crate::cli::args::{OpenArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -19,6 +19,7 @@ Examples:
 Exit codes: 0 it loads right (without --for: in one program at least), 1 it does not, 2 nobody knows.")]
 pub(crate) struct CheckArgs {
     /// The adapter
+    #[arg(value_parser = location())]
     adapter: PathBuf,
     /// The program that shall load it, and its version if not the newest known: vllm, sglang,
     /// tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui, invokeai,
@@ -26,7 +27,7 @@ pub(crate) struct CheckArgs {
     #[arg(long = "for", value_name = "PROGRAM[@VERSION]")]
     program: Option<String>,
     /// The base that it shall be loaded on: its class, names and shapes have the last word
-    #[arg(long, value_name = "BASE")]
+    #[arg(long, value_name = "BASE", value_parser = location())]
     against: Option<PathBuf>,
     /// The highest rank that the server is started for (vLLM's and SGLang's --max-lora-rank)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

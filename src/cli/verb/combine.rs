@@ -8,7 +8,7 @@ use lora_tool::Result;
 use lora_tool::ops::combine::{self, Combine, RankPolicy};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OutcomeArgs, weigh};
+use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OutcomeArgs, location, weigh};
 use crate::cli::method_args::{CompatArg, MethodParams, SpaceArg};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -73,7 +73,7 @@ pub(crate) struct CombineOptions {
     dtype: DtypeArg,
     #[arg(long)]
     to: Option<String>,
-    #[arg(long)]
+    #[arg(long, value_parser = location())]
     reference: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,

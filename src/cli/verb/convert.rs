@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lora_tool::ops::convert::{self, Options};
 
-use crate::cli::args::{OpenArgs, OutcomeArgs};
+use crate::cli::args::{OpenArgs, OutcomeArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -17,12 +17,13 @@ Examples:
   lora-tool convert style --for vllm --reference BASE -o style-vllm
   lora-tool convert style --for ollama --reference BASE -o style-ollama")]
 pub(crate) struct ConvertArgs {
+    #[arg(value_parser = location())]
     adapter: PathBuf,
     #[arg(long, required_unless_present = "program")]
     to: Option<String>,
     #[arg(long = "for", id = "program")]
     program: Option<String>,
-    #[arg(long)]
+    #[arg(long, value_parser = location())]
     reference: Option<PathBuf>,
     #[arg(short, long)]
     output: PathBuf,

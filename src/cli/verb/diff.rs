@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lora_tool::ops::diff;
 
-use crate::cli::args::OpenArgs;
+use crate::cli::args::{OpenArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -16,8 +16,10 @@ Examples:
   lora-tool diff style.safetensors style-peft --json")]
 pub(crate) struct DiffArgs {
     /// A checkpoint or an adapter
+    #[arg(value_parser = location())]
     a: PathBuf,
     /// Another one
+    #[arg(value_parser = location())]
     b: PathBuf,
     /// Relative difference up to which two are the same; 1e-6 of adapters, 0 of checkpoints
     #[arg(long, value_name = "X")]

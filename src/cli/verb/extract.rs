@@ -7,7 +7,7 @@ use lora_tool::format::Access;
 use lora_tool::ops::extract::{self, RankChoice};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, OrientationArgs, OutcomeArgs};
+use crate::cli::args::{DtypeArg, OrientationArgs, OutcomeArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -18,15 +18,15 @@ Examples:
   lora-tool extract BASE TUNED -o adapter --rank energy:0.95 --max-rank 128 --full-norms
   lora-tool extract sd.safetensors tuned.safetensors -o style.safetensors --rank size:64MiB --conv-rank 8")]
 pub(crate) struct ExtractArgs {
-    #[arg(required_unless_present = "model_org")]
+    #[arg(required_unless_present = "model_org", value_parser = location())]
     base: Option<PathBuf>,
-    #[arg(required_unless_present = "model_tuned")]
+    #[arg(required_unless_present = "model_tuned", value_parser = location())]
     tuned: Option<PathBuf>,
     /// The same, as kohya's scripts have it
-    #[arg(long, alias = "base-model", hide = true, conflicts_with = "base")]
+    #[arg(long, alias = "base-model", hide = true, conflicts_with = "base", value_parser = location())]
     model_org: Option<PathBuf>,
     /// The same, as kohya's scripts have it
-    #[arg(long, alias = "model", hide = true, conflicts_with = "tuned")]
+    #[arg(long, alias = "model", hide = true, conflicts_with = "tuned", value_parser = location())]
     model_tuned: Option<PathBuf>,
     #[arg(short, long)]
     output: PathBuf,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lora_tool::ops::inspect;
 
-use crate::cli::args::{OpenArgs, OrientationArgs, PageArgs};
+use crate::cli::args::{OpenArgs, OrientationArgs, PageArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, page, render};
 
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ Examples:
   lora-tool inspect BASE ADAPTER --json")]
 pub(crate) struct InspectArgs {
     /// Adapters or checkpoints
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = location())]
     paths: Vec<PathBuf>,
     /// List every module
     #[arg(long)]
@@ -30,7 +30,7 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     spectrum: bool,
     /// Show where each module lands in this base
-    #[arg(long, value_name = "BASE")]
+    #[arg(long, value_name = "BASE", value_parser = location())]
     against: Option<PathBuf>,
     #[command(flatten)]
     orientation: OrientationArgs,

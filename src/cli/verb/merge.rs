@@ -1,17 +1,19 @@
 //! `merge`, and what `verify` shares with it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use lora_tool::error::ModelError;
-use lora_tool::ops::amount;
 use lora_tool::ops::merge::{self, Merge, Options};
+use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, weigh};
+use crate::cli::args::{
+    DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, location, weigh,
+};
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -26,11 +28,13 @@ Examples:
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
+  lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
     #[arg(required_unless_present_any = ["model", "models"])]
+    #[arg(value_parser = location())]
     pub(crate) base: Option<PathBuf>,
-    #[arg(required_unless_present = "models")]
+    #[arg(required_unless_present_any = ["models", "base"])]
     pub(crate) adapters: Vec<OsString>,
     /// The base, as kohya's, musubi's and MLX's scripts have it
     #[arg(
@@ -41,6 +45,7 @@ pub(crate) struct MergeArgs {
         conflicts_with_all = ["base", "adapters"],
         requires = "models"
     )]
+    #[arg(value_parser = location())]
     model: Option<PathBuf>,
     /// The adapters, as they have them
     #[arg(
@@ -68,8 +73,21 @@ pub(crate) struct MergeArgs {
     pub(crate) verify: bool,
     #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What leaves the merge to workers.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Write the plan to this file, for `work` and `commit`; merge nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "resume"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// With --plan: share the shards out for so many workers
+    #[arg(long, value_name = "N", requires = "plan")]
+    pub(crate) workers: Option<usize>,
 }
 
 /// What decides a merge's result, wherever it goes.
@@ -146,10 +164,31 @@ impl MergeArgs {
         ModelError::NoBase { hint }.into()
     }
 
+    /// The base and the adapters, where the base may be left out because the adapters' configs name it.
+    fn base_or_named(
+        &self,
+        base: PathBuf,
+        adapters: &[OsString],
+    ) -> Result<(PathBuf, Vec<OsString>)> {
+        let all: Vec<OsString> =
+            std::iter::once(base.clone().into()).chain(adapters.to_vec()).collect();
+        let weighed = weigh(&all, &[])?;
+        let paths: Vec<&Path> = weighed.iter().map(|input| input.path.as_path()).collect();
+        let is_adapter =
+            paths.first().is_some_and(|path| path.join("adapter_config.json").exists());
+        match named_base(&paths) {
+            Ok(named) if adapters.is_empty() || is_adapter => Ok((named, all)),
+            Err(error) if adapters.is_empty() => Err(error),
+            _ => Ok((base, adapters.to_vec())),
+        }
+    }
+
     pub(crate) fn options(&self, threads: usize) -> Result<Options> {
         let base = self.base.as_ref().or(self.model.as_ref());
         let base = base.cloned().ok_or_else(|| self.without_base())?;
         let adapters = if self.models.is_empty() { &self.adapters } else { &self.models };
+        let (base, adapters) = &self.base_or_named(base, adapters)?;
+        let base = base.clone();
         Ok(Options {
             output: self.output.clone(),
             max_shard_size: self.max_shard_size.0,
@@ -166,18 +205,24 @@ impl MergeArgs {
 impl Verb for MergeArgs {
     fn run(&self, session: &Session) -> Outcome {
         let merge = merge::plan(&self.options(session.threads)?)?;
-        perform("merge", &merge, self.dry_run, self.json, session)
+        perform("merge", merge, (&self.plan, self.dry_run), self.json, session)
     }
 }
 
-/// Runs what was planned, or only shows it.
+/// Runs what was planned, or only shows it, or writes it down.
 pub(crate) fn perform(
     command: &'static str,
-    merge: &Merge,
-    dry_run: bool,
+    merge: Merge,
+    (plan, dry_run): (&PlanArgs, bool),
     json: bool,
     session: &Session,
 ) -> Outcome {
+    if let Some(file) = &plan.plan {
+        let report = merge.write_plan(file, plan.workers)?;
+        session.warn(&report.warnings);
+        session.answer(command, json, &report, render::merge::written)?;
+        return Ok(Answer::Yes);
+    }
     if dry_run {
         session.answer(command, json, &merge.plan, |plan| {
             render::merge::plan(plan, session.verbose)

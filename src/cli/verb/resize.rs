@@ -8,6 +8,7 @@ use lora_tool::ops::resize;
 use lora_tool::{ErrorKind, Result};
 
 use super::combine::CombineOptions;
+use crate::cli::args::location;
 use crate::cli::{Outcome, Session, Verb};
 
 #[derive(Debug, Args)]
@@ -18,10 +19,10 @@ Examples:
   lora-tool resize style.safetensors -o small.safetensors --rank size:32MiB
   lora-tool resize style -o style-r16 --rank lossless --max-rank 16 --uniform")]
 pub(crate) struct ResizeArgs {
-    #[arg(required_unless_present = "model")]
+    #[arg(required_unless_present = "model", value_parser = location())]
     adapter: Option<PathBuf>,
     /// The same, as kohya's scripts have it
-    #[arg(long, hide = true, conflicts_with = "adapter")]
+    #[arg(long, hide = true, conflicts_with = "adapter", value_parser = location())]
     model: Option<PathBuf>,
     #[arg(long, required_unless_present = "dynamic_method")]
     rank: Option<RankPolicy>,

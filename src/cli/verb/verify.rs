@@ -8,6 +8,7 @@ use lora_tool::Result;
 use lora_tool::ops::verify;
 
 use super::merge::MergeOptions;
+use crate::cli::args::location;
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -18,9 +19,10 @@ Examples:
   lora-tool verify MERGED --base BASE --adapter ADAPTER --sample 4")]
 pub(crate) struct VerifyArgs {
     /// The merged checkpoint to judge
+    #[arg(value_parser = location())]
     merged: PathBuf,
     /// The base it was made from
-    #[arg(long, value_name = "BASE")]
+    #[arg(long, value_name = "BASE", value_parser = location())]
     base: PathBuf,
     /// The adapters that were merged, in order
     #[arg(long, required = true, num_args = 1.., value_name = "ADAPTER")]

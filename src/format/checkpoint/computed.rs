@@ -1,15 +1,9 @@
 //! A checkpoint of which some tensors are computed when they are asked for.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use super::Checkpoint;
+use super::{Checkpoint, ComputedTensors};
 use crate::error::Result;
+use crate::format::Header;
 use crate::format::gguf::is_gguf;
-use crate::format::{Computed, Header};
-
-/// Tensors whose bytes are computed, by name.
-pub type ComputedTensors = BTreeMap<String, Arc<dyn Computed>>;
 
 impl Checkpoint {
     /// The same checkpoint with other headers, one a shard, and tensors that are computed.

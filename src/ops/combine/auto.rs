@@ -27,11 +27,11 @@ pub(in crate::ops) fn settle(options: &Options) -> Result<(Options, Option<Advic
         return Ok((settled, None));
     }
     let chosen = choose(options)?;
-    settled.method = chosen.advice.method.map(str::to_owned);
+    settled.method.clone_from(&chosen.advice.method);
     for input in &mut settled.adapters {
         input.weight *= chosen.advice.factor;
     }
-    let named = chosen.advice.method.and_then(method::by_name);
+    let named = chosen.advice.method.as_deref().and_then(method::by_name);
     if named.is_some_and(|method| matches!(method.kind, Kind::Elementwise(_))) {
         // What elements are left of has no low rank of its own; so much holds what the inputs wrote.
         settled.rank = options.rank.or(Some(RankPolicy::Fixed(chosen.rank)));

@@ -1,12 +1,14 @@
 //! A mapping's entries by key, and values of the kind that is expected of them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use regex::Regex;
 
 use crate::adapter::orientation::OrientationRule;
 use crate::error::{Place, RecipeError, RecipeProblem, near};
+use crate::format::location::locate;
 use crate::format::yaml::{Key, Node, Value};
 
 /// What reading a recipe's text comes to.
@@ -137,6 +139,18 @@ pub(super) fn text(key: &str, node: &Node) -> Read<String> {
         Value::Scalar(text, _) => Ok(text.clone()),
         _ => Err(unexpected(key, node, "a text")),
     }
+}
+
+/// An input: a path relative to the recipe's folder, or a repository that the local Hub cache holds.
+pub(super) fn input(key: &str, node: &Node, folder: &Path) -> Read<PathBuf> {
+    let text = text(key, node)?;
+    let path = folder.join(&text);
+    if path.exists() {
+        return Ok(path);
+    }
+    let found =
+        locate(Path::new(&text)).map_err(|error| together(node.place, error.to_string()))?;
+    Ok(if found == Path::new(&text) { path } else { found })
 }
 
 /// A finite number in decimal, without quotes.

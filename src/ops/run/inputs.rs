@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 use super::fields::{
-    Fields, Read, list, number, numbers, regex, text, together, twice, unexpected,
+    Fields, Read, input, list, number, numbers, regex, together, twice, unexpected,
 };
 use super::params::Own;
 use crate::adapter::block_weights::BlockWeights;
@@ -67,7 +67,7 @@ pub(super) fn read(node: &Node, folder: &Path) -> Read<Inputs> {
     let mut inputs = Inputs::default();
     for node in list("adapters", node, "adapters")? {
         if let Value::Scalar(..) = &node.value {
-            let path = folder.join(text("adapters", node)?);
+            let path = input("adapters", node, folder)?;
             inputs.adapters.push(AdapterInput::new(path, 1.0));
             inputs.blocks.push(None);
             continue;
@@ -80,7 +80,7 @@ pub(super) fn read(node: &Node, folder: &Path) -> Read<Inputs> {
 impl Inputs {
     fn read(&mut self, node: &Node, folder: &Path) -> Read<()> {
         let fields = Fields::new(node, "an adapter", &KEYS, instead)?;
-        let path = folder.join(text("path", fields.need("path")?)?);
+        let path = input("path", fields.need("path")?, folder)?;
         let mut input = AdapterInput::new(path, 1.0);
         let (own, weight) = match fields.get("parameters") {
             Some(node) => Own::read(node, self.adapters.len(), &input.path, &mut self.rules)?,

@@ -5,7 +5,8 @@ use std::path::Path;
 use regex::Regex;
 
 use super::fields::{
-    Fields, Read, count, flag, number, orientations, regex, text, texts, together, unexpected, word,
+    Fields, Read, count, flag, input, number, orientations, regex, text, texts, together,
+    unexpected, word,
 };
 use super::inputs::{self, Expression, Inputs};
 use super::params;
@@ -232,7 +233,11 @@ impl Common {
         let quantized = fields.get("quantized");
         let quantized = quantized.map(|node| word("quantized", node, &QUANTIZED)).transpose()?;
         Ok(merge::Options {
-            base: path("base")?.unwrap_or_default(),
+            base: fields
+                .get("base")
+                .map(|node| input("base", node, folder))
+                .transpose()?
+                .unwrap_or_default(),
             adapters: self.inputs.adapters,
             output: path("output")?.unwrap_or_default(),
             open: self.open,
@@ -279,7 +284,10 @@ impl Common {
             module_weights: self.module_weights,
             dtype: self.dtype,
             to: fields.read("to", text)?,
-            reference: fields.read("reference", text)?.map(|path| folder.join(path)),
+            reference: fields
+                .get("reference")
+                .map(|node| input("reference", node, folder))
+                .transpose()?,
             title: fields.read("title", text)?,
             trigger: fields.read("trigger", text)?,
             allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),

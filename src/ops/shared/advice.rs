@@ -3,7 +3,7 @@
 //! Its thresholds were read off merges of trained adapters on three kinds of models (`docs/quality.md`); what it
 //! says is what was right on most of them, not what must be right on others.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Mean spill from which the plain sum loses more than it need, in language models.
 const MUCH: f64 = 0.13;
@@ -32,40 +32,38 @@ pub(in crate::ops) struct Facts {
 }
 
 /// What is advised, and by which rule.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
     /// What to do, and why.
     pub text: String,
     /// The rule it follows.
-    pub rule: &'static str,
+    pub rule: String,
     /// The method; none where there is nothing to advise.
-    pub method: Option<&'static str>,
+    pub method: Option<String>,
     /// What every weight is multiplied by.
     pub factor: f64,
 }
 
 /// What the facts call for.
 pub(in crate::ops) fn advise(facts: &Facts) -> Advice {
-    let nothing = |text: &str, rule| {
-        let (text, method) = (text.to_owned(), None);
-        Advice { text, rule, method, factor: 1.0 }
+    let advice = |text: &str, rule: &str, method: Option<&str>, factor| Advice {
+        text: text.to_owned(),
+        rule: rule.to_owned(),
+        method: method.map(str::to_owned),
+        factor,
     };
     if facts.adapters < 2 {
-        return nothing(
-            "one adapter alone writes something: there is nothing to advise",
-            "one adapter",
-        );
+        let text = "one adapter alone writes something: there is nothing to advise";
+        return advice(text, "one adapter", None, 1.0);
     }
     let Some(spill) = facts.spill else {
         let text =
             "no module in common: different models or layouts, so there is nothing to advise";
-        return nothing(text, "no shared module");
+        return advice(text, "no shared module", None, 1.0);
     };
     if facts.cosine > ALIKE {
         let text = "two of them say much the same: let the weights sum to 1, or the common part is applied twice";
-        let (text, method) = (text.to_owned(), Some("linear"));
-        let factor = 1.0 / facts.adapters as f64;
-        return Advice { text, rule: "cosine > 0.3", method, factor };
+        return advice(text, "cosine > 0.3", Some("linear"), 1.0 / facts.adapters as f64);
     }
     let (method, does, rule) = choice(facts, spill);
     let factor = if is_crowded(facts, spill) { LOWERED } else { 1.0 };
@@ -78,7 +76,7 @@ pub(in crate::ops) fn advise(facts: &Facts) -> Advice {
         "where each writes, the others write {percent} of what it does: --method {method}, which {does}, weight \
          {factor} each{further}"
     );
-    Advice { text, rule, method: Some(method), factor }
+    advice(&text, rule, Some(method), factor)
 }
 
 /// Whether weights of 1 are too much.
@@ -131,7 +129,7 @@ mod tests {
         ];
         for (facts, method, factor) in cases {
             let advice = advise(&facts);
-            assert_eq!((advice.method, advice.factor), (method, factor), "{facts:?}");
+            assert_eq!((advice.method.as_deref(), advice.factor), (method, factor), "{facts:?}");
             assert_eq!(method.is_none(), !advice.text.contains("weight"), "{}", advice.text);
         }
     }

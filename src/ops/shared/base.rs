@@ -2,12 +2,14 @@
 //! factors would be taken for weights. Verbs that look at its weights have them as numbers, whatever they
 //! are stored as.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::adapter::files::as_adapter;
 use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, Result};
+use crate::format::access::read_config_if_there;
 use crate::format::gguf::MAGIC;
-use crate::format::{Access, Checkpoint};
+use crate::format::location::{fetch_command, locate};
+use crate::format::{Access, Checkpoint, json};
 use crate::weight::numbers;
 
 /// Opens a base, its quantised weights decoded. `with` is what the verb was given beside it, for the advice.
@@ -70,6 +72,57 @@ pub(crate) fn open_stored(
     let hint = advice(path, with, access);
     let convention = convention.name;
     Err(ModelError::Adapter { convention, modules, expected, hint }).in_file(path)
+}
+
+/// The base that the configs of adapters name, where they all name one and it is here: a path, or in the local Hub
+/// cache.
+///
+/// # Errors
+/// [`ModelError::NoBase`], which says what they name.
+pub fn named_base(adapters: &[&Path]) -> Result<PathBuf> {
+    let mut bases: Vec<(String, PathBuf)> = Vec::new();
+    for adapter in adapters {
+        let hint = match base_model(adapter) {
+            None => format!(
+                "{} names no base model in an adapter_config.json; name the base first: lora-tool merge BASE ADAPTER -o OUT",
+                adapter.display()
+            ),
+            Some(name) => match locate(Path::new(&name)) {
+                Ok(path) if path.exists() => {
+                    if bases.iter().all(|(_, other)| *other != path) {
+                        bases.push((name, path));
+                    }
+                    continue;
+                }
+                _ => format!(
+                    "{} names `{name}`, which is not here{}; name the base first: lora-tool merge BASE ADAPTER -o OUT",
+                    adapter.display(),
+                    fetch_command(Path::new(&name))
+                        .map(|line| format!(" ({line})"))
+                        .unwrap_or_default()
+                ),
+            },
+        };
+        return Err(ModelError::NoBase { hint }.into());
+    }
+    match bases.as_slice() {
+        [(_, base)] => Ok(base.clone()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+            let hint = format!(
+                "the adapters name several bases ({}); name the one to merge into first",
+                names.join(", ")
+            );
+            Err(ModelError::NoBase { hint }.into())
+        }
+    }
+}
+
+/// The base model that an adapter's config names.
+fn base_model(adapter: &Path) -> Option<String> {
+    let text = read_config_if_there(&adapter.join("adapter_config.json")).ok()??;
+    let config = json::object(&text).ok()?;
+    Some(config.get("base_model_name_or_path")?.as_str()?.to_owned())
 }
 
 /// What to do with an adapter and what stands beside it.

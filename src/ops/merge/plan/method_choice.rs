@@ -1,22 +1,50 @@
 //! Which method combines the deltas, where they are not just added.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ErrorKind, Result};
 use crate::method::params::LAMBDA;
-use crate::method::{Compat, Kind, Method, Settings, Sketch};
+use crate::method::{self, Compat, Kind, Method, Settings, Sketch};
 use crate::ops::combine::auto::{AUTO, choose as choose_for};
 use crate::ops::combine::{self, named};
 use crate::ops::merge::Options;
 use crate::ops::shared::advice::Advice;
 
 /// A method with its parameters, as the whole merge uses it.
-#[derive(Debug)]
-pub(in crate::ops) struct Rule {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct MethodChoice {
     pub(in crate::ops::merge) method: &'static Method,
     pub(in crate::ops::merge) settings: Settings,
     pub(in crate::ops::merge) compat: Option<Compat>,
 }
 
-impl Rule {
+/// [`MethodChoice`] as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    method: String,
+    settings: Settings,
+    compat: Option<Compat>,
+}
+
+impl From<MethodChoice> for Written {
+    fn from(choice: MethodChoice) -> Self {
+        let MethodChoice { method, settings, compat } = choice;
+        Self { method: method.name.to_owned(), settings, compat }
+    }
+}
+
+impl TryFrom<Written> for MethodChoice {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let Written { method: name, settings, compat } = written;
+        let method = method::by_name(&name).ok_or_else(|| format!("no method is `{name}`"))?;
+        Ok(Self { method, settings, compat })
+    }
+}
+
+impl MethodChoice {
     /// Fails if the method does not take such parameters together.
     pub(in crate::ops::merge) fn check(&self, settings: &Settings, adapters: usize) -> Result<()> {
         let checked = (self.method.check)(&Sketch { inputs: &[], adapters, settings });
@@ -29,11 +57,11 @@ impl Rule {
     }
 }
 
-/// The rule that was asked for; `None` for the weighted sum.
+/// The method that was asked for; `None` for the weighted sum.
 ///
 /// # Errors
 /// A method that there is not, that needs factors, or that does not take these inputs or parameters.
-pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<Rule>> {
+pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodChoice>> {
     let inputs = options.adapters.len();
     // mergekit's linear is a sum too, of weights that `weights` has divided.
     let sum =
@@ -61,9 +89,9 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<Rule>> {
             return Err(ErrorKind::BadOption(reason).into());
         }
     }
-    let rule = Rule { method, settings, compat };
-    rule.check(&rule.settings, inputs)?;
-    Ok(Some(rule))
+    let choice = MethodChoice { method, settings, compat };
+    choice.check(&choice.settings, inputs)?;
+    Ok(Some(choice))
 }
 
 /// The options with what the rule chooses in the place of `auto`, and why; as they are if a method is named.
@@ -88,11 +116,11 @@ pub(in crate::ops::merge) fn settle(options: &Options) -> Result<(Options, Optio
         ..combine::Options::default()
     };
     let advice = choose_for(&asked)?.advice;
-    settled.method = advice.method.map(str::to_owned);
+    settled.method.clone_from(&advice.method);
     for input in &mut settled.adapters {
         input.weight *= advice.factor;
     }
-    let named = advice.method.unwrap_or("linear");
+    let named = advice.method.as_deref().unwrap_or("linear");
     let method = combine::named(named, None)?;
     if !matches!(method.kind, Kind::Elementwise(_)) && named != "linear" {
         let reason = format!(
@@ -105,16 +133,19 @@ pub(in crate::ops::merge) fn settle(options: &Options) -> Result<(Options, Optio
     Ok((settled, Some(advice)))
 }
 
-/// The options with the weights that a peer makes of them, and λ times those of a sum, which has no rule.
+/// The options with the weights that a peer makes of them, and λ times those of a sum.
 ///
 /// # Errors
 /// Weights that a peer cannot make anything of.
-pub(in crate::ops::merge) fn weights(options: &Options, rule: Option<&Rule>) -> Result<Options> {
+pub(in crate::ops::merge) fn weights(
+    options: &Options,
+    method: Option<&MethodChoice>,
+) -> Result<Options> {
     let mut options = options.clone();
-    let method = options.method.as_deref();
-    combine::peer_weights(options.compat, method, &mut options.adapters)?;
+    let named = options.method.as_deref();
+    combine::peer_weights(options.compat, named, &mut options.adapters)?;
     let lambda = options.params.get(LAMBDA.name).and_then(|text| text.trim().parse::<f64>().ok());
-    if let (None, Some(lambda)) = (rule, lambda) {
+    if let (None, Some(lambda)) = (method, lambda) {
         options.adapters.iter_mut().for_each(|input| input.weight *= lambda);
     }
     Ok(options)
