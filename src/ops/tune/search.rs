@@ -80,7 +80,7 @@ mod tests {
             let each = point.factors.iter().zip(factors).map(|(a, b)| away(*a, b)).sum::<f64>();
             Ok(-away(point.lambda, lambda) - each)
         });
-        (best.map(|(point, _)| point).unwrap_or(Point { lambda: 0.0, factors: vec![] }), tried)
+        (best.map_or(Point { lambda: 0.0, factors: vec![] }, |(point, _)| point), tried)
     }
 
     #[test]

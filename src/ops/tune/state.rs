@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::search::Point;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::staging::remove_any;
 use crate::format::{Staging, access, json};
 
 /// The scores known so far, of one search.
@@ -64,7 +65,7 @@ impl State {
     /// Removes the file: the search is over.
     pub(super) fn remove(&self) {
         // What is left over is found by the next search, which can use it.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = remove_any(&self.path);
     }
 }
 
