@@ -10,6 +10,7 @@ use lora_tool::ops::merge::{
 
 use lora_tool::weight::{Rounding, Scales};
 
+use super::combine::chosen;
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
@@ -46,6 +47,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would merge into {}", plan.output.display()));
     lines.add("base", plan.base.display());
+    chosen(&mut lines, plan.chosen.as_ref());
     adapters(&mut lines, &plan.adapters);
     let changed = plan.tensors().filter(|t| t.plan.changes()).count();
     let copied = plan.tensors().filter(|t| matches!(t.plan, TensorPlan::Copy)).count();
@@ -186,6 +188,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("merged into {}", report.output.display()));
     lines.add("base", report.base.display());
+    chosen(&mut lines, report.chosen.as_ref());
     adapters(&mut lines, &report.adapters);
     lines.add(
         "tensors",
