@@ -257,7 +257,9 @@ pub(in crate::ops) fn header_bytes(
 /// Sums of all panels, in the order of the rows.
 fn sum(panels: &BTreeMap<usize, DeltaStats>) -> DeltaStats {
     let mut sum = DeltaStats::default();
-    panels.values().for_each(|stats| sum.add(stats));
+    for stats in panels.values() {
+        sum.add(stats);
+    }
     sum
 }
 
