@@ -4,6 +4,7 @@
 //! safetensors has. Of a model only the header is read. Every count and length is checked against the file
 //! before anything is allocated.
 
+pub mod container;
 mod cursor;
 
 use cursor::Cursor;
