@@ -96,6 +96,7 @@ const MERGE: &[Case] = &[
         "adapters: [small]",
         "quantized: requantize\nmin_survival: 0",
     ),
+    ("types", "blocks.gguf blocks", "--types q8_0", "adapters: [blocks]", "types: q8_0"),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),
     ("resume", "base style", "--resume", "adapters: [style]", "resume: true"),
     ("receipt", "base style", "--receipt line.kept", "adapters: [style]", "receipt: recipe.kept"),

@@ -115,6 +115,9 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     let encodings = found.encodings.join("; ");
     let text = format!("{} {weights} ({encodings}) with {scales}{rounding}", found.weights);
     lines.add("requantised", text);
+    for (types, weights) in &found.types {
+        lines.add("types", format!("{types}: {weights}"));
+    }
     let least = survival.iter().min_by(|a, b| a.gain.total_cmp(&b.gain));
     if let Some(least) = least {
         let mean = survival.iter().map(|one| one.gain).sum::<f64>() / survival.len() as f64;

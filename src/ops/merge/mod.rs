@@ -11,6 +11,7 @@ mod open;
 pub(super) mod plan;
 mod report;
 mod run;
+mod trial;
 pub(super) mod write;
 
 pub use crate::method::Compat;
@@ -21,6 +22,7 @@ pub use job::identity::{InputFile, Looked};
 pub use job::part::Part;
 pub use open::Merge;
 pub(super) use open::{prepare, tied_head};
+pub use plan::gguf_types::{NAMES as TYPE_NAMES, Types};
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;
 pub use plan::open_inputs::OpenInputs;

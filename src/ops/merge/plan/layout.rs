@@ -1,7 +1,5 @@
 //! Which output file holds which tensor, in which order.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::binder::Bound;
@@ -35,19 +33,32 @@ pub struct OutputShard {
     pub tensors: Vec<OutputTensor>,
     /// The base shard whose header serves unchanged, by number.
     pub same_header_as: Option<usize>,
+    /// How it begins, if it is a GGUF file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gguf: Option<GgufHead>,
+}
+
+/// How a GGUF file of the output begins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GgufHead {
+    /// Number of the base shard whose pairs it has.
+    pub pairs_of: usize,
+    /// What tensors' places are multiples of.
+    pub alignment: u64,
 }
 
 impl OutputShard {
-    /// Bytes of its tensors.
+    /// Bytes of its tensors, and between them.
     pub fn bytes(&self) -> u64 {
-        self.tensors.iter().map(OutputTensor::bytes).sum()
+        self.placed().last().map_or(0, |(tensor, start)| start + tensor.bytes())
     }
 
     /// Its tensors, each with where its bytes begin behind the header.
     pub(in crate::ops) fn placed(&self) -> impl Iterator<Item = (&OutputTensor, u64)> {
-        self.tensors.iter().scan(0, |end, tensor| {
-            let start = *end;
-            *end += tensor.bytes();
+        let alignment = self.gguf.map_or(1, |head| head.alignment);
+        self.tensors.iter().scan(0u64, move |end, tensor| {
+            let start = end.next_multiple_of(alignment);
+            *end = start + tensor.bytes();
             Some((tensor, start))
         })
     }
@@ -64,14 +75,19 @@ impl OutputShard {
 /// Whether an output path means one file.
 ///
 /// # Errors
-/// If it means a file of another format.
-pub(in crate::ops::merge) fn is_file(output: &Path) -> Result<bool> {
-    let ending = output.extension().unwrap_or_default();
-    if ending == "gguf" {
-        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
-        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(output);
+/// If it means a GGUF file, which only one can become.
+pub(in crate::ops::merge) fn is_file(options: &Options, base: &Checkpoint) -> Result<bool> {
+    if options.is_gguf() && !base.is_gguf() {
+        let reason = "only a base in GGUF becomes a GGUF file: merge into a directory and convert that with \
+                      llama.cpp's convert_hf_to_gguf.py, or convert the base first";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
     }
-    Ok(ending == "safetensors")
+    if options.is_gguf() && (options.verify || options.receipt.is_some()) {
+        let reason = "--verify and --receipt are for results in safetensors";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
+    let ending = options.output.extension().unwrap_or_default();
+    Ok(ending == "safetensors" || options.is_gguf())
 }
 
 /// Decides all output files.
@@ -142,6 +158,7 @@ fn keep(
         metadata,
         tensors,
         same_header_as: same.then_some(at),
+        gguf: None,
     }
 }
 
@@ -186,6 +203,7 @@ pub(super) fn output(
         base: base.to_owned(),
         dtype,
         shape,
+        blocks: None,
         matrix,
         plan,
     }
@@ -201,6 +219,7 @@ fn join(shards: Vec<OutputShard>, relative: String) -> OutputShard {
             metadata: None,
             tensors: Vec::new(),
             same_header_as: None,
+            gguf: None,
         };
     };
     joined.relative = relative;
@@ -245,6 +264,7 @@ fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<Out
             metadata: metadata.clone(),
             tensors,
             same_header_as: None,
+            gguf: None,
         })
         .collect()
 }
@@ -273,6 +293,7 @@ fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut 
             base: beside.clone(),
             dtype: dtype.unwrap_or(own),
             shape: tensor.shape.clone(),
+            blocks: None,
             matrix: as_matrix(&tensor.shape),
             plan: TensorPlan::Panels(vec![Step::Replace(tensor.values.clone())]),
         });

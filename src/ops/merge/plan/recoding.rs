@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binder::Bound;
-use super::layout::{OutputShard, OutputTensor, output, plain};
+use super::gguf_types::Type;
+use super::layout::{GgufHead, OutputShard, OutputTensor, output, plain};
 use super::matrix::as_matrix;
 use super::options::{Options, Quantized};
 use super::quantised::Dtypes;
 use super::tensor_plan::{Encode, TensorPlan};
 use crate::error::{ErrorKind, QuantError, Result};
+use crate::format::ggml::Blocks;
 use crate::format::{Checkpoint, Component, Dtype, TensorSpec};
 use crate::ops::shared::provenance;
 use crate::weight::{Weight, Weights, Writing, fused, metadata_without};
@@ -25,6 +27,8 @@ pub(in crate::ops::merge) struct Recoding {
     writing: Option<Writing>,
     /// Names of those that change, or are loaded as one with some that do.
     changed: BTreeSet<String>,
+    /// Of a GGUF result the type of each weight that changes.
+    types: BTreeMap<String, Type>,
 }
 
 impl Recoding {
@@ -34,22 +38,32 @@ impl Recoding {
     /// If one of them can only be read, or changes its shape; if the base is a GGUF file.
     pub(in crate::ops::merge) fn new(
         options: &Options,
-        (stored, weights): (Checkpoint, Weights),
+        (stored, mut weights): (Checkpoint, Weights),
         touched: &BTreeSet<String>,
-        bound: &Bound,
+        (bound, raised): (&Bound, &BTreeMap<String, Type>),
     ) -> Result<Self> {
-        if stored.is_gguf() {
-            let reason =
-                "a GGUF file's blocks have no place in a safetensors file: use --quantized 16bit";
+        let is_gguf = options.is_gguf();
+        if stored.is_gguf() && !is_gguf {
+            let reason = "a GGUF file's blocks have no place in a safetensors file: use --quantized 16bit, or \
+                          -o OUT.gguf";
             return Err(ErrorKind::BadOption(reason.to_owned()).into());
         }
-        let again = options.quantized == Quantized::Requantize;
+        let mut types = BTreeMap::new();
+        for name in touched.iter().filter(|_| is_gguf) {
+            let Some(weight) = weights.get(name) else { continue };
+            let found = options.types.unwrap_or_default().of(weight, raised)?;
+            let weight = weight.written_by(found.writer(weight)?);
+            types.insert(name.clone(), found);
+            weights.replace(weight);
+        }
+        let again = options.quantized == Quantized::Requantize || is_gguf;
         for weight in touched.iter().filter(|_| again).filter_map(|name| weights.get(name)) {
             let error = |what: QuantError| match weight.parts.first() {
                 Some(codes) => codes.error(what),
                 None => what.into(),
             };
-            if weight.writer().is_none() {
+            let is_plain = matches!(types.get(&weight.name), Some(Type::Plain(_)));
+            if weight.writer().is_none() && !is_plain {
                 let encoding = format!("{}, {}", weight.encoding, weight.detail);
                 return Err(error(QuantError::Unwritten { encoding }));
             }
@@ -67,13 +81,28 @@ impl Recoding {
             names.filter(|name| groups.contains(&fused(name))).cloned().collect()
         };
         let writing = Some(options.writing).filter(|_| again);
-        Ok(Self { stored, weights, writing, changed })
+        Ok(Self { stored, weights, writing, changed, types })
     }
 
     /// The weights that are quantised again.
     pub(in crate::ops::merge) fn again(&self) -> impl Iterator<Item = &Weight> {
         let names = self.changed.iter().filter(|_| self.writing.is_some());
-        names.filter_map(|name| self.weights.get(name))
+        names.filter_map(|name| self.weights.get(name)).filter(|weight| weight.writer().is_some())
+    }
+
+    /// What the types of weights of a GGUF result become, and of how many each.
+    pub(in crate::ops::merge) fn raised(&self) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for (name, to) in &self.types {
+            let from = self.weights.get(name).map_or("", |weight| weight.detail.as_str());
+            *found.entry(format!("{from} → {}", to.name())).or_default() += 1;
+        }
+        found
+    }
+
+    /// The type that a weight of a GGUF result has.
+    pub(in crate::ops::merge) fn type_of(&self, name: &str) -> Option<Type> {
+        self.types.get(name).copied()
     }
 
     /// Modules of a component that become plain numbers, as configs name them.
@@ -115,6 +144,12 @@ impl Recoding {
                 _ => tensors.push(copy(spec, &full)),
             }
         }
+        for tensor in &mut tensors {
+            let blocks = shard.and_then(|shard| shard.header.blocks.get(&tensor.name));
+            if matches!(tensor.plan, TensorPlan::Copy) {
+                tensor.blocks = blocks.cloned();
+            }
+        }
         let metadata = shard.and_then(|shard| shard.header.metadata.as_ref());
         let modules = self.plain_modules(component);
         OutputShard {
@@ -123,6 +158,9 @@ impl Recoding {
             metadata: metadata.map(provenance::of_base).map(|all| metadata_without(all, &modules)),
             tensors,
             same_header_as: None,
+            gguf: shard
+                .filter(|shard| shard.header.alignment > 0)
+                .map(|shard| GgufHead { pairs_of: at, alignment: shard.header.alignment }),
         }
     }
 
@@ -146,6 +184,11 @@ impl Recoding {
     ) {
         let full = format!("{}{}", component.prefix, spec.name);
         let Some(view) = decoded.tensor(&weight.name) else { return };
+        if let Some(Type::Plain(dtype)) = self.type_of(&weight.name) {
+            let name = weight.name.clone();
+            tensors.push(output(bound, (view, dtype), spec.name.clone(), &name, &name));
+            return;
+        }
         let Some((writing, writer)) = self.writing.zip(weight.writer()) else {
             // The codes' place is the numbers'; companions have none.
             if weight.parts.first().is_some_and(|codes| codes.name == full) {
@@ -164,6 +207,12 @@ impl Recoding {
                     full_name: full,
                     base: weight.name.clone(),
                     dtype: written.dtype,
+                    blocks: match self.type_of(&weight.name) {
+                        Some(Type::Blocks(kind)) => {
+                            Some(Blocks { kind, shape: weight.shape.clone() })
+                        }
+                        _ => None,
+                    },
                     matrix: as_matrix(&written.shape),
                     shape: written.shape,
                     plan: TensorPlan::Encode(Encode { part, dense: Box::new(dense) }),
@@ -181,6 +230,7 @@ fn copy(spec: &TensorSpec, full: &str) -> OutputTensor {
         base: full.to_owned(),
         dtype: spec.dtype,
         shape: spec.shape.clone(),
+        blocks: None,
         matrix: as_matrix(&spec.shape),
         plan: TensorPlan::Copy,
     }
