@@ -83,7 +83,9 @@ impl Pairs {
         bytes.extend_from_slice(&3u32.to_le_bytes());
         bytes.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&((kept.len() + texts.len()) as u64).to_le_bytes());
-        kept.iter().for_each(|pair| bytes.extend_from_slice(pair));
+        for pair in &kept {
+            bytes.extend_from_slice(pair);
+        }
         for (key, value) in texts {
             put_text(&mut bytes, key);
             bytes.extend_from_slice(&8u32.to_le_bytes());

@@ -5,7 +5,7 @@ pub(in crate::ops) mod attach;
 pub(in crate::ops) mod bind;
 pub(in crate::ops) mod binder;
 pub(in crate::ops) mod consensus;
-pub mod gguf_types;
+pub(in crate::ops) mod gguf_types;
 pub(in crate::ops) mod inputs;
 pub(in crate::ops) mod layout;
 pub(in crate::ops) mod matrix;

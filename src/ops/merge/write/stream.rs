@@ -286,7 +286,9 @@ fn gguf_head(
 /// Sums of all panels, in the order of the rows.
 fn sum(panels: &BTreeMap<usize, DeltaStats>) -> DeltaStats {
     let mut sum = DeltaStats::default();
-    panels.values().for_each(|stats| sum.add(stats));
+    for stats in panels.values() {
+        sum.add(stats);
+    }
     sum
 }
 
