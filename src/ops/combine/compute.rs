@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::group::{Group, Member};
 use super::{Combine, ConvScope, elements};
 use crate::adapter::Adapter;
-use crate::adapter::convention::{self, Part};
+use crate::adapter::convention::Part;
 use crate::adapter::module::Module;
 use crate::adapter::save::{self, NewModule, Sized, bias_part};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
@@ -171,7 +171,7 @@ pub(super) fn check(combine: &Combine) -> Result<()> {
     let budget = combine.options.rank.filter(|policy| policy.is_global());
     let sized = matches!(budget, Some(RankPolicy::Size(_) | RankPolicy::Parameters(_)));
     let stacks = combine.adapters.iter().any(|adapter| !adapter.stacks.is_empty());
-    if sized && stacks && combine.convention.name == convention::peft().name {
+    if sized && stacks && combine.convention.hooks.pack.is_some() {
         return Err(ExpertsError::Budget.into());
     }
     budget.map_or(Ok(()), |policy| {

@@ -68,7 +68,7 @@ pub(super) fn sums(
         let (adapter, module) = one.of(adapters).ok_or(ErrorKind::NotFound)?;
         let summed = method.laws.contains(&Law::WeightedSum);
         let factored = groups.iter().any(|group| group.name == module.name);
-        if !summed || factored || adapter.convention.name != convention.name {
+        if !summed || factored || adapter.convention != convention {
             return Err(FamilyError::NotLowRank { family: module.family })
                 .in_tensor(&module.name)
                 .in_file(&adapter.path);
