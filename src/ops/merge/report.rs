@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::open::Merge;
 use super::plan::output::PlannedAdapter;
-use super::plan::quantised::Dequantised;
+use super::plan::quantised::{Dequantised, Requantised};
 use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
@@ -58,6 +58,20 @@ pub struct TensorReport {
     pub effective: Effective,
 }
 
+/// What survived of an update whose weight was quantised again.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Survival {
+    /// The weight's name.
+    pub name: String,
+    /// ⟨added, asked⟩ / ⟨asked, asked⟩: 1 if all of it did.
+    pub gain: f64,
+    /// Cosine of added and asked.
+    pub cosine: f64,
+    /// Share of the elements that the update is for whose stored value changed.
+    pub changed: f64,
+}
+
 /// What a merge did.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
@@ -87,6 +101,10 @@ pub struct Report {
     pub shards_reused: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Weights of the base that were quantised again, if any were.
+    pub requantised: Option<Requantised>,
+    /// Of each of these, what survived of its update.
+    pub survival: Vec<Survival>,
     /// Quantised weights of the base that were written as plain numbers, if they were.
     pub dequantised: Option<Dequantised>,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
@@ -123,6 +141,16 @@ impl Merge {
             .collect()
     }
 
+    /// What survived of the updates of weights that were quantised again.
+    fn survival(&self, stats: &[(String, DeltaStats)]) -> Vec<Survival> {
+        let of = |(name, gain): (&str, f64)| {
+            let (_, stats) = stats.iter().find(|(own, _)| own == name)?;
+            let (cosine, changed) = (stats.cosine(), 1.0 - stats.lost_share());
+            Some(Survival { name: name.to_owned(), gain, cosine, changed })
+        };
+        self.plan.survival(stats).into_iter().filter_map(of).collect()
+    }
+
     /// What a merge did, from what rounding did to each tensor.
     pub(in crate::ops) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
         let mut total = DeltaStats::default();
@@ -140,7 +168,9 @@ impl Merge {
                     .to_owned(),
             );
         }
-        if let Some(low) = effective.filter(|effective| effective.cosine < COSINE_WARNING) {
+        let is_rounded = plan.requantised.is_none();
+        let low = effective.filter(|effective| is_rounded && effective.cosine < COSINE_WARNING);
+        if let Some(low) = low {
             warnings.push(format!(
                 "rounding lost part of the update: cosine {:.4} between what was asked and what the \
                  result holds; a wider --dtype keeps more",
@@ -164,6 +194,8 @@ impl Merge {
             shards: plan.shards.len(),
             shards_reused: 0,
             bytes: plan.bytes,
+            requantised: plan.requantised.clone(),
+            survival: self.survival(stats),
             dequantised: plan.dequantised.clone(),
             effective,
             tensors: stats
