@@ -42,6 +42,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let look = |(number, shard)| look(&staging, number, shard, progress);
     let found: Vec<Found> = pool.install(|| plan.shards.par_iter().enumerate().map(look).collect());
     let stats = all_whole(&merge, found).in_file(&options.plan)?;
+    plan.check_survival(&stats)?;
     for file in &plan.side_files {
         match (&file.content, &file.source) {
             (None, Some(source)) => staging.copy(source, &file.relative)?,

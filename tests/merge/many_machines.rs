@@ -9,7 +9,7 @@ use lora_tool::format::Dtype;
 use serde_json::{Value, json};
 
 use crate::common::refusal::{Scene, tree};
-use crate::common::{Peft, Random, Tensors, lora_tool};
+use crate::common::{Peft, Random, Tensors, fixture, lora_tool};
 
 const SHARDS: usize = 12;
 const PLAN: &str = "merge base adapter -o out -w 0.7 --plan plan.json";
@@ -234,6 +234,26 @@ fn recipes_and_methods_are_planned_too() {
     assert!(tree(&scene.path("out")) == tree(&scene.path("in-one-go")), "before the commit");
     scene.runs("commit plan.json");
     assert!(tree(&scene.path("out")) != tree(&scene.path("in-one-go")));
+}
+
+/// What a weight that is quantised again loses of its update is known when all shards are: the commit refuses it, as
+/// a merge in one go does.
+#[test]
+fn updates_that_do_not_survive_are_refused_at_the_commit() {
+    let scene = Scene::empty();
+    let case = fixture("quant/nvfp4_ct");
+    let (base, adapter) = (case.join("base"), case.join("adapter"));
+    let line = format!("merge {} {} --quantized requantize", base.display(), adapter.display());
+    scene.runs(&format!("{line} --min-survival 0 -o whole"));
+    for (least, out) in [("0", "out"), ("1", "lost")] {
+        scene.runs(&format!("{line} --min-survival {least} -o {out} --plan {out}.json"));
+        scene.runs(&format!("work {out}.json --shard 2/2"));
+        scene.runs(&format!("work {out}.json --shard 1/2"));
+    }
+    scene.runs("commit out.json");
+    assert!(tree(&scene.path("out")) == tree(&scene.path("whole")), "other bytes");
+    scene.refuses_late("commit lost.json", &["surviv"], "-");
+    assert!(!scene.path("lost").exists());
 }
 
 #[test]

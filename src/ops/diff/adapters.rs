@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::checkpoints::{self, tensors};
-use super::{Compared, Found, Options, Report, report};
+use super::report::{Compared, Found, Options, Report, report};
 use crate::adapter::Adapter;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};

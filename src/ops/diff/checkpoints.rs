@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Compared, Differs, Found, Report, report};
+use super::report::{Compared, Differs, Found, Report, report};
 use crate::adapter::tensor::element_type;
 use crate::error::{Locate, Result};
 use crate::format::{Checkpoint, TensorView};

@@ -1,6 +1,7 @@
 //! What a receipt may make, before anything is made: whoever writes one chooses its numbers.
 
-use super::{BaseFile, Part, Receipt};
+use super::contents::{BaseFile, Part};
+use super::file::Receipt;
 use crate::adapter::tensor::element_type;
 use crate::error::{ReceiptError, Result};
 use crate::format::Dtype;

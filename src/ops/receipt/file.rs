@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Contents, Span};
+use super::contents::{Contents, Span};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::{Access, OutputFile, Source};
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::code::{Told, block_rows};
+use super::contents::{BaseFile, Coded, Contents, Mark, Part, Side, Span};
 use super::file::{Writer, hash_file, hash_pieces};
-use super::{BaseFile, Coded, Contents, Mark, Part, Side};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
@@ -82,7 +82,7 @@ fn keep_sides(
 ) -> Result<Vec<Side>> {
     let mut sides: Vec<Side> = Vec::new();
     let mut keep = |relative: &str, source: &Path, changed: bool| -> Result<()> {
-        let mut span = super::Span { start: writer.position(), bytes: 0 };
+        let mut span = Span { start: writer.position(), bytes: 0 };
         let sha256 = hash_pieces(source, |piece| {
             span.bytes += if changed { writer.add(piece)?.bytes } else { 0 };
             Ok(())
@@ -192,7 +192,7 @@ fn codes(
     new: TensorView<'_>,
     rows: usize,
     writer: &mut Writer,
-) -> Result<(super::Span, Vec<u64>)> {
+) -> Result<(Span, Vec<u64>)> {
     let height = block_rows(told.columns);
     let starts: Vec<usize> = (0..rows).step_by(height).collect();
     let begin = writer.position();
@@ -214,5 +214,5 @@ fn codes(
             ends.push(writer.position() - begin);
         }
     }
-    Ok((super::Span { start: begin, bytes: writer.position() - begin }, ends))
+    Ok((Span { start: begin, bytes: writer.position() - begin }, ends))
 }

@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 
 use super::bound::element;
 use super::code::{Told, block_rows};
-use super::{BaseFile, Coded, Part, Receipt};
+use super::contents::{BaseFile, Coded, Part};
+use super::file::Receipt;
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::{OutputFile, Shard};
 use crate::math::forms::residual::Guess;

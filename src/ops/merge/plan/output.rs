@@ -80,10 +80,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`QuantError::Survival`], which names the weight of which least survived.
-    pub(in crate::ops::merge) fn check_survival(
-        &self,
-        stats: &[(String, DeltaStats)],
-    ) -> Result<()> {
+    pub(in crate::ops) fn check_survival(&self, stats: &[(String, DeltaStats)]) -> Result<()> {
         let Some(again) = &self.requantised else { return Ok(()) };
         let survival = self.survival(stats);
         let least = survival.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
