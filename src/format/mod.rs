@@ -16,6 +16,7 @@ mod live;
 pub mod location;
 pub(crate) mod pattern;
 mod shard;
+pub mod shared_staging;
 pub mod staging;
 mod view;
 pub mod yaml;

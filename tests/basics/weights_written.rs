@@ -273,3 +273,27 @@ fn random_rounding_keeps_small_changes_on_average() {
         }
     }
 }
+
+#[test]
+fn blocks_of_ggml_are_the_reference_writers_byte_for_byte() {
+    let file = fixture("quant/ggml_written/model.gguf");
+    let checkpoint = Checkpoint::open(&file, Access::Map).expect("opens");
+    let mut scratch = Vec::new();
+    let values = checkpoint.tensor("values.weight").expect("the values").all(&mut scratch);
+    let values: Vec<f32> = values
+        .expect("read")
+        .chunks_exact(4)
+        .map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")))
+        .collect();
+    let weights = Weights::of(&checkpoint).expect("weights");
+    let mut written = 0;
+    for weight in weights.quantised() {
+        let expected = checkpoint.tensor(&weight.name).expect("a tensor");
+        let found = encode(weight, &values, Writing::default());
+        let mut scratch = Vec::new();
+        let expected = expected.all(&mut scratch).expect("read");
+        assert!(found.parts[0].1 == expected, "{}", weight.name);
+        written += 1;
+    }
+    assert_eq!(written, 5);
+}

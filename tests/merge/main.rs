@@ -12,6 +12,7 @@ mod field;
 mod golden;
 mod laws;
 mod locations;
+mod many_machines;
 mod methods_merge;
 mod names;
 mod orientation;

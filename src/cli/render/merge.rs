@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
-    Dequantised, Effective, NotCarried, Plan, PlannedAdapter, Report, Requantised, Survival,
-    TensorPlan,
+    Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
+    Rounding, Scales, Survival, TensorPlan,
 };
-
-use lora_tool::weight::{Rounding, Scales};
 
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
@@ -112,6 +110,22 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
             ),
         );
     }
+}
+
+/// That a plan was written down, and what to do with it.
+pub(crate) fn written(report: &JobReport) -> String {
+    let mut lines = Lines::default();
+    let (plan, count) = (report.plan.display(), report.workers.len());
+    lines.plain(format!("the merge into {} is planned in {plan}", report.output.display()));
+    lines.add("shards", format!("{}, {}", report.shards, bytes(report.bytes)));
+    if let (Some(most), Some(least)) = (report.workers.iter().max(), report.workers.iter().min()) {
+        let (most, least) = (bytes(*most), bytes(*least));
+        lines.add("workers", format!("{count}, each with {least} to {most}"));
+    }
+    let of = if count == 0 { "N".to_owned() } else { count.to_string() };
+    lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
+    lines.add("last", format!("lora-tool commit {plan}"));
+    lines.into_text()
 }
 
 /// From what the base's quantised weights are made plain numbers, and how much larger they are then.

@@ -6,6 +6,7 @@
 
 pub(super) mod check;
 pub(super) mod compute;
+pub(super) mod job;
 mod open;
 pub(super) mod plan;
 mod report;
@@ -14,7 +15,11 @@ pub(super) mod write;
 
 pub use crate::method::Compat;
 pub use crate::ops::shared::inputs::AdapterInput;
+pub use crate::weight::{Rounding, Scales, Writing};
 pub(in crate::ops) use compute::making::Making;
+pub use job::document::{Job, JobReport, JobShard};
+pub use job::identity::{InputFile, Looked};
+pub use job::part::Part;
 pub use open::Merge;
 pub(super) use open::{prepare, tied_head};
 pub use plan::layout::{OutputShard, OutputTensor};
@@ -32,4 +37,7 @@ pub use plan::step::{
 pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
 pub use report::{Effective, Report, Survival, TensorReport};
 pub use run::plan;
-pub(super) use write::stream::{Sink, header_bytes, work_through};
+pub(super) use write::jobs::Stats as ShardStats;
+pub(super) use write::note::{Note, name as note_name};
+pub(super) use write::resume::planned as planned_files;
+pub(super) use write::stream::{Sink, header_bytes, make, work_through};

@@ -11,36 +11,26 @@ use super::plan::recoding::Recoding;
 use super::plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
 use crate::adapter::promised;
 use crate::error::Result;
-use crate::format::{Access, Checkpoint, Metadata};
+use crate::format::{Checkpoint, Metadata};
 use crate::ops::files_of;
 use crate::ops::merge::OutputTensor;
 use crate::ops::shared::base::open_stored;
 
-/// A plan, its inputs open, and how it is to be run.
+/// A plan, its inputs open, and the options that asked for it.
 #[derive(Debug)]
 pub struct Merge {
     /// What will be written.
     pub plan: Plan,
     /// What it is made from.
     pub inputs: OpenInputs,
-    pub(in crate::ops::merge) how: How,
-}
-
-/// What changes the way to the result, and not its bytes.
-#[derive(Debug)]
-pub(in crate::ops::merge) struct How {
-    pub(in crate::ops::merge) force: bool,
-    pub(in crate::ops::merge) verify: bool,
-    pub(in crate::ops::merge) receipt: Option<PathBuf>,
-    pub(in crate::ops::merge) access: Access,
-    pub(in crate::ops::merge) threads: usize,
-    pub(in crate::ops::merge) block_rows: Option<usize>,
+    pub(in crate::ops::merge) options: Options,
     /// What kept shards must have been made for, if they are kept.
     pub(in crate::ops::merge) resume: Option<String>,
 }
 
 /// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
-pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
+pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
+    let options = asked;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);
     let mut quantised = quantised::read(open()?)?;
@@ -74,6 +64,7 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
         output: options.output.clone(),
         method,
         recipe: options.recipe.clone(),
+        origin: None,
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
         dequantised: quantised.dequantised(
@@ -86,8 +77,6 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
         unmatched: bound.unmatched,
         warnings: bound.warnings,
     };
-    let &Options { force, verify, threads, block_rows, .. } = options;
-    let (access, receipt) = (options.open.access, options.receipt.clone());
     let inputs::Inputs { adapters, tuned, .. } = inputs;
     let stored = quantised.recoding.map(|recoding| {
         let Recoding { stored, weights, .. } = recoding;
@@ -96,7 +85,8 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
     Ok(Merge {
         plan,
         inputs: OpenInputs { base: quantised.checkpoint, adapters, tuned, quantised: stored },
-        how: How { force, verify, receipt, access, threads, block_rows, resume: None },
+        options: asked.clone(),
+        resume: None,
     })
 }
 
@@ -110,7 +100,7 @@ pub(in crate::ops) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
 
 impl Merge {
     /// Every file that is read, also those that no option names: shards, configs, side files.
-    pub(in crate::ops::merge) fn input_files(&self) -> Vec<PathBuf> {
+    pub(in crate::ops) fn input_files(&self) -> Vec<PathBuf> {
         let base = self.inputs.base.shards.iter().map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
         let tuned = self.inputs.tuned.iter().flat_map(|tuned| &tuned.shards);
@@ -123,12 +113,12 @@ impl Merge {
 
     /// What its shards are made from.
     pub(in crate::ops) fn making(&self) -> Making<'_> {
-        Making { plan: &self.plan, inputs: &self.inputs, block_rows: self.how.block_rows }
+        Making { plan: &self.plan, inputs: &self.inputs, block_rows: self.options.block_rows }
     }
 
     /// Threads that compute; 0 for one a core.
     pub(in crate::ops) fn threads(&self) -> usize {
-        self.how.threads
+        self.options.threads
     }
 
     /// What every header says of where the result comes from, if a recipe asked for it.

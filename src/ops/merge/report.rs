@@ -148,7 +148,7 @@ impl Merge {
     }
 
     /// What a merge did, from what rounding did to each tensor.
-    pub(in crate::ops::merge) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
+    pub(in crate::ops) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
         let mut total = DeltaStats::default();
         for (_, tensor) in stats {
             total.add(tensor);

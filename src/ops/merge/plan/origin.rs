@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
 use crate::ops::shared::provenance;
 
-/// The entries for every header; none without a recipe, since then all inputs would be read once more
+/// The entries for every header, those that the plan has already if it has; none without a recipe, since then all inputs would be read once more
 /// for their hashes.
 ///
 /// # Errors
@@ -19,6 +19,9 @@ pub(in crate::ops::merge) fn metadata(
     plan: &Plan,
     inputs: &OpenInputs,
 ) -> Result<Option<Metadata>> {
+    if plan.origin.is_some() {
+        return Ok(plan.origin.clone());
+    }
     let Some(recipe) = &plan.recipe else { return Ok(None) };
     let mut adapters = inputs.adapters.iter().map(provenance::files);
     let mut tuned = inputs.tuned.iter().map(shards_of);

@@ -11,6 +11,7 @@ use super::quantised::{Dequantised, Requantised};
 use super::side::{NotCarried, SideFile};
 use super::tensor_plan::{Encode, TensorPlan};
 use crate::error::{Error, QuantError, Result, UnmatchedName};
+use crate::format::Metadata;
 use crate::math::DeltaStats;
 
 /// An adapter's part in a plan.
@@ -48,6 +49,8 @@ pub struct Plan {
     pub method: Option<MethodChoice>,
     /// The text of the recipe that asked for it, for the headers of its files.
     pub recipe: Option<String>,
+    /// What every header says of where the result comes from, once the inputs were hashed for it.
+    pub origin: Option<Metadata>,
     /// Whether the output is one file.
     pub one_file: bool,
     /// Weight files to write.

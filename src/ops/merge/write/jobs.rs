@@ -17,7 +17,7 @@ use crate::ops::merge::plan::tensor_plan::{Encode, TensorPlan};
 pub(in crate::ops::merge) const COPY_PIECE: u64 = 8 << 20;
 
 /// Statistics of each changed tensor, in output order.
-pub(in crate::ops::merge) type Stats = Vec<(String, DeltaStats)>;
+pub(in crate::ops) type Stats = Vec<(String, DeltaStats)>;
 
 /// Bytes whose deltas a method looks at before they are written: what is read twice shall still be cached.
 const BATCH: u64 = 256 << 20;

@@ -46,12 +46,12 @@ pub(in crate::ops::merge) struct Written {
 /// Writes a whole plan and puts it in place.
 pub(in crate::ops::merge) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
-    let staging = match &merge.how.resume {
-        _ if plan.one_file => Staging::file(&plan.output, merge.how.force)?,
-        Some(key) => Staging::kept(&plan.output, merge.how.force, key)?,
-        None => Staging::directory(&plan.output, merge.how.force)?,
+    let staging = match &merge.resume {
+        _ if plan.one_file => Staging::file(&plan.output, merge.options.force)?,
+        Some(key) => Staging::kept(&plan.output, merge.options.force, key)?,
+        None => Staging::directory(&plan.output, merge.options.force)?,
     };
-    fill(merge, staging, progress).map_err(|error| match &merge.how.resume {
+    fill(merge, staging, progress).map_err(|error| match &merge.resume {
         Some(_) if !resume::goes_on(error.kind()) => {
             // What is kept would only be in the way of another merge.
             let _ = std::fs::remove_dir_all(kept_root(&plan.output));
@@ -76,7 +76,7 @@ fn finished(syncing: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
     progress.begin(plan.bytes);
-    let pool = thread_pool(merge.how.threads)?;
+    let pool = thread_pool(merge.options.threads)?;
     let planned = resume::planned(plan);
     staging.retain(&planned)?;
     let (mut stats, mut reused) = (Stats::new(), 0);
@@ -124,16 +124,17 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     let receipt = pool.install(|| keep_receipt(merge, &staging))?;
     staging.commit().inspect_err(|_| {
         // A receipt of what is not there would only mislead.
-        let _ = merge.how.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
+        let _ =
+            merge.options.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
     })?;
     Ok(Written { stats, reused, receipt })
 }
 
 /// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.
 fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
-    let Some(path) = &merge.how.receipt else { return Ok(None) };
-    let merged = Checkpoint::open(&staging.content(), merge.how.access)?;
-    let target = Staging::file(path, merge.how.force)?;
+    let Some(path) = &merge.options.receipt else { return Ok(None) };
+    let merged = Checkpoint::open(&staging.content(), merge.options.open.access)?;
+    let target = Staging::file(path, merge.options.force)?;
     let (plan, output) = (&merge.plan, target.create("")?);
     output.no_wider_than(merge.inputs.sources())?;
     let beside = if plan.one_file { side::beside(&merge.inputs.base)? } else { Vec::new() };
@@ -256,7 +257,9 @@ pub(in crate::ops) fn header_bytes(
 /// Sums of all panels, in the order of the rows.
 fn sum(panels: &BTreeMap<usize, DeltaStats>) -> DeltaStats {
     let mut sum = DeltaStats::default();
-    panels.values().for_each(|stats| sum.add(stats));
+    for stats in panels.values() {
+        sum.add(stats);
+    }
     sum
 }
 
