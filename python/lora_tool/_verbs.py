@@ -64,7 +64,7 @@ def merge(
     adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7); also fine-tuned checkpoints of the same base
     output: Where the result goes: one file if it ends in .safetensors, otherwise a directory
     weights: One weight per adapter, in order [default: 1 each]
-    method: How to add several adapters: linear is the exact weighted sum; `lora-tool methods` lists all [default: linear]
+    method: How to add several adapters: linear is the exact weighted sum, auto chooses by what they write over each other; `lora-tool methods` lists all [default: linear]
     compat: Reproduce another program's arithmetic instead of the exact one
     module_weight: Multiply the weight of modules whose names match; if several match, the last one given wins
     include: Use only modules whose names match
@@ -212,7 +212,7 @@ def combine(
     adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7)
     output: Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others
     weights: One weight per adapter, in order [default: 1 each]
-    method: How to combine: linear is the exact weighted sum; `lora-tool methods` lists all [default: linear]
+    method: How to combine: linear is the exact weighted sum, auto chooses by what they write over each other; `lora-tool methods` lists all [default: linear]
     compat: Reproduce another program's arithmetic instead of the exact one
     space: Which elements an elementwise method works on [default: delta]
     module_weight: Multiply the weight of modules whose names match; if several match, the last one given wins

@@ -18,6 +18,7 @@ mod receipt;
 pub mod resize;
 pub mod run;
 pub mod shared;
+pub mod tune;
 pub mod undo;
 pub mod verify;
 pub mod work;

@@ -8,6 +8,7 @@ use lora_tool::ops::merge::{
     Rounding, Scales, Survival, TensorPlan,
 };
 
+use super::combine::chosen;
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
@@ -44,6 +45,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would merge into {}", plan.output.display()));
     lines.add("base", plan.base.display());
+    chosen(&mut lines, plan.chosen.as_ref());
     adapters(&mut lines, &plan.adapters);
     let changed = plan.tensors().filter(|t| t.plan.changes()).count();
     let copied = plan.tensors().filter(|t| matches!(t.plan, TensorPlan::Copy)).count();
@@ -80,6 +82,22 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     lines.into_text()
 }
 
+/// That a plan was written down, and what to do with it.
+pub(crate) fn written(report: &JobReport) -> String {
+    let mut lines = Lines::default();
+    let (plan, count) = (report.plan.display(), report.workers.len());
+    lines.plain(format!("the merge into {} is planned in {plan}", report.output.display()));
+    lines.add("shards", format!("{}, {}", report.shards, bytes(report.bytes)));
+    if let (Some(most), Some(least)) = (report.workers.iter().max(), report.workers.iter().min()) {
+        let (most, least) = (bytes(*most), bytes(*least));
+        lines.add("workers", format!("{count}, each with {least} to {most}"));
+    }
+    let of = if count == 0 { "N".to_owned() } else { count.to_string() };
+    lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
+    lines.add("last", format!("lora-tool commit {plan}"));
+    lines.into_text()
+}
+
 /// Which weights are quantised again, and what of their updates survived.
 fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survival]) {
     let Some(found) = found else { return };
@@ -110,22 +128,6 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
             ),
         );
     }
-}
-
-/// That a plan was written down, and what to do with it.
-pub(crate) fn written(report: &JobReport) -> String {
-    let mut lines = Lines::default();
-    let (plan, count) = (report.plan.display(), report.workers.len());
-    lines.plain(format!("the merge into {} is planned in {plan}", report.output.display()));
-    lines.add("shards", format!("{}, {}", report.shards, bytes(report.bytes)));
-    if let (Some(most), Some(least)) = (report.workers.iter().max(), report.workers.iter().min()) {
-        let (most, least) = (bytes(*most), bytes(*least));
-        lines.add("workers", format!("{count}, each with {least} to {most}"));
-    }
-    let of = if count == 0 { "N".to_owned() } else { count.to_string() };
-    lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
-    lines.add("last", format!("lora-tool commit {plan}"));
-    lines.into_text()
 }
 
 /// From what the base's quantised weights are made plain numbers, and how much larger they are then.
@@ -184,6 +186,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("merged into {}", report.output.display()));
     lines.add("base", report.base.display());
+    chosen(&mut lines, report.chosen.as_ref());
     adapters(&mut lines, &report.adapters);
     lines.add(
         "tensors",

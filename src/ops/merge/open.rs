@@ -30,13 +30,13 @@ pub struct Merge {
 
 /// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
 pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
-    let options = asked;
+    let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);
     let mut quantised = quantised::read(open()?)?;
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
-    let options = &method_choice::peer_weights(&options.over_layers(base))?;
+    let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
     let inputs = inputs::open(options, base)?;
     let bound = bind::bind(&inputs.adapter_options(options), base, &inputs.adapters);
     let mut bound = bound.map_err(|error| quantised.explain(error))?;
@@ -60,6 +60,7 @@ pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
     }
     let plan = Plan {
         base: options.base.clone(),
+        chosen: chosen.clone(),
         adapters: bound.adapters,
         output: options.output.clone(),
         method,

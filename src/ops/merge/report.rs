@@ -12,6 +12,7 @@ use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
+use crate::ops::shared::advice::Advice;
 use crate::ops::verify;
 
 /// What the rounded result added, against what was asked.
@@ -79,6 +80,9 @@ pub struct Report {
     pub output: PathBuf,
     /// The base.
     pub base: PathBuf,
+    /// Why the method was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// The adapters, with what was applied of each.
     pub adapters: Vec<PlannedAdapter>,
     /// Modules and replacements in all adapters.
@@ -179,6 +183,7 @@ impl Merge {
         Report {
             output: plan.output.clone(),
             base: plan.base.clone(),
+            chosen: plan.chosen.clone(),
             adapters: plan.adapters.clone(),
             modules: plan.adapters.iter().map(|adapter| adapter.total).sum(),
             modules_applied: plan.adapters.iter().map(|adapter| adapter.applied).sum(),

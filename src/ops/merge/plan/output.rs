@@ -13,6 +13,7 @@ use super::tensor_plan::{Encode, TensorPlan};
 use crate::error::{Error, QuantError, Result, UnmatchedName};
 use crate::format::Metadata;
 use crate::math::DeltaStats;
+use crate::ops::shared::advice::Advice;
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct PlannedAdapter {
 pub struct Plan {
     /// The base.
     pub base: PathBuf,
+    /// Why the method was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// The adapters.
     pub adapters: Vec<PlannedAdapter>,
     /// The output.

@@ -73,10 +73,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("weights", (WEIGHING, Recipe::Adapter("weight")), (Numbers, "W"),
         "One weight per adapter, in order").or("1 each").also(&["ratios", "lora-multiplier"]),
     option("method", (MERGING, Recipe::Key), (Text, "METHOD"),
-        "How to add several adapters: linear is the exact weighted sum; `lora-tool methods` lists all")
+        "How to add several adapters: linear is the exact weighted sum, auto chooses by what they write over each \
+         other; `lora-tool methods` lists all")
         .or("linear").also(&["combination-type"]),
     option("method", (&["combine"], Recipe::Key), (Text, "METHOD"),
-        "How to combine: linear is the exact weighted sum; `lora-tool methods` lists all")
+        "How to combine: linear is the exact weighted sum, auto chooses by what they write over each other; \
+         `lora-tool methods` lists all")
         .or("linear").also(&["combination-type"]),
     option("compat", (WEIGHING, Recipe::Key), (Word(&["peft", "kohya", "mergekit"]), "PROGRAM"),
         "Reproduce another program's arithmetic instead of the exact one"),
