@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
     Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
-    Survival, TensorPlan,
+    Rounding, Scales, Survival, TensorPlan,
 };
-
-use lora_tool::weight::{Rounding, Scales};
 
 use super::combine::chosen;
 use super::{LISTED, Lines, bytes, percent, table, weight};

@@ -16,6 +16,7 @@ pub(super) mod write;
 
 pub use crate::method::Compat;
 pub use crate::ops::shared::inputs::AdapterInput;
+pub use crate::weight::{Rounding, Scales, Writing};
 pub(in crate::ops) use compute::making::Making;
 pub use job::document::{Job, JobReport, JobShard};
 pub use job::identity::{InputFile, Looked};

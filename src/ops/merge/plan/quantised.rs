@@ -124,7 +124,8 @@ impl Base {
             );
             return Err(ErrorKind::BadOption(reason).into());
         }
-        if options.receipt.is_some() {
+        // A receipt tells the tensors of a file one after the other, without what lies between those of a GGUF file.
+        if options.receipt.is_some() && self.checkpoint.is_gguf() {
             let base_tensor = first.name.clone();
             return Err(ReceiptError::Dequantised { base_tensor }.into());
         }

@@ -5,16 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::binder::Bound;
 use super::gguf_types::Type;
-use super::layout::{GgufHead, OutputShard, OutputTensor, output, plain};
-use super::matrix::as_matrix;
 use super::options::{Options, Quantized};
-use super::quantised::Dtypes;
-use super::tensor_plan::{Encode, TensorPlan};
 use crate::error::{ErrorKind, QuantError, Result};
-use crate::format::ggml::Blocks;
-use crate::format::{Checkpoint, Component, Dtype, TensorSpec};
-use crate::ops::shared::provenance;
-use crate::weight::{Weight, Weights, Writing, fused, metadata_without};
+use crate::format::{Checkpoint, Component};
+use crate::weight::{Weight, Weights, Writing, fused};
 
 /// Which weights of a base become what.
 #[derive(Debug)]
@@ -24,9 +18,9 @@ pub(in crate::ops::merge) struct Recoding {
     /// All its weights.
     pub(in crate::ops::merge) weights: Weights,
     /// How those that change are written again; as plain numbers if `None`.
-    writing: Option<Writing>,
+    pub(super) writing: Option<Writing>,
     /// Names of those that change, or are loaded as one with some that do.
-    changed: BTreeSet<String>,
+    pub(super) changed: BTreeSet<String>,
     /// Of a GGUF result the type of each weight that changes.
     types: BTreeMap<String, Type>,
 }
@@ -110,128 +104,5 @@ impl Recoding {
         let names = self.changed.iter().filter(|_| self.writing.is_none());
         let own = names.filter_map(|name| name.strip_prefix(&component.prefix));
         own.map(|name| name.strip_suffix(".weight").unwrap_or(name).to_owned()).collect()
-    }
-
-    /// One base shard's tensors, with what becomes of each.
-    pub(in crate::ops::merge) fn keep(
-        &self,
-        (decoded, dtypes): (&Checkpoint, &Dtypes),
-        bound: &Bound,
-        (number, component): (usize, &Component),
-        at: usize,
-    ) -> OutputShard {
-        let parts = self.parts();
-        let mut tensors = Vec::new();
-        let shard = self.stored.shards.get(at);
-        for spec in shard.iter().flat_map(|shard| &shard.header.tensors) {
-            let full = format!("{}{}", component.prefix, spec.name);
-            let weight = parts.get(full.as_str()).copied();
-            let changed = weight.filter(|weight| self.changed.contains(&weight.name));
-            match (changed, decoded.tensor(&full)) {
-                (Some(weight), _) => {
-                    self.change(
-                        (weight, spec),
-                        decoded,
-                        dtypes,
-                        bound,
-                        (number, component),
-                        &mut tensors,
-                    );
-                }
-                (None, Some(view)) if weight.is_none() => {
-                    plain((view, &full), dtypes, bound, (number, component), &mut tensors);
-                }
-                _ => tensors.push(copy(spec, &full)),
-            }
-        }
-        for tensor in &mut tensors {
-            let blocks = shard.and_then(|shard| shard.header.blocks.get(&tensor.name));
-            if matches!(tensor.plan, TensorPlan::Copy) {
-                tensor.blocks = blocks.cloned();
-            }
-        }
-        let metadata = shard.and_then(|shard| shard.header.metadata.as_ref());
-        let modules = self.plain_modules(component);
-        OutputShard {
-            relative: shard.map(|shard| shard.relative.clone()).unwrap_or_default(),
-            component: number,
-            metadata: metadata.map(provenance::of_base).map(|all| metadata_without(all, &modules)),
-            tensors,
-            same_header_as: None,
-            gguf: shard
-                .filter(|shard| shard.header.alignment > 0)
-                .map(|shard| GgufHead { pairs_of: at, alignment: shard.header.alignment }),
-        }
-    }
-
-    /// The weight that each stored tensor is part of.
-    fn parts(&self) -> BTreeMap<&str, &Weight> {
-        let weights = self.weights.quantised();
-        weights
-            .flat_map(|weight| weight.parts.iter().map(move |part| (part.name.as_str(), weight)))
-            .collect()
-    }
-
-    /// What becomes of one stored tensor of a weight that changes.
-    fn change(
-        &self,
-        (weight, spec): (&Weight, &TensorSpec),
-        decoded: &Checkpoint,
-        dtypes: &Dtypes,
-        bound: &Bound,
-        (number, component): (usize, &Component),
-        tensors: &mut Vec<OutputTensor>,
-    ) {
-        let full = format!("{}{}", component.prefix, spec.name);
-        let Some(view) = decoded.tensor(&weight.name) else { return };
-        if let Some(Type::Plain(dtype)) = self.type_of(&weight.name) {
-            let name = weight.name.clone();
-            tensors.push(output(bound, (view, dtype), spec.name.clone(), &name, &name));
-            return;
-        }
-        let Some((writing, writer)) = self.writing.zip(weight.writer()) else {
-            // The codes' place is the numbers'; companions have none.
-            if weight.parts.first().is_some_and(|codes| codes.name == full) {
-                plain((view, &weight.name), dtypes, bound, (number, component), tensors);
-            }
-            return;
-        };
-        let written = writer.parts(writing).into_iter().enumerate();
-        match written.into_iter().find(|(_, part)| part.name == full) {
-            None => tensors.push(copy(spec, &full)),
-            Some((part, written)) => {
-                let name = weight.name.clone();
-                let dense = output(bound, (view, Dtype::F32), name, &weight.name, &weight.name);
-                tensors.push(OutputTensor {
-                    name: spec.name.clone(),
-                    full_name: full,
-                    base: weight.name.clone(),
-                    dtype: written.dtype,
-                    blocks: match self.type_of(&weight.name) {
-                        Some(Type::Blocks(kind)) => {
-                            Some(Blocks { kind, shape: weight.shape.clone() })
-                        }
-                        _ => None,
-                    },
-                    matrix: as_matrix(&written.shape),
-                    shape: written.shape,
-                    plan: TensorPlan::Encode(Encode { part, dense: Box::new(dense) }),
-                });
-            }
-        }
-    }
-}
-
-/// A tensor as it is stored.
-fn copy(spec: &TensorSpec, full: &str) -> OutputTensor {
-    OutputTensor {
-        name: spec.name.clone(),
-        full_name: full.to_owned(),
-        base: full.to_owned(),
-        dtype: spec.dtype,
-        shape: spec.shape.clone(),
-        blocks: None,
-        matrix: as_matrix(&spec.shape),
-        plan: TensorPlan::Copy,
     }
 }

@@ -28,11 +28,13 @@ use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::Encoding;
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
-use crate::ops::merge::plan::layout::{GgufHead, OutputShard, OutputTensor};
+use crate::ops::merge::plan::kept::GgufHead;
+use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
-use crate::ops::merge::plan::side;
+use crate::ops::merge::plan::side::{self, SideFile};
 use crate::ops::thread_pool;
 use crate::ops::{Progress, receipt};
+use crate::weight::SIDE_FILES;
 
 /// What was written.
 pub(in crate::ops::merge) struct Written {
@@ -139,10 +141,31 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
     let (plan, output) = (&merge.plan, target.create("")?);
     output.no_wider_than(merge.inputs.sources())?;
     let beside = if plan.one_file { side::beside(&merge.inputs.base)? } else { Vec::new() };
-    let sides = if plan.one_file { &beside } else { &plan.side_files };
-    let bytes = receipt::make(&merge.inputs.base, &merged, sides, plan.one_file, output)?;
+    let mut sides = if plan.one_file { beside } else { plan.side_files.clone() };
+    sides.extend(if plan.one_file { Vec::new() } else { descriptions(merge) });
+    // What is had back is the base as it is stored.
+    let stored = merge.inputs.base.is_computed();
+    let stored =
+        stored.then(|| Checkpoint::open(&plan.base, merge.options.open.access)).transpose()?;
+    let base = stored.as_ref().unwrap_or(&merge.inputs.base);
+    let bytes = receipt::make(base, &merged, &sides, plan.one_file, output)?;
     target.commit()?;
     Ok(Some(bytes))
+}
+
+/// Files beside the base that describe quantised weights, where the result has none: they come back with the weights.
+fn descriptions(merge: &Merge) -> Vec<SideFile> {
+    let Some(directory) = merge.inputs.base.directory() else { return Vec::new() };
+    let left = merge.plan.not_carried.iter().map(|left| &left.file);
+    let described = left.filter(|file| SIDE_FILES.iter().any(|name| file.ends_with(name)));
+    described
+        .map(|file| SideFile {
+            relative: file.clone(),
+            source: Some(directory.join(file)),
+            // Nothing of it is in the result.
+            content: Some(String::new()),
+        })
+        .collect()
 }
 
 /// Makes one shard, from the plan and its open inputs alone: into the file that it is given, which nobody else may
