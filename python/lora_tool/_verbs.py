@@ -27,6 +27,7 @@ def merge(
     rounding: Literal["nearest", "stochastic"] | None = None,
     rounding_seed: int | None = None,
     min_survival: float | None = None,
+    types: Literal["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
@@ -78,6 +79,7 @@ def merge(
     rounding: How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, so that updates smaller than a step of 4 bits survive [default: nearest]
     rounding_seed: Seed of --rounding stochastic [default: 0]
     min_survival: The least share of an update that must survive in every weight that is quantised again; else nothing is written [default: 0.9]
+    types: Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
@@ -127,6 +129,7 @@ def merge(
         rounding=rounding,
         rounding_seed=rounding_seed,
         min_survival=min_survival,
+        types=types,
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,

@@ -12,8 +12,7 @@ use lora_tool::adapter::scale::ScaleOverride;
 use lora_tool::format::location::locate;
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
-use lora_tool::ops::merge::{AdapterInput, Quantized};
-use lora_tool::weight::{Rounding, Scales, Writing};
+use lora_tool::ops::merge::{AdapterInput, Quantized, Rounding, Scales, Writing};
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
 

@@ -27,9 +27,9 @@ pub enum ReceiptError {
         /// The output.
         output: PathBuf,
     },
-    /// A quantised base whose merge is not.
+    /// A GGUF base, whose file has more than a header and tensors.
     #[error(
-        "the base's `{base_tensor}` is quantised and the result is not: no receipt gives its codes back"
+        "the base's `{base_tensor}` lies in a GGUF file and the result's does not: no receipt gives it back"
     )]
     Dequantised {
         /// The first weight that changes.

@@ -4,7 +4,7 @@
 use super::Dtype;
 
 /// A tensor of blocks in a GGUF file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Blocks {
     /// ggml's number of the type.
     pub kind: u32,

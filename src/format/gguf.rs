@@ -4,6 +4,7 @@
 //! safetensors has. Of a model only the header is read. Every count and length is checked against the file
 //! before anything is allocated.
 
+pub mod container;
 mod cursor;
 
 use cursor::Cursor;
@@ -67,6 +68,7 @@ struct Head {
     metadata: Metadata,
     entries: Vec<Entry>,
     data: u64,
+    alignment: u64,
 }
 
 /// Reads a file whole. `accept` sees the pairs before any tensor is read, and may refuse.
@@ -74,7 +76,7 @@ struct Head {
 /// # Errors
 /// If the file breaks a rule of the format, holds a type that is not read, or `accept` refuses.
 pub fn read(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Result<Gguf> {
-    let Head { metadata, entries, data } = head(source, accept)?;
+    let Head { metadata, entries, data, .. } = head(source, accept)?;
     let tensors = entries.into_iter().map(|entry| load(entry, data, source));
     Ok(Gguf { metadata, tensors: tensors.collect::<Result<_>>()? })
 }
@@ -85,8 +87,9 @@ pub fn read(source: &Source, accept: impl FnOnce(&Metadata) -> Result<()>) -> Re
 /// # Errors
 /// If the file breaks a rule of the format.
 pub fn header(source: &Source) -> Result<Header> {
-    let Head { metadata, entries, data } = head(source, |_| Ok(()))?;
-    let mut header = Header { metadata: Some(metadata), data_start: data, ..Header::default() };
+    let Head { metadata, entries, data, alignment } = head(source, |_| Ok(()))?;
+    let metadata = Some(metadata);
+    let mut header = Header { metadata, data_start: data, alignment, ..Header::default() };
     for Entry { name, shape, kind, start, bytes } in entries {
         let end = start + bytes;
         let (dtype, shape) = match ggml::plain(kind) {
@@ -160,7 +163,7 @@ fn parse(head: &[u8], length: u64) -> Result<(Head, Result<()>)> {
             return Err(Error::from(HeaderError::DuplicateKey).in_tensor(&key));
         }
     }
-    let mut head = Head { metadata, entries: Vec::new(), data: 0 };
+    let mut head = Head { metadata, entries: Vec::new(), data: 0, alignment: ALIGNMENT };
     match entries(&mut cursor, &mut head, (tensors, length)) {
         Err(error) if is_cut(&error) => Err(error),
         rest => Ok((head, rest)),
@@ -177,6 +180,7 @@ fn entries(cursor: &mut Cursor<'_>, head: &mut Head, (count, length): (u64, u64)
             bad(format!("`{ALIGNMENT_KEY}` is {text}, which is no sensible alignment"))
         })?,
     };
+    head.alignment = alignment;
     head.data = (cursor.at as u64).next_multiple_of(alignment);
     check(&head.entries, length.saturating_sub(head.data))
 }

@@ -70,6 +70,8 @@ pub struct Header {
     pub data_start: u64,
     /// What the bytes of a GGUF file's block-wise types mean, by name.
     pub blocks: BTreeMap<String, Blocks>,
+    /// Of a GGUF file what the places of its tensors are multiples of; 0 of another.
+    pub alignment: u64,
 }
 
 /// Length of the header with its own eight bytes, from the first eight bytes of a file.
@@ -115,7 +117,7 @@ impl Header {
         }
         tensors.sort_by(|a, b| (a.start, a.end, &a.name).cmp(&(b.start, b.end, &b.name)));
         check_contiguous(&tensors, data_start, file_length)?;
-        Ok(Self { metadata, tensors, data_start, blocks: BTreeMap::new() })
+        Ok(Self { metadata, tensors, data_start, ..Self::default() })
     }
 }
 

@@ -35,6 +35,7 @@ pub use config::{Config, SIDE_FILES};
 pub use decode::Decode;
 pub use decoded::{decoded, open, plain_metadata};
 pub use encode::{Encode, Encoded, Panel, Part, Piece};
+pub(crate) use encoding::ggml_writer;
 pub(crate) use numbers::{numbers, open_reference};
 pub use rounding::{Rounding, Scales, Writing};
 pub use skip::{fused, metadata_without};

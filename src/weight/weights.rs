@@ -60,6 +60,11 @@ impl Weight {
         self.writer.as_ref()
     }
 
+    /// The same weight, written in another way.
+    pub(crate) fn written_by(&self, writer: Option<Arc<dyn Encode>>) -> Self {
+        Self { writer, ..self.clone() }
+    }
+
     /// Its stored tensors for new values, all in memory. `rows` may be asked twice for each.
     ///
     /// # Errors
@@ -196,6 +201,11 @@ impl Weights {
             found.add(&model, &names)?;
         }
         Ok(found)
+    }
+
+    /// Puts a weight in the place of that of its name.
+    pub(crate) fn replace(&mut self, weight: Weight) {
+        self.weights.insert(weight.name.clone(), weight);
     }
 
     fn add(&mut self, model: &Model<'_>, names: &BTreeSet<String>) -> Result<()> {

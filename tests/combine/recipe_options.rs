@@ -96,6 +96,7 @@ const MERGE: &[Case] = &[
         "adapters: [small]",
         "quantized: requantize\nmin_survival: 0",
     ),
+    ("types", "blocks.gguf blocks", "--types f32", "adapters: [blocks]", "types: f32"),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),
     ("resume", "base style", "--resume", "adapters: [style]", "resume: true"),
     ("receipt", "base style", "--receipt line.kept", "adapters: [style]", "receipt: recipe.kept"),
@@ -229,6 +230,12 @@ fn scene() -> Scene {
         .raw(TARGET, Dtype::F8_E4M3, &[4, 3], &[56; 12])
         .f32(&format!("{MODULE}.weight_scale"), &[1], &[0.5])
         .save(&scene.path("fp8.safetensors"));
+    let blocks = fixture("quant/gguf_llama_q8q4/base/model.gguf");
+    std::fs::copy(blocks, scene.path("blocks.gguf")).expect("copied");
+    let (down, up) = (ramp(128), ramp(96));
+    Peft::new(1, 1.0)
+        .linear("model.layers.0.self_attn.q_proj", 1, &down, &up)
+        .save(&scene.path("blocks"));
     adapter(1.0).save(&scene.path("small"));
     // An embedding that is the head too, and an adapter of the embedding alone.
     Tensors::new()

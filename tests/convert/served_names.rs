@@ -142,6 +142,34 @@ fn gguf_has_a_wrapped_language_model_by_itself() {
     }
 }
 
+#[test]
+fn a_kind_of_module_is_in_every_layer_for_servers_that_want_it_there() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let folder = scratch.path().join("base");
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 3,
+    });
+    std::fs::create_dir_all(&folder).expect("a directory");
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("written");
+    let name = |layer: usize| format!("model.layers.{layer}.self_attn.q_proj");
+    let add =
+        |file: Tensors, layer| file.f32(&format!("{}.weight", name(layer)), &[8, 8], &[0.5; 64]);
+    (0..3).fold(Tensors::new(), add).save(&folder.join("model.safetensors"));
+    let own = Peft::new(2, 4.0).linear(&name(1), 2, &[0.5; 16], &[0.25; 16]);
+    let own = own.save(&scratch.path().join("own"));
+    for program in ["tgi", "lorax"] {
+        assert!(!passes(&own, program, &folder), "{program}");
+        let out = scratch.path().join(program);
+        convert(&own, program, &folder, &out);
+        assert_eq!(modules(&out), (0..3).map(name).collect(), "{program}");
+        let file = read(&out.join("adapter_model.safetensors"));
+        let up = |layer: usize| &file[&format!("base_model.model.{}.lora_B.weight", name(layer))];
+        assert!(up(0).values().iter().chain(&up(2).values()).all(|value| *value == 0.0));
+        assert_eq!(up(1).values(), [0.25; 16]);
+        assert!(passes(&out, program, &folder), "{program}");
+    }
+}
+
 /// A base of two experts as Mixtral's checkpoints call them, and an adapter of their parameters as a whole.
 fn mixture(directory: &Path) -> (PathBuf, PathBuf) {
     let base = directory.join("base");
@@ -197,6 +225,27 @@ fn peft_keeps_stacks_and_servers_get_experts_as_they_look_for_them() {
         assert_eq!(modules(&out), expected, "{program}");
         assert!(passes(&out, program, &base), "{program}");
     }
+    // TensorRT-LLM knows experts by Mixtral's names, whatever the model's are.
+    let base = scratch.path().join("renamed");
+    std::fs::create_dir_all(&base).expect("a directory");
+    let config = json!({
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 2,
+    });
+    std::fs::write(base.join("config.json"), config.to_string()).expect("written");
+    let mut tensors = Tensors::new();
+    for number in 0..2 {
+        for (name, outputs, inputs) in [("gate_proj", 6, 8), ("down_proj", 8, 6), ("up_proj", 6, 8)]
+        {
+            let name = format!("model.layers.0.mlp.experts.{number}.{name}.weight");
+            tensors = tensors.f32(&name, &[outputs, inputs], &[0.5; 48]);
+        }
+    }
+    tensors.save(&base.join("model.safetensors"));
+    let out = scratch.path().join("tensorrt-llm");
+    convert(&adapter, "tensorrt-llm", &base, &out);
+    let renamed = |name: &String| name.replace("block_sparse_moe", "mlp");
+    assert_eq!(modules(&out), expected.iter().map(renamed).collect());
+    assert!(passes(&out, "tensorrt-llm", &base));
     // SGLang takes w1, w2 and w3 in tensors' names and for no targets.
     let text = std::fs::read(scratch.path().join("sglang/adapter_config.json")).expect("a config");
     let config: Value = serde_json::from_slice(&text).expect("JSON");

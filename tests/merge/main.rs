@@ -9,6 +9,7 @@ mod elementwise;
 mod embeddings;
 mod experts;
 mod field;
+mod gguf_out;
 mod golden;
 mod laws;
 mod locations;

@@ -198,8 +198,45 @@ fn what_cannot_be_done_is_said_before_anything_is_written() {
     let refuse = |case: &str, options: &str| bench.refuse(&base(case), &[&adapter(case)], options);
     let said = refuse("gguf_llama_q8q4", "--quantized hybrid");
     assert!(said.contains("GGUF"), "{said}");
+    let receipt = format!("--receipt {}", bench.path("receipt").display());
+    let said = refuse("gguf_llama_q8q4", &receipt);
+    assert!(said.contains("lies in a GGUF file"), "{said}");
     let said = refuse("int4_sym_g32_ct", "--scales reuse");
     assert!(said.contains("--quantized requantize"), "{said}");
     let said = refuse("int4_sym_g32_ct", "--quantized requantize --min-survival 2");
     assert!(said.contains("from 0 to 1"), "{said}");
+}
+
+/// All files of a base, by name.
+fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    if path.is_file() {
+        return BTreeMap::from([(String::new(), std::fs::read(path).expect("a file"))]);
+    }
+    let entries =
+        std::fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry"));
+    let named = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().expect("a name");
+        (name, std::fs::read(entry.path()).expect("a file"))
+    };
+    entries.map(named).collect()
+}
+
+#[test]
+fn a_receipt_gives_the_quantised_base_back() {
+    let bench = Bench::new();
+    let cases = ["bnb_nf4_nested", "fp8_block128_ragged", "fp8_tensor_modelopt", "mxfp4_gptoss"];
+    for case in cases {
+        for mode in ["16bit", "hybrid", "requantize --min-survival 0"] {
+            let word = mode.split(' ').next().expect("a word");
+            let receipt = bench.path(&format!("{case}-{word}.receipt"));
+            let options = format!("--quantized {mode} --receipt {}", receipt.display());
+            let out = bench.merge(&base(case), &[&adapter(case)], &options);
+            let back = bench.path(&format!("{case}-{word}-back"));
+            let mut undo = lora_tool();
+            undo.arg("undo").arg(&out).arg("--receipt").arg(&receipt).arg("-o").arg(&back);
+            let done = undo.output().expect("it runs");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            assert!(files(&back) == files(&base(case)), "{case}: {mode}");
+        }
+    }
 }

@@ -132,8 +132,6 @@ fn quantised_targets_where_they_may_not_change() {
     let scene = Scene::of(&scaled(), &adapter(1.0));
     let says = [TARGET, "is quantised (fp8_scaled, F8_E4M3, one scale)", "--quantized refuse"];
     scene.refuses(&format!("{MERGE} --quantized refuse"), &says, "");
-    let says = [TARGET, "is quantised and the result is not", "no receipt gives its codes back"];
-    scene.refuses(&format!("{MERGE} --receipt r"), &says, "leave out --receipt");
     let says = ["out.gguf", "a merge writes safetensors"];
     let line = "merge base.safetensors adapter -o out.gguf";
     scene.refuses(line, &says, "");

@@ -21,6 +21,7 @@ mod serve;
 mod shape;
 mod stage;
 mod stored;
+mod zeros;
 
 pub(crate) use base_facts::BaseFacts;
 pub use goal::ModuleReport;

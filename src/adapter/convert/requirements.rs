@@ -35,6 +35,10 @@ pub(crate) struct Takes {
     pub(crate) complete: &'static [&'static [&'static str]],
     /// How it has experts.
     pub(crate) experts: Experts,
+    /// What it calls an expert's gate, up and down; as the base does, without.
+    pub(crate) matrices: Option<[&'static str; 3]>,
+    /// A kind of module that is in one layer is in all.
+    pub(crate) every_layer: bool,
     /// A GGUF file goes into a directory, with a Modelfile beside it.
     pub(crate) modelfile: bool,
     /// Ranks and alphas of single modules are read, as `extract` and `resize` write them.
@@ -54,6 +58,8 @@ impl Takes {
             leaf_targets: false,
             complete: &[],
             experts: Experts::AsTheyAre,
+            matrices: None,
+            every_layer: false,
             modelfile: false,
             reads_patterns: false,
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::base_facts::BaseFacts;
 use super::goal::Goal;
 use super::requirements::{Experts, Takes};
+use super::zeros::{missing_layers, zeros};
 use crate::adapter::convention::{Names, Part};
 use crate::adapter::layout::{Layout, Piece, Source, Target, Wanted};
 use crate::adapter::place::Placement;
@@ -13,7 +14,7 @@ use crate::adapter::save::{NewAdapter, NewModule};
 use crate::adapter::stacks::Stack;
 use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
-use crate::format::{Checkpoint, Dtype};
+use crate::format::Checkpoint;
 use crate::weight::root::Root;
 use crate::weight::{open_reference, tied};
 
@@ -169,15 +170,30 @@ impl<'a> Serve<'a> {
         let single = self.adapter.stacks.is_empty();
         let any = self.adapter.modules.iter().any(|module| expert_of(&module.name).is_some());
         let interleaved = self.class.is_some_and(|class| class.starts_with("GptOss"));
-        match self.wish() {
-            Some(Wish::Single) if !single && interleaved => Err(interleaves()),
-            Some(Wish::Stacks) if single && any && interleaved => Err(interleaves()),
+        let stacks = match self.wish() {
+            Some(Wish::Single) if !single && interleaved => return Err(interleaves()),
+            Some(Wish::Stacks) if single && any && interleaved => return Err(interleaves()),
             Some(Wish::Single) if !single => {
                 self.divide(layout);
-                Ok(BTreeMap::new())
+                BTreeMap::new()
             }
-            Some(Wish::Stacks) if single && any => Ok(self.stack(layout)),
-            _ => Ok(self.adapter.stacks.clone()),
+            Some(Wish::Stacks) if single && any => self.stack(layout),
+            _ => self.adapter.stacks.clone(),
+        };
+        self.call_matrices(layout);
+        Ok(stacks)
+    }
+
+    /// Gives single experts' matrices the program's own names, where it has some.
+    fn call_matrices(&self, layout: &mut Layout) {
+        let Some(called) = self.takes.matrices else { return };
+        for target in layout.modules.iter_mut().flatten() {
+            let own = expert_of(&target.name).and_then(|(holder, number, matrix)| {
+                let at =
+                    MATRICES.iter().find_map(|names| names.iter().position(|n| *n == matrix))?;
+                Some(format!("{holder}.{number}.{}", called.get(at)?))
+            });
+            target.name = own.unwrap_or_else(|| target.name.clone());
         }
     }
 
@@ -270,6 +286,9 @@ impl<'a> Serve<'a> {
         }
         if self.wish() == Some(Wish::Single) {
             added.extend(self.missing_experts(&new.modules));
+        }
+        if let Some(base) = self.reference.as_ref().filter(|_| self.takes.every_layer) {
+            added.extend(missing_layers(&new.modules, base));
         }
         new.modules.extend(added);
         if self.takes.leaf_targets {
@@ -415,16 +434,4 @@ fn size(module: &NewModule) -> Option<(usize, usize)> {
         tensor.2.get(axis).copied()
     };
     Some((of(Part::Up, 0)?, of(Part::Down, 1)?))
-}
-
-/// A module of zeros, like another in all but its name and size.
-fn zeros(name: String, model: &NewModule, (outputs, inputs): (usize, usize)) -> NewModule {
-    let dtype = model.tensors.first().map_or(Dtype::F32, |tensor| tensor.1);
-    let rank = model.rank;
-    let bytes = |count: usize| vec![0; count * dtype.bitsize() / 8];
-    let tensors = vec![
-        (Part::Down, dtype, vec![rank, inputs], bytes(rank * inputs)),
-        (Part::Up, dtype, vec![outputs, rank], bytes(outputs * rank)),
-    ];
-    NewModule { name, rank, scale: model.scale, alpha: model.alpha, tensors }
 }

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
     Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
-    Survival, TensorPlan,
+    Rounding, Scales, Survival, TensorPlan,
 };
-
-use lora_tool::weight::{Rounding, Scales};
 
 use super::combine::chosen;
 use super::{LISTED, Lines, bytes, percent, table, weight};
@@ -115,6 +113,9 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     let encodings = found.encodings.join("; ");
     let text = format!("{} {weights} ({encodings}) with {scales}{rounding}", found.weights);
     lines.add("requantised", text);
+    for (types, weights) in &found.types {
+        lines.add("types", format!("{types}: {weights}"));
+    }
     let least = survival.iter().min_by(|a, b| a.gain.total_cmp(&b.gain));
     if let Some(least) = least {
         let mean = survival.iter().map(|one| one.gain).sum::<f64>() / survival.len() as f64;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use lora_tool::error::ModelError;
-use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options};
+use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, Types};
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
@@ -115,6 +115,8 @@ pub(crate) struct MergeOptions {
     #[arg(long, default_value_t = 0.9)]
     pub(crate) min_survival: f64,
     #[arg(long)]
+    pub(crate) types: Option<Types>,
+    #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,
     #[arg(long)]
     pub(crate) include: Option<Regex>,
@@ -146,6 +148,7 @@ impl MergeOptions {
             quantized: self.quantized.quantized(),
             writing: writing(self.scales, self.rounding, self.rounding_seed),
             min_survival: LeastSurvival(self.min_survival),
+            types: self.types,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),

@@ -1,8 +1,10 @@
 //! A plan with its inputs open: how options become one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::compute::making::Making;
+use super::plan::gguf_types::{self, Type};
 use super::plan::layout::OutputShard;
 use super::plan::open_inputs::{OpenInputs, Quantised};
 use super::plan::options::Options;
@@ -30,6 +32,14 @@ pub struct Merge {
 
 /// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
 pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
+    prepare_with(asked, &BTreeMap::new())
+}
+
+/// As [`prepare`]; `raised` has types of weights of a GGUF result that their own is too small for.
+pub(in crate::ops::merge) fn prepare_with(
+    asked: &Options,
+    raised: &BTreeMap<String, Type>,
+) -> Result<Merge> {
     let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);
@@ -47,8 +57,10 @@ pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
         consensus::settle(options, (method, &inputs), base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
-    quantised.settle(options, &bound, open)?;
-    let (one_file, dtypes) = (layout::is_file(&options.output)?, quantised.dtypes(options)?);
+    let one_file = layout::is_file(options, base)?;
+    gguf_types::check(options.types, options.is_gguf())?;
+    quantised.settle(options, &bound, raised, open)?;
+    let dtypes = quantised.dtypes(options)?;
     let base = &quantised.checkpoint;
     let shards =
         layout::shards(options, (base, &dtypes, quantised.recoding.as_ref()), &bound, one_file)?;

@@ -273,6 +273,7 @@ impl Common {
                 .read("min_survival", number)?
                 .map(merge::LeastSurvival)
                 .unwrap_or_default(),
+            types: fields.parse("types")?,
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,

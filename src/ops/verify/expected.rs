@@ -37,6 +37,7 @@ pub(super) fn expected(merge: &Merge, merged: &Checkpoint) -> Expected {
                 metadata: first_of.get(&planned.component).and_then(|first| first.metadata.clone()),
                 tensors: Vec::new(),
                 same_header_as: None,
+                gguf: None,
             });
             shard.tensors.push(tensor.clone());
         }

@@ -23,6 +23,7 @@ use super::decode::Recognised;
 use super::model::Model;
 use crate::error::Result;
 
+pub(crate) use ggml::writer as ggml_writer;
 pub(super) use plain::{PLAIN, cast};
 
 /// One way of storing weights.

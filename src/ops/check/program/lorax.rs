@@ -10,7 +10,7 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Language,
     reads: &["peft"],
     converts: &[],
-    takes: Takes::SERVER,
+    takes: Takes { every_layer: true, ..Takes::SERVER },
     needs: nothing,
     rules: &tgi::RULES,
 };

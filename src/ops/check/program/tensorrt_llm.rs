@@ -21,6 +21,7 @@ pub(super) static PROGRAM: Program = Program {
         uniform: true,
         base_names: true,
         experts: Experts::Single,
+        matrices: Some(["w1", "w3", "w2"]),
         complete: &[&["q_proj", "k_proj", "v_proj"]],
         ..Takes::convention(&["peft"])
     },
@@ -92,7 +93,8 @@ static RULES: [Rule; 14] = [
             };
             if subject.adapter.stacks.is_empty() { subject.modules(named) } else { None }
         },
-    ),
+    )
+    .converts(),
     Rule::new(
         "scale",
         Effect::ScaledWrongly,

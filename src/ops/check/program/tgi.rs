@@ -20,7 +20,7 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Language,
     reads: &["peft"],
     converts: &[],
-    takes: Takes::SERVER,
+    takes: Takes { every_layer: true, ..Takes::SERVER },
     needs: nothing,
     rules: &RULES,
 };
@@ -75,7 +75,8 @@ pub(super) static RULES: [Rule; 14] = [
         "it drops a kind of module in all layers if one layer is without it",
         PREPARE,
         missing_layers,
-    ),
+    )
+    .converts(),
     Rule::new("dora", Effect::Changed, "it ignores magnitudes (DoRA)", MAP, decomposed).extracts(),
     Rule::new("bias", Effect::Ignored, "it ignores biases of B", MAP, biased).extracts(),
     Rule::new(

@@ -1,11 +1,9 @@
 //! Which output file holds which tensor, in which order.
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-
 use super::binder::Bound;
-use super::matrix::{as_matrix, unstacked};
+pub use super::kept::OutputShard;
+use super::kept::keep;
+use super::matrix::as_matrix;
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::step::{Added, Step};
@@ -14,64 +12,25 @@ use super::tensor_plan::TensorPlan;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
-use crate::format::{
-    Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, TensorView, header,
-};
+use crate::format::{Checkpoint, Component, Dtype};
 use crate::ops::merge::Options;
-use crate::ops::shared::provenance;
-use crate::weight::plain_metadata;
-
-/// One weight file of the output.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct OutputShard {
-    /// Its path below the output; empty if the output is this file.
-    pub relative: String,
-    /// Number of the component it belongs to.
-    pub component: usize,
-    /// Its header's metadata.
-    pub metadata: Option<Metadata>,
-    /// Its tensors, in the order of their bytes.
-    pub tensors: Vec<OutputTensor>,
-    /// The base shard whose header serves unchanged, by number.
-    pub same_header_as: Option<usize>,
-}
-
-impl OutputShard {
-    /// Bytes of its tensors.
-    pub fn bytes(&self) -> u64 {
-        self.tensors.iter().map(OutputTensor::bytes).sum()
-    }
-
-    /// Its tensors, each with where its bytes begin behind the header.
-    pub(in crate::ops) fn placed(&self) -> impl Iterator<Item = (&OutputTensor, u64)> {
-        self.tensors.iter().scan(0, |end, tensor| {
-            let start = *end;
-            *end += tensor.bytes();
-            Some((tensor, start))
-        })
-    }
-
-    /// Its tensors' byte ranges.
-    pub fn specs(&self) -> Vec<TensorSpec> {
-        let tensors = self.tensors.iter();
-        header::lay_out(
-            tensors.map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone())),
-        )
-    }
-}
 
 /// Whether an output path means one file.
 ///
 /// # Errors
-/// If it means a file of another format.
-pub(in crate::ops::merge) fn is_file(output: &Path) -> Result<bool> {
-    let ending = output.extension().unwrap_or_default();
-    if ending == "gguf" {
-        let reason = "a merge writes safetensors: give a .safetensors file or a directory";
-        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(output);
+/// If it means a GGUF file, which only one can become.
+pub(in crate::ops::merge) fn is_file(options: &Options, base: &Checkpoint) -> Result<bool> {
+    if options.is_gguf() && !base.is_gguf() {
+        let reason = "only a base in GGUF becomes a GGUF file: merge into a directory and convert that with \
+                      llama.cpp's convert_hf_to_gguf.py, or convert the base first";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
     }
-    Ok(ending == "safetensors")
+    if options.is_gguf() && (options.verify || options.receipt.is_some()) {
+        let reason = "--verify and --receipt are for results in safetensors";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
+    let ending = options.output.extension().unwrap_or_default();
+    Ok(ending == "safetensors" || options.is_gguf())
 }
 
 /// Decides all output files.
@@ -106,91 +65,6 @@ pub(in crate::ops::merge) fn shards(
     Ok(shards)
 }
 
-/// One base shard's tensors, with what becomes of each.
-fn keep(
-    (checkpoint, dtypes): (&Checkpoint, &Dtypes),
-    bound: &Bound,
-    (number, component): (usize, &Component),
-    (at, shard): (usize, &Shard),
-) -> OutputShard {
-    let mut tensors = Vec::with_capacity(shard.header.tensors.len());
-    for spec in &shard.header.tensors {
-        let base = format!("{}{}", component.prefix, spec.name);
-        plain(
-            (TensorView { spec, shard }, &base),
-            dtypes,
-            bound,
-            (number, component),
-            &mut tensors,
-        );
-    }
-    let is_stored = !checkpoint.is_computed() && !checkpoint.is_gguf();
-    let same = is_stored
-        && tensors.len() == shard.header.tensors.len()
-        && tensors
-            .iter()
-            .zip(&shard.header.tensors)
-            .all(|(tensor, spec)| tensor.dtype == spec.dtype && tensor.shape == spec.shape);
-    let mut metadata = shard.header.metadata.as_ref().map(provenance::of_base);
-    if !is_stored {
-        metadata = metadata.map(|metadata| plain_metadata(checkpoint, &metadata));
-    }
-    let relative = shard.relative.strip_suffix(".gguf").map(|stem| format!("{stem}.safetensors"));
-    OutputShard {
-        relative: relative.unwrap_or_else(|| shard.relative.clone()),
-        component: number,
-        metadata,
-        tensors,
-        same_header_as: same.then_some(at),
-    }
-}
-
-/// A base tensor that the result holds as numbers, and the head that it is untied from, if it is.
-pub(super) fn plain(
-    (view, base): (TensorView<'_>, &str),
-    dtypes: &Dtypes,
-    bound: &Bound,
-    (number, component): (usize, &Component),
-    tensors: &mut Vec<OutputTensor>,
-) {
-    let dtype = dtypes.of(number, base, view);
-    let own = base.strip_prefix(&component.prefix).unwrap_or(base).to_owned();
-    tensors.push(output(bound, (view, dtype), own, base, base));
-    if let Some(tied) = bound.untied.as_ref().filter(|tied| tied.embedding == base) {
-        let name = tied.head.strip_prefix(&component.prefix).unwrap_or(&tied.head).to_owned();
-        tensors.push(output(bound, (view, dtype), name, base, &tied.head));
-    }
-}
-
-pub(super) fn output(
-    bound: &Bound,
-    (view, dtype): (TensorView<'_>, Dtype),
-    name: String,
-    base: &str,
-    full_name: &str,
-) -> OutputTensor {
-    let mut shape = view.spec.shape.clone();
-    if let (Some(first), Some(grown)) = (shape.first_mut(), bound.grown.get(full_name)) {
-        *first = *grown;
-    }
-    let change = bound.changes.get(full_name).filter(|change| !change.is_empty());
-    let plan = TensorPlan::choose(change, view, dtype);
-    let matrix = match (&plan, change) {
-        (_, Some(change)) => (change.rows, change.columns),
-        (TensorPlan::Convert, None) => unstacked(&shape),
-        _ => as_matrix(&shape),
-    };
-    OutputTensor {
-        name,
-        full_name: full_name.to_owned(),
-        base: base.to_owned(),
-        dtype,
-        shape,
-        matrix,
-        plan,
-    }
-}
-
 fn join(shards: Vec<OutputShard>, relative: String) -> OutputShard {
     let alone = shards.len() == 1;
     let mut shards = shards.into_iter();
@@ -201,6 +75,7 @@ fn join(shards: Vec<OutputShard>, relative: String) -> OutputShard {
             metadata: None,
             tensors: Vec::new(),
             same_header_as: None,
+            gguf: None,
         };
     };
     joined.relative = relative;
@@ -245,6 +120,7 @@ fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<Out
             metadata: metadata.clone(),
             tensors,
             same_header_as: None,
+            gguf: None,
         })
         .collect()
 }
@@ -273,6 +149,7 @@ fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut 
             base: beside.clone(),
             dtype: dtype.unwrap_or(own),
             shape: tensor.shape.clone(),
+            blocks: None,
             matrix: as_matrix(&tensor.shape),
             plan: TensorPlan::Panels(vec![Step::Replace(tensor.values.clone())]),
         });

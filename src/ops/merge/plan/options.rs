@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use super::gguf_types::Types;
 use crate::adapter::OpenOptions;
 use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Dtype, pattern};
@@ -73,6 +74,8 @@ pub struct Options {
     pub writing: Writing,
     /// What of every update must survive that.
     pub min_survival: LeastSurvival,
+    /// The types of weights that change, in a GGUF result; [`Types::Auto`] if `None`.
+    pub types: Option<Types>,
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.
@@ -115,12 +118,17 @@ impl Options {
             return Err(ErrorKind::BadOption(reason).into());
         }
         let said = self.writing != Writing::default();
-        if said && self.quantized != Quantized::Requantize {
+        if said && self.quantized != Quantized::Requantize && !self.is_gguf() {
             let reason = "--scales and --rounding say how weights are quantised again, which \
                           --quantized requantize asks for";
             return Err(ErrorKind::BadOption(reason.to_owned()).into());
         }
         Ok(())
+    }
+
+    /// Whether the result is a GGUF file.
+    pub(in crate::ops::merge) fn is_gguf(&self) -> bool {
+        self.output.extension().is_some_and(|ending| ending == "gguf")
     }
 
     /// Which modules the options are for, by their names and those of the tensors they land on.

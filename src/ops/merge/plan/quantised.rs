@@ -1,11 +1,12 @@
 //! A quantised base: read as its numbers, and written as plain numbers where anything changes one of its quantised
 //! weights. Where nothing does, every tensor keeps its bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::binder::Bound;
+use super::gguf_types::Type;
 use super::options::{Options, Quantized};
 use super::recoding::Recoding;
 use super::step::Change;
@@ -41,6 +42,9 @@ pub struct Requantised {
     pub writing: Writing,
     /// What of each one's update must survive.
     pub min_survival: f64,
+    /// What types of a GGUF file become, and of how many weights each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, usize>,
 }
 
 /// A base, its quantised weights decoded.
@@ -91,12 +95,20 @@ impl Base {
         &mut self,
         options: &Options,
         bound: &Bound,
+        raised: &BTreeMap<String, Type>,
         open: impl Fn() -> Result<Checkpoint>,
     ) -> Result<()> {
         if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
             return Err(error);
         }
         let touched = self.touched(bound);
+        if options.is_gguf() && self.checkpoint.is_gguf() {
+            options.check_writing()?;
+            let touched = touched.iter().map(|weight| weight.name.clone()).collect();
+            let base = (open()?, self.weights.clone());
+            self.recoding = Some(Recoding::new(options, base, &touched, (bound, raised))?);
+            return Ok(());
+        }
         let Some(first) = touched.first() else {
             // GGUF's blocks have no place in a safetensors file.
             if self.checkpoint.is_computed() && !self.checkpoint.is_gguf() {
@@ -112,14 +124,15 @@ impl Base {
             );
             return Err(ErrorKind::BadOption(reason).into());
         }
-        if options.receipt.is_some() {
+        // A receipt tells the tensors of a file one after the other, without what lies between those of a GGUF file.
+        if options.receipt.is_some() && self.checkpoint.is_gguf() {
             let base_tensor = first.name.clone();
             return Err(ReceiptError::Dequantised { base_tensor }.into());
         }
         if matches!(options.quantized, Quantized::Requantize | Quantized::Hybrid) {
             let touched = touched.iter().map(|weight| weight.name.clone()).collect();
             let base = (open()?, self.weights.clone());
-            self.recoding = Some(Recoding::new(options, base, &touched, bound)?);
+            self.recoding = Some(Recoding::new(options, base, &touched, (bound, raised))?);
         }
         Ok(())
     }
@@ -173,6 +186,7 @@ impl Base {
             encodings: names.collect::<BTreeSet<_>>().into_iter().collect(),
             writing: options.writing,
             min_survival: options.min_survival.0,
+            types: self.recoding.as_ref().map(Recoding::raised).unwrap_or_default(),
         })
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Change, Difference, InputDelta, MethodStep, ReplaceStep, RowsStep, Step, Term};
 use crate::adapter::tensor::element_type;
+use crate::format::ggml::Blocks;
 use crate::format::{Dtype, TensorView};
 use crate::math::ElementType;
 
@@ -21,6 +22,9 @@ pub struct OutputTensor {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// What its bytes mean, if they are blocks of a GGUF file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Blocks>,
     /// Rows and columns of the matrix that it is computed as.
     pub matrix: (usize, usize),
     /// What becomes of the base tensor.

@@ -20,6 +20,7 @@ use super::jobs::{
 };
 use super::resume;
 use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::gguf::container::{self, Pairs, SPLIT};
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
@@ -27,11 +28,13 @@ use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::Encoding;
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
+use crate::ops::merge::plan::kept::GgufHead;
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
-use crate::ops::merge::plan::side;
+use crate::ops::merge::plan::side::{self, SideFile};
 use crate::ops::thread_pool;
 use crate::ops::{Progress, receipt};
+use crate::weight::SIDE_FILES;
 
 /// What was written.
 pub(in crate::ops::merge) struct Written {
@@ -138,10 +141,31 @@ fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
     let (plan, output) = (&merge.plan, target.create("")?);
     output.no_wider_than(merge.inputs.sources())?;
     let beside = if plan.one_file { side::beside(&merge.inputs.base)? } else { Vec::new() };
-    let sides = if plan.one_file { &beside } else { &plan.side_files };
-    let bytes = receipt::make(&merge.inputs.base, &merged, sides, plan.one_file, output)?;
+    let mut sides = if plan.one_file { beside } else { plan.side_files.clone() };
+    sides.extend(if plan.one_file { Vec::new() } else { descriptions(merge) });
+    // What is had back is the base as it is stored.
+    let stored = merge.inputs.base.is_computed();
+    let stored =
+        stored.then(|| Checkpoint::open(&plan.base, merge.options.open.access)).transpose()?;
+    let base = stored.as_ref().unwrap_or(&merge.inputs.base);
+    let bytes = receipt::make(base, &merged, &sides, plan.one_file, output)?;
     target.commit()?;
     Ok(Some(bytes))
+}
+
+/// Files beside the base that describe quantised weights, where the result has none: they come back with the weights.
+fn descriptions(merge: &Merge) -> Vec<SideFile> {
+    let Some(directory) = merge.inputs.base.directory() else { return Vec::new() };
+    let left = merge.plan.not_carried.iter().map(|left| &left.file);
+    let described = left.filter(|file| SIDE_FILES.iter().any(|name| file.ends_with(name)));
+    described
+        .map(|file| SideFile {
+            relative: file.clone(),
+            source: Some(directory.join(file)),
+            // Nothing of it is in the result.
+            content: Some(String::new()),
+        })
+        .collect()
 }
 
 /// Makes one shard, from the plan and its open inputs alone: into the file that it is given, which nobody else may
@@ -235,6 +259,9 @@ pub(in crate::ops) fn header_bytes(
     shard: &OutputShard,
     origin: Option<&Metadata>,
 ) -> Result<Vec<u8>> {
+    if let Some(head) = shard.gguf {
+        return gguf_head(making, shard, head, origin);
+    }
     if let Some(origin) = origin {
         let mut metadata = shard.metadata.clone().unwrap_or_default();
         // Readers refuse metadata without it, though they take a file without metadata.
@@ -252,6 +279,31 @@ pub(in crate::ops) fn header_bytes(
         }
         None => header::encode(shard.metadata.as_ref(), &shard.specs()),
     }
+}
+
+/// The head of a GGUF file: the pairs of a base file byte for byte, but for those of a set of several files.
+fn gguf_head(
+    making: Making<'_>,
+    shard: &OutputShard,
+    head: GgufHead,
+    origin: Option<&Metadata>,
+) -> Result<Vec<u8>> {
+    let stored = making.inputs.quantised.as_ref().map_or(&making.inputs.base, |base| &base.stored);
+    let base = stored.shards.get(head.pairs_of).ok_or(ErrorKind::NotFound)?;
+    let pairs = Pairs::read(&base.source).in_file(&base.path)?;
+    let texts = origin.into_iter().flatten();
+    let texts: Vec<_> = texts.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut entries = Vec::with_capacity(shard.tensors.len());
+    for tensor in &shard.tensors {
+        let (kind, shape) = match &tensor.blocks {
+            Some(blocks) => (Some(blocks.kind), &blocks.shape),
+            None => (container::kind(tensor.dtype), &tensor.shape),
+        };
+        let unknown = || ErrorKind::BadDtype { dtype: tensor.dtype.to_string() };
+        let kind = kind.ok_or_else(unknown).in_tensor(&tensor.full_name)?;
+        entries.push((tensor.name.as_str(), kind, shape.as_slice(), tensor.bytes()));
+    }
+    Ok(pairs.head(|key| !key.starts_with(SPLIT), &texts, entries.into_iter()))
 }
 
 /// Sums of all panels, in the order of the rows.

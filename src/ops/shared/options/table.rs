@@ -5,6 +5,7 @@ use super::spec::Kind::{
     Texts, Word,
 };
 use super::spec::{Kind, OptionSpec, Recipe};
+use crate::ops::merge::TYPE_NAMES;
 
 /// Verbs that make what `run` can make too.
 const BOTH: &[&str] = &["merge", "combine"];
@@ -175,6 +176,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("min_survival", (MERGING, Recipe::Key), (Number, "SHARE"),
         "The least share of an update that must survive in every weight that is quantised again; else nothing is written")
         .or("0.9"),
+    option("types", (MERGING, Recipe::Key), (Word(&TYPE_NAMES), "TYPE"),
+        "Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which \
+         --min-survival of its update survives, its own, or one for all; everything else keeps its bytes").or("auto"),
     option("to", (&["combine"], Recipe::Key), (Text, "CONVENTION"),
         "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf").or("the inputs'"),
     option("to", (&["resize"], Recipe::None), (Text, "CONVENTION"),

@@ -1,0 +1,164 @@
+//! A GGUF file made from another: its pairs byte for byte, other tensors behind them.
+
+use std::ops::Range;
+
+use super::cursor::Cursor;
+use super::{ALIGNMENT, ALIGNMENT_KEY, FIRST_LOOK, MAGIC, MAX_HEADER, MOST_PAIRS, bad, is_cut};
+use crate::error::{ErrorKind, Result};
+use crate::format::{Dtype, Source, ggml};
+
+/// How keys of files that belong to a set of several begin.
+pub const SPLIT: &str = "split.";
+
+/// The pairs of a file, as they are stored.
+#[derive(Debug)]
+pub struct Pairs {
+    bytes: Vec<u8>,
+    /// Each key and its pair's bytes.
+    places: Vec<(String, Range<usize>)>,
+    /// What tensors' places are multiples of.
+    alignment: u64,
+}
+
+/// A tensor to write: its name, ggml's number of its type, its shape (outermost first) and its bytes.
+pub type Entry<'a> = (&'a str, u32, &'a [usize], u64);
+
+impl Pairs {
+    /// Reads those of a file.
+    ///
+    /// # Errors
+    /// If the file breaks a rule of the format.
+    pub fn read(source: &Source) -> Result<Self> {
+        let mut scratch = Vec::new();
+        let most = source.length().min(MAX_HEADER);
+        match Self::parse(source.bytes(0..most.min(FIRST_LOOK), &mut scratch)?) {
+            Err(error) if most > FIRST_LOOK && is_cut(&error) => {
+                Self::parse(source.bytes(0..most, &mut scratch)?)
+            }
+            parsed => parsed,
+        }
+    }
+
+    fn parse(head: &[u8]) -> Result<Self> {
+        let mut cursor = Cursor { bytes: head, at: 0 };
+        if cursor.take(4)? != MAGIC {
+            return Err(bad("it does not begin with GGUF"));
+        }
+        let (_, _, pairs) = (cursor.u32()?, cursor.u64()?, cursor.u64()?);
+        if pairs > MOST_PAIRS {
+            return Err(ErrorKind::TooMany { what: "pairs", limit: MOST_PAIRS }.into());
+        }
+        let (mut places, mut alignment) = (Vec::new(), ALIGNMENT);
+        for _ in 0..pairs {
+            let start = cursor.at;
+            let key = cursor.text()?;
+            let kind = cursor.u32()?;
+            let value = cursor.value(kind, true)?;
+            if key == ALIGNMENT_KEY {
+                alignment = value.parse().ok().filter(|n| *n > 0).unwrap_or(ALIGNMENT);
+            }
+            places.push((key, start..cursor.at));
+        }
+        Ok(Self { bytes: head.get(..cursor.at).unwrap_or_default().to_vec(), places, alignment })
+    }
+
+    /// What tensors' places are multiples of.
+    pub fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// All bytes before the tensors' data: the pairs that `keep` wants, `texts` behind them in place of pairs of the
+    /// same key, and the tensors one after the other, each at the next multiple of the alignment.
+    pub fn head<'a>(
+        &self,
+        keep: impl Fn(&str) -> bool,
+        texts: &[(String, String)],
+        tensors: impl ExactSizeIterator<Item = Entry<'a>>,
+    ) -> Vec<u8> {
+        let is_new = |key: &str| texts.iter().any(|(new, _)| new == key);
+        let kept = self.places.iter().filter(|(key, _)| keep(key) && !is_new(key));
+        let kept: Vec<&[u8]> =
+            kept.filter_map(|(_, place)| self.bytes.get(place.clone())).collect();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&3u32.to_le_bytes());
+        bytes.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&((kept.len() + texts.len()) as u64).to_le_bytes());
+        for pair in &kept {
+            bytes.extend_from_slice(pair);
+        }
+        for (key, value) in texts {
+            put_text(&mut bytes, key);
+            bytes.extend_from_slice(&8u32.to_le_bytes());
+            put_text(&mut bytes, value);
+        }
+        let mut place: u64 = 0;
+        for (name, kind, shape, size) in tensors {
+            put_text(&mut bytes, name);
+            bytes.extend_from_slice(&(shape.len() as u32).to_le_bytes());
+            // ggml names the innermost dimension first.
+            for size in shape.iter().rev() {
+                bytes.extend_from_slice(&(*size as u64).to_le_bytes());
+            }
+            bytes.extend_from_slice(&kind.to_le_bytes());
+            place = place.next_multiple_of(self.alignment);
+            bytes.extend_from_slice(&place.to_le_bytes());
+            place += size;
+        }
+        bytes.resize(bytes.len().next_multiple_of(self.alignment as usize), 0);
+        bytes
+    }
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// ggml's number of a type whose elements stand alone.
+pub fn kind(dtype: Dtype) -> Option<u32> {
+    (0..=30).find(|kind| ggml::plain(*kind) == Some(dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::format::Access;
+    use crate::format::gguf::{Value, encode, header};
+
+    fn source(bytes: &[u8]) -> Source {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(bytes).expect("written");
+        Source::open(file.path(), Access::Read).expect("opens")
+    }
+
+    #[test]
+    fn pairs_stay_and_tensors_are_found_where_the_head_says() {
+        let text = |key: &str, value: &str| (key.to_owned(), Value::Text(value.to_owned()));
+        let pairs = [text("general.name", "x"), text("split.no", "1"), text("lora_tool.a", "old")];
+        let (old, _) = encode(&pairs, &[]).expect("encodes");
+        let pairs = Pairs::read(&source(&old)).expect("reads");
+        let tensors: [Entry<'_>; 2] = [("a", 8, &[2, 64], 136), ("b", 0, &[3], 12)];
+        let texts = [("lora_tool.a".to_owned(), "new".to_owned())];
+        let mut new = pairs.head(|key| !key.starts_with(SPLIT), &texts, tensors.into_iter());
+        let data = new.len() as u64;
+        new.resize(new.len() + 160 + 12, 7);
+        let read = header(&source(&new)).expect("reads");
+        let metadata = read.metadata.expect("pairs");
+        assert_eq!(metadata["general.name"], "x");
+        assert_eq!(metadata["lora_tool.a"], "new");
+        assert!(metadata.get("split.no").is_none());
+        assert_eq!(read.data_start, data);
+        let places: Vec<_> =
+            read.tensors.iter().map(|t| (t.name.as_str(), t.start, t.end)).collect();
+        assert_eq!(places, [("a", 0, 136), ("b", 160, 172)]);
+        assert_eq!(read.blocks["a"].shape, [2, 64]);
+    }
+
+    #[test]
+    fn dtypes_have_their_numbers() {
+        let found = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I32, Dtype::U8].map(kind);
+        assert_eq!(found, [Some(0), Some(1), Some(30), Some(26), None]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Which of ggml's types a weight that changes has in a GGUF result.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, QuantError, Result};
+use crate::format::{Dtype, ggml};
+use crate::weight::{Encode, Weight, ggml_writer};
+
+/// ggml's numbers of the types that are written, the smallest first.
+const LADDER: [u32; 5] = [2, 3, 6, 7, Q8_0];
+const Q8_0: u32 = 8;
+
+/// What is asked of the types of weights that change; all others keep their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Types {
+    /// For each the smallest, from its own upwards, in which enough of its update survives.
+    #[default]
+    Auto,
+    /// Its own.
+    Keep,
+    /// One for all of them.
+    All(Type),
+}
+
+/// A type of ggml's that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// Blocks, by ggml's number.
+    Blocks(u32),
+    /// Plain numbers.
+    Plain(Dtype),
+}
+
+/// The names of all that can be asked for.
+pub const NAMES: [&str; 10] =
+    ["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"];
+
+impl FromStr for Types {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let plain = |dtype| Ok(Self::All(Type::Plain(dtype)));
+        match text {
+            "auto" => Ok(Self::Auto),
+            "keep" => Ok(Self::Keep),
+            "f16" => plain(Dtype::F16),
+            "bf16" => plain(Dtype::BF16),
+            "f32" => plain(Dtype::F32),
+            name => {
+                let mut kinds = LADDER.iter().copied();
+                let kind = kinds.find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
+                let unknown = || format!("`{name}` is none of {}", NAMES.join(", "));
+                Ok(Self::All(Type::Blocks(kind.ok_or_else(unknown)?)))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Types {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Types> for String {
+    fn from(types: Types) -> Self {
+        match types {
+            Types::Auto => "auto".to_owned(),
+            Types::Keep => "keep".to_owned(),
+            Types::All(found) => found.name().to_ascii_lowercase(),
+        }
+    }
+}
+
+impl Type {
+    /// ggml's name of it.
+    pub fn name(self) -> String {
+        match self {
+            Self::Blocks(kind) => ggml::name(kind).to_owned(),
+            Self::Plain(dtype) => dtype.to_string(),
+        }
+    }
+
+    /// What writes a weight so; none for plain numbers.
+    ///
+    /// # Errors
+    /// If rows of the weight are not whole blocks.
+    pub(in crate::ops::merge) fn writer(self, weight: &Weight) -> Result<Option<Arc<dyn Encode>>> {
+        let Self::Blocks(kind) = self else { return Ok(None) };
+        let Some(stored) = weight.parts.first() else { return Ok(None) };
+        let writer = match weight.writer() {
+            Some(same) if weight.detail == ggml::name(kind) => Some(Arc::clone(same)),
+            _ => ggml_writer(stored, kind, &weight.shape),
+        };
+        let encoding = || format!("{}, rows of {}", self.name(), weight.matrix().1);
+        let unwritten = || stored.error(QuantError::Unwritten { encoding: encoding() });
+        writer.map(Some).ok_or_else(unwritten)
+    }
+}
+
+impl Types {
+    /// The type of a weight that changes; `raised` has those of which too little survived in a smaller one.
+    ///
+    /// # Errors
+    /// If its own is to be kept and is only read.
+    pub(in crate::ops::merge) fn of(
+        self,
+        weight: &Weight,
+        raised: &BTreeMap<String, Type>,
+    ) -> Result<Type> {
+        let own = LADDER.into_iter().find(|kind| ggml::name(*kind) == weight.detail);
+        match (self, own) {
+            (Self::All(found), _) => Ok(found),
+            (Self::Auto, own) => Ok(raised.get(&weight.name).copied().unwrap_or_else(|| {
+                let whole = weight.matrix().1.is_multiple_of(32);
+                let blocks = Type::Blocks(own.unwrap_or(Q8_0));
+                if whole { blocks } else { Type::Plain(Dtype::BF16) }
+            })),
+            (Self::Keep, Some(kind)) => Ok(Type::Blocks(kind)),
+            (Self::Keep, None) => {
+                let encoding = format!("{}, which is only read,", weight.detail);
+                let error = QuantError::Unwritten { encoding };
+                Err(match weight.parts.first() {
+                    Some(stored) => stored.error(error),
+                    None => error.into(),
+                })
+            }
+        }
+    }
+}
+
+/// The next larger type.
+pub(in crate::ops::merge) fn above(found: Type) -> Option<Type> {
+    let Type::Blocks(kind) = found else { return None };
+    let at = LADDER.iter().position(|next| *next == kind)?;
+    Some(LADDER.get(at + 1).map_or(Type::Plain(Dtype::BF16), |next| Type::Blocks(*next)))
+}
+
+/// Fails if types are asked for and the result has none.
+///
+/// # Errors
+/// [`ErrorKind::BadOption`].
+pub(in crate::ops::merge) fn check(types: Option<Types>, is_gguf: bool) -> Result<()> {
+    match types {
+        Some(_) if !is_gguf => {
+            let reason = "--types is for a result in GGUF: -o OUT.gguf";
+            Err(ErrorKind::BadOption(reason.to_owned()).into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,153 @@
+//! The tensors of one weight file of the base, with what becomes of each where all are numbers.
+
+use serde::{Deserialize, Serialize};
+
+use super::binder::Bound;
+use super::matrix::{as_matrix, unstacked};
+use super::quantised::Dtypes;
+use super::tensor_plan::{OutputTensor, TensorPlan};
+use crate::format::{
+    Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, TensorView, header,
+};
+use crate::ops::shared::provenance;
+use crate::weight::plain_metadata;
+
+/// One weight file of the output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OutputShard {
+    /// Its path below the output; empty if the output is this file.
+    pub relative: String,
+    /// Number of the component it belongs to.
+    pub component: usize,
+    /// Its header's metadata.
+    pub metadata: Option<Metadata>,
+    /// Its tensors, in the order of their bytes.
+    pub tensors: Vec<OutputTensor>,
+    /// The base shard whose header serves unchanged, by number.
+    pub same_header_as: Option<usize>,
+    /// How it begins, if it is a GGUF file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gguf: Option<GgufHead>,
+}
+
+/// How a GGUF file of the output begins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GgufHead {
+    /// Number of the base shard whose pairs it has.
+    pub pairs_of: usize,
+    /// What tensors' places are multiples of.
+    pub alignment: u64,
+}
+
+impl OutputShard {
+    /// Bytes of its tensors, and between them.
+    pub fn bytes(&self) -> u64 {
+        self.placed().last().map_or(0, |(tensor, start)| start + tensor.bytes())
+    }
+
+    /// Its tensors, each with where its bytes begin behind the header.
+    pub(in crate::ops) fn placed(&self) -> impl Iterator<Item = (&OutputTensor, u64)> {
+        let alignment = self.gguf.map_or(1, |head| head.alignment);
+        self.tensors.iter().scan(0u64, move |end, tensor| {
+            let start = end.next_multiple_of(alignment);
+            *end = start + tensor.bytes();
+            Some((tensor, start))
+        })
+    }
+
+    /// Its tensors' byte ranges.
+    pub fn specs(&self) -> Vec<TensorSpec> {
+        let tensors = self.tensors.iter();
+        header::lay_out(
+            tensors.map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone())),
+        )
+    }
+}
+
+/// One base shard's tensors, with what becomes of each.
+pub(super) fn keep(
+    (checkpoint, dtypes): (&Checkpoint, &Dtypes),
+    bound: &Bound,
+    (number, component): (usize, &Component),
+    (at, shard): (usize, &Shard),
+) -> OutputShard {
+    let mut tensors = Vec::with_capacity(shard.header.tensors.len());
+    for spec in &shard.header.tensors {
+        let base = format!("{}{}", component.prefix, spec.name);
+        plain(
+            (TensorView { spec, shard }, &base),
+            dtypes,
+            bound,
+            (number, component),
+            &mut tensors,
+        );
+    }
+    let is_stored = !checkpoint.is_computed() && !checkpoint.is_gguf();
+    let same = is_stored
+        && tensors.len() == shard.header.tensors.len()
+        && tensors
+            .iter()
+            .zip(&shard.header.tensors)
+            .all(|(tensor, spec)| tensor.dtype == spec.dtype && tensor.shape == spec.shape);
+    let mut metadata = shard.header.metadata.as_ref().map(provenance::of_base);
+    if !is_stored {
+        metadata = metadata.map(|metadata| plain_metadata(checkpoint, &metadata));
+    }
+    let relative = shard.relative.strip_suffix(".gguf").map(|stem| format!("{stem}.safetensors"));
+    OutputShard {
+        relative: relative.unwrap_or_else(|| shard.relative.clone()),
+        component: number,
+        metadata,
+        tensors,
+        same_header_as: same.then_some(at),
+        gguf: None,
+    }
+}
+
+/// A base tensor that the result holds as numbers, and the head that it is untied from, if it is.
+pub(super) fn plain(
+    (view, base): (TensorView<'_>, &str),
+    dtypes: &Dtypes,
+    bound: &Bound,
+    (number, component): (usize, &Component),
+    tensors: &mut Vec<OutputTensor>,
+) {
+    let dtype = dtypes.of(number, base, view);
+    let own = base.strip_prefix(&component.prefix).unwrap_or(base).to_owned();
+    tensors.push(output(bound, (view, dtype), own, base, base));
+    if let Some(tied) = bound.untied.as_ref().filter(|tied| tied.embedding == base) {
+        let name = tied.head.strip_prefix(&component.prefix).unwrap_or(&tied.head).to_owned();
+        tensors.push(output(bound, (view, dtype), name, base, &tied.head));
+    }
+}
+
+pub(super) fn output(
+    bound: &Bound,
+    (view, dtype): (TensorView<'_>, Dtype),
+    name: String,
+    base: &str,
+    full_name: &str,
+) -> OutputTensor {
+    let mut shape = view.spec.shape.clone();
+    if let (Some(first), Some(grown)) = (shape.first_mut(), bound.grown.get(full_name)) {
+        *first = *grown;
+    }
+    let change = bound.changes.get(full_name).filter(|change| !change.is_empty());
+    let plan = TensorPlan::choose(change, view, dtype);
+    let matrix = match (&plan, change) {
+        (_, Some(change)) => (change.rows, change.columns),
+        (TensorPlan::Convert, None) => unstacked(&shape),
+        _ => as_matrix(&shape),
+    };
+    OutputTensor {
+        name,
+        full_name: full_name.to_owned(),
+        base: base.to_owned(),
+        dtype,
+        shape,
+        blocks: None,
+        matrix,
+        plan,
+    }
+}

@@ -1,0 +1,140 @@
+//! The tensors of one weight file of a quantised base of which some weights keep their codes.
+
+use std::collections::BTreeMap;
+
+use super::binder::Bound;
+use super::gguf_types::Type;
+use super::kept::{GgufHead, OutputShard, output, plain};
+use super::matrix::as_matrix;
+use super::quantised::Dtypes;
+use super::recoding::Recoding;
+use super::tensor_plan::{Encode, OutputTensor, TensorPlan};
+use crate::format::ggml::Blocks;
+use crate::format::{Checkpoint, Component, Dtype, TensorSpec};
+use crate::ops::shared::provenance;
+use crate::weight::{Weight, metadata_without};
+
+impl Recoding {
+    /// One base shard's tensors, with what becomes of each.
+    pub(in crate::ops::merge) fn keep(
+        &self,
+        (decoded, dtypes): (&Checkpoint, &Dtypes),
+        bound: &Bound,
+        (number, component): (usize, &Component),
+        at: usize,
+    ) -> OutputShard {
+        let parts = self.parts();
+        let mut tensors = Vec::new();
+        let shard = self.stored.shards.get(at);
+        for spec in shard.iter().flat_map(|shard| &shard.header.tensors) {
+            let full = format!("{}{}", component.prefix, spec.name);
+            let weight = parts.get(full.as_str()).copied();
+            let changed = weight.filter(|weight| self.changed.contains(&weight.name));
+            match (changed, decoded.tensor(&full)) {
+                (Some(weight), _) => {
+                    self.change(
+                        (weight, spec),
+                        decoded,
+                        dtypes,
+                        bound,
+                        (number, component),
+                        &mut tensors,
+                    );
+                }
+                (None, Some(view)) if weight.is_none() => {
+                    plain((view, &full), dtypes, bound, (number, component), &mut tensors);
+                }
+                _ => tensors.push(copy(spec, &full)),
+            }
+        }
+        for tensor in &mut tensors {
+            let blocks = shard.and_then(|shard| shard.header.blocks.get(&tensor.name));
+            if matches!(tensor.plan, TensorPlan::Copy) {
+                tensor.blocks = blocks.cloned();
+            }
+        }
+        let metadata = shard.and_then(|shard| shard.header.metadata.as_ref());
+        let modules = self.plain_modules(component);
+        OutputShard {
+            relative: shard.map(|shard| shard.relative.clone()).unwrap_or_default(),
+            component: number,
+            metadata: metadata.map(provenance::of_base).map(|all| metadata_without(all, &modules)),
+            tensors,
+            same_header_as: None,
+            gguf: shard
+                .filter(|shard| shard.header.alignment > 0)
+                .map(|shard| GgufHead { pairs_of: at, alignment: shard.header.alignment }),
+        }
+    }
+
+    /// The weight that each stored tensor is part of.
+    fn parts(&self) -> BTreeMap<&str, &Weight> {
+        let weights = self.weights.quantised();
+        weights
+            .flat_map(|weight| weight.parts.iter().map(move |part| (part.name.as_str(), weight)))
+            .collect()
+    }
+
+    /// What becomes of one stored tensor of a weight that changes.
+    fn change(
+        &self,
+        (weight, spec): (&Weight, &TensorSpec),
+        decoded: &Checkpoint,
+        dtypes: &Dtypes,
+        bound: &Bound,
+        (number, component): (usize, &Component),
+        tensors: &mut Vec<OutputTensor>,
+    ) {
+        let full = format!("{}{}", component.prefix, spec.name);
+        let Some(view) = decoded.tensor(&weight.name) else { return };
+        if let Some(Type::Plain(dtype)) = self.type_of(&weight.name) {
+            let name = weight.name.clone();
+            tensors.push(output(bound, (view, dtype), spec.name.clone(), &name, &name));
+            return;
+        }
+        let Some((writing, writer)) = self.writing.zip(weight.writer()) else {
+            // The codes' place is the numbers'; companions have none.
+            if weight.parts.first().is_some_and(|codes| codes.name == full) {
+                plain((view, &weight.name), dtypes, bound, (number, component), tensors);
+            }
+            return;
+        };
+        let written = writer.parts(writing).into_iter().enumerate();
+        match written.into_iter().find(|(_, part)| part.name == full) {
+            None => tensors.push(copy(spec, &full)),
+            Some((part, written)) => {
+                let name = weight.name.clone();
+                let dense = output(bound, (view, Dtype::F32), name, &weight.name, &weight.name);
+                tensors.push(OutputTensor {
+                    name: spec.name.clone(),
+                    full_name: full,
+                    base: weight.name.clone(),
+                    dtype: written.dtype,
+                    blocks: match self.type_of(&weight.name) {
+                        Some(Type::Blocks(kind)) => {
+                            Some(Blocks { kind, shape: weight.shape.clone() })
+                        }
+                        _ => None,
+                    },
+                    matrix: as_matrix(&written.shape),
+                    shape: written.shape,
+                    plan: TensorPlan::Encode(Encode { part, dense: Box::new(dense) }),
+                });
+            }
+        }
+    }
+}
+
+/// A tensor as it is stored.
+fn copy(spec: &TensorSpec, full: &str) -> OutputTensor {
+    OutputTensor {
+        name: spec.name.clone(),
+        full_name: full.to_owned(),
+        base: full.to_owned(),
+        dtype: spec.dtype,
+        shape: spec.shape.clone(),
+        blocks: None,
+        matrix: as_matrix(&spec.shape),
+        plan: TensorPlan::Copy,
+    }
+}
