@@ -67,6 +67,59 @@ impl Case<'_> {
             tally.add("layer.weight", &after["layer.weight"], &turn(&exact).values);
             tally.check(&format!("{:?} at {weight} into {dtype}", self.tensors.entries[0].0));
         }
+        self.check_as_lora(shape, turned, full);
+    }
+
+    /// Converts with `--as lora`: at full rank it merges as the adapter itself does, bias and all; at a rank it is as
+    /// near as any matrix of that rank, and says how near.
+    fn check_as_lora(&self, shape: &[usize], turned: bool, full: &dyn Fn(&Dense) -> Dense) {
+        let bench = Bench::new();
+        let mut random = Random::new(99);
+        let values = random.values(shape.iter().product(), 0.5);
+        let bias = random.values(shape[usize::from(turned)], 0.5);
+        let base = Tensors::new().f32("layer.weight", shape, &values);
+        let base =
+            base.f32("layer.bias", &[bias.len()], &bias).save(&bench.path("model.safetensors"));
+        let adapter = self.save(&bench);
+        let merged = read(&bench.merge(&base, &[&adapter], ""));
+        let size = (shape[0], shape[1..].iter().product());
+        let turn = |m: &Dense| if turned { m.transposed() } else { m.clone() };
+        let before = read(&base)["layer.weight"].values();
+        let stored = Dense::new(size.0, size.1, before);
+        let update = full(&turn(&stored)).minus(&turn(&stored));
+        let sigma = update.singular_values();
+        for rank in [1, 2, 1000] {
+            let ending = if self.config.is_some() { "" } else { ".safetensors" };
+            let out = bench.path(&format!("lora{rank}{ending}"));
+            let mut convert = lora_tool();
+            convert.arg("convert").arg(&adapter).args(["--as", "lora", "--json", "--rank"]);
+            convert.arg(rank.to_string()).arg("--reference").arg(&base).arg("-o").arg(&out);
+            let done = convert.output().expect("runs");
+            let label = format!("{:?} {shape:?} at {rank}", self.tensors.entries[0].0);
+            let text = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{label}: {text}");
+            let report: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+            let again = read(&bench.merge(&base, &[&out], ""));
+            let after = Dense::new(size.0, size.1, again["layer.weight"].values());
+            let off = turn(&after.minus(&stored)).minus(&update).norm() / update.norm();
+            let tail: f64 = sigma.iter().skip(rank).map(|value| value * value).sum();
+            let optimum = tail.sqrt() / update.norm();
+            assert!(off <= optimum * 1.01 + 1e-5, "{label}: {off:e}, best {optimum:e}");
+            let said = report["relative_error"].as_f64().expect("a number");
+            let modules = report["modules"].as_array().expect("a list");
+            let of_factors = !modules.is_empty();
+            assert!(
+                !of_factors || (said - off).abs() <= 1e-5 + off * 0.01,
+                "{label}: {said} {off}"
+            );
+            if rank == 1000 {
+                for (name, tensor) in &merged {
+                    let pairs = tensor.values().into_iter().zip(again[name].values());
+                    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                    assert!(worst <= 2e-5, "{label}: {name} {worst:e}");
+                }
+            }
+        }
     }
 
     fn save(&self, bench: &Bench) -> std::path::PathBuf {

@@ -2,7 +2,7 @@
 //! one input. Nothing of the size of a weight is ever formed.
 
 pub(super) mod align;
-mod carry;
+pub(super) mod carry;
 mod choose;
 mod compute;
 mod elements;
@@ -342,6 +342,7 @@ impl Combine {
         write::Destination {
             native: self.convention,
             target: self.target,
+            program: None,
             reference: self.options.reference.as_deref(),
             output: &self.options.output,
             // There is at least one adapter, and each is at least one file.

@@ -50,18 +50,18 @@ pub(in crate::ops) struct Work<'a> {
     rows: usize,
     columns: usize,
     terms: Bands,
-    staged: Option<StagedWork<'a>>,
+    pub(super) staged: Option<StagedWork<'a>>,
 }
 
 /// What a tensor needs beyond its terms.
-struct StagedWork<'a> {
+pub(super) struct StagedWork<'a> {
     change: &'a Change,
     additions: Vec<Addition<'a>>,
     differences: Vec<Tuned<'a>>,
     blend: Option<(Learnt<'a>, Deltas<'a>)>,
     /// All differences, if there is nothing else.
     only: Vec<Tuned<'a>>,
-    transforms: Vec<Ready<'a>>,
+    pub(super) transforms: Vec<Ready<'a>>,
 }
 
 /// Elements of the values that a step puts in place.
@@ -129,7 +129,7 @@ impl<'a> Work<'a> {
         let blend = self.learn(change, learnt)?;
         let transforms = Vec::new();
         self.staged = Some(StagedWork { change, additions, differences, blend, only, transforms });
-        let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+        let before = |first, rows| self.before(first, rows, &mut Scratch::default());
         let transforms = change.transforms.iter();
         let transforms = transforms.map(|step| Ready::new(step, adapters, size, &before));
         let transforms = transforms.collect::<Result<_>>()?;
@@ -236,7 +236,7 @@ impl<'a> Work<'a> {
     }
 
     /// The base's rows (or those that replace them), plus all that is added: what a transform starts from.
-    fn base_panel(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
+    pub(super) fn before(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
         let (at, count) = (first * self.columns, rows * self.columns);
         let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
         // Only an outright replacement does without the base.
@@ -294,9 +294,9 @@ impl<'a> Work<'a> {
                 return Ok(stats);
             }
         }
-        let mut panel = self.base_panel(first, rows, scratch)?;
+        let mut panel = self.before(first, rows, scratch)?;
         for transform in &staged.transforms {
-            let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+            let before = |first, rows| self.before(first, rows, &mut Scratch::default());
             transform.apply(&mut panel, first, &before, &mut scratch.product)?;
         }
         for step in &staged.change.row_steps {
@@ -413,7 +413,7 @@ impl<'a> Work<'a> {
 #[derive(Debug, Default)]
 pub(in crate::ops::merge) struct Scratch {
     bytes: Vec<u8>,
-    product: Vec<f32>,
+    pub(super) product: Vec<f32>,
     moves: direct::Scratch,
 }
 
