@@ -10,6 +10,7 @@ mod family;
 mod harmless;
 mod header;
 mod hint;
+mod job;
 mod kind;
 mod location;
 mod look;
@@ -35,6 +36,7 @@ pub use family::FamilyError;
 #[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
+pub use job::JobError;
 pub use kind::ErrorKind;
 pub use location::LocationError;
 pub use look::FileKind;
@@ -119,6 +121,7 @@ areas! {
     OrientationError,
     PairError,
     QuantError,
+    JobError,
     ReceiptError,
     RecipeError,
     RuleError,

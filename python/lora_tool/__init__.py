@@ -27,6 +27,7 @@ __all__ = [
     "call",
     "check",
     "combine",
+    "commit",
     "compare",
     "convert",
     "diff",
@@ -40,6 +41,7 @@ __all__ = [
     "run",
     "undo",
     "verify",
+    "work",
 ]
 
 
@@ -74,6 +76,19 @@ def undo(merged: Path, receipt: Path, output: Path, *, force: bool = False,
     ``allow_missing=True`` restores the weights though other files of the base are missing or changed.
     """
     return call("undo", merged, receipt=receipt, output=output, force=force, **options)
+
+
+def work(plan: Path, shard: str | None = None, **options: Any) -> Report:
+    """Makes one part of a merge that ``merge(..., plan=FILE)`` planned: ``shard="3/16"`` is the third of 16.
+
+    What is finished is not made again. Without ``shard`` a Slurm array or an indexed Kubernetes job says it.
+    """
+    return call("work", plan, shard=shard, **options)
+
+
+def commit(plan: Path, **options: Any) -> Report:
+    """Puts what all workers have made of a plan in place, if every shard is there and as it was made."""
+    return call("commit", plan, **options)
 
 
 def run(recipe: Path, output: Path | None = None, *, dry_run: bool = False, force: bool = False,

@@ -27,6 +27,8 @@ def merge(
     verify: bool = False,
     receipt: Path | None = None,
     resume: bool = False,
+    plan: Path | None = None,
+    workers: int | None = None,
     force: bool = False,
     dry_run: bool = False,
     alpha: float | None = None,
@@ -72,6 +74,8 @@ def merge(
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
     resume: Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, and keep this run's if it is interrupted
+    plan: Merge nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
+    workers: With --plan: share the shards out for this many workers
     force: Replace an existing OUT
     dry_run: Check everything and print the plan; write nothing
     alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
@@ -115,6 +119,8 @@ def merge(
         verify=verify,
         receipt=receipt,
         resume=resume,
+        plan=plan,
+        workers=workers,
         force=force,
         dry_run=dry_run,
         alpha=alpha,

@@ -30,8 +30,10 @@ pub(super) const MOST: usize = 8192;
 impl Heads {
     /// What a model's config says of them.
     pub fn of_config(config: &Map<String, Value>) -> Option<Self> {
+        // Those of the language model in a wrapper stand in its own part.
+        let text = config.get("text_config").and_then(Value::as_object);
         let number = |field: &str| {
-            let number = config.get(field)?.as_u64()?;
+            let number = config.get(field).or_else(|| text?.get(field))?.as_u64()?;
             usize::try_from(number).ok().filter(|number| *number > 0)
         };
         let queries = number("num_attention_heads")?;

@@ -57,7 +57,8 @@ use crate::format::{Access, Checkpoint};
 use crate::math::LowRank;
 
 /// How to open an adapter.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct OpenOptions {
     /// How its file is read.
     pub access: Access,

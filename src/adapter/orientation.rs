@@ -16,9 +16,10 @@ use crate::error::{OrientationError, Result, RuleError};
 use crate::format::Checkpoint;
 
 /// What a user says of the weights whose names match.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct OrientationRule {
     /// Which tensors of the base.
+    #[serde(with = "crate::format::pattern")]
     pub filter: Regex,
     /// Whether they are stored inputs × outputs.
     pub turned: bool,

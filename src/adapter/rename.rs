@@ -47,7 +47,7 @@ impl Renamer<'_> {
         let mlx = super::convention::mlx().name;
         if self.to.name == mlx && self.from.name != mlx && name.contains(".experts.") {
             let reason = "mlx-lm has a layer's experts in stacks, known here of Mixtral, Qwen2 and Qwen3 \
-                MoE and OLMoE, told by a reference base";
+                MoE, OLMoE and DeepSeek, told by a reference base";
             let known = self.architecture.and_then(|known| known.expert(name));
             return known.ok_or_else(|| ConvertError::Name { to: mlx, reason }.into());
         }

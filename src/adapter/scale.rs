@@ -3,7 +3,7 @@
 //! Precedence: an alpha tensor, then the config, then the header, then the convention's meaning of
 //! nothing at all. Two places that disagree are an error, never a choice.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::convention::{MissingAlpha, split_component};
 use super::sidecar::PeftConfig;
@@ -54,7 +54,7 @@ pub struct Scale {
 }
 
 /// What a user says of a file that does not say it itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScaleOverride {
     /// Alpha: scale = alpha/rank (with `rslora`, alpha/√rank).
     pub alpha: Option<f64>,

@@ -1,6 +1,6 @@
 //! A factor as part of a stored tensor: some of its rows and columns, at even steps.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::tensor::{element_type, read_factor};
 use crate::error::{ErrorKind, Locate, Result};
@@ -9,7 +9,7 @@ use crate::math::Factor;
 use crate::weight::element::arithmetic;
 
 /// Some of the positions along an axis: first, first + step, …
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// The first position.
     pub first: usize,

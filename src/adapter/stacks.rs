@@ -62,7 +62,7 @@ pub struct Stack {
 }
 
 /// Sizes of a base's experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExpertSizes {
     /// Inputs of an expert, and its outputs.
     pub hidden: usize,

@@ -25,8 +25,8 @@ use crate::ops::merge::{self as verb, AdapterInput};
 
 pub use crate::error::UnmatchedName;
 pub use crate::ops::merge::{
-    Action, Effective, Merge, NotCarried, OutputShard, OutputTensor, Plan, PlannedAdapter, Report,
-    SideFile, TensorReport,
+    Effective, Merge, NotCarried, OutputShard, OutputTensor, Plan, PlannedAdapter, Report,
+    SideFile, TensorPlan, TensorReport,
 };
 pub use crate::ops::verify::{Fault, Report as Verification};
 

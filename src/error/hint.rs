@@ -90,6 +90,7 @@ impl ErrorKind {
             Self::Experts(error) => error.hint(),
             Self::Pair(error) => error.hint(),
             Self::Header(error) => error.hint(),
+            Self::Job(error) => error.hint(),
             Self::Quant(error) => error.hint(),
             Self::Receipt(error) => error.hint(),
             Self::Recipe(error) => return error.hint(),

@@ -7,8 +7,8 @@ use super::location::LocationError;
 use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    ConvertError, ExpertsError, FamilyError, HeaderError, OrientationError, PairError, QuantError,
-    ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName,
+    ConvertError, ExpertsError, FamilyError, HeaderError, JobError, OrientationError, PairError,
+    QuantError, ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.
@@ -165,6 +165,9 @@ pub enum ErrorKind {
     /// A recipe that is not one.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// A merge of several machines that does not go on.
+    #[error(transparent)]
+    Job(#[from] JobError),
     /// Rules about modules that do not fit them.
     #[error(transparent)]
     Rule(#[from] RuleError),

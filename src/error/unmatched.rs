@@ -3,7 +3,7 @@
 use super::harmless::one_line;
 
 /// A module that found no place in the base, and the base's nearest names.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct UnmatchedName {
     /// The adapter's own name for it.
     pub name: String,

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use memmap2::{Advice, Mmap};
+use serde::{Deserialize, Serialize};
 
 /// How input files are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Mapped: the fastest on a local disk. A file that shrinks is an error, but
     /// one that does so in the moment it is read ends the process.

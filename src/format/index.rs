@@ -69,7 +69,7 @@ impl Index {
         weight_map: &BTreeMap<String, String>,
         total_size: u64,
         total_parameters: u64,
-    ) -> Vec<u8> {
+    ) -> String {
         let mut document = document.map(|index| index.document.clone()).unwrap_or_default();
         let metadata = document.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
         if !metadata.is_object() {
@@ -83,8 +83,8 @@ impl Index {
         }
         let map = weight_map.iter().map(|(name, file)| (name.clone(), file.as_str().into()));
         document.insert("weight_map".to_owned(), Value::Object(map.collect()));
-        let mut text = serde_json::to_vec_pretty(&document).unwrap_or_default();
-        text.push(b'\n');
+        let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+        text.push('\n');
         text
     }
 }
@@ -190,7 +190,7 @@ mod tests {
         let index = Index::parse(text, "i".into()).expect("parses");
         let map = BTreeMap::from([("b".to_owned(), "t".to_owned())]);
         let again = Index::rewrite(Some(&index), &map, 9, 3);
-        let value: Value = serde_json::from_slice(&again).expect("JSON");
+        let value: Value = serde_json::from_str(&again).expect("JSON");
         assert_eq!(value["metadata"], serde_json::json!({"total_size": 9, "note": "x"}));
         assert_eq!(value["weight_map"], serde_json::json!({"b": "t"}));
         assert_eq!(value["other"], serde_json::json!([1]));

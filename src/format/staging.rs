@@ -220,7 +220,7 @@ fn create_new(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).open(path)
 }
 
-fn parent_of(target: &Path) -> &Path {
+pub(super) fn parent_of(target: &Path) -> &Path {
     match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -247,7 +247,7 @@ fn prefix(target: &Path) -> OsString {
     beside(target, ".partial-")
 }
 
-fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
+pub(super) fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
     let mut builder = Builder::new();
     builder.prefix(prefix);
     #[cfg(unix)]
@@ -269,7 +269,7 @@ fn exists(error: io::Error) -> ErrorKind {
 }
 
 #[cfg(target_os = "linux")]
-fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> {
+pub(super) fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let flags = match force && target.symlink_metadata().is_ok() {
         true => RenameFlags::EXCHANGE,
@@ -287,7 +287,7 @@ fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> 
 }
 
 #[cfg(not(target_os = "linux"))]
-fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> {
+pub(super) fn commit_directory(directory: &Path, target: &Path, force: bool) -> Result<()> {
     commit_by_two_renames(directory, target, force)
 }
 
@@ -321,7 +321,7 @@ pub fn left_over(target: &Path) -> Vec<PathBuf> {
     left
 }
 
-fn sync_directories(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directories(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
@@ -331,7 +331,7 @@ fn sync_directories(directory: &Path) -> io::Result<()> {
     sync_directory(directory)
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     // Windows cannot open a directory as a file; its renames are durable by themselves.
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
@@ -344,6 +344,11 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
+    /// An open file, called `path` in errors.
+    pub(super) fn new(file: File, path: PathBuf) -> Self {
+        Self { file, path }
+    }
+
     /// Gives the file its final length before anything is written.
     ///
     /// # Errors

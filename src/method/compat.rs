@@ -1,7 +1,8 @@
 //! Peers whose arithmetic can be reproduced where it differs from the formula.
 
 /// A peer whose arithmetic can be reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Compat {
     /// PEFT's `add_weighted_adapter`.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 /// One parameter, as a method takes it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Param {
@@ -264,11 +266,75 @@ enum Value {
 }
 
 /// The values of all parameters of a method, checked, defaults filled in.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Settings {
     values: BTreeMap<&'static str, Value>,
     /// Those that a user gave.
     given: BTreeSet<&'static str>,
+}
+
+/// [`Settings`] as they are written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    values: BTreeMap<String, WrittenValue>,
+    given: BTreeSet<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenValue {
+    Numbers(Vec<f64>),
+    Word(String),
+}
+
+impl From<Settings> for Written {
+    fn from(settings: Settings) -> Self {
+        let value = |value| match value {
+            Value::Numbers(numbers) => WrittenValue::Numbers(numbers),
+            Value::Word(word) => WrittenValue::Word(word.to_owned()),
+        };
+        let values = settings.values.into_iter();
+        Self {
+            values: values.map(|(name, found)| (name.to_owned(), value(found))).collect(),
+            given: settings.given.into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl TryFrom<Written> for Settings {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let param = |name: &str| {
+            let param = by_name(name);
+            param.ok_or_else(|| format!("no method takes a parameter `{name}`"))
+        };
+        let value = |(name, value): (String, WrittenValue)| {
+            let param = param(&name)?;
+            let value = match (value, param.kind) {
+                (WrittenValue::Numbers(numbers), ParamKind::Number { .. }) => {
+                    Value::Numbers(numbers)
+                }
+                (WrittenValue::Word(word), ParamKind::Word(words)) => {
+                    let found = words.iter().find(|known| **known == word);
+                    Value::Word(found.ok_or_else(|| format!("--{name} is never `{word}`"))?)
+                }
+                _ => return Err(format!("--{name} has a value of another kind")),
+            };
+            Ok((param.name, value))
+        };
+        let given = written.given.iter().map(|name| Ok(param(name)?.name));
+        Ok(Self {
+            values: written.values.into_iter().map(value).collect::<Result<_, String>>()?,
+            given: given.collect::<Result<_, String>>()?,
+        })
+    }
+}
+
+/// The parameter of a name, with its general default.
+pub(crate) fn by_name(name: &str) -> Option<&'static Param> {
+    PARAMS.iter().find(|param| param.name == name)
 }
 
 impl Settings {

@@ -7,6 +7,7 @@
 pub mod as_lora;
 pub mod check;
 pub mod combine;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod diff;
@@ -20,6 +21,7 @@ pub mod run;
 pub mod shared;
 pub mod undo;
 pub mod verify;
+pub mod work;
 mod write;
 
 pub use crate::math::amount;

@@ -2,9 +2,11 @@
 
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::math::kernel::small_float::{e4m3, e5m2, is_e4m3_nan, is_e5m2_special};
+use crate::math::kernel::small_float::{
+    E4M3_MAX, E5M2_MAX, e4m3, e5m2, is_e4m3_nan, is_e5m2_special, to_e4m3, to_e5m2,
+};
 
-use super::Stored;
+use super::{Stored, rounding};
 
 /// What a byte stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,42 @@ impl Code {
             Dtype::I8 => Self::Int8,
             _ => return None,
         })
+    }
+
+    /// The largest number it stands for.
+    pub(super) fn largest(self) -> f32 {
+        match self {
+            Self::E4m3 => E4M3_MAX,
+            Self::E5m2 => E5M2_MAX,
+            Self::Int8 => 127.0,
+        }
+    }
+
+    /// The number of a code.
+    pub(super) fn number(self, code: u8) -> f32 {
+        match self {
+            Self::E4m3 => e4m3(code),
+            Self::E5m2 => e5m2(code),
+            Self::Int8 => f32::from(code.cast_signed()),
+        }
+    }
+
+    /// The code of the nearest number, ties to even, within its range; of the two about it the one that a draw
+    /// from [0, 1) decides on, if there is a draw.
+    pub(super) fn narrow(self, value: f32, draw: Option<f32>) -> u8 {
+        let nearest = match self {
+            Self::E4m3 => to_e4m3(value),
+            Self::E5m2 => to_e5m2(value),
+            Self::Int8 => {
+                return (rounding::whole(value, draw).clamp(-128.0, 127.0) as i8).cast_unsigned();
+            }
+        };
+        let Some(draw) = draw else { return nearest };
+        let (sign, size) = (nearest & 0x80, value.abs().min(self.largest()));
+        let at = nearest & 0x7f;
+        let low = if self.number(at) > size { at - 1 } else { at };
+        let (below, above) = (self.number(low), self.number(low + 1));
+        sign | if rounding::upper(below, above, size, draw) { low + 1 } else { low }
     }
 
     /// Widens elements `first..` of a tensor; infinities and NaN are refused.

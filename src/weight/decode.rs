@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Encode;
 use crate::error::Result;
 
 /// Numbers that some rows of a weight stand for.
@@ -31,6 +32,8 @@ pub(super) struct Recognised {
     pub(super) detail: String,
     /// How it decodes.
     pub(super) codes: Arc<dyn Decode>,
+    /// How it is written, where a reference writer's arithmetic is known.
+    pub(super) writer: Option<Arc<dyn Encode>>,
     /// Names of all its tensors.
     pub(super) parts: Vec<String>,
 }
@@ -38,6 +41,17 @@ pub(super) struct Recognised {
 impl Recognised {
     pub(super) fn new(shape: Vec<usize>, detail: String, codes: impl Decode + 'static) -> Self {
         let (name, codes, parts) = (String::new(), Arc::new(codes), Vec::new());
-        Self { name, shape, detail, codes, parts }
+        Self { name, shape, detail, codes, writer: None, parts }
+    }
+
+    /// One that is written as well as read.
+    pub(super) fn written(
+        shape: Vec<usize>,
+        detail: String,
+        codes: impl Decode + Encode + 'static,
+    ) -> Self {
+        let codes = Arc::new(codes);
+        let writer = Some(Arc::clone(&codes) as Arc<dyn Encode>);
+        Self { name: String::new(), shape, detail, codes, writer, parts: Vec::new() }
     }
 }

@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use crate::error::{QuantError, Result};
-use crate::math::kernel::small_float::E2M1;
+use crate::math::kernel::small_float::{E2M1, E2M1_MAX, E4M3_MAX, to_e2m1};
 
-use super::grid::Grid;
-use super::{Decode, Stored};
+use super::encode::largest;
+use super::grid::{Grid, Scales};
+use super::rounding::upper;
+use super::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 /// One number that all scales of a tensor share.
 #[derive(Debug)]
@@ -75,5 +77,129 @@ impl Decode for Fp4 {
 
     fn grain(&self) -> usize {
         self.grain
+    }
+}
+
+/// The code of a number: the nearest, a tie to the even code, or the one that a draw decides on.
+pub(super) fn code(value: f32, even: bool, draw: Option<f32>) -> u8 {
+    let sign = if value < 0.0 { 8 } else { 0 };
+    let (size, nearest) = (value.abs().min(E2M1_MAX), to_e2m1(value.abs(), even));
+    let Some(draw) = draw else { return sign | nearest };
+    let number = |code: u8| E2M1[usize::from(code)];
+    let low = if number(nearest) > size { nearest - 1 } else { nearest };
+    if low == 7 {
+        return sign | low;
+    }
+    sign | if upper(number(low), number(low + 1), size, draw) { low + 1 } else { low }
+}
+
+/// What compressed-tensors stores for a group of zeros.
+const ZERO_GROUP: f32 = 0.125;
+/// The largest scale times the largest number.
+const MOST: f32 = E4M3_MAX * E2M1_MAX;
+
+impl Fp4 {
+    /// The number of the whole tensor for its largest magnitude.
+    fn constant(&self, largest: f32) -> f32 {
+        match self.constant {
+            Constant::None => 1.0,
+            _ if largest == 0.0 => 1.0,
+            Constant::Divide(_) => MOST / largest,
+            Constant::Multiply(_) => largest / MOST,
+        }
+    }
+
+    /// The scale of a group for its largest magnitude, before it is rounded to E4M3.
+    fn scale(&self, largest: f32, constant: f32) -> f32 {
+        match self.constant {
+            // compressed-tensors (generate_gparam, calculate_qparams), ModelOpt (NVFP4QTensor).
+            Constant::Multiply(_) if largest == 0.0 => 1.0,
+            Constant::Multiply(_) => (largest / (E2M1_MAX * constant)).clamp(LEAST_SCALE, E4M3_MAX),
+            _ => (constant * (largest / E2M1_MAX)).clamp(-E4M3_MAX, E4M3_MAX),
+        }
+    }
+
+    /// What codes are multiplied with, of the scales as they are stored.
+    fn steps(&self, scales: &Scales, constant: f32) -> Scales {
+        match self.constant {
+            Constant::None => scales.clone(),
+            Constant::Divide(_) => scales.map(|scale| scale / constant),
+            Constant::Multiply(_) => scales.map(|scale| scale * constant),
+        }
+    }
+
+    fn stored_constant(&self) -> Option<&Stored> {
+        match &self.constant {
+            Constant::None => None,
+            Constant::Divide(stored) | Constant::Multiply(stored) => Some(stored),
+        }
+    }
+}
+
+/// The least E4M3 number above 0.
+const LEAST_SCALE: f32 = 0.001_953_125;
+
+impl Encode for Fp4 {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == super::Scales::Fresh;
+        let companions = [Some(self.grid.stored()), self.stored_constant()].into_iter().flatten();
+        let codes = std::iter::once(&self.codes);
+        codes.chain(companions.filter(|_| fresh)).map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        self.grain
+    }
+
+    fn surveys(&self, writing: Writing) -> bool {
+        writing.scales == super::Scales::Fresh
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let rows = panel.rows.clone();
+        let steps = if panel.fresh() {
+            let constant = self.constant(largest(panel.survey));
+            let size = |largest: f32, value: f32| largest.max(value.abs());
+            let most = self.grid.fold(rows.clone(), self.columns, panel.values, size);
+            let mut scales = most.map(|largest| self.scale(largest, constant));
+            if matches!(self.constant, Constant::Divide(_)) {
+                // A scale that rounds to 0 is replaced after it is rounded.
+                self.grid.stored().rounded(0, scales.values_mut())?;
+                scales = scales.map(|scale| if scale == 0.0 { ZERO_GROUP } else { scale });
+            }
+            self.grid.put(1, &mut scales, out)?;
+            self.steps(&scales, constant)
+        } else {
+            let constant = self.stored_constant().map(Stored::scalar).transpose()?;
+            self.steps(&self.grid.read(rows.clone())?, constant.unwrap_or(1.0))
+        };
+        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
+        for (row, values) in rows.zip(panel.values.chunks(self.columns.max(1))) {
+            let groups = values.chunks(self.grid.group()).zip(self.grid.row(&steps, row));
+            for (values, step) in groups {
+                for value in values {
+                    let scaled = if *step == 0.0 { 0.0 } else { value / step };
+                    let code = code(scaled, true, panel.draw(at));
+                    codes.push(code);
+                    out.values.push(E2M1[usize::from(code)] * step);
+                    at += 1;
+                }
+            }
+        }
+        let byte = |pair: &[u8; 2]| match self.high_first {
+            true => pair[0] << 4 | pair[1],
+            false => pair[1] << 4 | pair[0],
+        };
+        let bytes = codes.as_chunks::<2>().0.iter().map(byte).collect();
+        out.put(0, panel.rows.start * self.columns / 2, bytes);
+        Ok(())
+    }
+
+    fn rest(&self, writing: Writing, survey: &[f32], out: &mut Encoded) -> Result<()> {
+        if let Some(stored) = self.stored_constant().filter(|_| self.surveys(writing)) {
+            let mut constant = [self.constant(largest(survey))];
+            out.put(2, 0, stored.rounded(0, &mut constant)?);
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::error::Result;
 
 use super::Stored;
+use super::encode::Encoded;
 
 /// ComfyUI's tiles of scales for cuBLAS: 128 rows by 4 columns, in the order of NVIDIA's kernels.
 const TILE: (usize, usize) = (128, 4);
@@ -24,10 +25,41 @@ pub(super) struct Grid {
 }
 
 /// The scales that some rows need.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Scales {
     values: Vec<f32>,
     first: usize,
+}
+
+impl Scales {
+    /// The same places, each with what `to` makes of its number.
+    pub(super) fn map(&self, to: impl Fn(f32) -> f32) -> Self {
+        Self { values: self.values.iter().map(|value| to(*value)).collect(), first: self.first }
+    }
+
+    /// The same places, with what `to` makes of the numbers of both.
+    pub(super) fn zip(&self, second: &Self, to: impl Fn(f32, f32) -> f32) -> Self {
+        let pairs = self.values.iter().zip(&second.values);
+        Self {
+            values: pairs.map(|(first, second)| to(*first, *second)).collect(),
+            first: self.first,
+        }
+    }
+
+    /// Its numbers, row of blocks after row of blocks.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Its numbers, to be rounded.
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// Number of the first row of blocks.
+    pub(super) fn first(&self) -> usize {
+        self.first
+    }
 }
 
 impl Grid {
@@ -63,6 +95,59 @@ impl Grid {
         let fits = scale.elements() == padded;
         let grid = Self { scale, block: (1, group), size, rows: rows.max(1), tiled: true };
         fits.then_some(grid)
+    }
+
+    /// The tensor of the scales.
+    pub(super) fn stored(&self) -> &Stored {
+        &self.scale
+    }
+
+    /// Whether there is one scale in all.
+    pub(super) fn is_single(&self) -> bool {
+        self.scale.elements() == 1
+    }
+
+    /// Rows whose scales no other rows share, from a multiple of it on.
+    pub(super) fn grain(&self) -> usize {
+        match self.block.0 {
+            _ if self.is_single() => 1,
+            high if self.rows.is_multiple_of(high)
+                || self.scale.elements() == self.size.0 * self.size.1 =>
+            {
+                high
+            }
+            _ => self.rows,
+        }
+    }
+
+    /// What the values of each block of some whole rows of blocks fold to.
+    pub(super) fn fold(
+        &self,
+        rows: Range<usize>,
+        columns: usize,
+        values: &[f32],
+        with: impl Fn(f32, f32) -> f32,
+    ) -> Scales {
+        if rows.is_empty() {
+            return Scales { values: Vec::new(), first: 0 };
+        }
+        let (first, end) = (self.row_of(rows.start), self.row_of(rows.end - 1) + 1);
+        let mut found = vec![0.0; (end - first) * self.size.1];
+        for (row, values) in rows.zip(values.chunks(columns.max(1))) {
+            let at = (self.row_of(row) - first) * self.size.1;
+            for (slot, group) in found.iter_mut().skip(at).zip(values.chunks(self.group())) {
+                *slot = group.iter().fold(*slot, |folded, value| with(folded, *value));
+            }
+        }
+        Scales { values: found, first }
+    }
+
+    /// Puts new scales into part `part`; they become what is stored of them.
+    pub(super) fn put(&self, part: usize, scales: &mut Scales, out: &mut Encoded) -> Result<()> {
+        let first = scales.first * self.size.1;
+        let bytes = self.scale.rounded(first, &mut scales.values)?;
+        out.put(part, first * self.scale.dtype.bitsize() / 8, bytes);
+        Ok(())
     }
 
     /// Columns of a block.
@@ -110,6 +195,11 @@ impl Grid {
             }
         }
         Ok(Scales { values, first: rows.start })
+    }
+
+    /// The one scale of all, where there is one.
+    pub(super) fn single(value: f32) -> Scales {
+        Scales { values: vec![value], first: 0 }
     }
 
     /// The scales of one row, a group of columns after the other.

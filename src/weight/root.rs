@@ -9,6 +9,8 @@
 //! `nemotron_h`, `CLIPTextModel`, `CLIPVisionModel`). Each part is taken out of its wrappers on its own, so
 //! that one adapter may have parts that moved and parts that did not.
 
+use serde_json::{Map, Value};
+
 /// Parts of a path that only wrap what stands below them, at the start of a name.
 const WRAPPERS: [&str; 9] = [
     "model",
@@ -68,6 +70,50 @@ pub(crate) fn stack(name: &str) -> &str {
         end += part.len() + 1;
     }
     name
+}
+
+/// Whether a model's config is of one that wraps a language model, beside towers for images or sound.
+pub(crate) fn wraps(config: &Map<String, Value>) -> bool {
+    let parts = ["text_config", "vision_config", "audio_config"];
+    let listed = config.get("architectures").and_then(Value::as_array);
+    let class = listed.and_then(|classes| classes.first()).and_then(Value::as_str);
+    parts.iter().any(|part| config.get(*part).is_some_and(Value::is_object))
+        || class.is_some_and(|class| class.ends_with("ForConditionalGeneration"))
+}
+
+/// Where a program has the language model of a wrapper of vision or audio models.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Root {
+    /// Before the names of its layers, embeddings and last norm.
+    model: &'static str,
+    /// The name of its head.
+    head: &'static str,
+}
+
+impl Root {
+    /// A language model by itself.
+    pub(crate) const TEXT: Self = Self { model: "model.", head: "lm_head" };
+    /// transformers' modules, since 4.52.
+    pub(crate) const NESTED: Self = Self { model: "model.language_model.", head: "lm_head" };
+    /// transformers' modules before, and mlx-lm's.
+    pub(crate) const OUTER: Self =
+        Self { model: "language_model.model.", head: "language_model.lm_head" };
+
+    /// Whether a module is of a language model by itself, without a wrapper around it.
+    pub(crate) fn is_bare(module: &str) -> bool {
+        Self::TEXT.of(module).as_deref() == Some(module)
+    }
+
+    /// The name that a module of the language model has there; none of a tower's.
+    pub(crate) fn of(self, module: &str) -> Option<String> {
+        let plain = plain(module);
+        let inside = |start: &str| plain.strip_prefix(start).is_some_and(|r| r.starts_with('.'));
+        if plain == "lm_head" {
+            return Some(self.head.to_owned());
+        }
+        let own = inside("layers") || ["embed_tokens", "norm"].contains(&plain.as_str());
+        own.then(|| format!("{}{plain}", self.model))
+    }
 }
 
 fn strip(path: &str, separator: char, further: &[&str]) -> String {

@@ -8,7 +8,9 @@ use half::{bf16, f16};
 use crate::error::{Error, ErrorKind, Locate, QuantError, Result};
 use crate::format::checkpoint::shrunk;
 use crate::format::{Dtype, Source, TensorView};
-use crate::math::kernel::small_float::{e4m3, e5m2, e8m0, is_e4m3_nan, is_e5m2_special};
+use crate::math::kernel::small_float::{
+    e4m3, e5m2, e8m0, exponent, is_e4m3_nan, is_e5m2_special, to_e4m3, to_e5m2, to_e8m0,
+};
 
 /// Longest tensor that is read whole: the group of each of 2²¹ columns.
 const LONGEST: u64 = 16 << 20;
@@ -136,6 +138,11 @@ impl Stored {
         let size = self.dtype.bitsize() / 8;
         let mut scratch = Vec::new();
         let bytes = self.bytes(range.start * size..range.end * size, &mut scratch)?;
+        self.numbers(bytes)
+    }
+
+    /// Numbers of bytes in its dtype.
+    fn numbers(&self, bytes: &[u8]) -> Result<Vec<f32>> {
         let nan = |special: bool, value: f32| if special { f32::NAN } else { value };
         Ok(match self.dtype {
             Dtype::F32 => read(bytes, f32::from_le_bytes),
@@ -147,6 +154,37 @@ impl Stored {
             Dtype::F8_E8M0 | Dtype::U8 => read(bytes, |[b]| e8m0(b)),
             _ => return Err(self.error(ErrorKind::BadDtype { dtype: self.dtype.to_string() })),
         })
+    }
+
+    /// New scales in its dtype, each rounded to the nearest, as bytes; `values` become what those bytes stand for.
+    /// `first` is the place of the first.
+    ///
+    /// # Errors
+    /// [`QuantError::ScaleNotFinite`], if one leaves the dtype's range.
+    pub(super) fn rounded(&self, first: usize, values: &mut [f32]) -> Result<Vec<u8>> {
+        let values_of = values.iter();
+        let bytes: Vec<u8> = match self.dtype {
+            Dtype::F32 => values_of.flat_map(|value| value.to_le_bytes()).collect(),
+            Dtype::F64 => values_of.flat_map(|value| f64::from(*value).to_le_bytes()).collect(),
+            Dtype::F16 => values_of.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+            Dtype::BF16 => {
+                values_of.flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect()
+            }
+            Dtype::F8_E4M3 => values_of.map(|value| to_e4m3(*value)).collect(),
+            Dtype::F8_E5M2 => values_of.map(|value| to_e5m2(*value)).collect(),
+            Dtype::F8_E8M0 | Dtype::U8 => {
+                values_of.map(|value| to_e8m0(exponent(*value))).collect()
+            }
+            _ => return Err(self.error(ErrorKind::BadDtype { dtype: self.dtype.to_string() })),
+        };
+        values.copy_from_slice(&self.numbers(&bytes)?);
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(bytes),
+            Some(at) => {
+                let (index, value) = (first + at, values.get(at).copied().unwrap_or(f32::NAN));
+                Err(self.error(QuantError::ScaleNotFinite { index, value }))
+            }
+        }
     }
 
     /// As [`Stored::floats`], of scales: they must be finite.

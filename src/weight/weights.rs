@@ -10,7 +10,7 @@ use crate::format::{Checkpoint, Dtype};
 use super::encoding::{ENCODINGS, PLAIN};
 use super::model::Model;
 use super::stored::elements;
-use super::{Config, Decode, Stored};
+use super::{Config, Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 /// One weight: a tensor as a model has it, whatever it is stored as.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ pub struct Weight {
     /// The stored tensors it is made of, the codes first.
     pub parts: Vec<Stored>,
     codes: Option<Arc<dyn Decode>>,
+    writer: Option<Arc<dyn Encode>>,
 }
 
 impl Weight {
@@ -54,6 +55,51 @@ impl Weight {
         Ok(())
     }
 
+    /// How it is written again: `None`, if no reference writer's arithmetic is known.
+    pub fn writer(&self) -> Option<&Arc<dyn Encode>> {
+        self.writer.as_ref()
+    }
+
+    /// Its stored tensors for new values, all in memory. `rows` may be asked twice for each.
+    ///
+    /// # Errors
+    /// Those of `rows` and [`Encode::rows`]; `None`, if no writer is known.
+    pub fn encode(&self, writing: Writing, rows: &mut Rows<'_>) -> Result<Option<Written>> {
+        let Some(writer) = &self.writer else { return Ok(None) };
+        let (count, columns) = self.matrix();
+        let (step, mut survey) = (writer.grain(), Vec::new());
+        let panels =
+            || (0..count).step_by(step.max(1)).map(|first| first..(first + step).min(count));
+        let mut values = vec![0.0; step.min(count) * columns];
+        if writer.surveys(writing) {
+            for panel in panels() {
+                let values = &mut values[..panel.len() * columns];
+                rows(panel, values)?;
+                survey.extend(writer.survey(values));
+            }
+        }
+        let mut found = Encoded::default();
+        for panel in panels() {
+            let values = &mut values[..panel.len() * columns];
+            rows(panel.clone(), values)?;
+            writer.rows(&Panel::new(&self.name, panel, values, writing, &survey), &mut found)?;
+        }
+        writer.rest(writing, &survey, &mut found)?;
+        let parts = writer.parts(writing).into_iter();
+        let mut parts: Vec<_> = parts
+            .map(|part| {
+                let bytes = vec![0; part.bytes()];
+                (part, bytes)
+            })
+            .collect();
+        for piece in found.pieces {
+            if let Some((_, bytes)) = parts.get_mut(piece.part) {
+                bytes[piece.at..piece.at + piece.bytes.len()].copy_from_slice(&piece.bytes);
+            }
+        }
+        Ok(Some(Written { parts, values: found.values }))
+    }
+
     /// Rows that decode together.
     pub fn grain(&self) -> usize {
         self.codes.as_ref().map_or(1, |codes| codes.grain())
@@ -78,6 +124,18 @@ impl Weight {
     pub fn elements(&self) -> usize {
         elements(&self.shape)
     }
+}
+
+/// Puts the values of some rows into a slice.
+pub type Rows<'a> = dyn FnMut(Range<usize>, &mut [f32]) -> Result<()> + 'a;
+
+/// A weight's stored tensors for new values.
+#[derive(Debug)]
+pub struct Written {
+    /// The tensors that are written, each with its bytes; other companions keep theirs.
+    pub parts: Vec<(Part, Vec<u8>)>,
+    /// What the weight will be read as, row after row.
+    pub values: Vec<f32>,
 }
 
 /// All weights of a checkpoint, by name.
@@ -161,6 +219,7 @@ impl Weights {
                     detail: found.detail,
                     parts: std::iter::once(stored.clone()).chain(companions).collect(),
                     codes: Some(found.codes),
+                    writer: found.writer,
                 };
                 if let Some(first) = self.weights.insert(weight.name.clone(), weight) {
                     let tensors = format!("a weight `{}` twice", first.name);
@@ -200,12 +259,14 @@ impl Weights {
             }
         }
         let name = stored.name.clone();
+        let (codes, writer) = super::encoding::cast(&stored).unzip();
         let weight = Weight {
             name: name.clone(),
             shape: stored.shape.clone(),
             encoding: PLAIN,
             detail: stored.dtype.to_string(),
-            codes: super::encoding::cast(&stored),
+            codes,
+            writer,
             parts: vec![stored],
         };
         self.weights.insert(name, weight);

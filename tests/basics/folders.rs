@@ -53,7 +53,8 @@ fn items_of_code(source: &Source) -> Vec<String> {
         };
         let used = word.starts_with("use ");
         let listed = head.trim_end().ends_with('!');
-        if !used && !listed && !(word.starts_with("mod ") && end < block) {
+        let file = word.starts_with("mod ") && end < block;
+        if !(used || listed || file) {
             items.push(head.lines().next().unwrap_or_default().trim().to_owned());
         }
         rest = match used {

@@ -6,6 +6,7 @@ mod common;
 
 mod architecture;
 mod check;
+mod check_tables;
 mod circles;
 mod compare;
 mod diff;
@@ -21,3 +22,4 @@ mod spellings;
 mod weights;
 mod weights_refused;
 mod weights_rules;
+mod weights_written;

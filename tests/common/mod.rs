@@ -34,6 +34,22 @@ pub fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
+/// All files below a directory, by their paths in it, with their bytes.
+pub fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = PathBuf::from(path.file_name().expect("a name"));
+        if path.is_dir() {
+            let below = files(&path).into_iter();
+            found.extend(below.map(|(file, bytes)| (name.join(file), bytes)));
+        } else {
+            found.insert(name, std::fs::read(path).expect("a file"));
+        }
+    }
+    found
+}
+
 /// Numbers that look random and never change.
 #[derive(Debug, Clone)]
 pub struct Random(u64);

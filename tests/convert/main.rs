@@ -18,4 +18,5 @@ mod parameters;
 mod prefixes;
 mod renames;
 mod roundtrip;
+mod served_names;
 mod serving;

@@ -2,8 +2,10 @@
 //! `gguf/tensor_mapping.py`), and the order of rows that it gives some of them
 //! (`convert_hf_to_gguf.py`, `LlamaModel.permute`).
 
+use crate::weight::root::Root;
+
 /// Heads of a model's attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Heads {
     /// Of the queries.
     pub queries: usize,
@@ -76,6 +78,22 @@ const QWEN_MOE: [(&str, &str); 9] = [
 const OLMOE: [(&str, &str); 5] =
     [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.gate", "ffn_gate_inp")];
 
+/// Without `kv_b_proj`, which llama.cpp has in two tensors, one of them turned.
+const DEEPSEEK2: [(&str, &str); 12] = [
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.q_a_proj", "attn_q_a"),
+    ("self_attn.q_b_proj", "attn_q_b"),
+    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
+];
+
 const PHI3: [(&str, &str); 4] = [
     ("self_attn.qkv_proj", "attn_qkv"),
     ("self_attn.o_proj", "attn_output"),
@@ -108,7 +126,7 @@ const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str])
 }
 
 /// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 11] = [
+pub static ARCHITECTURES: [Architecture; 16] = [
     Architecture {
         in_layer: &LLAMA_AND_MIXTRAL,
         experts: Some(MIXTRAL),
@@ -122,6 +140,14 @@ pub static ARCHITECTURES: [Architecture; 11] = [
     like_llama("gemma", &["gemma"], false),
     like_llama("gemma2", &["gemma2"], false),
     like_llama("gemma3", &["gemma3_text", "gemma3"], false),
+    like_llama("qwen2vl", &["qwen2_vl", "qwen2_5_vl"], false),
+    like_llama("qwen3vl", &["qwen3_vl"], false),
+    like_qwen_moe("qwen3vlmoe", &["qwen3_vl_moe"]),
+    Architecture {
+        in_layer: &DEEPSEEK2,
+        ..like_qwen_moe("deepseek2", &["deepseek_v2", "deepseek_v3"])
+    },
+    like_llama("mistral3", &["mistral3", "ministral3"], true),
     Architecture {
         name: "phi3",
         model_types: &["phi3"],
@@ -153,8 +179,11 @@ impl Architecture {
         ARCHITECTURES.iter().find(|architecture| architecture.model_types.contains(&model_type))
     }
 
-    /// transformers' path → llama.cpp's name.
+    /// transformers' path → llama.cpp's name. A language model below a wrapper's `language_model` is named as
+    /// it is by itself; towers are in another file and have no name.
     pub fn to_gguf(&self, module: &str) -> Option<String> {
+        let unwrapped = Root::TEXT.of(module).filter(|_| module.contains("language_model."));
+        let module = unwrapped.as_deref().unwrap_or(module);
         if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
             let named = |name| self.in_layer.iter().find(|(own, _)| *own == name);
             let older = || named(ROUTER.1).filter(|_| name == ROUTER.0);

@@ -9,6 +9,7 @@ use crate::adapter::stacks::ExpertSizes;
 use crate::error::Result;
 use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint};
+use crate::weight::root;
 
 /// What a reference says.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct BaseFacts {
     pub(crate) heads: Option<Heads>,
     pub(crate) experts: Option<ExpertSizes>,
     pub(super) expert_count: Option<usize>,
+    /// Whether its language model is one of several in it.
+    pub(super) wraps: bool,
 }
 
 impl BaseFacts {
@@ -38,18 +41,28 @@ impl BaseFacts {
 fn of_config(path: &Path) -> Result<BaseFacts> {
     let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let Some(document) = model_config(directory)? else { return Ok(BaseFacts::default()) };
-    let model_type = document.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let text = document.get("text_config").and_then(Value::as_object);
     let number = |field: &str| {
-        let text = document.get("text_config").and_then(Value::as_object);
         let number = document.get(field).or_else(|| text?.get(field))?.as_u64()?;
         usize::try_from(number).ok().filter(|number| *number > 0)
     };
     let heads = Heads::of_config(&document);
     let expert_count =
         ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(number);
-    let architecture = Architecture::of_model_type(model_type);
+    // A wrapper that llama.cpp does not know is the language model in it.
+    let named = [Some(&document), text].into_iter().flatten();
+    let architecture = named
+        .filter_map(|config| config.get("model_type")?.as_str())
+        .find_map(Architecture::of_model_type);
     let listed = document.get("architectures").and_then(Value::as_array);
     let class = listed.and_then(|list| list.first()).and_then(Value::as_str);
     let class = class.map(str::to_owned);
-    Ok(BaseFacts { class, architecture, heads, experts: None, expert_count })
+    Ok(BaseFacts {
+        class,
+        architecture,
+        heads,
+        experts: None,
+        expert_count,
+        wraps: root::wraps(&document),
+    })
 }

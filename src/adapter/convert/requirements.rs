@@ -1,5 +1,7 @@
 //! What a program that loads adapters needs written, beyond what its convention says.
 
+use crate::weight::root::Root;
+
 /// How a program's adapters have a layer's experts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Experts {
@@ -24,6 +26,9 @@ pub(crate) struct Takes {
     pub(crate) factors_only: bool,
     /// Modules are called as the base's tensors are.
     pub(crate) base_names: bool,
+    /// Where it has the language model of a base that wraps one; with `base_names` only what the base itself has
+    /// outside of any wrapper.
+    pub(crate) wrapped: Option<Root>,
     /// `target_modules` is a list of last parts of names.
     pub(crate) leaf_targets: bool,
     /// Projections that are joined at load: where one of a layer is there, all are.
@@ -45,6 +50,7 @@ impl Takes {
             scale_one: false,
             factors_only: false,
             base_names: false,
+            wrapped: None,
             leaf_targets: false,
             complete: &[],
             experts: Experts::AsTheyAre,

@@ -14,6 +14,7 @@ use crate::adapter::stacks::Stack;
 use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, Dtype};
+use crate::weight::root::Root;
 use crate::weight::{open_reference, tied};
 
 /// The names of an expert's gate, up and down, and those that some checkpoints have.
@@ -33,6 +34,7 @@ pub(super) struct Serve<'a> {
     reference: Option<Checkpoint>,
     class: Option<&'a str>,
     experts: Option<usize>,
+    wraps: bool,
     dotted: bool,
 }
 
@@ -52,15 +54,28 @@ impl<'a> Serve<'a> {
         };
         let (class, experts) = (base.class.as_deref(), base.expert_count);
         let dotted = goal.target.names == Names::Dotted;
-        Ok(Some(Self { adapter, takes, reference, class, experts, dotted }))
+        let wraps = base.wraps;
+        Ok(Some(Self { adapter, takes, reference, class, experts, wraps, dotted }))
     }
 
-    /// Gives modules the names, and where the base has projections fused or divided otherwise also the
+    /// Gives modules the names, the program's place for a wrapped language model, and where the base has projections fused or divided otherwise also the
     /// rows, of the base's tensors.
     ///
     /// # Errors
     /// Modules whose update has another shape than the base's weight.
     pub(super) fn names(&self, layout: &mut Layout) -> Result<()> {
+        self.base_names(layout)?;
+        if let Some(root) = self.takes.wrapped.filter(|_| self.wraps && self.dotted) {
+            for target in layout.modules.iter_mut().flatten() {
+                let moves = !self.takes.base_names || Root::is_bare(&target.name);
+                let moved = root.of(&target.name).filter(|_| moves);
+                target.name = moved.unwrap_or_else(|| target.name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn base_names(&self, layout: &mut Layout) -> Result<()> {
         let Some(base) = self.reference.as_ref().filter(|_| self.takes.base_names && self.dotted)
         else {
             return Ok(());
@@ -91,6 +106,12 @@ impl<'a> Serve<'a> {
             };
             let at = *at;
             let Some(module) = self.adapter.modules.get(at) else { continue };
+            // A stack that stays one is a parameter of transformers' own, whatever checkpoints call it.
+            let stacked = !self.adapter.stacks.is_empty() && expert_of(&module.name).is_some();
+            if stacked && self.wish().is_none() {
+                modules.push(wanted);
+                continue;
+            }
             let places = found.get(at).map(Vec::as_slice).unwrap_or_default();
             for place in places {
                 check_shape(base, place, module).in_file(&self.adapter.path)?;
@@ -252,8 +273,15 @@ impl<'a> Serve<'a> {
         }
         new.modules.extend(added);
         if self.takes.leaf_targets {
-            let last =
-                |module: &NewModule| module.name.rsplit('.').next().unwrap_or_default().to_owned();
+            // An expert's matrices are targets by the first of their names, whatever they are called.
+            let last = |module: &NewModule| {
+                let last = module.name.rsplit('.').next().unwrap_or_default();
+                let first = |names: &[&'static str; 3]| {
+                    MATRICES.first()?.get(names.iter().position(|name| *name == last)?).copied()
+                };
+                let expert = expert_of(&module.name).and_then(|_| MATRICES.iter().find_map(first));
+                expert.unwrap_or(last).to_owned()
+            };
             let leaves: BTreeSet<String> = new.modules.iter().map(last).collect();
             new.target_modules = Some(leaves.into_iter().collect());
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
-    Action, Dequantised, Effective, NotCarried, Plan, PlannedAdapter, Report,
+    Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, TensorPlan,
 };
 
 use super::{LISTED, Lines, bytes, percent, table, weight};
@@ -44,8 +44,8 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     lines.plain(format!("would merge into {}", plan.output.display()));
     lines.add("base", plan.base.display());
     adapters(&mut lines, &plan.adapters);
-    let changed = plan.tensors().filter(|t| matches!(t.action, Action::Change(_))).count();
-    let copied = plan.tensors().filter(|t| matches!(t.action, Action::Copy)).count();
+    let changed = plan.tensors().filter(|t| t.plan.changes()).count();
+    let copied = plan.tensors().filter(|t| matches!(t.plan, TensorPlan::Copy)).count();
     let converted = plan.tensors().count() - changed - copied;
     lines.add("tensors", tensors(changed, converted, copied));
     lines.add(
@@ -60,11 +60,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     dequantised(&mut lines, plan.dequantised.as_ref());
     if verbose {
         for tensor in plan.tensors() {
-            let what = match &tensor.action {
-                Action::Copy => "copy",
-                Action::Convert => "convert",
-                Action::Change(_) => "change",
-            };
+            let what = tensor.plan.word();
             lines.add(what, format!("{} {} {:?}", tensor.full_name, tensor.dtype, tensor.shape));
         }
     }
@@ -79,6 +75,22 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     for warning in &plan.warnings {
         lines.add("warning", warning);
     }
+    lines.into_text()
+}
+
+/// That a plan was written down, and what to do with it.
+pub(crate) fn written(report: &JobReport) -> String {
+    let mut lines = Lines::default();
+    let (plan, count) = (report.plan.display(), report.workers.len());
+    lines.plain(format!("the merge into {} is planned in {plan}", report.output.display()));
+    lines.add("shards", format!("{}, {}", report.shards, bytes(report.bytes)));
+    if let (Some(most), Some(least)) = (report.workers.iter().max(), report.workers.iter().min()) {
+        let (most, least) = (bytes(*most), bytes(*least));
+        lines.add("workers", format!("{count}, each with {least} to {most}"));
+    }
+    let of = if count == 0 { "N".to_owned() } else { count.to_string() };
+    lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
+    lines.add("last", format!("lora-tool commit {plan}"));
     lines.into_text()
 }
 

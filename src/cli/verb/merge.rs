@@ -28,6 +28,7 @@ Examples:
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
+  lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16
   lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
 pub(crate) struct MergeArgs {
     #[arg(required_unless_present_any = ["model", "models"])]
@@ -72,8 +73,21 @@ pub(crate) struct MergeArgs {
     pub(crate) verify: bool,
     #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What leaves the merge to workers.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Write the plan to this file, for `work` and `commit`; merge nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "resume"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// With --plan: share the shards out for so many workers
+    #[arg(long, value_name = "N", requires = "plan")]
+    pub(crate) workers: Option<usize>,
 }
 
 /// What decides a merge's result, wherever it goes.
@@ -191,18 +205,24 @@ impl MergeArgs {
 impl Verb for MergeArgs {
     fn run(&self, session: &Session) -> Outcome {
         let merge = merge::plan(&self.options(session.threads)?)?;
-        perform("merge", &merge, self.dry_run, self.json, session)
+        perform("merge", merge, (&self.plan, self.dry_run), self.json, session)
     }
 }
 
-/// Runs what was planned, or only shows it.
+/// Runs what was planned, or only shows it, or writes it down.
 pub(crate) fn perform(
     command: &'static str,
-    merge: &Merge,
-    dry_run: bool,
+    merge: Merge,
+    (plan, dry_run): (&PlanArgs, bool),
     json: bool,
     session: &Session,
 ) -> Outcome {
+    if let Some(file) = &plan.plan {
+        let report = merge.write_plan(file, plan.workers)?;
+        session.warn(&report.warnings);
+        session.answer(command, json, &report, render::merge::written)?;
+        return Ok(Answer::Yes);
+    }
     if dry_run {
         session.answer(command, json, &merge.plan, |plan| {
             render::merge::plan(plan, session.verbose)

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod combine;
+pub(crate) mod commit;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;
@@ -16,6 +17,7 @@ pub(crate) mod resize;
 pub(crate) mod run;
 pub(crate) mod undo;
 pub(crate) mod verify;
+pub(crate) mod work;
 
 use super::{Outcome, Session};
 
@@ -49,6 +51,10 @@ verbs! {
     Inspect(inspect::InspectArgs),
     /// Bake adapters into base weights
     Merge(merge::MergeArgs),
+    /// Make some shards of a merge that was planned for several machines
+    Work(work::WorkArgs),
+    /// Put what workers have made in place
+    Commit(commit::CommitArgs),
     /// Make one adapter of several
     Combine(combine::CombineArgs),
     /// Lower or fit an adapter's rank

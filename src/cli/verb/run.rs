@@ -75,6 +75,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
+    plan: merge::PlanArgs,
+    #[command(flatten)]
     outcome: OutcomeArgs,
 }
 
@@ -111,7 +113,11 @@ impl Verb for RunArgs {
         match run::plan(&self.options(session.threads)?)? {
             Planned::Merge(planned) => {
                 let OutcomeArgs { dry_run, json, .. } = self.outcome;
-                merge::perform("run", &planned, dry_run, json, session)
+                merge::perform("run", *planned, (&self.plan, dry_run), json, session)
+            }
+            Planned::Combine(_) if self.plan.plan.is_some() => {
+                let reason = "--plan is for merges: the recipe has no base, and makes one adapter";
+                Err(lora_tool::ErrorKind::BadOption(reason.to_owned()).into())
             }
             Planned::Combine(planned) => combine::perform("run", &planned, &self.outcome, session),
         }

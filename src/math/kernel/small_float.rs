@@ -6,6 +6,12 @@
 /// The largest E4M3 number.
 pub const E4M3_MAX: f32 = 448.0;
 
+/// The largest E5M2 number.
+pub const E5M2_MAX: f32 = 57344.0;
+
+/// The largest E2M1 number.
+pub const E2M1_MAX: f32 = 6.0;
+
 /// E2M1 by code: three bits of magnitude, then the sign.
 pub const E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
@@ -66,6 +72,44 @@ pub fn to_e4m3(value: f32) -> u8 {
     sign | ((rounded >> 20) - ((127 - 7) << 3)) as u8
 }
 
+/// The nearest E5M2 code, ties to even; beyond ±57344 the largest. NaN stays NaN.
+pub fn to_e5m2(value: f32) -> u8 {
+    let sign = if value.is_sign_negative() { 0x80 } else { 0 };
+    if value.is_nan() {
+        return sign | 0x7f;
+    }
+    let size = value.abs().min(E5M2_MAX);
+    // Below the least normal number, 2⁻¹⁴, steps of 2⁻¹⁶.
+    if size < 6.103_515_6e-5 {
+        return sign | (size * 65536.0).round_ties_even() as u8;
+    }
+    let bits = size.to_bits();
+    let rounded = bits + 0xf_ffff + (bits >> 21 & 1);
+    sign | ((rounded >> 21) - ((127 - 15) << 2)) as u8
+}
+
+/// The nearest E2M1 magnitude, three bits without the sign; beyond 6 the largest. A tie goes to the even code, or to
+/// the lower one.
+pub fn to_e2m1(size: f32, even: bool) -> u8 {
+    let ties = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0].into_iter().enumerate();
+    let above = |(code, tie): &(usize, f32)| size > *tie || (even && code % 2 == 1 && size == *tie);
+    ties.filter(above).count() as u8
+}
+
+/// ⌊log2⌋ of a positive number, exact.
+pub fn exponent(value: f32) -> i32 {
+    let bits = (value.to_bits() & 0x7fff_ffff).cast_signed();
+    match bits >> 23 {
+        0 => 31 - bits.leading_zeros().cast_signed() - 149,
+        biased => biased - 127,
+    }
+}
+
+/// The E8M0 code of 2^`exponent`, within its range.
+pub fn to_e8m0(exponent: i32) -> u8 {
+    (exponent + 127).clamp(0, 254) as u8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +142,37 @@ mod tests {
         assert!(e8m0(255).is_nan());
         assert_eq!(e4m3(0x7e), E4M3_MAX);
         assert_eq!(e4m3(1), 2f32.powi(-9));
+    }
+
+    #[test]
+    fn narrowing_to_two_bits_of_mantissa_is_nearest_even_and_clamps() {
+        for code in (0..=255u8).filter(|code| !is_e5m2_special(*code)) {
+            assert_eq!(to_e5m2(e5m2(code)), code);
+        }
+        for low in 0..0x7bu8 {
+            let middle = f32::midpoint(e5m2(low), e5m2(low + 1));
+            assert_eq!(to_e5m2(middle), low + (low & 1), "tie above {}", e5m2(low));
+            assert_eq!(to_e5m2(middle.next_down()), low);
+            assert_eq!(to_e5m2(middle.next_up()), low + 1);
+        }
+        assert_eq!(to_e5m2(-1e9), 0xfb);
+    }
+
+    #[test]
+    fn four_bits_round_to_the_nearest() {
+        let sizes = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 0.2, 0.3, 5.1, 900.0];
+        assert_eq!(sizes.map(|size| to_e2m1(size, true)), [0, 2, 2, 4, 4, 6, 6, 0, 1, 7, 7]);
+        assert_eq!(sizes.map(|size| to_e2m1(size, false)), [0, 1, 2, 3, 4, 5, 6, 0, 1, 7, 7]);
+    }
+
+    #[test]
+    fn exponents_are_those_of_the_number() {
+        for (value, expected) in
+            [(1.0, 0), (1.99, 0), (2.0, 1), (0.124_999_99, -4), (1e-45, -149), (3e38, 127)]
+        {
+            assert_eq!(exponent(value), expected, "{value}");
+        }
+        assert_eq!(e8m0(to_e8m0(-9)), 2f32.powi(-9));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{Progress, check::program, check_output, files_of, thread_pool, write
 use crate::adapter::convention::Convention;
 use crate::adapter::convert::{BaseFacts, Takes, complete};
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
+use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::write::check_ending;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
@@ -160,7 +161,7 @@ impl AsLora {
         let (modules, reports): (Vec<NewModule>, Vec<_>) = done.into_iter().unzip();
         let new = self.assemble(modules);
         let mut inputs: Vec<&Checkpoint> = vec![&self.adapter.file];
-        inputs.extend(self.merge.as_ref().map(|merge| &merge.base));
+        inputs.extend(self.merge.as_ref().map(|merge| &merge.inputs.base));
         let bytes = self.destination().write(new, &inputs, &())?;
         self.report.fill(reports.into_iter().flatten().collect(), bytes);
         Ok(self.report)
@@ -189,7 +190,7 @@ impl AsLora {
             modules,
             replacements: self.replacements.clone(),
             metadata: self.metadata(),
-            config: self.adapter.config.as_ref().map(|config| config.as_lora()),
+            config: self.adapter.config.as_ref().map(PeftConfig::as_lora),
             stacks: self.adapter.stacks.clone(),
             target_modules: None,
             kept: None,

@@ -100,7 +100,7 @@ fn of(adapter: &Adapter, merge: Option<&Merge>, at: usize, module: &Module) -> R
         }
         Nature::Dependent => {
             let merge = merge.ok_or(ErrorKind::NotFound)?;
-            let modules = merge.adapters.first().map(|adapter| &adapter.modules);
+            let modules = merge.inputs.adapters.first().map(|adapter| &adapter.modules);
             let number = modules.and_then(|all| all.iter().position(|own| own.name == module.name));
             let number = number.ok_or(ErrorKind::NotFound)?;
             let place = TransformedPlace::of_weight(merge, number).ok_or(ErrorKind::NotFound)?;

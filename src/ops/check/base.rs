@@ -13,6 +13,7 @@ use crate::format::json::model_config;
 use crate::ops::merge::plan::misfit;
 use crate::ops::merge::tied_head;
 use crate::ops::shared::base::open_base;
+use crate::weight::root;
 
 /// A base: a checkpoint, a config, or both.
 pub(super) struct Base {
@@ -29,6 +30,11 @@ pub(super) struct Base {
 }
 
 impl Base {
+    /// Whether it wraps a language model.
+    pub(super) fn wraps(&self) -> bool {
+        root::wraps(&self.config)
+    }
+
     /// Opens what there is: a config alone tells the class.
     pub(super) fn open(path: &Path, adapter: &Path, open: &OpenOptions) -> Result<Self> {
         let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };

@@ -6,6 +6,7 @@
 
 pub(super) mod check;
 pub(super) mod compute;
+pub(super) mod job;
 mod open;
 pub(super) mod plan;
 mod report;
@@ -14,19 +15,28 @@ pub(super) mod write;
 
 pub use crate::method::Compat;
 pub use crate::ops::shared::inputs::AdapterInput;
+pub(in crate::ops) use compute::making::Making;
+pub use job::document::{Job, JobReport, JobShard};
+pub use job::identity::{InputFile, Looked};
+pub use job::part::Part;
 pub use open::Merge;
 pub(super) use open::{prepare, tied_head};
-pub use plan::change::{
-    Action, BlendPart, BlendStep, Change, Difference, ReplaceStep, RowsStep, Source, Term,
-    TransformStep,
-};
 pub use plan::layout::{OutputShard, OutputTensor};
+pub use plan::method_choice::MethodChoice;
+pub use plan::open_inputs::OpenInputs;
 pub use plan::options::{Options, Quantized};
 pub use plan::output::{Plan, PlannedAdapter};
 pub use plan::quantised::Dequantised;
 pub use plan::region::Region;
 pub use plan::side::{NotCarried, SideFile};
 pub(super) use plan::side::{beside, relaid};
+pub use plan::step::{
+    Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Source, Step, Term,
+};
+pub use plan::tensor_plan::{Direct, TensorPlan};
 pub use report::{Effective, Report, TensorReport};
 pub use run::plan;
-pub(super) use write::stream::{Sink, header_bytes, work_through};
+pub(super) use write::jobs::Stats as ShardStats;
+pub(super) use write::note::{Note, name as note_name};
+pub(super) use write::resume::planned as planned_files;
+pub(super) use write::stream::{Sink, header_bytes, make, work_through};

@@ -2,44 +2,38 @@
 
 use std::path::PathBuf;
 
+use super::compute::making::Making;
 use super::plan::layout::OutputShard;
+use super::plan::open_inputs::OpenInputs;
 use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
-use crate::adapter::{Adapter, promised};
+use crate::adapter::promised;
 use crate::error::Result;
-use crate::format::{Access, Checkpoint, Metadata, access};
+use crate::format::{Checkpoint, Metadata};
 use crate::ops::files_of;
 use crate::ops::merge::OutputTensor;
 use crate::ops::shared::base::open_stored;
 
-/// A plan with its inputs open.
+/// A plan, its inputs open, and the options that asked for it.
 #[derive(Debug)]
 pub struct Merge {
     /// What will be written.
     pub plan: Plan,
-    pub(in crate::ops) base: Checkpoint,
-    pub(in crate::ops) adapters: Vec<Adapter>,
-    pub(in crate::ops) tuned: Vec<Checkpoint>,
-    pub(in crate::ops) rule: Option<method_choice::Rule>,
-    /// The text of the recipe that asked for it.
-    pub(in crate::ops::merge) recipe: Option<String>,
-    pub(in crate::ops::merge) force: bool,
-    pub(in crate::ops::merge) verify: bool,
-    pub(in crate::ops::merge) receipt: Option<PathBuf>,
-    pub(in crate::ops::merge) access: Access,
-    pub(in crate::ops::merge) threads: usize,
-    pub(in crate::ops) block_rows: Option<usize>,
+    /// What it is made from.
+    pub inputs: OpenInputs,
+    pub(in crate::ops::merge) options: Options,
     /// What kept shards must have been made for, if they are kept.
     pub(in crate::ops::merge) resume: Option<String>,
 }
 
 /// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
-pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
+pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
+    let options = asked;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);
     let mut quantised = quantised::read(open()?)?;
-    let rule = method_choice::choose(options)?;
+    let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
     let options = &method_choice::peer_weights(&options.over_layers(base))?;
     let inputs = inputs::open(options, base)?;
@@ -47,9 +41,9 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
     let mut bound = bound.map_err(|error| quantised.explain(error))?;
     let base = &quantised.checkpoint;
     inputs.add_tuned(options, base, &mut bound)?;
-    if let Some(rule) = &rule {
+    if let Some(method) = &method {
         consensus::bind(options, &inputs, &mut bound)?;
-        consensus::settle(options, (rule, &inputs), base, &mut bound)?;
+        consensus::settle(options, (method, &inputs), base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;
     quantised.settle(options, &bound, open)?;
@@ -65,6 +59,9 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
         base: options.base.clone(),
         adapters: bound.adapters,
         output: options.output.clone(),
+        method,
+        recipe: options.recipe.clone(),
+        origin: None,
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
         dequantised: quantised
@@ -75,22 +72,11 @@ pub(in crate::ops) fn prepare(options: &Options) -> Result<Merge> {
         unmatched: bound.unmatched,
         warnings: bound.warnings,
     };
-    let &Options { force, verify, threads, block_rows, .. } = options;
-    let (access, receipt, recipe) =
-        (options.open.access, options.receipt.clone(), options.recipe.clone());
+    let inputs::Inputs { adapters, tuned, .. } = inputs;
     Ok(Merge {
         plan,
-        base: quantised.checkpoint,
-        adapters: inputs.adapters,
-        tuned: inputs.tuned,
-        rule,
-        recipe,
-        force,
-        verify,
-        receipt,
-        access,
-        threads,
-        block_rows,
+        inputs: OpenInputs { base: quantised.checkpoint, adapters, tuned },
+        options: asked.clone(),
         resume: None,
     })
 }
@@ -105,24 +91,25 @@ pub(in crate::ops) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
 
 impl Merge {
     /// Every file that is read, also those that no option names: shards, configs, side files.
-    pub(in crate::ops::merge) fn input_files(&self) -> Vec<PathBuf> {
-        let base = self.base.shards.iter().map(|shard| shard.path.clone());
+    pub(in crate::ops) fn input_files(&self) -> Vec<PathBuf> {
+        let base = self.inputs.base.shards.iter().map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
-        let tuned = self.tuned.iter().flat_map(|tuned| &tuned.shards);
+        let tuned = self.inputs.tuned.iter().flat_map(|tuned| &tuned.shards);
         let tuned = tuned.map(|shard| shard.path.clone());
-        base.chain(self.adapters.iter().flat_map(files_of)).chain(tuned).chain(side_files).collect()
+        base.chain(self.inputs.adapters.iter().flat_map(files_of))
+            .chain(tuned)
+            .chain(side_files)
+            .collect()
     }
 
-    /// All weight files that are read.
-    pub(in crate::ops::merge) fn sources(&self) -> impl Iterator<Item = &access::Source> {
-        let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let files = std::iter::once(&self.base).chain(adapters).chain(&self.tuned);
-        files.flat_map(|file| &file.shards).map(|shard| &shard.source)
+    /// What its shards are made from.
+    pub(in crate::ops) fn making(&self) -> Making<'_> {
+        Making { plan: &self.plan, inputs: &self.inputs, block_rows: self.options.block_rows }
     }
 
     /// Threads that compute; 0 for one a core.
     pub(in crate::ops) fn threads(&self) -> usize {
-        self.threads
+        self.options.threads
     }
 
     /// What every header says of where the result comes from, if a recipe asked for it.
@@ -130,13 +117,13 @@ impl Merge {
     /// # Errors
     /// If an input cannot be read for its hash.
     pub(in crate::ops) fn origin(&self) -> Result<Option<Metadata>> {
-        origin::metadata(self)
+        origin::metadata(&self.plan, &self.inputs)
     }
 
     /// Takes a text for the recipe that asked for the merge, if there is none; whether it did.
     pub(in crate::ops) fn take_recipe(&mut self, text: String) -> bool {
-        let none = self.recipe.is_none();
-        self.recipe.get_or_insert(text);
+        let none = self.plan.recipe.is_none();
+        self.plan.recipe.get_or_insert(text);
         none
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::open::Merge;
-use super::plan::change::Action;
 use super::plan::output::PlannedAdapter;
 use super::plan::quantised::Dequantised;
 use super::plan::side::NotCarried;
+use super::plan::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
 use crate::ops::verify;
@@ -109,21 +109,18 @@ impl Merge {
     fn equal_tensors(&self, stats: &[(String, DeltaStats)]) -> BTreeMap<&str, bool> {
         let stats: BTreeMap<_, _> =
             stats.iter().map(|(name, stats)| (name.as_str(), stats)).collect();
-        let equal = self.plan.tensors().filter(|tensor| match &tensor.action {
-            Action::Change(change) => {
-                let asked = stats.get(tensor.full_name.as_str()).map_or(0.0, |stats| stats.asked);
-                change.only_differences() && asked == 0.0
-            }
-            _ => false,
+        let equal = self.plan.tensors().filter(|tensor| {
+            let asked = stats.get(tensor.full_name.as_str()).map_or(0.0, |stats| stats.asked);
+            tensor.plan.differences().is_some() && asked == 0.0
         });
-        let dtype = |name: &str| self.base.tensor(name).map(|view| view.spec.dtype);
+        let dtype = |name: &str| self.inputs.base.tensor(name).map(|view| view.spec.dtype);
         equal
             .map(|tensor| (tensor.full_name.as_str(), dtype(&tensor.base) != Some(tensor.dtype)))
             .collect()
     }
 
     /// What a merge did, from what rounding did to each tensor.
-    pub(in crate::ops::merge) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
+    pub(in crate::ops) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
         let mut total = DeltaStats::default();
         for (_, tensor) in stats {
             total.add(tensor);
@@ -146,7 +143,7 @@ impl Merge {
                 low.cosine
             ));
         }
-        let changed = plan.count(|action| matches!(action, Action::Change(_)));
+        let changed = plan.count(TensorPlan::changes);
         let equal = self.equal_tensors(stats);
         let converted = equal.values().filter(|converted| **converted).count();
         Report {
@@ -156,8 +153,8 @@ impl Merge {
             modules: plan.adapters.iter().map(|adapter| adapter.total).sum(),
             modules_applied: plan.adapters.iter().map(|adapter| adapter.applied).sum(),
             tensors_changed: changed - equal.len(),
-            tensors_converted: plan.count(|action| matches!(action, Action::Convert)) + converted,
-            tensors_copied: plan.count(|action| matches!(action, Action::Copy)) + equal.len()
+            tensors_converted: plan.count(|plan| matches!(plan, TensorPlan::Convert)) + converted,
+            tensors_copied: plan.count(|plan| matches!(plan, TensorPlan::Copy)) + equal.len()
                 - converted,
             shards: plan.shards.len(),
             shards_reused: 0,

@@ -1,6 +1,6 @@
 //! A merge from the options to the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::open::{Merge, prepare};
 use super::plan::options::Options;
@@ -34,12 +34,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     if options.resume {
         merge.resume = Some(resume::key(options, &merge.plan, &files)?);
     }
-    for left in left_over(&options.output) {
-        merge.plan.warnings.push(format!(
-            "{} is left of a run that was killed, if none is under way; remove it to have its space back",
-            left.display()
-        ));
-    }
+    merge.plan.warnings.extend(warnings_of_left_over(&options.output));
     let kept = if options.resume { resume::kept_bytes(&merge.plan) } else { 0 };
     let needed = merge.plan.bytes.saturating_sub(kept);
     if let Some(free) = free_space(&options.output)
@@ -48,6 +43,17 @@ pub fn plan(options: &Options) -> Result<Merge> {
         return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
+}
+
+/// What killed runs have left beside an output, in words.
+pub(in crate::ops::merge) fn warnings_of_left_over(output: &Path) -> Vec<String> {
+    let warning = |left: PathBuf| {
+        format!(
+            "{} is left of a run that was killed, if none is under way; remove it to have its space back",
+            left.display()
+        )
+    };
+    left_over(output).into_iter().map(warning).collect()
 }
 
 impl Merge {
@@ -61,8 +67,8 @@ impl Merge {
         let mut report = self.report(&written.stats);
         report.shards_reused = written.reused;
         report.receipt_bytes = written.receipt;
-        if self.verify {
-            let merged = Checkpoint::open(&self.plan.output, self.access)?;
+        if self.options.verify {
+            let merged = Checkpoint::open(&self.plan.output, self.options.open.access)?;
             report.verification = Some(verify::check(self, &merged, None, progress)?);
         }
         Ok(report)

@@ -16,7 +16,7 @@ use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
 use crate::math::rank::noise::above_noise;
 use crate::ops::merge::SideFile;
-use crate::ops::merge::plan::change::as_matrix;
+use crate::ops::merge::plan::matrix::as_matrix;
 use crate::weight::difference::Difference;
 
 /// Blocks that are coded before they are written.

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::rules::ModuleRules;
 use crate::adapter::scale::{ScaleOverride, ScaleSource};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// An adapter as a verb is given it, and how strongly it takes part.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AdapterInput {
     /// Its file or directory.
     pub path: PathBuf,

@@ -3,21 +3,36 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::inputs::AdapterInput;
 use super::rules::{Layers, WeightRule};
 use crate::error::{Locate, Result, RuleError};
-use crate::method::{Param, Settings};
+use crate::method::{self, Param, Settings};
 
 /// One parameter by module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ParamRule {
     /// The parameter.
+    #[serde(serialize_with = "by_name", deserialize_with = "of_name")]
     pub param: Param,
     /// For which adapter; for all if `None`.
     pub adapter: Option<usize>,
     /// The first that matches decides. Where none does, what holds for all modules holds, as in mergekit
     /// (`evaluate_setting` in its `config.py`).
     pub rules: Vec<WeightRule>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn by_name<S: Serializer>(param: &Param, to: S) -> std::result::Result<S::Ok, S::Error> {
+    param.name.serialize(to)
+}
+
+fn of_name<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Param, D::Error> {
+    let name = String::deserialize(from)?;
+    let unknown = || serde::de::Error::custom(format!("no method takes a parameter `{name}`"));
+    method::params::by_name(&name).copied().ok_or_else(unknown)
 }
 
 /// One matrix that the method makes: by what names rules may call it.

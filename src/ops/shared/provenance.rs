@@ -20,7 +20,10 @@ pub(crate) const MADE: &str = "lora_tool";
 pub(crate) const RECIPE: &str = "lora_tool.recipe";
 
 /// The SHA-256 of a file, in hexadecimal.
-fn sha256(path: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn sha256(path: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hash)?;
     Ok(format!("{:x}", hash.finalize()))

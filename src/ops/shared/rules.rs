@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::target::flatten;
 use crate::error::{Locate, Result, RuleError};
+use crate::format::pattern;
 
 /// Parts of names that a number of a layer follows.
 const STACKS: [&str; 8] = ["layers", "layer", "blocks", "block", "resblocks", "blk", "h", "stages"];
@@ -18,22 +20,28 @@ const STACKS: [&str; 8] = ["layers", "layer", "blocks", "block", "resblocks", "b
 pub(crate) type Names<'a> = [&'a str; 2];
 
 /// The rules of one adapter; the empty ones let every module in at the adapter's own weight.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ModuleRules {
     /// Only modules that match.
+    #[serde(with = "pattern::optional")]
     pub include: Option<Regex>,
     /// No modules that match.
+    #[serde(with = "pattern::optional")]
     pub exclude: Option<Regex>,
     /// Factors for the adapter's weight; the first rule that matches decides, and some rule must.
     pub weights: Vec<WeightRule>,
     /// What gradients are spread over; known once the verb has seen all names.
+    #[serde(skip)]
     layers: Layers,
 }
 
 /// A weight for some modules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WeightRule {
     /// Which modules; all if `None`.
+    #[serde(with = "pattern::optional")]
     pub filter: Option<Regex>,
     /// One factor; or several, which are spread over the layers and interpolated linearly between, as
     /// mergekit's gradients are (`evaluate_setting` in its `config.py`).

@@ -43,8 +43,11 @@ pub(super) fn expected(merge: &Merge, merged: &Checkpoint) -> Expected {
     }
     let shards: Vec<_> = shards.into_iter().map(|(number, shard)| (shard, number)).collect();
     let plain: Vec<OutputShard> = shards.iter().map(|(shard, _)| shard.clone()).collect();
-    let sides =
-        if plan.one_file { Vec::new() } else { relaid(&plan.side_files, &merge.base, &plain) };
+    let sides = if plan.one_file {
+        Vec::new()
+    } else {
+        relaid(&plan.side_files, &merge.inputs.base, &plain)
+    };
     Expected { shards, sides }
 }
 

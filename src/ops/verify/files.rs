@@ -49,7 +49,7 @@ fn metadata_fault(expected: &Metadata, found: &Metadata) -> Option<String> {
 pub(super) fn side(expected: &SideFile, merged: &Checkpoint) -> Option<Fault> {
     let path = merged.directory()?.join(&expected.relative);
     let what = match (&expected.content, &expected.source) {
-        (Some(content), _) => differs_from(content, &path),
+        (Some(content), _) => differs_from(content.as_bytes(), &path),
         (None, Some(source)) => differ(source, &path),
         (None, None) => Ok(None),
     };

@@ -17,7 +17,7 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::merge::{self, Action, Change, Merge, OutputShard, OutputTensor};
+use super::merge::{self, Merge, OutputShard, OutputTensor, TensorPlan};
 use super::merge::{beside, header_bytes, work_through};
 use super::{Progress, thread_pool};
 use crate::error::{ErrorKind, Locate, Result};
@@ -206,7 +206,7 @@ fn pair<'a>(
         let what = format!("it is {dtype} {shape:?}, expected {expected} {expected_shape:?}");
         return Ok(Err(Some(Fault::of_tensor(name, what))));
     }
-    let base = merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+    let base = merge.inputs.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
     Ok(Ok(Pair { tensor, found, base }))
 }
 
@@ -241,12 +241,12 @@ impl Checker<'_> {
         self.report.files += 1;
         // Where a tensor is missing, new or of another shape, that is why the header differs.
         if pairs.len() == expected.tensors.len() && pairs.len() == found.header.tensors.len() {
-            let header = header_bytes(self.merge, expected, origin)?;
+            let header = header_bytes(self.merge.making(), expected, origin)?;
             files::header(&header, found)?.into_iter().for_each(|fault| self.report.fault(fault));
         }
         for pair in &pairs {
-            self.report.rows += pair.tensor.matrix().0 as u64;
-            self.report.copied += usize::from(matches!(pair.tensor.action, Action::Copy));
+            self.report.rows += pair.tensor.matrix.0 as u64;
+            self.report.copied += usize::from(matches!(pair.tensor.plan, TensorPlan::Copy));
         }
         let mut named = BTreeSet::new();
         if let Some(count) = self.sample {
@@ -264,9 +264,9 @@ impl Checker<'_> {
         let data = found.header.data_start;
         // A tensor of the file's is where its header has it.
         let places = pairs.iter().map(|pair| (pair.tensor, data + pair.found.spec.start));
-        work_through(self.merge, places, &comparison, &self.pool, self.progress)?;
+        work_through(self.merge.making(), places, &comparison, &self.pool, self.progress)?;
         self.report.rows_compared +=
-            pairs.iter().map(|pair| pair.tensor.matrix().0 as u64).sum::<u64>();
+            pairs.iter().map(|pair| pair.tensor.matrix.0 as u64).sum::<u64>();
         let mut named = BTreeSet::new();
         for (name, what) in comparison.faults() {
             let pair = pairs.iter().find(|pair| pair.found.spec.name == name);
@@ -279,7 +279,7 @@ impl Checker<'_> {
 
     /// Compares some rows of the tensors that should have the base's bytes.
     fn sampled(&mut self, pairs: &[Pair<'_>], count: usize) -> Result<()> {
-        for pair in pairs.iter().filter(|pair| matches!(pair.tensor.action, Action::Copy)) {
+        for pair in pairs.iter().filter(|pair| matches!(pair.tensor.plan, TensorPlan::Copy)) {
             let (rows, fault) = rows::compare(pair.tensor, pair.base, pair.found, count)?;
             self.report.rows_compared += rows;
             if let Some(what) = fault {
@@ -292,21 +292,16 @@ impl Checker<'_> {
     /// Computes some rows of every other tensor again; tensors that are `named` have their fault already.
     fn recompute(&mut self, pairs: &[Pair<'_>], named: &BTreeSet<String>) -> Result<()> {
         let count = self.sample.unwrap_or(SAMPLED_ROWS);
-        let converted = Change::default();
-        let changed = pairs.iter().filter_map(|pair| match &pair.tensor.action {
-            Action::Copy => None,
-            Action::Convert => Some((pair, &converted)),
-            Action::Change(change) => Some((pair, change)),
-        });
+        let changed = pairs.iter().filter(|pair| !matches!(pair.tensor.plan, TensorPlan::Copy));
         let changed: Vec<_> = changed.collect();
-        let merge = self.merge;
+        let making = self.merge.making();
         let found: Vec<_> = self.pool.install(|| {
-            let recompute = |(pair, change): &(&Pair<'_>, &Change)| {
-                rows::recompute(merge, (pair.tensor, change), pair.base, pair.found, count)
+            let recompute = |pair: &&Pair<'_>| {
+                rows::recompute(making, pair.tensor, pair.base, pair.found, count)
             };
             changed.par_iter().map(recompute).collect::<Result<_>>()
         })?;
-        for ((pair, _), found) in changed.iter().zip(found) {
+        for (pair, found) in changed.iter().zip(found) {
             found.count(&mut self.report);
             let name = &pair.tensor.full_name;
             if let Some(what) = found.fault.filter(|_| !named.contains(name)) {

@@ -6,7 +6,7 @@ use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
 use crate::format::TensorView;
 use crate::ops::merge::check::exact::Exact;
-use crate::ops::merge::{Change, Merge, OutputTensor};
+use crate::ops::merge::{Making, OutputTensor};
 
 /// What was found in one tensor's rows.
 #[derive(Debug, Default)]
@@ -35,18 +35,18 @@ impl Found {
 
 /// Computes rows again and holds the stored ones to what one rounding (and f32 accumulation) explains.
 pub(super) fn recompute(
-    merge: &Merge,
-    (tensor, change): (&OutputTensor, &Change),
+    making: Making<'_>,
+    tensor: &OutputTensor,
     base: TensorView<'_>,
     found: TensorView<'_>,
     count: usize,
 ) -> Result<Found> {
-    let (rows, columns) = tensor.matrix();
-    let mut result = Found { same_code: change.blend.is_some(), ..Found::default() };
+    let (rows, columns) = tensor.matrix;
+    let mut result = Found { same_code: tensor.plan.method().is_some(), ..Found::default() };
     let Some(element) = element_type(tensor.dtype).filter(|_| rows * columns > 0) else {
         return Ok(result);
     };
-    let exact = Exact::new(merge, change, base, (rows, columns))?;
+    let exact = Exact::new(making, tensor, base)?;
     let (mut update, mut largest, mut errors) = (0.0_f64, 0.0_f64, Vec::new());
     let mut worst = 0.0;
     for row in sample(rows, count) {
@@ -101,7 +101,7 @@ pub(super) fn compare(
     found: TensorView<'_>,
     count: usize,
 ) -> Result<(u64, Option<String>)> {
-    let (rows, _) = tensor.matrix();
+    let (rows, _) = tensor.matrix;
     let width = tensor.bytes() / rows.max(1) as u64;
     let (mut left, mut right) = (Vec::new(), Vec::new());
     let sampled = sample(rows, count);

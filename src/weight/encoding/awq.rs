@@ -10,7 +10,8 @@ use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::rounding::whole;
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "awq", recognise };
 
@@ -18,6 +19,8 @@ pub(super) const ENCODING: Encoding = Encoding { name: "awq", recognise };
 const NIBBLE: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 /// Outputs of one word.
 const PER_WORD: usize = 8;
+/// The least distance between a group's ends.
+const LEAST_RANGE: f32 = 1e-5;
 /// Outputs decoded together.
 const GRAIN: usize = 32;
 
@@ -62,7 +65,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         return Err(zeros.misfit(stored, format!("{:?} (I32)", [groups, words])));
     }
     let codes = Awq { codes: stored.clone(), zeros, scales, inputs, outputs, groups };
-    let found = Recognised::new(vec![outputs, inputs], format!("4 bit, groups of {group}"), codes);
+    let found =
+        Recognised::written(vec![outputs, inputs], format!("4 bit, groups of {group}"), codes);
     let parts = ["qweight", "qzeros", "scales"].map(own);
     let parts = parts.each_ref().map(String::as_str);
     Ok(Some(model.recognised(&format!("{module}.weight"), module, &parts, found)))
@@ -103,5 +107,95 @@ impl Decode for Awq {
 
     fn grain(&self) -> usize {
         GRAIN
+    }
+}
+
+/// Words of eight codes each, in the order of their nibbles.
+fn pack(codes: &[u8]) -> Vec<u8> {
+    let word = |codes: &[u8]| {
+        let nibbles = codes.iter().zip(NIBBLE);
+        nibbles.fold(0u32, |word, (code, nibble)| word | u32::from(*code) << (nibble * 4))
+    };
+    codes.chunks(PER_WORD).flat_map(|codes| word(codes).to_le_bytes()).collect()
+}
+
+impl Awq {
+    /// New scales and zero points, a group after the other: AutoAWQ's (`quantize/quantizer.py`,
+    /// pseudo_quantize_tensor), scale = (high − low)/15 in its dtype, zero point −low/scale.
+    fn fresh(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<(Vec<f32>, Vec<i32>)> {
+        let (group, count) = (self.inputs / self.groups, panel.rows.len());
+        let (size, stride) = (self.scales.dtype.bitsize() / 8, self.outputs / PER_WORD * 4);
+        let mut scales = vec![0.0; self.groups * count];
+        let mut lows = vec![0.0; self.groups * count];
+        for (output, values) in panel.values.chunks(self.inputs.max(1)).enumerate() {
+            for (number, values) in values.chunks(group.max(1)).enumerate() {
+                let low = values.iter().fold(f32::INFINITY, |low, value| low.min(*value));
+                let high = values.iter().fold(f32::NEG_INFINITY, |high, value| high.max(*value));
+                scales[number * count + output] = (high - low).max(LEAST_RANGE) / 15.0;
+                lows[number * count + output] = low;
+            }
+        }
+        let mut zeros = Vec::with_capacity(lows.len());
+        for group in 0..self.groups {
+            let (here, at) = (group * count..(group + 1) * count, group * self.outputs);
+            let first = at + panel.rows.start;
+            out.put(1, first * size, self.scales.rounded(first, &mut scales[here.clone()])?);
+            let pairs = lows[here.clone()].iter().zip(&scales[here]);
+            let zero =
+                |(low, scale): (&f32, &f32)| (-(low / scale).round_ties_even()).clamp(0.0, 15.0);
+            let stored: Vec<u8> = pairs.map(|pair| zero(pair) as u8).collect();
+            out.put(2, group * stride + panel.rows.start / PER_WORD * 4, pack(&stored));
+            zeros.extend(stored.into_iter().map(i32::from));
+        }
+        Ok((scales, zeros))
+    }
+
+    /// The stored zero points of some outputs.
+    fn zeros(&self, rows: &Range<usize>) -> Result<Vec<i32>> {
+        let within = rows.start / PER_WORD * 4..rows.end.div_ceil(PER_WORD) * 4;
+        let (stride, mut scratch) = (self.outputs / PER_WORD * 4, Vec::new());
+        let words = self.zeros.pieces(0..self.groups, stride, within, &mut scratch)?;
+        let (lead, count) = (rows.start % PER_WORD, rows.len());
+        Ok((0..self.groups).flat_map(|group| codes(words.get(group), lead, count)).collect())
+    }
+}
+
+impl Encode for Awq {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == crate::weight::Scales::Fresh;
+        let companions = [&self.scales, &self.zeros].into_iter().filter(|_| fresh);
+        std::iter::once(&self.codes).chain(companions).map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        PER_WORD
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let (rows, count) = (panel.rows.clone(), panel.rows.len());
+        let (scales, zeros) = if panel.fresh() {
+            self.fresh(panel, out)?
+        } else {
+            let scales = group_rows(&self.scales, self.groups, self.outputs, &rows)?;
+            (scales, self.zeros(&rows)?)
+        };
+        let (stride, first_word) = (self.outputs / PER_WORD * 4, rows.start / PER_WORD * 4);
+        let group = (self.inputs / self.groups).max(1);
+        let values = out.values.len();
+        out.values.resize(values + panel.values.len(), 0.0);
+        let mut codes = vec![0; count];
+        for input in 0..self.inputs {
+            for (output, code) in codes.iter_mut().enumerate() {
+                let (at, number) = (output * self.inputs + input, input / group * count + output);
+                let (scale, zero) = (scales[number], zeros[number]);
+                // As the package packs: the zero point is added as a number of the weight.
+                let scaled = (panel.values[at] + zero as f32 * scale) / scale;
+                let scaled = if scale == 0.0 { zero as f32 } else { scaled };
+                *code = whole(scaled, panel.draw(at)).clamp(0.0, 15.0) as u8;
+                out.values[values + at] = (i32::from(*code) - zero) as f32 * scale;
+            }
+            out.put(0, input * stride + first_word, pack(&codes));
+        }
+        Ok(())
     }
 }

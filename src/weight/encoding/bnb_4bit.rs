@@ -5,6 +5,8 @@
 //! `value = table[code] · magnitude`, in f32 (`backends/default/ops.py`; the package's AVX-512 kernel is wrong for
 //! odd multiples of 32 columns).
 
+mod written;
+
 use std::ops::Range;
 
 use serde::Deserialize;
@@ -45,6 +47,8 @@ struct Blocks {
     largest: Stored,
     table: Stored,
     nested: Option<Nested>,
+    /// The text that describes them.
+    state: Stored,
     block: usize,
     columns: usize,
 }
@@ -65,17 +69,17 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let largest = model.need(stored, &named("absmax"), scheme)?;
     let table = model.need(stored, &named("quant_map"), scheme)?;
     let bad = |reason: String| state_tensor.error(QuantError::BadState { reason });
-    let elements = elements(&state.shape);
+    let count = elements(&state.shape);
     if state.blocksize == 0 {
         return Err(bad("its blocks are empty".to_owned()));
     }
-    if stored.length() != elements.div_ceil(2) as u64 {
+    if stored.length() != count.div_ceil(2) as u64 {
         return Err(stored.misfit(
             &state_tensor,
-            format!("{} bytes, for a weight of {:?}", elements.div_ceil(2), state.shape),
+            format!("{} bytes, for a weight of {:?}", count.div_ceil(2), state.shape),
         ));
     }
-    let blocks = elements.div_ceil(state.blocksize);
+    let blocks = count.div_ceil(state.blocksize);
     let nested = largest.dtype == Dtype::U8;
     if largest.elements() != blocks || !(nested || largest.dtype == Dtype::F32) {
         return Err(largest.misfit(stored, format!("[{blocks}] (F32, or U8 if nested)")));
@@ -93,11 +97,12 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     );
     let columns = state.shape.last().copied().unwrap_or(1);
     let codes = stored.clone();
-    let codes = Blocks { codes, largest, table, nested, block: state.blocksize, columns };
+    let (block, state_text) = (state.blocksize, state_tensor.clone());
+    let codes = Blocks { codes, largest, table, nested, state: state_text, block, columns };
     let parts = COMPANIONS.map(named);
     let mut all = vec![name.as_str(), state_tensor.name.as_str()];
     all.extend(parts.iter().map(String::as_str));
-    let found = Recognised::new(state.shape, detail, codes);
+    let found = Recognised::written(state.shape, detail, codes);
     Ok(Some(model.recognised(name, module_of(name), &all, found)))
 }
 

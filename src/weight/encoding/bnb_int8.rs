@@ -11,7 +11,8 @@ use crate::format::Dtype;
 use crate::weight::codes::Code;
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::rounding::whole;
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "bnb_int8", recognise };
 
@@ -43,7 +44,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let grid = grid.ok_or_else(|| largest.misfit(stored, format!("[{rows}]")))?;
     let parts = [stored.name.as_str(), largest.name.as_str(), layout.as_str()];
     let codes = Rows { codes: stored.clone(), grid, columns };
-    let found = Recognised::new(stored.shape.clone(), "I8, a scale a row".to_owned(), codes);
+    let found = Recognised::written(stored.shape.clone(), "I8, a scale a row".to_owned(), codes);
     Ok(Some(model.recognised(&stored.name, module, &parts, found)))
 }
 
@@ -54,6 +55,45 @@ impl Decode for Rows {
         for value in out {
             *value *= PER_STEP;
         }
+        Ok(())
+    }
+}
+
+/// As the package quantises rows (`backends/default/ops.py`, int8_vectorwise_quant); of a row of zeros the codes are 0,
+/// which the package makes no numbers.
+impl Encode for Rows {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == crate::weight::Scales::Fresh;
+        let largest = Some(self.grid.stored()).filter(|_| fresh);
+        [Some(&self.codes), largest].into_iter().flatten().map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        1
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let rows = panel.rows.clone();
+        let largest = if panel.fresh() {
+            let size = |largest: f32, value: f32| largest.max(value.abs());
+            let mut largest = self.grid.fold(rows.clone(), self.columns, panel.values, size);
+            self.grid.put(1, &mut largest, out)?;
+            largest
+        } else {
+            self.grid.read(rows.clone())?
+        };
+        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
+        for (row, values) in rows.zip(panel.values.chunks(self.columns.max(1))) {
+            let largest = self.grid.row(&largest, row).first().copied().unwrap_or_default();
+            let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+            for value in values {
+                let code = whole(value * factor, panel.draw(at)).clamp(-128.0, 127.0);
+                codes.push((code as i8).cast_unsigned());
+                out.values.push(code * largest * PER_STEP);
+                at += 1;
+            }
+        }
+        out.put(0, panel.rows.start * self.columns, codes);
         Ok(())
     }
 }

@@ -6,7 +6,6 @@
 
 use serde_json::Value;
 
-use super::fp8_block::Scaled;
 use super::fp8_scaled::grid;
 use super::nvfp4::{GROUP, refuse_smoothed};
 use super::{Encoding, Recognised, int_quantized, module_of};
@@ -14,6 +13,7 @@ use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::weight::Stored;
 use crate::weight::codes::Code;
+use crate::weight::float8::{Scaled, Writer};
 use crate::weight::fp4::{Constant, Fp4};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
@@ -67,6 +67,7 @@ fn described(
         "mxfp8" => mxfp8(model, stored, &scale),
         "nvfp4" => nvfp4(model, stored, module, &scale),
         "int8_tensorwise" => int_quantized::recognise(model, stored)?
+            .map(|found| Recognised { writer: None, ..found })
             .ok_or_else(|| scale.misfit(stored, "[1] or one a row")),
         _ => scaled(model, stored, &scale),
     }
@@ -84,9 +85,9 @@ fn scaled(model: &Model<'_>, stored: &Stored, scale: &Stored) -> Result<Recognis
     let code = Code::of(stored.dtype).unwrap_or(Code::E4m3);
     let (grid, what) = grid(stored, scale)?;
     let columns = stored.shape.last().copied().unwrap_or(1);
-    let codes = Scaled { codes: stored.clone(), code, grid, columns };
+    let codes = Scaled { codes: stored.clone(), code, grid, columns, writer: Writer::Comfy };
     let detail = format!("{}, {what}", stored.dtype);
-    let found = Recognised::new(stored.shape.clone(), detail, codes);
+    let found = Recognised::written(stored.shape.clone(), detail, codes);
     Ok(finish(model, stored, &[&scale.name], found))
 }
 
@@ -96,7 +97,8 @@ fn mxfp8(model: &Model<'_>, stored: &Stored, scale: &Stored) -> Result<Recognise
     };
     let grid = Grid::tiles(scale.clone(), (rows, columns), MX_GROUP);
     let grid = grid.ok_or_else(|| scale.misfit(stored, "whole tiles of 128 × 4 scales"))?;
-    let codes = Scaled { codes: stored.clone(), code: Code::E4m3, grid, columns };
+    let (code, writer) = (Code::E4m3, Writer::Comfy);
+    let codes = Scaled { codes: stored.clone(), code, grid, columns, writer };
     let detail = format!("MXFP8, groups of {MX_GROUP}");
     let found = Recognised::new(stored.shape.clone(), detail, codes);
     Ok(finish(model, stored, &[&scale.name], found))

@@ -4,35 +4,18 @@
 //! value[r, c] = f32(code) · f32(scale[r / rows of a block, c / columns of a block]). Blocks at the edges may be
 //! partial: the grid has ⌈rows/128⌉ × ⌈columns/128⌉ scales, and the block is 128, not rows over scales.
 
-use std::ops::Range;
-
 use super::{Encoding, Recognised, module_of, stack};
 use crate::error::Result;
+use crate::weight::Stored;
 use crate::weight::codes::Code;
+use crate::weight::float8::{Scaled, Writer};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "fp8_block", recognise };
 
 /// Rows and columns of a block where no config says.
 const BLOCK: (usize, usize) = (128, 128);
-
-/// Bytes that stand for numbers, and a grid of scales to multiply them with.
-#[derive(Debug)]
-pub(super) struct Scaled {
-    pub(super) codes: Stored,
-    pub(super) code: Code,
-    pub(super) grid: Grid,
-    pub(super) columns: usize,
-}
-
-impl Decode for Scaled {
-    fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        self.code.widen(&self.codes, rows.start * self.columns, out)?;
-        self.grid.multiply(rows, self.columns, out)
-    }
-}
 
 /// The scale of 8-bit floats, by the names it goes by, and whether the name alone says that it is a grid.
 pub(super) fn scale_of(model: &Model<'_>, name: &str) -> Option<(Stored, bool)> {
@@ -72,8 +55,10 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let grid =
         grid.ok_or_else(|| scale.misfit(stored, format!("[{}, {}]", grid_size[1], grid_size[2])))?;
     let detail = format!("{}, blocks of {}×{}", stored.dtype, block.0, block.1);
-    let codes = Scaled { codes: stored.clone(), code, grid, columns };
-    let found = Recognised::new(stored.shape.clone(), detail, codes);
+    // transformers names it so, and multiplies with reciprocals; all others divide.
+    let writer = if part.ends_with("_inv") { Writer::Reciprocal } else { Writer::Quotient };
+    let codes = Scaled { codes: stored.clone(), code, grid, columns, writer };
+    let found = Recognised::written(stored.shape.clone(), detail, codes);
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &part], found)))
 }
 

@@ -5,11 +5,13 @@
 
 use serde_json::Value;
 
-use super::fp8_block::{Scaled, scale_of};
+use super::fp8_block::scale_of;
 use super::{Encoding, Recognised, module_of, stack};
 use crate::error::{QuantError, Result};
+use crate::format::Dtype;
 use crate::weight::Stored;
 use crate::weight::codes::Code;
+use crate::weight::float8::{Scaled, Writer};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
 
@@ -26,8 +28,15 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let detail = format!("{}, {what}", stored.dtype);
     let columns = stored.shape.last().copied().unwrap_or(1);
     let part = scale.name;
-    let codes = Scaled { codes: stored.clone(), code, grid, columns };
-    let found = Recognised::new(stored.shape.clone(), detail, codes);
+    let (powers, writer) = (matches!(scale.dtype, Dtype::F8_E8M0 | Dtype::U8), Writer::Quotient);
+    let codes = Scaled { codes: stored.clone(), code, grid, columns, writer };
+    let shape = stored.shape.clone();
+    let found = if powers {
+        // MXFP8: its writers differ.
+        Recognised::new(shape, detail, codes)
+    } else {
+        Recognised::written(shape, detail, codes)
+    };
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &part], found)))
 }
 

@@ -7,14 +7,18 @@ mod k_quants;
 mod nonlinear;
 mod simple;
 mod ternary;
+mod written;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
+use crate::format::Dtype;
 use crate::format::ggml;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored, stored};
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing, stored};
+use written::{BlockWriter, ELEMENTS};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
 
@@ -62,9 +66,89 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     // Other rows than the file's: then all is one row of blocks.
     let columns = if shape.last() == Some(&columns) { columns } else { size.0 };
     let codes = Blocks { codes: stored.clone(), decode, size, columns };
+    let is_whole = codes.columns == shape.last().copied().unwrap_or(1);
+    let writer = Writer::new((stored, true), kind, &shape).filter(|_| is_whole);
     let codes = Flat { width: shape.last().copied().unwrap_or(1), blocks: codes };
-    let found = Recognised::new(shape, name.to_owned(), codes);
+    let mut found = Recognised::new(shape, name.to_owned(), codes);
+    found.writer = writer.map(|writer| Arc::new(writer) as Arc<dyn Encode>);
     Ok(Some(model.recognised(&stored.name, &stored.name, &[&stored.name], found)))
+}
+
+/// Writes a weight's rows as blocks of a type.
+#[derive(Debug)]
+struct Writer {
+    /// The tensor that the weight is stored in.
+    stored: Stored,
+    /// Whether that tensor has blocks of the same type, whose scales can be kept.
+    is_same: bool,
+    block: BlockWriter,
+    decode: Block,
+    /// Bytes of a block.
+    bytes: usize,
+    /// The weight's shape.
+    shape: Vec<usize>,
+}
+
+/// What writes a weight that is stored in a tensor of a GGUF file as blocks of a type; none if the type is only read,
+/// or rows of the weight are not whole blocks of it.
+pub(crate) fn writer(stored: &Stored, kind: u32, shape: &[usize]) -> Option<Arc<dyn Encode>> {
+    Some(Arc::new(Writer::new((stored, false), kind, shape)?))
+}
+
+impl Writer {
+    fn new((stored, is_same): (&Stored, bool), kind: u32, shape: &[usize]) -> Option<Self> {
+        let (elements, bytes) = ggml::block(kind)?;
+        let (block, decode) = (written::writer(kind)?, TYPES.iter().find(|row| row.0 == kind)?.1);
+        let is_whole = elements == ELEMENTS && shape.last()?.is_multiple_of(ELEMENTS);
+        let (stored, shape) = (stored.clone(), shape.to_vec());
+        is_whole.then_some(Self { stored, is_same, block, decode, bytes, shape })
+    }
+
+    /// Bytes of a row of some columns.
+    fn row_bytes(&self, columns: usize) -> usize {
+        columns / ELEMENTS * self.bytes
+    }
+}
+
+impl Encode for Writer {
+    fn parts(&self, _: Writing) -> Vec<Part> {
+        let mut shape = self.shape.clone();
+        if let Some(last) = shape.last_mut() {
+            *last = self.row_bytes(*last);
+        }
+        vec![Part { name: self.stored.name.clone(), dtype: Dtype::U8, shape }]
+    }
+
+    fn grain(&self) -> usize {
+        1
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let row = self.row_bytes(self.shape.last().copied().unwrap_or(1));
+        let place = panel.rows.start * row;
+        let (mut bytes, mut scratch) = (vec![0; panel.rows.len() * row], Vec::new());
+        let range = place..place + bytes.len();
+        let kept = match self.is_same && !panel.fresh() {
+            true => Some(self.stored.bytes(range, &mut scratch)?),
+            false => None,
+        };
+        out.values.resize(panel.values.len(), 0.0);
+        let pairs = panel.values.chunks_exact(ELEMENTS).zip(out.values.chunks_exact_mut(ELEMENTS));
+        for ((at, (values, read)), block) in
+            pairs.enumerate().zip(bytes.chunks_exact_mut(self.bytes))
+        {
+            let draw = |element: usize| panel.draw(at * ELEMENTS + element);
+            let stored = kept.and_then(|kept| kept.get(at * self.bytes..(at + 1) * self.bytes));
+            self.block.put(values, stored, draw, block);
+            (self.decode)(block, read);
+            if let Some(value) = read.iter().find(|value| !value.is_finite()) {
+                let (index, value) = (place / self.bytes + at, *value);
+                return Err(self.stored.error(QuantError::ScaleNotFinite { index, value }));
+            }
+        }
+        out.put(0, place, bytes);
+        Ok(())
+    }
 }
 
 /// The shape that ComfyUI's files say a tensor had before it was reshaped.

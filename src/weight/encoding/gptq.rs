@@ -6,6 +6,8 @@
 //! Files say `gptq` and store version 2 (GPTQModel from 5 on), so a symmetric file's zero point is looked at: half of
 //! the range is version 2, one less version 1. An asymmetric one is taken at its word.
 
+mod written;
+
 use std::ops::Range;
 
 use super::int_packed::check_groups;
@@ -99,7 +101,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         symmetric,
     };
     let found =
-        Recognised::new(vec![outputs, inputs], format!("{bits} bit, groups of {group}"), codes);
+        Recognised::written(vec![outputs, inputs], format!("{bits} bit, groups of {group}"), codes);
     let parts = ["qweight", "qzeros", "scales", "g_idx"].map(own);
     let parts = parts.each_ref().map(String::as_str);
     Ok(Some(model.recognised(&format!("{module}.weight"), module, &parts, found)))

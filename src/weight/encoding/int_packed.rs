@@ -10,8 +10,9 @@ use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::weight::grid::Grid;
+use crate::weight::integers::Integers;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "int_packed", recognise };
 
@@ -68,8 +69,11 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let own =
         ["weight_packed", "weight_shape", "weight_scale", "weight_zero_point", "weight_g_idx"]
             .map(|ending| format!("{module}.{ending}"));
+    // One zero point for all has no word of its own for every row.
+    let written = zeros.is_none() || !grid.is_single();
     let codes = Packed { codes: stored.clone(), bits, columns, grid, groups, zeros, indices };
-    let found = Recognised::new(shape, detail, codes);
+    let found = Recognised::written(shape, detail, codes);
+    let found = Recognised { writer: found.writer.filter(|_| written), ..found };
     let own = own.each_ref().map(String::as_str);
     Ok(Some(model.recognised(&format!("{module}.weight"), module, &own, found)))
 }
@@ -226,6 +230,151 @@ impl Decode for Packed {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+/// Scales and zero points of one row's groups.
+#[derive(Clone)]
+struct Row {
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+}
+
+impl Packed {
+    fn group_of(&self, indices: Option<&[i64]>, column: usize) -> usize {
+        match indices {
+            Some(indices) => indices.get(column).map_or(0, |group| *group as usize),
+            None => column / self.grid.group().max(1),
+        }
+    }
+
+    /// New scales and zero points for the values of a row.
+    fn fresh(&self, values: &[f32], indices: Option<&[i64]>) -> Row {
+        let mut ranges = vec![(0.0f32, 0.0f32); self.groups];
+        for (column, value) in values.iter().enumerate() {
+            if let Some(range) = ranges.get_mut(self.group_of(indices, column)) {
+                *range = (range.0.min(*value), range.1.max(*value));
+            }
+        }
+        self.between(&ranges)
+    }
+
+    fn between(&self, ranges: &[(f32, f32)]) -> Row {
+        let codes = Integers { bits: self.bits };
+        let numbers = ranges.iter().map(|(low, high)| match self.zeros {
+            None => (codes.symmetric(high.max(-low)), 0.0),
+            Some(_) => codes.affine(*low, *high),
+        });
+        let (scales, zeros) = numbers.unzip();
+        Row { scales, zeros }
+    }
+
+    /// The stored ones of some rows.
+    fn stored(&self, rows: &Range<usize>) -> Result<Vec<Row>> {
+        let (scales, per_word) = (self.grid.read(rows.clone())?, 32 / self.bits);
+        let (mut scratch, mut zero) = (Vec::new(), vec![0; self.groups]);
+        let words = match &self.zeros {
+            None => &[][..],
+            Some(zeros) => {
+                let lines = rows.start / per_word..rows.end.div_ceil(per_word);
+                let range = lines.start * self.groups * 4..lines.end * self.groups * 4;
+                zeros.bytes(range, &mut scratch)?.as_chunks::<4>().0
+            }
+        };
+        let row = |row: usize| {
+            if self.zeros.is_some() {
+                self.zeros_of(words, row, rows.start, &mut zero);
+            }
+            let zeros = zero.iter().map(|zero| *zero as f32).collect();
+            Row { scales: self.grid.row(&scales, row).to_vec(), zeros }
+        };
+        Ok(rows.clone().map(row).collect())
+    }
+
+    /// Puts the zero points of whole words of rows.
+    fn put_zeros(&self, first: usize, rows: &[Row], out: &mut Encoded) {
+        let (per_word, middle) = (32 / self.bits, 1i32 << (self.bits - 1));
+        let mut words = vec![0u32; rows.len().div_ceil(per_word) * self.groups];
+        for (at, row) in rows.iter().enumerate() {
+            let line = words.iter_mut().skip(at / per_word * self.groups);
+            for (word, zero) in line.zip(&row.zeros) {
+                *word |= ((*zero as i32 + middle) as u32) << (at % per_word * self.bits);
+            }
+        }
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        out.put(2, first / per_word * self.groups * 4, bytes);
+    }
+}
+
+impl Encode for Packed {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == crate::weight::Scales::Fresh;
+        let companions = [Some(self.grid.stored()), self.zeros.as_ref()].into_iter().flatten();
+        let codes = std::iter::once(&self.codes);
+        codes.chain(companions.filter(|_| fresh)).map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        if self.zeros.is_some() { 32 / self.bits } else { 1 }
+    }
+
+    fn surveys(&self, writing: Writing) -> bool {
+        self.grid.is_single() && writing.scales == crate::weight::Scales::Fresh
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let (codes, per_word) = (Integers { bits: self.bits }, 32 / self.bits);
+        let indices = self.indices.as_ref().map(Stored::integers).transpose()?;
+        let indices = indices.as_deref();
+        let columns = self.columns.max(1);
+        let rows = if !panel.fresh() {
+            self.stored(&panel.rows)?
+        } else if self.grid.is_single() {
+            let mut row = self.between(&[(0.0, crate::weight::encode::largest(panel.survey))]);
+            self.grid.stored().rounded(0, &mut row.scales)?;
+            vec![row; panel.rows.len()]
+        } else {
+            let lines = panel.values.chunks(columns);
+            let mut rows: Vec<Row> = lines.map(|values| self.fresh(values, indices)).collect();
+            for (row, numbers) in panel.rows.clone().zip(&mut rows) {
+                let first = row * self.groups;
+                let bytes = self.grid.stored().rounded(first, &mut numbers.scales)?;
+                out.put(1, first * self.grid.stored().dtype.bitsize() / 8, bytes);
+            }
+            if self.zeros.is_some() {
+                self.put_zeros(panel.rows.start, &rows, out);
+            }
+            rows
+        };
+        let stride = columns.div_ceil(per_word) * 4;
+        let mut words = Vec::with_capacity(panel.rows.len() * stride);
+        let lines = rows.iter().zip(panel.values.chunks(columns)).enumerate();
+        for (line, (numbers, values)) in lines {
+            for (number, values) in values.chunks(per_word).enumerate() {
+                let mut word = 0u32;
+                for (at, value) in values.iter().enumerate() {
+                    let column = number * per_word + at;
+                    let group = self.group_of(indices, column);
+                    let number = |of: &[f32]| of.get(group).copied().unwrap_or_default();
+                    let (scale, zero) = (number(&numbers.scales), number(&numbers.zeros));
+                    let code = codes.code(*value, scale, zero, panel.draw(line * columns + column));
+                    out.values.push((code - zero) * scale);
+                    word |= ((code - codes.bottom()) as u32) << (at * self.bits);
+                }
+                words.extend(word.to_le_bytes());
+            }
+        }
+        out.put(0, panel.rows.start * stride, words);
+        Ok(())
+    }
+
+    fn rest(&self, writing: Writing, survey: &[f32], out: &mut Encoded) -> Result<()> {
+        if self.surveys(writing) {
+            let largest = crate::weight::encode::largest(survey);
+            let mut row = self.between(&[(0.0, largest)]);
+            out.put(1, 0, self.grid.stored().rounded(0, &mut row.scales)?);
         }
         Ok(())
     }

@@ -9,9 +9,10 @@ use super::{Encoding, Recognised, module_of};
 use crate::error::Result;
 use crate::format::Dtype;
 use crate::weight::codes::Code;
-use crate::weight::grid::Grid;
+use crate::weight::grid::{Grid, Scales};
+use crate::weight::integers::Integers as Codes;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "int_quantized", recognise };
 
@@ -42,8 +43,127 @@ pub(super) fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Rec
     let parts = [stored.name.as_str(), scale.name.as_str(), zero_name.as_str()];
     let detail = format!("I8, {what}");
     let codes = Integers { codes: stored.clone(), grid, zeros, columns, groups };
-    let found = Recognised::new(stored.shape.clone(), detail, codes);
+    let found = Recognised::written(stored.shape.clone(), detail, codes);
     Ok(Some(model.recognised(&stored.name, module, &parts, found)))
+}
+
+/// What codes have, of all a tensor or by block: scales and zero points.
+struct Numbers {
+    scales: Scales,
+    zeros: Scales,
+}
+
+impl Integers {
+    const CODES: Codes = Codes { bits: 8 };
+
+    /// New numbers for blocks whose values lie between these, 0 among them.
+    fn between(&self, low: &Scales, high: &Scales) -> Numbers {
+        let codes = Self::CODES;
+        match self.zeros {
+            None => {
+                let scales = low.zip(high, |low, high| codes.symmetric(high.max(-low)));
+                Numbers { zeros: scales.map(|_| 0.0), scales }
+            }
+            Some(_) => Numbers {
+                scales: low.zip(high, |low, high| codes.affine(low, high).0),
+                zeros: low.zip(high, |low, high| codes.affine(low, high).1),
+            },
+        }
+    }
+
+    /// New numbers of a whole tensor.
+    fn surveyed(&self, survey: &[f32]) -> Numbers {
+        let low = survey.iter().fold(0.0, |low: f32, value| low.min(*value));
+        let high = survey.iter().fold(0.0, |high: f32, value| high.max(*value));
+        self.between(&Grid::single(low), &Grid::single(high))
+    }
+
+    fn put(&self, numbers: &mut Numbers, out: &mut Encoded) -> Result<()> {
+        self.grid.put(1, &mut numbers.scales, out)?;
+        if self.zeros.is_some() {
+            let zeros = numbers.zeros.values().iter();
+            let at = numbers.zeros.first() * self.groups;
+            out.put(2, at, zeros.map(|zero| (*zero as i8).cast_unsigned()).collect());
+        }
+        Ok(())
+    }
+
+    /// The stored numbers of some rows.
+    fn stored(&self, rows: &Range<usize>) -> Result<Numbers> {
+        let scales = self.grid.read(rows.clone())?;
+        let mut zeros = scales.map(|_| 0.0);
+        if let Some(stored) = &self.zeros {
+            let (mut scratch, first) = (Vec::new(), zeros.first() * self.groups);
+            let bytes = stored.bytes(first..first + zeros.values().len(), &mut scratch)?;
+            for (zero, byte) in zeros.values_mut().iter_mut().zip(bytes) {
+                *zero = f32::from(byte.cast_signed());
+            }
+        }
+        Ok(Numbers { scales, zeros })
+    }
+}
+
+impl Encode for Integers {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == crate::weight::Scales::Fresh;
+        let companions = [Some(self.grid.stored()), self.zeros.as_ref()].into_iter().flatten();
+        let codes = std::iter::once(&self.codes);
+        codes.chain(companions.filter(|_| fresh)).map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        self.grid.grain()
+    }
+
+    fn surveys(&self, writing: Writing) -> bool {
+        self.grid.is_single() && writing.scales == crate::weight::Scales::Fresh
+    }
+
+    fn survey(&self, values: &[f32]) -> Vec<f32> {
+        let low = values.iter().fold(0.0, |low: f32, value| low.min(*value));
+        let high = values.iter().fold(0.0, |high: f32, value| high.max(*value));
+        vec![low, high]
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let numbers = if !panel.fresh() {
+            self.stored(&panel.rows)?
+        } else if self.grid.is_single() {
+            let mut numbers = self.surveyed(panel.survey);
+            self.grid.stored().rounded(0, numbers.scales.values_mut())?;
+            numbers
+        } else {
+            let fold = |with: fn(f32, f32) -> f32| {
+                self.grid.fold(panel.rows.clone(), self.columns, panel.values, with)
+            };
+            let mut numbers = self.between(&fold(f32::min), &fold(f32::max));
+            self.put(&mut numbers, out)?;
+            numbers
+        };
+        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
+        let lines = panel.rows.clone().zip(panel.values.chunks(self.columns.max(1)));
+        for (row, values) in lines {
+            let scales = self.grid.row(&numbers.scales, row).iter();
+            let groups = scales.zip(self.grid.row(&numbers.zeros, row));
+            for (values, (scale, zero)) in values.chunks(self.grid.group()).zip(groups) {
+                for value in values {
+                    let code = Self::CODES.code(*value, *scale, *zero, panel.draw(at));
+                    codes.push((code as i8).cast_unsigned());
+                    out.values.push((code - zero) * scale);
+                    at += 1;
+                }
+            }
+        }
+        out.put(0, panel.rows.start * self.columns, codes);
+        Ok(())
+    }
+
+    fn rest(&self, writing: Writing, survey: &[f32], out: &mut Encoded) -> Result<()> {
+        if self.surveys(writing) {
+            self.put(&mut self.surveyed(survey), out)?;
+        }
+        Ok(())
+    }
 }
 
 impl Decode for Integers {

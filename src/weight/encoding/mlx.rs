@@ -10,9 +10,13 @@ use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::rounding::whole;
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "mlx", recognise };
+
+/// The least step.
+const LEAST: f32 = 1e-7;
 
 #[derive(Debug)]
 struct Affine {
@@ -57,7 +61,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     if let Some(last) = shape.last_mut() {
         *last = columns;
     }
-    let found = Recognised::new(shape, format!("{bits} bit, groups of {group}"), codes);
+    let found = Recognised::written(shape, format!("{bits} bit, groups of {group}"), codes);
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &own, &other], found)))
 }
 
@@ -149,6 +153,84 @@ impl Decode for Affine {
                     *value = scale * *value + bias;
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl Affine {
+    /// MLX's scale and bias of a group (`backend/cpu/quantized.cpp`): the end that is further from 0 is a whole
+    /// number of steps from it.
+    fn fresh(&self, values: &[f32]) -> (f32, f32) {
+        let low = values.iter().fold(f32::INFINITY, |low, value| low.min(*value));
+        let high = values.iter().fold(f32::NEG_INFINITY, |high, value| high.max(*value));
+        let steps = ((1u32 << self.bits) - 1) as f32;
+        let scale = ((high - low) / steps).max(LEAST);
+        let (scale, edge) = if low.abs() > high.abs() { (scale, low) } else { (-scale, high) };
+        let zero = (edge / scale).round_ties_even();
+        if zero == 0.0 { (scale, 0.0) } else { (edge / zero, edge) }
+    }
+
+    /// Codes of a row as the bytes of a little-endian stream.
+    fn pack(&self, codes: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0u8; codes.len() * self.bits / 8];
+        for (at, code) in codes.iter().enumerate() {
+            let (bit, code) = (at * self.bits, u16::from(*code));
+            let [low, high] = (code << (bit % 8)).to_le_bytes();
+            bytes[bit / 8] |= low;
+            if let Some(byte) = bytes.get_mut(bit / 8 + 1) {
+                *byte |= high;
+            }
+        }
+        bytes
+    }
+}
+
+/// Codes belong to scales and biases before these are rounded to their dtype.
+impl Encode for Affine {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == crate::weight::Scales::Fresh;
+        let companions = [self.scales.stored(), self.biases.stored()];
+        let companions = companions.into_iter().filter(|_| fresh);
+        std::iter::once(&self.codes).chain(companions).map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        1
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let (group, columns) = (self.scales.group(), self.columns.max(1));
+        let top = ((1u32 << self.bits) - 1) as f32;
+        let lines = panel.rows.clone().zip(panel.values.chunks(columns)).enumerate();
+        for (line, (row, values)) in lines {
+            let groups = columns.div_ceil(group);
+            let (scales, biases): (Vec<f32>, Vec<f32>) = if panel.fresh() {
+                values.chunks(group).map(|values| self.fresh(values)).unzip()
+            } else {
+                let (scales, biases) =
+                    (self.scales.read(row..row + 1)?, self.biases.read(row..row + 1)?);
+                (self.scales.row(&scales, row).to_vec(), self.biases.row(&biases, row).to_vec())
+            };
+            let (mut stored, mut bias) = (scales.clone(), biases.clone());
+            if panel.fresh() {
+                for (part, (grid, numbers)) in
+                    [(1, (&self.scales, &mut stored)), (2, (&self.biases, &mut bias))]
+                {
+                    let bytes = grid.stored().rounded(row * groups, numbers)?;
+                    out.put(part, row * groups * grid.stored().dtype.bitsize() / 8, bytes);
+                }
+            }
+            let mut codes = Vec::with_capacity(columns);
+            for (column, value) in values.iter().enumerate() {
+                let at = column / group;
+                let scaled = (value - biases[at]) / scales[at];
+                let scaled = if scales[at] == 0.0 { 0.0 } else { scaled };
+                let code = whole(scaled, panel.draw(line * columns + column)).clamp(0.0, top);
+                codes.push(code as u8);
+                out.values.push(stored[at] * code + bias[at]);
+            }
+            out.put(0, row * columns * self.bits / 8, self.pack(&codes));
         }
         Ok(())
     }

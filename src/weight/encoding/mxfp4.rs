@@ -9,9 +9,11 @@ use std::ops::Range;
 use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::math::kernel::small_float::{E2M1, e8m0};
+use crate::math::kernel::small_float::{E2M1, e8m0, exponent, to_e8m0};
+use crate::weight::encode::largest;
+use crate::weight::fp4::code;
 use crate::weight::model::Model;
-use crate::weight::{Decode, Stored};
+use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "mxfp4", recognise };
 
@@ -46,7 +48,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let shape = stack.iter().copied().chain([inputs, outputs]).collect();
     let parts = [stored.name.as_str(), scales.name.as_str()];
     let codes = Experts { blocks: stored.clone(), scales: scales.clone(), inputs, outputs };
-    let found = Recognised::new(shape, format!("4 bit, groups of {GROUP}"), codes);
+    let found = Recognised::written(shape, format!("4 bit, groups of {GROUP}"), codes);
     Ok(Some(model.recognised(name, name, &parts, found)))
 }
 
@@ -111,5 +113,62 @@ impl Decode for Experts {
 
     fn grain(&self) -> usize {
         GROUP
+    }
+}
+
+/// The exponent of the largest E2M1 number, 6.
+const LARGEST: i32 = 2;
+
+/// The scale is 2^(⌊log2 largest⌋ − 2), as OpenAI, torchao and gguf-py make it; a tie goes to the smaller number. A
+/// panel is a whole number of experts.
+impl Encode for Experts {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let fresh = writing.scales == crate::weight::Scales::Fresh;
+        let scales = Some(&self.scales).filter(|_| fresh);
+        [Some(&self.blocks), scales].into_iter().flatten().map(Part::like).collect()
+    }
+
+    fn grain(&self) -> usize {
+        self.inputs
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let groups = self.inputs / GROUP;
+        let experts = panel.values.chunks((self.inputs * self.outputs).max(1));
+        for (number, values) in experts.enumerate() {
+            let first = (panel.rows.start / self.inputs.max(1) + number) * self.outputs * groups;
+            let (count, start) = (self.outputs * groups, out.values.len());
+            let mut scratch = Vec::new();
+            let kept = self.scales.bytes(first..first + count, &mut scratch)?;
+            let (mut scales, mut blocks) = (Vec::with_capacity(count), Vec::new());
+            out.values.resize(start + values.len(), 0.0);
+            for at in 0..count {
+                let (output, group) = (at / groups, at % groups);
+                let place = |input: usize| (group * GROUP + input) * self.outputs + output;
+                let column: [f32; GROUP] = std::array::from_fn(|input| values[place(input)]);
+                let most = largest(&column);
+                let scale = match (panel.fresh(), kept.get(at)) {
+                    (false, Some(scale)) => *scale,
+                    _ if most == 0.0 => 0,
+                    _ => to_e8m0(exponent(most) - LARGEST),
+                };
+                scales.push(scale);
+                let step = e8m0(scale);
+                let mut codes = [0; GROUP];
+                for (input, code) in codes.iter_mut().enumerate() {
+                    let draw = panel.draw(number * values.len() + place(input));
+                    let found = self::code(column[input] / step, false, draw);
+                    // What is nearest to 0 is the 0 without a sign.
+                    *code = if found == 8 { 0 } else { found };
+                    out.values[start + place(input)] = E2M1[usize::from(*code)] * step;
+                }
+                blocks.extend(codes.as_chunks::<2>().0.iter().map(|pair| pair[1] << 4 | pair[0]));
+            }
+            out.put(0, first * BYTES, blocks);
+            if panel.fresh() {
+                out.put(1, first, scales);
+            }
+        }
+        Ok(())
     }
 }

@@ -58,7 +58,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         if packed.is_some() { Constant::Divide(constant) } else { Constant::Multiply(constant) };
     let codes = stored.clone();
     let codes = Fp4 { codes, grid, constant, columns, high_first: false, grain: 1 };
-    let found = Recognised::new(shape, format!("4 bit, groups of {GROUP}"), codes);
+    let found = Recognised::written(shape, format!("4 bit, groups of {GROUP}"), codes);
     let name = format!("{module}.weight");
     Ok(Some(model.recognised(&name, module, &parts.each_ref().map(String::as_str), found)))
 }

@@ -1,11 +1,12 @@
 //! PEFT itself (`utils/save_and_load.py`, `tuners/tuners_utils.py`), read at 0.3.0 to 0.21.2.
 
-use super::spelling::is_moved;
+use super::spelling::{Spelling, is_moved, spelling};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{misfits, no_directory};
 use crate::ops::check::subject::{Subject, named, whole};
+use crate::weight::root::Root;
 
 pub(super) static PROGRAM: Program = Program {
     name: "peft",
@@ -15,7 +16,12 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Any,
     reads: &["peft"],
     converts: &[],
-    takes: Takes { base_names: true, reads_patterns: true, ..Takes::convention(&["peft"]) },
+    takes: Takes {
+        base_names: true,
+        wrapped: Some(Root::NESTED),
+        reads_patterns: true,
+        ..Takes::convention(&["peft"])
+    },
     needs: nothing,
     rules: &RULES,
 };
@@ -96,7 +102,13 @@ fn unknown_names(subject: &Subject<'_>) -> Found {
         [place, ..] => {
             let stack = place.expert.is_some();
             let expert = module.name.contains(".experts.") && !subject.adapter.stacks.is_empty();
-            !stack && !expert && !base.has(&module.name) && !is_moved(&module.name, &place.tensor)
+            // Of some wrappers the checkpoint has the language model outside of any, the class inside.
+            let nested = base.wraps() && Root::is_bare(&place.tensor.replace(".weight", ""));
+            let found = match nested {
+                true => spelling(&module.name) == Some(Spelling::Nested),
+                false => base.has(&module.name) || is_moved(&module.name, &place.tensor),
+            };
+            !stack && !expert && !found
         }
     });
     named(lost.map(|(module, _)| module.name.as_str()))

@@ -29,7 +29,7 @@ pub(super) static PROGRAM: Program = Program {
 
 const LORA: &str = "srt/lora/lora.py, LoRAAdapter.__init__";
 
-static RULES: [Rule; 20] = [
+static RULES: [Rule; 21] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -127,6 +127,21 @@ static RULES: [Rule; 20] = [
         |subject| {
             let numbered = |name: &str| name.contains(".layers.");
             subject.modules(|module| Subject::is_tower(&module.name) && numbered(&module.name))
+        },
+    ),
+    Rule::new(
+        "outside-layers",
+        Effect::Ignored,
+        "it ignores modules outside of numbered layers, but for the embeddings and the head",
+        "srt/lora/lora.py, LoRAAdapter._process_weight",
+        |subject| {
+            let numbered = |name: &str| {
+                name.split("layers.").skip(1).any(|rest| {
+                    let number = rest.split_once('.').map(|(number, _)| number);
+                    number.is_some_and(|number| number.parse::<usize>().is_ok())
+                })
+            };
+            subject.modules(|module| !is_embedding(module) && !numbered(&module.name))
         },
     ),
     Rule::new(

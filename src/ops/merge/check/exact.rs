@@ -3,33 +3,38 @@
 
 use std::ops::Range;
 
+use crate::adapter::Adapter;
 use crate::adapter::module::{Nature, Update as Loaded};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
 use crate::math::{ElementType, Factor, LowRank, Transform};
-use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Learnt};
+use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Statistics};
+use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::product::{factors, module};
 use crate::ops::merge::compute::tensor_merge::replacing;
 use crate::ops::merge::compute::transform::{lengths, local, of_columns, spread, transform};
-use crate::ops::merge::plan::change::{Change, Term, TransformStep};
+use crate::ops::merge::plan::layout::OutputTensor;
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::{kernel_sized, sides};
-use crate::ops::merge::{Merge, Source};
+use crate::ops::merge::plan::step::{Difference, ReplaceStep, RowsStep, Source, Term};
+use crate::ops::merge::plan::tensor_plan::Steps;
 
 /// A row's values, and what f32 accumulation may add to the distance of each.
 pub(in crate::ops) type Row = (Vec<f64>, Vec<f64>);
 
 /// A changed tensor, its factors read.
 pub(in crate::ops) struct Exact<'a> {
-    merge: &'a Merge,
-    change: &'a Change,
+    making: Making<'a>,
     base: TensorView<'a>,
     size: (usize, usize),
+    replace: Option<&'a ReplaceStep>,
+    differences: Vec<&'a Difference>,
     updates: Vec<Added<'a>>,
     /// A method's result has no formula of its own here: its rows are made by its own code.
-    blend: Option<(Learnt<'a>, Deltas<'a>)>,
+    method: Option<(Statistics<'a>, Deltas<'a>)>,
+    row_steps: Vec<&'a RowsStep>,
     transforms: Vec<Transformed<'a>>,
 }
 
@@ -59,35 +64,47 @@ enum Way<'a> {
 }
 
 impl<'a> Exact<'a> {
-    /// Reads what a change of a rows × columns tensor needs.
+    /// Reads what a tensor needs.
     pub(in crate::ops) fn new(
-        merge: &'a Merge,
-        change: &'a Change,
+        making: Making<'a>,
+        tensor: &'a OutputTensor,
         base: TensorView<'a>,
-        size: (usize, usize),
     ) -> Result<Self> {
-        let updates = change.terms.iter().chain(&change.additions);
-        let updates = updates.map(|term| Added::new(term, merge, size)).collect::<Result<_>>()?;
-        let blend = match (&change.blend, &merge.rule) {
-            (Some(step), Some(rule)) => {
-                let deltas = Deltas::new(merge, step, base, size)?;
-                Some((Learnt::new(rule, step, &deltas)?, deltas))
+        let size = tensor.matrix;
+        let Steps { replace, differences, method, factors, rowwise, transforms, rows: row_steps } =
+            tensor.plan.steps();
+        let updates = factors.into_iter().chain(rowwise);
+        let updates = updates.map(|term| Added::new(term, making, size)).collect::<Result<_>>()?;
+        let method = match (method, &making.plan.method) {
+            (Some(step), Some(method)) => {
+                let deltas = Deltas::new(making, step, base, size)?;
+                Some((Statistics::new(method, step, &deltas)?, deltas))
             }
             _ => None,
         };
-        let mut exact = Self { merge, change, base, size, updates, blend, transforms: Vec::new() };
-        let transforms = change.transforms.iter().map(|step| exact.prepare(step));
+        let mut exact = Self {
+            making,
+            base,
+            size,
+            replace,
+            differences,
+            updates,
+            method,
+            row_steps,
+            transforms: Vec::new(),
+        };
+        let transforms = transforms.into_iter().map(|term| exact.prepare(term));
         exact.transforms = transforms.collect::<Result<_>>()?;
         Ok(exact)
     }
 
-    fn prepare(&self, step: &TransformStep) -> Result<Transformed<'a>> {
-        let (adapter, own) = module(&step.term, &self.merge.adapters)?;
-        let (rows, size, term) = local(&step.term, self.size);
+    fn prepare(&self, step: &Term) -> Result<Transformed<'a>> {
+        let (adapter, own) = module(step, self.adapters())?;
+        let (rows, size, term) = local(step, self.size);
         let way = match own.magnitude.as_ref().filter(|_| term.source != Source::Bias) {
-            None => Way::Other(transform(&term, &self.merge.adapters, size)?),
+            None => Way::Other(transform(&term, self.adapters(), size)?),
             Some(magnitude) => {
-                let update = Added::new(&term, self.merge, size)?;
+                let update = Added::new(&term, self.making, size)?;
                 let lengths = lengths(magnitude, adapter, term.region.as_ref())?;
                 let epsilon = magnitude.epsilon;
                 let mut columns = None;
@@ -142,10 +159,10 @@ impl<'a> Exact<'a> {
                 *bound = *bound * (1.0 - weight).abs() + slack * weight.abs();
             }
         }
-        for step in &self.change.row_steps {
+        for step in &self.row_steps {
             if let Some(number) = step.rows.iter().position(|&other| other == row) {
                 let columns = self.size.1;
-                let adapters = &self.merge.adapters;
+                let adapters = self.adapters();
                 let given = replacing(&step.values, adapters, number * columns, columns)?;
                 move_towards(&mut values, &given, step.values.weight);
             }
@@ -193,8 +210,8 @@ impl<'a> Exact<'a> {
     /// The base or what replaces it, and all that is added.
     fn before(&self, row: usize) -> Result<Row> {
         let (first, count) = (row * self.size.1, self.size.1);
-        let adapters = &self.merge.adapters;
-        let values = match &self.change.replace {
+        let adapters = self.adapters();
+        let values = match self.replace {
             // An outright replacement does without the base.
             Some(step) if step.weight == 1.0 => replacing(step, adapters, first, count)?,
             Some(step) => {
@@ -206,8 +223,8 @@ impl<'a> Exact<'a> {
         };
         let mut found = (values, vec![0.0; count]);
         self.add_differences(&mut found, row)?;
-        if let Some((learnt, deltas)) = &self.blend {
-            learnt.add_to(deltas, &mut found.0, row, &mut Buffers::default())?;
+        if let Some((statistics, deltas)) = &self.method {
+            statistics.add_to(deltas, &mut found.0, row, &mut Buffers::default())?;
         }
         for update in &self.updates {
             update.add(&mut found, row)?;
@@ -216,12 +233,16 @@ impl<'a> Exact<'a> {
     }
 }
 
-impl Exact<'_> {
+impl<'a> Exact<'a> {
+    fn adapters(&self) -> &'a [Adapter] {
+        &self.making.inputs.adapters
+    }
+
     /// Adds one row of weight · (T − W) for each tuned checkpoint.
     fn add_differences(&self, (values, bounds): &mut Row, row: usize) -> Result<()> {
         let base = values.clone();
-        for step in &self.change.differences {
-            let tuned = self.merge.tuned.get(step.tuned).ok_or(ErrorKind::NotFound)?;
+        for step in &self.differences {
+            let tuned = self.making.inputs.tuned.get(step.tuned).ok_or(ErrorKind::NotFound)?;
             let tuned = read_f64(find(tuned, &step.tensor)?, row * base.len(), base.len())?;
             for (at, (value, bound)) in values.iter_mut().zip(bounds.iter_mut()).enumerate() {
                 let at = |values: &[f64]| values.get(at).copied().unwrap_or(f64::NAN);
@@ -239,8 +260,8 @@ impl Exact<'_> {
 }
 
 impl<'a> Added<'a> {
-    fn new(term: &Term, merge: &'a Merge, size: (usize, usize)) -> Result<Self> {
-        Ok(Self { update: Update::new(term, merge, size)?, region: term.region.clone() })
+    fn new(term: &Term, making: Making<'a>, size: (usize, usize)) -> Result<Self> {
+        Ok(Self { update: Update::new(term, making, size)?, region: term.region.clone() })
     }
 
     /// Adds one row, and to the bounds what f32 may make of it.
@@ -272,15 +293,15 @@ impl<'a> Added<'a> {
 }
 
 impl<'a> Update<'a> {
-    fn new(term: &Term, merge: &'a Merge, size: (usize, usize)) -> Result<Self> {
-        let (adapter, own) = module(term, &merge.adapters)?;
-        let coefficient = term.coefficient;
+    fn new(term: &Term, making: Making<'a>, size: (usize, usize)) -> Result<Self> {
+        let (adapter, own) = module(term, &making.inputs.adapters)?;
+        let coefficient = term.coefficient();
         let part = term.region.as_ref().map_or(size, |region| region.size(size));
         match own.form.nature() {
             Nature::LowRank(rank) if term.source != Source::Bias && !kernel_sized(rank) => {
                 let update = adapter.update(own, sides(own, term.source, part))?;
                 let Loaded::Composite(composite) = update else {
-                    let (left, right) = factors(term, &merge.adapters, size)?;
+                    let (left, right) = factors(term, &making.inputs.adapters, size)?;
                     return Ok(Self::Factors(left, right, coefficient));
                 };
                 let matrix = composite.low_rank();
@@ -296,7 +317,7 @@ impl<'a> Update<'a> {
                 }
             }
             _ => {
-                let (left, right) = factors(term, &merge.adapters, size)?;
+                let (left, right) = factors(term, &making.inputs.adapters, size)?;
                 Ok(Self::Factors(left, right, coefficient))
             }
         }

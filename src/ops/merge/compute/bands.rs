@@ -10,7 +10,7 @@ use crate::math::PackedLeft;
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::factor::BLOCK;
 use crate::math::kernel::fused;
-use crate::ops::merge::plan::change::Term;
+use crate::ops::merge::plan::step::Term;
 
 /// Σ coefficient · left · right, by bands of rows: the terms of a band touch all of its rows.
 pub(in crate::ops::merge) struct Bands {
@@ -33,7 +33,7 @@ impl Bands {
         let mut loaded = Vec::with_capacity(terms.len());
         for term in terms {
             let (left, right) = factors(term, adapters, (rows, columns))?;
-            loaded.push((place(term), left, term.coefficient, right));
+            loaded.push((place(term), left, term.coefficient(), right));
         }
         if cuts.len() <= 2 {
             let mut product = (Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 //! Rows of a tensor of which differences of checkpoints, or what a method combines, are all that is
 //! added: kernels take them from stored bytes to stored bytes, a few rows at a time.
 
-use super::elementwise::{Buffers, Deltas, Learnt, panel_rows};
+use super::elementwise::{Buffers, Deltas, Statistics, panel_rows};
 use crate::error::Result;
 use crate::format::TensorView;
 use crate::math::kernel::stored_delta::{self, Move};
@@ -15,7 +15,7 @@ pub(in crate::ops::merge) struct Moves<'w, 'a> {
     pub(in crate::ops::merge) types: (ElementType, ElementType),
     pub(in crate::ops::merge) columns: usize,
     /// What a method combines, or else the differences.
-    pub(in crate::ops::merge) blend: Option<&'w (Learnt<'a>, Deltas<'a>)>,
+    pub(in crate::ops::merge) method: Option<&'w (Statistics<'a>, Deltas<'a>)>,
     pub(in crate::ops::merge) differences: &'w [Tuned<'a>],
 }
 
@@ -62,8 +62,8 @@ impl Moves<'_, '_> {
         let (at, count) = (first * self.columns, rows * self.columns);
         let Scratch { base, tuned, values, blend } = scratch;
         let base = difference::stored(self.base, self.types.0, at, count, base)?;
-        let combined = match self.blend {
-            Some((learnt, deltas)) => learnt.combined(deltas, first, rows, blend)?,
+        let combined = match self.method {
+            Some((statistics, deltas)) => statistics.combined(deltas, first, rows, blend)?,
             None => None,
         };
         let found = if let Some(combined) = combined {
@@ -72,8 +72,8 @@ impl Moves<'_, '_> {
             values.resize(count, 0.0);
             self.types.0.decode(base, values);
             let stored = (base, self.types.0);
-            if let Some((learnt, deltas)) = self.blend {
-                learnt.add_to(deltas, values, first, blend)?;
+            if let Some((statistics, deltas)) = self.method {
+                statistics.add_to(deltas, values, first, blend)?;
             } else if !difference::add_stored(self.differences, stored, values, at, tuned)? {
                 return Ok(None);
             }

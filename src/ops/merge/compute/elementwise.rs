@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::making::Making;
 use super::update::Addition;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
@@ -10,9 +11,8 @@ use crate::format::TensorView;
 use crate::math::kernel::f64_panel;
 use crate::math::{LowRank, Matrix};
 use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
-use crate::ops::merge::Merge;
-use crate::ops::merge::plan::change::{BlendStep, Change};
-use crate::ops::merge::plan::method_choice::Rule;
+use crate::ops::merge::plan::method_choice::MethodChoice;
+use crate::ops::merge::plan::step::{InputDelta, InputShare, MethodStep};
 use crate::ops::merge::plan::tuned;
 use crate::weight::difference::{self, Tuned};
 
@@ -51,23 +51,30 @@ pub(in crate::ops) struct Buffers {
 }
 
 impl<'a> Deltas<'a> {
-    /// Reads what the parts of a tensor's blend need.
+    /// Reads what the shares of a method's step need.
     pub(in crate::ops) fn new(
-        merge: &'a Merge,
-        step: &BlendStep,
+        making: Making<'a>,
+        step: &MethodStep,
         base: TensorView<'a>,
         size: (usize, usize),
     ) -> Result<Self> {
-        let ready = |part: &crate::ops::merge::plan::change::BlendPart| {
-            let additions = part.updates.iter();
-            let additions = additions.map(|term| Addition::new(term, &merge.adapters, size));
-            Ok(ReadyPart {
-                additions: additions.collect::<Result<_>>()?,
-                differences: tuned::find(&part.differences, &merge.tuned)?,
-            })
+        let inputs = making.inputs;
+        let ready = |share: &InputShare| {
+            let (mut additions, mut differences) = (Vec::new(), Vec::new());
+            match &share.delta {
+                InputDelta::Updates(terms) => {
+                    let terms = terms.iter();
+                    let terms = terms.map(|term| Addition::new(term, &inputs.adapters, size));
+                    additions = terms.collect::<Result<_>>()?;
+                }
+                InputDelta::Difference(difference) => {
+                    differences = tuned::find([difference], &inputs.tuned)?;
+                }
+            }
+            Ok(ReadyPart { additions, differences })
         };
-        let parts = step.parts.iter().map(ready).collect::<Result<_>>()?;
-        let panel_rows = merge.block_rows.unwrap_or_else(|| panel_rows(size.1)).max(1);
+        let parts = step.shares.iter().map(ready).collect::<Result<_>>()?;
+        let panel_rows = making.block_rows.unwrap_or_else(|| panel_rows(size.1)).max(1);
         Ok(Self { base, size, parts, panel_rows })
     }
 
@@ -129,24 +136,25 @@ impl<'a> Deltas<'a> {
     }
 }
 
-/// What a rule has learnt of one tensor: enough to combine any rows of its deltas.
+/// What a rule has statistics of one tensor: enough to combine any rows of its deltas.
 #[derive(Debug, Clone)]
-pub(in crate::ops) enum Learnt<'a> {
+pub(in crate::ops) enum Statistics<'a> {
     /// Element by element.
     Blend(Box<Blending<'a>>),
     /// A coefficient for each delta, and one for the base itself on top of the 1 that it has.
     Sum { of_deltas: Vec<f64>, of_base: f64 },
 }
 
-impl<'a> Learnt<'a> {
+impl<'a> Statistics<'a> {
     /// Makes the passes that the rule needs; rows are shared out over the current pool's threads.
     pub(in crate::ops) fn new(
-        rule: &'a Rule,
-        step: &'a BlendStep,
+        rule: &'a MethodChoice,
+        step: &'a MethodStep,
         deltas: &Deltas<'_>,
     ) -> Result<Self> {
         let settings = step.settings.as_ref().unwrap_or(&rule.settings);
-        let parts = step.parts.iter().map(|part| Part { adapter: part.input, weight: part.weight });
+        let parts = step.shares.iter();
+        let parts = parts.map(|share| Part { adapter: share.input, weight: share.weight });
         let parts: Vec<Part> = parts.collect();
         let how = (settings, rule.compat);
         match rule.method.kind {
@@ -332,15 +340,4 @@ fn gram_of_weights(gram: &Matrix, parts: &[Part], models: usize) -> Matrix {
 
 fn inner(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-impl Change {
-    /// All differences, those of a blend too.
-    pub(in crate::ops::merge) fn all_differences(
-        &self,
-    ) -> Vec<crate::ops::merge::plan::change::Difference> {
-        let blended = self.blend.iter().flat_map(|blend| &blend.parts);
-        let blended = blended.flat_map(|part| &part.differences);
-        self.differences.iter().chain(blended).cloned().collect()
-    }
 }

@@ -7,8 +7,8 @@ use super::tensor_merge::{Scratch, Work};
 use crate::error::{Error, Locate, Result};
 use crate::math::linalg::panels::Panels;
 use crate::ops::merge::Merge;
-use crate::ops::merge::plan::change::{Action, Source};
 use crate::ops::merge::plan::layout::OutputTensor;
+use crate::ops::merge::plan::step::{Source, Term};
 
 /// Where the weight lies that a module transforms, and how large its update is as it is stored.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ impl<'a> TransformedPlace<'a> {
         let mut turned = false;
         let tensors = merge.plan.shards.iter().flat_map(|shard| &shard.tensors);
         for tensor in tensors {
-            let Action::Change(change) = &tensor.action else { continue };
-            let steps = change.transforms.iter().map(|step| &step.term);
-            for term in steps.filter(|term| term.module == module && is_asked(term.source)) {
+            let transforms = tensor.plan.steps().transforms.into_iter();
+            let is_own = |term: &&Term| term.module == module && is_asked(term.source);
+            for term in transforms.filter(is_own) {
                 let rows =
-                    term.region.as_ref().map_or(0..change.rows, |region| region.rows.clone());
+                    term.region.as_ref().map_or(0..tensor.matrix.0, |region| region.rows.clone());
                 let part = term.region.as_ref().and_then(|region| region.part.as_ref());
                 pieces.push(Piece { tensor, rows, at: part.map_or(0, |part| part.start) });
                 turned = term.source == Source::Transposed;
@@ -58,20 +58,21 @@ impl<'a> TransformedPlace<'a> {
         }
         pieces.sort_by_key(|piece| piece.at);
         let first = pieces.first()?.tensor;
-        let whole = pieces.len() == 1 && pieces.first()?.rows.len() == first.matrix().0;
+        let whole = pieces.len() == 1 && pieces.first()?.rows.len() == first.matrix.0;
         let kernel =
             if whole { first.shape.get(2..).unwrap_or_default().to_vec() } else { Vec::new() };
         let kernel =
-            if first.matrix().0 == first.shape.first().copied()? { kernel } else { Vec::new() };
+            if first.matrix.0 == first.shape.first().copied()? { kernel } else { Vec::new() };
         let rows = pieces.iter().map(|piece| piece.at + piece.rows.len()).max()?;
-        let columns = first.matrix().1;
+        let columns = first.matrix.1;
         Some(Self { pieces, rows, columns, turned, kernel })
     }
 
     /// Reads what the steps need; the base itself is read by rows.
     pub(in crate::ops) fn open(&self, merge: &'a Merge) -> Result<ModuleDelta<'a>> {
         let pieces = self.pieces.iter().map(|piece| {
-            let work = Work::new(merge, piece.tensor, None).in_tensor(&piece.tensor.full_name)?;
+            let work =
+                Work::new(merge.making(), piece.tensor, None).in_tensor(&piece.tensor.full_name)?;
             Ok(OpenPiece { work, rows: piece.rows.clone(), at: piece.at })
         });
         let pieces = pieces.collect::<Result<_>>()?;
@@ -130,7 +131,7 @@ impl Work<'_> {
         let before = |first, rows| self.before(first, rows, &mut Scratch::default());
         let mut panel = self.before(first, rows, &mut scratch)?;
         let start = panel.values.clone();
-        for transform in self.staged.iter().flat_map(|staged| &staged.transforms) {
+        for transform in self.panels.iter().flat_map(|panels| &panels.transforms) {
             transform.apply(&mut panel, first, &before, &mut scratch.product)?;
         }
         Ok(panel.values.iter().zip(start).map(|(after, before)| after - before).collect())

@@ -8,8 +8,8 @@ use crate::adapter::module::{Module, Update};
 use crate::adapter::slice::{Slice, Span};
 use crate::error::{ErrorKind, FamilyError, Result};
 use crate::math::{Factor, PackedLeft, PackedRight};
-use crate::ops::merge::plan::change::{Source, Term};
 use crate::ops::merge::plan::sides::sides;
+use crate::ops::merge::plan::step::{Source, Term};
 
 /// Left and right factors of Σ coefficient · left · right.
 pub(in crate::ops::merge) struct Product {

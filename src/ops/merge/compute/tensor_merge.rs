@@ -6,7 +6,8 @@ use half::{bf16, f16};
 
 use super::bands::{Band, Bands};
 use super::direct::{self, Moves};
-use super::elementwise::{Deltas, Learnt};
+use super::elementwise::{Deltas, Statistics};
+use super::making::Making;
 use super::transform::Ready;
 use super::update::Addition;
 use crate::adapter::Adapter;
@@ -16,33 +17,20 @@ use crate::format::TensorView;
 use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::kernel::fused::{self, PanelResult};
 use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
-use crate::ops::merge::plan::change::{Change, ReplaceStep, Term};
 use crate::ops::merge::plan::layout::OutputTensor;
+use crate::ops::merge::plan::step::{MethodStep, ReplaceStep, RowsStep};
+use crate::ops::merge::plan::tensor_plan::{Steps, TensorPlan};
 use crate::ops::merge::plan::tuned;
-use crate::ops::merge::{Action, Merge};
 use crate::weight::difference::{self, Tuned};
 
 /// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
 const FUSED_PANEL: usize = 256 << 10;
 /// Elements that one panel in f64 has, about.
-const STAGED_PANEL: usize = 128 << 10;
-
-/// The change of a tensor that only gets another dtype.
-static NOTHING: Change = Change {
-    rows: 0,
-    columns: 0,
-    replace: None,
-    terms: Vec::new(),
-    additions: Vec::new(),
-    differences: Vec::new(),
-    blend: None,
-    transforms: Vec::new(),
-    row_steps: Vec::new(),
-};
+const F64_PANEL: usize = 128 << 10;
 
 /// A tensor ready to be computed.
 pub(in crate::ops) struct Work<'a> {
-    merge: &'a Merge,
+    making: Making<'a>,
     base: TensorView<'a>,
     tensor: &'a OutputTensor,
     input: ElementType,
@@ -50,18 +38,23 @@ pub(in crate::ops) struct Work<'a> {
     rows: usize,
     columns: usize,
     terms: Bands,
-    pub(super) staged: Option<StagedWork<'a>>,
+    pub(super) panels: Option<PanelWork<'a>>,
 }
 
-/// What a tensor needs beyond its terms.
-pub(super) struct StagedWork<'a> {
-    change: &'a Change,
-    additions: Vec<Addition<'a>>,
+/// What a tensor needs that the fused kernel does not make.
+pub(super) struct PanelWork<'a> {
+    replace: Option<&'a ReplaceStep>,
     differences: Vec<Tuned<'a>>,
-    blend: Option<(Learnt<'a>, Deltas<'a>)>,
-    /// All differences, if there is nothing else.
-    only: Vec<Tuned<'a>>,
+    method: Option<(Statistics<'a>, Deltas<'a>)>,
+    additions: Vec<Addition<'a>>,
     pub(super) transforms: Vec<Ready<'a>>,
+    row_steps: Vec<&'a RowsStep>,
+    /// Whether stored bytes may be made of stored bytes.
+    is_direct: bool,
+    /// Where nothing but differences is added, all of them: rows without any keep their bytes.
+    only: Option<Vec<Tuned<'a>>>,
+    /// Whether what rounding left of an update is measured.
+    is_measured: bool,
 }
 
 /// Elements of the values that a step puts in place.
@@ -80,89 +73,91 @@ pub(in crate::ops) fn replacing(
 impl<'a> Work<'a> {
     /// Reads and packs what the tensor needs.
     pub(in crate::ops) fn new(
-        merge: &'a Merge,
+        making: Making<'a>,
         tensor: &'a OutputTensor,
-        learnt: Option<Learnt<'a>>,
+        statistics: Option<Statistics<'a>>,
     ) -> Result<Self> {
-        let base =
-            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let inputs = making.inputs;
+        let base = inputs.base.tensor(&tensor.base);
+        let base = base.ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
         let element = |dtype: crate::format::Dtype| {
             element_type(dtype)
                 .ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })
                 .in_tensor(&tensor.base)
         };
-        let (rows, columns) = tensor.matrix();
-        let change = match &tensor.action {
-            Action::Change(change) => Some(change),
-            _ => None,
-        };
-        let terms: Vec<&Term> = change.iter().flat_map(|change| &change.terms).collect();
+        let (rows, columns) = tensor.matrix;
         let (input, output) = (element(base.spec.dtype)?, element(tensor.dtype)?);
-        let fused = change.is_none_or(Change::only_terms)
-            && input != ElementType::F64
-            && output != ElementType::F64;
+        let is_wide = input == ElementType::F64 || output == ElementType::F64;
+        let steps = tensor.plan.steps();
         let mut work = Self {
-            merge,
+            making,
             base,
             tensor,
             input,
             output,
             rows,
             columns,
-            terms: Bands::new(&terms, &merge.adapters, (rows, columns))?,
-            staged: None,
+            terms: Bands::new(&steps.factors, &inputs.adapters, (rows, columns))?,
+            panels: None,
         };
-        if !fused {
-            work.prepare(change.unwrap_or(&NOTHING), learnt)?;
+        match tensor.plan {
+            TensorPlan::Copy | TensorPlan::Convert | TensorPlan::Fused(_) if !is_wide => {}
+            _ => work.prepare(steps, statistics)?,
         }
         Ok(work)
     }
 
     /// Reads what the steps beyond the terms need; each may look at the weight as the last left it.
-    fn prepare(&mut self, change: &'a Change, learnt: Option<Learnt<'a>>) -> Result<()> {
-        let (adapters, size) = (&self.merge.adapters, (self.rows, self.columns));
-        let additions = change.additions.iter();
-        let additions = additions.map(|term| Addition::new(term, adapters, size));
-        let additions = additions.collect::<Result<_>>()?;
-        let differences = tuned::find(&change.differences, &self.merge.tuned)?;
-        let only = tuned::find(&change.all_differences(), &self.merge.tuned)?;
-        let blend = self.learn(change, learnt)?;
-        let transforms = Vec::new();
-        self.staged = Some(StagedWork { change, additions, differences, blend, only, transforms });
+    fn prepare(&mut self, steps: Steps<'a>, statistics: Option<Statistics<'a>>) -> Result<()> {
+        let Steps { replace, differences, method, factors, rowwise, transforms, rows } = steps;
+        let (adapters, tuned) = (&self.making.inputs.adapters, &self.making.inputs.tuned);
+        let size = (self.rows, self.columns);
+        let additions = rowwise.iter().map(|term| Addition::new(term, adapters, size));
+        let only = self.tensor.plan.differences();
+        let adds = !(differences.is_empty() && factors.is_empty() && rowwise.is_empty());
+        self.panels = Some(PanelWork {
+            replace,
+            differences: tuned::find(differences, tuned)?,
+            method: method.map(|step| self.look_at(step, statistics)).transpose()?.flatten(),
+            additions: additions.collect::<Result<_>>()?,
+            transforms: Vec::new(),
+            row_steps: rows,
+            is_direct: matches!(self.tensor.plan, TensorPlan::Direct(_)),
+            only: only.map(|only| tuned::find(only, tuned)).transpose()?,
+            is_measured: replace.is_none() && (adds || method.is_some() || !transforms.is_empty()),
+        });
         let before = |first, rows| self.before(first, rows, &mut Scratch::default());
-        let transforms = change.transforms.iter();
-        let transforms = transforms.map(|step| Ready::new(step, adapters, size, &before));
-        let transforms = transforms.collect::<Result<_>>()?;
-        if let Some(staged) = &mut self.staged {
-            staged.transforms = transforms;
+        let ready = transforms.into_iter().map(|term| Ready::new(term, adapters, size, &before));
+        let ready = ready.collect::<Result<_>>()?;
+        if let Some(panels) = &mut self.panels {
+            panels.transforms = ready;
         }
         Ok(())
     }
 
-    /// The deltas of a blend, with what is known of them.
-    fn learn(
+    /// The deltas that a method combines, with what is known of them.
+    fn look_at(
         &self,
-        change: &'a Change,
-        learnt: Option<Learnt<'a>>,
-    ) -> Result<Option<(Learnt<'a>, Deltas<'a>)>> {
-        let (Some(step), Some(rule)) = (&change.blend, &self.merge.rule) else { return Ok(None) };
-        let deltas = Deltas::new(self.merge, step, self.base, (self.rows, self.columns))?;
-        let learnt = match learnt {
-            Some(learnt) => learnt,
-            None => Learnt::new(rule, step, &deltas)?,
+        step: &'a MethodStep,
+        statistics: Option<Statistics<'a>>,
+    ) -> Result<Option<(Statistics<'a>, Deltas<'a>)>> {
+        let Some(method) = &self.making.plan.method else { return Ok(None) };
+        let deltas = Deltas::new(self.making, step, self.base, (self.rows, self.columns))?;
+        let statistics = match statistics {
+            Some(statistics) => statistics,
+            None => Statistics::new(method, step, &deltas)?,
         };
-        Ok(Some((learnt, deltas)))
+        Ok(Some((statistics, deltas)))
     }
 
     /// Rows that one panel has, for a tensor of this shape: whole runs of those that the base decodes together.
     pub(in crate::ops::merge) fn panel_rows(tensor: &OutputTensor, base: TensorView<'_>) -> usize {
-        let (_, columns) = tensor.matrix();
+        let (_, columns) = tensor.matrix;
         let size = (tensor.dtype.bitsize() / 8).max(1);
-        let fused = match &tensor.action {
-            Action::Change(change) => change.only_terms(),
-            _ => true,
+        let elements = match tensor.plan {
+            TensorPlan::Copy | TensorPlan::Convert | TensorPlan::Fused(_) => FUSED_PANEL / size,
+            TensorPlan::Direct(_) | TensorPlan::Panels(_) => F64_PANEL,
         };
-        let elements = if fused { FUSED_PANEL / size } else { STAGED_PANEL };
         let rows = (elements / columns.max(1)).max(1).next_multiple_of(4);
         match base.spec.shape.last() == Some(&columns) {
             true => rows.next_multiple_of(base.grain()),
@@ -179,8 +174,8 @@ impl<'a> Work<'a> {
         scratch: &mut Scratch,
     ) -> Result<DeltaStats> {
         out.resize(rows * self.columns * self.output.size(), 0);
-        if self.staged.is_some() {
-            return self.compute_staged(first, rows, out, scratch);
+        if self.panels.is_some() {
+            return self.compute_panel(first, rows, out, scratch);
         }
         let mut stats = DeltaStats::default();
         let size = self.columns * self.output.size();
@@ -238,30 +233,32 @@ impl<'a> Work<'a> {
     /// The base's rows (or those that replace them), plus all that is added: what a transform starts from.
     pub(super) fn before(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
         let (at, count) = (first * self.columns, rows * self.columns);
-        let replace = self.staged.as_ref().and_then(|staged| staged.change.replace.as_ref());
+        let replace = self.panels.as_ref().and_then(|panels| panels.replace);
         // Only an outright replacement does without the base.
         let mut values = match replace {
-            Some(step) if step.weight == 1.0 => replacing(step, &self.merge.adapters, at, count)?,
+            Some(step) if step.weight == 1.0 => {
+                replacing(step, &self.making.inputs.adapters, at, count)?
+            }
             Some(step) => {
                 let mut values = self.base_values(at, count)?;
                 f64_panel::blend(
                     &mut values,
-                    &replacing(step, &self.merge.adapters, at, count)?,
+                    &replacing(step, &self.making.inputs.adapters, at, count)?,
                     step.weight,
                 );
                 values
             }
             None => self.base_values(at, count)?,
         };
-        if let Some(staged) = &self.staged {
-            difference::add_all(&staged.differences, &mut values, at)?;
-            if let Some((learnt, deltas)) = &staged.blend {
-                learnt.add_to(deltas, &mut values, first, &mut scratch.moves.blend)?;
+        if let Some(panels) = &self.panels {
+            difference::add_all(&panels.differences, &mut values, at)?;
+            if let Some((statistics, deltas)) = &panels.method {
+                statistics.add_to(deltas, &mut values, first, &mut scratch.moves.blend)?;
             }
         }
         let mut panel = Panel { rows, columns: self.columns, values };
         self.terms.add_to(&mut panel, first, 1.0, &mut scratch.product);
-        for addition in self.staged.iter().flat_map(|staged| &staged.additions) {
+        for addition in self.panels.iter().flat_map(|panels| &panels.additions) {
             addition.add_to(&mut panel, first, &mut scratch.product)?;
         }
         Ok(panel)
@@ -275,37 +272,42 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn compute_staged(
+    fn compute_panel(
         &self,
         first: usize,
         rows: usize,
         out: &mut [u8],
         scratch: &mut Scratch,
     ) -> Result<DeltaStats> {
-        let Some(staged) = &self.staged else { return Ok(DeltaStats::default()) };
-        if let Some(stats) = self.copy_unchanged(staged, first, rows, out, scratch)? {
+        let Some(panels) = &self.panels else { return Ok(DeltaStats::default()) };
+        if let Some(stats) = self.copy_unchanged(panels, first, rows, out, scratch)? {
             return Ok(stats);
         }
-        if staged.change.only_moves() {
-            let (blend, differences) = (staged.blend.as_ref(), &staged.differences[..]);
+        if panels.is_direct {
+            let (method, differences) = (panels.method.as_ref(), &panels.differences[..]);
             let types = (self.input, self.output);
-            let moves = Moves { base: self.base, types, columns: self.columns, blend, differences };
+            let moves =
+                Moves { base: self.base, types, columns: self.columns, method, differences };
             if let Some(stats) = moves.compute(first, out, &mut scratch.moves)? {
                 return Ok(stats);
             }
         }
         let mut panel = self.before(first, rows, scratch)?;
-        for transform in &staged.transforms {
+        for transform in &panels.transforms {
             let before = |first, rows| self.before(first, rows, &mut Scratch::default());
             transform.apply(&mut panel, first, &before, &mut scratch.product)?;
         }
-        for step in &staged.change.row_steps {
+        for step in &panels.row_steps {
             for (at, &row) in step.rows.iter().enumerate() {
                 let Some(local) = row.checked_sub(first).filter(|local| *local < rows) else {
                     continue;
                 };
-                let values =
-                    replacing(&step.values, &self.merge.adapters, at * self.columns, self.columns)?;
+                let values = replacing(
+                    &step.values,
+                    &self.making.inputs.adapters,
+                    at * self.columns,
+                    self.columns,
+                )?;
                 let start = local * self.columns;
                 if let Some(target) = panel.values.get_mut(start..start + self.columns) {
                     f64_panel::blend(target, &values, step.values.weight);
@@ -319,24 +321,23 @@ impl<'a> Work<'a> {
             let value = panel.values.get(at).copied().unwrap_or(f64::NAN);
             return Err(self.overflow(first * self.columns + at, value));
         }
-        self.staged_stats(staged.change, first, rows, &panel, &stored)
+        self.measure(panels, first, rows, &panel, &stored)
     }
 
     /// Copies rows that are the same in all checkpoints, whatever they hold.
     fn copy_unchanged(
         &self,
-        staged: &StagedWork<'a>,
+        panels: &PanelWork<'a>,
         first: usize,
         rows: usize,
         out: &mut [u8],
         scratch: &mut Scratch,
     ) -> Result<Option<DeltaStats>> {
-        let change = staged.change;
-        if !change.only_differences() || change.is_empty() || self.input != self.output {
+        let Some(only) = panels.only.as_ref().filter(|_| self.input == self.output) else {
             return Ok(None);
-        }
+        };
         let (at, count) = (first * self.columns, rows * self.columns);
-        let bytes = difference::unchanged(&staged.only, self.base, at, count, &mut scratch.bytes)?;
+        let bytes = difference::unchanged(only, self.base, at, count, &mut scratch.bytes)?;
         Ok(bytes.map(|bytes| {
             out.copy_from_slice(bytes);
             let elements = (rows * self.columns) as u64;
@@ -345,16 +346,16 @@ impl<'a> Work<'a> {
     }
 
     /// What rounding did, where something was added; replaced values have no update to speak of.
-    fn staged_stats(
+    fn measure(
         &self,
-        change: &Change,
+        panels: &PanelWork<'a>,
         first: usize,
         rows: usize,
         panel: &Panel,
         stored: &[f64],
     ) -> Result<DeltaStats> {
         let mut stats = DeltaStats::default();
-        if change.replace.is_some() || !change.updates() {
+        if !panels.is_measured {
             return Ok(stats);
         }
         let base = self.base_values(first * self.columns, rows * self.columns)?;
@@ -405,7 +406,7 @@ impl<'a> Work<'a> {
         let dtype = self.tensor.dtype.to_string();
         Error::from(ErrorKind::Overflow { index, value, dtype })
             .in_tensor(&self.tensor.full_name)
-            .in_file(&self.merge.plan.output)
+            .in_file(&self.making.plan.output)
     }
 }
 

@@ -15,9 +15,9 @@ use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::{Chain, LowRank, Stage, Transform};
-use crate::ops::merge::plan::change::{Source, Term, TransformStep};
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::sides;
+use crate::ops::merge::plan::step::{Source, Term};
 
 /// Elements of the weight that are read at a time to be mixed.
 const PART: usize = 128 << 10;
@@ -52,13 +52,13 @@ struct Lengths<'a> {
 impl<'a> Ready<'a> {
     /// Reads what a step needs; for lengths of columns, all rows of the weight once.
     pub(in crate::ops::merge) fn new(
-        step: &TransformStep,
+        step: &Term,
         adapters: &'a [Adapter],
         size: (usize, usize),
         before: &Before<'_>,
     ) -> Result<Self> {
-        let (adapter, own) = module(&step.term, adapters)?;
-        let (rows, size, term) = local(&step.term, size);
+        let (adapter, own) = module(step, adapters)?;
+        let (rows, size, term) = local(step, size);
         let before = |first: usize, count| before(rows.start + first, count);
         let way = match &own.magnitude {
             Some(magnitude) if term.source != Source::Bias => {
@@ -231,14 +231,16 @@ pub(in crate::ops) fn lengths(
     }
 }
 
-/// The rows of a tensor that a term is about, their size, and the term as if they were all.
+/// The rows of a tensor that a transform is about, their size, and its term as if they were all: unweighted, since
+/// the weight is of the whole transform.
 pub(in crate::ops) fn local(
     term: &Term,
     (rows, columns): (usize, usize),
 ) -> (Range<usize>, (usize, usize), Term) {
-    let Some(region) = &term.region else { return (0..rows, (rows, columns), term.clone()) };
+    let unweighted = Term { weight: 1.0, ..term.clone() };
+    let Some(region) = &term.region else { return (0..rows, (rows, columns), unweighted) };
     let own = Region { rows: 0..region.rows.len(), ..region.clone() };
-    (region.rows.clone(), (own.rows.len(), columns), Term { region: Some(own), ..term.clone() })
+    (region.rows.clone(), (own.rows.len(), columns), Term { region: Some(own), ..unweighted })
 }
 
 /// The transform of a term, as the stored tensor of rows × columns needs it.

@@ -11,9 +11,9 @@ use crate::format::TensorView;
 use crate::math::forms::composite::Rows;
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
-use crate::ops::merge::plan::change::{Source, Term};
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::{kernel_sized, sides};
+use crate::ops::merge::plan::step::{Source, Term};
 
 /// coefficient · update, added to panels.
 pub(in crate::ops) struct Addition<'a> {
@@ -48,11 +48,11 @@ impl<'a> Addition<'a> {
                 Made::Rows(composite.rows())
             }
             _ => {
-                let unscaled = Term { coefficient: 1.0, ..term.clone() };
+                let unscaled = Term { weight: 1.0, scale: 1.0, ..term.clone() };
                 Made::Product(Bands::new(&[&unscaled], adapters, (rows, columns))?)
             }
         };
-        Ok(Self { made, coefficient: term.coefficient, region })
+        Ok(Self { made, coefficient: term.coefficient(), region })
     }
 
     /// Writes rows `first..` as f32, if it is a product that lies in all of them.

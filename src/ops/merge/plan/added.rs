@@ -2,8 +2,8 @@
 //! language model: the result gets them beside the base's own.
 
 use super::binder::Binder;
-use super::change::{Added, ReplaceStep};
 use super::replaced::same_bytes;
+use super::step::{Added, ReplaceStep};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::target::Targets;

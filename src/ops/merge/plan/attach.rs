@@ -1,9 +1,9 @@
 //! How a module's update lies in its base tensor, and which steps of the tensor's change it becomes.
 
 use super::binder::Binder;
-use super::change::{Change, Source, Term, TransformStep};
 use super::region::Region;
 use super::sides::{kernel_sized, sides};
+use super::step::{Change, Source, Step, Term};
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
 use crate::adapter::orientation::{undecided, ways};
 use crate::adapter::place::Placement;
@@ -31,28 +31,19 @@ impl Binder<'_> {
             let own = region.as_ref().map_or(size, |region| region.size(size));
             module.form.check(sides(module, source, own))?;
             check_reordered(module, source, place)?;
-            let term = |coefficient| Term {
-                adapter,
-                module: index,
-                source,
-                coefficient,
-                region: region.clone(),
-            };
-            if change.transformed(region.as_ref()) {
+            if change.is_transformed(region.as_ref()) {
                 return Err(FamilyError::Order.into());
             }
-            match module.nature() {
-                Nature::Dependent => {
-                    check_part(module, source, region.as_ref())?;
-                    change.transforms.push(TransformStep { term: term(scale), weight });
-                }
-                Nature::LowRank(rank) if kernel_sized(rank) => {
-                    change.terms.push(term(weight * scale));
-                }
-                Nature::LowRank(_) | Nature::Full => {
-                    change.additions.push(term(weight * scale));
-                }
+            let nature = module.nature();
+            if nature == Nature::Dependent {
+                check_part(module, source, region.as_ref())?;
             }
+            let term = Term { adapter, module: index, source, weight, scale, region };
+            change.add(match nature {
+                Nature::Dependent => Step::Transform(term),
+                Nature::LowRank(rank) if kernel_sized(rank) => Step::Factors(term),
+                Nature::LowRank(_) | Nature::Full => Step::Rowwise(term),
+            });
         }
         self.add_bias((adapter, index), module, place, weight)
     }
@@ -103,24 +94,17 @@ impl Binder<'_> {
             heads: None,
         });
         let change = self.change(&name)?;
-        if change.transformed(region.as_ref()) {
+        if change.is_transformed(region.as_ref()) {
             return Err(FamilyError::Order.into());
         }
-        let source = Source::Bias;
-        let term =
-            |coefficient, region| Term { adapter, module: index, source, coefficient, region };
-        match (own.effect, module.added_bias()) {
-            (BiasEffect::Multiply, _) => {
-                if region.is_some() {
-                    return Err(FamilyError::Part { family: module.family }.into());
-                }
-                change.transforms.push(TransformStep { term: term(1.0, region), weight });
-            }
-            (_, added) => {
-                let scale = added.map_or(1.0, |(_, scale)| scale);
-                change.terms.push(term(weight * scale, region));
-            }
+        let multiplies = own.effect == BiasEffect::Multiply;
+        if multiplies && region.is_some() {
+            return Err(FamilyError::Part { family: module.family }.into());
         }
+        let scale = module.added_bias().filter(|_| !multiplies).map_or(1.0, |(_, scale)| scale);
+        let source = Source::Bias;
+        let term = Term { adapter, module: index, source, weight, scale, region };
+        change.add(if multiplies { Step::Transform(term) } else { Step::Factors(term) });
         Ok(())
     }
 

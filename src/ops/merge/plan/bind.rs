@@ -1,8 +1,8 @@
 //! From adapters and a base to the change of every touched tensor.
 
 use super::binder::{Binder, Bound, Owners, claim};
-use super::change::Change;
 use super::replaced::same_bytes;
+use super::step::Change;
 use crate::adapter::Adapter;
 use crate::adapter::target::{self, Targets};
 use crate::error::{ErrorKind, ExpertsError, Result, UnmatchedName};
@@ -80,7 +80,7 @@ impl Binder<'_> {
             path: adapter.path.clone(),
             weight: input.weight,
             by_module: input.rules.weighs(),
-            convention: adapter.convention.name,
+            convention: adapter.convention.name.to_owned(),
             total,
             applied,
             left_out,
@@ -134,11 +134,8 @@ impl Binder<'_> {
         let changed = |name: &str| self.bound.changes.get(name);
         let (embedding, head) = (changed(&tied.embedding), changed(&tied.head));
         // Trained tokens are shared by both sides in PEFT too; a grown vocabulary needs both grown.
-        let shared = |change: &Change| change.replace.is_none() && !change.updates();
-        let same = match (
-            embedding.and_then(|c| c.replace.as_ref()),
-            head.and_then(|c| c.replace.as_ref()),
-        ) {
+        let shared = |change: &Change| change.replace().is_none() && !change.updates();
+        let same = match (embedding.and_then(Change::replace), head.and_then(Change::replace)) {
             (Some(first), Some(second)) => same_bytes(adapters, first, second)?,
             _ => false,
         };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::change::{Added, Change, ReplaceStep, as_matrix};
+use super::matrix::as_matrix;
+use super::step::{Added, Change, ReplaceStep};
 use crate::adapter::place::Placement;
 use crate::adapter::target;
 use crate::adapter::tensor::element_type;
@@ -85,8 +86,7 @@ impl Binder<'_> {
 
     pub(in crate::ops::merge) fn change(&mut self, name: &str) -> Result<&mut Change> {
         let shape = self.stored(name)?.shape.clone();
-        let (rows, columns) = as_matrix(&shape);
-        let empty = Change { rows, columns, ..Change::default() };
+        let empty = Change::new(as_matrix(&shape));
         Ok(self.bound.changes.entry(name.to_owned()).or_insert(empty))
     }
 }

@@ -1,16 +1,16 @@
-//! From the sum of updates to what a method combines: one part an input, its weight apart.
+//! From the sum of updates to what a method combines: one share an input, its weight apart.
 
 use super::binder::Bound;
-use super::change::{BlendPart, BlendStep, Change, Term};
 use super::inputs::{Input, Inputs};
-use super::method_choice::Rule;
+use super::method_choice::MethodChoice;
+use super::step::{Change, Difference, InputDelta, InputShare, MethodStep, Step, Term};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::ops::merge::{AdapterInput, Options};
 use crate::ops::shared::param_rules::{self, Site};
 use crate::ops::shared::rules::Layers;
 
-/// Turns every change that adds anything into one of a blend.
+/// Turns the steps of every change that adds anything into one of the method.
 ///
 /// Values that replace the base's are put in place as ever: they are no delta.
 ///
@@ -22,9 +22,9 @@ pub(in crate::ops::merge) fn bind(
     bound: &mut Bound,
 ) -> Result<()> {
     for (name, change) in &mut bound.changes {
-        if let Some(step) = change.transforms.first() {
-            let adapter = inputs.adapters.get(step.term.adapter);
-            let module = adapter.and_then(|adapter| adapter.modules.get(step.term.module));
+        if let Some(term) = change.transforms().next() {
+            let adapter = inputs.adapters.get(term.adapter);
+            let module = adapter.and_then(|adapter| adapter.modules.get(term.module));
             let family = module.map_or("such", |module| module.family);
             let reason = format!(
                 "{family} updates depend on the weight they find, so no method can combine them with others; \
@@ -36,29 +36,29 @@ pub(in crate::ops::merge) fn bind(
         if !change.updates() {
             continue;
         }
-        if change.replace.is_some() || !change.row_steps.is_empty() {
+        if change.steps().iter().any(|step| step.replacing().is_some()) {
             let reason =
                 "one input replaces it and another updates it, which no method combines; leave it \
                           to one of them with --exclude"
                     .to_owned();
             return Err(ErrorKind::BadOption(reason)).in_tensor(name);
         }
-        let parts = parts(options, inputs, name, change);
+        let shares = shares(inputs, change.take_steps());
         let own = |input: &AdapterInput| input.weight * input.rules.weight([name, name]);
         let weights = options.adapters.iter().map(own).collect();
-        change.blend =
-            Some(Box::new(BlendStep { name: name.clone(), weights, parts, settings: None }));
+        let step = MethodStep { name: name.clone(), weights, shares, settings: None };
+        change.add(Step::Method(Box::new(step)));
     }
     Ok(())
 }
 
-/// Gives every blend the parameters that the options' rules say for it.
+/// Gives every step of the method the parameters that the options' rules say for it.
 ///
 /// # Errors
 /// Rules that decide nothing, and parameters that the method does not take together.
 pub(in crate::ops::merge) fn settle(
     options: &Options,
-    (rule, inputs): (&Rule, &Inputs),
+    (method, inputs): (&MethodChoice, &Inputs),
     base: &Checkpoint,
     bound: &mut Bound,
 ) -> Result<()> {
@@ -66,73 +66,64 @@ pub(in crate::ops::merge) fn settle(
         return Ok(());
     }
     let changes = bound.changes.values_mut();
-    let mut steps: Vec<_> = changes.filter_map(|change| change.blend.as_deref_mut()).collect();
+    let mut steps: Vec<&mut MethodStep> = changes.filter_map(Change::method_mut).collect();
     let sites: Vec<Site> = steps.iter().map(|step| site(step, inputs)).collect();
     let layers = Layers::of(base.names());
-    let (rules, general) = (&options.param_rules, &rule.settings);
+    let (rules, general) = (&options.param_rules, &method.settings);
     let settled = param_rules::settle(rules, &layers, general, &options.adapters, &sites)?;
     for (step, settings) in steps.iter_mut().zip(settled) {
         if let Some(settings) = &settings {
-            rule.check(settings, options.adapters.len()).in_tensor(&step.name)?;
+            method.check(settings, options.adapters.len()).in_tensor(&step.name)?;
         }
         step.settings = settings;
     }
     Ok(())
 }
 
-/// The names that a blend goes by: its tensor's, and its modules' in their own adapters.
-fn site(step: &BlendStep, inputs: &Inputs) -> Site {
-    let modules = step.parts.iter().flat_map(|part| {
-        let own = part.updates.iter().filter_map(|term| {
-            let adapter = inputs.adapters.get(term.adapter)?;
-            Some(adapter.modules.get(term.module)?.name.clone())
-        });
-        let tuned = part.differences.first().map(|step| step.tensor.clone());
-        own.chain(tuned).map(|name| (part.input, name))
+/// The names that a step goes by: its tensor's, and its modules' in their own adapters.
+fn site(step: &MethodStep, inputs: &Inputs) -> Site {
+    let module = |term: &Term| {
+        let adapter = inputs.adapters.get(term.adapter)?;
+        Some(adapter.modules.get(term.module)?.name.clone())
+    };
+    let modules = step.shares.iter().flat_map(|share| {
+        let names: Vec<String> = match &share.delta {
+            InputDelta::Updates(terms) => terms.iter().filter_map(module).collect(),
+            InputDelta::Difference(difference) => vec![difference.tensor.clone()],
+        };
+        names.into_iter().map(|name| (share.input, name))
     });
     Site { name: step.name.clone(), modules: modules.collect() }
 }
 
-/// Takes the updates of a change apart, by input.
-fn parts(options: &Options, inputs: &Inputs, name: &str, change: &mut Change) -> Vec<BlendPart> {
-    let terms = std::mem::take(&mut change.terms);
-    let updates: Vec<Term> =
-        terms.into_iter().chain(std::mem::take(&mut change.additions)).collect();
-    let differences = std::mem::take(&mut change.differences);
-    let mut parts = Vec::new();
-    for (number, (input, given)) in inputs.order.iter().zip(&options.adapters).enumerate() {
-        let part = match *input {
-            Input::Tuned(tuned) => {
-                let mut own: Vec<_> =
-                    differences.iter().filter(|step| step.tuned == tuned).cloned().collect();
-                let weight = own.first().map_or(1.0, |step| step.weight);
-                for step in &mut own {
-                    step.weight = 1.0;
-                }
-                BlendPart { input: number, weight, updates: Vec::new(), differences: own }
-            }
-            Input::Adapter(adapter) => {
-                let own = updates.iter().filter(|term| term.adapter == adapter);
-                let module = |term: &Term| {
-                    let modules = inputs.adapters.get(adapter).map(|adapter| &adapter.modules);
-                    modules.and_then(|modules| modules.get(term.module))
-                };
-                let weight_of = |term: &Term| {
-                    let module = module(term).map_or(name, |module| module.name.as_str());
-                    options.weight(given, module, name)
-                };
-                // Modules of one input on one tensor may have weights of their own: the first one's
-                // is the input's, and the others keep what theirs is to it.
-                let weight = own.clone().next().map_or(1.0, weight_of);
-                let unweighted =
-                    own.map(|term| Term { coefficient: term.coefficient / weight, ..term.clone() });
-                let updates = unweighted.collect();
-                BlendPart { input: number, weight, updates, differences: Vec::new() }
-            }
-        };
-        if !part.updates.is_empty() || !part.differences.is_empty() {
-            parts.push(part);
+/// Takes the steps of a change, all of them updates, apart by input.
+fn shares(inputs: &Inputs, steps: Vec<Step>) -> Vec<InputShare> {
+    let (mut updates, mut differences) = (Vec::new(), Vec::new());
+    for step in steps {
+        match step {
+            Step::Factors(term) | Step::Rowwise(term) => updates.push(term),
+            Step::Difference(difference) => differences.push(difference),
+            // `bind` has refused the others.
+            Step::Replace(_) | Step::Method(_) | Step::Transform(_) | Step::Rows(_) => {}
         }
     }
-    parts
+    let share = |(number, input): (usize, &Input)| {
+        let (weight, delta) = match *input {
+            Input::Tuned(tuned) => {
+                let step = differences.iter().find(|step| step.tuned == tuned)?;
+                let unweighted = Difference { weight: 1.0, ..step.clone() };
+                (step.weight, InputDelta::Difference(unweighted))
+            }
+            Input::Adapter(adapter) => {
+                let of_adapter = updates.iter().filter(|term| term.adapter == adapter);
+                // Modules of one input on one tensor may have weights of their own: the first one's is the
+                // input's, and the others keep what theirs is to it.
+                let weight = of_adapter.clone().next()?.weight;
+                let relative = |term: &Term| Term { weight: term.weight / weight, ..term.clone() };
+                (weight, InputDelta::Updates(of_adapter.map(relative).collect()))
+            }
+        };
+        Some(InputShare { input: number, weight, delta })
+    };
+    inputs.order.iter().enumerate().filter_map(share).collect()
 }

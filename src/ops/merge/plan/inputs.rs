@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::binder::Bound;
-use super::change::{Change, Difference, as_matrix};
+use super::matrix::as_matrix;
+use super::step::{Change, Difference, Step};
 use super::tuned::{self, Differences};
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::{Adapter, OpenOptions};
@@ -133,7 +134,7 @@ impl Inputs {
                 path: given.path.clone(),
                 weight: given.weight,
                 by_module: given.rules.weighs(),
-                convention: "checkpoint",
+                convention: "checkpoint".to_owned(),
                 total: tensors.len() + left_out,
                 applied: tensors.len(),
                 left_out,
@@ -153,25 +154,22 @@ impl Inputs {
         bound: &mut Bound,
     ) -> Result<()> {
         let view = base.tensor(stored).ok_or(ErrorKind::NotFound).in_tensor(stored)?;
-        let (rows, columns) = as_matrix(&view.spec.shape);
-        let empty = Change { rows, columns, ..Change::default() };
+        let empty = Change::new(as_matrix(&view.spec.shape));
         let change = bound.changes.entry(name.to_owned()).or_insert(empty);
-        let replaces =
-            change.replace.iter().chain(change.row_steps.iter().map(|step| &step.values));
-        if let Some(adapter) = replaces.map(|step| step.adapter).next() {
+        if let Some(adapter) = change.steps().iter().find_map(Step::replacing).map(|s| s.adapter) {
             let adapter = self.adapters.get(adapter).map(|adapter| adapter.path.clone());
             let adapter = adapter.unwrap_or_default();
             return Err(TunedError::Replaced { adapter }).in_tensor(name);
         }
         // A transform takes the weight as all others leave it, so it has to come last.
-        for transform in &change.transforms {
-            let own = Input::Adapter(transform.term.adapter);
+        for transform in change.transforms() {
+            let own = Input::Adapter(transform.adapter);
             let later = self.order.iter().position(|input| *input == own);
             if later.is_some_and(|later| later < position) {
                 return Err(FamilyError::Order).in_tensor(name);
             }
         }
-        change.differences.push(step);
+        change.add(Step::Difference(step));
         Ok(())
     }
 

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::binder::Bound;
-use super::change::{Action, Added, Change, as_matrix};
+use super::matrix::{as_matrix, unstacked};
 use super::quantised::Dtypes;
+use super::step::{Added, Step};
+use super::tensor_plan::TensorPlan;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
@@ -18,7 +20,7 @@ use crate::ops::shared::provenance;
 use crate::weight::plain_metadata;
 
 /// One weight file of the output.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OutputShard {
     /// Its path below the output; empty if the output is this file.
@@ -34,7 +36,7 @@ pub struct OutputShard {
 }
 
 /// One tensor of the output.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OutputTensor {
     /// Its name in the file.
@@ -44,33 +46,16 @@ pub struct OutputTensor {
     /// The base tensor it is made from, with its component's prefix.
     pub base: String,
     /// Its dtype.
-    #[serde(serialize_with = "display")]
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// Rows and columns of the matrix that it is computed as.
+    pub matrix: (usize, usize),
     /// What becomes of the base tensor.
-    pub action: Action,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-fn display<S: Serializer>(dtype: &Dtype, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_str(dtype)
+    pub plan: TensorPlan,
 }
 
 impl OutputTensor {
-    /// Rows and columns that it is computed as.
-    pub(in crate::ops) fn matrix(&self) -> (usize, usize) {
-        match &self.action {
-            Action::Change(change) => (change.rows, change.columns),
-            // A panel of a stack must not be whole matrices of it.
-            Action::Convert if self.shape.len() == 3 => {
-                let columns = self.shape.last().copied().unwrap_or(1);
-                (self.shape.iter().take(2).product(), columns)
-            }
-            _ => as_matrix(&self.shape),
-        }
-    }
-
     /// The base tensor it is made of, its dtype and its bytes.
     pub(in crate::ops::merge) fn source(&self) -> (&str, Dtype, u64) {
         (&self.base, self.dtype, self.bytes())
@@ -86,6 +71,15 @@ impl OutputShard {
     /// Bytes of its tensors.
     pub fn bytes(&self) -> u64 {
         self.tensors.iter().map(OutputTensor::bytes).sum()
+    }
+
+    /// Its tensors, each with where its bytes begin behind the header.
+    pub(in crate::ops) fn placed(&self) -> impl Iterator<Item = (&OutputTensor, u64)> {
+        self.tensors.iter().scan(0, |end, tensor| {
+            let start = *end;
+            *end += tensor.bytes();
+            Some((tensor, start))
+        })
     }
 
     /// Its tensors' byte ranges.
@@ -190,10 +184,12 @@ fn output(
     if let (Some(first), Some(grown)) = (shape.first_mut(), bound.grown.get(full_name)) {
         *first = *grown;
     }
-    let action = match bound.changes.get(full_name) {
-        Some(change) if !Change::is_empty(change) => Action::Change(change.clone()),
-        _ if dtype != view.spec.dtype || view.is_computed() => Action::Convert,
-        _ => Action::Copy,
+    let change = bound.changes.get(full_name).filter(|change| !change.is_empty());
+    let plan = TensorPlan::choose(change, view, dtype);
+    let matrix = match (&plan, change) {
+        (_, Some(change)) => (change.rows, change.columns),
+        (TensorPlan::Convert, None) => unstacked(&shape),
+        _ => as_matrix(&shape),
     };
     OutputTensor {
         name,
@@ -201,7 +197,8 @@ fn output(
         base: base.to_owned(),
         dtype,
         shape,
-        action,
+        matrix,
+        plan,
     }
 }
 
@@ -280,8 +277,6 @@ fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut 
     let Some(beside) = shard.tensors.iter().find(floating) else { return };
     let (beside, own) = (beside.base.clone(), beside.dtype);
     for tensor in added {
-        let (rows, columns) = as_matrix(&tensor.shape);
-        let replace = Some(tensor.values.clone());
         shard.tensors.push(OutputTensor {
             name: tensor.name.clone(),
             full_name: tensor.name.clone(),
@@ -289,7 +284,8 @@ fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut 
             base: beside.clone(),
             dtype: dtype.unwrap_or(own),
             shape: tensor.shape.clone(),
-            action: Action::Change(Change { rows, columns, replace, ..Change::default() }),
+            matrix: as_matrix(&tensor.shape),
+            plan: TensorPlan::Panels(vec![Step::Replace(tensor.values.clone())]),
         });
     }
     if !added.is_empty() {

@@ -1,19 +1,47 @@
 //! Which method combines the deltas, where they are not just added.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ErrorKind, Result};
-use crate::method::{Compat, Kind, Method, Settings, Sketch};
+use crate::method::{self, Compat, Kind, Method, Settings, Sketch};
 use crate::ops::combine::{self, named};
 use crate::ops::merge::Options;
 
 /// A method with its parameters, as the whole merge uses it.
-#[derive(Debug)]
-pub(in crate::ops) struct Rule {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct MethodChoice {
     pub(in crate::ops::merge) method: &'static Method,
     pub(in crate::ops::merge) settings: Settings,
     pub(in crate::ops::merge) compat: Option<Compat>,
 }
 
-impl Rule {
+/// [`MethodChoice`] as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    method: String,
+    settings: Settings,
+    compat: Option<Compat>,
+}
+
+impl From<MethodChoice> for Written {
+    fn from(choice: MethodChoice) -> Self {
+        let MethodChoice { method, settings, compat } = choice;
+        Self { method: method.name.to_owned(), settings, compat }
+    }
+}
+
+impl TryFrom<Written> for MethodChoice {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let Written { method: name, settings, compat } = written;
+        let method = method::by_name(&name).ok_or_else(|| format!("no method is `{name}`"))?;
+        Ok(Self { method, settings, compat })
+    }
+}
+
+impl MethodChoice {
     /// Fails if the method does not take such parameters together.
     pub(in crate::ops::merge) fn check(&self, settings: &Settings, adapters: usize) -> Result<()> {
         let checked = (self.method.check)(&Sketch { inputs: &[], adapters, settings });
@@ -26,11 +54,11 @@ impl Rule {
     }
 }
 
-/// The rule that was asked for; `None` for the weighted sum.
+/// The method that was asked for; `None` for the weighted sum.
 ///
 /// # Errors
 /// A method that there is not, that needs factors, or that does not take these inputs or parameters.
-pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<Rule>> {
+pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodChoice>> {
     let inputs = options.adapters.len();
     // mergekit's linear is a sum too, of weights that `weights` has divided.
     let sum =
@@ -51,9 +79,9 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<Rule>> {
             return Err(ErrorKind::BadOption(reason).into());
         }
     }
-    let rule = Rule { method, settings, compat };
-    rule.check(&rule.settings, inputs)?;
-    Ok(Some(rule))
+    let choice = MethodChoice { method, settings, compat };
+    choice.check(&choice.settings, inputs)?;
+    Ok(Some(choice))
 }
 
 /// The options with the weights that a peer makes of them.

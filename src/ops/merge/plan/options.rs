@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::OpenOptions;
 use crate::error::{ErrorKind, Result};
-use crate::format::{Checkpoint, Dtype};
+use crate::format::{Checkpoint, Dtype, pattern};
 use crate::method::params::Given;
 use crate::ops::merge::{Compat, PlannedAdapter};
 use crate::ops::shared::inputs::AdapterInput;
@@ -15,17 +16,20 @@ use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
 
 /// What to do where a quantised weight changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Quantized {
     /// All quantised weights are written as plain numbers, in 16 bit unless a dtype is asked for.
     #[default]
+    #[serde(rename = "16bit")]
     SixteenBit,
     /// The merge is refused.
+    #[serde(rename = "refuse")]
     Refuse,
 }
 
 /// What to merge, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The base checkpoint.
     pub base: PathBuf,
@@ -50,10 +54,13 @@ pub struct Options {
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.
+    #[serde(with = "pattern::optional")]
     pub include: Option<Regex>,
     /// No modules that match.
+    #[serde(with = "pattern::optional")]
     pub exclude: Option<Regex>,
     /// Factors for the weight of modules that match; the last match wins.
+    #[serde(with = "pattern::numbered")]
     pub module_weights: Vec<(Regex, f64)>,
     /// Merge the rest if some adapter tensors fit nothing.
     pub allow_unmatched: bool,

@@ -4,29 +4,36 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::open_inputs::OpenInputs;
+use super::output::Plan;
 use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
-use crate::ops::merge::Merge;
 use crate::ops::shared::provenance;
 
-/// The entries for every header; none without a recipe, since then all inputs would be read once more
+/// The entries for every header, those that the plan has already if it has; none without a recipe, since then all inputs would be read once more
 /// for their hashes.
 ///
 /// # Errors
 /// If an input cannot be read.
-pub(in crate::ops::merge) fn metadata(merge: &Merge) -> Result<Option<Metadata>> {
-    let Some(recipe) = &merge.recipe else { return Ok(None) };
-    let mut adapters = merge.adapters.iter().map(provenance::files);
-    let mut tuned = merge.tuned.iter().map(shards_of);
-    let inputs = merge.plan.adapters.iter().map(|input| {
+pub(in crate::ops::merge) fn metadata(
+    plan: &Plan,
+    inputs: &OpenInputs,
+) -> Result<Option<Metadata>> {
+    if plan.origin.is_some() {
+        return Ok(plan.origin.clone());
+    }
+    let Some(recipe) = &plan.recipe else { return Ok(None) };
+    let mut adapters = inputs.adapters.iter().map(provenance::files);
+    let mut tuned = inputs.tuned.iter().map(shards_of);
+    let described = plan.adapters.iter().map(|input| {
         let own = if input.convention == "checkpoint" { tuned.next() } else { adapters.next() };
         provenance::input(&input.path, input.weight, &own.unwrap_or_default())
     });
     let made = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "method": merge.rule.as_ref().map_or("linear", |rule| rule.method.name),
-        "base": provenance::hashes(&shards_of(&merge.base))?,
-        "inputs": inputs.collect::<Result<Vec<Value>>>()?,
+        "method": plan.method.as_ref().map_or("linear", |choice| choice.method.name),
+        "base": provenance::hashes(&shards_of(&inputs.base))?,
+        "inputs": described.collect::<Result<Vec<Value>>>()?,
     });
     let mut metadata = Metadata::new();
     provenance::describe(&mut metadata, &made, Some(recipe));

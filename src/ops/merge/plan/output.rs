@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::change::Action;
 use super::layout::{OutputShard, OutputTensor};
+use super::method_choice::MethodChoice;
 use super::quantised::Dequantised;
 use super::side::{NotCarried, SideFile};
+use super::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
+use crate::format::Metadata;
 
 /// An adapter's part in a plan.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlannedAdapter {
     /// Its path.
@@ -19,10 +21,10 @@ pub struct PlannedAdapter {
     /// Its weight.
     pub weight: f64,
     /// Whether rules multiply it, module by module.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_module: bool,
     /// Its convention.
-    pub convention: &'static str,
+    pub convention: String,
     /// Modules and replacements in it.
     pub total: usize,
     /// Of those, what is applied.
@@ -32,7 +34,7 @@ pub struct PlannedAdapter {
 }
 
 /// Everything that will be written, decided before a byte is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Plan {
     /// The base.
@@ -41,6 +43,12 @@ pub struct Plan {
     pub adapters: Vec<PlannedAdapter>,
     /// The output.
     pub output: PathBuf,
+    /// The method that combines the deltas; their weighted sum if none.
+    pub method: Option<MethodChoice>,
+    /// The text of the recipe that asked for it, for the headers of its files.
+    pub recipe: Option<String>,
+    /// What every header says of where the result comes from, once the inputs were hashed for it.
+    pub origin: Option<Metadata>,
     /// Whether the output is one file.
     pub one_file: bool,
     /// Weight files to write.
@@ -65,7 +73,7 @@ impl Plan {
         self.shards.iter().flat_map(|shard| &shard.tensors)
     }
 
-    pub(in crate::ops::merge) fn count(&self, wanted: fn(&Action) -> bool) -> usize {
-        self.tensors().filter(|tensor| wanted(&tensor.action)).count()
+    pub(in crate::ops::merge) fn count(&self, wanted: fn(&TensorPlan) -> bool) -> usize {
+        self.tensors().filter(|tensor| wanted(&tensor.plan)).count()
     }
 }

@@ -3,18 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::binder::Bound;
-use super::change::Change;
 use super::options::{Options, Quantized};
+use super::step::Change;
 use crate::adapter::tensor::element_type;
 use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
 use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
 use crate::weight::{Stored, Weight, Weights, decoded};
 
 /// Quantised weights that are written as plain numbers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dequantised {
     /// How many.
     pub weights: usize,

@@ -2,24 +2,24 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
 
 /// A part of a rows × columns tensor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// Its rows.
     pub rows: Range<usize>,
     /// Its columns; all if none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Span>,
     /// Rows of the update that lie there, first to first; all if none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Range<usize>>,
     /// Of how many heads the update's rows are, where the tensor has them in llama.cpp's order.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads: Option<usize>,
 }
 

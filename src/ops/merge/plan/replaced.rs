@@ -2,7 +2,8 @@
 //! happens when two adapters replace one tensor.
 
 use super::binder::Binder;
-use super::change::{ReplaceStep, RowsStep, as_matrix};
+use super::matrix::as_matrix;
+use super::step::{Change, ReplaceStep, RowsStep, Step};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::tensor::element_type;
@@ -30,7 +31,7 @@ impl Binder<'_> {
                 return Err(mismatch(given, name, found));
             }
             let rows = rows.clone();
-            self.change(name)?.row_steps.push(RowsStep { values: step, rows });
+            self.change(name)?.add(Step::Rows(RowsStep { values: step, rows }));
             return Ok(());
         }
         if given != found {
@@ -40,8 +41,8 @@ impl Binder<'_> {
         let (rows, columns) = as_matrix(&given);
         let change = self.change(name)?;
         (change.rows, change.columns) = (rows, columns);
-        if change.replace.is_none() {
-            change.replace = Some(step);
+        if change.replace().is_none() {
+            change.add(Step::Replace(step));
         } else {
             self.contested.push((name.to_owned(), step));
         }
@@ -85,7 +86,7 @@ impl Binder<'_> {
     /// Several adapters may replace one tensor only with the same bytes, and as strongly.
     pub(in crate::ops::merge) fn settle_contested(&self, adapters: &[Adapter]) -> Result<()> {
         for (name, second) in &self.contested {
-            let first = self.bound.changes.get(name).and_then(|change| change.replace.as_ref());
+            let first = self.bound.changes.get(name).and_then(Change::replace);
             let Some(first) = first else { continue };
             // Equal weights, as they were given.
             let same = first.weight == second.weight && same_bytes(adapters, first, second)?;

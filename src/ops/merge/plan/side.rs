@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::binder::Bound;
@@ -58,7 +58,7 @@ const ADAPTER_FILES: [&str; 5] = [
 ];
 
 /// A file of the output that is no weight file of the merged models.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SideFile {
     /// Its path below the output.
@@ -66,12 +66,11 @@ pub struct SideFile {
     /// The base's file it is a copy of; none for a made one.
     pub source: Option<PathBuf>,
     /// What it will hold, where it is not a plain copy.
-    #[serde(skip)]
-    pub content: Option<Vec<u8>>,
+    pub content: Option<String>,
 }
 
 /// A file of the base that the output will not have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NotCarried {
     /// Its path below the base; bytes that are no UTF-8 are replaced.
@@ -343,7 +342,7 @@ fn edit_config(
     mut config: Map<String, Value>,
     (dtype, dequantised): (Option<Dtype>, bool),
     bound: &Bound,
-) -> Option<Vec<u8>> {
+) -> Option<String> {
     let before = config.clone();
     if dequantised {
         weight::Config::remove_from(&mut config);
@@ -371,8 +370,8 @@ fn edit_config(
     if config == before {
         return None;
     }
-    let mut text = serde_json::to_vec_pretty(&Value::Object(config)).ok()?;
-    text.push(b'\n');
+    let mut text = serde_json::to_string_pretty(&Value::Object(config)).ok()?;
+    text.push('\n');
     Some(text)
 }
 

@@ -1,6 +1,6 @@
 //! How wide and high a module's update is on the tensor that it lands on.
 
-use super::change::Source;
+use super::step::Source;
 use crate::adapter::module::{Kind, Module};
 
 /// Whether an update of this rank is faster as factors in the kernel than made row by row.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::change::Difference;
+use super::step::Difference;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, TunedError, UnmatchedName};
 use crate::format::{Checkpoint, TensorView};
@@ -26,8 +26,8 @@ pub(in crate::ops::merge) struct Differences {
 }
 
 /// Finds the tensors of all differences of a change.
-pub(in crate::ops) fn find<'a>(
-    differences: &[Difference],
+pub(in crate::ops) fn find<'s, 'a>(
+    differences: impl IntoIterator<Item = &'s Difference>,
     tuned: &'a [Checkpoint],
 ) -> Result<Vec<Tuned<'a>>> {
     let find = |step: &Difference| {
@@ -35,7 +35,7 @@ pub(in crate::ops) fn find<'a>(
         let view = view.ok_or(ErrorKind::NotFound).in_tensor(&step.tensor)?;
         Ok(Tuned::new(view, step.weight))
     };
-    differences.iter().map(find).collect()
+    differences.into_iter().map(find).collect()
 }
 
 /// Lists the tensors in which a tuned checkpoint may differ from the base; `selected` says which the

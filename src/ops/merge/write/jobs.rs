@@ -6,28 +6,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Shard;
 use crate::math::DeltaStats;
-use crate::ops::merge::Merge;
-use crate::ops::merge::compute::elementwise::{Deltas, Learnt};
+use crate::ops::merge::compute::elementwise::{Deltas, Statistics};
+use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::Work;
-use crate::ops::merge::plan::change::{Action, Change};
 use crate::ops::merge::plan::layout::OutputTensor;
-use crate::ops::merge::plan::method_choice::Rule;
+use crate::ops::merge::plan::tensor_plan::TensorPlan;
 
 /// Bytes that a worker copies at a time, inside the kernel.
 pub(in crate::ops::merge) const COPY_PIECE: u64 = 8 << 20;
 
 /// Statistics of each changed tensor, in output order.
-pub(in crate::ops::merge) type Stats = Vec<(String, DeltaStats)>;
+pub(in crate::ops) type Stats = Vec<(String, DeltaStats)>;
 
-/// Bytes whose deltas are learnt before they are written: what is read twice shall still be cached.
+/// Bytes whose deltas a method looks at before they are written: what is read twice shall still be cached.
 const BATCH: u64 = 256 << 20;
 
-/// All jobs at once; or, where a method first learns of its tensors, about [`BATCH`] bytes at a time.
+/// All jobs at once; or, where a method first looks at its tensors, about [`BATCH`] bytes at a time.
 pub(in crate::ops::merge) fn batches<'s, 'a>(
     jobs: &'s [Job<'a>],
-    learning: bool,
+    looks: bool,
 ) -> Vec<&'s [Job<'a>]> {
-    if !learning {
+    if !looks {
         return vec![jobs];
     }
     let mut filled = 0;
@@ -68,8 +67,8 @@ pub(in crate::ops::merge) struct TensorJob<'a> {
 pub(in crate::ops::merge) struct TensorState<'a> {
     /// Made by the worker that needs it first, dropped with the last panel.
     pub(in crate::ops::merge) work: Option<Arc<Work<'a>>>,
-    /// What the merge's method has learnt of it, until the work is made.
-    pub(in crate::ops::merge) learnt: Option<Learnt<'a>>,
+    /// What the merge's method counted of it, until the work is made.
+    pub(in crate::ops::merge) statistics: Option<Statistics<'a>>,
     /// Sums by panel; all in one when the last is in.
     pub(in crate::ops::merge) stats: BTreeMap<usize, DeltaStats>,
 }
@@ -83,16 +82,16 @@ impl<'a> Job<'a> {
     }
 
     /// Lets the method look at the deltas of a tensor that it combines.
-    pub(in crate::ops::merge) fn learn(&self, merge: &'a Merge, rule: &'a Rule) -> Result<()> {
+    pub(in crate::ops::merge) fn look(&self, making: Making<'a>) -> Result<()> {
         let Self::Tensor(job) = self else { return Ok(()) };
-        let Action::Change(Change { blend: Some(step), .. }) = &job.tensor.action else {
+        let (Some(method), Some(step)) = (&making.plan.method, job.tensor.plan.method()) else {
             return Ok(());
         };
         let name = &job.tensor.base;
-        let base = merge.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-        let deltas = Deltas::new(merge, step, base, job.tensor.matrix())?;
-        let learnt = Learnt::new(rule, step, &deltas)?;
-        lock(&job.state).learnt = Some(learnt);
+        let base = making.inputs.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        let deltas = Deltas::new(making, step, base, job.tensor.matrix)?;
+        let statistics = Statistics::new(method, step, &deltas)?;
+        lock(&job.state).statistics = Some(statistics);
         Ok(())
     }
 
@@ -112,18 +111,18 @@ impl<'a> Job<'a> {
 
 /// Splits tensors, each with its place in the file, into runs of bytes to copy and tensors to compute.
 pub(in crate::ops::merge) fn jobs<'a>(
-    merge: &'a Merge,
+    making: Making<'a>,
     tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
 ) -> Result<Vec<Job<'a>>> {
     let mut jobs: Vec<Job<'a>> = Vec::new();
     for (tensor, to) in tensors {
-        let base =
-            merge.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let base = making.inputs.base.tensor(&tensor.base);
+        let base = base.ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
         let bytes = tensor.bytes();
         if bytes == 0 {
             continue;
         }
-        if matches!(tensor.action, Action::Copy) {
+        if matches!(tensor.plan, TensorPlan::Copy) {
             let shard = base.shard;
             let from = shard.header.data_start + base.spec.start;
             match jobs.last_mut() {
@@ -138,13 +137,13 @@ pub(in crate::ops::merge) fn jobs<'a>(
             }
             continue;
         }
-        let (rows, _) = tensor.matrix();
+        let (rows, _) = tensor.matrix;
         jobs.push(Job::Tensor(TensorJob {
             tensor,
             offset: to,
             rows,
             row_bytes: bytes / rows.max(1) as u64,
-            panel_rows: merge.block_rows.unwrap_or_else(|| Work::panel_rows(tensor, base)).max(1),
+            panel_rows: making.block_rows.unwrap_or_else(|| Work::panel_rows(tensor, base)).max(1),
             state: Mutex::default(),
         }));
     }

@@ -1,41 +1,20 @@
 //! Going on where an interrupted merge stopped: which finished shards may be used again.
 //!
-//! A kept shard is used if the whole merge is the one it was made for (options, plan, and every
-//! input's size and times of change) and its bytes are still those that were noted when it was
-//! finished. Shards do not depend on one another, so the result has the bytes of an undisturbed run.
+//! A kept shard is used if the whole merge is the one it was made for (options and plan as they are written down,
+//! and every input still the same file) and its bytes are still those that were noted when it was finished. Shards do not depend on one another, so the result has the bytes of an undisturbed run.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::jobs::Stats;
+use super::note::{Note, name};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
 use crate::format::staging::kept_root;
-use crate::math::DeltaStats;
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::{Options, Plan};
-
-/// What is noted of a finished shard.
-#[derive(Serialize, Deserialize)]
-struct Note {
-    shard: String,
-    sha256: String,
-    stats: Vec<TensorNote>,
-}
-
-/// A tensor's statistics; sums as their bits, since a decimal need not come back the same.
-#[derive(Serialize, Deserialize)]
-struct TensorNote {
-    name: String,
-    sums: [u64; 3],
-    counts: [u64; 3],
-}
 
 /// Names the merge: two runs with one key write the same bytes.
 ///
@@ -55,15 +34,14 @@ pub(in crate::ops::merge) fn key(
     // What changes the way to the result, and not the result.
     let options =
         Options { force: false, verify: false, threads: 0, block_rows: None, ..options.clone() };
-    hash.update(format!("{options:?}"));
+    hash.update(serde_json::to_vec(&options).map_err(std::io::Error::other)?);
     hash.update(serde_json::to_vec(plan).map_err(std::io::Error::other)?);
     for input in inputs {
         let metadata = std::fs::metadata(input).in_file(input)?;
-        let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         hash.update(input.as_os_str().as_encoded_bytes());
-        hash.update(format!(" {} {modified:?} {}\n", metadata.len(), changed(&metadata)));
+        hash.update(format!(" {} {}\n", metadata.len(), changed(&metadata)));
     }
-    Ok(hex(hash))
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// What changes with a file's contents even where its size and time of modification are put back.
@@ -73,14 +51,14 @@ fn changed(metadata: &std::fs::Metadata) -> String {
     format!("{} {}.{}", metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
 }
 
-/// Nothing more is known of a file here.
+/// All that is known of a file here.
 #[cfg(not(unix))]
-fn changed(_: &std::fs::Metadata) -> String {
-    String::new()
+fn changed(metadata: &std::fs::Metadata) -> String {
+    format!("{:?}", metadata.modified().ok())
 }
 
 /// Every file that the plan writes, by its path below the output.
-pub(in crate::ops::merge) fn planned(plan: &Plan) -> BTreeSet<&str> {
+pub(in crate::ops) fn planned(plan: &Plan) -> BTreeSet<&str> {
     let shards = plan.shards.iter().map(|shard| shard.relative.as_str());
     shards.chain(plan.side_files.iter().map(|file| file.relative.as_str())).collect()
 }
@@ -104,19 +82,8 @@ pub(in crate::ops::merge) fn reuse(
     number: usize,
     shard: &OutputShard,
 ) -> Option<Stats> {
-    let note: Note = serde_json::from_slice(&staging.recall(&name(number))?).ok()?;
-    let path = staging.kept_file(&shard.relative)?;
-    // A link would go out as one.
-    let whole = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-    if !whole || note.shard != shard.relative || digest(&path).ok()? != note.sha256 {
-        return None;
-    }
-    let stats = note.stats.into_iter().map(|TensorNote { name, sums, counts }| {
-        let [asked, added, dot] = sums.map(f64::from_bits);
-        let [touched, lost, elements] = counts;
-        (name, DeltaStats { asked, added, dot, touched, lost, elements })
-    });
-    Some(stats.collect())
+    let note = Note::read(&staging.recall(&name(number))?)?;
+    note.stats(&staging.kept_file(&shard.relative)?, shard)
 }
 
 /// Notes a shard that is whole and on the disk, where an interrupted run is kept.
@@ -130,31 +97,5 @@ pub(in crate::ops::merge) fn record(
     stats: &Stats,
 ) -> Result<()> {
     let Some(path) = staging.kept_file(&shard.relative) else { return Ok(()) };
-    let stats = stats.iter().map(|(name, stats)| TensorNote {
-        name: name.clone(),
-        sums: [stats.asked, stats.added, stats.dot].map(f64::to_bits),
-        counts: [stats.touched, stats.lost, stats.elements],
-    });
-    let (relative, sha256) = (shard.relative.clone(), digest(&path).in_file(&path)?);
-    let note = Note { shard: relative, sha256, stats: stats.collect() };
-    let text = serde_json::to_vec(&note).map_err(std::io::Error::other)?;
-    staging.note(&name(number), &text)
-}
-
-fn name(number: usize) -> String {
-    format!("shard-{number:05}.json")
-}
-
-fn digest(path: &Path) -> std::io::Result<String> {
-    let mut hash = Sha256::new();
-    std::io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hex(hash))
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    staging.note(&name(number), &Note::of(&path, shard, stats)?.text()?)
 }

@@ -21,6 +21,7 @@ use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
 use crate::ops::merge::Merge;
+use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
@@ -42,9 +43,9 @@ pub(in crate::ops::merge) struct Written {
 pub(in crate::ops::merge) fn write(merge: &Merge, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
     let staging = match &merge.resume {
-        _ if plan.one_file => Staging::file(&plan.output, merge.force)?,
-        Some(key) => Staging::kept(&plan.output, merge.force, key)?,
-        None => Staging::directory(&plan.output, merge.force)?,
+        _ if plan.one_file => Staging::file(&plan.output, merge.options.force)?,
+        Some(key) => Staging::kept(&plan.output, merge.options.force, key)?,
+        None => Staging::directory(&plan.output, merge.options.force)?,
     };
     fill(merge, staging, progress).map_err(|error| match &merge.resume {
         Some(_) if !resume::goes_on(error.kind()) => {
@@ -71,12 +72,13 @@ fn finished(syncing: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Written> {
     let plan = &merge.plan;
     progress.begin(plan.bytes);
-    let pool = thread_pool(merge.threads)?;
+    let pool = thread_pool(merge.options.threads)?;
     let planned = resume::planned(plan);
     staging.retain(&planned)?;
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
-    let origin = pool.install(|| origin::metadata(merge))?;
+    let (making, inputs) = (merge.making(), &merge.inputs);
+    let origin = pool.install(|| origin::metadata(plan, inputs))?;
     std::thread::scope(|scope| -> Result<()> {
         let mut syncing = Vec::new();
         for (number, shard) in plan.shards.iter().enumerate() {
@@ -87,9 +89,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
                 continue;
             }
             let file = staging.create(&shard.relative)?;
-            file.no_wider_than(merge.sources())?;
-            let (file, found) =
-                write_shard((merge, origin.as_ref()), shard, file, &pool, progress)?;
+            let (file, found) = make((making, origin.as_ref()), shard, file, &pool, progress)?;
             stats.extend(found.iter().cloned());
             if syncing.len() == SYNCING {
                 finished(syncing.remove(0))?;
@@ -104,7 +104,8 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
             match (&file.content, &file.source) {
                 (None, Some(source)) => staging.copy(source, &file.relative)?,
                 (content, _) => {
-                    staging.write(&file.relative, content.as_deref().unwrap_or_default())?;
+                    staging
+                        .write(&file.relative, content.as_deref().unwrap_or_default().as_bytes())?;
                 }
             }
         }
@@ -114,46 +115,50 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
         Ok(())
     })?;
     staging.retain(&planned)?;
-    merge.base.check_unchanged()?;
-    for file in merge.adapters.iter().map(|adapter| &adapter.file).chain(&merge.tuned) {
-        file.check_unchanged()?;
-    }
+    inputs.check_unchanged()?;
     let receipt = pool.install(|| keep_receipt(merge, &staging))?;
     staging.commit().inspect_err(|_| {
         // A receipt of what is not there would only mislead.
-        let _ = merge.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
+        let _ =
+            merge.options.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
     })?;
     Ok(Written { stats, reused, receipt })
 }
 
 /// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.
 fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
-    let Some(path) = &merge.receipt else { return Ok(None) };
-    let merged = Checkpoint::open(&staging.content(), merge.access)?;
-    let target = Staging::file(path, merge.force)?;
+    let Some(path) = &merge.options.receipt else { return Ok(None) };
+    let merged = Checkpoint::open(&staging.content(), merge.options.open.access)?;
+    let target = Staging::file(path, merge.options.force)?;
     let (plan, output) = (&merge.plan, target.create("")?);
-    output.no_wider_than(merge.sources())?;
-    let beside = if plan.one_file { side::beside(&merge.base)? } else { Vec::new() };
+    output.no_wider_than(merge.inputs.sources())?;
+    let beside = if plan.one_file { side::beside(&merge.inputs.base)? } else { Vec::new() };
     let sides = if plan.one_file { &beside } else { &plan.side_files };
-    let bytes = receipt::make(&merge.base, &merged, sides, plan.one_file, output)?;
+    let bytes = receipt::make(&merge.inputs.base, &merged, sides, plan.one_file, output)?;
     target.commit()?;
     Ok(Some(bytes))
 }
 
-fn write_shard(
-    (merge, origin): (&Merge, Option<&Metadata>),
+/// Makes one shard, from the plan and its open inputs alone: into the file that it is given, which nobody else may
+/// read before the shard is whole. `origin` is what the header says of where it comes from.
+///
+/// # Errors
+/// Reading and writing; a value of the base that is not finite; a result that the output's dtype cannot hold.
+pub(in crate::ops) fn make(
+    (making, origin): (Making<'_>, Option<&Metadata>),
     shard: &OutputShard,
     mut file: OutputFile,
     pool: &ThreadPool,
     progress: &dyn Progress,
 ) -> Result<(OutputFile, Stats)> {
-    let header = header_bytes(merge, shard, origin)?;
+    file.no_wider_than(making.inputs.sources())?;
+    let header = header_bytes(making, shard, origin)?;
     let data_start = header.len() as u64;
     file.set_length(data_start + shard.bytes())?;
     file.write_at(&header, 0)?;
-    let places = shard.specs().into_iter().map(|spec| data_start + spec.start);
-    let (file, tensors) = (Mutex::new(file), shard.tensors.iter().zip(places));
-    let stats = work_through(merge, tensors, &file, pool, progress)?;
+    let tensors = shard.placed().map(|(tensor, start)| (tensor, data_start + start));
+    let file = Mutex::new(file);
+    let stats = work_through(making, tensors, &file, pool, progress)?;
     Ok((take(file), stats))
 }
 
@@ -187,19 +192,20 @@ impl Sink for Mutex<OutputFile> {
 /// # Errors
 /// Those of the base's values, of the output's range, of the sink: the earliest in the file's order.
 pub(in crate::ops) fn work_through<'a>(
-    merge: &'a Merge,
+    making: Making<'a>,
     tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
     sink: &dyn Sink,
     pool: &ThreadPool,
     progress: &dyn Progress,
 ) -> Result<Stats> {
-    let jobs = jobs(merge, tensors)?;
-    for batch in batches(&jobs, merge.rule.is_some()) {
-        if let Some(rule) = &merge.rule {
-            pool.install(|| batch.par_iter().try_for_each(|job| job.learn(merge, rule)))?;
+    let jobs = jobs(making, tensors)?;
+    let looks = making.plan.method.is_some();
+    for batch in batches(&jobs, looks) {
+        if looks {
+            pool.install(|| batch.par_iter().try_for_each(|job| job.look(making)))?;
         }
         let shared = Shared {
-            merge,
+            making,
             jobs: batch,
             next: Mutex::new((0, 0)),
             sink,
@@ -220,7 +226,7 @@ pub(in crate::ops) fn work_through<'a>(
 /// # Errors
 /// If the base's own cannot be read, or a new one is longer than the format allows.
 pub(in crate::ops) fn header_bytes(
-    merge: &Merge,
+    making: Making<'_>,
     shard: &OutputShard,
     origin: Option<&Metadata>,
 ) -> Result<Vec<u8>> {
@@ -231,7 +237,7 @@ pub(in crate::ops) fn header_bytes(
         metadata.extend(origin.clone());
         return header::encode(Some(&metadata), &shard.specs());
     }
-    let same = shard.same_header_as.and_then(|number| merge.base.shards.get(number));
+    let same = shard.same_header_as.and_then(|number| making.inputs.base.shards.get(number));
     let same = same.filter(|base| base.header.metadata == shard.metadata);
     match same {
         Some(base) => {
@@ -249,7 +255,7 @@ fn take<T>(mutex: Mutex<T>) -> T {
 
 /// What the workers of one shard share.
 struct Shared<'s, 'a> {
-    merge: &'a Merge,
+    making: Making<'a>,
     jobs: &'s [Job<'a>],
     /// Job and piece that are next.
     next: Mutex<(usize, usize)>,
@@ -319,7 +325,7 @@ impl<'s, 'a> Shared<'s, 'a> {
             match &state.work {
                 Some(work) => Arc::clone(work),
                 None => {
-                    let work = Work::new(self.merge, job.tensor, state.learnt.take())?;
+                    let work = Work::new(self.making, job.tensor, state.statistics.take())?;
                     Arc::clone(state.work.insert(Arc::new(work)))
                 }
             }
@@ -333,7 +339,8 @@ impl<'s, 'a> Shared<'s, 'a> {
             for stats in state.stats.values() {
                 sum.add(stats);
             }
-            *state = TensorState { work: None, learnt: None, stats: BTreeMap::from([(0, sum)]) };
+            *state =
+                TensorState { work: None, statistics: None, stats: BTreeMap::from([(0, sum)]) };
         }
         Ok(buffer.len() as u64)
     }

@@ -1,0 +1,194 @@
+//! Outputs that several processes build, on one machine or on many that share a file system: every file is made in a
+//! temporary and renamed into place whole, so that nobody has to wait for anybody.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::access::{Access, Source, read_small};
+use super::kept::{beside, retain};
+use super::live::{Live, is_committed, still};
+use super::staging::{
+    OutputFile, builder, check_target, commit_directory, parent_of, sync_directories,
+    sync_directory,
+};
+use crate::error::{JobError, Locate, Result};
+
+/// The directory beside a target in which its files are built: `out/` is what will be renamed, beside it lie notes.
+#[derive(Debug)]
+pub struct SharedStaging {
+    target: PathBuf,
+    root: PathBuf,
+}
+
+/// A file of it that is not whole yet.
+#[derive(Debug)]
+pub struct Pending {
+    temporary: NamedTempFile,
+    place: PathBuf,
+    // Dropped after the temporary, which removes it.
+    live: Live,
+}
+
+/// The directory of an output that several processes build.
+pub fn shared_root(target: &Path) -> PathBuf {
+    target.with_file_name(beside(target, ".work"))
+}
+
+impl SharedStaging {
+    const KEY: &str = "plan";
+
+    /// Takes part in building an output, which need not have begun. `key` says what is built.
+    ///
+    /// # Errors
+    /// If the target exists without `force`, its parent cannot be written, or something else is built there.
+    pub fn join(target: &Path, force: bool, key: &str) -> Result<Self> {
+        check_target(target, force)?;
+        let shared = Self { target: target.to_path_buf(), root: shared_root(target) };
+        let out = shared.root.join("out");
+        {
+            let _still = still();
+            fs::create_dir_all(&out).in_file(&out)?;
+        }
+        if shared.recall(Self::KEY).is_none() {
+            // Whoever is first says what is built, and the others agree.
+            shared.put(&shared.root.join(Self::KEY), |file| file.write_all(key.as_bytes()))?;
+        }
+        shared.check(key)?;
+        Ok(shared)
+    }
+
+    /// An output that others have built.
+    ///
+    /// # Errors
+    /// If nobody has begun, or something else is built there.
+    pub fn of_others(target: &Path, key: &str) -> Result<Self> {
+        let shared = Self { target: target.to_path_buf(), root: shared_root(target) };
+        if !shared.root.is_dir() {
+            let committed = target.symlink_metadata().is_ok();
+            return Err(JobError::Nothing { committed }).in_file(target);
+        }
+        shared.check(key)?;
+        Ok(shared)
+    }
+
+    fn check(&self, key: &str) -> Result<()> {
+        match self.recall(Self::KEY).is_some_and(|found| found == key.as_bytes()) {
+            true => Ok(()),
+            false => Err(JobError::OtherJob).in_file(&self.root),
+        }
+    }
+
+    /// Where it is built, until it is put in place.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a file of it lies once it is whole.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join("out").join(relative)
+    }
+
+    /// Begins a file of the output.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of creating it.
+    pub fn create(&self, relative: &str) -> Result<(OutputFile, Pending)> {
+        let pending = self.begin(self.path(relative))?;
+        let file = pending.temporary.as_file().try_clone().in_file(&pending.place)?;
+        Ok((OutputFile::new(file, pending.place.clone()), pending))
+    }
+
+    /// Writes a small file of the output.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of writing it.
+    pub fn write(&self, relative: &str, bytes: &[u8]) -> Result<()> {
+        self.put(&self.path(relative), |file| file.write_all(bytes))
+    }
+
+    /// Copies a regular file into the output.
+    ///
+    /// # Errors
+    /// If `source` is no regular file; whatever the operating system says of reading and writing.
+    pub fn copy(&self, source: &Path, relative: &str) -> Result<()> {
+        let from = Source::open(source, Access::Read).in_file(source)?;
+        self.put(&self.path(relative), |file| {
+            io::copy(&mut from.file().take(from.length()), file).map(|_| ())
+        })
+    }
+
+    /// Keeps a note beside the output.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of writing it.
+    pub fn note(&self, name: &str, text: &[u8]) -> Result<()> {
+        self.put(&self.root.join(name), |file| file.write_all(text))
+    }
+
+    /// A note that somebody kept.
+    pub fn recall(&self, name: &str) -> Option<Vec<u8>> {
+        read_small(&self.root.join(name)).ok()
+    }
+
+    /// Removes what lies in the output and is none of these files.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of listing and removing.
+    pub fn retain(&self, files: &BTreeSet<&str>) -> Result<()> {
+        let (_still, out) = (still(), self.root.join("out"));
+        retain(&out, "", files).in_file(&out)
+    }
+
+    /// Puts the output at its target, in one step.
+    ///
+    /// # Errors
+    /// If the target has appeared meanwhile (without `force`), or the rename fails.
+    pub fn commit(self, force: bool) -> Result<()> {
+        let Self { target, root } = self;
+        let out = root.join("out");
+        sync_directories(&out).in_file(&target)?;
+        let still = still();
+        commit_directory(&out, &target, force)?;
+        fs::remove_dir_all(&root).in_file(&root)?;
+        drop(still);
+        is_committed(&target);
+        sync_directory(parent_of(&target)).in_file(&target)
+    }
+
+    fn put(&self, place: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Result<()> {
+        let mut pending = self.begin(place.to_path_buf())?;
+        let file = pending.temporary.as_file_mut();
+        write(file).and_then(|()| file.sync_all()).in_file(place)?;
+        pending.put()
+    }
+
+    fn begin(&self, place: PathBuf) -> Result<Pending> {
+        let mut still = still();
+        let temporary = builder("part-".as_ref(), 0o666).tempfile_in(&self.root);
+        let temporary = temporary.in_file(&place)?;
+        let live = Live::new(temporary.path(), &mut still);
+        Ok(Pending { temporary, place, live })
+    }
+}
+
+impl Pending {
+    /// Puts a file that is whole and on the disk in its place, over one that is there.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of renaming it.
+    pub fn put(self) -> Result<()> {
+        let Self { temporary, place, live } = self;
+        let mut still = still();
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).in_file(&place)?;
+        }
+        temporary.persist(&place).map_err(|error| error.error).in_file(&place)?;
+        live.end(&mut still);
+        drop(still);
+        sync_directory(parent_of(&place)).in_file(&place)
+    }
+}

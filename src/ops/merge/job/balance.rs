@@ -1,0 +1,32 @@
+//! Which worker makes which shards.
+
+/// For each shard the number of its worker, from 0: the largest shard first, always to whoever has the fewest bytes
+/// (Graham's rule: no worker has more than 4/3 of the least that the busiest must have). `workers` is 1 at least.
+pub(in crate::ops) fn balance(bytes: &[u64], workers: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..bytes.len()).collect();
+    let size = |shard: usize| bytes.get(shard).copied().unwrap_or(0);
+    order.sort_by_key(|shard| std::cmp::Reverse(size(*shard)));
+    let mut loads = vec![0; workers.min(bytes.len()).max(1)];
+    let mut worker_of = vec![0; bytes.len()];
+    for shard in order {
+        let least = loads.iter_mut().enumerate().min_by_key(|(_, load)| **load);
+        if let (Some((worker, load)), Some(slot)) = (least, worker_of.get_mut(shard)) {
+            *load += size(shard);
+            *slot = worker;
+        }
+    }
+    worker_of
+}
+
+#[cfg(test)]
+mod tests {
+    use super::balance;
+
+    #[test]
+    fn the_largest_go_first_to_whoever_has_least() {
+        assert_eq!(balance(&[1, 5, 3, 4, 2], 2), [0, 0, 1, 1, 1]);
+        assert_eq!(balance(&[7, 7, 7], 3), [0, 1, 2]);
+        assert_eq!(balance(&[7, 7], 16), [0, 1]);
+        assert_eq!(balance(&[], 4), Vec::<usize>::new());
+    }
+}

@@ -1,0 +1,116 @@
+//! Whether inputs are still those that a merge was planned with, on whatever machine: by their sizes and by hashes of
+//! what says most of them. Times and numbers of inodes are one machine's own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{JobError, Locate, Result};
+use crate::format::Checkpoint;
+use crate::format::access::read_start;
+use crate::format::json::MODEL_CONFIG;
+use crate::ops::files_of;
+use crate::ops::merge::plan::open_inputs::OpenInputs;
+use crate::ops::merge::plan::output::Plan;
+use crate::ops::shared::provenance::sha256;
+
+/// Larger files that are no adapter's are known by their headers alone.
+const SMALL: u64 = 64 << 20;
+/// What stands for the header of a file that is no safetensors file.
+const START: u64 = 1 << 20;
+
+/// One input file, as it was when the merge was planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// The SHA-256 of the part that is looked at.
+    pub sha256: String,
+    /// What is looked at.
+    pub of: Looked,
+}
+
+/// The part of a file that its hash is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Looked {
+    /// All of it: adapters, configs, tokenizers.
+    All,
+    /// The header of a safetensors file, the first MiB of another: a model's weights.
+    Header,
+}
+
+/// All inputs of a plan, as they are now; read on the current pool's threads.
+///
+/// # Errors
+/// If one cannot be read.
+pub(in crate::ops) fn identify(plan: &Plan, inputs: &OpenInputs) -> Result<Vec<InputFile>> {
+    let mut files = BTreeMap::new();
+    let models = std::iter::once(&inputs.base).chain(&inputs.tuned);
+    for model in models {
+        files.extend(model.shards.iter().map(|shard| (shard.path.clone(), Looked::Header)));
+        files.extend(configs(model).map(|path| (path, Looked::All)));
+    }
+    for file in &plan.side_files {
+        let Some(path) = &file.source else { continue };
+        let bytes = std::fs::metadata(path).in_file(path)?.len();
+        let looked = if bytes > SMALL { Looked::Header } else { Looked::All };
+        files.entry(path.clone()).or_insert(looked);
+    }
+    let adapters = inputs.adapters.iter().flat_map(files_of);
+    files.extend(adapters.map(|path| (path, Looked::All)));
+    let files: Vec<_> = files.into_iter().collect();
+    files.into_par_iter().map(|(path, looked)| look(path, looked)).collect()
+}
+
+/// Configs and indexes of a model, which say how its weights are read.
+fn configs(model: &Checkpoint) -> impl Iterator<Item = PathBuf> {
+    let of_component = model.components.iter().flat_map(|component| {
+        let index = component.index.as_ref().map(|index| index.file_name.as_str());
+        index.into_iter().chain([MODEL_CONFIG]).map(|name| component.directory.join(name))
+    });
+    of_component.filter(|_| model.directory().is_some()).filter(|path| path.is_file())
+}
+
+fn look(path: PathBuf, of: Looked) -> Result<InputFile> {
+    let bytes = std::fs::metadata(&path).in_file(&path)?.len();
+    let sha256 = match of {
+        Looked::All => sha256(&path).in_file(&path)?,
+        Looked::Header => header_hash(&path).in_file(&path)?,
+    };
+    Ok(InputFile { path, bytes, sha256, of })
+}
+
+fn header_hash(path: &Path) -> io::Result<String> {
+    let first = read_start(path, 8)?;
+    let length = <[u8; 8]>::try_from(first.as_slice()).map_or(0, u64::from_le_bytes);
+    let is_header = path.extension().is_some_and(|ending| ending == "safetensors");
+    let end = if is_header { length.saturating_add(8) } else { START };
+    Ok(format!("{:x}", Sha256::digest(read_start(path, end)?)))
+}
+
+/// Fails unless all inputs are as they were; read on the current pool's threads.
+///
+/// # Errors
+/// [`JobError::Input`], of the first that is not; one that cannot be read.
+pub(in crate::ops) fn check(files: &[InputFile]) -> Result<()> {
+    let check = |planned: &InputFile| {
+        let found = look(planned.path.clone(), planned.of)?;
+        let what = match (found.bytes == planned.bytes, planned.of) {
+            (false, _) => format!("it has {} bytes, and had {}", found.bytes, planned.bytes),
+            (true, _) if found.sha256 == planned.sha256 => return Ok(()),
+            (true, Looked::All) => "its contents are others".to_owned(),
+            (true, Looked::Header) => "its header is another".to_owned(),
+        };
+        Err(JobError::Input { what }).in_file(&planned.path)
+    };
+    // The first in order, so that every worker says the same.
+    let checked: Vec<Result<()>> = files.par_iter().map(check).collect();
+    checked.into_iter().collect()
+}

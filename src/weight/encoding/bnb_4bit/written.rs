@@ -1,0 +1,189 @@
+//! bitsandbytes' 4-bit tensors for new values, as `backends/default/ops.py` quantises: the largest magnitude of every
+//! block, the nearest number of the table (the lower where two are as near). Nested, magnitudes become bytes after
+//! their mean is taken off; codes belong to the magnitudes before that.
+
+use std::ops::Range;
+
+use super::{Blocks, Nested};
+use crate::error::{QuantError, Result};
+use crate::format::Dtype;
+use crate::weight::encode::largest;
+use crate::weight::rounding::upper;
+use crate::weight::{Encode, Encoded, Panel, Part, Scales, Writing};
+
+/// What the package divides by instead of 0.
+const LEAST: f32 = 1e-38;
+
+/// Characters kept for the mean of the magnitudes in the text beside the codes.
+const NUMBER: usize = 24;
+const OFFSET: &str = "\"nested_offset\":";
+
+/// The numbers of a table in their order, with the code of each.
+struct Table(Vec<(f32, u8)>);
+
+impl Table {
+    fn new(values: &[f32]) -> Self {
+        let mut numbers: Vec<(f32, u8)> = values.iter().copied().zip(0..=u8::MAX).collect();
+        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Self(numbers)
+    }
+
+    /// The code for a number: as many as there are midpoints below it.
+    fn code(&self, value: f32, draw: Option<f32>) -> u8 {
+        let last = self.0.len().saturating_sub(1);
+        let number = |at: usize| self.0.get(at.min(last)).map_or(0.0, |number| number.0);
+        let above = self.0.partition_point(|number| number.0 <= value).min(last);
+        let below = above.saturating_sub(1);
+        let at = match draw {
+            _ if number(above) <= value => above,
+            None if f32::midpoint(number(below), number(above)) < value => above,
+            None => below,
+            Some(draw) if upper(number(below), number(above), value, draw) => above,
+            Some(_) => below,
+        };
+        self.0.get(at).map_or(0, |number| number.1)
+    }
+}
+
+impl Blocks {
+    /// Elements of some rows, counted through the whole weight.
+    fn flat(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.columns..rows.end * self.columns
+    }
+
+    /// The mean of the magnitudes, those of 256 as bytes, and what these stand for.
+    fn nest(&self, nested: &Nested, magnitudes: &[f32]) -> Result<Rest> {
+        let sum: f64 = magnitudes.iter().map(|value| f64::from(*value)).sum();
+        let offset = (sum / magnitudes.len().max(1) as f64) as f32;
+        let table = nested.table.scales(0..256)?;
+        let sorted = Table::new(&table);
+        let (mut bytes, mut outer) = (Vec::new(), Vec::new());
+        for block in magnitudes.chunks(nested.block) {
+            let shifted: Vec<f32> = block.iter().map(|value| value - offset).collect();
+            let most = largest(&shifted);
+            outer.push(most);
+            let code = |value: &f32| sorted.code((value / most.max(LEAST)).clamp(-1.0, 1.0), None);
+            bytes.extend(shifted.iter().map(code));
+        }
+        let read = |(at, code): (usize, &u8)| {
+            let scale = outer.get(at / nested.block).copied().unwrap_or_default();
+            table.get(usize::from(*code)).copied().unwrap_or_default() * scale + offset
+        };
+        let magnitudes = bytes.iter().enumerate().map(read).collect();
+        Ok(Rest { bytes, outer, offset, magnitudes })
+    }
+
+    /// The text beside the codes with another mean, in as many bytes whatever the mean.
+    fn text(&self, offset: Option<f32>) -> Result<Vec<u8>> {
+        let bytes = self.state.all()?;
+        let bad = || {
+            let reason = "`nested_offset` is not where it is expected".to_owned();
+            self.state.error(QuantError::BadState { reason })
+        };
+        let text = String::from_utf8(bytes).map_err(|_| bad())?;
+        let start = text.find(OFFSET).map(|at| at + OFFSET.len()).ok_or_else(bad)?;
+        let rest = text.get(start..).unwrap_or_default();
+        let number = rest.len() - rest.trim_start().len();
+        let end = rest.find([',', '}']).ok_or_else(bad)?;
+        let width = end.saturating_sub(number).max(NUMBER);
+        let value = offset.map_or_else(String::new, |offset| f64::from(offset).to_string());
+        let (before, after) = (text.get(..start + number), text.get(start + end..));
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        // JSON's own spaces make up for digits.
+        Ok(format!("{before}{value:<width$}{after}").into_bytes())
+    }
+}
+
+/// Nested magnitudes.
+struct Rest {
+    bytes: Vec<u8>,
+    outer: Vec<f32>,
+    offset: f32,
+    magnitudes: Vec<f32>,
+}
+
+impl Encode for Blocks {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        let mut parts = vec![Part::like(&self.codes)];
+        if writing.scales == Scales::Reuse {
+            return parts;
+        }
+        parts.push(Part::like(&self.largest));
+        if let Some(nested) = &self.nested {
+            parts.push(Part::like(&nested.largest));
+            let length = self.text(None).map_or(self.state.elements(), |text| text.len());
+            parts.push(Part { shape: vec![length], dtype: Dtype::U8, ..Part::like(&self.state) });
+        }
+        parts
+    }
+
+    fn grain(&self) -> usize {
+        // Rows that end where a block does; blocks have an even number of elements.
+        let (mut a, mut b) = (self.block, self.columns.max(1));
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        self.block / a
+    }
+
+    fn surveys(&self, writing: Writing) -> bool {
+        self.nested.is_some() && writing.scales == Scales::Fresh
+    }
+
+    /// The largest magnitude of every block.
+    fn survey(&self, values: &[f32]) -> Vec<f32> {
+        values.chunks(self.block).map(largest).collect()
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        let flat = self.flat(&panel.rows);
+        let blocks = flat.start / self.block..flat.end.div_ceil(self.block);
+        let table = self.table.scales(0..16)?;
+        let sorted = Table::new(&table);
+        let fresh = panel.fresh();
+        let magnitudes =
+            if fresh { self.survey(panel.values) } else { self.magnitudes(blocks.clone())? };
+        let read = match &self.nested {
+            Some(nested) if fresh => {
+                let rest = self.nest(nested, panel.survey)?;
+                rest.magnitudes.get(blocks.clone()).unwrap_or_default().to_vec()
+            }
+            _ => magnitudes.clone(),
+        };
+        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
+        for (values, (most, read)) in
+            panel.values.chunks(self.block).zip(magnitudes.iter().zip(read))
+        {
+            let whole = values.len() == self.block;
+            let reciprocal = 1.0 / most.max(LEAST);
+            for value in values {
+                // The package divides in the last block if it is a part of one.
+                let scaled = if whole { value * reciprocal } else { value / most.max(LEAST) };
+                let code = sorted.code(scaled.clamp(-1.0, 1.0), panel.draw(at));
+                codes.push(code);
+                out.values.push(table[usize::from(code)] * read);
+                at += 1;
+            }
+        }
+        if codes.len() % 2 == 1 {
+            codes.push(sorted.code(0.0, None));
+        }
+        let bytes = codes.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0));
+        out.put(0, flat.start / 2, bytes.collect());
+        if fresh && self.nested.is_none() {
+            let bytes = magnitudes.iter().flat_map(|value| value.to_le_bytes()).collect();
+            out.put(1, blocks.start * 4, bytes);
+        }
+        Ok(())
+    }
+
+    fn rest(&self, writing: Writing, survey: &[f32], out: &mut Encoded) -> Result<()> {
+        if let Some(nested) = self.nested.as_ref().filter(|_| self.surveys(writing)) {
+            let rest = self.nest(nested, survey)?;
+            out.put(1, 0, rest.bytes);
+            out.put(2, 0, rest.outer.iter().flat_map(|value| value.to_le_bytes()).collect());
+            out.put(3, 0, self.text(Some(rest.offset))?);
+        }
+        Ok(())
+    }
+}
