@@ -352,6 +352,99 @@ fn vera_takes_as_much_of_its_projections_as_it_needs() {
     case.check(&[8, 10], false, &|w| w.plus(&delta));
 }
 
+/// A dense matrix of these values, by row and column.
+fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> Dense {
+    let at = |row| (0..columns).map(move |column| value(row, column));
+    Dense::new(rows, columns, (0..rows).flat_map(at).collect())
+}
+
+#[test]
+fn delora_has_levels_of_length_one() {
+    let mut case = Case::peft(31, config("DELORA", json!({"r": 3, "delora_lambda": 9})));
+    let down = case.tensor("delora_A", &[3, 10], 0.5);
+    let up = case.tensor("delora_B", &[8, 3], 0.5);
+    let lambda = case.add("delora_lambda", &[1], &[7.0]).values[0];
+    let norms = case.tensor("delora_w_norm", &[10], 1.0).values;
+    let length = |values: Vec<f64>| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let level = |at: usize| {
+        let (row, column) = ((0..10).map(|j| down.at(at, j)), (0..8).map(|i| up.at(i, at)));
+        lambda / 3.0 / (length(row.collect()) * length(column.collect()))
+    };
+    let delta = dense(8, 10, &|i, j| {
+        (0..3).map(|at| up.at(i, at) * level(at) * down.at(at, j)).sum::<f64>() * norms[j]
+    });
+    case.check(&[8, 10], false, &|w| w.plus(&delta));
+    case.check(&[10, 8], true, &|w| w.plus(&delta));
+}
+
+#[test]
+fn gralora_has_factors_for_every_block() {
+    for plain in [0, 2] {
+        let fields = json!({"r": 4, "alpha": 5, "gralora_k": 2, "hybrid_r": plain});
+        let mut case = Case::peft(32, config("GRALORA", fields));
+        // Two parts of five inputs, two of four outputs, two levels of the four for each block.
+        let down = case.tensor("gralora_A", &[2, 5, 4], 0.5).values;
+        let up = case.tensor("gralora_B", &[2, 4, 4], 0.5).values;
+        let mut delta = dense(8, 10, &|i, j| {
+            let (g, n) = (i / 4, j / 5);
+            let of_a = |s: usize| down[(n * 5 + j % 5) * 4 + g * 2 + s];
+            let of_b = |s: usize| up[(g * 4 + n * 2 + s) * 4 + i % 4];
+            (0..2).map(|s| of_a(s) * of_b(s)).sum()
+        });
+        if plain > 0 {
+            let names = ["gralora_B_general.weight", "gralora_A_general.weight"];
+            delta = delta.plus(&pair(&mut case, names, (8, plain, 10)));
+        }
+        let delta = delta.scaled(5.0 / (4 + plain) as f64);
+        case.check(&[8, 10], false, &|w| w.plus(&delta));
+    }
+}
+
+#[test]
+fn vblora_mixes_vectors_of_its_bank() {
+    let fields = json!({"r": 2, "num_vectors": 6, "vector_length": 4, "topk": 2});
+    let mut case = Case::peft(33, config("VBLORA", fields));
+    let down = case.tensor("vblora_logits_A", &[2, 3, 6], 2.0).values;
+    let up = case.tensor("vblora_logits_B", &[2, 2, 6], 2.0).values;
+    let module = case.prefix;
+    case.prefix = "base_model";
+    let bank = case.tensor("vblora_vector_bank", &[6, 4], 0.5);
+    case.prefix = module;
+    // The two largest of six logits, and their softmax.
+    let mixed = |logits: &[f64], at: usize| {
+        let mut order: Vec<usize> = (0..6).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let (first, second) = (logits[order[0]].exp(), logits[order[1]].exp());
+        (first * bank.at(order[0], at) + second * bank.at(order[1], at)) / (first + second)
+    };
+    let of_a = |level: usize, j: usize| mixed(&down[(level * 3 + j / 4) * 6..][..6], j % 4);
+    let of_b = |i: usize, level: usize| mixed(&up[(i / 4 * 2 + level) * 6..][..6], i % 4);
+    let delta = dense(8, 12, &|i, j| (0..2).map(|level| of_b(i, level) * of_a(level, j)).sum());
+    case.check(&[8, 12], false, &|w| w.plus(&delta));
+}
+
+#[test]
+fn randlora_sums_over_shared_bases() {
+    for (outputs, inputs) in [(8, 5), (5, 8), (5, 5)] {
+        let mut case = Case::peft(34, config("RANDLORA", json!({"r": 2, "randlora_alpha": 6})));
+        let lambda = case.tensor("randlora_lambda", &[2, 3], 0.5);
+        let gamma = case.tensor("randlora_gamma", &[3, 5], 0.5);
+        let module = case.prefix;
+        case.prefix = "base_model";
+        let small = case.tensor("randlora_A", &[2, 1, 6], 0.5);
+        let large = case.tensor("randlora_B", &[9, 4, 2], 0.5);
+        case.prefix = module;
+        // Level c of A is (c / 3, c mod 3) of (k, b), of B it is (c mod 2, c / 2).
+        let high = outputs.max(inputs);
+        let tall = dense(high, 5, &|row, column| {
+            let narrow = |c: usize| lambda.at(c / 3, c % 3) * gamma.at(c % 3, column);
+            (0..6).map(|c| large.at(row, c) * narrow(c) * small.at(c / 3, column)).sum()
+        });
+        let delta = if inputs == 5 { tall } else { tall.transposed() }.scaled(3.0);
+        case.check(&[outputs, inputs], false, &|w| w.plus(&delta));
+    }
+}
+
 #[test]
 fn miss_repeats_its_block() {
     for mini in [false, true] {

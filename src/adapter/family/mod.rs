@@ -6,8 +6,10 @@
 mod adalora;
 mod boft;
 mod decompose;
+mod delora;
 mod full;
 mod glora;
+mod gralora;
 mod hira;
 mod hra;
 mod ia3;
@@ -17,7 +19,9 @@ pub mod lora;
 mod miss;
 mod oft;
 pub(crate) mod oft_blocks;
+mod randlora;
 pub(super) mod replaced;
+mod vblora;
 mod vera;
 
 use std::collections::BTreeMap;
@@ -47,11 +51,15 @@ struct Family {
 }
 
 /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-static FAMILIES: [&Family; 16] = [
+static FAMILIES: [&Family; 20] = [
     &loha::FAMILY,
     &lokr::FAMILY,
     &adalora::FAMILY,
     &vera::FAMILY,
+    &delora::FAMILY,
+    &gralora::FAMILY,
+    &vblora::FAMILY,
+    &randlora::FAMILY,
     &miss::FAMILY,
     &ia3::PEFT,
     &ia3::LYCORIS,
