@@ -359,6 +359,22 @@ fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> De
 }
 
 #[test]
+fn what_goes_through_the_base_needs_it_to_be_a_lora() {
+    let mut case = Case::peft(30, config("HRA", json!({"r": 2})));
+    case.tensor("hra_u", &[10, 2], 0.5);
+    let bench = Bench::new();
+    let adapter = case.save(&bench);
+    let mut convert = lora_tool();
+    convert.arg("convert").arg(&adapter).args(["--as", "lora", "--rank", "2", "-o"]);
+    let done = convert.arg(bench.path("out")).output().expect("runs");
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{text}");
+    assert!(text.contains("as a LoRA they need the base"), "{text}");
+    assert!(text.contains("give the model it was trained on: --reference BASE"), "{text}");
+    assert!(!bench.path("out").exists(), "an output is left");
+}
+
+#[test]
 fn delora_has_levels_of_length_one() {
     let mut case = Case::peft(31, config("DELORA", json!({"r": 3, "delora_lambda": 9})));
     let down = case.tensor("delora_A", &[3, 10], 0.5);
@@ -434,6 +450,9 @@ fn randlora_sums_over_shared_bases() {
         let small = case.tensor("randlora_A", &[2, 1, 6], 0.5);
         let large = case.tensor("randlora_B", &[9, 4, 2], 0.5);
         case.prefix = module;
+        // PEFT writes a copy beside every module.
+        let copied: Vec<f32> = small.values.iter().map(|value| *value as f32).collect();
+        case.add("randlora_A", &[2, 1, 6], &copied);
         // Level c of A is (c / 3, c mod 3) of (k, b), of B it is (c mod 2, c / 2).
         let high = outputs.max(inputs);
         let tall = dense(high, 5, &|row, column| {

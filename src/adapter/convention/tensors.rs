@@ -33,6 +33,8 @@ pub(super) static PEFT: &[(&str, &str)] = &[
     ("lora_E", "lora_E"),
     ("miss_block", "miss_block"),
     ("oft_R", "oft_R.weight"),
+    ("randlora_A", "randlora_A"),
+    ("randlora_B", "randlora_B"),
     ("randlora_gamma", "randlora_gamma"),
     ("randlora_lambda", "randlora_lambda"),
     ("ranknum", "ranknum"),

@@ -22,7 +22,7 @@ const GAMMA: &str = "randlora_gamma";
 pub(super) static FAMILY: Family = Family {
     name: "randlora",
     signs: &[Part::Named(LAMBDA), Part::Named(GAMMA)],
-    parts: &[],
+    parts: &[Part::Named("randlora_A"), Part::Named("randlora_B")],
     build,
 };
 
@@ -90,6 +90,14 @@ fn build(source: &Source<'_>) -> Result<Module> {
         })
     };
     let (small, large) = (shared("randlora_A")?, shared("randlora_B")?);
+    // PEFT writes them once more beside every module.
+    for (part, all) in [("randlora_A", small), ("randlora_B", large)] {
+        if let Some(copy) = source.named(part)
+            && !source.view(copy)?.same_bytes(source.view(all)?)?
+        {
+            return Err(super::stray(&FAMILY, copy));
+        }
+    }
     let (lambda, gamma) = (source.required(LAMBDA, GAMMA)?, source.required(GAMMA, LAMBDA)?);
     let (rank, bases, _) = source.matrix(lambda)?;
     let (_, least, _) = source.matrix(gamma)?;
