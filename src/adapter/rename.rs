@@ -1,7 +1,7 @@
 //! A module's name in another convention. Dots are never guessed back into a flattened name: they come
 //! from the name of the base tensor that flattens to it, or not at all.
 
-use super::architecture::{LTX2_CONNECTORS, Told};
+use super::architecture::{Detected, LTX2_CONNECTORS};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
 use super::scope::{CONNECTORS, Scope, flatten, scope_of};
@@ -44,12 +44,12 @@ impl Renamer<'_> {
     /// # Errors
     /// [`ConvertError::Name`], if the name does not tell; with what would.
     pub fn rename(&self, name: &str, base_tensor: Option<&str>) -> Result<String> {
-        let mlx = super::convention::mlx().name;
-        if self.to.name == mlx && self.from.name != mlx && name.contains(".experts.") {
+        let stacks = self.to.has_stacks() && self.to.names == Names::Dotted;
+        if stacks && self.from != self.to && name.contains(".experts.") {
             let reason = "mlx-lm has a layer's experts in stacks, known here of Mixtral, Qwen2 and Qwen3 \
                 MoE, OLMoE and DeepSeek, told by a reference base";
             let known = self.architecture.and_then(|known| known.expert(name));
-            return known.ok_or_else(|| ConvertError::Name { to: mlx, reason }.into());
+            return known.ok_or_else(|| ConvertError::Name { to: self.to.name, reason }.into());
         }
         let found = match (self.kind(name), self.to.names) {
             (from, to) if from == to => Some(name.to_owned()),
@@ -87,21 +87,21 @@ impl Renamer<'_> {
     }
 
     /// The name of a module whose path in the wanted layout is known.
-    pub(super) fn spell(&self, scope: Scope, path: &str, told: &Told) -> Option<String> {
+    pub(super) fn spell(&self, scope: Scope, path: &str, detected: &Detected) -> Option<String> {
         let encoder = match scope {
             Scope::TextEncoder(number) => Some(number),
-            Scope::Any if told.component == "text_encoder" => Some(1),
+            Scope::Any if detected.component == "text_encoder" => Some(1),
             Scope::Any | Scope::Denoiser | Scope::Connectors => None,
         };
         let t5 = path.starts_with("encoder.block.");
-        let connectors = told.component == LTX2_CONNECTORS;
+        let connectors = detected.component == LTX2_CONNECTORS;
         match (self.to.names, encoder) {
             (Names::Gguf, _) => None,
             (Names::Checkpoint, None) if connectors => Some(format!("{CONNECTORS}{path}")),
             // No script of kohya's kind trains them.
             (Names::Flattened, None) if connectors => None,
             (Names::Dotted, _) => Some(path.to_owned()),
-            (Names::Component, None) => Some(format!("{}.{path}", told.component)),
+            (Names::Component, None) => Some(format!("{}.{path}", detected.component)),
             (Names::Checkpoint, None) => Some(format!("diffusion_model.{path}")),
             (Names::Flattened, None) => Some(format!("lora_unet_{}", flatten(path))),
             (Names::Component, Some(number)) => {

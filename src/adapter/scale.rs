@@ -5,10 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::convention::{MissingAlpha, split_component};
+use super::key::{MissingAlpha, split_component};
 use super::sidecar::PeftConfig;
 use crate::error::{ErrorKind, Result};
 use crate::format::Metadata;
+
+/// llama.cpp's header entry with the one alpha of all modules; 0 or absent means scale 1.
+pub(super) const GGUF_ALPHA: &str = "adapter.lora.alpha";
 
 /// Where a scale was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -162,7 +165,7 @@ impl ScaleSources<'_> {
     /// Writers that keep alpha in the header only (ComfyUI#15830 lists the spellings).
     fn header_alpha(&self) -> Result<Option<f64>> {
         let Some(metadata) = self.metadata else { return Ok(None) };
-        let spelled = ["lora_alpha", "network_alpha", "alpha", super::gguf::ALPHA];
+        let spelled = ["lora_alpha", "network_alpha", "alpha", GGUF_ALPHA];
         let entry = metadata
             .iter()
             .find(|(key, _)| spelled.contains(&key.as_str()) || key.ends_with(".lora_alpha"));

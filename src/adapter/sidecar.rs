@@ -176,14 +176,9 @@ impl PeftConfig {
     }
 }
 
-/// Whether a config file says that it belongs to PEFT.
-///
-/// # Errors
-/// If it cannot be read, or is no JSON.
-pub fn is_peft_config(path: &Path) -> Result<bool> {
-    let text = read_config(path).in_file(path)?;
-    let document = json::tree(&text).map_err(bad).in_file(path)?;
-    Ok(document.get("peft_type").is_some())
+/// Whether an `adapter_config.json` is PEFT's.
+pub(super) fn is_config(document: &Map<String, Value>) -> bool {
+    document.contains_key("peft_type")
 }
 
 fn bad(reason: impl std::fmt::Display) -> ErrorKind {

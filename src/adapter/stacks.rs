@@ -6,16 +6,18 @@
 //! all second ones. Keys do not name the parameter: each one wraps the module anew, the first
 //! innermost, so that `experts.base_layer.lora_A` is of the first and `experts.lora_A` of the last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalogue::is_stack_turned;
 use super::convention::Part;
-use super::family::{Parts, lora::Product};
+use super::family::{Parts, lora, lora::Product};
 use super::module::{Kind, Module};
 use super::scale::ScaleSources;
 use super::sidecar::PeftConfig;
 use super::slice::{Slice, Span, check_dtype, find};
+pub use super::stack_names::Stack;
+use super::stack_names::{ORDER, WRAPPED, holder};
 use crate::error::{ErrorKind, ExpertsError, FamilyError, Locate, Result};
 use crate::format::Checkpoint;
 
@@ -23,43 +25,8 @@ use crate::format::Checkpoint;
 /// (transformers `models/*`).
 const KNOWN: [&str; 3] = ["gate_up_proj", "up_proj", "down_proj"];
 
-/// Parameters that modules hold beside each other, in the order in which they register them
-/// (transformers `models/*`; DBRX's `w1`, `v1`, `w2`).
-const ORDER: [&str; 10] =
-    ["gate_up_proj", "gate_proj", "up_proj", "w13", "w1", "v1", "fc1", "w2", "fc2", "down_proj"];
-
 /// Experts of one layer. The largest models have some hundred; a small file shall not claim more.
 const MOST: usize = 8192;
-
-/// What stands before a wrapped module's own path ends.
-const WRAPPED: &str = ".base_layer";
-
-/// A stack's name and an expert's number, of a module that [`expand`] may have named; whether there is
-/// such a stack, the adapter's [`stacks`](super::Adapter::stacks) say.
-pub(super) fn expert_of(module: &str) -> Option<(String, usize)> {
-    let (above, parameter) = module.rsplit_once('.')?;
-    let (holder, expert) = above.rsplit_once('.')?;
-    let digits = expert.bytes().all(|byte| byte.is_ascii_digit());
-    let expert = expert.parse().ok().filter(|_| digits && !holder.is_empty())?;
-    Some((format!("{holder}.{parameter}"), expert))
-}
-
-/// Where PEFT's keys have the factors of a stack, of all those that are written.
-pub(super) fn place_of(label: &str, written: &BTreeSet<String>) -> String {
-    let (holder, parameter) = label.rsplit_once('.').unwrap_or(("", label));
-    let behind = ORDER.iter().skip_while(|known| **known != parameter).skip(1);
-    let outer = behind.filter(|known| written.contains(&format!("{holder}.{known}"))).count();
-    format!("{holder}{}", WRAPPED.repeat(outer))
-}
-
-/// How a stack's factors are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stack {
-    /// Matrices of the stack.
-    pub experts: usize,
-    /// Whether A's columns are the outputs, as PEFT has them for some models.
-    pub crossed: bool,
-}
 
 /// Sizes of a base's experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -127,11 +94,6 @@ pub(super) fn place(
     }
     let wraps = !parameters(config, module, !nesting.is_empty()).is_empty();
     wraps.then(|| format!("{module}{nesting}"))
-}
-
-/// The module in such a name.
-pub(super) fn holder(place: &str) -> &str {
-    place.trim_end_matches(WRAPPED)
 }
 
 /// The parameters of a module that the config means, each once.
@@ -253,7 +215,7 @@ pub(super) fn expand(source: &Source<'_>) -> Result<Expanded> {
             let (inputs, outputs) = if crossed { (pair.sizes.1, pair.sizes.0) } else { pair.sizes };
             modules.push(Module {
                 name,
-                family: "lora",
+                family: lora::NAME,
                 kind: Kind::Linear,
                 rank: pair.rank,
                 inputs,
@@ -304,7 +266,7 @@ fn pairs<'a>(source: &Source<'a>) -> Result<Vec<Pair<'a>>> {
 fn pair<'a>(source: &Source<'a>, parameter: String, parts: &'a Parts) -> Result<Pair<'a>> {
     let factors = |part: &&Part| matches!(part, Part::Down | Part::Up);
     if let Some((_, tensor)) = parts.iter().find(|(part, _)| !factors(part)) {
-        return Err(FamilyError::StrayPart { family: "lora" }).in_tensor(tensor);
+        return Err(FamilyError::StrayPart { family: lora::NAME }).in_tensor(tensor);
     }
     let factor = |part, present, missing| {
         let tensor = parts.get(&part).ok_or(ErrorKind::MissingFactor { present, missing })?;
@@ -396,6 +358,9 @@ fn release(config: &PeftConfig) -> Release {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::stack_names::{expert_of, place_of};
     use super::*;
 
     #[test]

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use super::convention::{Convention, Output};
-use super::files::GGUF_NAME;
-use super::gguf::ALPHA;
-use super::save::Encoded;
+use super::new_adapter::{Container, Encoded, GGUF_NAME};
+use super::scale::GGUF_ALPHA;
 use super::sidecar::CONFIG_NAME;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::gguf::{self, Value};
@@ -25,11 +24,9 @@ impl Encoded {
     ) -> Result<(Staging, u64)> {
         let specs: Vec<(String, Dtype, Vec<usize>)> =
             self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
-        let (head, places) = match self.output {
-            Output::File("gguf") | Output::Directory(GGUF_NAME) => {
-                gguf::encode(&pairs(&self.metadata), &specs)?
-            }
-            _ => {
+        let (head, places) = match self.container {
+            Container::Gguf => gguf::encode(&pairs(&self.metadata), &specs)?,
+            Container::Safetensors => {
                 let specs = header::lay_out(specs);
                 let places = specs.iter().map(|spec| spec.start).collect();
                 (header::encode(Some(&self.metadata), &specs)?, places)
@@ -79,7 +76,7 @@ impl Encoded {
 /// Metadata as GGUF has it: texts, but for the one number.
 fn pairs(metadata: &Metadata) -> Vec<(String, Value)> {
     let value = |key: &str, text: &str| match text.parse() {
-        Ok(number) if key == ALPHA => Value::Float(number),
+        Ok(number) if key == GGUF_ALPHA => Value::Float(number),
         _ => Value::Text(text.to_owned()),
     };
     metadata.iter().map(|(key, text)| (key.clone(), value(key, text))).collect()

@@ -13,6 +13,7 @@ use lora_tool::format::location::locate;
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
 use lora_tool::ops::merge::{AdapterInput, Quantized};
+use lora_tool::weight::{Rounding, Scales, Writing};
 use lora_tool::{ErrorKind, Result};
 use regex::Regex;
 
@@ -154,6 +155,10 @@ pub(crate) enum QuantizedArg {
     /// Write all quantised weights as plain numbers, in --dtype or the config's dtype
     #[value(name = "16bit")]
     SixteenBit,
+    /// Quantise those that change again, as they were; the others keep their bytes
+    Requantize,
+    /// Write those that change, and what is loaded as one with them, as plain numbers; the others keep their bytes
+    Hybrid,
     /// Refuse the merge
     Refuse,
 }
@@ -162,8 +167,42 @@ impl QuantizedArg {
     pub(crate) fn quantized(self) -> Quantized {
         match self {
             Self::SixteenBit => Quantized::SixteenBit,
+            Self::Requantize => Quantized::Requantize,
+            Self::Hybrid => Quantized::Hybrid,
             Self::Refuse => Quantized::Refuse,
         }
+    }
+}
+
+/// Where the scales of weights come from that are quantised again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScalesArg {
+    /// The new values, as the scheme's own writer makes them
+    Fresh,
+    /// The base
+    Reuse,
+}
+
+/// How codes of weights that are quantised again are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoundingArg {
+    /// To the nearest
+    Nearest,
+    /// Up or down at random, with chances that keep the mean
+    Stochastic,
+}
+
+/// How weights are quantised again.
+pub(crate) fn writing(scales: ScalesArg, rounding: RoundingArg, seed: u64) -> Writing {
+    Writing {
+        scales: match scales {
+            ScalesArg::Fresh => Scales::Fresh,
+            ScalesArg::Reuse => Scales::Reuse,
+        },
+        rounding: match rounding {
+            RoundingArg::Nearest => Rounding::Nearest,
+            RoundingArg::Stochastic => Rounding::Stochastic { seed },
+        },
     }
 }
 

@@ -63,6 +63,11 @@ impl Session {
         }
     }
 
+    /// Shows a line of progress on standard error.
+    pub(crate) fn note(&self, text: &str) {
+        self.terminal.note(text);
+    }
+
     /// Shows what went wrong on standard error.
     pub(crate) fn error(&self, failure: &Failure) {
         self.terminal.error(failure);

@@ -62,6 +62,13 @@ impl Terminal {
         }
     }
 
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            // With stderr gone there is nobody left to tell.
+            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(text));
+        }
+    }
+
     pub(crate) fn error(&self, failure: &Failure) {
         match failure {
             Failure::Output(error) => {

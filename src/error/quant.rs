@@ -84,6 +84,22 @@ pub enum QuantError {
         /// The scheme.
         what: String,
     },
+    /// A scheme that is read, and of which no reference writer's arithmetic is known.
+    #[error("how {encoding} is written is not known")]
+    Unwritten {
+        /// The encoding.
+        encoding: String,
+    },
+    /// An update that is lost where its weight is quantised again.
+    #[error(
+        "{kept} % of its update survives where it is quantised again, and at least {least} % shall"
+    )]
+    Survival {
+        /// What survives, in percent.
+        kept: f64,
+        /// What shall, in percent.
+        least: f64,
+    },
     /// Codes that two readers read differently.
     #[error("{what}")]
     Ambiguous {
@@ -110,6 +126,13 @@ impl QuantError {
             }
             Self::Unsupported { .. } => {
                 "use the 16-bit original, or a conversion in fp8, int4, NF4, MXFP4, NVFP4, GPTQ, AWQ, MLX or GGUF"
+            }
+            Self::Unwritten { .. } => {
+                "use --quantized 16bit or hybrid, which write such weights as plain numbers"
+            }
+            Self::Survival { .. } => {
+                "use --quantized hybrid or 16bit, --rounding stochastic, or merge into the 16-bit original; \
+                 --min-survival takes less"
             }
             Self::Ambiguous { .. } => {
                 "say `checkpoint_format` in quantization_config (gptq or gptq_v2), or use another conversion"

@@ -101,6 +101,9 @@ pub(super) fn retain(directory: &Path, prefix: &str, files: &BTreeSet<&str>) -> 
 }
 
 /// Removes a file, a link, or a directory with all that is in it.
-pub(super) fn remove_any(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// If there is none, or it cannot be removed.
+pub fn remove_any(path: &Path) -> io::Result<()> {
     if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }

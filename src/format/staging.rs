@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::{Access, Source, read_small};
-pub use super::kept::kept_root;
-use super::kept::{Kept, beside, remove_any, retain};
+use super::kept::{Kept, beside, retain};
+pub use super::kept::{kept_root, remove_any};
 use super::live::{Live, is_committed, still};
 use crate::error::{ErrorKind, Locate, Result};
 

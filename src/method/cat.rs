@@ -2,6 +2,7 @@
 //! (peft `tuners/lora/model.py`, `add_weighted_adapter`,
 //! <https://huggingface.co/docs/peft/developer_guides/model_merging>).
 
+use super::params::LAMBDA;
 use super::{Combined, Compat, Kind, Law, Method, Problem, Weighted, anything};
 use crate::math::LowRank;
 
@@ -10,7 +11,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &["concat"],
     summary: "the exact weighted sum, factors stacked as they are",
     source: "https://huggingface.co/docs/peft/developer_guides/model_merging",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[Compat::Peft, Compat::Kohya],
     keeps_factors: true,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale, Law::WeightedSum],

@@ -18,7 +18,7 @@
 //! little, its `up` begins at zero and is what training wrote (Zhu et al. 2024,
 //! <https://arxiv.org/abs/2402.16842>), so outputs are the default.
 
-use super::params::{RIDGE, SIDE};
+use super::params::{LAMBDA, RIDGE, SIDE};
 use super::{Combined, Kind, Law, Method, Problem, anything};
 use crate::math::linalg::low_rank::orthonormal_basis;
 use crate::math::linalg::matrix::{dense_svd, product, product_transposed, transposed_product};
@@ -29,7 +29,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &["wudi"],
     summary: "every direction as the delta that writes to it has it, the sum where none does",
     source: "https://arxiv.org/abs/2503.08099",
-    takes: &[SIDE, RIDGE],
+    takes: &[SIDE, RIDGE, LAMBDA],
     peers: &[],
     keeps_factors: false,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale],

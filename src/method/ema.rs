@@ -2,7 +2,7 @@
 //! (Karras et al. 2023, <https://arxiv.org/abs/2312.02696>, has the idea; the recursion is that of
 //! sd-lora-tools, which averages A and B apart, and so another adapter).
 
-use super::params::BETA;
+use super::params::{BETA, LAMBDA};
 use super::{Kind, Law, Method, Problem, anything};
 use crate::math::Matrix;
 
@@ -11,7 +11,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &["post-hoc-ema"],
     summary: "an average over checkpoints of one run that forgets the oldest",
     source: "https://arxiv.org/abs/2312.02696",
-    takes: &[BETA],
+    takes: &[BETA, LAMBDA],
     peers: &[],
     keeps_factors: false,
     laws: &[Law::Identity, Law::Negation, Law::Scale],

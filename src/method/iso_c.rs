@@ -26,8 +26,7 @@ fn combine(problem: &Problem) -> Combined {
     let rank = svd.numerical_rank();
     let (up, right) = svd.vectors(rank);
     let mean = svd.singular_values().iter().take(rank).sum::<f64>() / rank.max(1) as f64;
-    let size = mean * problem.settings.number(&LAMBDA);
-    let share = size.abs().sqrt();
-    let down = right.transpose() * (share * size.signum());
-    Combined { factors: LowRank::new(up * share, down), scale: 1.0 }
+    let share = mean.sqrt();
+    let factors = LowRank::new(up * share, right.transpose() * share);
+    Combined { factors, scale: 1.0 }
 }

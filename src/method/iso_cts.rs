@@ -54,10 +54,9 @@ fn combine(problem: &Problem) -> Combined {
     left.push(u);
     right.push(v);
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let size = mean * problem.settings.number(&LAMBDA);
-    let share = size.abs().sqrt();
+    let share = mean.sqrt();
     let up: Matrix = orthogonalised(problem.rows, &left) * share;
-    let down = orthogonalised(problem.columns, &right).transpose() * (share * size.signum());
+    let down = orthogonalised(problem.columns, &right).transpose() * share;
     Combined { factors: LowRank::new(up, down), scale: 1.0 }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Directions are kept as coefficients over the deltas, so that all of it happens in the inner products.
 
+use super::params::LAMBDA;
 use super::{Compat, Kind, Law, Method, Problem, anything};
 use crate::math::Matrix;
 
@@ -14,7 +15,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "the mean direction on the sphere, at the mean length",
     source: "https://doi.org/10.1002/cpa.3160300502",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[Compat::Mergekit],
     keeps_factors: false,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale],

@@ -3,7 +3,7 @@
 use super::compat::Compat;
 use super::elementwise::Elementwise;
 use super::inputs::{Check, Combined, Problem};
-use super::params::Param;
+use super::params::{LAMBDA, Param};
 use crate::math::Matrix;
 
 /// Which inputs a law's test gives a method; every method names the laws it obeys.
@@ -89,14 +89,14 @@ impl Method {
         }
     }
 
-    /// Combines in factors; elementwise methods have none and give `None`.
+    /// Combines in factors, λ times; elementwise methods have none and give `None`.
     pub fn combine(&self, problem: &Problem) -> Option<Combined> {
-        match self.kind {
-            Kind::Factors(combine) | Kind::Core(combine) => Some(combine(problem)),
-            Kind::Gram(coefficients) => {
-                Some(problem.sum_of(&coefficients(&problem.gram(), problem)))
-            }
-            Kind::Elementwise(_) => None,
-        }
+        let mut combined = match self.kind {
+            Kind::Factors(combine) | Kind::Core(combine) => combine(problem),
+            Kind::Gram(coefficients) => problem.sum_of(&coefficients(&problem.gram(), problem)),
+            Kind::Elementwise(_) => return None,
+        };
+        combined.scale *= problem.settings.number(&LAMBDA);
+        Some(combined)
     }
 }

@@ -2,6 +2,7 @@
 //! alpha stays the first one's while the rank grows
 //! (<https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py>).
 
+use super::params::LAMBDA;
 use super::{Combined, Kind, Method, Problem, Weighted, positive_scales};
 use crate::math::LowRank;
 
@@ -10,7 +11,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "kohya's concatenation, weaker than the sum: for parity only",
     source: "https://github.com/kohya-ss/sd-scripts/blob/main/networks/merge_lora.py",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[],
     keeps_factors: true,
     laws: &[],

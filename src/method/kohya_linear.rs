@@ -2,6 +2,7 @@
 //! the ratio acts squared and cross terms come in
 //! (<https://github.com/kohya-ss/sd-scripts/issues/868>).
 
+use super::params::LAMBDA;
 use super::{Combined, Kind, Law, Method, Problem, Refusal, Sketch, add_factors, equal_ranks, positive_scales};
 
 pub(super) static METHOD: Method = Method {
@@ -9,7 +10,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "kohya's sum of the factors, its ratios squared: for parity only",
     source: "https://github.com/kohya-ss/sd-scripts/issues/868",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[],
     keeps_factors: true,
     laws: &[Law::Identity],

@@ -1,6 +1,7 @@
 //! The weighted sum of the deltas, exactly, by stacking: Σ wᵢ·sᵢ·Bᵢ·Aᵢ. Task arithmetic (Ilharco et
 //! al. 2022, <https://arxiv.org/abs/2212.04089>).
 
+use super::params::LAMBDA;
 use super::{Combined, Compat, Kind, Law, Method, Problem, Weighted, anything};
 use crate::math::LowRank;
 
@@ -9,7 +10,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &["svd", "task-arithmetic"],
     summary: "the exact weighted sum of the deltas",
     source: "https://arxiv.org/abs/2212.04089",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[Compat::Peft, Compat::Kohya, Compat::Mergekit],
     keeps_factors: false,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale, Law::WeightedSum],

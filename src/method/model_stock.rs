@@ -4,6 +4,7 @@
 //!
 //! Deltas that point away from each other on the whole leave nothing; mergekit lets t become negative.
 
+use super::params::LAMBDA;
 use super::{Compat, Kind, Law, Method, Problem, anything};
 use crate::math::Matrix;
 
@@ -12,7 +13,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "the mean of the deltas, shortened by the angle between them",
     source: "https://arxiv.org/abs/2403.19522",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[Compat::Mergekit],
     keeps_factors: false,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale],

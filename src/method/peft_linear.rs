@@ -2,6 +2,7 @@
 //! cross terms Bᵢ·Aⱼ come in (peft `tuners/lora/model.py`, `add_weighted_adapter`,
 //! <https://github.com/huggingface/peft/issues/3004>).
 
+use super::params::LAMBDA;
 use super::{Combined, Kind, Law, Method, Problem, add_factors, equal_ranks};
 
 pub(super) static METHOD: Method = Method {
@@ -9,7 +10,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "PEFT's sum of the factors, with its cross terms: for parity only",
     source: "https://github.com/huggingface/peft/issues/3004",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[],
     keeps_factors: true,
     laws: &[Law::Identity, Law::Negation, Law::Permutation],

@@ -7,6 +7,7 @@
 //! low rank approximations of matrices", <https://doi.org/10.1007/s10994-005-3561-6>). The result is
 //! P·(Σ Pᵀ·wᵢΔᵢ·Q)·Qᵀ. At a rank that holds all adapters it is the weighted sum itself.
 
+use super::params::LAMBDA;
 use super::{Combined, Kind, Law, Method, Problem, anything};
 use crate::math::linalg::matrix::{product, transposed_product};
 use crate::math::linalg::low_rank::orthonormal_basis;
@@ -17,7 +18,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &["compress-then-merge"],
     summary: "the weighted sum in one basis of the output's rank that serves all adapters alike",
     source: "https://doi.org/10.1007/s10994-005-3561-6",
-    takes: &[],
+    takes: &[LAMBDA],
     peers: &[],
     keeps_factors: false,
     laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale, Law::WeightedSum],

@@ -6,7 +6,7 @@
 //!
 //! Deltas that point the same way, or one of which is 0, are interpolated on the line between them.
 
-use super::params::T;
+use super::params::{LAMBDA, T};
 use super::{Compat, Kind, Law, Method, Problem, Refusal, Sketch};
 use crate::math::Matrix;
 
@@ -15,7 +15,7 @@ pub(super) static METHOD: Method = Method {
     aliases: &[],
     summary: "between two deltas, along the arc that keeps their length",
     source: "https://doi.org/10.1145/325334.325242",
-    takes: &[T],
+    takes: &[T, LAMBDA],
     peers: &[Compat::Mergekit],
     keeps_factors: false,
     laws: &[Law::Permutation, Law::Scale],

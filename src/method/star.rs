@@ -21,7 +21,7 @@ pub(super) static METHOD: Method = Method {
 };
 
 fn combine(problem: &Problem) -> Combined {
-    let (eta, lambda) = (problem.settings.number(&ETA), problem.settings.number(&LAMBDA));
+    let eta = problem.settings.number(&ETA);
     let cut = |delta: LowRank| {
         let svd = delta.svd();
         let values = svd.singular_values();
@@ -32,7 +32,7 @@ fn combine(problem: &Problem) -> Combined {
             held >= eta * whole * (1.0 - 1e-14)
         };
         let kept = values.iter().position(reaches).map_or(values.len(), |at| at + 1);
-        let gain = lambda * if held > 0.0 { whole / held } else { 1.0 };
+        let gain = if held > 0.0 { whole / held } else { 1.0 };
         let LowRank { up, down } = svd.truncate(kept);
         LowRank::new(up, down * gain)
     };

@@ -1,7 +1,7 @@
 //! TSV-Merge: the deltas' singular vectors, made orthogonal to each other before they are summed
 //! (Gargiulo et al. 2024, <https://arxiv.org/abs/2412.00081>).
 //!
-//! With Û = [U₁ … U_T], V̂ likewise and Σ̂ all singular values, the result is λ·Û⊥·Σ̂·V̂⊥ᵀ, where ⊥ is the
+//! With Û = [U₁ … U_T], V̂ likewise and Σ̂ all singular values, the result is Û⊥·Σ̂·V̂⊥ᵀ, where ⊥ is the
 //! nearest matrix with orthonormal columns. Only directions that the deltas really have take part, so
 //! nothing depends on how a library fills up a basis; directions that deltas share come in once.
 
@@ -27,7 +27,6 @@ pub(super) static METHOD: Method = Method {
 const SHARED: f64 = 1e-4;
 
 fn combine(problem: &Problem) -> Combined {
-    let lambda = problem.settings.number(&LAMBDA);
     let (mut left, mut right, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for delta in problem.deltas() {
         let svd = delta.svd();
@@ -40,9 +39,8 @@ fn combine(problem: &Problem) -> Combined {
     let (left, right) = (orthogonalised(problem.rows, &left), orthogonalised(problem.columns, &right));
     let (mut up, mut down) = (left, right.transpose());
     for (at, value) in values.iter().enumerate() {
-        let share = (value * lambda.abs()).sqrt();
-        up.column_mut(at).scale_mut(share);
-        down.row_mut(at).scale_mut(share * lambda.signum());
+        up.column_mut(at).scale_mut(value.sqrt());
+        down.row_mut(at).scale_mut(value.sqrt());
     }
     Combined { factors: LowRank::new(up, down), scale: 1.0 }
 }

@@ -11,10 +11,10 @@ use super::combine::{self, align};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
-use crate::math::linalg::spill::Spill;
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
-use crate::ops::shared::advice::{Advice, Facts, advise};
+use crate::ops::shared::advice::{Advice, advise};
+use crate::ops::shared::facts::ModuleFacts;
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::spills::PairSpill;
 use crate::ops::thread_pool;
@@ -150,12 +150,10 @@ struct Compared {
     name: String,
     /// Number of the adapter of each member.
     members: Vec<usize>,
-    /// Whether it is a convolution.
-    convolution: bool,
     /// ⟨Δᵢ, Δⱼ⟩ of members.
     gram: Matrix,
-    /// What the weighted deltas write over each other.
-    spill: Spill,
+    /// What the weighted deltas are to each other.
+    facts: ModuleFacts,
     /// (a, b) as members → (output overlap, input overlap, sign conflict).
     pairs: Vec<(usize, usize, [f64; 3])>,
 }
@@ -196,9 +194,8 @@ impl Compared {
             }
         }
         let members = group.members.iter().map(|member| member.adapter).collect();
-        let spill = Spill::of_module(adapters.len(), &weighted);
-        let (name, convolution) = (group.name.clone(), group.is_convolution());
-        Ok(Self { name, members, convolution, gram, spill, pairs })
+        let facts = ModuleFacts::new(adapters.len(), &weighted, group.is_convolution());
+        Ok(Self { name: group.name.clone(), members, gram, facts, pairs })
     }
 
     /// ⟨Δₐ, Δ_b⟩ of two adapters; 0 where one has no such module.
@@ -237,8 +234,7 @@ fn summarise(options: &Options, adapters: &[Adapter], compared: &[Compared]) -> 
     let count = adapters.len();
     let total = |a: usize, b: usize| compared.iter().map(|module| module.inner(a, b)).sum::<f64>();
     let gram = Matrix::from_fn(count, count, total);
-    let none = Spill::new(count);
-    let spill = compared.iter().fold(none, |spill, module| spill.plus(&module.spill));
+    let (facts, spill) = ModuleFacts::all(count, compared.iter().map(|module| &module.facts));
     let mut pairs = Vec::new();
     for a in 0..count {
         for b in a + 1..count {
@@ -252,22 +248,9 @@ fn summarise(options: &Options, adapters: &[Adapter], compared: &[Compared]) -> 
         norm: gram[(at, at)].max(0.0).sqrt(),
         spill: spill.on(at),
     });
-    let mean = spill.mean();
-    let advice = advise(&facts(options, compared, &pairs, mean));
-    let spills = PairSpill::of_all(&spill, count);
+    let (spills, mean) = (PairSpill::of_all(&spill, count), spill.mean());
+    let advice = advise(&facts);
     Report { adapters: summaries.collect(), pairs, spills, spill: mean, advice }
-}
-
-/// What the advice looks at.
-fn facts(options: &Options, compared: &[Compared], pairs: &[Pair], spill: Option<f64>) -> Facts {
-    let sharing = pairs.iter().filter(|pair| pair.shared_modules > 0);
-    let convolutions = compared.iter().filter(|module| module.convolution).count();
-    Facts {
-        adapters: options.adapters.iter().filter(|input| input.weight != 0.0).count(),
-        spill: spill.filter(|_| sharing.clone().next().is_some()),
-        cosine: sharing.map(|pair| pair.measures.cosine).fold(f64::NEG_INFINITY, f64::max),
-        convolutions: 2 * convolutions > compared.len(),
-    }
 }
 
 fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (f64, f64)) -> Pair {

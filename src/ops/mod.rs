@@ -19,6 +19,7 @@ mod receipt;
 pub mod resize;
 pub mod run;
 pub mod shared;
+pub mod tune;
 pub mod undo;
 pub mod verify;
 pub mod work;

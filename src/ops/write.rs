@@ -39,8 +39,7 @@ pub(crate) fn convention(
                 ErrorKind::BadOption(reason)
             })?,
         None => otherwise
-            .or_else(|| convention::by_name("kohya").filter(|_| one_file))
-            .unwrap_or(convention::peft()),
+            .unwrap_or_else(|| if one_file { convention::one_file() } else { convention::peft() }),
     };
     check_ending(convention, output)?;
     Ok(convention)
@@ -68,7 +67,7 @@ pub(crate) struct Destination<'a> {
 impl<'a> Destination<'a> {
     /// Whether what was computed is written as it is.
     pub(crate) fn is_native(&self) -> bool {
-        self.native.name == self.target.name && self.program.is_none()
+        self.native == self.target && self.program.is_none()
     }
 
     fn goal(&self) -> Goal<'a> {

@@ -13,7 +13,7 @@ use crate::format::json;
 pub const SIDE_FILES: [&str; 2] = ["quantize_config.json", "hf_quant_config.json"];
 
 /// Keys of a model's config that describe its quantisation.
-const KEYS: [&str; 3] = ["quantization", "quantization_config", "compression_config"];
+pub(super) const KEYS: [&str; 3] = ["quantization", "quantization_config", "compression_config"];
 
 /// The description of a model's quantisation; empty if nothing describes it.
 #[derive(Debug, Clone, Default)]

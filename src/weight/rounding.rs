@@ -2,10 +2,13 @@
 //! adds is then kept on average even where it is smaller than a step (Gupta and others 2015, "Deep learning with
 //! limited numerical precision").
 
+use serde::{Deserialize, Serialize};
+
 use crate::math::elements::random::Stream;
 
 /// Where the scales of a weight that is written again come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scales {
     /// From the new values, as the scheme's reference writer makes them.
     #[default]
@@ -15,7 +18,8 @@ pub enum Scales {
 }
 
 /// How a number between two codes becomes one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rounding {
     /// As the scheme's reference writer rounds.
     #[default]
@@ -28,7 +32,8 @@ pub enum Rounding {
 }
 
 /// How a weight is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub struct Writing {
     /// Where scales come from.
     pub scales: Scales,

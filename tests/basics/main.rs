@@ -9,6 +9,7 @@ mod check;
 mod check_tables;
 mod circles;
 mod compare;
+mod conventions;
 mod diff;
 mod folders;
 mod hints;

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod auto;
 mod combine_peft;
 mod combining;
 mod dynamic;
@@ -16,5 +17,6 @@ mod one_model;
 mod pairs;
 mod recipe_options;
 mod recipes;
+mod tune;
 mod undo;
 mod undo_damage;

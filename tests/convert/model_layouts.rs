@@ -41,7 +41,7 @@ const fn split(list: &'static str, architecture: &'static str) -> Model {
     Model { list, architecture, kohya: Kohya::Split }
 }
 
-const MODELS: [Model; 44] = [
+const MODELS: [Model; 49] = [
     model("flux1", "flux"),
     model("flux2_dev", "flux2"),
     model("flux2_klein_9b", "flux2"),
@@ -64,6 +64,12 @@ const MODELS: [Model; 44] = [
     model("wan2_i2v_14b", "wan"),
     model("wan2_2_ti2v_5b", "wan"),
     model("wan_vace_14b", "wan"),
+    // Made of Wan's blocks; nothing in an adapter tells them from it.
+    model("skyreels_v2", "wan"),
+    model("chronoedit", "wan"),
+    model("helios", "wan"),
+    model("wan_animate_14b", "wan"),
+    model("anima", "cosmos"),
     model("z_image", "lumina"),
     model("ace_step_1_5", "ace_step"),
     model("hidream_i1", "hidream"),
@@ -412,6 +418,37 @@ fn adapters_land_on_bases_of_the_other_layout() {
             };
             assert_eq!(found.get(&own), Some(&expected), "{}: {own}", model.list);
         }
+    }
+}
+
+/// Models that are known in diffusers' layout alone, and what others have there beside their blocks.
+const OF_ONE_LAYOUT: [&str; 7] = [
+    "glm_image",
+    "omnigen1",
+    "prx",
+    "pixart_sigma",
+    "sd3_5_large",
+    "lumina2",
+    "wan_animate_14b_diffusers",
+];
+
+#[test]
+fn adapters_land_on_the_names_that_they_share_with_the_base() {
+    let bench = Bench::new();
+    for list in OF_ONE_LAYOUT {
+        let lines = real(list);
+        let tensors = lines.iter().map(|line| (line.tensor.clone(), line.shape()));
+        let base = hollow(&bench.path("base.safetensors"), &tensors.collect());
+        let adapter = diffusers(&bench.path("d.safetensors"), &lines);
+        let found = places(&bench, &base, &adapter, list);
+        let expected: BTreeMap<String, Value> = lines
+            .iter()
+            .map(|line| {
+                let place = json!([{ "tensor": line.tensor }]);
+                (format!("transformer.{}", line.module), place)
+            })
+            .collect();
+        assert_eq!(found, expected, "{list}");
     }
 }
 

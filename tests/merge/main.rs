@@ -20,6 +20,7 @@ mod places;
 mod plans;
 mod quantised;
 mod reference;
+mod requantised;
 mod same_bytes;
 mod stacks;
 mod tuned;

@@ -122,9 +122,14 @@ impl Scene {
         let models: Vec<Input> = (0..self.case.members.len()).map(model).collect();
         let ones = vec![1.0; models.len()];
         let how = (Some(Compat::Mergekit), None);
-        let problem = problem(&self.case, module, &models, &ones, asked, how);
+        // λ is of the change, not of the whole weight.
+        let mut whole = asked.clone();
+        let lambda = whole.effective.insert("lambda".to_owned(), "1".to_owned());
+        let lambda: f64 = lambda.and_then(|text| text.parse().ok()).expect("a lambda");
+        let problem = problem(&self.case, module, &models, &ones, &whole, how);
         let weight = reference::combined(method, Space::Delta, &problem);
-        (weight, problem.doubt(CLOSE))
+        let change = weight.minus(base).scaled(lambda);
+        (base.plus(&change), problem.doubt(CLOSE))
     }
 
     fn options(&self, method: &Method, compat: Option<Compat>, given: &Given) -> Options {

@@ -45,12 +45,12 @@ const GGUF: [(&str, &str); 6] = [
     ("mlp.down_proj", "ffn_down"),
 ];
 
-fn adapter(case: &str) -> PathBuf {
+pub(super) fn adapter(case: &str) -> PathBuf {
     fixture("quant").join(case).join("adapter")
 }
 
 /// A case's base: a lone file by its own path.
-fn base(case: &str) -> PathBuf {
+pub(super) fn base(case: &str) -> PathBuf {
     let directory = fixture("quant").join(case).join("base");
     let entries = std::fs::read_dir(&directory).expect("a case");
     let files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();

@@ -79,7 +79,7 @@ fn parameters_nobody_takes() {
     misused(&scene, "combine adapter other -o out --no-such-flag", &["unexpected argument"]);
     let line = "combine adapter other -o out";
     for (flags, says) in [
-        ("--density 0.5", "`linear` does not take --density; it takes no parameters"),
+        ("--density 0.5", "`linear` does not take --density; it takes --lambda"),
         ("--method ties --gamma 0.1", "`ties` does not take --gamma"),
         ("--method ties --density 0", "--density 0: expected a number above 0 to 1"),
         ("--method ties --density 1,1,1", "one for each of the 2 adapters"),

@@ -310,19 +310,15 @@ fn parameters_of_the_method() {
         (
             "method: ties",
             "method: linear",
-            ":5:3: `linear` does not take `density`; it takes no parameters",
+            ":5:3: `linear` does not take `density`; it takes lambda",
         ),
-        (
-            "method: ties",
-            "to: peft",
-            ":5:3: `linear` does not take `density`; it takes no parameters",
-        ),
+        ("method: ties", "to: peft", ":5:3: `linear` does not take `density`; it takes lambda"),
     ] {
         let recipe = ties.replace(change, by);
         refused(&scene, &recipe, says, "");
     }
     let recipe = "adapters: [adapter]\nseed: 1\n";
-    refused(&scene, recipe, ":2:1: `linear` does not take `seed`; it takes no parameters", "");
+    refused(&scene, recipe, ":2:1: `linear` does not take `seed`; it takes lambda", "");
     scene.write("r.yaml", ties.replace("ties", "tie"));
     let says = ["error: r.yaml:2:9: there is no method `tie`; there are linear, cat, "];
     scene.refuses("run r.yaml -o out", &says, "did you mean `ties`?");

@@ -1,10 +1,14 @@
 //! ACE-Step 1.5: a transformer that its checkpoint has below `decoder.`, and adapters mostly do not (diffusers
 //! `_convert_non_diffusers_ace_step_lora_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ace_step", tables: &[TABLE, WITHOUT_ROOT], rules: OfBase::Told, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "ace_step",
+    tables: &[TABLE, WITHOUT_ROOT],
+    rules: OfBase::Detected,
+    detect,
+};
 
 const TABLE: &str = "
 layers.{i}.self_attn.{to_q,to_k,to_v,to_out.0}  decoder.layers.{i}.self_attn.{q_proj,k_proj,v_proj,o_proj}
@@ -30,7 +34,7 @@ proj_out_conv                                    proj_out.1
 ";
 
 /// Language models have the names of its self attention; none of them has its cross attention of this size.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["time_embed_r", "decoder.time_embed_r"]);
     let sized = ["", "decoder."].iter().any(|root| {
         let name = |end: &str| format!("{root}layers.{{i}}.cross_attn.{end}");
@@ -40,5 +44,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
             || seen.sized(&name("to_k"), (1024, 2048))
     });
     let rules = || rules_of(TABLE).into_iter().chain(rules_of(WITHOUT_ROOT)).collect();
-    (named || sized).then(|| Told::published(rules()))
+    (named || sized).then(|| Detected::published(rules()))
 }

@@ -1,10 +1,10 @@
 //! AuraFlow: its last modulation has shift before scale as published (diffusers
 //! `convert_auraflow_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "auraflow", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "auraflow", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 joint_transformer_blocks.{i}.attn.{to_q,to_k,to_v,to_out.0}  double_layers.{i}.attn.{w2q,w2k,w2v,w2o}
@@ -21,7 +21,7 @@ proj_out                                                       final_linear
 norm_out.linear                                                modF.1  swapped
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&[
         "joint_transformer_blocks",
         "double_layers",
@@ -34,5 +34,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "single_transformer_blocks.{i}.ff.linear_2",
         "single_transformer_blocks.{i}.ff.out_projection",
     ]);
-    named.then(|| Told::published(rules_of(TABLE)))
+    named.then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,10 +1,10 @@
 //! Chroma: FLUX.1 without modulations, and a layer in their place that guidance was distilled into (diffusers
 //! `convert_chroma_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "chroma", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "chroma", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}                  double_blocks.{i}.img_attn.qkv  1:1:1
@@ -25,7 +25,7 @@ single_transformer_blocks.{i}.attn.{norm_q,norm_k}  single_blocks.{i}.norm.{quer
 ";
 
 /// Blocks alone are FLUX.1's, whose table has the same names for them.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["distilled_guidance_layer"]);
-    named.then(|| Told { t5: Some(1), ..Told::published(rules_of(TABLE)) })
+    named.then(|| Detected { t5: Some(1), ..Detected::published(rules_of(TABLE)) })
 }

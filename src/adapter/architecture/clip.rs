@@ -3,10 +3,10 @@
 //! transposed (open_clip `transformer.py`; diffusers `convert_open_clip_checkpoint`). And torch's own
 //! attention of that kind, which PEFT adapts as a whole (`tuners/lora/layer.py`).
 
-use super::{Architecture, Names, OfBase, Rule, Seen, Side, Told, has, rules_of};
+use super::{Architecture, Detected, Evidence, Names, OfBase, Rule, Side, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "clip", tables: &[TABLE], rules: OfBase::Beside(rules), told };
+    Architecture { name: "clip", tables: &[TABLE], rules: OfBase::Beside(rules), detect };
 
 const TABLE: &str = "
 text_model.encoder.layers.{i}.self_attn.{q_proj,k_proj,v_proj}  transformer.resblocks.{i}.attn.in_proj_weight  1:1:1
@@ -35,7 +35,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 }
 
 /// kohya's names and diffusers' are transformers' both.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let published = rules_of(TABLE).iter().any(|rule| seen.any(&[&rule.published]));
     let split = rules_of(TABLE).iter().any(|rule| seen.any(&[&rule.split]));
     if !published && !split {
@@ -45,5 +45,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     if !published {
         rules.extend(rules_of("text_projection"));
     }
-    Some(Told { component: "text_encoder", kohya: Side::Split, ..Told::published(rules) })
+    Some(Detected { component: "text_encoder", kohya: Side::Split, ..Detected::published(rules) })
 }

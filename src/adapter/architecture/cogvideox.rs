@@ -1,10 +1,10 @@
 //! CogVideoX and CogView 4: adapters have diffusers' names (diffusers `cogvideox_transformer_3d.py`,
 //! `transformer_cogview4.py`).
 
-use super::{Architecture, OfBase, Seen, Side, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, Side, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "cogvideox", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "cogvideox", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 patch_embed.{proj,text_proj}
@@ -19,7 +19,7 @@ time_condition_embed.timestep_embedder.{linear_1,linear_2}
 time_condition_embed.condition_embedder.{linear_1,linear_2}
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["patch_embed.text_proj", "time_condition_embed"]);
     let modulated = seen.width("transformer_blocks.{i}.norm1.linear", &[512])
         || seen.width("transformer_blocks.{i}.norm2.linear", &[512]);
@@ -28,5 +28,6 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         !seen.any(&["transformer_blocks.{i}.attn2.to_q", "transformer_blocks.{i}.attn2.to_k"]);
     let sized = alone && seen.width("transformer_blocks.{i}.attn1.to_q", &[1920, 2560, 3072]);
     let rules = || rules_of(TABLE);
-    (named || modulated || sized).then(|| Told { kohya: Side::Split, ..Told::published(rules()) })
+    (named || modulated || sized)
+        .then(|| Detected { kohya: Side::Split, ..Detected::published(rules()) })
 }

@@ -1,10 +1,10 @@
 //! Cosmos-Predict 2 and 2.5, and Anima, whose body is the smaller of them (diffusers
 //! `convert_cosmos_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "cosmos", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "cosmos", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.{norm1,norm2,norm3}.{linear_1,linear_2}  blocks.{i}.{adaln_modulation_self_attn,adaln_modulation_cross_attn,adaln_modulation_mlp}.{1,2}
@@ -19,7 +19,7 @@ patch_embed.proj                                                x_embedder.proj.
 
 /// In diffusers its names are those of the first Cosmos, whose 7B model is 4096 wide; of LTX-Video's, with
 /// which it shares a width, the cross attention reads other states.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = rules_of(TABLE)
         .into_iter()
         .any(|rule| rule.published.starts_with("blocks.") && seen.any(&[&rule.published]));
@@ -29,5 +29,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     });
     let sized = seen.width("transformer_blocks.{i}.attn2.to_k", &[1024])
         || seen.width("transformer_blocks.{i}.attn2.to_v", &[1024]);
-    (named || modulated || sized).then(|| Told::published(rules_of(TABLE)))
+    (named || modulated || sized).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,10 +1,10 @@
 //! Cosmos-Predict 1: three blocks a layer as published, one in diffusers
 //! (`convert_cosmos_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "cosmos1", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "cosmos1", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn1.{to_q,to_k,to_v,to_out.0}  blocks.block{i}.blocks.0.block.attn.{to_q,to_k,to_v,to_out}.0
@@ -21,7 +21,7 @@ patch_embed.proj                                        x_embedder.proj.1
 
 /// In diffusers the width of the 7B model tells it; the 14B model has the names and widths of the second
 /// Cosmos, and is taken for it.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = rules_of(TABLE)
         .into_iter()
         .any(|rule| rule.published.starts_with("blocks.block{i}.") && seen.any(&[&rule.published]));
@@ -29,5 +29,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         let name = format!("transformer_blocks.{{i}}.{norm}.linear_1");
         seen.width(&name, &[4096])
     }) || seen.sized("transformer_blocks.{i}.attn2.to_k", (4096, 1024));
-    (named || sized).then(|| Told::published(rules_of(TABLE)))
+    (named || sized).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,9 +1,9 @@
 //! Ernie-Image: it has one layout, diffusers' own (diffusers `transformer_ernie_image.py`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ernie_image", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ernie_image", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 x_embedder.proj
@@ -16,7 +16,7 @@ final_norm.linear
 final_linear
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.any(&[
         "layers.{i}.self_attention.to_q",
         "layers.{i}.self_attention.to_k",
@@ -24,5 +24,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "layers.{i}.self_attention.to_out.0",
         "layers.{i}.mlp.linear_fc2",
     ]);
-    named.then(|| Told::published(rules_of(TABLE)))
+    named.then(|| Detected::published(rules_of(TABLE)))
 }

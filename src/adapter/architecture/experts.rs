@@ -8,10 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Architecture, Cut, Names, OfBase, Rule, untold};
+use super::{Architecture, Cut, Names, OfBase, Rule, undetected};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "experts", tables: &[], rules: OfBase::Beside(rules), told: untold };
+    Architecture { name: "experts", tables: &[], rules: OfBase::Beside(rules), detect: undetected };
 
 /// Where the experts of a layer are: Mixtral's place before transformers 5, and all others'.
 const CONTAINERS: [&str; 4] = ["block_sparse_moe", "mlp", "feed_forward", "mixer"];

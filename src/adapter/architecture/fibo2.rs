@@ -1,9 +1,9 @@
 //! Bria Fibo 2: Z-Image's names in diffusers, wider, and a perceiver of the text's states.
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "fibo2", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "fibo2", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 x_embedder
@@ -18,7 +18,7 @@ layers.{i}.{feed_forward.w1,feed_forward.w2,feed_forward.w3,adaLN_modulation.0}
 final_layer.{linear,adaLN_modulation.1}
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let shared = [
         "layers.{i}.attention.to_q",
         "layers.{i}.attention.to_out.0",
@@ -26,5 +26,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "noise_refiner.{i}.attention.to_q",
     ];
     let sized = shared.iter().any(|name| seen.width(name, &[3584]));
-    (sized || seen.starts(&["perceiver"])).then(|| Told::published(rules_of(TABLE)))
+    (sized || seen.starts(&["perceiver"])).then(|| Detected::published(rules_of(TABLE)))
 }

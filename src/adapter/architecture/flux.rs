@@ -1,13 +1,13 @@
 //! FLUX.1: its attention and the first layer of its single blocks are fused as published; the last
 //! modulation has shift before scale (diffusers `convert_flux_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Told, has, rules_of};
+use super::{Architecture, Cut, Detected, Evidence, Names, OfBase, Rule, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "flux",
     tables: &[TABLE, ATTENTION_OF_SINGLE],
     rules: OfBase::Names(rules),
-    told,
+    detect,
 };
 
 const TABLE: &str = "
@@ -53,7 +53,7 @@ single_transformer_blocks.{i}.attn.{to_q,to_k,to_v}  single_blocks.{i}.linear1_q
 ";
 
 /// 19 double and 38 single blocks. FLUX.2 has some of the names, and layers of other proportions.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let mut rules = rules_of(TABLE);
     rules.extend(rules_of(ATTENTION_OF_SINGLE));
     let own = |rule: &Rule| {
@@ -69,7 +69,7 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         || seen.ratio("single_blocks.{i}.linear1", 7) == Some(false)
         || seen.ratio("double_blocks.{i}.img_mlp.0", 4) == Some(false);
     let alone = seen.width("transformer_blocks.{i}.attn.to_q", &[3072]) && doubles[1] == Some(18);
-    let told = rules.iter().any(own) || alone;
-    (told && !other && within(&doubles, 19) && within(&singles, 38))
-        .then(|| Told { t5: Some(2), ..Told::published(rules) })
+    let detected = rules.iter().any(own) || alone;
+    (detected && !other && within(&doubles, 19) && within(&singles, 38))
+        .then(|| Detected { t5: Some(2), ..Detected::published(rules) })
 }

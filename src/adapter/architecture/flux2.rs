@@ -2,10 +2,10 @@
 //! layouts, and modulations of the whole model. The last one has shift before scale as published (diffusers
 //! `convert_flux2_transformer_checkpoint_to_diffusers`; its converter of adapters leaves that out).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "flux2", tables: &[TABLE, FUSED], rules: OfBase::Told, told };
+    Architecture { name: "flux2", tables: &[TABLE, FUSED], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}                  double_blocks.{i}.img_attn.qkv  1:1:1
@@ -35,7 +35,7 @@ transformer_blocks.{i}.attn.{add_q_proj,add_k_proj,add_v_proj}  transformer_bloc
 
 /// Layers have other proportions than FLUX.1's, or other names; the smallest klein's attention alone is
 /// FLUX.1's by name and width, and goes to the same places.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&[
         "double_stream_modulation_img",
         "double_stream_modulation_txt",
@@ -66,5 +66,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let sized = proportioned.iter().any(|(name, ratio)| seen.ratio(name, *ratio) == Some(true))
         || wide.iter().any(|name| seen.width(name, &[4096, 6144]));
     let rules = || rules_of(TABLE).into_iter().chain(rules_of(FUSED)).collect();
-    (named || sized).then(|| Told::published(rules()))
+    (named || sized).then(|| Detected::published(rules()))
 }

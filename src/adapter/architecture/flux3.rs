@@ -1,10 +1,10 @@
 //! FLUX.3: blocks by kind of input, whose projections have other names as published (diffusers
 //! `_convert_non_diffusers_flux3_lora_to_diffusers`, the one source of the published names).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "flux3", tables: &[TABLE, OLDER], rules: OfBase::Told, told };
+    Architecture { name: "flux3", tables: &[TABLE, OLDER], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 mode_blocks.{image,image_cond}.{i}.{attn.to_q,attn.to_k,attn.to_v,attn.to_out.0}  mode_blocks.{image,image_cond}.{i}.{q_proj,k_proj,v_proj,attn_out}
@@ -24,7 +24,7 @@ mode_blocks.{image,image_cond}.{i}.ff.{linear_in,linear_out}  content_mode_block
 single_transformer_blocks.{i}.{attn.to_q,attn.to_k,attn.to_v,attn.to_out.0,ff.linear_in,ff.linear_out}  single_blocks.{i}.{q_proj,k_proj,v_proj,attn_out,mlp_in,mlp_out}
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["mode_blocks", "txt_mode_blocks", "content_mode_blocks"])
         || seen.any(&[
             "single_transformer_blocks.{i}.q_proj",
@@ -32,5 +32,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
             "single_transformer_blocks.{i}.ff.linear_in",
         ]);
     let rules = || rules_of(TABLE).into_iter().chain(rules_of(OLDER)).collect();
-    named.then(|| Told::published(rules()))
+    named.then(|| Detected::published(rules()))
 }

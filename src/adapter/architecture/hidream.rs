@@ -1,9 +1,9 @@
 //! HiDream-I1: it has one layout, diffusers' own (diffusers `transformer_hidream_image.py`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "hidream", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "hidream", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 t_embedder.timestep_embedder.{linear_1,linear_2}
@@ -23,7 +23,7 @@ final_layer.{linear,adaLN_modulation.1}
 caption_projection.{i}.linear
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["double_stream_blocks", "single_stream_blocks", "p_embedder"]);
-    named.then(|| Told::published(rules_of(TABLE)))
+    named.then(|| Detected::published(rules_of(TABLE)))
 }

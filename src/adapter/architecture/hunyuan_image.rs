@@ -1,10 +1,10 @@
 //! HunyuanImage 2.1: HunyuanVideo's design, with FLUX.1's names as published.
 
 use super::hunyuan_video::BLOCKS_OF_COMFYUI;
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "hunyuan_image", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "hunyuan_image", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 x_embedder.proj                                            img_in.proj
@@ -14,7 +14,7 @@ proj_out                                                   final_layer.linear
 ";
 
 /// What it shares with FLUX.1 and HunyuanVideo has a width of its own.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let shared = [
         "double_blocks.{i}.img_attn.qkv",
         "double_blocks.{i}.img_attn.proj",
@@ -32,5 +32,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     ];
     let sized = shared.iter().any(|name| seen.width(name, &[3584]));
     let rules = || rules_of(BLOCKS_OF_COMFYUI).into_iter().chain(rules_of(TABLE)).collect();
-    sized.then(|| Told::published(rules()))
+    sized.then(|| Detected::published(rules()))
 }

@@ -1,13 +1,13 @@
 //! HunyuanVideo: a relative of FLUX.1 with names of its own (diffusers
 //! `convert_hunyuan_video_transformer_to_diffusers`), and other ones again in ComfyUI, which understands both.
 
-use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
+use super::{Architecture, Detected, Evidence, Names, OfBase, Rule, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "hunyuan_video",
     tables: &[TABLE, BLOCKS_OF_COMFYUI, ENDS_OF_COMFYUI],
     rules: OfBase::Names(rules),
-    told,
+    detect,
 };
 
 const TABLE: &str = "
@@ -84,7 +84,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 
 /// Its 20 double and 40 single blocks have FLUX.1's names in diffusers; the numbers tell them apart where
 /// no other name does.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.any(&[
         "double_blocks.{i}.img_mod.linear",
         "double_blocks.{i}.txt_mod.linear",
@@ -111,5 +111,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let counted = seen.highest("double_blocks") == Some(19)
         || singles.iter().flatten().any(|at| (38..40).contains(at));
     let within = singles.iter().flatten().all(|&at| at < 40);
-    (within && (named || dotted || counted)).then(|| Told::published(table()))
+    (within && (named || dotted || counted)).then(|| Detected::published(table()))
 }

@@ -2,13 +2,13 @@
 //! (names and shapes of both classes; the order of the last modulation by their forwards).
 
 use super::hunyuan_video::BLOCKS_OF_COMFYUI;
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "hunyuan_video_1_5",
     tables: &[TABLE, ENDS_OF_COMFYUI],
-    rules: OfBase::Told,
-    told,
+    rules: OfBase::Detected,
+    detect,
 };
 
 const TABLE: &str = "
@@ -39,7 +39,7 @@ time_embed.timestep_embedder.{linear_1,linear_2}  time_in.{in_layer,out_layer}
 ";
 
 /// What it shares with others of its family has a width of its own.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["byt5_in", "vision_in", "context_embedder_2", "cond_type_embed"])
         || seen.any(&["double_blocks.{i}.img_attn_q", "double_blocks.{i}.txt_attn_q"]);
     let shared = [
@@ -57,5 +57,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let sized = shared.iter().any(|name| seen.width(name, &[2048]));
     let comfyui = || [BLOCKS_OF_COMFYUI, ENDS_OF_COMFYUI].into_iter().flat_map(rules_of).collect();
     let rules = || rules_of(TABLE);
-    (named || sized).then(|| Told { comfyui: comfyui(), ..Told::published(rules()) })
+    (named || sized).then(|| Detected { comfyui: comfyui(), ..Detected::published(rules()) })
 }

@@ -1,10 +1,10 @@
 //! Ideogram 4: a relative of Z-Image with names of its own (diffusers
 //! `_convert_non_diffusers_ideogram4_lora_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ideogram4", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ideogram4", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 layers.{i}.attention.{to_q,to_k,to_v}  layers.{i}.attention.qkv  1:1:1
@@ -19,7 +19,7 @@ final_layer.{linear,adaln_modulation}
 ";
 
 /// What it shares with Z-Image is wider here.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["llm_cond_proj", "adaln_proj", "embed_image_indicator"])
         || seen.any(&["layers.{i}.attention.o", "layers.{i}.adaln_modulation"]);
     let shared = [
@@ -29,5 +29,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "layers.{i}.feed_forward.w1",
     ];
     let sized = shared.iter().any(|name| seen.width(name, &[4608]));
-    (named || sized).then(|| Told::published(rules_of(TABLE)))
+    (named || sized).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,9 +1,9 @@
 //! Kandinsky 5 and 6: one layout, diffusers' own (diffusers `transformer_kandinsky.py`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "kandinsky", tables: &[TABLE, SIXTH], rules: OfBase::Told, told };
+    Architecture { name: "kandinsky", tables: &[TABLE, SIXTH], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 time_embeddings.{in_layer,out_layer}
@@ -49,7 +49,7 @@ visual_transformer_blocks.{i}.av_cross_attention.{to_query,to_key,to_value,out_l
 visual_transformer_blocks.{i}.{va_modulation,av_modulation}.out_layer
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&[
         "visual_transformer_blocks",
         "text_transformer_blocks",
@@ -57,5 +57,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "audio_text_transformer_blocks",
     ]);
     let rules = || rules_of(TABLE).into_iter().chain(rules_of(SIXTH)).collect();
-    named.then(|| Told::published(rules()))
+    named.then(|| Detected::published(rules()))
 }

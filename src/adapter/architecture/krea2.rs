@@ -1,10 +1,10 @@
 //! Krea 2: gated attention with few keys, text layers fused before the transformer (diffusers
 //! `convert_krea2_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "krea2", tables: &[TABLE, FUSED], rules: OfBase::Told, told };
+    Architecture { name: "krea2", tables: &[TABLE, FUSED], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v,to_out.0,to_gate}  blocks.{i}.attn.{wq,wk,wv,wo,gate}
@@ -26,7 +26,7 @@ const FUSED: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}  transformer_blocks.{i}.attn.to_qkv  queries
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["text_fusion", "txtfusion"])
         || seen.any(&[
             "blocks.{i}.attn.wq",
@@ -44,5 +44,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         || seen.sized("transformer_blocks.{i}.attn.to_v", (1536, 6144))
         || seen.sized("transformer_blocks.{i}.attn.to_qkv", (9216, 6144));
     let rules = || rules_of(TABLE).into_iter().chain(rules_of(FUSED)).collect();
-    (named || sized).then(|| Told::published(rules()))
+    (named || sized).then(|| Detected::published(rules()))
 }

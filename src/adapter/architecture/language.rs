@@ -1,13 +1,13 @@
 //! Language models whose projections some releases fuse: Phi-3 stores `qkv_proj` and `gate_up_proj`
 //! where the same weights in Llama's layout are split (transformers `models/phi3/modeling_phi3.py`).
 
-use super::{Architecture, Names, OfBase, Rule, fits, rules_of, untold};
+use super::{Architecture, Names, OfBase, Rule, fits, rules_of, undetected};
 
 pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "language",
     tables: &[ATTENTION, LINEAR, MLP],
     rules: OfBase::Beside(rules),
-    told: untold,
+    detect: undetected,
 };
 
 const ATTENTION: &str = "

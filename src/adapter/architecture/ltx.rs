@@ -1,10 +1,10 @@
 //! LTX-Video 0.9: blocks have one name, what is around them two (diffusers
 //! `convert_ltx_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ltx", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ltx", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 proj_in                                               patchify_proj
@@ -19,9 +19,9 @@ transformer_blocks.{i}.{attn1,attn2}.{norm_q,norm_k}  transformer_blocks.{i}.{at
 ";
 
 /// Several video models have its blocks' names; the width tells it.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];
     let sized = attention.iter().any(|name| seen.width(name, &[2048]))
         || seen.sized("transformer_blocks.{i}.ff.net.0.proj", (8192, 2048));
-    (sized || seen.starts(&["patchify_proj"])).then(|| Told::published(rules_of(TABLE)))
+    (sized || seen.starts(&["patchify_proj"])).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,10 +1,10 @@
 //! LTX-2 and 2.3: LTX-Video with a stream of audio beside (diffusers
 //! `_convert_non_diffusers_ltx2_lora_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ltx2", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ltx2", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 proj_in                                                       patchify_proj
@@ -38,7 +38,7 @@ transformer_blocks.{i}.{attn1,attn2,audio_attn1,audio_attn2,audio_to_video_attn,
 ";
 
 /// Whatever speaks of audio; of video's blocks alone the width tells it from LTX-Video's.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&[
         "audio_proj_in",
         "audio_proj_out",
@@ -66,5 +66,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];
     let sized = attention.iter().any(|name| seen.width(name, &[4096]))
         || seen.sized("patchify_proj", (4096, 128));
-    (named || blocks || sized).then(|| Told::published(rules_of(TABLE)))
+    (named || blocks || sized).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,10 +1,10 @@
 //! LTX-2's connectors, which bring the text encoder's states to the transformer: a component of their own in
 //! diffusers, beside the denoiser in the published checkpoint.
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ltx2_connectors", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ltx2_connectors", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 text_proj_in  aggregate_embed
@@ -14,7 +14,7 @@ text_proj_in  aggregate_embed
 /// diffusers' name of the component.
 pub(in crate::adapter) const LTX2_CONNECTORS: &str = "connectors";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let own = rules_of(TABLE).into_iter().any(|r| seen.any(&[&r.split, &r.published]));
-    own.then(|| Told { component: LTX2_CONNECTORS, ..Told::published(rules_of(TABLE)) })
+    own.then(|| Detected { component: LTX2_CONNECTORS, ..Detected::published(rules_of(TABLE)) })
 }

@@ -2,13 +2,13 @@
 //! values than queries in Lumina's; diffusers spells the two differently
 //! (`convert_lumina2_to_diffusers`, `convert_z_image_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Told, fits, has, rules_of};
+use super::{Architecture, Cut, Detected, Evidence, Names, OfBase, Rule, fits, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "lumina",
     tables: &[LUMINA, Z_IMAGE, ALIKE],
     rules: OfBase::Names(rules),
-    told,
+    detect,
 };
 
 /// The stacks of layers that have attention.
@@ -85,7 +85,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 
 /// As published the two differ in their widths, in how many keys there are, and in their modulation's
 /// number.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let names = |of: fn(&(&'static str, &'static str, &'static str, Cut)) -> &'static str| {
         STACKS.iter().flat_map(move |stack| {
             let own = LAYER.iter().filter(move |layer| layer.0 != layer.2 && layer.1 != layer.2);
@@ -127,5 +127,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     }
     rules.extend(if lumina { rules_of(LUMINA) } else { rules_of(Z_IMAGE) });
     rules.extend(rules_of(ALIKE));
-    Some(Told::published(rules))
+    Some(Detected::published(rules))
 }

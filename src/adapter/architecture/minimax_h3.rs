@@ -1,10 +1,10 @@
 //! MiniMax-H3: attention wider than the layers it reads, gates after what they gate as published (diffusers
 //! `_convert_non_diffusers_minimax_h3_lora_to_diffusers`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "minimax_h3", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "minimax_h3", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}            blocks.{i}.attn.qkv_proj  1:1:1  any
@@ -26,7 +26,7 @@ proj_out                                                final_layer.video_out
 audio_proj_out                                          final_layer.audio_out
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["video_patch_proj", "audio_patch_proj", "token_refiner"])
         || seen.any(&[
             "blocks.{i}.attn.qkv_proj",
@@ -36,5 +36,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         ]);
     let sized = seen.width("transformer_blocks.{i}.attn.to_q", &[5376])
         || seen.width("transformer_blocks.{i}.ff.net.0.proj", &[5376]);
-    (named || sized).then(|| Told::published(rules_of(TABLE)))
+    (named || sized).then(|| Detected::published(rules_of(TABLE)))
 }

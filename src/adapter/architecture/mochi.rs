@@ -1,10 +1,10 @@
 //! Mochi 1: two streams of unlike widths; gates come after what they gate as published, and the last text
 //! block has one part of a modulation (diffusers `scripts/convert_mochi_to_diffusers.py`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "mochi", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "mochi", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.47.norm1_context.linear_1  blocks.47.mod_y
@@ -25,7 +25,7 @@ proj_out                                                      final_layer.linear
 transformer_blocks.{i}.attn1.{norm_q,norm_k,norm_added_q,norm_added_k}  blocks.{i}.attn.{q_norm_x,k_norm_x,q_norm_y,k_norm_y}
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["t5_y_embedder", "t5_yproj", "time_embed.pooler"])
         || seen.any(&[
             "blocks.{i}.attn.qkv_x",
@@ -42,5 +42,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
             "transformer_blocks.{i}.attn1.add_k_proj",
             "transformer_blocks.{i}.attn1.to_add_out",
         ]);
-    named.then(|| Told::published(rules_of(TABLE)))
+    named.then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,9 +1,9 @@
 //! OmniGen 2: Lumina-Image 2's names in diffusers, which are the published ones here.
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "omnigen2", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "omnigen2", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 x_embedder
@@ -24,9 +24,9 @@ layers.{i}.norm1.linear
 norm_out.{linear_1,linear_2}
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["ref_image_refiner", "ref_image_patch_embedder"]);
     let attention = ["layers.{i}.attn.to_q", "layers.{i}.attn.to_k", "layers.{i}.attn.to_out.0"];
     let sized = attention.iter().any(|name| seen.width(name, &[2520]));
-    (named || sized).then(|| Told::published(rules_of(TABLE)))
+    (named || sized).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -2,10 +2,10 @@
 //! adapters of them have (diffusers `transformer_ovis_image.py`, `transformer_longcat_image.py`,
 //! `transformer_bria.py`). The blocks of the latter two alone are not to be told from FLUX.1's.
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "ovis_image", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "ovis_image", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.{norm1,norm1_context}.linear
@@ -18,7 +18,7 @@ time_embed.timestep_embedder.{linear_1,linear_2}
 caption_projection.{i}.linear
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let flux = seen.starts(&["single_transformer_blocks", "transformer_blocks"]);
     let named = seen.starts(&["time_embed.timestep_embedder", "timestep_embedder"])
         || seen.any(&["caption_projection.{i}.linear"]);
@@ -28,5 +28,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         || seen.sized("single_transformer_blocks.{i}.proj_mlp", (24576, 3072));
     let single = seen.starts(&["single_transformer_blocks"])
         && !seen.any(&["single_transformer_blocks.{i}.attn.to_out.0"]);
-    (gated || flux && named && single).then(|| Told::published(rules_of(TABLE)))
+    (gated || flux && named && single).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,10 +1,10 @@
 //! PixArt-α and Σ: fused attention, and keys and values fused in the cross attention (diffusers
 //! `scripts/convert_pixart_sigma_to_diffusers.py`).
 
-use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
+use super::{Architecture, Detected, Evidence, Names, OfBase, Rule, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "pixart", tables: &[TABLE], rules: OfBase::Names(rules), told };
+    Architecture { name: "pixart", tables: &[TABLE], rules: OfBase::Names(rules), detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn1.{to_q,to_k,to_v}               blocks.{i}.attn.qkv  1:1:1
@@ -29,7 +29,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 }
 
 /// LTX-Video has the same names in diffusers; the width and the patches' embedding tell them apart.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let published = rules_of(TABLE).iter().any(|Rule { published, .. }| {
         published.starts_with("blocks.{i}.cross_attn.") && seen.any(&[published])
     });
@@ -37,5 +37,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let split = attention.iter().any(|name| seen.width(name, &[1152]))
         || (seen.any(&attention) && seen.any(&["pos_embed.proj"]));
     let rules = || rules_of(TABLE);
-    (published || split).then(|| Told { t5: Some(1), ..Told::published(rules()) })
+    (published || split).then(|| Detected { t5: Some(1), ..Detected::published(rules()) })
 }

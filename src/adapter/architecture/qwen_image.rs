@@ -1,10 +1,10 @@
 //! Qwen-Image: it has one layout, diffusers' own (diffusers `transformer_qwenimage.py`). What there is to
 //! know of it is where the dots of flattened names were.
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "qwen_image", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "qwen_image", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}
@@ -17,7 +17,7 @@ time_text_embed.addition_t_embedding
 
 /// Its feed-forward layers have names of their own; where only its attention is adapted, its 60 blocks
 /// tell it.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     const ATTENTION: [&str; 4] = [
         "transformer_blocks.{i}.attn.to_q",
         "transformer_blocks.{i}.attn.to_out.0",
@@ -35,5 +35,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let counted = seen.highest("transformer_blocks").is_some_and(|at| at >= 38)
         && seen.any(&ATTENTION)
         && !seen.any(&["transformer_blocks.{i}.norm1_context.linear"]);
-    (named || counted).then(|| Told::published(rules_of(TABLE)))
+    (named || counted).then(|| Detected::published(rules_of(TABLE)))
 }

@@ -1,10 +1,14 @@
 //! Qwen-Image 2.1: one stream with gated layers, which ComfyUI fuses (diffusers
 //! `transformer_qwenimage_2_1.py`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "qwen_image_2_1", tables: &[TABLE, COMFYUI], rules: OfBase::Told, told };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "qwen_image_2_1",
+    tables: &[TABLE, COMFYUI],
+    rules: OfBase::Detected,
+    detect,
+};
 
 const TABLE: &str = "
 time_text_embed.timestep_embedder.{linear_1,linear_2}
@@ -21,7 +25,7 @@ const COMFYUI: &str = "
 transformer_blocks.{i}.img_mlp.{gate_layer,proj}  transformer_blocks.{i}.img_mlp.gate_up  1:1  any
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.any(&[
         "transformer_blocks.{i}.img_mlp.gate_layer",
         "transformer_blocks.{i}.img_mlp.proj",
@@ -29,5 +33,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
         "transformer_blocks.{i}.img_mlp.gate_up",
     ]);
     let (rules, comfyui) = (|| rules_of(TABLE), || rules_of(COMFYUI));
-    named.then(|| Told { comfyui: comfyui(), ..Told::published(rules()) })
+    named.then(|| Detected { comfyui: comfyui(), ..Detected::published(rules()) })
 }

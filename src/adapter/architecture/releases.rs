@@ -4,10 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Architecture, Cut, Names, OfBase, Rule, untold};
+use super::{Architecture, Cut, Names, OfBase, Rule, undetected};
 
-pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "releases", tables: &[], rules: OfBase::Beside(rules), told: untold };
+pub(super) static ARCHITECTURE: Architecture = Architecture {
+    name: "releases",
+    tables: &[],
+    rules: OfBase::Beside(rules),
+    detect: undetected,
+};
 
 /// (name in transformers, name in checkpoints) below whatever stands before both.
 type Class = [(&'static str, &'static str)];

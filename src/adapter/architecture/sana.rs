@@ -1,10 +1,10 @@
 //! Sana 1.0, 1.5 and Sprint: PixArt's attention, and a feed-forward layer of convolutions (diffusers
 //! `convert_sana_transformer_to_diffusers`). Adapters have diffusers' names, flattened too.
 
-use super::{Architecture, OfBase, Seen, Side, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, Side, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "sana", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "sana", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 patch_embed.proj                                          x_embedder.proj
@@ -20,7 +20,7 @@ transformer_blocks.{i}.ff.{conv_inverted,conv_depth,conv_point}  blocks.{i}.mlp.
 proj_out                                                  final_layer.linear
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let layers = ["inverted", "depth", "point"];
     let named = layers.iter().any(|layer| {
         let split = format!("transformer_blocks.{{i}}.ff.conv_{layer}");
@@ -30,5 +30,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let published = ["blocks.{i}.attn.qkv", "blocks.{i}.cross_attn.q_linear"];
     let sized = attention.iter().chain(&published).any(|name| seen.width(name, &[2240]));
     let rules = || rules_of(TABLE);
-    (named || sized).then(|| Told { kohya: Side::Split, ..Told::published(rules()) })
+    (named || sized).then(|| Detected { kohya: Side::Split, ..Detected::published(rules()) })
 }

@@ -2,10 +2,10 @@
 //! context block shift stands before scale (diffusers
 //! `convert_sd3_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Told, fill, has, rules_of};
+use super::{Architecture, Cut, Detected, Evidence, Names, OfBase, Rule, fill, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "sd3", tables: &[TABLE], rules: OfBase::Names(rules), told };
+    Architecture { name: "sd3", tables: &[TABLE], rules: OfBase::Names(rules), detect };
 
 const TABLE: &str = "
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}                  joint_blocks.{i}.x_block.attn.qkv  1:1:1
@@ -55,7 +55,7 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
 
 /// Other transformers have its names in diffusers; the width or the patches' embedding tells it. The
 /// context's last modulation is the one with two parts.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     const CONTEXT: (&str, &str) = (
         "transformer_blocks.{i}.norm1_context.linear",
         "joint_blocks.{i}.context_block.adaLN_modulation.1",
@@ -82,5 +82,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     rules.extend(rules_of(TABLE));
     let (split, published) = (CONTEXT.0.to_owned(), CONTEXT.1.to_owned());
     rules.push(Rule { split, published, cut: Cut::Whole });
-    Some(Told { t5: Some(3), ..Told::published(rules) })
+    Some(Detected { t5: Some(3), ..Detected::published(rules) })
 }

@@ -1,13 +1,13 @@
 //! Stable Audio Open 1.0: fused attention as published (names and shapes of both classes; both put a gate
 //! behind what it gates).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture = Architecture {
     name: "stable_audio",
     tables: &[TABLE, WITHOUT_ROOT],
-    rules: OfBase::Told,
-    told,
+    rules: OfBase::Detected,
+    detect,
 };
 
 const TABLE: &str = "
@@ -35,7 +35,7 @@ transformer_blocks.{i}.ff.net.{0.proj,2}              layers.{i}.ff.ff.{0.proj,2
 ";
 
 /// The first part of the published path is diffusers' word for the component, and may be taken for it.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let published = rules_of(TABLE).into_iter().chain(rules_of(WITHOUT_ROOT)).any(|rule| {
         let own = rule.published.contains("layers.{i}.");
         own && seen.any(&[&rule.published])
@@ -45,5 +45,5 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];
     let sized = attention.iter().any(|name| seen.width(name, &[1536]));
     let rules = || rules_of(TABLE).into_iter().chain(rules_of(WITHOUT_ROOT)).collect();
-    (published || named || sized).then(|| Told::published(rules()))
+    (published || named || sized).then(|| Detected::published(rules()))
 }

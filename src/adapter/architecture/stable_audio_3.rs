@@ -1,9 +1,9 @@
 //! Stable Audio 3: attention is fused in diffusers too (diffusers `stable_audio_3_transformer.py`).
 
-use super::{Architecture, OfBase, Seen, Told, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "stable_audio_3", tables: &[TABLE], rules: OfBase::Told, told };
+    Architecture { name: "stable_audio_3", tables: &[TABLE], rules: OfBase::Detected, detect };
 
 const TABLE: &str = "
 to_timestep_embed.{0,2}
@@ -19,11 +19,11 @@ transformer_blocks.{i}.{cross_attn.to_kv,cross_attn.to_out,ff.proj_in,ff.proj_ou
 transformer_blocks.{i}.to_local_embed.{0,2}
 ";
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.any(&[
         "transformer_blocks.{i}.self_attn.to_qkv",
         "transformer_blocks.{i}.cross_attn.to_kv",
         "transformer_blocks.{i}.to_local_embed.0",
     ]) || seen.starts(&["global_cond_embedder"]);
-    named.then(|| Told::published(rules_of(TABLE)))
+    named.then(|| Detected::published(rules_of(TABLE)))
 }

@@ -5,10 +5,10 @@
 //! down- or upsampler (LDM `openaimodel.py`; diffusers `loaders/single_file_utils.py`,
 //! `convert_ldm_unet_checkpoint`).
 
-use super::{Architecture, Cut, Names, OfBase, Rule, Seen, Side, Told, has};
+use super::{Architecture, Cut, Detected, Evidence, Names, OfBase, Rule, Side, has};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "unet", tables: &[], rules: OfBase::Names(rules), told };
+    Architecture { name: "unet", tables: &[], rules: OfBase::Names(rules), detect };
 
 const ENDS: [(&str, &str); 10] = [
     ("conv_in", "input_blocks.0.0"),
@@ -157,7 +157,7 @@ const ATTENTION: [&str; 16] = [
 
 /// Every one of these models has two residual layers a block on the way down and three on the way up, so
 /// the numbers do not depend on which it is; only the first upsampler's does.
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let xl = is_xl(seen);
     let mut rules = Vec::new();
     let mut add = |split: &str, published: &str| {
@@ -200,11 +200,11 @@ fn told(seen: &Seen<'_>) -> Option<Told> {
     let own = |rule: &Rule| seen.any(&[&rule.split, &rule.published]);
     let kohya = if xl { Side::Published } else { Side::Split };
     let own = rules.iter().any(own);
-    own.then_some(Told { component: "unet", kohya, ..Told::published(rules) })
+    own.then_some(Detected { component: "unet", kohya, ..Detected::published(rules) })
 }
 
 /// Whether it is XL's: attention in the two deeper of three blocks, several layers of it each.
-fn is_xl(seen: &Seen<'_>) -> bool {
+fn is_xl(seen: &Evidence<'_>) -> bool {
     const STARTS: [&str; 6] = [
         "add_embedding_",
         "label_emb_",

@@ -1,10 +1,10 @@
 //! Wan 2.1 and 2.2 and what is made of them (VACE, SkyReels 2, ChronoEdit, Helios): the layouts differ in
 //! names alone (diffusers `convert_wan_transformer_to_diffusers`).
 
-use super::{Architecture, Names, OfBase, Rule, Seen, Told, has, rules_of};
+use super::{Architecture, Detected, Evidence, Names, OfBase, Rule, has, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
-    Architecture { name: "wan", tables: &[TABLE], rules: OfBase::Names(rules), told };
+    Architecture { name: "wan", tables: &[TABLE], rules: OfBase::Names(rules), detect };
 
 const TABLE: &str = "
 blocks.{i}.attn1.{to_q,to_k,to_v,to_out.0,norm_q,norm_k}      blocks.{i}.self_attn.{q,k,v,o,norm_q,norm_k}
@@ -33,9 +33,9 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
     if published || split { rules_of(TABLE) } else { Vec::new() }
 }
 
-fn told(seen: &Seen<'_>) -> Option<Told> {
+fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let own = |Rule { split, published, .. }: &Rule| {
         split.contains("blocks.{i}.") && split != published && seen.any(&[split, published])
     };
-    rules_of(TABLE).iter().any(own).then(|| Told::published(rules_of(TABLE)))
+    rules_of(TABLE).iter().any(own).then(|| Detected::published(rules_of(TABLE)))
 }

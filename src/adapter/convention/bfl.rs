@@ -5,7 +5,11 @@
 //!
 //! Their `img_in` has more inputs than the base's, which the control image goes through.
 
-use super::{Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace};
+use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::summary;
+use crate::adapter::key::{Key, MissingAlpha, Part};
+use crate::adapter::module::Dialect;
+use crate::adapter::new_adapter::Output;
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "bfl",
@@ -14,9 +18,11 @@ pub(super) static CONVENTION: Convention = Convention {
     scale: ScalePlace::Tensor,
     names: Names::Checkpoint,
     output: Output::Never,
+    holds: Holds { replacements: false, families: Some(Dialect::Lycoris) },
     parse,
     format,
     recognises,
+    hooks: Hooks { entries: summary::ENTRIES, describe: summary::describe, ..Hooks::PLAIN },
 };
 
 const ENDINGS: [(&str, Part); 3] =

@@ -2,7 +2,11 @@
 //! `diffusion_model.blocks.0.attn.qkv.lora_down.weight` (ComfyUI `comfy/lora.py`, the generic names of
 //! `model_lora_keys_unet` and `model_lora_keys_clip`). Endings and alphas are kohya's.
 
-use super::{Convention, Key, MissingAlpha, Names, Output, ScalePlace, kohya};
+use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::{kohya, summary};
+use crate::adapter::key::{Key, MissingAlpha};
+use crate::adapter::module::Dialect;
+use crate::adapter::new_adapter::Output;
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "comfyui",
@@ -11,9 +15,11 @@ pub(super) static CONVENTION: Convention = Convention {
     scale: ScalePlace::Tensor,
     names: Names::Checkpoint,
     output: Output::File("safetensors"),
+    holds: Holds { replacements: false, families: Some(Dialect::Lycoris) },
     parse: kohya::parse,
     format,
     recognises,
+    hooks: Hooks { entries: summary::ENTRIES, describe: summary::describe, ..Hooks::PLAIN },
 };
 
 /// The roots of what ComfyUI loads.
@@ -31,8 +37,8 @@ fn recognises(key: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Part;
     use super::*;
+    use crate::adapter::key::Part;
 
     proptest! {
         #[test]

@@ -5,7 +5,19 @@
 //!
 //! Scales are in the header's `lora_adapter_metadata`; without it they are 1.
 
-use super::{Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, suffix};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::opened::{Config, Opened, ReadOptions};
+use super::peft_config::{alpha_number, pattern};
+use super::suffix;
+use crate::adapter::key::{Key, MissingAlpha, Part, split_component};
+use crate::adapter::new_adapter::{Described, Output};
+use crate::adapter::sidecar::PeftConfig;
+use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::format::{Metadata, json as bounded};
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "diffusers",
@@ -14,28 +26,24 @@ pub(super) static CONVENTION: Convention = Convention {
     scale: ScalePlace::Patterns,
     names: Names::Component,
     output: Output::File("safetensors"),
+    holds: Holds { replacements: false, families: None },
     parse,
     format,
     recognises,
+    hooks: Hooks {
+        header_entry: Some(ENTRY),
+        // Alphas beside its names are kohya's way to say scales.
+        disowns: |key| key.ends_with(".alpha"),
+        open_sidecar,
+        entries: &[ENTRY],
+        describe,
+        ..Hooks::PLAIN
+    },
 };
 
-/// Components of pipelines that carry adapters.
-pub(super) const COMPONENTS: [&str; 9] = [
-    "unet",
-    "transformer",
-    "transformer_2",
-    "text_encoder",
-    "text_encoder_2",
-    "text_encoder_3",
-    "controlnet",
-    "prior",
-    "connectors",
-];
-
-/// The component that a module's name begins with, and the path below it.
-pub(crate) fn split_component(module: &str) -> Option<(&str, &str)> {
-    module.split_once('.').filter(|(component, _)| COMPONENTS.contains(component))
-}
+/// The header entry with diffusers' scales (diffusers `loaders/lora_base.py`): PEFT's config fields,
+/// each after its component and a dot.
+const ENTRY: &str = "lora_adapter_metadata";
 
 /// Norms that its loaders put in the place of a transformer's own (diffusers `loaders/lora_pipeline.py`,
 /// `_control_lora_supported_norm_keys`).
@@ -107,11 +115,101 @@ fn recognises(key: &str) -> bool {
     factor && !path.starts_with("h.") && !path.starts_with("wte")
 }
 
+/// Reads the configs that the header has for a pipeline's components.
+fn open_sidecar(
+    mut opened: Opened,
+    _: Option<Config<'_>>,
+    options: &ReadOptions<'_>,
+) -> Result<Opened> {
+    let header = opened.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    if let Some(text) = header.and_then(|header: &Metadata| header.get(ENTRY)) {
+        opened.components = components(text, options).in_file(&opened.file.path)?;
+    }
+    Ok(opened)
+}
+
+/// The configs of a pipeline's components, each as PEFT would write it.
+fn components(text: &str, options: &ReadOptions<'_>) -> Result<Vec<(String, PeftConfig)>> {
+    let bad = |reason: String| {
+        let reason = format!("the header's `{ENTRY}`: {reason}");
+        Error::from(ErrorKind::BadConfig { reason })
+    };
+    let document: Map<String, Value> =
+        bounded::object(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
+    let mut configs: Vec<(String, Map<String, Value>)> = Vec::new();
+    for (key, value) in document {
+        let (component, field) =
+            split_component(&key).ok_or_else(|| bad(format!("`{key}` belongs to no component")))?;
+        let at = configs.iter().position(|(known, _)| known == component);
+        let fields = match at.and_then(|at| configs.get_mut(at)) {
+            Some((_, fields)) => fields,
+            None => {
+                let peft_type = ("peft_type".to_owned(), Value::from("LORA"));
+                configs.push((component.to_owned(), Map::from_iter([peft_type])));
+                let Some((_, fields)) = configs.last_mut() else { continue };
+                fields
+            }
+        };
+        fields.insert(field.to_owned(), value);
+    }
+    let parse = |(component, fields): (String, Map<String, Value>)| {
+        let text = serde_json::to_vec(&fields).map_err(|error| bad(error.to_string()))?;
+        let config = PeftConfig::parse(&text, options.ignored_fields, options.residual_base)?;
+        if !config.target_parameters.is_empty() {
+            let reason =
+                "its factors are of stacks of experts, which are read from PEFT's directories \
+                with an adapter_config.json alone"
+                    .to_owned();
+            let field = format!("{component}.target_parameters");
+            return Err(ErrorKind::UnsupportedField { field, reason }.into());
+        }
+        Ok((component, config))
+    };
+    configs.into_iter().map(parse).collect()
+}
+
+/// diffusers' entry: PEFT's fields after each component's name, indented and sorted as its own writer
+/// does (diffusers `loaders/lora_base.py`, `write_lora_layers`).
+fn describe(modules: &[Described<'_>], metadata: &mut Metadata) -> Result<()> {
+    metadata.shift_remove(ENTRY);
+    let mut components: BTreeMap<&str, Vec<(&str, Described<'_>)>> = BTreeMap::new();
+    for module in modules {
+        let (component, path) = split_component(module.name)
+            .ok_or_else(|| ErrorKind::BadOption("its name begins with no component".to_owned()))
+            .in_tensor(module.name)?;
+        components.entry(component).or_default().push((path, *module));
+    }
+    let mut fields = BTreeMap::new();
+    for (component, modules) in components {
+        let names: Vec<&str> = modules.iter().map(|(path, _)| *path).collect();
+        let ranks: Vec<Value> = modules.iter().map(|(_, m)| m.rank.into()).collect();
+        let alphas: Vec<Value> = modules.iter().map(|(_, m)| alpha_number(m.alpha)).collect();
+        let (rank, rank_pattern) = pattern(&names, &ranks);
+        let (alpha, alpha_pattern) = pattern(&names, &alphas);
+        for (field, value) in [
+            ("r", rank),
+            ("lora_alpha", alpha),
+            ("rank_pattern", rank_pattern),
+            ("alpha_pattern", alpha_pattern),
+            ("target_modules", json!(names)),
+            ("use_dora", json!(modules.iter().any(|(_, module)| module.dora))),
+            ("lora_bias", json!(modules.iter().any(|(_, module)| module.bias))),
+        ] {
+            fields.insert(format!("{component}.{field}"), value);
+        }
+    }
+    let text = serde_json::to_string_pretty(&fields)
+        .map_err(|error| ErrorKind::BadConfig { reason: error.to_string() })?;
+    metadata.insert(ENTRY.to_owned(), text);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::adapter::key::COMPONENTS;
 
     #[test]
     fn older_spellings_are_understood() {

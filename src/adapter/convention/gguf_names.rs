@@ -2,6 +2,12 @@
 //! `gguf/tensor_mapping.py`), and the order of rows that it gives some of them
 //! (`convert_hf_to_gguf.py`, `LlamaModel.permute`).
 
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+use crate::format::json::model_config;
 use crate::weight::root::Root;
 
 /// Heads of a model's attention.
@@ -11,6 +17,30 @@ pub struct Heads {
     pub queries: usize,
     /// Of the keys and values.
     pub keys: usize,
+}
+
+impl Heads {
+    /// What a model's config says of them.
+    pub fn of_config(config: &Map<String, Value>) -> Option<Self> {
+        // Those of the language model in a wrapper stand in its own part.
+        let text = config.get("text_config").and_then(Value::as_object);
+        let number = |field: &str| {
+            let number = config.get(field).or_else(|| text?.get(field))?.as_u64()?;
+            usize::try_from(number).ok().filter(|number| *number > 0)
+        };
+        let queries = number("num_attention_heads")?;
+        Some(Self { queries, keys: number("num_key_value_heads").unwrap_or(queries) })
+    }
+
+    /// What the config beside a base says of them; none without one.
+    ///
+    /// # Errors
+    /// If the config is there and cannot be read.
+    pub fn of_base(base: &Path) -> Result<Option<Self>> {
+        let above = base.parent().unwrap_or(Path::new(""));
+        let config = model_config(if base.is_dir() { base } else { above })?;
+        Ok(config.as_ref().and_then(Self::of_config))
+    }
 }
 
 /// One architecture of llama.cpp.

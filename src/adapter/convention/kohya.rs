@@ -5,10 +5,11 @@
 //! it is resolved by flattening the base's names. Some writers keep dotted paths, of a pipeline's
 //! components too; all are read.
 
-use super::{
-    Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, diffusers, foreign_family,
-    suffix, tensors,
-};
+use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::{diffusers, suffix, summary, tensors};
+use crate::adapter::key::{Key, MissingAlpha, Part, foreign_family};
+use crate::adapter::module::Dialect;
+use crate::adapter::new_adapter::Output;
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "kohya",
@@ -17,9 +18,11 @@ pub(super) static CONVENTION: Convention = Convention {
     scale: ScalePlace::Tensor,
     names: Names::Flattened,
     output: Output::File("safetensors"),
+    holds: Holds { replacements: false, families: Some(Dialect::Lycoris) },
     parse,
     format,
     recognises,
+    hooks: Hooks { entries: summary::ENTRIES, describe: summary::describe, ..Hooks::PLAIN },
 };
 
 pub(super) fn parse(key: &str) -> Option<Key> {

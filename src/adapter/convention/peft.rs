@@ -1,9 +1,17 @@
 //! PEFT's `adapter_model.safetensors`: `base_model.model.<path>.lora_A.weight` and its relatives
 //! (peft `utils/save_and_load.py`), with the wrapper prefixes and adapter names that leak into files.
 
-use super::{
-    Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace, foreign_family, tensors,
-};
+use std::path::Path;
+
+use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::opened::{Config, Opened, ReadOptions};
+use super::{peft_config, peft_stacks, tensors};
+use crate::adapter::key::{Key, MissingAlpha, Part, foreign_family};
+use crate::adapter::module::Dialect;
+use crate::adapter::new_adapter::Output;
+use crate::adapter::sidecar::{PeftConfig, is_config};
+use crate::error::Result;
+use crate::format::Checkpoint;
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "peft",
@@ -12,9 +20,18 @@ pub(super) static CONVENTION: Convention = Convention {
     scale: ScalePlace::Patterns,
     names: Names::Dotted,
     output: Output::Directory("adapter_model.safetensors"),
+    holds: Holds { replacements: true, families: Some(Dialect::Peft) },
     parse,
     format,
     recognises,
+    hooks: Hooks {
+        owns_config: is_config,
+        claims,
+        open_sidecar,
+        pack: Some(peft_stacks::pack),
+        write_sidecar: Some(peft_config::config),
+        ..Hooks::PLAIN
+    },
 };
 
 /// Put before every path by PEFT's model wrapper.
@@ -202,6 +219,33 @@ pub(crate) fn respelled(key: &str, peft_type: &str) -> Option<String> {
         }
         _ => Some(spelled),
     }
+}
+
+/// Its config stands beside files of kohya's too, whose names are flattened.
+#[allow(clippy::unnecessary_wraps, reason = "other conventions read their config for this")]
+fn claims(file: &Checkpoint, _: &Path) -> Result<bool> {
+    let kohya = file.names().any(|key| key.contains(".lora_down") || key.ends_with(".alpha"));
+    let dotted = || file.names().filter_map(parse).all(|key| key.module.contains('.'));
+    Ok(!kohya || dotted())
+}
+
+fn open_sidecar(
+    mut opened: Opened,
+    config: Option<Config<'_>>,
+    options: &ReadOptions<'_>,
+) -> Result<Opened> {
+    let (ignored, residual) = (options.ignored_fields, options.residual_base);
+    match config {
+        Some(Config::File(path)) => {
+            opened.config = Some(PeftConfig::open(path, ignored, residual)?);
+            opened.config_path = Some(path.to_path_buf());
+        }
+        Some(Config::Text(text)) => {
+            opened.config = Some(PeftConfig::parse(text, ignored, residual)?);
+        }
+        None => {}
+    }
+    Ok(opened)
 }
 
 fn recognises(key: &str) -> bool {

@@ -2,7 +2,11 @@
 //! and 2 the text's (ComfyUI `comfy/lora_convert.py`, `convert_lora_bfl_control` and its neighbours;
 //! diffusers `_convert_xlabs_flux_lora_to_diffusers`). Modules get the checkpoint's names.
 
-use super::{Convention, Key, MissingAlpha, Names, Output, Part, ScalePlace};
+use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::summary;
+use crate::adapter::key::{Key, MissingAlpha, Part};
+use crate::adapter::module::Dialect;
+use crate::adapter::new_adapter::Output;
 
 pub(super) static CONVENTION: Convention = Convention {
     name: "xlabs",
@@ -11,9 +15,11 @@ pub(super) static CONVENTION: Convention = Convention {
     scale: ScalePlace::Tensor,
     names: Names::Checkpoint,
     output: Output::Never,
+    holds: Holds { replacements: false, families: Some(Dialect::Lycoris) },
     parse,
     format,
     recognises,
+    hooks: Hooks { entries: summary::ENTRIES, describe: summary::describe, ..Hooks::PLAIN },
 };
 
 /// (root, XLabs' name, the checkpoint's).

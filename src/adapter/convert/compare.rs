@@ -51,9 +51,10 @@ pub(super) fn module(
 /// Fails unless every replacement is there with its bytes.
 pub(super) fn replaced(expected: &[NewReplacement], written: &Adapter) -> Result<()> {
     for new in expected {
-        let mut own = written.replacements.iter();
-        let own = own.find(|own| own.module == new.module && own.replaces == new.replaces);
-        let view = own.and_then(|own| written.file.tensor(&own.tensor));
+        let mut replacements = written.replacements.iter();
+        let replacement =
+            replacements.find(|r| r.module == new.module && r.replaces == new.replaces);
+        let view = replacement.and_then(|replacement| written.file.tensor(&replacement.tensor));
         let view = view.ok_or(ErrorKind::NotFound).in_tensor(&new.module)?;
         let mut scratch = Vec::new();
         if view.all(&mut scratch)? != new.bytes {
@@ -67,11 +68,11 @@ fn whole(original: &Adapter, before: &Module, written: &Adapter, after: &Module)
     // Where nothing but the name is new, that is seen at once, whatever the family.
     let mut error = tensors(original, before, written, after)?;
     if error.is_infinite()
-        && let (Some(own), Some(other)) = (update(original, before)?, update(written, after)?)
+        && let (Some(expected), Some(found)) = (update(original, before)?, update(written, after)?)
     {
-        error = distance(&own, before.scale.value, &other, after.scale.value);
-        if let (Some(own), Some(other)) = (&before.magnitude, &after.magnitude)
-            && values(original, &own.tensor)? != values(written, &other.tensor)?
+        error = distance(&expected, before.scale.value, &found, after.scale.value);
+        if let (Some(expected), Some(found)) = (&before.magnitude, &after.magnitude)
+            && values(original, &expected.tensor)? != values(written, &found.tensor)?
         {
             error = f64::INFINITY;
         }
@@ -92,21 +93,23 @@ fn rows(
     after: &Module,
     piece: &Piece,
 ) -> Result<f64> {
-    let (own, other) = (update(original, before)?, update(written, after)?);
-    let own = own.map(|own| cut(&own, &piece.from));
-    let other = other.map(|other| cut(&other, &piece.to));
-    let error = match (own, other) {
-        (Some(own), Some(other)) => distance(&own, before.scale.value, &other, after.scale.value),
+    let (expected, found) = (update(original, before)?, update(written, after)?);
+    let expected = expected.map(|expected| cut(&expected, &piece.from));
+    let found = found.map(|found| cut(&found, &piece.to));
+    let error = match (expected, found) {
+        (Some(expected), Some(found)) => {
+            distance(&expected, before.scale.value, &found, after.scale.value)
+        }
         _ => stored_rows(original, before, written, after, piece)?,
     };
-    let lengths = |adapter: &Adapter, module: &Module, rows: &Range<usize>| -> Result<_> {
+    let magnitudes = |adapter: &Adapter, module: &Module, rows: &Range<usize>| -> Result<_> {
         let Some(magnitude) = &module.magnitude else { return Ok(None) };
         values(adapter, &magnitude.tensor).map(|all| all.get(rows.clone()).map(<[f64]>::to_vec))
     };
-    let (own, other) =
-        (lengths(original, before, &piece.from)?, lengths(written, after, &piece.to)?);
-    if let (Some(own), Some(other)) = (&own, &other)
-        && own != other
+    let (expected, found) =
+        (magnitudes(original, before, &piece.from)?, magnitudes(written, after, &piece.to)?);
+    if let (Some(expected), Some(found)) = (&expected, &found)
+        && expected != found
     {
         return Ok(f64::INFINITY);
     }
@@ -138,8 +141,8 @@ fn rotated(
         };
         Ok(right.is_identity().then_some(left))
     };
-    let (own, other) = (chain(original, before)?, chain(written, after)?);
-    let (Some(own), Some(other)) = (own, other) else { return Ok(None) };
+    let (expected, found) = (chain(original, before)?, chain(written, after)?);
+    let (Some(expected), Some(found)) = (expected, found) else { return Ok(None) };
     let size = before.outputs;
     if size == 0 || after.outputs != size {
         return Ok(None);
@@ -147,8 +150,8 @@ fn rotated(
     let probe = |at: usize| ((at + 1) as f64 * 0.618).sin();
     let still: Vec<f64> = (0..PROBES * size).map(probe).collect();
     let (mut moved, mut again) = (still.clone(), still.clone());
-    own.apply(&mut moved, size);
-    other.apply(&mut again, size);
+    expected.apply(&mut moved, size);
+    found.apply(&mut again, size);
     let distance =
         |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
     let (whole, off) = (distance(&moved, &still), distance(&moved, &again));
@@ -204,20 +207,20 @@ fn rest_is_zero(written: &Adapter, after: &Module, pieces: &[Piece], total: usiz
     Ok(rest.into_iter().all(zero))
 }
 
-fn distance(before: &LowRank, scale: f64, after: &LowRank, other: f64) -> f64 {
+fn distance(before: &LowRank, old_scale: f64, after: &LowRank, new_scale: f64) -> f64 {
     let same = before.up == after.up && before.down == after.down;
-    if same && scale == other {
+    if same && old_scale == new_scale {
         return 0.0;
     }
     if (before.rows(), before.columns()) != (after.rows(), after.columns()) {
         return f64::INFINITY;
     }
-    let norm = before.squared_norm().sqrt() * scale.abs();
+    let norm = before.squared_norm().sqrt() * old_scale.abs();
     if same {
-        return if norm == 0.0 { 0.0 } else { (scale - other).abs() / scale.abs() };
+        return if norm == 0.0 { 0.0 } else { (old_scale - new_scale).abs() / old_scale.abs() };
     }
     let scaled = |factors: &LowRank, by: f64| LowRank::new(&factors.up * by, factors.down.clone());
-    let parts = [scaled(before, scale), scaled(after, -other)];
+    let parts = [scaled(before, old_scale), scaled(after, -new_scale)];
     let difference = LowRank::sum(before.rows(), before.columns(), &parts);
     let off = difference.svd().singular_values().iter().map(|value| value * value).sum::<f64>();
     if norm == 0.0 { off.sqrt() } else { off.sqrt() / norm }
@@ -238,8 +241,12 @@ fn tensors(original: &Adapter, before: &Module, written: &Adapter, after: &Modul
     if bytes(original, before)? != bytes(written, after)? {
         return Ok(f64::INFINITY);
     }
-    let (own, other) = (before.scale.value, after.scale.value);
-    Ok(if own == other { 0.0 } else { (own - other).abs() / own.abs().max(f64::MIN_POSITIVE) })
+    let (expected, found) = (before.scale.value, after.scale.value);
+    Ok(if expected == found {
+        0.0
+    } else {
+        (expected - found).abs() / expected.abs().max(f64::MIN_POSITIVE)
+    })
 }
 
 fn biases(
@@ -249,21 +256,22 @@ fn biases(
     after: &Module,
     piece: Option<&Piece>,
 ) -> Result<f64> {
-    let (Some(own), Some(other)) = (added_bias(original, before)?, added_bias(written, after)?)
+    let (Some(expected), Some(found)) =
+        (added_bias(original, before)?, added_bias(written, after)?)
     else {
         return Ok(0.0);
     };
-    let (own, other) = match piece {
-        None => (own, other),
+    let (expected, found) = match piece {
+        None => (expected, found),
         Some(Piece { from, to, .. }) => (
-            own.get(from.clone()).unwrap_or_default().to_vec(),
-            other.get(to.clone()).unwrap_or_default().to_vec(),
+            expected.get(from.clone()).unwrap_or_default().to_vec(),
+            found.get(to.clone()).unwrap_or_default().to_vec(),
         ),
     };
-    if own.len() != other.len() {
+    if expected.len() != found.len() {
         return Ok(f64::INFINITY);
     }
-    let norm = own.iter().map(|value| value * value).sum::<f64>().sqrt();
-    let off = own.iter().zip(&other).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    let norm = expected.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let off = expected.iter().zip(&found).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
     Ok(if norm == 0.0 { off } else { off / norm })
 }

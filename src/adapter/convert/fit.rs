@@ -9,11 +9,11 @@ use super::goal::{FittedModule, Goal, ModuleReport};
 use super::module::ModuleConversion;
 use super::rows::{Owners, assemble};
 use super::stored::FACTORS;
-use crate::adapter::convention::{Names, Part, ScalePlace};
+use crate::adapter::Adapter;
+use crate::adapter::convention::{Names, Part, ScalePlace, reordered};
 use crate::adapter::layout::{Layout, Source, Target};
 use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
-use crate::adapter::{Adapter, gguf};
 use crate::error::{ErrorKind, Locate, Result};
 
 /// Everything that goes to the target.
@@ -47,7 +47,7 @@ pub(super) fn all(
             }
         };
         let lost = &mut all.lost;
-        let one = match source {
+        let conversion = match source {
             Source::Whole(at) => {
                 let module = module(*at)?;
                 ModuleConversion { adapter, module, name, goal }.fit(lost).in_tensor(&module.name)
@@ -56,8 +56,8 @@ pub(super) fn all(
                 assemble(adapter, goal, name, (pieces, *total), &owners, lost).in_tensor(name)
             }
         };
-        if let Some(one) = one.in_file(&adapter.path)? {
-            fitted.push(one);
+        if let Some(module) = conversion.in_file(&adapter.path)? {
+            fitted.push(module);
             all.sources.push(source.clone());
         }
     }
@@ -142,23 +142,23 @@ fn settle(
         }
     }
     // llama.cpp divides its one alpha by each module's own rank.
-    let said = |module: &FittedModule| match target.names {
+    let stated = |module: &FittedModule| match target.names {
         Names::Gguf => module.scale * module.rank as f64,
         _ => module.scale,
     };
-    let one = match program {
+    let shared_scale = match program {
         Some(takes) if takes.scale_one => 1.0,
-        _ => commonest(&fitted.iter().map(said).collect::<Vec<_>>()),
+        _ => commonest(&fitted.iter().map(stated).collect::<Vec<_>>()),
     };
     for mut module in fitted.drain(..) {
         let mut folded = module.folded;
         if goal.has_one_scale() {
-            let ratio = said(&module) / one;
+            let ratio = stated(&module) / shared_scale;
             on_factors(&mut module.tensors, |down, up| fold(ratio, down, up))?;
             folded *= ratio;
             module.scale = match target.names {
-                Names::Gguf => one / module.rank as f64,
-                _ => one,
+                Names::Gguf => shared_scale / module.rank as f64,
+                _ => shared_scale,
             };
             module.alpha = module.alpha.filter(|_| ratio == 1.0);
         }
@@ -207,7 +207,7 @@ fn reorder(module: &mut FittedModule, base: &BaseFacts) -> Result<()> {
     for (part, _, shape, bytes) in &mut module.tensors {
         if *part == Part::Up {
             let rows = shape.first().copied().unwrap_or(0);
-            *bytes = gguf::reordered(bytes, rows, heads).ok_or_else(|| {
+            *bytes = reordered(bytes, rows, heads).ok_or_else(|| {
                 let expected = format!("rows of {heads} heads of an even size");
                 crate::Error::from(ErrorKind::BadShape { expected, found: shape.clone() })
                     .in_tensor(&module.name)

@@ -1,5 +1,5 @@
-//! The conversion engine: an adapter in another convention, whichever verb asks for it. [`reexpress`]
-//! decides what the result is made of, [`Checked`] writes it and compares it with the original.
+//! The conversion engine: an adapter in another convention, whichever verb asks for it. `reexpress`
+//! decides what the result is made of, `Checked` writes it and compares it with the original.
 //!
 //! Tensors are carried as they are wherever the target can hold them; scales that it cannot say go into the
 //! factors; what would be lost is an error.

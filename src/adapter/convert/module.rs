@@ -3,7 +3,7 @@
 
 use super::goal::{FittedModule, Goal};
 use super::stored::{
-    added_bias, beside, called, differs, is_plain, lengths, no_such_factors, stored, translated,
+    added_bias, beside, called, differs, is_plain, magnitudes, no_such_factors, stored, translated,
 };
 use super::{native, rotations};
 use crate::adapter::Adapter;
@@ -37,8 +37,8 @@ impl ModuleConversion<'_> {
         let tensors = if part.is_some() { Vec::new() } else { stored(self.adapter, self.module)? };
         let held = if is_plain(self.module, &tensors) {
             self.plain(tensors, lost)?
-        } else if let Some(own) = self.as_stored(part, &tensors)? {
-            Some(own)
+        } else if let Some(held) = self.as_stored(part, &tensors)? {
+            Some(held)
         } else {
             self.as_factors(part, &tensors, lost)?
         };
@@ -120,9 +120,9 @@ impl ModuleConversion<'_> {
             let alpha = self.module.scale.alpha;
             return Ok(Some(Held { tensors: kept, factored: None, rank, alpha }));
         }
-        let own = native::with_alpha(self.module, tensors, from, target)?;
-        let own = own.filter(|own| spells_all(own));
-        Ok(own.map(|tensors| Held { tensors, factored: None, rank, alpha: None }))
+        let native = native::with_alpha(self.module, tensors, from, target)?;
+        let native = native.filter(|tensors| spells_all(tensors));
+        Ok(native.map(|tensors| Held { tensors, factored: None, rank, alpha: None }))
     }
 
     /// The update as plain factors, where it has exact ones.
@@ -133,8 +133,9 @@ impl ModuleConversion<'_> {
         lost: &mut Vec<String>,
     ) -> Result<Option<Held>> {
         let (module, target) = (self.module, self.goal.target);
-        // Of a sum that gets lengths the sum has factors, and the lengths stay what they are.
-        let decomposed = lengths(module, tensors, target)?.filter(|own| self.spells(own.0));
+        // A decomposed sum has factors without its magnitudes, which stay as they are.
+        let decomposed =
+            magnitudes(module, tensors, target)?.filter(|tensor| self.spells(tensor.0));
         let sum = Module { magnitude: None, ..module.clone() };
         let summed = if decomposed.is_some() { &sum } else { module };
         let without = match self.adapter.check_factors(summed) {

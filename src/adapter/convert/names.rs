@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::base_facts::BaseFacts;
 use super::goal::Goal;
-use crate::adapter::convention::{Convention, Names, mlx};
+use crate::adapter::convention::{Convention, Names};
 use crate::adapter::layout::{self, Layout};
-use crate::adapter::mlx::stack_of;
 use crate::adapter::place::Placement;
 use crate::adapter::rename::Renamer;
 use crate::adapter::{Adapter, target};
@@ -62,7 +61,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
             let found = target::find(adapter, base, None)?.modules;
             // A part of a tensor has no name of its own.
             let whole = |places: Vec<Placement>| match places.as_slice() {
-                [one] if one.is_whole() => Some(one.tensor.clone()),
+                [place] if place.is_whole() => Some(place.tensor.clone()),
                 _ => None,
             };
             found.into_iter().map(whole).collect()
@@ -70,8 +69,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         _ => Vec::new(),
     };
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
-    let in_stacks = to.names == Names::Gguf || to.name == mlx().name;
-    if let Some(architecture) = base.architecture.filter(|_| in_stacks) {
+    if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
         layout::divide_experts(adapter, (architecture, to), &mut found);
         check_experts(&found, to, base)?;
     }
@@ -97,17 +95,9 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
 
 /// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
 fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
-    let place = |name: &str| match to.names {
-        Names::Gguf => {
-            let (stack, expert) = name.rsplit_once('.')?;
-            let expert = expert.parse().ok().filter(|_| stack.ends_with("_exps"))?;
-            Some((stack.to_owned(), expert))
-        }
-        _ => stack_of(name),
-    };
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
-        if let Some((stack, expert)) = place(&target.name) {
+        if let Some((stack, expert)) = to.stack_of(&target.name) {
             stacks.entry(stack).or_default().insert(expert);
         }
     }

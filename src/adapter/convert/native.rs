@@ -22,7 +22,7 @@ pub(super) fn with_alpha(
     to: &Convention,
 ) -> Result<Option<Vec<PartTensor>>> {
     let moves = from.scale == ScalePlace::Patterns && to.scale == ScalePlace::Tensor;
-    if !moves || !["loha", "lokr"].contains(&module.family) {
+    if !moves || module.magnitude.is_some() {
         return Ok(None);
     }
     let inner = |name: &'static str| {

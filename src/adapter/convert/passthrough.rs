@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::goal::{Conversion, Goal, ModuleReport};
 use super::stored::header;
 use crate::adapter::Adapter;
-use crate::adapter::convention::{peft, respelled};
+use crate::adapter::convention::{Convention, respelled};
 use crate::adapter::layout::{Layout, Source};
-use crate::adapter::module::BiasEffect;
+use crate::adapter::module::{BiasEffect, Dialect};
 use crate::adapter::save::{Kept, NewAdapter};
 use crate::adapter::sidecar::PeftConfig;
 use crate::error::{ErrorKind, Locate, Result};
@@ -27,14 +27,17 @@ pub(super) fn whole(
     let Some(config) = adapter.config.as_ref().filter(|config| config.peft_type != "LORA") else {
         return Ok(None);
     };
-    let both = [adapter.convention.name, goal.target.name].iter().all(|name| *name == peft().name);
+    let peft = |convention: &Convention| convention.holds.families == Some(Dialect::Peft);
+    let both = peft(adapter.convention) && peft(goal.target);
     let modules = adapter.modules.iter().zip(&layout.modules);
     let as_it_is = modules.enumerate().all(|(at, (module, target))| {
         let named = target.as_ref().ok().filter(|target| target.source == Source::Whole(at));
         named.is_some_and(|target| target.name == module.name)
     });
     let replaced = adapter.replacements.iter().zip(&layout.replacements);
-    let named = replaced.into_iter().all(|(own, name)| name.as_ref().ok() == Some(&own.module));
+    let named = replaced
+        .into_iter()
+        .all(|(replacement, name)| name.as_ref().ok() == Some(&replacement.module));
     let complete = layout.modules.len() == adapter.modules.len();
     if !both
         || goal.program.is_some_and(|takes| takes.factors_only)
@@ -66,7 +69,8 @@ pub(super) fn whole(
 
 /// All tensors that carry something.
 fn tensors(adapter: &Adapter, config: &PeftConfig) -> Result<Vec<Tensor>> {
-    let carrying = adapter.file.names().filter(|name| !adapter.inert.iter().any(|own| own == name));
+    let carrying =
+        adapter.file.names().filter(|name| !adapter.inert.iter().any(|inert| inert == name));
     let read = carrying.map(|name| {
         let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
         let spelled = respelled(name, config.peft_type);
@@ -87,9 +91,9 @@ fn targets(adapter: &Adapter, config: &PeftConfig) -> Map<String, Value> {
         return document;
     }
     document.insert("target_modules".to_owned(), json!(names));
-    for other in ["exclude_modules", "layers_to_transform", "layers_pattern"] {
-        if document.contains_key(other) {
-            document.insert(other.to_owned(), Value::Null);
+    for narrowing in ["exclude_modules", "layers_to_transform", "layers_pattern"] {
+        if document.contains_key(narrowing) {
+            document.insert(narrowing.to_owned(), Value::Null);
         }
     }
     if document.contains_key("feedforward_modules") {

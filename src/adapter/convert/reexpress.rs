@@ -7,11 +7,11 @@ use super::names::{check_names, layout};
 use super::passthrough;
 use super::serve::Serve;
 use super::stored::header;
-use crate::adapter::convention::{Convention, Names, ScalePlace};
+use crate::adapter::Adapter;
+use crate::adapter::convention::{ARCHITECTURE, Convention, Names, ScalePlace};
 use crate::adapter::module::{Module, Nature};
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
 use crate::adapter::sidecar::PeftConfig;
-use crate::adapter::{Adapter, gguf};
 use crate::error::{ConvertError, ErrorKind, Locate, Result, quoted};
 
 /// Decides every module's name, tensors and scale in the other convention.
@@ -75,7 +75,7 @@ fn assemble(
     }
     match (target.names, base.architecture) {
         (Names::Gguf, Some(architecture)) => {
-            metadata.insert(gguf::ARCHITECTURE.to_owned(), architecture.name.to_owned());
+            metadata.insert(ARCHITECTURE.to_owned(), architecture.name.to_owned());
         }
         _ => {
             metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
@@ -99,8 +99,7 @@ fn assemble(
 
 /// `target_modules` of the config that the adapter had, where the target has PEFT's config too.
 fn target_modules(adapter: &Adapter, target: &Convention) -> Option<Vec<String>> {
-    let same = adapter.convention.name == target.name;
-    let config = adapter.config.as_ref().filter(|_| same)?;
+    let config = adapter.config.as_ref().filter(|_| adapter.convention == target)?;
     let list = config.document.get("target_modules")?.as_array()?;
     list.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
 }

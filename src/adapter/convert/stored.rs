@@ -2,8 +2,8 @@
 
 use super::fold::{Factor, multiply};
 use crate::adapter::Adapter;
-use crate::adapter::convention::{Convention, Key, Part, ScalePlace, peft};
-use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
+use crate::adapter::convention::{Convention, Key, Part, ScalePlace, one_file, peft};
+use crate::adapter::module::{BiasEffect, Dialect, Kind, Module, Nature, Side};
 use crate::adapter::save::PartTensor;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
@@ -54,7 +54,7 @@ pub(super) fn is_bias(part: Part) -> bool {
     [Part::UpBias, Part::Named("diff_b")].contains(&part)
 }
 
-/// Whether a part is DoRA's lengths.
+/// Whether a part is DoRA's magnitudes.
 pub(super) fn is_magnitude(part: Part) -> bool {
     [Part::Magnitude, Part::Named("dora_scale")].contains(&part)
 }
@@ -70,9 +70,9 @@ pub(super) fn called(part: Part, module: &Module) -> &'static str {
     }
 }
 
-/// The lengths of a sum that is decomposed (DoRA) as the target has them beside plain factors: those of
+/// The magnitudes of a sum that is decomposed (DoRA) as the target has them beside plain factors: those of
 /// outputs, which PEFT and diffusers have for LoRA alone, whatever LyCORIS made the sum of.
-pub(super) fn lengths(
+pub(super) fn magnitudes(
     module: &Module,
     tensors: &[PartTensor],
     target: &Convention,
@@ -80,31 +80,31 @@ pub(super) fn lengths(
     let factored = matches!(module.form.nature(), Nature::LowRank(rank) if rank > 0);
     let stored = tensors.iter().find(|tensor| is_magnitude(tensor.0)).filter(|_| factored);
     let Some(stored) = stored else { return Ok(None) };
-    Ok(translated(module, stored.clone(), target)?.ok().filter(|own| own.0 == Part::Magnitude))
+    Ok(translated(module, stored.clone(), target)?
+        .ok()
+        .filter(|tensor| tensor.0 == Part::Magnitude))
 }
 
 /// Why a module is none of the target's, where more can be said than that it has no factors, and which
 /// convention has the like.
 pub(super) fn differs(module: &Module, from: &Convention, target: &Convention) -> Option<String> {
-    let is_kohya = |one: &Convention| one.scale == ScalePlace::Tensor;
-    let (own, other) = (is_kohya(from), is_kohya(target));
-    let to_peft = target.name == peft().name;
-    let why = match (module.family, &module.magnitude) {
-        (_, Some(found)) if !other && found.side == Side::Inputs => {
+    let lycoris = |convention: &Convention| convention.holds.families == Some(Dialect::Lycoris);
+    let (from_lycoris, to_lycoris) = (lycoris(from), lycoris(target));
+    let crosses = match from_lycoris {
+        true => target.holds.families == Some(Dialect::Peft),
+        false => to_lycoris,
+    };
+    let why = match (&module.magnitude, module.form.bound()) {
+        (Some(found), _) if !to_lycoris && found.side == Side::Inputs => {
             "its magnitudes (DoRA) are of inputs, PEFT has them of outputs alone"
         }
-        (_, Some(_)) if !other => "its magnitudes (DoRA) need factors to go with",
-        ("oft" | "boft", _) if !own && other => "PEFT's rotates inputs, LyCORIS' outputs",
-        ("diag-oft" | "oft" | "boft", _) if own && to_peft => {
-            "LyCORIS' and kohya's rotate outputs, PEFT's inputs"
-        }
-        ("diag-oft" | "oft" | "boft", _) => "it rotates the base's weights, which no factors do",
-        ("ia3", _) if !own && other => "PEFT's scales the bias with the outputs, LyCORIS' does not",
-        ("ia3", _) => "it scales the base's weights, which no factors do",
-        ("hra" | "hira", _) => "only PEFT has the family",
+        (Some(_), _) if !to_lycoris => "its magnitudes (DoRA) need factors to go with",
+        (None, Some(bound)) if crosses => bound.other_dialect,
+        (None, Some(bound)) => bound.no_factors,
         _ => return None,
     };
-    Some(format!("{why}; --to {} keeps it", if own { "kohya" } else { "peft" }))
+    let keeps = if from_lycoris { one_file() } else { peft() };
+    Some(format!("{why}; --to {} keeps it", keeps.name))
 }
 
 /// Why a convention takes no factors of a module of this kind.
@@ -185,6 +185,6 @@ pub(super) fn added_bias(adapter: &Adapter, module: &Module) -> Result<Option<Ve
 
 /// The metadata of the adapter's header.
 pub(super) fn header(adapter: &Adapter) -> Metadata {
-    let own = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
-    own.unwrap_or_default()
+    let metadata = adapter.file.shards.first().and_then(|shard| shard.header.metadata.clone());
+    metadata.unwrap_or_default()
 }

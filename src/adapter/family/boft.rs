@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Family, Source, check_length};
 use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
+use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
@@ -39,6 +39,10 @@ impl Form for Boft {
 
     fn nature(&self) -> Nature {
         Nature::Dependent
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        Some(Bound::rotation("PEFT's rotates inputs, LyCORIS' outputs"))
     }
 
     fn load(&self, file: &Checkpoint, _shape: (usize, usize)) -> Result<Update> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::lora::read_matrix;
 use super::{Family, Source, check_length};
-use crate::adapter::convention::Part;
+use crate::adapter::key::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
 use crate::adapter::slice::find;

@@ -63,7 +63,7 @@ impl Form for Nothing {
 
 fn build(source: &Source<'_>) -> Result<Module> {
     let weight = match (source.named("diff"), source.named("w_norm")) {
-        (Some(_), Some(norm)) => return Err(super::stray(&FAMILY, norm)),
+        (Some(_), Some(norm)) => return Err(FAMILY.stray(norm)),
         (diff, norm) => diff.or(norm),
     };
     let bias = source.named("b_norm");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::lora::read_matrix;
 use super::{Family, Source};
-use crate::adapter::convention::Part;
+use crate::adapter::key::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::lora::read_matrix;
 use super::{Family, Source};
 use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
+use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
 use crate::error::Result;
 use crate::format::Checkpoint;
@@ -31,6 +31,10 @@ impl Form for Hra {
 
     fn nature(&self) -> Nature {
         Nature::Dependent
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        Some(Bound::PEFT_ALONE)
     }
 
     fn load(&self, file: &Checkpoint, _shape: (usize, usize)) -> Result<Update> {

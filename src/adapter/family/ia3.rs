@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::{Family, Source, read_alpha};
 use crate::adapter::convention::Part;
-use crate::adapter::module::{BiasEffect, Form, Kind, Module, Nature, Side, Update};
+use crate::adapter::module::{
+    BiasEffect, Bound, Dialect, Form, Kind, Module, Nature, Side, Update,
+};
 use crate::adapter::scale::Scale;
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
@@ -35,8 +37,7 @@ struct Ia3 {
     factors: String,
     count: usize,
     side: Side,
-    /// What is added to the stored factors.
-    offset: f64,
+    dialect: Dialect,
 }
 
 impl Form for Ia3 {
@@ -48,10 +49,20 @@ impl Form for Ia3 {
         Nature::Dependent
     }
 
+    fn bound(&self) -> Option<Bound> {
+        let no_factors = "it scales the base's weights, which no factors do";
+        let other_dialect = match self.dialect {
+            Dialect::Peft => "PEFT's scales the bias with the outputs, LyCORIS' does not",
+            Dialect::Lycoris => no_factors,
+        };
+        Some(Bound { other_dialect, no_factors })
+    }
+
     fn load(&self, file: &Checkpoint, (_, inputs): (usize, usize)) -> Result<Update> {
         let mut factors = read_f64(find(file, &self.factors)?, 0, self.count)?;
         for factor in &mut factors {
-            *factor += self.offset;
+            // LyCORIS stores the difference to 1.
+            *factor += if self.dialect == Dialect::Lycoris { 1.0 } else { 0.0 };
         }
         let chain = |factors| Chain::new(vec![Stage::Diagonal(factors)]);
         Ok(Update::Transform(match self.side {
@@ -79,7 +90,7 @@ fn build_peft(source: &Source<'_>) -> Result<Module> {
             return Err(ErrorKind::BadShape { expected, found: shape.to_vec() }).in_tensor(factors);
         }
     };
-    let mut module = build(source, factors, side, conv, 0.0)?;
+    let mut module = build(source, factors, side, conv, Dialect::Peft)?;
     if side == Side::Outputs {
         module.bias = Some(source.bias(factors, module.outputs, BiasEffect::Multiply)?);
     }
@@ -91,7 +102,7 @@ fn build_lycoris(source: &Source<'_>) -> Result<Module> {
     let on_input = read_alpha(find(source.file, source.required("on_input", "weight")?)?)?;
     let conv = source.view(factors)?.spec.shape.len() > 2;
     let side = if on_input == 0.0 { Side::Outputs } else { Side::Inputs };
-    build(source, factors, side, conv, 1.0)
+    build(source, factors, side, conv, Dialect::Lycoris)
 }
 
 fn build(
@@ -99,7 +110,7 @@ fn build(
     factors: &str,
     side: Side,
     conv: bool,
-    offset: f64,
+    dialect: Dialect,
 ) -> Result<Module> {
     let count = source.view(factors)?.spec.elements();
     Ok(Module {
@@ -110,7 +121,7 @@ fn build(
         inputs: if side == Side::Inputs { count } else { 0 },
         outputs: if side == Side::Outputs { count } else { 0 },
         scale: Scale::of_family(1.0, None),
-        form: Arc::new(Ia3 { factors: factors.to_owned(), count, side, offset }),
+        form: Arc::new(Ia3 { factors: factors.to_owned(), count, side, dialect }),
         bias: None,
         magnitude: None,
     })

@@ -146,7 +146,7 @@ fn part(
 ) -> Result<(Whole, Vec<usize>)> {
     if let Some(tensor) = source.named(one) {
         if let Some(stray) = source.named(up).or(source.named(down)).or(core) {
-            return Err(super::stray(&FAMILY, stray));
+            return Err(FAMILY.stray(stray));
         }
         let (rows, columns, kernel) = source.matrix(tensor)?;
         let columns = columns * kernel.iter().product::<usize>();

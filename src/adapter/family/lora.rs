@@ -13,8 +13,11 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
 use crate::math::{LowRank, Matrix};
 
+/// Its name in reports.
+pub(in crate::adapter) const NAME: &str = "lora";
+
 pub(super) static FAMILY: Family = Family {
-    name: "lora",
+    name: NAME,
     signs: &[Part::Down, Part::Up, Part::EmbeddingDown, Part::EmbeddingUp],
     parts: &[
         Part::Alpha,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Family, Source};
 use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
+use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
@@ -41,6 +41,10 @@ impl Form for Oft {
 
     fn nature(&self) -> Nature {
         Nature::Dependent
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        Some(Bound::rotation("PEFT's rotates inputs, LyCORIS' outputs"))
     }
 
     fn load(&self, file: &Checkpoint, (_, inputs): (usize, usize)) -> Result<Update> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Family, Source};
 use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
+use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
@@ -83,6 +83,10 @@ impl Form for Rotations {
 
     fn nature(&self) -> Nature {
         Nature::Dependent
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        Some(Bound::rotation("LyCORIS' and kohya's rotate outputs, PEFT's inputs"))
     }
 
     fn load(&self, file: &Checkpoint, _shape: (usize, usize)) -> Result<Update> {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{Family, Source};
-use crate::adapter::convention::Part;
+use crate::adapter::key::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
@@ -95,7 +95,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         if let Some(copy) = source.named(part)
             && !source.view(copy)?.same_bytes(source.view(all)?)?
         {
-            return Err(super::stray(&FAMILY, copy));
+            return Err(FAMILY.stray(copy));
         }
     }
     let (lambda, gamma) = (source.required(LAMBDA, GAMMA)?, source.required(GAMMA, LAMBDA)?);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Family, Source};
-use crate::adapter::convention::Part;
+use crate::adapter::key::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
 use crate::adapter::slice::find;

@@ -1,6 +1,7 @@
 //! What `combine` and `resize` will do, and what they did.
 
 use lora_tool::ops::combine::{Plan, Report};
+use lora_tool::ops::shared::advice::Advice;
 
 use super::compare::{both_ways, spill};
 use super::{Lines, bytes, count, percent, table, weight};
@@ -10,6 +11,7 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would write {}", plan.output.display()));
     lines.add("method", method(plan.method, plan.space, &plan.rank));
+    chosen(&mut lines, plan.chosen.as_ref());
     lines.add("convention", plan.convention);
     lines.add("modules", plan.modules.len());
     if !plan.stored.is_empty() {
@@ -35,6 +37,13 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     lines.into_text()
 }
 
+/// Why a method was chosen.
+pub(crate) fn chosen(lines: &mut Lines, advice: Option<&Advice>) {
+    if let Some(advice) = advice {
+        lines.add("chosen", format!("{} (rule: {})", advice.text, advice.rule));
+    }
+}
+
 fn method(method: &str, space: Option<&str>, rank: &str) -> String {
     let space = space.map_or(String::new(), |space| format!(" in {space} space"));
     format!("{method}{space}, rank {rank}")
@@ -46,6 +55,7 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     let done = if command == "resize" { "resized" } else { "combined" };
     lines.plain(format!("{done} into {}", report.output.display()));
     lines.add("method", method(report.method, report.space, &report.rank));
+    chosen(&mut lines, report.chosen.as_ref());
     let highest = report.modules.iter().map(|module| module.rank).max().unwrap_or(0);
     let lowest = report.modules.iter().map(|module| module.rank).min().unwrap_or(0);
     let ranks =

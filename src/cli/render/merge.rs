@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
-    Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, TensorPlan,
+    Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
+    Survival, TensorPlan,
 };
 
+use lora_tool::weight::{Rounding, Scales};
+
+use super::combine::chosen;
 use super::{LISTED, Lines, bytes, percent, table, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
@@ -43,10 +47,11 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would merge into {}", plan.output.display()));
     lines.add("base", plan.base.display());
+    chosen(&mut lines, plan.chosen.as_ref());
     adapters(&mut lines, &plan.adapters);
     let changed = plan.tensors().filter(|t| t.plan.changes()).count();
     let copied = plan.tensors().filter(|t| matches!(t.plan, TensorPlan::Copy)).count();
-    let converted = plan.tensors().count() - changed - copied;
+    let converted = plan.tensors().filter(|t| matches!(t.plan, TensorPlan::Convert)).count();
     lines.add("tensors", tensors(changed, converted, copied));
     lines.add(
         "files",
@@ -57,6 +62,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
             plan.side_files.len()
         ),
     );
+    requantised(&mut lines, plan.requantised.as_ref(), &[]);
     dequantised(&mut lines, plan.dequantised.as_ref());
     if verbose {
         for tensor in plan.tensors() {
@@ -92,6 +98,38 @@ pub(crate) fn written(report: &JobReport) -> String {
     lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
     lines.add("last", format!("lora-tool commit {plan}"));
     lines.into_text()
+}
+
+/// Which weights are quantised again, and what of their updates survived.
+fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survival]) {
+    let Some(found) = found else { return };
+    let scales = match found.writing.scales {
+        Scales::Fresh => "fresh scales",
+        Scales::Reuse => "the base's scales",
+    };
+    let rounding = match found.writing.rounding {
+        Rounding::Nearest => String::new(),
+        Rounding::Stochastic { seed } => format!(", rounded at random with seed {seed}"),
+    };
+    let weights = if found.weights == 1 { "weight" } else { "weights" };
+    let encodings = found.encodings.join("; ");
+    let text = format!("{} {weights} ({encodings}) with {scales}{rounding}", found.weights);
+    lines.add("requantised", text);
+    let least = survival.iter().min_by(|a, b| a.gain.total_cmp(&b.gain));
+    if let Some(least) = least {
+        let mean = survival.iter().map(|one| one.gain).sum::<f64>() / survival.len() as f64;
+        lines.add(
+            "survival",
+            format!(
+                "{} of an update on average; least {} (cosine {:.4}, {} of its values changed) in {}",
+                percent(mean, 1),
+                percent(least.gain, 1),
+                least.cosine,
+                percent(least.changed, 1),
+                least.name
+            ),
+        );
+    }
 }
 
 /// From what the base's quantised weights are made plain numbers, and how much larger they are then.
@@ -150,12 +188,14 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("merged into {}", report.output.display()));
     lines.add("base", report.base.display());
+    chosen(&mut lines, report.chosen.as_ref());
     adapters(&mut lines, &report.adapters);
     lines.add(
         "tensors",
         tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
     );
     lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    requantised(&mut lines, report.requantised.as_ref(), &report.survival);
     dequantised(&mut lines, report.dequantised.as_ref());
     if let Some(size) = report.receipt_bytes {
         lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));

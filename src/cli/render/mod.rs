@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod methods;
+pub(crate) mod tune;
 pub(crate) mod verify;
 
 use std::fmt::Write;

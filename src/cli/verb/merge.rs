@@ -6,13 +6,14 @@ use std::str::FromStr;
 
 use clap::Args;
 use lora_tool::error::ModelError;
-use lora_tool::ops::merge::{self, Merge, Options};
+use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options};
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
 use crate::cli::args::{
-    DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, location, weigh,
+    DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, RoundingArg, ScalesArg,
+    location, weigh, writing,
 };
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
@@ -105,6 +106,14 @@ pub(crate) struct MergeOptions {
     pub(crate) dtype: DtypeArg,
     #[arg(long, value_enum, default_value = "16bit")]
     pub(crate) quantized: QuantizedArg,
+    #[arg(long, value_enum, default_value = "fresh")]
+    pub(crate) scales: ScalesArg,
+    #[arg(long, value_enum, default_value = "nearest")]
+    pub(crate) rounding: RoundingArg,
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rounding_seed: u64,
+    #[arg(long, default_value_t = 0.9)]
+    pub(crate) min_survival: f64,
     #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,
     #[arg(long)]
@@ -135,6 +144,8 @@ impl MergeOptions {
             compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
             quantized: self.quantized.quantized(),
+            writing: writing(self.scales, self.rounding, self.rounding_seed),
+            min_survival: LeastSurvival(self.min_survival),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),

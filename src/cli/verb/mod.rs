@@ -15,6 +15,7 @@ pub(crate) mod metadata;
 pub(crate) mod methods;
 pub(crate) mod resize;
 pub(crate) mod run;
+pub(crate) mod tune;
 pub(crate) mod undo;
 pub(crate) mod verify;
 pub(crate) mod work;
@@ -68,6 +69,8 @@ verbs! {
     Convert(convert::ConvertArgs),
     /// See whether adapters get along
     Compare(compare::CompareArgs),
+    /// Find the weights that score best by a command of yours
+    Tune(tune::TuneArgs),
     /// Compare two checkpoints, or two adapters, in numbers
     Diff(diff::DiffArgs),
     /// Check that a merged checkpoint is what merge should have written

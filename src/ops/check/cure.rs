@@ -3,7 +3,7 @@
 use super::program::Program;
 use super::rule::Cure;
 use super::subject::Subject;
-use crate::adapter::convention::{self, Output};
+use crate::adapter::convention::{self, Names, Output};
 use crate::error::quoted;
 
 /// What commands are made of.
@@ -60,7 +60,8 @@ impl Cures<'_> {
     pub(super) fn convert(self, from: &str) -> String {
         let name = self.program.name;
         let convention = self.convention();
-        let needs_base = ["gguf", "diffusers", "comfyui"].contains(&convention.name);
+        let needs_base =
+            [Names::Gguf, Names::Component, Names::Checkpoint].contains(&convention.names);
         let base = self.base().or_else(|| needs_base.then(|| "BASE".to_owned()));
         let reference = base.map_or_else(String::new, |base| format!(" --reference {base}"));
         let out = match convention.output {

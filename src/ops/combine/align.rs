@@ -31,7 +31,7 @@ pub(in crate::ops) fn align(
         let base = goal.base()?;
         let comparable = |adapter: Adapter| {
             // Names of one convention are of several layouts only where the layouts are known.
-            let other = adapter.convention.name != native.name || !mixed;
+            let other = adapter.convention != native || !mixed;
             let known = other && layout::is_known(&adapter);
             known.then(|| reexpressed(&adapter, goal, &base)).flatten().unwrap_or(adapter)
         };
@@ -49,7 +49,7 @@ pub(in crate::ops) fn common(adapters: &[Adapter]) -> &'static Convention {
     match named.next() {
         None => convention::peft(),
         Some(own) if write::is_native(own) => own,
-        Some(_) => convention::by_name("kohya").unwrap_or(convention::peft()),
+        Some(_) => convention::one_file(),
     }
 }
 

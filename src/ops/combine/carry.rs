@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::group::Group;
 use super::{Combine, Options};
 use crate::adapter::Adapter;
-use crate::adapter::convention::{self, Convention};
+use crate::adapter::convention::Convention;
 use crate::adapter::identity;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, bias_part};
@@ -77,7 +77,7 @@ pub(in crate::ops) fn replacements(
             found.entry((new.module.clone(), kind)).or_default().push((number, new));
         }
     }
-    if !found.is_empty() && output.name != convention::peft().name {
+    if !found.is_empty() && !output.holds.replacements {
         let reason = format!(
             "the {} convention cannot hold tensors that replace the base's, and an input has {}",
             output.name,

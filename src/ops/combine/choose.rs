@@ -2,7 +2,7 @@
 
 use super::{Options, RankPolicy};
 use crate::adapter::Adapter;
-use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::convention::{self, Convention};
 use crate::error::{ErrorKind, Result, near};
 use crate::method::{self, Compat, Kind, Method, Settings, Space};
 use crate::ops::shared::inputs::AdapterInput;
@@ -148,20 +148,21 @@ pub(super) fn conventions(
     options: &Options,
     adapters: &[Adapter],
 ) -> Result<(&'static Convention, &'static Convention)> {
-    // A directory of PEFT's wins: it can hold whatever the others can.
+    // One that can hold whatever the others can wins: a directory of PEFT's.
     let first = adapters.first().map(|adapter| adapter.convention);
-    let any = |name: &str| adapters.iter().any(|adapter| adapter.convention.name == name);
-    let own = match first.filter(|c| write::is_native(c)) {
-        _ if any(convention::peft().name) => convention::peft(),
-        Some(own) => own,
-        None if first.is_some_and(|first| first.names != Names::Dotted) => {
-            convention::by_name("kohya").unwrap_or(convention::peft())
-        }
-        None => convention::peft(),
+    let mut conventions = adapters.iter().map(|adapter| adapter.convention);
+    let computed = match conventions.find(|convention| convention.holds.replacements) {
+        Some(holder) => holder,
+        None => match first {
+            Some(first) if write::is_native(first) => first,
+            Some(first) => convention::computed_for(first.names),
+            None => convention::peft(),
+        },
     };
-    let target = write::convention(options.to.as_deref(), Some(own), &options.output)?;
-    let native = if any(target.name) && write::is_native(target) { target } else { own };
-    if native.name != target.name && matches!(options.rank, Some(RankPolicy::Size(_))) {
+    let target = write::convention(options.to.as_deref(), Some(computed), &options.output)?;
+    let has_target = adapters.iter().any(|adapter| adapter.convention == target);
+    let native = if has_target && write::is_native(target) { target } else { computed };
+    if native != target && matches!(options.rank, Some(RankPolicy::Size(_))) {
         let reason = format!(
             "a budget of bytes is for the {} convention that the inputs have; leave out --to, and \
              convert the result",

@@ -5,13 +5,16 @@ use serde::Serialize;
 
 use super::group::{Group, Member};
 use super::{Combine, ConvScope, elements};
-use crate::adapter::convention::{self, Part};
+use crate::adapter::Adapter;
+use crate::adapter::convention::Part;
+use crate::adapter::module::Module;
 use crate::adapter::save::{self, NewModule, Sized, bias_part};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
 use crate::math::linalg::spill::Spill;
 use crate::math::rank::policy::{Candidate, TooSmall};
 use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::method::params::LAMBDA;
 use crate::method::{Combined, Problem, Sketch, Weighted};
 use crate::ops::Progress;
 
@@ -129,7 +132,7 @@ fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
         return Ok(Some(combine.groups.iter().map(|group| fixed_rank(combine, group)).collect()));
     }
     let candidates = combine.groups.par_iter().map(|group| {
-        let inputs = inputs(combine, group).in_tensor(&group.name)?;
+        let inputs = weighted(&combine.adapters, group).in_tensor(&group.name)?;
         let combined = combine_group(combine, group, &inputs, None).in_tensor(&group.name)?;
         let values = combined.factors.svd().singular_values().to_vec();
         if values.iter().any(|value| !value.is_finite()) {
@@ -168,7 +171,7 @@ pub(super) fn check(combine: &Combine) -> Result<()> {
     let budget = combine.options.rank.filter(|policy| policy.is_global());
     let sized = matches!(budget, Some(RankPolicy::Size(_) | RankPolicy::Parameters(_)));
     let stacks = combine.adapters.iter().any(|adapter| !adapter.stacks.is_empty());
-    if sized && stacks && combine.convention.name == convention::peft().name {
+    if sized && stacks && combine.convention.hooks.pack.is_some() {
         return Err(ExpertsError::Budget.into());
     }
     budget.map_or(Ok(()), |policy| {
@@ -202,7 +205,7 @@ fn share_budget(
 }
 
 fn sized<'a>(combine: &Combine, group: &'a Group) -> Result<Sized<'a>> {
-    let biased = |member: &Member| Ok(parts(combine, member)?.1.added_bias().is_some());
+    let biased = |member: &Member| Ok(parts(&combine.adapters, member)?.1.added_bias().is_some());
     let biased: Vec<bool> = group.members.iter().map(biased).collect::<Result<_>>()?;
     Ok(Sized {
         name: &group.name,
@@ -227,9 +230,9 @@ fn candidate(group: &Group, singular_values: Vec<f64>, scale: f64) -> Candidate 
 }
 
 /// What goes into a module.
-fn inputs(combine: &Combine, group: &Group) -> Result<Vec<Weighted>> {
+pub(super) fn weighted(adapters: &[Adapter], group: &Group) -> Result<Vec<Weighted>> {
     let inputs = group.members.iter().map(|member| {
-        let (adapter, module) = parts(combine, member)?;
+        let (adapter, module) = parts(adapters, member)?;
         let factors = adapter.factors(module)?;
         let (scale, weight) = (module.scale.value, member.weight);
         Ok(Weighted { factors, scale, weight, adapter: member.adapter })
@@ -266,11 +269,8 @@ fn combine_group(
     combined.ok_or_else(|| ErrorKind::NotFound.into())
 }
 
-fn parts<'a>(
-    combine: &'a Combine,
-    member: &Member,
-) -> Result<(&'a crate::adapter::Adapter, &'a crate::adapter::module::Module)> {
-    let adapter = combine.adapters.get(member.adapter).ok_or(ErrorKind::NotFound)?;
+fn parts<'a>(adapters: &'a [Adapter], member: &Member) -> Result<(&'a Adapter, &'a Module)> {
+    let adapter = adapters.get(member.adapter).ok_or(ErrorKind::NotFound)?;
     Ok((adapter, adapter.modules.get(member.module).ok_or(ErrorKind::NotFound)?))
 }
 
@@ -319,7 +319,7 @@ fn one(
     rank: Option<usize>,
     fill: Option<usize>,
 ) -> Result<(NewModule, Done)> {
-    let inputs = inputs(combine, group)?;
+    let inputs = weighted(&combine.adapters, group)?;
     let Outcome { mut written, kept, total, off_sum, exact } =
         outcome(combine, group, &inputs, rank)?;
     if !(kept.is_finite() && total.is_finite() && off_sum.is_finite()) {
@@ -426,16 +426,17 @@ fn truncate(
     (Combined { factors, scale }, kept, total)
 }
 
-/// Σ wᵢ·sᵢ·bᵢ of the inputs' biases, over what the result multiplies it by.
+/// λ·Σ wᵢ·sᵢ·bᵢ of the inputs' biases, over what the result multiplies it by.
 fn bias(combine: &Combine, group: &Group, scale: f64) -> Result<Option<Vec<f64>>> {
     let mut sum: Option<Vec<f64>> = None;
+    let lambda = combine.settings(group).number(&LAMBDA);
     for member in &group.members {
-        let (adapter, module) = parts(combine, member)?;
+        let (adapter, module) = parts(&combine.adapters, member)?;
         let Some((name, own)) = module.added_bias() else { continue };
         let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
         let values = crate::adapter::tensor::read_f64(view, 0, module.outputs)?;
         let sum = sum.get_or_insert_with(|| vec![0.0; module.outputs]);
-        let factor = member.weight * own / scale;
+        let factor = lambda * member.weight * own / scale;
         for (sum, value) in sum.iter_mut().zip(values) {
             *sum += factor * value;
         }

@@ -6,7 +6,7 @@ use super::sum::{self, Stored};
 use super::{Options, PlannedModule};
 use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
-use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::convention::{Convention, Names};
 use crate::adapter::module::{Kind, Module};
 use crate::adapter::peers;
 use crate::adapter::target::flatten;
@@ -265,14 +265,14 @@ fn output_name(group: &Group, adapters: &[Adapter], output: &Convention) -> Resu
         let adapter = adapters.get(member.adapter)?;
         Some((adapter.convention, adapter.modules.get(member.module)?.name.as_str()))
     });
-    if let Some((_, own)) = names.clone().find(|(convention, _)| convention.name == output.name) {
+    if let Some((_, own)) = names.clone().find(|(convention, _)| *convention == output) {
         return Ok(own.to_owned());
     }
     let (own, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
     if output.names != Names::Dotted && !matches!(own.names, Names::Dotted | Names::Gguf) {
         return Ok(name.to_owned());
     }
-    if output.name != convention::peft().name {
+    if output.names != Names::Dotted {
         let encoder = name.starts_with("text_model.") || name.starts_with("text_encoder.");
         let prefix = if encoder { "lora_te_" } else { "lora_unet_" };
         return Ok(format!("{prefix}{}", flatten(name)));

@@ -2,6 +2,7 @@
 //! one input. Nothing of the size of a weight is ever formed.
 
 pub(super) mod align;
+pub(super) mod auto;
 pub(super) mod carry;
 mod choose;
 mod compute;
@@ -28,8 +29,9 @@ use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Dtype};
 use crate::math::linalg::spill::Spill;
-use crate::method::params::Given;
+use crate::method::params::{Given, LAMBDA};
 use crate::method::{Method, Settings};
+use crate::ops::shared::advice::Advice;
 use crate::ops::shared::base::check_reference;
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
@@ -133,6 +135,9 @@ impl Options {
 pub struct Plan {
     /// The method.
     pub method: &'static str,
+    /// Why it was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// Where it looks, if it is an elementwise one.
     pub space: Option<&'static str>,
     /// The rank policy.
@@ -213,6 +218,9 @@ pub struct Report {
     pub output: PathBuf,
     /// The method.
     pub method: &'static str,
+    /// Why it was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// Where it looked, if it is an elementwise one.
     pub space: Option<&'static str>,
     /// The rank policy.
@@ -248,9 +256,8 @@ pub struct Report {
 /// # Errors
 /// Everything a user can get wrong; nothing has been written then.
 pub fn plan(options: &Options) -> Result<Combine> {
-    let choice = choose::choose(options)?;
-    let choose::Choice { method, space, settings } = choice;
-    let mut options = options.clone();
+    let (mut options, chosen) = auto::settle(options)?;
+    let choose::Choice { method, space, settings } = choose::choose(&options)?;
     peer_weights(options.compat, options.method.as_deref(), &mut options.adapters)?;
     let options = &options;
     let paths = options.adapters.iter().map(|input| input.path.as_path());
@@ -287,6 +294,7 @@ pub fn plan(options: &Options) -> Result<Combine> {
     };
     let plan = Plan {
         method: method.name,
+        chosen,
         space: method.elementwise().map(|_| space.name()),
         rank: policy.unwrap_or_else(|| default.to_owned()),
         convention: target.name,
@@ -359,8 +367,9 @@ impl Combine {
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
         let pool = thread_pool(self.options.threads)?;
         let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
+        let lambda = self.settings.number(&LAMBDA);
         for sum in &self.sums {
-            modules.push(sum.add(&self.adapters, self.dtype)?);
+            modules.push(sum.add(&self.adapters, lambda, self.dtype)?);
         }
         let new = carry::assemble(self, modules)?;
         let inputs: Vec<&Checkpoint> = self.adapters.iter().map(|adapter| &adapter.file).collect();
@@ -406,6 +415,7 @@ impl Combine {
         Report {
             output: self.options.output.clone(),
             method: self.method.name,
+            chosen: self.plan.chosen.clone(),
             space: self.plan.space,
             rank: self.plan.rank.clone(),
             convention: self.target.name,

@@ -68,7 +68,7 @@ pub(super) fn sums(
         let (adapter, module) = one.of(adapters).ok_or(ErrorKind::NotFound)?;
         let summed = method.laws.contains(&Law::WeightedSum);
         let factored = groups.iter().any(|group| group.name == module.name);
-        if !summed || factored || adapter.convention.name != convention.name {
+        if !summed || factored || adapter.convention != convention {
             return Err(FamilyError::NotLowRank { family: module.family })
                 .in_tensor(&module.name)
                 .in_file(&adapter.path);
@@ -102,18 +102,18 @@ fn add(
 }
 
 impl Sum {
-    /// Adds the terms up, in f64, and rounds once.
+    /// Adds the terms up, λ times, in f64, and rounds once.
     ///
     /// # Errors
     /// If reading fails.
-    pub(super) fn add(&self, adapters: &[Adapter], dtype: Dtype) -> Result<NewModule> {
+    pub(super) fn add(&self, adapters: &[Adapter], lambda: f64, dtype: Dtype) -> Result<NewModule> {
         let tensors = self.tensors.iter().map(|(part, summed)| {
             let mut sum = vec![0.0; summed.shape.iter().product()];
             for (number, tensor, weight) in &summed.terms {
                 let adapter = adapters.get(*number).ok_or(ErrorKind::NotFound)?;
                 let view = adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound)?;
                 for (sum, value) in sum.iter_mut().zip(read_f64(view, 0, view.spec.elements())?) {
-                    *sum += weight * value;
+                    *sum += lambda * weight * value;
                 }
             }
             let unknown = || ErrorKind::BadDtype { dtype: dtype.to_string() };

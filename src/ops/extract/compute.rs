@@ -241,7 +241,7 @@ fn whole(
     }
     let part = Part::Named(if bias { "diff_b" } else { "diff" });
     // What is restated later could not be told apart from what it is beside.
-    if extract.convention.name == extract.target.name && spells(part) {
+    if extract.convention == extract.target && spells(part) {
         return stored(pair, part, tuned, difference);
     }
     left_out(pair, "the convention cannot store it whole", difference)

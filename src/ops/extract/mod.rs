@@ -181,7 +181,7 @@ pub fn plan(options: &Options) -> Result<Extract> {
     let target = write::convention(options.to.as_deref(), None, &options.output)?;
     let convention = native(target);
     let bytes = matches!(options.rank, RankChoice::Policy(RankPolicy::Size(_)));
-    if convention.name != target.name && bytes {
+    if convention != target && bytes {
         let reason = "a budget of bytes is for the peft, kohya and comfyui conventions";
         return Err(ErrorKind::BadOption(reason.to_owned()).into());
     }
@@ -204,7 +204,7 @@ pub fn plan(options: &Options) -> Result<Extract> {
 fn native(target: &'static Convention) -> &'static Convention {
     match target.names {
         Names::Flattened | Names::Checkpoint => target,
-        Names::Component => convention::by_name("kohya").unwrap_or(convention::peft()),
+        Names::Component => convention::one_file(),
         Names::Dotted | Names::Gguf => convention::peft(),
     }
 }

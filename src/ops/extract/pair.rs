@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Options;
-use crate::adapter::convention::{self, Convention, Names};
+use crate::adapter::convention::{Convention, Names};
 use crate::adapter::module::Kind;
 use crate::adapter::orientation::Orientations;
 use crate::adapter::target::{flat_module, quantisation};
@@ -136,7 +136,7 @@ fn pair(
 fn grown(options: &Options, base: &[usize], tuned: &[usize], output: &Convention) -> Result<Form> {
     match (base, tuned) {
         ([rows, rest @ ..], [more, others @ ..]) if rest == others && more > rows => {
-            if options.full_norms && output.name == convention::peft().name {
+            if options.full_norms && output.holds.replacements {
                 return Ok(Form::Whole);
             }
             Err(PairError::Grown { base: *rows, tuned: *more }.into())

@@ -24,17 +24,17 @@ pub(super) use open::{prepare, tied_head};
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;
 pub use plan::open_inputs::OpenInputs;
-pub use plan::options::{Options, Quantized};
+pub use plan::options::{LeastSurvival, Options, Quantized};
 pub use plan::output::{Plan, PlannedAdapter};
-pub use plan::quantised::Dequantised;
+pub use plan::quantised::{Dequantised, Requantised};
 pub use plan::region::Region;
 pub use plan::side::{NotCarried, SideFile};
 pub(super) use plan::side::{beside, relaid};
 pub use plan::step::{
     Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Source, Step, Term,
 };
-pub use plan::tensor_plan::{Direct, TensorPlan};
-pub use report::{Effective, Report, TensorReport};
+pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
+pub use report::{Effective, Report, Survival, TensorReport};
 pub use run::plan;
 pub(super) use write::jobs::Stats as ShardStats;
 pub(super) use write::note::{Note, name as note_name};

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::compute::making::Making;
 use super::plan::layout::OutputShard;
-use super::plan::open_inputs::OpenInputs;
+use super::plan::open_inputs::{OpenInputs, Quantised};
 use super::plan::options::Options;
 use super::plan::output::Plan;
+use super::plan::recoding::Recoding;
 use super::plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
 use crate::adapter::promised;
 use crate::error::Result;
@@ -29,13 +30,13 @@ pub struct Merge {
 
 /// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
 pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
-    let options = asked;
+    let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     let open = || open_stored(&options.base, "a base", &with, options.open.access);
     let mut quantised = quantised::read(open()?)?;
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
-    let options = &method_choice::peer_weights(&options.over_layers(base))?;
+    let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
     let inputs = inputs::open(options, base)?;
     let bound = bind::bind(&inputs.adapter_options(options), base, &inputs.adapters);
     let mut bound = bound.map_err(|error| quantised.explain(error))?;
@@ -49,14 +50,17 @@ pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
     quantised.settle(options, &bound, open)?;
     let (one_file, dtypes) = (layout::is_file(&options.output)?, quantised.dtypes(options)?);
     let base = &quantised.checkpoint;
-    let shards = layout::shards(options, (base, &dtypes), &bound, one_file)?;
-    let sides = side::collect((base, &dtypes), &bound, &shards, one_file)?;
+    let shards =
+        layout::shards(options, (base, &dtypes, quantised.recoding.as_ref()), &bound, one_file)?;
+    let sides =
+        side::collect((base, &dtypes, quantised.recoding.as_ref()), &bound, &shards, one_file)?;
     for adapter in &inputs.adapters {
         let missing = promised::missing(adapter, Some(base.names()));
         bound.warnings.extend(missing.map(|text| format!("{}: {text}", adapter.path.display())));
     }
     let plan = Plan {
         base: options.base.clone(),
+        chosen: chosen.clone(),
         adapters: bound.adapters,
         output: options.output.clone(),
         method,
@@ -64,8 +68,10 @@ pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
         origin: None,
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
-        dequantised: quantised
-            .dequantised(shards.iter().flat_map(|shard| &shard.tensors).map(OutputTensor::source)),
+        dequantised: quantised.dequantised(
+            shards.iter().flat_map(|shard| &shard.tensors).filter_map(OutputTensor::source),
+        ),
+        requantised: quantised.requantised(options),
         shards,
         side_files: sides.carried,
         not_carried: sides.not_carried,
@@ -73,9 +79,13 @@ pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
         warnings: bound.warnings,
     };
     let inputs::Inputs { adapters, tuned, .. } = inputs;
+    let stored = quantised.recoding.map(|recoding| {
+        let Recoding { stored, weights, .. } = recoding;
+        Quantised { stored, weights, writing: options.writing }
+    });
     Ok(Merge {
         plan,
-        inputs: OpenInputs { base: quantised.checkpoint, adapters, tuned },
+        inputs: OpenInputs { base: quantised.checkpoint, adapters, tuned, quantised: stored },
         options: asked.clone(),
         resume: None,
     })

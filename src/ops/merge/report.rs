@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::open::Merge;
 use super::plan::output::PlannedAdapter;
-use super::plan::quantised::Dequantised;
+use super::plan::quantised::{Dequantised, Requantised};
 use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
+use crate::ops::shared::advice::Advice;
 use crate::ops::verify;
 
 /// What the rounded result added, against what was asked.
@@ -57,6 +58,20 @@ pub struct TensorReport {
     pub effective: Effective,
 }
 
+/// What survived of an update whose weight was quantised again.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Survival {
+    /// The weight's name.
+    pub name: String,
+    /// ⟨added, asked⟩ / ⟨asked, asked⟩: 1 if all of it did.
+    pub gain: f64,
+    /// Cosine of added and asked.
+    pub cosine: f64,
+    /// Share of the elements that the update is for whose stored value changed.
+    pub changed: f64,
+}
+
 /// What a merge did.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
@@ -65,6 +80,9 @@ pub struct Report {
     pub output: PathBuf,
     /// The base.
     pub base: PathBuf,
+    /// Why the method was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// The adapters, with what was applied of each.
     pub adapters: Vec<PlannedAdapter>,
     /// Modules and replacements in all adapters.
@@ -83,6 +101,10 @@ pub struct Report {
     pub shards_reused: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Weights of the base that were quantised again, if any were.
+    pub requantised: Option<Requantised>,
+    /// Of each of these, what survived of its update.
+    pub survival: Vec<Survival>,
     /// Quantised weights of the base that were written as plain numbers, if they were.
     pub dequantised: Option<Dequantised>,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
@@ -119,6 +141,16 @@ impl Merge {
             .collect()
     }
 
+    /// What survived of the updates of weights that were quantised again.
+    fn survival(&self, stats: &[(String, DeltaStats)]) -> Vec<Survival> {
+        let of = |(name, gain): (&str, f64)| {
+            let (_, stats) = stats.iter().find(|(own, _)| own == name)?;
+            let (cosine, changed) = (stats.cosine(), 1.0 - stats.lost_share());
+            Some(Survival { name: name.to_owned(), gain, cosine, changed })
+        };
+        self.plan.survival(stats).into_iter().filter_map(of).collect()
+    }
+
     /// What a merge did, from what rounding did to each tensor.
     pub(in crate::ops) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
         let mut total = DeltaStats::default();
@@ -136,7 +168,9 @@ impl Merge {
                     .to_owned(),
             );
         }
-        if let Some(low) = effective.filter(|effective| effective.cosine < COSINE_WARNING) {
+        let is_rounded = plan.requantised.is_none();
+        let low = effective.filter(|effective| is_rounded && effective.cosine < COSINE_WARNING);
+        if let Some(low) = low {
             warnings.push(format!(
                 "rounding lost part of the update: cosine {:.4} between what was asked and what the \
                  result holds; a wider --dtype keeps more",
@@ -149,6 +183,7 @@ impl Merge {
         Report {
             output: plan.output.clone(),
             base: plan.base.clone(),
+            chosen: plan.chosen.clone(),
             adapters: plan.adapters.clone(),
             modules: plan.adapters.iter().map(|adapter| adapter.total).sum(),
             modules_applied: plan.adapters.iter().map(|adapter| adapter.applied).sum(),
@@ -159,6 +194,8 @@ impl Merge {
             shards: plan.shards.len(),
             shards_reused: 0,
             bytes: plan.bytes,
+            requantised: plan.requantised.clone(),
+            survival: self.survival(stats),
             dequantised: plan.dequantised.clone(),
             effective,
             tensors: stats

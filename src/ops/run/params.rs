@@ -9,6 +9,7 @@ use crate::error::{ErrorKind, Place, RecipeError, RecipeProblem, near};
 use crate::format::yaml::{Key, Node, Value};
 use crate::method::params::{BadParam, Given, PARAMS, ParamKind, SEED};
 use crate::method::{Compat, Method, Param, Settings};
+use crate::ops::combine::auto::AUTO;
 use crate::ops::combine::named;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::WeightRule;
@@ -238,6 +239,8 @@ fn number_of(value: &Written) -> f64 {
 }
 
 fn find(asked: &str, compat: Option<Compat>, place: Place) -> Read<&'static Method> {
+    // What `auto` chooses takes what the plain sum takes.
+    let asked = if asked == AUTO { "linear" } else { asked };
     let plain = named(asked, None).map_err(|error| match error.kind() {
         ErrorKind::UnknownMethod { name, near, all } => {
             let (name, near, all) = (name.clone(), near.clone(), all.clone());

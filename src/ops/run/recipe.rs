@@ -20,6 +20,7 @@ use crate::ops::combine::{self, OnConflict};
 use crate::ops::merge::Quantized;
 use crate::ops::shared::options::{OPTIONS, Recipe as Where};
 use crate::ops::{amount, merge};
+use crate::weight::{Rounding, Scales, Writing};
 
 /// For which verb a key is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,8 +137,15 @@ impl Recipe {
 const COMPAT: [(&str, Compat); 3] =
     [("peft", Compat::Peft), ("kohya", Compat::Kohya), ("mergekit", Compat::Mergekit)];
 
-const QUANTIZED: [(&str, Quantized); 2] =
-    [("16bit", Quantized::SixteenBit), ("refuse", Quantized::Refuse)];
+const QUANTIZED: [(&str, Quantized); 4] = [
+    ("16bit", Quantized::SixteenBit),
+    ("requantize", Quantized::Requantize),
+    ("hybrid", Quantized::Hybrid),
+    ("refuse", Quantized::Refuse),
+];
+
+const SCALES: [(&str, Scales); 2] = [("fresh", Scales::Fresh), ("reuse", Scales::Reuse)];
+const ROUNDING: [(&str, bool); 2] = [("nearest", false), ("stochastic", true)];
 
 const SPACES: [(&str, Space); 4] = [
     ("delta", Space::Delta),
@@ -210,6 +218,19 @@ fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
     })
 }
 
+/// How weights are quantised again.
+fn writing(fields: &Fields<'_>) -> Read<Writing> {
+    let scales = fields.get("scales").map(|node| word("scales", node, &SCALES)).transpose()?;
+    let rounding = fields.get("rounding");
+    let rounding = rounding.map(|node| word("rounding", node, &ROUNDING)).transpose()?;
+    let seed = fields.read("rounding_seed", count)?.unwrap_or_default() as u64;
+    let rounding = match rounding {
+        Some(true) => Rounding::Stochastic { seed },
+        _ => Rounding::Nearest,
+    };
+    Ok(Writing { scales: scales.unwrap_or_default(), rounding })
+}
+
 /// What both verbs take.
 struct Common {
     recipe: String,
@@ -247,6 +268,11 @@ impl Common {
             compat: self.compat,
             dtype: self.dtype,
             quantized: quantized.unwrap_or_default(),
+            writing: writing(fields)?,
+            min_survival: fields
+                .read("min_survival", number)?
+                .map(merge::LeastSurvival)
+                .unwrap_or_default(),
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,

@@ -1,12 +1,14 @@
-//! Which method and weights adapters call for: the one rule behind the advice of `compare`.
+//! Which method and weights adapters call for: the one rule behind the advice of `compare` and `--method auto`.
 //!
 //! Its thresholds were read off merges of trained adapters on three kinds of models (`docs/quality.md`); what it
 //! says is what was right on most of them, not what must be right on others.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Mean spill from which the plain sum loses more than it need.
+/// Mean spill from which the plain sum loses more than it need, in language models.
 const MUCH: f64 = 0.13;
+/// The same where most modules are convolutions, which lose more to less.
+const MUCH_OF_CONVOLUTIONS: f64 = 0.05;
 /// Mean spill from which weights of 1 are too much for every method.
 const TOO_MUCH: f64 = 0.35;
 /// Adapters from which weights of 1 are too much for every method.
@@ -30,69 +32,80 @@ pub(in crate::ops) struct Facts {
 }
 
 /// What is advised, and by which rule.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
     /// What to do, and why.
     pub text: String,
     /// The rule it follows.
-    pub rule: &'static str,
+    pub rule: String,
     /// The method; none where there is nothing to advise.
-    pub method: Option<&'static str>,
+    pub method: Option<String>,
     /// What every weight is multiplied by.
     pub factor: f64,
 }
 
 /// What the facts call for.
 pub(in crate::ops) fn advise(facts: &Facts) -> Advice {
+    let advice = |text: &str, rule: &str, method: Option<&str>, factor| Advice {
+        text: text.to_owned(),
+        rule: rule.to_owned(),
+        method: method.map(str::to_owned),
+        factor,
+    };
+    if facts.adapters < 2 {
+        let text = "one adapter alone writes something: there is nothing to advise";
+        return advice(text, "one adapter", None, 1.0);
+    }
     let Some(spill) = facts.spill else {
         let text =
             "no module in common: different models or layouts, so there is nothing to advise";
-        let text = text.to_owned();
-        return Advice { text, rule: "no shared module", method: None, factor: 1.0 };
+        return advice(text, "no shared module", None, 1.0);
     };
     if facts.cosine > ALIKE {
         let text = "two of them say much the same: let the weights sum to 1, or the common part is applied twice";
-        let factor = 1.0 / facts.adapters.max(1) as f64;
-        let (text, method) = (text.to_owned(), Some("linear"));
-        return Advice { text, rule: "cosine > 0.3", method, factor };
+        return advice(text, "cosine > 0.3", Some("linear"), 1.0 / facts.adapters as f64);
     }
+    let (method, does, rule) = choice(facts, spill);
+    let factor = if is_crowded(facts, spill) { LOWERED } else { 1.0 };
+    let further = match is_crowded(facts, spill) {
+        true => "; `lora-tool tune` finds better ones where a command can score them",
+        false => "",
+    };
     let percent = format!("{:.0} %", spill * 100.0);
-    let crowded = facts.adapters >= MANY || spill > TOO_MUCH;
-    if spill < MUCH && !crowded {
-        let text = format!(
-            "where each writes, the others write {percent} of what it does, which is little: --method linear, \
-             weight 1 each"
-        );
-        return Advice { text, rule: "spill < 13 %", method: Some("linear"), factor: 1.0 };
-    }
-    let (method, what, rule) = match (facts.convolutions, crowded) {
-        (false, false) => {
-            ("df-regmean", "has every direction as the adapter that writes to it", "spill ≥ 13 %")
+    let text = format!(
+        "where each writes, the others write {percent} of what it does: --method {method}, which {does}, weight \
+         {factor} each{further}"
+    );
+    advice(&text, rule, Some(method), factor)
+}
+
+/// Whether weights of 1 are too much.
+fn is_crowded(facts: &Facts, spill: f64) -> bool {
+    facts.adapters >= MANY || spill > TOO_MUCH
+}
+
+/// The method, what it does, and the rule that says so.
+fn choice(facts: &Facts, spill: f64) -> (&'static str, &'static str, &'static str) {
+    let linear = "adds them as they are";
+    let regression = "has every direction as the adapter that writes to it";
+    match (facts.convolutions, is_crowded(facts, spill)) {
+        (false, false) if spill < MUCH => ("linear", linear, "spill < 13 %"),
+        (false, false) => ("df-regmean", regression, "spill ≥ 13 %"),
+        (false, true) => ("df-regmean", regression, "4 adapters or more, or spill > 35 %"),
+        (true, false) if spill < MUCH_OF_CONVOLUTIONS => {
+            ("linear", linear, "spill < 5 %, mostly convolutions")
         }
-        (false, true) => (
-            "df-regmean",
-            "has every direction as the adapter that writes to it",
-            "4 adapters or more, or spill > 35 %",
+        (true, false) => (
+            "ties",
+            "drops small elements and those that disagree",
+            "spill ≥ 5 %, mostly convolutions",
         ),
-        (true, false) => {
-            ("tsv", "makes their directions orthogonal", "spill ≥ 13 %, mostly convolutions")
-        }
         (true, true) => (
             "tsv",
             "makes their directions orthogonal",
             "4 adapters or more, or spill > 35 %; mostly convolutions",
         ),
-    };
-    let factor = if crowded { LOWERED } else { 1.0 };
-    let further = match crowded {
-        true => "; score other weights too if you can: none is best for all",
-        false => "",
-    };
-    let text = format!(
-        "where each writes, the others write {percent} of what it does: --method {method}, which {what}, weight \
-         {factor} each{further}"
-    );
-    Advice { text, rule, method: Some(method), factor }
+    }
 }
 
 #[cfg(test)]
@@ -107,14 +120,16 @@ mod tests {
             (Facts { spill: Some(0.2), ..facts }, Some("df-regmean"), 1.0),
             (Facts { spill: Some(0.4), ..facts }, Some("df-regmean"), 0.7),
             (Facts { adapters: 4, ..facts }, Some("df-regmean"), 0.7),
-            (Facts { spill: Some(0.2), convolutions: true, ..facts }, Some("tsv"), 1.0),
+            (Facts { spill: Some(0.04), convolutions: true, ..facts }, Some("linear"), 1.0),
+            (Facts { convolutions: true, ..facts }, Some("ties"), 1.0),
+            (Facts { adapters: 1, ..facts }, None, 1.0),
             (Facts { adapters: 5, convolutions: true, ..facts }, Some("tsv"), 0.7),
             (Facts { cosine: 0.9, ..facts }, Some("linear"), 0.5),
             (Facts { spill: None, ..facts }, None, 1.0),
         ];
         for (facts, method, factor) in cases {
             let advice = advise(&facts);
-            assert_eq!((advice.method, advice.factor), (method, factor), "{facts:?}");
+            assert_eq!((advice.method.as_deref(), advice.factor), (method, factor), "{facts:?}");
             assert_eq!(method.is_none(), !advice.text.contains("weight"), "{}", advice.text);
         }
     }

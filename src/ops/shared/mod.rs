@@ -3,6 +3,7 @@
 
 pub mod advice;
 pub(in crate::ops) mod base;
+pub(in crate::ops) mod facts;
 pub mod inputs;
 pub mod options;
 pub(in crate::ops) mod output;

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::merge::{self, Merge, OutputShard, OutputTensor, TensorPlan};
 use super::merge::{beside, header_bytes, work_through};
 use super::{Progress, thread_pool};
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::{Checkpoint, Metadata, Shard, TensorView};
 use crate::ops::shared::base::open_merged;
 
@@ -186,6 +186,7 @@ struct Checker<'a> {
 }
 
 /// A tensor as it should be, as it is, and what it is made from.
+#[derive(Clone, Copy)]
 struct Pair<'a> {
     tensor: &'a OutputTensor,
     found: TensorView<'a>,
@@ -206,7 +207,7 @@ fn pair<'a>(
         let what = format!("it is {dtype} {shape:?}, expected {expected} {expected_shape:?}");
         return Ok(Err(Some(Fault::of_tensor(name, what))));
     }
-    let base = merge.inputs.base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+    let base = merge.inputs.source(tensor)?;
     Ok(Ok(Pair { tensor, found, base }))
 }
 
@@ -248,13 +249,15 @@ impl Checker<'_> {
             self.report.rows += pair.tensor.matrix.0 as u64;
             self.report.copied += usize::from(matches!(pair.tensor.plan, TensorPlan::Copy));
         }
-        let mut named = BTreeSet::new();
-        if let Some(count) = self.sample {
+        let named = if let Some(count) = self.sample {
             self.progress.advance(expected.bytes());
             self.sampled(&pairs, count)?;
+            // No formula gives the codes of a weight that was quantised again: it is made again whole.
+            let encoded = pairs.iter().filter(|p| matches!(p.tensor.plan, TensorPlan::Encode(_)));
+            self.bytes(&encoded.copied().collect::<Vec<_>>(), found)?
         } else {
-            named = self.bytes(&pairs, found)?;
-        }
+            self.bytes(&pairs, found)?
+        };
         self.recompute(&pairs, &named)
     }
 
@@ -292,7 +295,8 @@ impl Checker<'_> {
     /// Computes some rows of every other tensor again; tensors that are `named` have their fault already.
     fn recompute(&mut self, pairs: &[Pair<'_>], named: &BTreeSet<String>) -> Result<()> {
         let count = self.sample.unwrap_or(SAMPLED_ROWS);
-        let changed = pairs.iter().filter(|pair| !matches!(pair.tensor.plan, TensorPlan::Copy));
+        let stored = |plan: &TensorPlan| matches!(plan, TensorPlan::Copy | TensorPlan::Encode(_));
+        let changed = pairs.iter().filter(|pair| !stored(&pair.tensor.plan));
         let changed: Vec<_> = changed.collect();
         let making = self.merge.making();
         let found: Vec<_> = self.pool.install(|| {

@@ -157,7 +157,7 @@ pub fn formula(name: &str) -> Option<Formula> {
 /// What `method` makes of a module in a space, by its reference.
 pub fn combined(method: &Method, space: Space, problem: &Problem) -> Dense {
     match formula(method.name).unwrap_or_else(|| panic!("`{}` has no reference", method.name)) {
-        Formula::Whole(reference) => reference(problem),
+        Formula::Whole(reference) => reference(problem).scaled(problem.number("lambda")),
         Formula::Elements(trim, mix) => blend::in_space(space, trim, mix, problem),
     }
 }

@@ -34,7 +34,7 @@ pub fn tsv(problem: &Problem) -> Dense {
     let (left, right) = (polar(problem, &left), polar(problem, &right));
     let mut middle = Dense::zeros(values.len(), values.len());
     for (at, value) in values.iter().enumerate() {
-        middle.values[at * values.len() + at] = value * problem.number("lambda");
+        middle.values[at * values.len() + at] = *value;
     }
     left.times(&middle).times(&right.transposed())
 }
@@ -49,7 +49,7 @@ pub fn iso_c(problem: &Problem) -> Dense {
     problem.decided_by(if size > 0.0 && first / size < 1e-6 { 0.0 } else { 1.0 });
     let rank = rank(problem, &svd, NOTHING);
     let mean = svd.values[..rank].iter().sum::<f64>() / rank.max(1) as f64;
-    svd.with(&vec![mean * problem.number("lambda"); rank])
+    svd.with(&vec![mean; rank])
 }
 
 /// The sum's first directions, and of each delta the first outside of them on the left; polar factors on
@@ -100,7 +100,7 @@ pub fn iso_cts(problem: &Problem) -> Dense {
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let left = polar(problem, &left);
-    left.times(&polar(problem, &right).transposed()).scaled(mean * problem.number("lambda"))
+    left.times(&polar(problem, &right).transposed()).scaled(mean)
 }
 
 /// The nearest matrix with orthonormal columns, on what the columns span.
@@ -113,7 +113,7 @@ fn polar(problem: &Problem, columns: &[Vec<f64>]) -> Dense {
 /// Each delta's fewest values that hold η of their sum, scaled up to all of it (Lee et al. 2025, eq. 4
 /// and 5; IBM's `merger/STAR.py`).
 pub fn star(problem: &Problem) -> Dense {
-    let (eta, lambda) = (problem.number("eta"), problem.number("lambda"));
+    let eta = problem.number("eta");
     let cut = |delta: &Dense| {
         let mut svd = Svd::of(delta);
         let whole: f64 = svd.values.iter().sum();
@@ -134,7 +134,7 @@ pub fn star(problem: &Problem) -> Dense {
             problem.decided_by((svd.values[kept - 1] - next) / whole);
         }
         svd.values.truncate(kept);
-        svd.values.iter_mut().for_each(|value| *value *= lambda * whole / held);
+        svd.values.iter_mut().for_each(|value| *value *= whole / held);
         svd.with(&svd.values)
     };
     let parts: Vec<Dense> = problem.weighted().iter().map(cut).collect();

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::format::TensorView;
 use crate::math::kernel::f64_panel;
 use crate::math::{LowRank, Matrix};
+use crate::method::params::LAMBDA;
 use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
 use crate::ops::merge::plan::method_choice::MethodChoice;
 use crate::ops::merge::plan::step::{InputDelta, InputShare, MethodStep};
@@ -157,6 +158,7 @@ impl<'a> Statistics<'a> {
         let parts = parts.map(|share| Part { adapter: share.input, weight: share.weight });
         let parts: Vec<Part> = parts.collect();
         let how = (settings, rule.compat);
+        let lambda = settings.number(&LAMBDA);
         match rule.method.kind {
             Kind::Elementwise(elementwise) => {
                 // As a combination names the module, so that both draw the same random numbers.
@@ -177,9 +179,11 @@ impl<'a> Statistics<'a> {
                 let ones = vec![1.0; models];
                 let inputs: Vec<_> = (0..models).map(|at| weighted(at, 1.0, deltas.size)).collect();
                 let found = coefficients(&gram, &problem(how, deltas.size, &inputs, &ones));
-                let own = |part: &Part| found.get(part.adapter).map_or(0.0, |c| c * part.weight);
+                let own =
+                    |part: &Part| found.get(part.adapter).map_or(0.0, |c| lambda * c * part.weight);
                 let of_deltas = parts.iter().map(own).collect();
-                Ok(Self::Sum { of_deltas, of_base: found.iter().sum::<f64>() - 1.0 })
+                let of_base = lambda * (found.iter().sum::<f64>() - 1.0);
+                Ok(Self::Sum { of_deltas, of_base })
             }
             Kind::Gram(coefficients) => {
                 let mut gram = gram(deltas, false)?;
@@ -191,11 +195,12 @@ impl<'a> Statistics<'a> {
                 let input = |part: &Part| weighted(part.adapter, part.weight, deltas.size);
                 let inputs: Vec<_> = parts.iter().map(input).collect();
                 let found = coefficients(&gram, &problem(how, deltas.size, &inputs, &step.weights));
-                let of_deltas = found.iter().zip(&parts).map(|(c, part)| c * part.weight).collect();
+                let own = |(c, part): (&f64, &Part)| lambda * c * part.weight;
+                let of_deltas = found.iter().zip(&parts).map(own).collect();
                 Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
             Kind::Factors(_) | Kind::Core(_) => {
-                let of_deltas = parts.iter().map(|part| part.weight).collect();
+                let of_deltas = parts.iter().map(|part| lambda * part.weight).collect();
                 Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
         }

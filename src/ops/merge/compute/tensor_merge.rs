@@ -156,7 +156,7 @@ impl<'a> Work<'a> {
         let size = (tensor.dtype.bitsize() / 8).max(1);
         let elements = match tensor.plan {
             TensorPlan::Copy | TensorPlan::Convert | TensorPlan::Fused(_) => FUSED_PANEL / size,
-            TensorPlan::Direct(_) | TensorPlan::Panels(_) => F64_PANEL,
+            TensorPlan::Direct(_) | TensorPlan::Panels(_) | TensorPlan::Encode(_) => F64_PANEL,
         };
         let rows = (elements / columns.max(1)).max(1).next_multiple_of(4);
         match base.spec.shape.last() == Some(&columns) {

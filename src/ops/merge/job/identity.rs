@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{JobError, Locate, Result};
-use crate::format::Checkpoint;
-use crate::format::access::read_start;
+use crate::format::access::Source;
 use crate::format::json::MODEL_CONFIG;
+use crate::format::{Access, Checkpoint};
 use crate::ops::files_of;
 use crate::ops::merge::plan::open_inputs::OpenInputs;
 use crate::ops::merge::plan::output::Plan;
@@ -22,6 +22,8 @@ use crate::ops::shared::provenance::sha256;
 const SMALL: u64 = 64 << 20;
 /// What stands for the header of a file that is no safetensors file.
 const START: u64 = 1 << 20;
+/// No header is longer: what says so is none.
+const LONGEST_HEADER: u64 = 128 << 20;
 
 /// One input file, as it was when the merge was planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +61,7 @@ pub(in crate::ops) fn identify(plan: &Plan, inputs: &OpenInputs) -> Result<Vec<I
     }
     for file in &plan.side_files {
         let Some(path) = &file.source else { continue };
-        let bytes = std::fs::metadata(path).in_file(path)?.len();
+        let bytes = Source::open(path, Access::Read).in_file(path)?.length();
         let looked = if bytes > SMALL { Looked::Header } else { Looked::All };
         files.entry(path.clone()).or_insert(looked);
     }
@@ -79,20 +81,23 @@ fn configs(model: &Checkpoint) -> impl Iterator<Item = PathBuf> {
 }
 
 fn look(path: PathBuf, of: Looked) -> Result<InputFile> {
-    let bytes = std::fs::metadata(&path).in_file(&path)?.len();
+    let file = Source::open(&path, Access::Read).in_file(&path)?;
     let sha256 = match of {
-        Looked::All => sha256(&path).in_file(&path)?,
-        Looked::Header => header_hash(&path).in_file(&path)?,
+        Looked::All => sha256(&path),
+        Looked::Header => header_hash(&file, &path),
     };
+    let (bytes, sha256) = (file.length(), sha256.in_file(&path)?);
     Ok(InputFile { path, bytes, sha256, of })
 }
 
-fn header_hash(path: &Path) -> io::Result<String> {
-    let first = read_start(path, 8)?;
-    let length = <[u8; 8]>::try_from(first.as_slice()).map_or(0, u64::from_le_bytes);
+fn header_hash(file: &Source, path: &Path) -> io::Result<String> {
+    let mut scratch = Vec::new();
+    let start = |end: u64| 0..end.min(file.length());
+    let first = file.bytes(start(8), &mut scratch)?;
+    let length = <[u8; 8]>::try_from(first).map_or(0, u64::from_le_bytes);
     let is_header = path.extension().is_some_and(|ending| ending == "safetensors");
-    let end = if is_header { length.saturating_add(8) } else { START };
-    Ok(format!("{:x}", Sha256::digest(read_start(path, end)?)))
+    let end = if is_header { length.saturating_add(8).min(LONGEST_HEADER) } else { START };
+    Ok(format!("{:x}", Sha256::digest(file.bytes(start(end), &mut scratch)?)))
 }
 
 /// Fails unless all inputs are as they were; read on the current pool's threads.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::binder::Bound;
 use super::matrix::{as_matrix, unstacked};
 use super::quantised::Dtypes;
+use super::recoding::Recoding;
 use super::step::{Added, Step};
+pub use super::tensor_plan::OutputTensor;
 use super::tensor_plan::TensorPlan;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
@@ -33,38 +35,6 @@ pub struct OutputShard {
     pub tensors: Vec<OutputTensor>,
     /// The base shard whose header serves unchanged, by number.
     pub same_header_as: Option<usize>,
-}
-
-/// One tensor of the output.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct OutputTensor {
-    /// Its name in the file.
-    pub name: String,
-    /// Its name with its component's prefix, as reports call it.
-    pub full_name: String,
-    /// The base tensor it is made from, with its component's prefix.
-    pub base: String,
-    /// Its dtype.
-    pub dtype: Dtype,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Rows and columns of the matrix that it is computed as.
-    pub matrix: (usize, usize),
-    /// What becomes of the base tensor.
-    pub plan: TensorPlan,
-}
-
-impl OutputTensor {
-    /// The base tensor it is made of, its dtype and its bytes.
-    pub(in crate::ops::merge) fn source(&self) -> (&str, Dtype, u64) {
-        (&self.base, self.dtype, self.bytes())
-    }
-
-    /// Its bytes in the file.
-    pub(in crate::ops) fn bytes(&self) -> u64 {
-        self.shape.iter().product::<usize>() as u64 * self.dtype.bitsize() as u64 / 8
-    }
 }
 
 impl OutputShard {
@@ -107,7 +77,7 @@ pub(in crate::ops::merge) fn is_file(output: &Path) -> Result<bool> {
 /// Decides all output files.
 pub(in crate::ops::merge) fn shards(
     options: &Options,
-    (base, dtypes): (&Checkpoint, &Dtypes),
+    (base, dtypes, recoding): (&Checkpoint, &Dtypes, Option<&Recoding>),
     bound: &Bound,
     one_file: bool,
 ) -> Result<Vec<OutputShard>> {
@@ -119,8 +89,10 @@ pub(in crate::ops::merge) fn shards(
     let mut shards = Vec::new();
     for (number, component) in base.components.iter().enumerate() {
         let own = component.shards.clone().filter_map(|at| Some((at, base.shards.get(at)?)));
-        let kept =
-            own.map(|(at, shard)| keep((base, dtypes), bound, (number, component), (at, shard)));
+        let kept = own.map(|(at, shard)| match recoding {
+            Some(recoding) => recoding.keep((base, dtypes), bound, (number, component), at),
+            None => keep((base, dtypes), bound, (number, component), (at, shard)),
+        });
         let mut kept: Vec<OutputShard> = kept.collect();
         if let Some(last) = kept.last_mut() {
             append(&bound.added, base, options.dtype, last);
@@ -144,13 +116,13 @@ fn keep(
     let mut tensors = Vec::with_capacity(shard.header.tensors.len());
     for spec in &shard.header.tensors {
         let base = format!("{}{}", component.prefix, spec.name);
-        let view = TensorView { spec, shard };
-        let dtype = dtypes.of(number, &base, view);
-        tensors.push(output(bound, (view, dtype), spec.name.clone(), &base, &base));
-        if let Some(tied) = bound.untied.as_ref().filter(|tied| tied.embedding == base) {
-            let name = tied.head.strip_prefix(&component.prefix).unwrap_or(&tied.head).to_owned();
-            tensors.push(output(bound, (view, dtype), name, &base, &tied.head));
-        }
+        plain(
+            (TensorView { spec, shard }, &base),
+            dtypes,
+            bound,
+            (number, component),
+            &mut tensors,
+        );
     }
     let is_stored = !checkpoint.is_computed() && !checkpoint.is_gguf();
     let same = is_stored
@@ -173,7 +145,24 @@ fn keep(
     }
 }
 
-fn output(
+/// A base tensor that the result holds as numbers, and the head that it is untied from, if it is.
+pub(super) fn plain(
+    (view, base): (TensorView<'_>, &str),
+    dtypes: &Dtypes,
+    bound: &Bound,
+    (number, component): (usize, &Component),
+    tensors: &mut Vec<OutputTensor>,
+) {
+    let dtype = dtypes.of(number, base, view);
+    let own = base.strip_prefix(&component.prefix).unwrap_or(base).to_owned();
+    tensors.push(output(bound, (view, dtype), own, base, base));
+    if let Some(tied) = bound.untied.as_ref().filter(|tied| tied.embedding == base) {
+        let name = tied.head.strip_prefix(&component.prefix).unwrap_or(&tied.head).to_owned();
+        tensors.push(output(bound, (view, dtype), name, base, &tied.head));
+    }
+}
+
+pub(super) fn output(
     bound: &Bound,
     (view, dtype): (TensorView<'_>, Dtype),
     name: String,

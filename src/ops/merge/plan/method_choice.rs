@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Result};
+use crate::method::params::LAMBDA;
 use crate::method::{self, Compat, Kind, Method, Settings, Sketch};
+use crate::ops::combine::auto::{AUTO, choose as choose_for};
 use crate::ops::combine::{self, named};
 use crate::ops::merge::Options;
+use crate::ops::shared::advice::Advice;
 
 /// A method with its parameters, as the whole merge uses it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,7 +72,14 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodCh
         .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
     match method.kind {
         Kind::Elementwise(_) | Kind::Gram(_) => {}
-        _ if matches!(method.name, "linear" | "cat") => return Ok(None),
+        _ if matches!(method.name, "linear" | "cat") => {
+            if options.param_rules.is_empty() {
+                return Ok(None);
+            }
+            let reason = "a sum takes one lambda for all modules; what differs by module is \
+                          `module_weight`";
+            return Err(ErrorKind::BadOption(reason.to_owned()).into());
+        }
         _ => {
             let reason = format!(
                 "`{}` works on factors, which a base has not; make one adapter with `lora-tool combine \
@@ -84,13 +94,59 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodCh
     Ok(Some(choice))
 }
 
-/// The options with the weights that a peer makes of them.
+/// The options with what the rule chooses in the place of `auto`, and why; as they are if a method is named.
+///
+/// # Errors
+/// Inputs that are no adapters, and a choice that works on factors, which a base has not.
+pub(in crate::ops::merge) fn settle(options: &Options) -> Result<(Options, Option<Advice>)> {
+    let mut settled = options.clone();
+    if options.method.as_deref() != Some(AUTO) {
+        return Ok((settled, None));
+    }
+    let asked = combine::Options {
+        adapters: options.adapters.clone(),
+        open: options.open.clone(),
+        params: options.params.clone(),
+        param_rules: options.param_rules.clone(),
+        compat: options.compat,
+        include: options.include.clone(),
+        exclude: options.exclude.clone(),
+        module_weights: options.module_weights.clone(),
+        threads: options.threads,
+        ..combine::Options::default()
+    };
+    let advice = choose_for(&asked)?.advice;
+    settled.method.clone_from(&advice.method);
+    for input in &mut settled.adapters {
+        input.weight *= advice.factor;
+    }
+    let named = advice.method.as_deref().unwrap_or("linear");
+    let method = combine::named(named, None)?;
+    if !matches!(method.kind, Kind::Elementwise(_)) && named != "linear" {
+        let reason = format!(
+            "auto chooses `{named}` here ({}), which works on factors, which a base has not; make one adapter \
+             with `lora-tool combine --method auto`, then merge that",
+            advice.rule
+        );
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    Ok((settled, Some(advice)))
+}
+
+/// The options with the weights that a peer makes of them, and λ times those of a sum.
 ///
 /// # Errors
 /// Weights that a peer cannot make anything of.
-pub(in crate::ops::merge) fn peer_weights(options: &Options) -> Result<Options> {
+pub(in crate::ops::merge) fn weights(
+    options: &Options,
+    method: Option<&MethodChoice>,
+) -> Result<Options> {
     let mut options = options.clone();
-    let method = options.method.as_deref();
-    combine::peer_weights(options.compat, method, &mut options.adapters)?;
+    let named = options.method.as_deref();
+    combine::peer_weights(options.compat, named, &mut options.adapters)?;
+    let lambda = options.params.get(LAMBDA.name).and_then(|text| text.trim().parse::<f64>().ok());
+    if let (None, Some(lambda)) = (method, lambda) {
+        options.adapters.iter_mut().for_each(|input| input.weight *= lambda);
+    }
     Ok(options)
 }

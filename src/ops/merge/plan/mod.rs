@@ -15,6 +15,7 @@ pub(in crate::ops) mod options;
 pub(in crate::ops) mod origin;
 pub(in crate::ops) mod output;
 pub(in crate::ops) mod quantised;
+pub(in crate::ops) mod recoding;
 pub(in crate::ops) mod region;
 pub(in crate::ops) mod replaced;
 pub(in crate::ops) mod side;

@@ -1,8 +1,10 @@
 //! What the shards of a plan are made from: the inputs, open.
 
+use super::tensor_plan::{OutputTensor, TensorPlan};
 use crate::adapter::Adapter;
-use crate::error::Result;
-use crate::format::{Checkpoint, access};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, TensorView, access};
+use crate::weight::{Weight, Weights, Writing};
 
 /// The open files that the shards of a plan are made from.
 #[derive(Debug)]
@@ -13,9 +15,45 @@ pub struct OpenInputs {
     pub(in crate::ops) adapters: Vec<Adapter>,
     /// The fine-tuned checkpoints, as differences number them.
     pub(in crate::ops) tuned: Vec<Checkpoint>,
+    /// Where weights of the base keep their codes or are quantised again: the base as it is stored.
+    pub(in crate::ops) quantised: Option<Quantised>,
+}
+
+/// A quantised base as it is stored.
+#[derive(Debug)]
+pub(in crate::ops) struct Quantised {
+    /// Its tensors.
+    pub(in crate::ops) stored: Checkpoint,
+    /// What they are parts of.
+    pub(in crate::ops) weights: Weights,
+    /// How weights are written again.
+    pub(in crate::ops) writing: Writing,
 }
 
 impl OpenInputs {
+    /// The base tensor that one of the result is made of: as it is stored, if its bytes are copied.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(in crate::ops) fn source(&self, tensor: &OutputTensor) -> Result<TensorView<'_>> {
+        let stored = self.quantised.as_ref().map(|quantised| &quantised.stored);
+        let copied = matches!(tensor.plan, TensorPlan::Copy);
+        let base = stored.filter(|_| copied).unwrap_or(&self.base);
+        base.tensor(&tensor.base).ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)
+    }
+
+    /// A weight that is quantised again, and how.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub(in crate::ops) fn weight(&self, name: &str) -> Result<(&Weight, Writing)> {
+        let found = self
+            .quantised
+            .as_ref()
+            .and_then(|quantised| Some((quantised.weights.get(name)?, quantised.writing)));
+        found.ok_or(ErrorKind::NotFound).in_tensor(name)
+    }
+
     /// Fails if a weight file was written to since it was opened.
     ///
     /// # Errors

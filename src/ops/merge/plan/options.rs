@@ -14,6 +14,7 @@ use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
+use crate::weight::Writing;
 
 /// What to do where a quantised weight changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +23,26 @@ pub enum Quantized {
     #[default]
     #[serde(rename = "16bit")]
     SixteenBit,
+    /// Those that change are quantised again, as they were; all others keep their bytes.
+    #[serde(rename = "requantize")]
+    Requantize,
+    /// Those that change are written as plain numbers, with those that programs load as one with them; all others keep
+    /// their bytes.
+    #[serde(rename = "hybrid")]
+    Hybrid,
     /// The merge is refused.
     #[serde(rename = "refuse")]
     Refuse,
+}
+
+/// The least share of an update that must survive in every weight that is quantised again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LeastSurvival(pub f64);
+
+impl Default for LeastSurvival {
+    fn default() -> Self {
+        Self(0.9)
+    }
 }
 
 /// What to merge, and how.
@@ -51,6 +69,10 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// What to do where a quantised weight of the base changes.
     pub quantized: Quantized,
+    /// How weights are quantised again.
+    pub writing: Writing,
+    /// What of every update must survive that.
+    pub min_survival: LeastSurvival,
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.
@@ -85,6 +107,22 @@ pub struct Options {
 }
 
 impl Options {
+    /// Fails if it is said how weights are quantised again, and none is to be.
+    pub(in crate::ops::merge) fn check_writing(&self) -> Result<()> {
+        let least = self.min_survival.0;
+        if !(0.0..=1.0).contains(&least) {
+            let reason = format!("--min-survival is a share from 0 to 1, not {least}");
+            return Err(ErrorKind::BadOption(reason).into());
+        }
+        let said = self.writing != Writing::default();
+        if said && self.quantized != Quantized::Requantize {
+            let reason = "--scales and --rounding say how weights are quantised again, which \
+                          --quantized requantize asks for";
+            return Err(ErrorKind::BadOption(reason.to_owned()).into());
+        }
+        Ok(())
+    }
+
     /// Which modules the options are for, by their names and those of the tensors they land on.
     pub(in crate::ops::merge) fn selection(&self) -> Selection<'_> {
         Selection {

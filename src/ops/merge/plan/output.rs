@@ -1,16 +1,19 @@
 //! Everything that a merge will write, as plain data.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{OutputShard, OutputTensor};
 use super::method_choice::MethodChoice;
-use super::quantised::Dequantised;
+use super::quantised::{Dequantised, Requantised};
 use super::side::{NotCarried, SideFile};
-use super::tensor_plan::TensorPlan;
-use crate::error::UnmatchedName;
+use super::tensor_plan::{Encode, TensorPlan};
+use crate::error::{Error, QuantError, Result, UnmatchedName};
 use crate::format::Metadata;
+use crate::math::DeltaStats;
+use crate::ops::shared::advice::Advice;
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +42,9 @@ pub struct PlannedAdapter {
 pub struct Plan {
     /// The base.
     pub base: PathBuf,
+    /// Why the method was chosen, if that was left to the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Advice>,
     /// The adapters.
     pub adapters: Vec<PlannedAdapter>,
     /// The output.
@@ -61,6 +67,8 @@ pub struct Plan {
     pub unmatched: Vec<UnmatchedName>,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Weights of the base that are quantised again, if any are.
+    pub requantised: Option<Requantised>,
     /// Quantised weights of the base that are written as plain numbers, if they are.
     pub dequantised: Option<Dequantised>,
     /// What a user should know.
@@ -68,6 +76,42 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Fails if less of an update survived where its weight was quantised again than shall.
+    ///
+    /// # Errors
+    /// [`QuantError::Survival`], which names the weight of which least survived.
+    pub(in crate::ops::merge) fn check_survival(
+        &self,
+        stats: &[(String, DeltaStats)],
+    ) -> Result<()> {
+        let Some(again) = &self.requantised else { return Ok(()) };
+        let survival = self.survival(stats);
+        let least = survival.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        match least.filter(|(_, gain)| *gain < again.min_survival) {
+            None => Ok(()),
+            Some((name, gain)) => {
+                let percent = |share: f64| (share * 1000.0).round() / 10.0;
+                let (kept, least) = (percent(gain), percent(again.min_survival));
+                Err(Error::from(QuantError::Survival { kept, least }).in_tensor(name))
+            }
+        }
+    }
+
+    /// Of each weight that was quantised again the share of its update that survived: ⟨added, asked⟩ / ⟨asked, asked⟩.
+    pub(in crate::ops::merge) fn survival<'a>(
+        &self,
+        stats: &'a [(String, DeltaStats)],
+    ) -> Vec<(&'a str, f64)> {
+        let again = self.tensors().filter_map(|tensor| match &tensor.plan {
+            TensorPlan::Encode(Encode { part: 0, dense }) => Some(dense.full_name.as_str()),
+            _ => None,
+        });
+        let again: BTreeSet<&str> = again.collect();
+        let stats = stats.iter().filter(|(name, _)| again.contains(name.as_str()));
+        let stats = stats.filter(|(_, stats)| stats.asked > 0.0);
+        stats.map(|(name, stats)| (name.as_str(), stats.dot / stats.asked)).collect()
+    }
+
     /// Tensors of all shards.
     pub fn tensors(&self) -> impl Iterator<Item = &OutputTensor> {
         self.shards.iter().flat_map(|shard| &shard.tensors)

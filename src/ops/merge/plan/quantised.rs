@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::binder::Bound;
 use super::options::{Options, Quantized};
+use super::recoding::Recoding;
 use super::step::Change;
 use crate::adapter::tensor::element_type;
 use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
 use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
-use crate::weight::{Stored, Weight, Weights, decoded};
+use crate::weight::{Stored, Weight, Weights, Writing, decoded};
 
 /// Quantised weights that are written as plain numbers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,12 +29,28 @@ pub struct Dequantised {
     pub dtypes: Vec<String>,
 }
 
+/// Weights that are quantised again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Requantised {
+    /// How many.
+    pub weights: usize,
+    /// What they are stored as.
+    pub encodings: Vec<String>,
+    /// How they are written.
+    #[serde(flatten)]
+    pub writing: Writing,
+    /// What of each one's update must survive.
+    pub min_survival: f64,
+}
+
 /// A base, its quantised weights decoded.
 #[derive(Debug)]
 pub(in crate::ops::merge) struct Base {
     /// What is read: the decoded checkpoint, or the stored one once it is settled that nothing has to be decoded.
     pub(in crate::ops::merge) checkpoint: Checkpoint,
     weights: Weights,
+    /// Where weights keep their codes though some change: which do.
+    pub(in crate::ops::merge) recoding: Option<Recoding>,
     /// Why its quantised weights cannot be decoded.
     unread: Option<Error>,
 }
@@ -47,9 +64,13 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
     let unsupported =
         |error: &Error| matches!(error.kind(), ErrorKind::Quant(QuantError::Unsupported { .. }));
     match Weights::of(&stored) {
-        Ok(weights) => Ok(Base { checkpoint: decoded(stored, &weights)?, weights, unread: None }),
+        Ok(weights) => {
+            let checkpoint = decoded(stored, &weights)?;
+            Ok(Base { checkpoint, weights, recoding: None, unread: None })
+        }
         Err(error) if unsupported(&error) && !stored.is_gguf() => {
-            Ok(Base { checkpoint: stored, weights: Weights::default(), unread: Some(error) })
+            let weights = Weights::default();
+            Ok(Base { checkpoint: stored, weights, recoding: None, unread: Some(error) })
         }
         Err(error) => Err(error),
     }
@@ -75,36 +96,44 @@ impl Base {
         if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
             return Err(error);
         }
-        let Some(touched) = self.touched(bound) else {
+        let touched = self.touched(bound);
+        let Some(first) = touched.first() else {
             // GGUF's blocks have no place in a safetensors file.
             if self.checkpoint.is_computed() && !self.checkpoint.is_gguf() {
                 self.checkpoint = open()?;
             }
             return Ok(());
         };
+        options.check_writing()?;
         if options.quantized == Quantized::Refuse {
             let reason = format!(
                 "the base's `{}` changes and is quantised ({}, {}), which --quantized refuse does not allow",
-                touched.name, touched.encoding, touched.detail
+                first.name, first.encoding, first.detail
             );
             return Err(ErrorKind::BadOption(reason).into());
         }
         if options.receipt.is_some() {
-            let base_tensor = touched.name.clone();
+            let base_tensor = first.name.clone();
             return Err(ReceiptError::Dequantised { base_tensor }.into());
+        }
+        if matches!(options.quantized, Quantized::Requantize | Quantized::Hybrid) {
+            let touched = touched.iter().map(|weight| weight.name.clone()).collect();
+            let base = (open()?, self.weights.clone());
+            self.recoding = Some(Recoding::new(options, base, &touched, bound)?);
         }
         Ok(())
     }
 
-    /// The first quantised weight that the result holds otherwise than the base.
-    fn touched(&self, bound: &Bound) -> Option<&Weight> {
+    /// The quantised weights that the result holds otherwise than the base.
+    fn touched(&self, bound: &Bound) -> Vec<&Weight> {
         let changed = bound.changes.iter().filter(|(_, change)| !Change::is_empty(change));
         let untied = bound.untied.iter().map(|tied| &tied.embedding);
-        let mut names = changed.map(|(name, _)| name).chain(untied);
-        names.find_map(|name| {
+        let names = changed.map(|(name, _)| name).chain(untied);
+        let weights = names.filter_map(|name| {
             self.checkpoint.tensor(name).filter(TensorView::is_computed)?;
             self.weights.get(name)
-        })
+        });
+        weights.collect()
     }
 
     /// What becomes of its quantised weights, for the report; `None` if they are not decoded. `tensors` are the
@@ -118,7 +147,12 @@ impl Base {
         }
         let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
         let written: Vec<_> = tensors.filter(|(base, ..)| computed(base)).collect();
-        let quantised = || self.weights.quantised();
+        let names: BTreeSet<&str> = written.iter().map(|(base, ..)| *base).collect();
+        if names.is_empty() && self.recoding.is_some() {
+            return None;
+        }
+        let all = || self.weights.quantised();
+        let quantised = || all().filter(|weight| names.contains(weight.name.as_str()));
         let name = |weight: &Weight| format!("{}, {}", weight.encoding, weight.detail);
         let distinct = |texts: BTreeSet<String>| texts.into_iter().collect();
         Some(Dequantised {
@@ -127,6 +161,18 @@ impl Base {
             stored_bytes: quantised().map(Weight::stored_bytes).sum(),
             written_bytes: written.iter().map(|(_, _, bytes)| bytes).sum(),
             dtypes: distinct(written.iter().map(|(_, dtype, _)| dtype.to_string()).collect()),
+        })
+    }
+
+    /// Weights that are quantised again, for the report; `None` if none are.
+    pub(in crate::ops::merge) fn requantised(&self, options: &Options) -> Option<Requantised> {
+        let again: Vec<&Weight> = self.recoding.as_ref()?.again().collect();
+        let names = again.iter().map(|weight| format!("{}, {}", weight.encoding, weight.detail));
+        (!again.is_empty()).then(|| Requantised {
+            weights: again.len(),
+            encodings: names.collect::<BTreeSet<_>>().into_iter().collect(),
+            writing: options.writing,
+            min_survival: options.min_survival.0,
         })
     }
 
@@ -139,12 +185,14 @@ impl Base {
         let lone = self.checkpoint.directory().is_none();
         let components = self.checkpoint.components.iter().filter(|_| is_decoded);
         let plain = components.map(|component| plain_dtype(component, lone));
-        let parts = self.weights.quantised().filter(|_| !is_decoded);
+        let is_kept = !is_decoded || self.recoding.is_some();
+        let parts = self.weights.quantised().filter(|_| is_kept);
         let parts = parts.flat_map(|weight| &weight.parts).map(|part: &Stored| part.name.clone());
         Ok(Dtypes {
             asked: options.dtype,
             plain: plain.collect::<Result<_>>()?,
             parts: parts.collect(),
+            is_kept,
         })
     }
 }
@@ -157,6 +205,8 @@ pub(in crate::ops::merge) struct Dtypes {
     plain: Vec<Dtype>,
     /// Codes and scales that stay as they are stored.
     parts: BTreeSet<String>,
+    /// Whether any weights of the result are quantised, if any of the base are.
+    is_kept: bool,
 }
 
 impl Dtypes {
@@ -169,7 +219,7 @@ impl Dtypes {
     ) -> Dtype {
         let stored = base.spec.dtype;
         match self.asked {
-            _ if self.parts.contains(name) => stored,
+            _ if self.parts.contains(name) && !base.is_computed() => stored,
             Some(asked) if element_type(stored).is_some() => asked,
             _ if base.is_computed() => self.plain.get(component).copied().unwrap_or(stored),
             _ => stored,
@@ -178,7 +228,12 @@ impl Dtypes {
 
     /// The dtype that a component's config has to name, if it may be another than it names.
     pub(in crate::ops::merge) fn of_config(&self, component: usize) -> Option<Dtype> {
-        self.asked.or_else(|| self.plain.get(component).copied())
+        self.asked.or_else(|| self.plain.get(component).copied().filter(|_| !self.is_kept))
+    }
+
+    /// Whether the result still has quantised weights, and is to be described so.
+    pub(in crate::ops::merge) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::binder::Bound;
 use super::layout::OutputShard;
 use super::quantised::Dtypes;
+use super::recoding::Recoding;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::access::read_config_if_there;
 use crate::format::checkpoint::Layout;
@@ -93,7 +94,7 @@ pub(in crate::ops::merge) struct Sides {
 /// # Errors
 /// If a directory or a config cannot be read, or there are more files than a checkpoint has.
 pub(in crate::ops::merge) fn collect(
-    (base, dtypes): (&Checkpoint, &Dtypes),
+    (base, dtypes, recoding): (&Checkpoint, &Dtypes, Option<&Recoding>),
     bound: &Bound,
     shards: &[OutputShard],
     one_file: bool,
@@ -110,12 +111,18 @@ pub(in crate::ops::merge) fn collect(
     for (number, component) in base.components.iter().enumerate() {
         let own: Vec<_> = shards.iter().filter(|shard| shard.component == number).collect();
         add_index(component, &own, &mut files);
-        for name in SIDE_FILES.iter().filter(|_| base.is_computed()) {
+        let modules = recoding.map(|recoding| recoding.plain_modules(component));
+        let modules = modules.unwrap_or_default();
+        let dequantised = base.is_computed() && !dtypes.is_kept();
+        for name in SIDE_FILES.iter().filter(|_| dequantised) {
             let file = format!("{}{name}", component.prefix);
             if files.remove(&file).is_some() {
                 let reason = "it describes quantised weights, which the result does not have";
                 not_carried.push(NotCarried { file, reason: reason.to_owned() });
             }
+        }
+        for name in SIDE_FILES.iter().filter(|_| !modules.is_empty()) {
+            skip_in(name, component, &modules, &mut files)?;
         }
         let path = format!("{}{MODEL_CONFIG}", component.prefix);
         if !files.contains_key(&path) {
@@ -124,7 +131,7 @@ pub(in crate::ops::merge) fn collect(
         let config = model_config(&component.directory)?;
         let dtype = dtypes.of_config(number);
         let edited =
-            config.and_then(|config| edit_config(config, (dtype, base.is_computed()), bound));
+            config.and_then(|config| edit_config(config, (dtype, dequantised, &modules), bound));
         if let Some(content) = edited {
             let source = Some(component.directory.join(MODEL_CONFIG));
             files.insert(path.clone(), SideFile { relative: path, source, content: Some(content) });
@@ -336,17 +343,38 @@ fn add_index(
     files.insert(relative, file);
 }
 
+/// Puts modules that are no longer quantised into a file beside the config that describes the quantisation.
+fn skip_in(
+    name: &str,
+    component: &Component,
+    modules: &[String],
+    files: &mut BTreeMap<String, SideFile>,
+) -> Result<()> {
+    let (path, relative) = (component.directory.join(name), format!("{}{name}", component.prefix));
+    if !files.contains_key(&relative) {
+        return Ok(());
+    }
+    let Some(text) = read_config_if_there(&path).in_file(&path)? else { return Ok(()) };
+    let bad = |error: serde_json::Error| ErrorKind::BadConfig { reason: error.to_string() };
+    let mut fields = json::object(&text).map_err(bad).in_file(&path)?;
+    weight::Config::skip_beside(&mut fields, modules);
+    let content = written(fields);
+    files.insert(relative.clone(), SideFile { relative, source: Some(path), content });
+    Ok(())
+}
+
 /// The config with what the merge made untrue put right; `None` if nothing was. `dtype` is that of the result's
 /// weights where it may be another, and `dequantised` whether they are no longer quantised.
 fn edit_config(
     mut config: Map<String, Value>,
-    (dtype, dequantised): (Option<Dtype>, bool),
+    (dtype, dequantised, modules): (Option<Dtype>, bool, &[String]),
     bound: &Bound,
 ) -> Option<String> {
     let before = config.clone();
     if dequantised {
         weight::Config::remove_from(&mut config);
     }
+    weight::Config::skip(&mut config, modules);
     if bound.untied.is_some() {
         config.insert("tie_word_embeddings".to_owned(), false.into());
         set_nested(&mut config, "text_config", "tie_word_embeddings", &false.into());
@@ -370,6 +398,11 @@ fn edit_config(
     if config == before {
         return None;
     }
+    written(config)
+}
+
+/// A config's text.
+fn written(config: Map<String, Value>) -> Option<String> {
     let mut text = serde_json::to_string_pretty(&Value::Object(config)).ok()?;
     text.push('\n');
     Some(text)

@@ -7,6 +7,39 @@ use crate::adapter::tensor::element_type;
 use crate::format::{Dtype, TensorView};
 use crate::math::ElementType;
 
+/// One tensor of the output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OutputTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its name with its component's prefix, as reports call it.
+    pub full_name: String,
+    /// The base tensor it is made from, with its component's prefix.
+    pub base: String,
+    /// Its dtype.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Rows and columns of the matrix that it is computed as.
+    pub matrix: (usize, usize),
+    /// What becomes of the base tensor.
+    pub plan: TensorPlan,
+}
+
+impl OutputTensor {
+    /// The base tensor that it is made of as numbers, its dtype and its bytes.
+    pub(in crate::ops::merge) fn source(&self) -> Option<(&str, Dtype, u64)> {
+        let numbers = !matches!(self.plan, TensorPlan::Copy | TensorPlan::Encode(_));
+        numbers.then(|| (self.base.as_str(), self.dtype, self.bytes()))
+    }
+
+    /// Its bytes in the file.
+    pub(in crate::ops) fn bytes(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64 * self.dtype.bitsize() as u64 / 8
+    }
+}
+
 /// What becomes of a base tensor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -21,6 +54,17 @@ pub enum TensorPlan {
     Direct(Direct),
     /// Its values after steps of several kinds, by panels in f64.
     Panels(Vec<Step>),
+    /// A stored tensor of a weight that is quantised again.
+    Encode(Encode),
+}
+
+/// One of the stored tensors of a weight that is quantised again after it has changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Encode {
+    /// Its number among those that the weight's encoding writes; 0 has the codes.
+    pub part: usize,
+    /// The weight itself, as it would be written in F32.
+    pub dense: Box<OutputTensor>,
 }
 
 /// What is all that is added to a tensor, where it is neither factors nor several things.
@@ -65,6 +109,7 @@ impl TensorPlan {
         match self {
             Self::Copy | Self::Convert => false,
             Self::Fused(_) | Self::Direct(_) | Self::Panels(_) => true,
+            Self::Encode(encode) => encode.part == 0,
         }
     }
 
@@ -74,6 +119,7 @@ impl TensorPlan {
             Self::Copy => "copy",
             Self::Convert => "convert",
             Self::Fused(_) | Self::Direct(_) | Self::Panels(_) => "change",
+            Self::Encode(_) => "requantize",
         }
     }
 
@@ -88,6 +134,7 @@ impl TensorPlan {
             }
             Self::Direct(Direct::Method(step)) => found.method = Some(step),
             Self::Panels(steps) => steps.iter().for_each(|step| found.add(step)),
+            Self::Encode(encode) => return encode.dense.plan.steps(),
         }
         found
     }
@@ -101,7 +148,7 @@ impl TensorPlan {
     pub(in crate::ops::merge) fn differences(&self) -> Option<Vec<&Difference>> {
         match self {
             Self::Direct(direct) => direct.differences(),
-            Self::Copy | Self::Convert | Self::Fused(_) | Self::Panels(_) => None,
+            Self::Copy | Self::Convert | Self::Fused(_) | Self::Panels(_) | Self::Encode(_) => None,
         }
     }
 }

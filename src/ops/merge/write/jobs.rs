@@ -7,10 +7,11 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Shard;
 use crate::math::DeltaStats;
 use crate::ops::merge::compute::elementwise::{Deltas, Statistics};
+use crate::ops::merge::compute::encoded::{self, Encoding};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::Work;
 use crate::ops::merge::plan::layout::OutputTensor;
-use crate::ops::merge::plan::tensor_plan::TensorPlan;
+use crate::ops::merge::plan::tensor_plan::{Encode, TensorPlan};
 
 /// Bytes that a worker copies at a time, inside the kernel.
 pub(in crate::ops::merge) const COPY_PIECE: u64 = 8 << 20;
@@ -43,6 +44,7 @@ pub(in crate::ops::merge) fn batches<'s, 'a>(
 pub(in crate::ops::merge) enum Job<'a> {
     Copy(CopyJob<'a>),
     Tensor(TensorJob<'a>),
+    Encode(EncodeJob<'a>),
 }
 
 /// Bytes of one input that go unchanged into the output.
@@ -73,11 +75,33 @@ pub(in crate::ops::merge) struct TensorState<'a> {
     pub(in crate::ops::merge) stats: BTreeMap<usize, DeltaStats>,
 }
 
+/// A weight to quantise again, of which some stored tensors lie in the file.
+pub(in crate::ops::merge) struct EncodeJob<'a> {
+    /// The weight as it would be written in F32.
+    pub(in crate::ops::merge) dense: &'a OutputTensor,
+    /// Where each of its stored tensors begins that lies in the file, by the number of the part.
+    pub(in crate::ops::merge) offsets: BTreeMap<usize, u64>,
+    /// Bytes of these.
+    pub(in crate::ops::merge) bytes: u64,
+    pub(in crate::ops::merge) rows: usize,
+    pub(in crate::ops::merge) panel_rows: usize,
+    pub(in crate::ops::merge) state: Mutex<EncodeState<'a>>,
+}
+
+#[derive(Default)]
+pub(in crate::ops::merge) struct EncodeState<'a> {
+    /// Made by the worker that needs it first, dropped with the last panel.
+    pub(in crate::ops::merge) encoding: Option<Arc<Encoding<'a>>>,
+    /// Sums by panel; all in one when the last is in.
+    pub(in crate::ops::merge) stats: BTreeMap<usize, DeltaStats>,
+}
+
 impl<'a> Job<'a> {
     fn bytes(&self) -> u64 {
         match self {
             Self::Copy(copy) => copy.bytes,
             Self::Tensor(job) => job.rows as u64 * job.row_bytes,
+            Self::Encode(job) => job.bytes,
         }
     }
 
@@ -99,13 +123,23 @@ impl<'a> Job<'a> {
         match self {
             Self::Copy(copy) => copy.bytes.div_ceil(COPY_PIECE) as usize,
             Self::Tensor(tensor) => tensor.rows.div_ceil(tensor.panel_rows),
+            Self::Encode(job) => job.rows.div_ceil(job.panel_rows),
         }
     }
 
     pub(in crate::ops::merge) fn stats(&self) -> Option<(String, DeltaStats)> {
-        let Self::Tensor(job) = self else { return None };
-        let stats = lock(&job.state).stats.values().next().copied()?;
-        (stats.elements > 0).then(|| (job.tensor.full_name.clone(), stats))
+        let (name, stats) = match self {
+            Self::Copy(_) => return None,
+            Self::Tensor(job) => {
+                (&job.tensor.full_name, lock(&job.state).stats.values().next().copied())
+            }
+            // The file with the codes says it.
+            Self::Encode(job) if !job.offsets.contains_key(&0) => return None,
+            Self::Encode(job) => {
+                (&job.dense.full_name, lock(&job.state).stats.values().next().copied())
+            }
+        };
+        stats.filter(|stats| stats.elements > 0).map(|stats| (name.clone(), stats))
     }
 }
 
@@ -115,11 +149,33 @@ pub(in crate::ops::merge) fn jobs<'a>(
     tensors: impl Iterator<Item = (&'a OutputTensor, u64)>,
 ) -> Result<Vec<Job<'a>>> {
     let mut jobs: Vec<Job<'a>> = Vec::new();
+    let mut encoded: BTreeMap<&str, usize> = BTreeMap::new();
     for (tensor, to) in tensors {
-        let base = making.inputs.base.tensor(&tensor.base);
-        let base = base.ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
+        let base = making.inputs.source(tensor)?;
         let bytes = tensor.bytes();
         if bytes == 0 {
+            continue;
+        }
+        if let TensorPlan::Encode(Encode { part, dense }) = &tensor.plan {
+            let at = *encoded.entry(&dense.full_name).or_insert(jobs.len());
+            if at == jobs.len() {
+                let (weight, _) = making.inputs.weight(&dense.full_name)?;
+                let panel_rows = encoded::panel_rows(weight, dense, making.block_rows);
+                let (offsets, rows) = (BTreeMap::new(), weight.matrix().0);
+                let state = Mutex::default();
+                jobs.push(Job::Encode(EncodeJob {
+                    dense,
+                    offsets,
+                    bytes: 0,
+                    rows,
+                    panel_rows,
+                    state,
+                }));
+            }
+            if let Some(Job::Encode(job)) = jobs.get_mut(at) {
+                job.offsets.insert(*part, to);
+                job.bytes += bytes;
+            }
             continue;
         }
         if matches!(tensor.plan, TensorPlan::Copy) {

@@ -14,13 +14,17 @@ use std::thread::ScopedJoinHandle;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::jobs::{COPY_PIECE, CopyJob, Job, Stats, TensorJob, TensorState, batches, jobs, lock};
+use super::jobs::{
+    COPY_PIECE, CopyJob, EncodeJob, EncodeState, Job, Stats, TensorJob, TensorState, batches, jobs,
+    lock,
+};
 use super::resume;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
 use crate::ops::merge::Merge;
+use crate::ops::merge::compute::encoded::Encoding;
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
@@ -116,6 +120,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     })?;
     staging.retain(&planned)?;
     inputs.check_unchanged()?;
+    plan.check_survival(&stats)?;
     let receipt = pool.install(|| keep_receipt(merge, &staging))?;
     staging.commit().inspect_err(|_| {
         // A receipt of what is not there would only mislead.
@@ -249,6 +254,13 @@ pub(in crate::ops) fn header_bytes(
     }
 }
 
+/// Sums of all panels, in the order of the rows.
+fn sum(panels: &BTreeMap<usize, DeltaStats>) -> DeltaStats {
+    let mut sum = DeltaStats::default();
+    panels.values().for_each(|stats| sum.add(stats));
+    sum
+}
+
 fn take<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
@@ -275,6 +287,7 @@ impl<'s, 'a> Shared<'s, 'a> {
             let done = match job {
                 Job::Copy(copy) => self.copy(copy, at.1),
                 Job::Tensor(tensor) => self.compute(tensor, at.1, &mut buffer, &mut scratch),
+                Job::Encode(job) => self.encode(job, at.1, &mut scratch),
             };
             match done {
                 Ok(bytes) => self.progress.advance(bytes),
@@ -335,13 +348,40 @@ impl<'s, 'a> Shared<'s, 'a> {
         let mut state = lock(&job.state);
         state.stats.insert(panel, stats);
         if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
-            let mut sum = DeltaStats::default();
-            for stats in state.stats.values() {
-                sum.add(stats);
-            }
-            *state =
-                TensorState { work: None, statistics: None, stats: BTreeMap::from([(0, sum)]) };
+            let stats = BTreeMap::from([(0, sum(&state.stats))]);
+            *state = TensorState { work: None, statistics: None, stats };
         }
         Ok(buffer.len() as u64)
+    }
+
+    /// As [`Shared::compute`], of a weight that is quantised again: into all its stored tensors in the file.
+    fn encode(&self, job: &EncodeJob<'a>, panel: usize, scratch: &mut Scratch) -> Result<u64> {
+        let first = panel * job.panel_rows;
+        let rows = first..(first + job.panel_rows).min(job.rows);
+        let encoding = {
+            let mut state = lock(&job.state);
+            match &state.encoding {
+                Some(encoding) => Arc::clone(encoding),
+                None => {
+                    let encoding = Encoding::new(self.making, job.dense, job.panel_rows)?;
+                    Arc::clone(state.encoding.insert(Arc::new(encoding)))
+                }
+            }
+        };
+        let (encoded, stats) = encoding.compute(rows, scratch)?;
+        let mut bytes = 0;
+        for piece in encoded.pieces {
+            if let Some(offset) = job.offsets.get(&piece.part) {
+                self.sink.put(&piece.bytes, offset + piece.at as u64)?;
+                bytes += piece.bytes.len() as u64;
+            }
+        }
+        let mut state = lock(&job.state);
+        state.stats.insert(panel, stats);
+        if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
+            *state =
+                EncodeState { encoding: None, stats: BTreeMap::from([(0, sum(&state.stats))]) };
+        }
+        Ok(bytes)
     }
 }

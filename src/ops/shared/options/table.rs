@@ -73,10 +73,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("weights", (WEIGHING, Recipe::Adapter("weight")), (Numbers, "W"),
         "One weight per adapter, in order").or("1 each").also(&["ratios", "lora-multiplier"]),
     option("method", (MERGING, Recipe::Key), (Text, "METHOD"),
-        "How to add several adapters: linear is the exact weighted sum; `lora-tool methods` lists all")
+        "How to add several adapters: linear is the exact weighted sum, auto chooses by what they write over each \
+         other; `lora-tool methods` lists all")
         .or("linear").also(&["combination-type"]),
     option("method", (&["combine"], Recipe::Key), (Text, "METHOD"),
-        "How to combine: linear is the exact weighted sum; `lora-tool methods` lists all")
+        "How to combine: linear is the exact weighted sum, auto chooses by what they write over each other; \
+         `lora-tool methods` lists all")
         .or("linear").also(&["combination-type"]),
     option("compat", (WEIGHING, Recipe::Key), (Word(&["peft", "kohya", "mergekit"]), "PROGRAM"),
         "Reproduce another program's arithmetic instead of the exact one"),
@@ -159,9 +161,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Dtype of the factors; keep is the adapter's own").or("keep").also(&["save-precision"]),
     option("dtype", (&["extract"], Recipe::None), (DTYPES, "DTYPE"),
         "Dtype of the factors").or("f32").also(&["save-precision"]),
-    option("quantized", (MERGING, Recipe::Key), (Word(&["16bit", "refuse"]), "WHAT"),
+    option("quantized", (MERGING, Recipe::Key), (Word(&["16bit", "requantize", "hybrid", "refuse"]), "WHAT"),
         "What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in \
-         --dtype or the config's dtype, or refuse the merge").or("16bit").also(&["quantised"]),
+         --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as \
+         one with it) as plain numbers; or refuse the merge").or("16bit").also(&["quantised"]),
+    option("scales", (MERGING, Recipe::Key), (Word(&["fresh", "reuse"]), "WHICH"),
+        "Scales of what is quantised again: made of the new values, or the base's").or("fresh"),
+    option("rounding", (MERGING, Recipe::Key), (Word(&["nearest", "stochastic"]), "HOW"),
+        "How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, \
+         so that updates smaller than a step of 4 bits survive").or("nearest"),
+    option("rounding_seed", (MERGING, Recipe::Key), (Count, "N"),
+        "Seed of --rounding stochastic").or("0"),
+    option("min_survival", (MERGING, Recipe::Key), (Number, "SHARE"),
+        "The least share of an update that must survive in every weight that is quantised again; else nothing is written")
+        .or("0.9"),
     option("to", (&["combine"], Recipe::Key), (Text, "CONVENTION"),
         "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf").or("the inputs'"),
     option("to", (&["resize"], Recipe::None), (Text, "CONVENTION"),

@@ -9,7 +9,7 @@ use crate::format::Checkpoint;
 
 /// A module below its root or prefix.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::adapter) struct Body<'a> {
+pub(in crate::adapter) struct ModuleShape<'a> {
     /// Its path; with underscores for dots where it is flat.
     pub(in crate::adapter) path: &'a str,
     /// Whether its dots became underscores.
@@ -20,7 +20,7 @@ pub(in crate::adapter) struct Body<'a> {
     pub(in crate::adapter) inputs: usize,
 }
 
-impl<'a> Body<'a> {
+impl<'a> ModuleShape<'a> {
     /// A base's tensor, by what its name is below the root.
     pub(in crate::adapter) fn stored(base: &Checkpoint, name: &str, path: &'a str) -> Option<Self> {
         let shape = &base.tensor(name)?.spec.shape;
@@ -47,9 +47,9 @@ impl<'a> Body<'a> {
 
 /// The modules of one part of a model.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::adapter) struct Seen<'a>(pub(in crate::adapter) &'a [Body<'a>]);
+pub(in crate::adapter) struct Evidence<'a>(pub(in crate::adapter) &'a [ModuleShape<'a>]);
 
-impl Seen<'_> {
+impl Evidence<'_> {
     /// Whether any module fits any of the patterns.
     pub(super) fn any(&self, patterns: &[&str]) -> bool {
         patterns.iter().any(|pattern| self.0.iter().any(|body| body.capture(pattern).is_some()))
@@ -57,7 +57,7 @@ impl Seen<'_> {
 
     /// Whether any module's path starts with one of these, up to a dot.
     pub(super) fn starts(&self, starts: &[&str]) -> bool {
-        let own = |body: &Body<'_>, start: &str| {
+        let own = |body: &ModuleShape<'_>, start: &str| {
             let rest = body.below(start);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(body.separator()))
         };
@@ -66,7 +66,7 @@ impl Seen<'_> {
 
     /// Whether a module of a fitting name has these outputs and inputs.
     pub(super) fn sized(&self, pattern: &str, (outputs, inputs): (usize, usize)) -> bool {
-        let same = |body: &Body<'_>| body.outputs == outputs && body.inputs == inputs;
+        let same = |body: &ModuleShape<'_>| body.outputs == outputs && body.inputs == inputs;
         self.0.iter().any(|body| same(body) && body.capture(pattern).is_some())
     }
 
@@ -83,7 +83,7 @@ impl Seen<'_> {
 
     /// The highest number behind a path, of all names that go on after it.
     pub(super) fn highest(&self, start: &str) -> Option<usize> {
-        let number = |body: &Body<'_>| {
+        let number = |body: &ModuleShape<'_>| {
             let separator = body.separator();
             let rest = body.below(start)?.strip_prefix(separator)?;
             rest.split(separator).next()?.parse().ok()
@@ -94,7 +94,7 @@ impl Seen<'_> {
 
 /// What an adapter's modules are called in the layouts of their architecture.
 #[derive(Debug, Clone)]
-pub(in crate::adapter) struct Told {
+pub(in crate::adapter) struct Detected {
     /// diffusers' name of the component.
     pub(in crate::adapter) component: &'static str,
     /// The rules; the first that fits a name holds.
@@ -108,7 +108,7 @@ pub(in crate::adapter) struct Told {
     pub(in crate::adapter) t5: Option<u8>,
 }
 
-impl Told {
+impl Detected {
     /// All rules, in no matter which order.
     pub(in crate::adapter) fn all(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().chain(&self.comfyui)

@@ -1,11 +1,11 @@
 //! Modules of single experts as PEFT stores a whole stack's: one pair of factors, in the order that
-//! `adapter/stacks.rs` reads.
+//! [`stacks`](crate::adapter::stacks) reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NewAdapter, NewModule, PartTensor};
-use crate::adapter::convention::Part;
-use crate::adapter::stacks::{Stack, expert_of, place_of};
+use crate::adapter::key::Part;
+use crate::adapter::new_adapter::{NewAdapter, NewModule, PartTensor};
+use crate::adapter::stack_names::{Stack, expert_of, place_of};
 use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Dtype;
 
@@ -25,44 +25,41 @@ impl Matrix<'_> {
     }
 }
 
-impl NewAdapter {
-    /// Puts the experts of every known stack into one module, called as the parameter is. The second
-    /// value is each such module's place among the nested ones, which its tensors are called after.
-    ///
-    /// # Errors
-    /// If a stack's experts cannot lie in one tensor, or other modules are of the same experts.
-    pub(super) fn pack(&mut self) -> Result<BTreeMap<String, String>> {
-        let mut packed: BTreeMap<String, BTreeMap<usize, NewModule>> = BTreeMap::new();
-        let mut rest = Vec::new();
-        for module in std::mem::take(&mut self.modules) {
-            match expert_of(&module.name).filter(|(label, _)| self.stacks.contains_key(label)) {
-                Some((label, expert)) => {
-                    packed.entry(label).or_default().insert(expert, module);
-                }
-                None => rest.push(module),
+/// Puts the experts of every known stack into one module, called as the parameter is. The second
+/// value is each such module's place among the nested ones, which its tensors are called after.
+///
+/// # Errors
+/// If a stack's experts cannot lie in one tensor, or other modules are of the same experts.
+pub(super) fn pack(adapter: &mut NewAdapter) -> Result<BTreeMap<String, String>> {
+    let mut packed: BTreeMap<String, BTreeMap<usize, NewModule>> = BTreeMap::new();
+    let mut rest = Vec::new();
+    for module in std::mem::take(&mut adapter.modules) {
+        match expert_of(&module.name).filter(|(label, _)| adapter.stacks.contains_key(label)) {
+            Some((label, expert)) => {
+                packed.entry(label).or_default().insert(expert, module);
             }
+            None => rest.push(module),
         }
-        let labels: BTreeSet<String> = packed.keys().cloned().collect();
-        for module in &rest {
-            let above = |label: &&String| {
-                let holder = label.rsplit_once('.').map_or("", |(holder, _)| holder);
-                let below =
-                    module.name.strip_prefix(holder).and_then(|rest| rest.strip_prefix('.'));
-                below.is_some_and(|below| below.starts_with(|first: char| first.is_ascii_digit()))
-            };
-            if let Some(stack) = labels.iter().find(above) {
-                let (stack, module) = (stack.clone(), module.name.clone());
-                return Err(ExpertsError::TwoWays { stack, module }.into());
-            }
-        }
-        for (label, experts) in packed {
-            let Some(stack) = self.stacks.get(&label) else { continue };
-            rest.push(joined(&label, &experts, *stack).in_tensor(&label)?);
-        }
-        self.modules = rest;
-        let place = |label: &String| (label.clone(), place_of(label, &labels));
-        Ok(labels.iter().map(place).collect())
     }
+    let labels: BTreeSet<String> = packed.keys().cloned().collect();
+    for module in &rest {
+        let above = |label: &&String| {
+            let holder = label.rsplit_once('.').map_or("", |(holder, _)| holder);
+            let below = module.name.strip_prefix(holder).and_then(|rest| rest.strip_prefix('.'));
+            below.is_some_and(|below| below.starts_with(|first: char| first.is_ascii_digit()))
+        };
+        if let Some(stack) = labels.iter().find(above) {
+            let (stack, module) = (stack.clone(), module.name.clone());
+            return Err(ExpertsError::TwoWays { stack, module }.into());
+        }
+    }
+    for (label, experts) in packed {
+        let Some(stack) = adapter.stacks.get(&label) else { continue };
+        rest.push(joined(&label, &experts, *stack).in_tensor(&label)?);
+    }
+    adapter.modules = rest;
+    let place = |label: &String| (label.clone(), place_of(label, &labels));
+    Ok(labels.iter().map(place).collect())
 }
 
 fn joined(label: &str, modules: &BTreeMap<usize, NewModule>, stack: Stack) -> Result<NewModule> {

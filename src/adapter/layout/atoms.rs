@@ -1,15 +1,9 @@
-//! Which rows of a published module a split one has, and a published one made of what there is of its
-//! parts.
+//! A module of the result made of one module's rows, or of what there is of several.
 
-use std::ops::Range;
-
-use super::{Adapter, Atom, Cut, Piece, Source};
-
-/// The rows of a published module that a split one has, held to what its inputs tell: attention has as many
-/// queries as inputs wherever keys are fewer; what divides otherwise is another model.
-pub(super) fn rows_of(cut: Cut, total: usize, inputs: usize) -> Option<Range<usize>> {
-    cut.rows(total, Some(inputs), inputs)
-}
+use super::fit::{Atom, rows_of};
+use super::target::{Piece, Source};
+use crate::adapter::Adapter;
+use crate::adapter::architecture::Cut;
 
 /// A split module made of one.
 pub(super) fn alone(atom: Atom) -> Source {

@@ -1,0 +1,215 @@
+"""Three kinds of models on which merges are judged: an encoder, a decoder that writes answers, a convolutional network.
+
+A bench holds a base and tasks; `use` puts deltas on the base's weights, `score` says of every task which of its
+texts or images come out right. Which kind it is, the tasks say themselves.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+ENCODER_TOKENS = 48
+BATCH = 64
+
+
+def adapter_deltas(directory):
+    """{module: scale · B · A} of a PEFT directory, in f32, in the shape of the weight."""
+    config = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
+    tensors = load_file(directory / "adapter_model.safetensors")
+
+    def by_pattern(field, module, default):
+        patterns = config.get(field) or {}
+        found = (value for pattern, value in patterns.items()
+                 if re.fullmatch(rf"(.*\.)?({pattern})", module))
+        return next(found, default)
+
+    deltas = {}
+    for name, down in tensors.items():
+        if not name.endswith(".lora_A.weight"):
+            continue
+        up = tensors[name.replace(".lora_A.", ".lora_B.")].float()
+        module = name.removesuffix(".lora_A.weight").removeprefix("base_model.model.")
+        rank = by_pattern("rank_pattern", module, config["r"])
+        alpha = by_pattern("alpha_pattern", module, config["lora_alpha"])
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        delta = scale * (up.flatten(1) @ down.float().flatten(1))
+        deltas[module] = delta.reshape(up.shape[0], *down.shape[1:])
+    if 2 * len(deltas) != len(tensors):
+        raise ValueError(f"{directory} holds more than factors of linear layers and convolutions")
+    return deltas
+
+
+class Bench:
+    """A base with its tasks."""
+
+    def __init__(self, net, tasks):
+        self.net, self.tasks = net.eval(), tasks
+        self.weights = dict(net.named_parameters())
+        self.base = {name: weight.data.clone() for name, weight in self.weights.items()}
+
+    def use(self, deltas):
+        """Put the base's weights with deltas added in place."""
+        for name, weight in self.weights.items():
+            weight.data = self.base[name]
+        for module, delta in deltas.items():
+            name = f"{module}.weight"
+            self.weights[name].data = self.base[name] + delta.to(self.base[name].dtype)
+
+    def use_model(self, directory):
+        """Put a merged checkpoint's weights in place."""
+        merged = {}
+        for file in sorted(Path(directory).glob("*.safetensors")):
+            merged.update(load_file(file))
+        for name, weight in self.weights.items():
+            weight.data = merged[name].to(self.base[name].dtype)
+
+    @torch.inference_mode()
+    def score(self, only=None):
+        """For each task whether each of its texts or images comes out right, or of one task alone."""
+        return [self.right(task) if only in (None, at) else None
+                for at, task in enumerate(self.tasks)]
+
+
+class Encoder(Bench):
+    """Sentence embeddings, the mean over tokens, with a linear head a task."""
+
+    def __init__(self, base, directories):
+        from transformers import AutoModel, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        super().__init__(AutoModel.from_pretrained(base, dtype=torch.float32),
+                         [self.task(directory, tokenizer) for directory in directories])
+
+    @staticmethod
+    def task(directory, tokenizer):
+        """Texts in batches of like length, with the head."""
+        head = load_file(directory / "head.safetensors")
+        facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
+        texts, labels = zip(*facts["test"])
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        batches = []
+        for start in range(0, len(order), BATCH):
+            part = order[start : start + BATCH]
+            tokens = tokenizer([texts[at] for at in part], padding=True, truncation=True,
+                               max_length=ENCODER_TOKENS, return_tensors="pt")
+            batches.append((part, tokens))
+        return batches, torch.tensor(labels), head["weight"].float(), head["bias"].float()
+
+    def right(self, task):
+        """Whether the head finds each text's label."""
+        batches, labels, weight, bias = task
+        found = torch.zeros_like(labels)
+        for part, tokens in batches:
+            hidden = self.net(**tokens).last_hidden_state
+            mask = tokens["attention_mask"].unsqueeze(-1).float()
+            embedding = (hidden * mask).sum(1) / mask.sum(1)
+            found[torch.tensor(part)] = (embedding @ weight.T + bias).argmax(1)
+        return (found == labels).float()
+
+
+class Decoder(Bench):
+    """Answers by greedy decoding: right is the whole answer with the token that ends it."""
+
+    def __init__(self, base, directories):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        net = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+        super().__init__(net, [self.task(directory, tokenizer) for directory in directories])
+        exact = load_file(Path(base) / "model.safetensors")
+        self.base = {name: exact.get(name, weight) for name, weight in self.base.items()}
+
+    @staticmethod
+    def task(directory, tokenizer):
+        """Prompts and answers as tokens, in order of their lengths."""
+        facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
+        tokens = lambda text: tokenizer(text)["input_ids"]
+        pairs = [(tokens(prompt), [*tokens(answer), facts["eos_id"]])
+                 for prompt, answer in facts["pairs"]]
+        return sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
+
+    def use(self, deltas):
+        """Sums are made in f32 and rounded to bf16 once."""
+        for name, weight in self.weights.items():
+            delta = deltas.get(name.removesuffix(".weight"))
+            exact = self.base[name] if delta is None else self.base[name].float() + delta
+            weight.data = exact.to(torch.bfloat16)
+
+    def right(self, task):
+        """Whether each right token is the likeliest after those before it: what greedy decoding would write."""
+        found = []
+        for start in range(0, len(task), BATCH // 2):
+            part = task[start : start + BATCH // 2]
+            width = max(len(prompt) + len(answer) for prompt, answer in part)
+            tokens = torch.zeros(len(part), width, dtype=torch.long)
+            mask = torch.zeros_like(tokens)
+            for row, (prompt, answer) in enumerate(part):
+                length = len(prompt) + len(answer)
+                tokens[row, :length] = torch.tensor(prompt + answer)
+                mask[row, :length] = 1
+            hidden = self.net.model(input_ids=tokens, attention_mask=mask).last_hidden_state
+            for row, (prompt, answer) in enumerate(part):
+                first = len(prompt) - 1
+                logits = self.net.lm_head(hidden[row, first : first + len(answer)])
+                found.append(float((logits.argmax(-1) == torch.tensor(answer)).all()))
+        return torch.tensor(found)
+
+
+class Vision(Bench):
+    """EfficientNet-lite0 with plain convolutions, as PEFT can adapt them, and a linear head a task."""
+
+    def __init__(self, base, directories):
+        super().__init__(self.network(load_file(Path(base) / "model.safetensors")),
+                         [self.task(directory) for directory in directories])
+
+    @staticmethod
+    def network(weights):
+        """The package's network; all convolutions that are not depthwise become torch's own."""
+        from efficientnet_lite_pytorch import EfficientNet
+
+        net = EfficientNet.from_name("efficientnet-lite0")
+        for name, module in list(net.named_modules()):
+            if isinstance(module, torch.nn.Conv2d) and module.groups == 1:
+                plain = torch.nn.Conv2d(module.in_channels, module.out_channels, module.kernel_size,
+                                        stride=module.stride, bias=module.bias is not None)
+                parent, _, leaf = name.rpartition(".")
+                setattr(net.get_submodule(parent) if parent else net, leaf, plain)
+        net.load_state_dict(weights)
+        return net
+
+    @staticmethod
+    def task(directory):
+        """Images and labels, with the head."""
+        import numpy
+
+        facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
+        stored, head = numpy.load(directory / facts["test"]), load_file(directory / "head.safetensors")
+        images = (torch.from_numpy(stored["images"]).float() - 127) / 128
+        labels = torch.from_numpy(stored["labels"])
+        return images.permute(0, 3, 1, 2).contiguous(), labels, head["weight"], head["bias"]
+
+    def outputs(self, images):
+        """The thousand outputs of the last layer; the stem's padding is one row and column at the end."""
+        net = self.net
+        hidden = net._swish(net._bn0(net._conv_stem(torch.nn.functional.pad(images, (0, 1, 0, 1)))))
+        for block in net._blocks:
+            hidden = block(hidden)
+        return net._fc(net._swish(net._bn1(net._conv_head(hidden))).mean((2, 3)))
+
+    def right(self, task):
+        """Whether the head finds each image's class."""
+        images, labels, weight, bias = task
+        found = [self.outputs(images[start : start + BATCH]) @ weight.T + bias
+                 for start in range(0, len(images), BATCH)]
+        return (torch.cat(found).argmax(1) == labels).float()
+
+
+def open_bench(base, directories):
+    """The bench of the kind that the tasks are of."""
+    facts = json.loads((directories[0] / "task.json").read_text(encoding="utf-8"))
+    if facts.get("kind") == "generate":
+        return Decoder(base, directories)
+    return (Vision if (directories[0] / "test.npz").exists() else Encoder)(base, directories)

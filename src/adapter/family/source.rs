@@ -1,0 +1,142 @@
+//! What a family makes a module from: the module's tensors, held to the shapes that the family expects.
+
+use std::collections::BTreeMap;
+
+use crate::adapter::key::Part;
+use crate::adapter::module::{Bias, BiasEffect};
+use crate::adapter::scale::ScaleSources;
+use crate::adapter::sidecar::PeftConfig;
+use crate::adapter::slice::find;
+use crate::adapter::tensor::{element_type, read_f64};
+use crate::error::{ErrorKind, Locate, Result};
+use crate::format::{Checkpoint, TensorView};
+
+/// A module's tensors by their part, each by its name in the file.
+pub(in crate::adapter) type Parts = BTreeMap<Part, String>;
+
+/// What a module is made from.
+pub(in crate::adapter) struct Source<'a> {
+    /// The module's name.
+    pub(in crate::adapter) name: &'a str,
+    /// Its tensors.
+    pub(in crate::adapter) parts: &'a Parts,
+    /// Tensors that all modules share.
+    pub(in crate::adapter) shared: &'a Parts,
+    pub(in crate::adapter) file: &'a Checkpoint,
+    pub(in crate::adapter) scales: &'a ScaleSources<'a>,
+    pub(in crate::adapter) config: Option<&'a PeftConfig>,
+}
+
+impl<'a> Source<'a> {
+    /// A family's own tensor, if it is there.
+    pub(super) fn named(&self, part: &'static str) -> Option<&'a str> {
+        self.parts.get(&Part::Named(part)).map(String::as_str)
+    }
+
+    /// A family's own tensor, which has to be there since `present` is.
+    pub(super) fn required(&self, part: &'static str, present: &'static str) -> Result<&'a str> {
+        self.named(part).ok_or_else(|| ErrorKind::MissingFactor { present, missing: part }.into())
+    }
+
+    /// A tensor of the file, none of whose dimensions is 0.
+    pub(super) fn view(&self, name: &str) -> Result<TensorView<'a>> {
+        let view = find(self.file, name)?;
+        if view.spec.shape.contains(&0) {
+            return Err(ErrorKind::EmptyFactor { shape: view.spec.shape.clone() }).in_tensor(name);
+        }
+        Ok(view)
+    }
+
+    /// As [`Source::view`], as (rows, columns, dimensions after the second); columns without those.
+    pub(super) fn matrix(&self, name: &str) -> Result<(usize, usize, &'a [usize])> {
+        let view = self.view(name)?;
+        match view.spec.shape.as_slice() {
+            [rows, columns, rest @ ..] if rest.len() <= 3 => Ok((*rows, *columns, rest)),
+            _ => {
+                let expected = "a matrix, or one with a kernel".to_owned();
+                Err(ErrorKind::BadShape { expected, found: view.spec.shape.clone() })
+                    .in_tensor(name)
+            }
+        }
+    }
+
+    /// The kernel of a core. Every position of it becomes inputs, so that a small file could otherwise
+    /// claim a weight of any size.
+    pub(super) fn kernel(&self, core: &str) -> Result<&'a [usize]> {
+        const LARGEST: usize = 4096;
+        let (_, _, kernel) = self.matrix(core)?;
+        if kernel.iter().product::<usize>() <= LARGEST {
+            return Ok(kernel);
+        }
+        let expected = format!("a core with a kernel of at most {LARGEST} positions");
+        Err(ErrorKind::BadShape { expected, found: self.view(core)?.spec.shape.clone() })
+            .in_tensor(core)
+    }
+
+    /// Fails unless the tensor is `rows` × `columns`, with dimensions after that as `rest` has them.
+    pub(super) fn expect(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+        rest: &[usize],
+    ) -> Result<()> {
+        let found = self.matrix(name)?;
+        if found == (rows, columns, rest) {
+            return Ok(());
+        }
+        let expected = [&[rows, columns], rest].concat();
+        let found = self.view(name)?.spec.shape.clone();
+        Err(ErrorKind::BadShape { expected: format!("{expected:?}"), found }).in_tensor(name)
+    }
+
+    /// A tensor for the bias of a layer of as many outputs, or of an unknown number if 0.
+    pub(super) fn bias(&self, tensor: &str, outputs: usize, effect: BiasEffect) -> Result<Bias> {
+        let view = self.view(tensor)?;
+        let length = view.spec.elements();
+        if outputs != 0 {
+            check_length(view, outputs)?;
+        }
+        Ok(Bias { tensor: tensor.to_owned(), length, effect })
+    }
+
+    /// The module's alpha tensor's value, if it has one.
+    pub(super) fn alpha(&self) -> Result<Option<f64>> {
+        let tensor = self.parts.get(&Part::Alpha);
+        tensor.map(|alpha| read_alpha(find(self.file, alpha)?)).transpose()
+    }
+}
+
+/// Fails unless the tensor has `length` elements, whatever its shape (`[out]`, `[1, out, 1, 1]`).
+pub(super) fn check_length(view: TensorView<'_>, length: usize) -> Result<()> {
+    if view.spec.elements() == length {
+        return Ok(());
+    }
+    let (expected, found) = (format!("{length} elements"), view.spec.shape.clone());
+    Err(ErrorKind::BadShape { expected, found }).in_tensor(&view.spec.name)
+}
+
+pub(super) fn read_alpha(view: TensorView<'_>) -> Result<f64> {
+    check_length(view, 1)?;
+    let alpha = match element_type(view.spec.dtype) {
+        Some(_) => read_f64(view, 0, 1)?.first().copied().unwrap_or(f64::NAN),
+        None => read_integer(view)?,
+    };
+    if alpha.is_finite() {
+        return Ok(alpha);
+    }
+    Err(ErrorKind::NonFinite { index: 0, value: alpha.to_string() }).in_tensor(&view.spec.name)
+}
+
+/// Some writers keep alpha as an integer.
+fn read_integer(view: TensorView<'_>) -> Result<f64> {
+    let mut scratch = Vec::new();
+    let bytes = view.all(&mut scratch)?;
+    if let Ok(bytes) = <[u8; 8]>::try_from(bytes) {
+        return Ok(i64::from_le_bytes(bytes) as f64);
+    }
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Ok(f64::from(i32::from_le_bytes(bytes)));
+    }
+    Err(ErrorKind::BadDtype { dtype: view.spec.dtype.to_string() }).in_tensor(&view.spec.name)
+}

@@ -1,0 +1,37 @@
+//! Experts' gates and ups, which some have in one matrix, in stacks of their own.
+
+use super::target::{Layout, Piece, Source, Target, Wanted};
+use crate::adapter::Adapter;
+use crate::adapter::convention::gguf_names::Architecture;
+use crate::adapter::convention::{Convention, Names};
+
+/// Experts' `gate_up_proj` as llama.cpp and mlx-lm have them: gates and ups in stacks of their own.
+pub fn divide_experts(
+    adapter: &Adapter,
+    (architecture, to): (&Architecture, &Convention),
+    layout: &mut Layout,
+) {
+    let halves = |at: usize| {
+        let module = adapter.modules.get(at)?;
+        let above = module.name.strip_suffix(".gate_up_proj")?;
+        let total = module.outputs / 2;
+        let half = |(number, own): (usize, &str)| {
+            let own = format!("{above}.{own}");
+            let name = match to.names {
+                Names::Gguf => architecture.to_gguf(&own)?,
+                _ => architecture.expert(&own)?,
+            };
+            let from = number * total..(number + 1) * total;
+            let pieces = vec![Piece { module: at, from, to: 0..total }];
+            Some(Ok(Target { name, source: Source::Rows { pieces, total } }))
+        };
+        let found: Vec<Wanted> =
+            ["gate_proj", "up_proj"].into_iter().enumerate().filter_map(half).collect();
+        (found.len() == 2 && module.outputs == 2 * total).then_some(found)
+    };
+    let divided = std::mem::take(&mut layout.modules).into_iter().flat_map(|target| {
+        let parts = target.as_ref().err().and_then(|(at, _)| halves(*at));
+        parts.unwrap_or_else(|| vec![target])
+    });
+    layout.modules = divided.collect();
+}

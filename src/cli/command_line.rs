@@ -1,0 +1,128 @@
+//! The command line as a whole: options of every command, and the verb that is run.
+
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
+
+use super::outcome::Outcome;
+use super::session::Session;
+use super::verb::{self, Verb};
+use super::{options, spelling};
+
+/// Above the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+/// Manage and merge LoRA adapters: exact, streaming, without Python.
+#[derive(Debug, Parser)]
+#[command(name = "lora-tool", version, max_term_width = 100, help_expected = true)]
+#[command(
+    after_help = "Exit codes: 0 done or yes, 1 the answer is no (verify, check, diff), 2 it could not be done."
+)]
+pub(crate) struct Cli {
+    /// Print errors only
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
+    quiet: bool,
+    /// Say more: every module and tensor
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Threads that compute; one a core by default
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
+    threads: usize,
+    #[command(subcommand)]
+    command: verb::Command,
+}
+
+/// Threads that can be asked for; more only cost time to start.
+const MOST_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "a count is meant".to_owned())?;
+    match number {
+        0..=MOST_THREADS => Ok(number),
+        _ => Err(format!("at most {MOST_THREADS}; one a core is the default")),
+    }
+}
+
+/// Reads the command line; on bad usage, says why and exits with 2.
+pub(crate) fn parse() -> Cli {
+    let matches = command().get_matches_from(spelling::usual(std::env::args_os()));
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The whole command line, its options as their table describes them.
+pub(crate) fn command() -> Command {
+    options::described(Cli::command())
+}
+
+impl Cli {
+    /// How to talk to this user, and what holds for every verb.
+    pub(crate) fn session(&self) -> Session {
+        Session::new(self.quiet, self.verbose > 0, self.threads)
+    }
+
+    /// Does what was asked.
+    pub(crate) fn run(&self, session: &Session) -> Outcome {
+        self.command.run(session)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    /// The command line's underscores are dashes before clap sees them.
+    #[test]
+    fn no_option_is_spelled_with_an_underscore() {
+        for verb in command().get_subcommands() {
+            for arg in verb.get_arguments() {
+                let aliases = arg.get_all_aliases().unwrap_or_default();
+                for name in aliases.into_iter().chain(arg.get_long()) {
+                    assert!(!name.contains('_'), "{} --{name}", verb.get_name());
+                }
+            }
+        }
+    }
+
+    /// Words of a shell line, up to a pipe or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        let mut quoted = false;
+        let mut fresh = true;
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => fresh = true,
+                '|' | '>' if !quoted => break,
+                _ => {
+                    if std::mem::take(&mut fresh) {
+                        words.push(String::new());
+                    }
+                    words.last_mut().unwrap().push(c);
+                }
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_verb_has_examples_that_parse() {
+        for verb in command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<_> =
+                help.lines().map(str::trim).filter(|line| line.starts_with("lora-tool ")).collect();
+            assert!(examples.len() >= 2, "{}: {} examples", verb.get_name(), examples.len());
+            for example in examples {
+                let words = words(example);
+                assert_eq!(words.get(1).map(String::as_str), Some(verb.get_name()), "{example}");
+                let args = spelling::usual(words.into_iter().map(std::ffi::OsString::from));
+                if let Err(error) = command().try_get_matches_from(args) {
+                    panic!("{example}\n{error}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Merges that keep a base quantised: what changes is quantised again as the packages do it, or becomes plain numbers
+//! beside weights that keep their bytes; and what of an update that costs.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use lora_tool::format::Dtype;
+use serde_json::Value;
+
+use super::quantised::{adapter, base};
+use crate::common::{Bench, Peft, Read, fixture, lora_tool, read};
+
+/// Cases whose encoding is written.
+const CASES: [&str; 18] = [
+    "awq_gemm",
+    "bnb_fp4_plain",
+    "bnb_int8",
+    "bnb_nf4_nested",
+    "comfy_quant_fp8_new",
+    "comfy_scaled_fp8_old",
+    "fp8_block128_ragged",
+    "fp8_block_ct",
+    "fp8_plain_e4m3fn",
+    "fp8_row_fbgemm",
+    "fp8_tensor_ct",
+    "fp8_tensor_modelopt",
+    "gptq_v1_sym",
+    "int4_sym_g32_ct",
+    "int8_channel_ct",
+    "mlx_q4_g64",
+    "mxfp4_gptoss",
+    "nvfp4_ct",
+];
+
+/// The one tensor of each base that its adapter changes and that is not quantised.
+fn is_plain(name: &str) -> bool {
+    ["v_proj.weight", "img_mod.lin.weight"].iter().any(|ending| name.ends_with(ending))
+        || name == "model.layers.0.self_attn.q_proj.weight"
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn stdout(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[test]
+fn what_changes_is_quantised_as_the_packages_do_and_the_rest_keeps_its_bytes() {
+    let bench = Bench::new();
+    for case in CASES {
+        let before = read(&base(case));
+        let expected = read(&fixture("quant").join(case).join("requantised.safetensors"));
+        let options = "--quantized requantize --min-survival 0";
+        let out = bench.merge(&base(case), &[&adapter(case)], options);
+        let after = read(&out);
+        assert!(after.keys().eq(before.keys()), "{case}: {:?}", after.keys());
+        for (name, found) in &after {
+            let Some(expected) = expected.get(name) else {
+                let touched = is_plain(name) && found != &before[name];
+                assert!(touched || found == &before[name], "{case}: {name} changed");
+                continue;
+            };
+            if name.contains("quant_state") {
+                continue;
+            }
+            assert_eq!((found.dtype, &found.shape), (expected.dtype, &expected.shape), "{name}");
+            let pairs = found.bytes.iter().zip(&expected.bytes);
+            let wrong = pairs.filter(|(found, expected)| found != expected).count();
+            if found.dtype == Dtype::F32 {
+                // A sum of many magnitudes in another order.
+                let near = |(a, b): (f64, f64)| (a - b).abs() <= 1e-6 * b.abs();
+                let mut pairs = found.values().into_iter().zip(expected.values());
+                assert!(pairs.all(near), "{case}: {name}");
+                continue;
+            }
+            // Ties, and nested magnitudes near the middle of two numbers.
+            let few = if name.ends_with("absmax") { 25 } else { 250 };
+            assert!(wrong * few <= found.bytes.len(), "{case}: {name}: {wrong} bytes differ");
+        }
+        if base(case).is_dir() {
+            let config = |directory: &Path| text(&directory.join("config.json"));
+            assert_eq!(config(&out), config(&base(case)), "{case}");
+        }
+    }
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads_or_panels() {
+    let bench = Bench::new();
+    for case in ["bnb_nf4_nested", "gptq_v1_sym", "fp8_tensor_ct", "nvfp4_ct", "mxfp4_gptoss"] {
+        for options in ["", "--rounding stochastic --rounding-seed 3", "--scales reuse"] {
+            let options = format!("--quantized requantize --min-survival 0 {options}");
+            let merge = |how: &str| {
+                let out = bench.path(&format!("{case}-{how}"));
+                let _ = std::fs::remove_dir_all(&out);
+                let mut tool = lora_tool();
+                tool.args(how.split(' ').take(2)).arg("merge").arg(base(case)).arg(adapter(case));
+                let done = tool.args(options.split_whitespace()).arg("-o").arg(&out).output();
+                let done = done.expect("it runs");
+                assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+                read(&out)
+            };
+            let first = merge("--threads 1");
+            assert!(first == merge("--threads 3"), "{case}: {options}");
+        }
+    }
+}
+
+#[test]
+fn verify_knows_what_a_merge_wrote() {
+    let bench = Bench::new();
+    for case in ["bnb_nf4_nested", "fp8_block128_ragged", "int4_sym_g32_ct"] {
+        for options in ["--quantized requantize --min-survival 0", "--quantized hybrid"] {
+            let out = bench.merge(&base(case), &[&adapter(case)], options);
+            let mut tool = lora_tool();
+            tool.arg("verify")
+                .arg(&out)
+                .arg("--base")
+                .arg(base(case))
+                .arg("--adapter")
+                .arg(adapter(case));
+            let done = tool.args(options.split_whitespace()).output();
+            let done = done.expect("it runs");
+            let said = stdout(&done) + &String::from_utf8_lossy(&done.stderr);
+            assert_eq!(done.status.code(), Some(0), "{case}: {options}: {said}");
+        }
+    }
+}
+
+/// A PEFT adapter whose update of a module is small against a step of 4 bits.
+fn quiet(bench: &Bench, module: &str, (inputs, outputs): (usize, usize)) -> PathBuf {
+    let values = |count: usize, scale: f32| -> Vec<f32> {
+        (0..count).map(|at| ((at * 37 % 101) as f32 / 50.0 - 1.0) * scale).collect()
+    };
+    let (down, up) = (values(inputs, 0.01), values(outputs, 0.1));
+    Peft::new(1, 1.0).linear(module, 1, &down, &up).save(&bench.path("quiet"))
+}
+
+#[test]
+fn an_update_that_is_lost_is_refused_and_random_rounding_keeps_it() {
+    let bench = Bench::new();
+    let (case, module) = ("int4_sym_g32_ct", "model.layers.0.self_attn.q_proj");
+    let adapter = quiet(&bench, module, (160, 130));
+    let refused = bench.refuse(&base(case), &[&adapter], "--quantized requantize --scales reuse");
+    assert!(refused.contains(module) && refused.contains("--min-survival"), "{refused}");
+    let options = "--quantized requantize --scales reuse --min-survival 0 --json";
+    let (_, done) = bench.run(&base(case), &[&adapter], options);
+    let report: Value = serde_json::from_str(&stdout(&done)).expect("JSON");
+    let gain = |report: &Value| report["survival"][0]["gain"].as_f64().expect("a share");
+    assert!(gain(&report) < 0.5, "{report}");
+    let options = "--quantized requantize --scales reuse --rounding stochastic --rounding-seed 1 \
+                   --min-survival 0 --json";
+    let (_, done) = bench.run(&base(case), &[&adapter], options);
+    let report: Value = serde_json::from_str(&stdout(&done)).expect("JSON");
+    assert!((gain(&report) - 1.0).abs() < 0.4, "{report}");
+}
+
+#[test]
+fn hybrid_keeps_the_bytes_of_what_does_not_change() {
+    let bench = Bench::new();
+    for case in CASES {
+        let before = read(&base(case));
+        let dense = read(&bench.merge(&base(case), &[&adapter(case)], ""));
+        let out = bench.merge(&base(case), &[&adapter(case)], "--quantized hybrid");
+        let after = read(&out);
+        let plain: BTreeMap<&String, &Read> = after
+            .iter()
+            .filter(|(name, found)| before.get(*name) != Some(*found))
+            .inspect(|(name, found)| assert_eq!(Some(*found), dense.get(*name), "{case}: {name}"))
+            .collect();
+        assert!(!plain.is_empty(), "{case}");
+        // It can be read, and holds what the dense merge holds.
+        let opened = lora_tool::weight::open(&out, lora_tool::format::Access::Map).expect(case);
+        // Scales of the keys' cache stay where the scheme does.
+        let mut names: Vec<&str> =
+            opened.names().filter(|name| !name.ends_with(".k_scale")).collect();
+        names.sort_unstable();
+        assert!(names.into_iter().eq(dense.keys().map(String::as_str)), "{case}");
+    }
+    // k_proj is loaded as one with q_proj, which changes.
+    let out =
+        bench.merge(&base("int4_sym_g32_ct"), &[&adapter("int4_sym_g32_ct")], "--quantized hybrid");
+    let k_proj = "model.layers.0.self_attn.k_proj";
+    let after = read(&out);
+    assert_eq!(after[&format!("{k_proj}.weight")].dtype, Dtype::BF16);
+    let config: Value = serde_json::from_str(&text(&out.join("config.json"))).expect("JSON");
+    let ignored = config["quantization_config"]["ignore"].as_array().expect("a list");
+    assert!(ignored.iter().any(|name| name == k_proj), "{config}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is_written() {
+    let bench = Bench::new();
+    let refuse = |case: &str, options: &str| bench.refuse(&base(case), &[&adapter(case)], options);
+    let said = refuse("gguf_llama_q8q4", "--quantized hybrid");
+    assert!(said.contains("GGUF"), "{said}");
+    let said = refuse("int4_sym_g32_ct", "--scales reuse");
+    assert!(said.contains("--quantized requantize"), "{said}");
+    let said = refuse("int4_sym_g32_ct", "--quantized requantize --min-survival 2");
+    assert!(said.contains("from 0 to 1"), "{said}");
+}
