@@ -111,6 +111,13 @@ def peft_cases():
     yield "MISS", peft.MissConfig(r=5, target_modules=both), 0.5
     mini = dict(mini_r=4, init_weights="mini")
     yield "MISS, mini", peft.MissConfig(r=4, target_modules=both, **mini), 0.5
+    yield "DELORA", peft.DeloraConfig(r=3, target_modules=both, init_weights=False), 0.5
+    yield "GRALORA", peft.GraloraConfig(r=4, gralora_k=2, target_modules=both), 0.5
+    yield "GRALORA, hybrid", peft.GraloraConfig(r=4, gralora_k=2, hybrid_r=2, target_modules=both), 0.5
+    bank = dict(num_vectors=12, vector_length=4, topk=2, save_only_topk_weights=False)
+    yield "VBLORA", peft.VBLoRAConfig(r=3, target_modules=both, **bank), 0.5
+    yield "RANDLORA", peft.RandLoraConfig(r=5, target_modules=both), 0.5
+    yield "RANDLORA, sparse", peft.RandLoraConfig(r=4, sparse=True, target_modules=both), 0.5
     if hasattr(peft, "HiraConfig"):
         yield "HIRA", peft.HiraConfig(r=3, target_modules=both), 0.5
     yield "LN_TUNING", peft.LNTuningConfig(target_modules=["norm"]), 1.0
@@ -134,6 +141,9 @@ def run_peft(binary, name, config, spread):
         out = scratch / "out.safetensors"
         failed = merge(binary, scratch / "base.safetensors", scratch / "adapter", out)
         failed = failed or written_again(binary, model, scratch, want)
+        # Norms are replaced whole: there is nothing to have factors.
+        if name != "LN_TUNING":
+            failed = failed or as_lora(binary, model, scratch, base, want)
         if failed:
             return failed
         return compare(base, want, load_file(out))
@@ -159,6 +169,20 @@ def written_again(binary, model, scratch, want):
     found = again.merge_and_unload().state_dict()
     other = [name for name, tensor in want.items() if not torch.equal(tensor, found[name])]
     return f"written again, PEFT reads other weights: {other}" if other else None
+
+
+def as_lora(binary, model, scratch, base, want):
+    """What `convert --as lora` makes of the adapter at full rank has to be the same to PEFT."""
+    import peft
+
+    line = [binary, "-q", "convert", str(scratch / "adapter"), "--as", "lora", "--rank", "1000"]
+    line += ["--reference", str(scratch / "base.safetensors"), "-o", str(scratch / "lora")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode != 0:
+        return done.stderr.strip() or done.stdout.strip()
+    lora = peft.PeftModel.from_pretrained(copy.deepcopy(model), scratch / "lora").eval()
+    worst, _ = compare(base, want, lora.merge_and_unload().state_dict())
+    return f"as a LoRA it is {worst:.1e} off" if worst > LIMIT else None
 
 
 def run_butterfly(binary):

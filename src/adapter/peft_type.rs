@@ -78,7 +78,7 @@ macro_rules! lora_fields {
 }
 
 /// The types that are merged.
-pub(super) static TYPES: [PeftType; 12] = [
+pub(super) static TYPES: [PeftType; 16] = [
     PeftType { name: "LORA", alpha: Some("lora_alpha"), rank: Some("r"), fields: lora_fields![] },
     PeftType {
         name: "ADALORA",
@@ -160,11 +160,50 @@ pub(super) static TYPES: [PeftType; 12] = [
     PeftType { name: "HRA", alpha: None, rank: None, fields: &["apply_GS"] },
     PeftType { name: "MISS", alpha: None, rank: None, fields: &["mini_r", "miss_dropout"] },
     PeftType { name: "HIRA", alpha: None, rank: None, fields: &["hira_dropout", "rank_pattern"] },
+    PeftType {
+        name: "DELORA",
+        alpha: None,
+        rank: Some("r"),
+        fields: &["delora_lambda", "lambda_pattern", "module_dropout", "rank_pattern"],
+    },
+    PeftType {
+        name: "GRALORA",
+        alpha: Some("alpha"),
+        rank: None,
+        fields: &["alpha", "gralora_dropout", "gralora_k", "hybrid_r"],
+    },
+    PeftType {
+        name: "VBLORA",
+        alpha: None,
+        rank: Some("r"),
+        fields: &[
+            "init_logits_std",
+            "init_vector_bank_bound",
+            "num_vectors",
+            "save_only_topk_weights",
+            "topk",
+            "vblora_dropout",
+            "vector_length",
+        ],
+    },
+    PeftType {
+        name: "RANDLORA",
+        alpha: Some("randlora_alpha"),
+        rank: Some("r"),
+        fields: &[
+            "projection_prng_key",
+            "randlora_alpha",
+            "randlora_dropout",
+            "save_projection",
+            "sparse",
+            "very_sparse",
+        ],
+    },
     PeftType { name: "LN_TUNING", alpha: None, rank: None, fields: &[] },
 ];
 
 /// Types of adapters without weights to merge, and why; anything else unknown is refused too.
-pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
+pub(super) const REFUSED_TYPES: [(&str, &str); 17] = [
     ("PROMPT_TUNING", "it adds virtual tokens and no weights"),
     ("MULTITASK_PROMPT_TUNING", "it adds virtual tokens and no weights"),
     ("P_TUNING", "it adds virtual tokens and no weights"),
@@ -174,8 +213,6 @@ pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
     ("CARTRIDGE", "it adds virtual keys and values and no weights"),
     ("XLORA", "it mixes its adapters anew for every token; no single weight can do that"),
     ("POLY", "it routes every task through its own mixture; no single weight can do that"),
-    ("RANDLORA", "this version does not apply its random bases"),
-    ("VBLORA", "this version does not apply its vector bank"),
     (
         "FOURIERFT",
         "its frequencies come from PyTorch's random numbers, which this version does not make",
@@ -183,8 +220,6 @@ pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
     ("WAVEFT", "its wavelets come from PyTorch's random numbers, which this version does not make"),
     ("SHIRA", "this version does not apply its sparse updates"),
     ("C3A", "this version does not apply its circular convolutions"),
-    ("GRALORA", "this version does not apply its blocks of factors"),
-    ("DELORA", "this version does not apply its normalised directions"),
     ("ROAD", "this version does not apply its rotations of pairs"),
     ("BONE", "PEFT has replaced it by MISS; this version reads that"),
     ("TRAINABLE_TOKENS", "as a type of its own this version does not read it, beside LoRA it does"),

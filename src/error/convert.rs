@@ -43,6 +43,17 @@ pub enum ConvertError {
         /// ‖written − original‖ / ‖original‖.
         error: f64,
     },
+    /// Updates that the adapter alone does not say.
+    #[error(
+        "{modules} modules change the base's own weights ({family}), or leave their shapes to it; as a LoRA they \
+             need the base"
+    )]
+    NeedsBase {
+        /// How many.
+        modules: usize,
+        /// The family of the first.
+        family: &'static str,
+    },
     /// A reference without what is needed of it.
     #[error("its config.json does not say what the conversion needs: {reason}")]
     Reference {
@@ -75,6 +86,7 @@ impl ConvertError {
             Self::Losses { instead: Some(commands), .. } => {
                 return format!("{commands}; `convert --allow-loss` leaves all of it out");
             }
+            Self::NeedsBase { .. } => "give the model it was trained on: --reference BASE",
             Self::Name { .. } => {
                 "give the model it was trained on: --reference BASE (a checkpoint, or a pipeline's directory)"
             }

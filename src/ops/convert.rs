@@ -117,7 +117,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
 }
 
 /// The convention of a name; none of an empty one.
-fn named(name: &str) -> Result<Option<&'static Convention>> {
+pub(super) fn named(name: &str) -> Result<Option<&'static Convention>> {
     let known = convention::by_name(name);
     if name.is_empty() || known.is_some() {
         return Ok(known);
@@ -127,7 +127,7 @@ fn named(name: &str) -> Result<Option<&'static Convention>> {
 }
 
 /// The convention to write: the one asked for, else of the program's that of the adapter, else its first.
-fn target(
+pub(super) fn target(
     asked: Option<&'static Convention>,
     program: Option<&'static Program>,
     own: &'static Convention,

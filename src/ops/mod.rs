@@ -4,6 +4,7 @@
 //! error a user can cause. The library never prints: warnings are values in the report. Nothing here
 //! knows clap, colours, or stdout.
 
+pub mod as_lora;
 pub mod check;
 pub mod combine;
 pub mod commit;

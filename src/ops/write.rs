@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Progress;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention, Output, ScalePlace};
-use crate::adapter::convert::{Checked, Conversion, Goal, reexpress};
+use crate::adapter::convert::{Checked, Conversion, Goal, Takes, reexpress};
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Result};
@@ -52,6 +52,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) native: &'static Convention,
     /// The convention to write.
     pub(crate) target: &'static Convention,
+    /// What a program wants that shall load the result.
+    pub(crate) program: Option<&'static Takes>,
     /// A base to take names and heads from, where another convention needs it.
     pub(crate) reference: Option<&'a Path>,
     /// The output.
@@ -65,13 +67,13 @@ pub(crate) struct Destination<'a> {
 impl<'a> Destination<'a> {
     /// Whether what was computed is written as it is.
     pub(crate) fn is_native(&self) -> bool {
-        self.native == self.target
+        self.native == self.target && self.program.is_none()
     }
 
     fn goal(&self) -> Goal<'a> {
         Goal {
             target: self.target,
-            program: None,
+            program: self.program,
             reference: self.reference,
             allow_loss: false,
             access: Access::default(),
@@ -119,7 +121,7 @@ impl<'a> Destination<'a> {
                 sources: &conversion.sources,
                 base: &self.goal().base()?,
                 access: Access::default(),
-                modelfile: None,
+                modelfile: self.reference.filter(|_| self.program.is_some_and(|p| p.modelfile)),
             };
             let place = (self.output, self.force);
             progress.begin(conversion.reports.len() as u64);

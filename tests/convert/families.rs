@@ -67,6 +67,59 @@ impl Case<'_> {
             tally.add("layer.weight", &after["layer.weight"], &turn(&exact).values);
             tally.check(&format!("{:?} at {weight} into {dtype}", self.tensors.entries[0].0));
         }
+        self.check_as_lora(shape, turned, full);
+    }
+
+    /// Converts with `--as lora`: at full rank it merges as the adapter itself does, bias and all; at a rank it is as
+    /// near as any matrix of that rank, and says how near.
+    fn check_as_lora(&self, shape: &[usize], turned: bool, full: &dyn Fn(&Dense) -> Dense) {
+        let bench = Bench::new();
+        let mut random = Random::new(99);
+        let values = random.values(shape.iter().product(), 0.5);
+        let bias = random.values(shape[usize::from(turned)], 0.5);
+        let base = Tensors::new().f32("layer.weight", shape, &values);
+        let base =
+            base.f32("layer.bias", &[bias.len()], &bias).save(&bench.path("model.safetensors"));
+        let adapter = self.save(&bench);
+        let merged = read(&bench.merge(&base, &[&adapter], ""));
+        let size = (shape[0], shape[1..].iter().product());
+        let turn = |m: &Dense| if turned { m.transposed() } else { m.clone() };
+        let before = read(&base)["layer.weight"].values();
+        let stored = Dense::new(size.0, size.1, before);
+        let update = full(&turn(&stored)).minus(&turn(&stored));
+        let sigma = update.singular_values();
+        for rank in [1, 2, 1000] {
+            let ending = if self.config.is_some() { "" } else { ".safetensors" };
+            let out = bench.path(&format!("lora{rank}{ending}"));
+            let mut convert = lora_tool();
+            convert.arg("convert").arg(&adapter).args(["--as", "lora", "--json", "--rank"]);
+            convert.arg(rank.to_string()).arg("--reference").arg(&base).arg("-o").arg(&out);
+            let done = convert.output().expect("runs");
+            let label = format!("{:?} {shape:?} at {rank}", self.tensors.entries[0].0);
+            let text = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{label}: {text}");
+            let report: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+            let again = read(&bench.merge(&base, &[&out], ""));
+            let after = Dense::new(size.0, size.1, again["layer.weight"].values());
+            let off = turn(&after.minus(&stored)).minus(&update).norm() / update.norm();
+            let tail: f64 = sigma.iter().skip(rank).map(|value| value * value).sum();
+            let optimum = tail.sqrt() / update.norm();
+            assert!(off <= optimum * 1.01 + 1e-5, "{label}: {off:e}, best {optimum:e}");
+            let said = report["relative_error"].as_f64().expect("a number");
+            let modules = report["modules"].as_array().expect("a list");
+            let of_factors = !modules.is_empty();
+            assert!(
+                !of_factors || (said - off).abs() <= 1e-5 + off * 0.01,
+                "{label}: {said} {off}"
+            );
+            if rank == 1000 {
+                for (name, tensor) in &merged {
+                    let pairs = tensor.values().into_iter().zip(again[name].values());
+                    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                    assert!(worst <= 2e-5, "{label}: {name} {worst:e}");
+                }
+            }
+        }
     }
 
     fn save(&self, bench: &Bench) -> std::path::PathBuf {
@@ -297,6 +350,118 @@ fn vera_takes_as_much_of_its_projections_as_it_needs() {
     let up = diagonal(&outputs.values).times(&cut(&b, 8, 3));
     let delta = up.times(&diagonal(&inner.values)).times(&cut(&a, 3, 10));
     case.check(&[8, 10], false, &|w| w.plus(&delta));
+}
+
+/// A dense matrix of these values, by row and column.
+fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> Dense {
+    let at = |row| (0..columns).map(move |column| value(row, column));
+    Dense::new(rows, columns, (0..rows).flat_map(at).collect())
+}
+
+#[test]
+fn what_goes_through_the_base_needs_it_to_be_a_lora() {
+    let mut case = Case::peft(30, config("HRA", json!({"r": 2})));
+    case.tensor("hra_u", &[10, 2], 0.5);
+    let bench = Bench::new();
+    let adapter = case.save(&bench);
+    let mut convert = lora_tool();
+    convert.arg("convert").arg(&adapter).args(["--as", "lora", "--rank", "2", "-o"]);
+    let done = convert.arg(bench.path("out")).output().expect("runs");
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{text}");
+    assert!(text.contains("as a LoRA they need the base"), "{text}");
+    assert!(text.contains("give the model it was trained on: --reference BASE"), "{text}");
+    assert!(!bench.path("out").exists(), "an output is left");
+}
+
+#[test]
+fn delora_has_levels_of_length_one() {
+    let mut case = Case::peft(31, config("DELORA", json!({"r": 3, "delora_lambda": 9})));
+    let down = case.tensor("delora_A", &[3, 10], 0.5);
+    let up = case.tensor("delora_B", &[8, 3], 0.5);
+    let lambda = case.add("delora_lambda", &[1], &[7.0]).values[0];
+    let norms = case.tensor("delora_w_norm", &[10], 1.0).values;
+    let length = |values: Vec<f64>| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let level = |at: usize| {
+        let (row, column) = ((0..10).map(|j| down.at(at, j)), (0..8).map(|i| up.at(i, at)));
+        lambda / 3.0 / (length(row.collect()) * length(column.collect()))
+    };
+    let delta = dense(8, 10, &|i, j| {
+        (0..3).map(|at| up.at(i, at) * level(at) * down.at(at, j)).sum::<f64>() * norms[j]
+    });
+    case.check(&[8, 10], false, &|w| w.plus(&delta));
+    case.check(&[10, 8], true, &|w| w.plus(&delta));
+}
+
+#[test]
+fn gralora_has_factors_for_every_block() {
+    for plain in [0, 2] {
+        let fields = json!({"r": 4, "alpha": 5, "gralora_k": 2, "hybrid_r": plain});
+        let mut case = Case::peft(32, config("GRALORA", fields));
+        // Two parts of five inputs, two of four outputs, two levels of the four for each block.
+        let down = case.tensor("gralora_A", &[2, 5, 4], 0.5).values;
+        let up = case.tensor("gralora_B", &[2, 4, 4], 0.5).values;
+        let mut delta = dense(8, 10, &|i, j| {
+            let (g, n) = (i / 4, j / 5);
+            let of_a = |s: usize| down[(n * 5 + j % 5) * 4 + g * 2 + s];
+            let of_b = |s: usize| up[(g * 4 + n * 2 + s) * 4 + i % 4];
+            (0..2).map(|s| of_a(s) * of_b(s)).sum()
+        });
+        if plain > 0 {
+            let names = ["gralora_B_general.weight", "gralora_A_general.weight"];
+            delta = delta.plus(&pair(&mut case, names, (8, plain, 10)));
+        }
+        let delta = delta.scaled(5.0 / (4 + plain) as f64);
+        case.check(&[8, 10], false, &|w| w.plus(&delta));
+    }
+}
+
+#[test]
+fn vblora_mixes_vectors_of_its_bank() {
+    let fields = json!({"r": 2, "num_vectors": 6, "vector_length": 4, "topk": 2});
+    let mut case = Case::peft(33, config("VBLORA", fields));
+    let down = case.tensor("vblora_logits_A", &[2, 3, 6], 2.0).values;
+    let up = case.tensor("vblora_logits_B", &[2, 2, 6], 2.0).values;
+    let module = case.prefix;
+    case.prefix = "base_model";
+    let bank = case.tensor("vblora_vector_bank", &[6, 4], 0.5);
+    case.prefix = module;
+    // The two largest of six logits, and their softmax.
+    let mixed = |logits: &[f64], at: usize| {
+        let mut order: Vec<usize> = (0..6).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let (first, second) = (logits[order[0]].exp(), logits[order[1]].exp());
+        (first * bank.at(order[0], at) + second * bank.at(order[1], at)) / (first + second)
+    };
+    let of_a = |level: usize, j: usize| mixed(&down[(level * 3 + j / 4) * 6..][..6], j % 4);
+    let of_b = |i: usize, level: usize| mixed(&up[(i / 4 * 2 + level) * 6..][..6], i % 4);
+    let delta = dense(8, 12, &|i, j| (0..2).map(|level| of_b(i, level) * of_a(level, j)).sum());
+    case.check(&[8, 12], false, &|w| w.plus(&delta));
+}
+
+#[test]
+fn randlora_sums_over_shared_bases() {
+    for (outputs, inputs) in [(8, 5), (5, 8), (5, 5)] {
+        let mut case = Case::peft(34, config("RANDLORA", json!({"r": 2, "randlora_alpha": 6})));
+        let lambda = case.tensor("randlora_lambda", &[2, 3], 0.5);
+        let gamma = case.tensor("randlora_gamma", &[3, 5], 0.5);
+        let module = case.prefix;
+        case.prefix = "base_model";
+        let small = case.tensor("randlora_A", &[2, 1, 6], 0.5);
+        let large = case.tensor("randlora_B", &[9, 4, 2], 0.5);
+        case.prefix = module;
+        // PEFT writes a copy beside every module.
+        let copied: Vec<f32> = small.values.iter().map(|value| *value as f32).collect();
+        case.add("randlora_A", &[2, 1, 6], &copied);
+        // Level c of A is (c / 3, c mod 3) of (k, b), of B it is (c mod 2, c / 2).
+        let high = outputs.max(inputs);
+        let tall = dense(high, 5, &|row, column| {
+            let narrow = |c: usize| lambda.at(c / 3, c % 3) * gamma.at(c % 3, column);
+            (0..6).map(|c| large.at(row, c) * narrow(c) * small.at(c / 3, column)).sum()
+        });
+        let delta = if inputs == 5 { tall } else { tall.transposed() }.scaled(3.0);
+        case.check(&[outputs, inputs], false, &|w| w.plus(&delta));
+    }
 }
 
 #[test]

@@ -180,6 +180,7 @@ fn named(rest: &[&str], part: Part) -> Option<Part> {
 
 fn format(key: &Key) -> Option<String> {
     if let Part::Named(shared) = key.part
+        && key.module.is_empty()
         && tensors::SHARED.contains(&shared)
     {
         return Some(format!("base_model.{shared}"));

@@ -5,6 +5,14 @@
 pub(super) static PEFT: &[(&str, &str)] = &[
     ("boft_R", "boft_R"),
     ("boft_s", "boft_s"),
+    ("delora_A", "delora_A"),
+    ("delora_B", "delora_B"),
+    ("delora_lambda", "delora_lambda"),
+    ("delora_w_norm", "delora_w_norm"),
+    ("gralora_A", "gralora_A"),
+    ("gralora_A_general", "gralora_A_general.weight"),
+    ("gralora_B", "gralora_B"),
+    ("gralora_B_general", "gralora_B_general.weight"),
     ("hada_t1", "hada_t1"),
     ("hada_t2", "hada_t2"),
     ("hada_w1_a", "hada_w1_a"),
@@ -25,13 +33,20 @@ pub(super) static PEFT: &[(&str, &str)] = &[
     ("lora_E", "lora_E"),
     ("miss_block", "miss_block"),
     ("oft_R", "oft_R.weight"),
+    ("randlora_A", "randlora_A"),
+    ("randlora_B", "randlora_B"),
+    ("randlora_gamma", "randlora_gamma"),
+    ("randlora_lambda", "randlora_lambda"),
     ("ranknum", "ranknum"),
+    ("vblora_logits_A", "vblora_logits_A"),
+    ("vblora_logits_B", "vblora_logits_B"),
     ("vera_lambda_b", "vera_lambda_b"),
     ("vera_lambda_d", "vera_lambda_d"),
 ];
 
-/// Projections that all modules of a PEFT file share; they belong to no module.
-pub(super) static SHARED: &[&str] = &["vera_A", "vera_B"];
+/// Projections and vectors that all modules of a PEFT file share; they belong to no module.
+pub(super) static SHARED: &[&str] =
+    &["randlora_A", "randlora_B", "vblora_vector_bank", "vera_A", "vera_B"];
 
 /// (name, ending) of what LyCORIS and kohya's scripts store (LyCORIS `modules/*.py`).
 pub(super) static KOHYA: &[(&str, &str)] = &[

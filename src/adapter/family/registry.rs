@@ -3,8 +3,8 @@
 use super::definition::Family;
 use super::source::Source;
 use super::{
-    adalora, boft, decompose, full, glora, hira, hra, ia3, loha, lokr, lora, miss, oft, oft_blocks,
-    vera,
+    adalora, boft, decompose, delora, full, glora, gralora, hira, hra, ia3, loha, lokr, lora, miss,
+    oft, oft_blocks, randlora, vblora, vera,
 };
 use crate::adapter::key::{Part, foreign_family};
 use crate::adapter::module::{BiasEffect, Module};
@@ -12,11 +12,15 @@ use crate::adapter::slice::{check_dtype, find};
 use crate::error::{ErrorKind, Result};
 
 /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-static FAMILIES: [&Family; 16] = [
+static FAMILIES: [&Family; 20] = [
     &loha::FAMILY,
     &lokr::FAMILY,
     &adalora::FAMILY,
     &vera::FAMILY,
+    &delora::FAMILY,
+    &gralora::FAMILY,
+    &vblora::FAMILY,
+    &randlora::FAMILY,
     &miss::FAMILY,
     &ia3::PEFT,
     &ia3::LYCORIS,

@@ -1,5 +1,6 @@
 //! Reports as text for people: one file a verb, and what they are made of.
 
+pub(crate) mod as_lora;
 pub(crate) mod check;
 pub(crate) mod combine;
 pub(crate) mod compare;

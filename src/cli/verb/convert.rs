@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lora_tool::ops::as_lora;
+use lora_tool::ops::combine::RankPolicy;
 use lora_tool::ops::convert::{self, Options};
 
 use crate::cli::args::{OpenArgs, OutcomeArgs, location};
@@ -15,14 +17,19 @@ Examples:
   lora-tool convert style.safetensors --to diffusers --reference BASE -o pytorch_lora_weights.safetensors
   lora-tool convert style --to gguf --reference BASE -o style.gguf
   lora-tool convert style --for vllm --reference BASE -o style-vllm
-  lora-tool convert style --for ollama --reference BASE -o style-ollama")]
+  lora-tool convert style --for ollama --reference BASE -o style-ollama
+  lora-tool convert oft --as lora --rank 32 --reference BASE -o oft-as-lora")]
 pub(crate) struct ConvertArgs {
     #[arg(value_parser = location())]
     adapter: PathBuf,
-    #[arg(long, required_unless_present = "program")]
+    #[arg(long, required_unless_present_any = ["program", "form"])]
     to: Option<String>,
     #[arg(long = "for", id = "program")]
     program: Option<String>,
+    #[arg(long = "as", id = "form", value_parser = ["lora"], requires = "rank")]
+    form: Option<String>,
+    #[arg(long, requires = "form")]
+    rank: Option<RankPolicy>,
     #[arg(long, value_parser = location())]
     reference: Option<PathBuf>,
     #[arg(short, long)]
@@ -50,8 +57,38 @@ impl ConvertArgs {
     }
 }
 
+impl ConvertArgs {
+    fn as_lora(&self, rank: RankPolicy, session: &Session) -> Outcome {
+        let plan = as_lora::plan(&as_lora::Options {
+            adapter: self.adapter.clone(),
+            rank,
+            to: self.to.clone().unwrap_or_default(),
+            program: self.program.clone(),
+            reference: self.reference.clone(),
+            output: self.output.clone(),
+            allow_loss: self.allow_loss,
+            open: self.open.options(),
+            force: self.outcome.force,
+            threads: session.threads,
+        })?;
+        let report = match self.outcome.dry_run {
+            true => plan.report,
+            false => plan.run(&*session.steps("converting"))?,
+        };
+        let lost: Vec<String> = report.lost.iter().map(|loss| format!("lost: {loss}")).collect();
+        session.warn(&lost);
+        session.answer("convert", self.outcome.json, &report, |report| {
+            render::as_lora::report(report, self.outcome.dry_run, self.outcome.modules(session))
+        })?;
+        Ok(Answer::Yes)
+    }
+}
+
 impl Verb for ConvertArgs {
     fn run(&self, session: &Session) -> Outcome {
+        if let Some(rank) = self.rank.filter(|_| self.form.is_some()) {
+            return self.as_lora(rank, session);
+        }
         let convert = convert::plan(&self.options())?;
         let report = match self.outcome.dry_run {
             true => convert.report,

@@ -33,8 +33,8 @@ pub enum OnConflict {
 
 /// Replaced tensors of the result.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Carried {
-    pub(super) replacements: Vec<NewReplacement>,
+pub(in crate::ops) struct Carried {
+    pub(in crate::ops) replacements: Vec<NewReplacement>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl Carried {
 }
 
 /// Gathers replaced tensors; identical ones pass, different ones are the user's to decide.
-pub(super) fn replacements(
+pub(in crate::ops) fn replacements(
     options: &Options,
     adapters: &[Adapter],
     output: &Convention,

@@ -3,7 +3,7 @@
 
 pub(super) mod align;
 pub(super) mod auto;
-mod carry;
+pub(super) mod carry;
 mod choose;
 mod compute;
 mod elements;
@@ -350,6 +350,7 @@ impl Combine {
         write::Destination {
             native: self.convention,
             target: self.target,
+            program: None,
             reference: self.options.reference.as_deref(),
             output: &self.options.output,
             // There is at least one adapter, and each is at least one file.

@@ -14,7 +14,7 @@ const FIRST_DEPTH: usize = 32;
 
 /// A sketch seen by a rank policy: its accurate values, and the rest of the energy spread evenly over
 /// the values that were not looked for. Whoever wants more than the accurate ones must look deeper.
-pub(super) fn candidate(sketch: &Sketch, rows: usize, columns: usize) -> Candidate {
+pub(in crate::ops) fn candidate(sketch: &Sketch, rows: usize, columns: usize) -> Candidate {
     let mut singular_values = sketch.singular_values().to_vec();
     let unseen = rows.min(columns).saturating_sub(singular_values.len());
     let last = singular_values.last().copied().unwrap_or(0.0);
@@ -39,7 +39,7 @@ pub(super) fn rank_of(choice: RankChoice, sketch: &Sketch, rows: usize, columns:
 ///
 /// # Errors
 /// If reading fails.
-pub(super) fn look<P: Panels<Error = crate::Error>>(
+pub(in crate::ops) fn look<P: Panels<Error = crate::Error>>(
     panels: &mut P,
     choice: RankChoice,
     options: &Options,

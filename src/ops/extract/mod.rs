@@ -4,7 +4,7 @@
 //! error that is reported is the true one, from the exact norm of the difference.
 
 mod compute;
-mod depth;
+pub(super) mod depth;
 mod pair;
 mod rehearse;
 mod report;
@@ -255,6 +255,7 @@ impl Extract {
         write::Destination {
             native: self.convention,
             target: self.target,
+            program: None,
             reference: Some(&self.options.base),
             output: &self.options.output,
             beside: self.base.shards.first().map_or(&self.base.path, |shard| &shard.path),

@@ -5,6 +5,7 @@ pub(in crate::ops) mod direct;
 pub(in crate::ops) mod elementwise;
 pub(in crate::ops) mod encoded;
 pub(in crate::ops) mod making;
+pub(in crate::ops) mod module_delta;
 pub(in crate::ops) mod product;
 pub(in crate::ops) mod tensor_merge;
 pub(in crate::ops) mod transform;

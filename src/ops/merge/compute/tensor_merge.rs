@@ -38,16 +38,16 @@ pub(in crate::ops) struct Work<'a> {
     rows: usize,
     columns: usize,
     terms: Bands,
-    panels: Option<PanelWork<'a>>,
+    pub(super) panels: Option<PanelWork<'a>>,
 }
 
 /// What a tensor needs that the fused kernel does not make.
-struct PanelWork<'a> {
+pub(super) struct PanelWork<'a> {
     replace: Option<&'a ReplaceStep>,
     differences: Vec<Tuned<'a>>,
     method: Option<(Statistics<'a>, Deltas<'a>)>,
     additions: Vec<Addition<'a>>,
-    transforms: Vec<Ready<'a>>,
+    pub(super) transforms: Vec<Ready<'a>>,
     row_steps: Vec<&'a RowsStep>,
     /// Whether stored bytes may be made of stored bytes.
     is_direct: bool,
@@ -126,7 +126,7 @@ impl<'a> Work<'a> {
             only: only.map(|only| tuned::find(only, tuned)).transpose()?,
             is_measured: replace.is_none() && (adds || method.is_some() || !transforms.is_empty()),
         });
-        let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+        let before = |first, rows| self.before(first, rows, &mut Scratch::default());
         let ready = transforms.into_iter().map(|term| Ready::new(term, adapters, size, &before));
         let ready = ready.collect::<Result<_>>()?;
         if let Some(panels) = &mut self.panels {
@@ -231,7 +231,7 @@ impl<'a> Work<'a> {
     }
 
     /// The base's rows (or those that replace them), plus all that is added: what a transform starts from.
-    fn base_panel(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
+    pub(super) fn before(&self, first: usize, rows: usize, scratch: &mut Scratch) -> Result<Panel> {
         let (at, count) = (first * self.columns, rows * self.columns);
         let replace = self.panels.as_ref().and_then(|panels| panels.replace);
         // Only an outright replacement does without the base.
@@ -292,9 +292,9 @@ impl<'a> Work<'a> {
                 return Ok(stats);
             }
         }
-        let mut panel = self.base_panel(first, rows, scratch)?;
+        let mut panel = self.before(first, rows, scratch)?;
         for transform in &panels.transforms {
-            let before = |first, rows| self.base_panel(first, rows, &mut Scratch::default());
+            let before = |first, rows| self.before(first, rows, &mut Scratch::default());
             transform.apply(&mut panel, first, &before, &mut scratch.product)?;
         }
         for step in &panels.row_steps {
@@ -414,7 +414,7 @@ impl<'a> Work<'a> {
 #[derive(Debug, Default)]
 pub(in crate::ops::merge) struct Scratch {
     bytes: Vec<u8>,
-    product: Vec<f32>,
+    pub(super) product: Vec<f32>,
     moves: direct::Scratch,
 }
 

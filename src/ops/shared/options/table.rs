@@ -188,6 +188,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("for", (&["convert"], Recipe::None), (Text, "PROGRAM"),
         "Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, \
          peft, diffusers, comfyui, invokeai, openvino"),
+    option("as", (&["convert"], Recipe::None), (Word(&["lora"]), "FAMILY"),
+        "Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and \
+         reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference"),
+    option("rank", (&["convert"], Recipe::None), (Rank, "POLICY"),
+        "Rank of the result of --as lora: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, \
+         error:0.05, size:32MiB, params:2M"),
     option("reference", (&["combine"], Recipe::Key), (Path, "BASE"),
         "The base model, if --to needs its module names, or for gguf its architecture"),
     option("reference", (&["resize"], Recipe::None), (Path, "BASE"),
