@@ -24,7 +24,8 @@ mod tests {
 
     #[test]
     fn the_largest_go_first_to_whoever_has_least() {
-        assert_eq!(balance(&[1, 5, 3, 4, 2], 2), [0, 0, 1, 1, 1]);
+        // 5 and 4, then 3 to the second, 2 to the first; at 7 and 7 the first gets the 1.
+        assert_eq!(balance(&[1, 5, 3, 4, 2], 2), [0, 0, 1, 1, 0]);
         assert_eq!(balance(&[7, 7, 7], 3), [0, 1, 2]);
         assert_eq!(balance(&[7, 7], 16), [0, 1]);
         assert_eq!(balance(&[], 4), Vec::<usize>::new());
