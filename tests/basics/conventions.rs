@@ -12,20 +12,21 @@ use crate::architecture::sources;
 const PLACES: [&str; 3] = ["adapter/convention/", "ops/check/program/", "cli/"];
 
 /// Words that are a convention's name too and mean something else: file, word, and what it is there.
-const OTHER_MEANINGS: [(&str, &str, &str); 13] = [
+const OTHER_MEANINGS: [(&str, &str, &str); 14] = [
     ("adapter/convert/requirements.rs", "peft", "what servers read, as in `ops/check/program/`"),
     ("adapter/write.rs", "gguf", "a file's ending"),
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
     ("method/compat.rs", "peft", "a program whose arithmetic is reproduced"),
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
     ("ops/convert.rs", "gguf", "a file's ending"),
-    ("ops/merge/plan/layout.rs", "gguf", "a file's ending"),
+    ("ops/merge/plan/options.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/side.rs", "gguf", "a file's ending"),
     ("ops/run/recipe.rs", "kohya", "a program whose arithmetic is reproduced"),
     ("ops/run/recipe.rs", "peft", "a program whose arithmetic is reproduced"),
     ("ops/shared/options/table.rs", "", "programs whose arithmetic is reproduced"),
     ("weight/config.rs", "mlx", "a quantisation"),
     ("weight/encoding/mlx.rs", "mlx", "a quantisation"),
+    ("weight/skip.rs", "mlx", "a quantisation"),
 ];
 
 /// What compares a convention or a family with a certain one.

@@ -283,7 +283,8 @@ fn written(scene: &Scene, line: &str, out: &str) -> Result<BTreeMap<String, Stri
     };
     let mut found = BTreeMap::new();
     for (name, path) in files {
-        if path.extension().is_none_or(|end| end != "safetensors") {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if !["safetensors", "gguf"].contains(&ending) {
             let bytes = std::fs::read(&path).expect("a readable file");
             found.insert(name, String::from_utf8_lossy(&bytes).into_owned());
             continue;
@@ -295,7 +296,14 @@ fn written(scene: &Scene, line: &str, out: &str) -> Result<BTreeMap<String, Stri
                 found.insert(format!("{name} {key}"), value);
             }
         }
-        for (tensor, value) in read(&path) {
+        for shard in file.shards.iter().filter(|_| ending == "gguf") {
+            for spec in &shard.header.tensors {
+                let view = file.tensor(&spec.name).expect("a tensor");
+                let bytes = view.all(&mut Vec::new()).expect("read").to_vec();
+                found.insert(spec.name.clone(), format!("{:?} {bytes:?}", spec.shape));
+            }
+        }
+        for (tensor, value) in if ending == "gguf" { BTreeMap::new() } else { read(&path) } {
             found.insert(format!("{name} {tensor}"), format!("{value:?}"));
         }
     }

@@ -186,7 +186,7 @@ fn a_report_says_what_was_done() {
     let bench = Bench::new();
     let report = json(llama(&bench.path("out")).arg("--verify"), 0);
     let fields = "adapters base bytes command dequantised effective modules modules_applied not_carried output \
-                  receipt_bytes shards shards_reused tensors tensors_changed tensors_converted \
+                  receipt_bytes requantised shards shards_reused survival tensors tensors_changed tensors_converted \
                   tensors_copied tool unmatched verification version warnings";
     assert_eq!(keys(&report), fields);
     let adapter = "applied convention left_out path total weight";

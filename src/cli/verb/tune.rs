@@ -17,7 +17,8 @@ Examples:
   lora-tool tune style task --score './accuracy.sh {adapter}' -o tuned.yaml
   lora-tool tune style task --base BASE --score 'python loss.py {model}' --minimize -o tuned.yaml
   lora-tool tune a b c --method df-regmean --score './accuracy.sh {adapter}' -o tuned.yaml
-  lora-tool run tuned.yaml -o OUT")]
+
+The recipe is then run as any other: lora-tool run tuned.yaml -o OUT")]
 pub(crate) struct TuneArgs {
     /// Adapters, each with the weight that the search begins at after a colon if it has one (style:0.7)
     #[arg(required = true, value_name = "ADAPTER")]

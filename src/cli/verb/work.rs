@@ -17,6 +17,7 @@ template sets JOB_COMPLETIONS.
 
 Examples:
   lora-tool work plan.json --shard 3/16
+  lora-tool work plan.json --shard 3/16 --json
   srun lora-tool work plan.json")]
 pub(crate) struct WorkArgs {
     /// What `merge --plan` wrote

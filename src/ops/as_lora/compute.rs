@@ -2,8 +2,10 @@
 
 use rayon::prelude::*;
 
+use super::open::AsLora;
+use super::options::DTYPE;
 use super::origin::{Origin, Planned};
-use super::{AsLora, DTYPE, ModuleReport};
+use super::report::ModuleReport;
 use crate::adapter::save::{NewModule, Sized, bias_part, file_size};
 use crate::adapter::tensor::read_f64;
 use crate::error::{Error, ErrorKind, Locate, Result};

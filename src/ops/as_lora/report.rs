@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Options;
+use super::options::Options;
 use crate::adapter::Adapter;
 use crate::adapter::convention::Convention;
 

@@ -97,11 +97,6 @@ impl Merge {
         if workers == Some(0) {
             return refuse("--workers 0: nobody would work");
         }
-        if self.plan.requantised.is_some() {
-            return refuse(
-                "--plan goes without --quantized requantize: what survives is judged before any of it is in place",
-            );
-        }
         let pool = thread_pool(self.options.threads)?;
         let warnings = self.plan.warnings.clone();
         // What lies beside the output now is no part of the plan.

@@ -1,0 +1,145 @@
+//! From the options to the report.
+
+use std::path::PathBuf;
+
+use super::open::AsLora;
+use super::options::Options;
+use super::report::Report;
+use super::{compute, origin};
+use crate::adapter::convert::{BaseFacts, complete};
+use crate::adapter::save::{NewAdapter, NewModule};
+use crate::adapter::sidecar::PeftConfig;
+use crate::adapter::write::check_ending;
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{ConvertError, ErrorKind, Locate, Result};
+use crate::format::Checkpoint;
+use crate::math::RankPolicy;
+use crate::ops::check::program;
+use crate::ops::combine::{self, align, carry};
+use crate::ops::convert::{named, target};
+use crate::ops::merge::{self, AdapterInput, Merge};
+use crate::ops::shared::base::check_reference;
+use crate::ops::{Progress, check_output, files_of, thread_pool, write};
+
+/// Opens the adapter, and the base where a module needs it, and decides where every update comes from.
+///
+/// # Errors
+/// What is wrong with the adapter, modules that need the base without `reference`, what would be lost, and an output
+/// that cannot be started.
+pub fn plan(options: &Options) -> Result<AsLora> {
+    let program = options.program.as_deref().map(program::by_name).transpose()?;
+    let asked = named(&options.to)?;
+    check_output(&options.output, [options.adapter.as_path()], options.force)?;
+    let (reference, access) = (options.reference.as_deref(), options.open.access);
+    check_reference(reference, access)?;
+    let base = BaseFacts::of(reference, access)?;
+    let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
+    let mut adapter = Adapter::open(&options.adapter, &open)?;
+    adapter.sound()?;
+    adapter.check_finite()?;
+    if let Some(reference) = reference {
+        complete(&mut adapter, reference, access)?;
+    }
+    let native = align::common(std::slice::from_ref(&adapter));
+    let target = match (asked, program) {
+        (None, None) => write::convention(None, Some(native), &options.output)?,
+        _ => target(asked, program, native)?,
+    };
+    let takes = program.map(|program| &program.takes);
+    if !takes.is_some_and(|takes| takes.modelfile) {
+        check_ending(target, &options.output)?;
+    }
+    if matches!(options.rank, RankPolicy::Size(_))
+        && (native.name != target.name || takes.is_some())
+    {
+        let reason = format!("a budget of bytes is for the {} convention alone", native.name);
+        return Err(ErrorKind::BadOption(reason).into());
+    }
+    let files = files_of(&adapter);
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    let merge = on_base(&adapter, options)?;
+    let (modules, lost) = origin::of_all(&adapter, merge.as_ref(), native)?;
+    if !lost.is_empty() && !options.allow_loss {
+        return Err(ConvertError::Losses { losses: lost, instead: None }).in_file(&adapter.path);
+    }
+    if modules.is_empty() {
+        return Err(ErrorKind::NothingSelected.into());
+    }
+    let carried = combine::Options::default();
+    let carried = carry::replacements(&carried, std::slice::from_ref(&adapter), native)?;
+    let report = Report::planned(options, &adapter, target, lost);
+    let replacements = carried.replacements;
+    let options = options.clone();
+    let plan =
+        AsLora { report, adapter, merge, modules, replacements, native, target, takes, options };
+    plan.destination().rehearse(plan.assemble(plan.zeros()?))?;
+    Ok(plan)
+}
+
+/// The plan of merging the adapter, if a module's update depends on the base.
+fn on_base(adapter: &Adapter, options: &Options) -> Result<Option<Merge>> {
+    let dependent: Vec<_> = adapter.modules.iter().filter(|m| origin::needs_base(m)).collect();
+    let Some(first) = dependent.first() else { return Ok(None) };
+    let Some(reference) = &options.reference else {
+        let (modules, family) = (dependent.len(), first.family);
+        return Err(ConvertError::NeedsBase { modules, family })
+            .in_tensor(&first.name)
+            .in_file(&adapter.path);
+    };
+    merge::prepare(&merge::Options {
+        base: reference.clone(),
+        adapters: vec![AdapterInput::new(&options.adapter, 1.0)],
+        output: options.output.clone(),
+        open: options.open.clone(),
+        ..merge::Options::default()
+    })
+    .map(Some)
+}
+
+impl AsLora {
+    /// Computes all factors and writes the result.
+    ///
+    /// # Errors
+    /// I/O, values that are not finite, a budget that does not reach; nothing is left at the output's path then.
+    pub fn run(mut self, progress: &dyn Progress) -> Result<Report> {
+        let pool = thread_pool(self.options.threads)?;
+        let done = pool.install(|| compute::all(&self, progress))?;
+        let (modules, reports): (Vec<NewModule>, Vec<_>) = done.into_iter().unzip();
+        let new = self.assemble(modules);
+        let mut inputs: Vec<&Checkpoint> = vec![&self.adapter.file];
+        inputs.extend(self.merge.as_ref().map(|merge| &merge.inputs.base));
+        let bytes = self.destination().write(new, &inputs, &())?;
+        self.report.fill(reports.into_iter().flatten().collect(), bytes);
+        Ok(self.report)
+    }
+
+    fn destination(&self) -> write::Destination<'_> {
+        write::Destination {
+            native: self.native,
+            target: self.target,
+            program: self.takes,
+            reference: self.options.reference.as_deref(),
+            output: &self.options.output,
+            beside: &self.adapter.file.path,
+            force: self.options.force,
+        }
+    }
+
+    /// The modules that will be, all of rank 1 and zero.
+    fn zeros(&self) -> Result<Vec<NewModule>> {
+        self.modules.iter().map(|planned| planned.zero(self)).collect()
+    }
+
+    /// The modules with all that the adapter has beside them.
+    fn assemble(&self, modules: Vec<NewModule>) -> NewAdapter {
+        NewAdapter {
+            modules,
+            replacements: self.replacements.clone(),
+            metadata: self.metadata(),
+            config: self.adapter.config.as_ref().map(PeftConfig::as_lora),
+            stacks: self.adapter.stacks.clone(),
+            target_modules: None,
+            kept: None,
+        }
+    }
+}
