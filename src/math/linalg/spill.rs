@@ -36,7 +36,8 @@ impl Spill {
     #[track_caller]
     pub fn of_module(adapters: usize, deltas: &[(usize, LowRank)]) -> Self {
         let mut spill = Self::new(adapters);
-        let Some((_, first)) = deltas.first() else { return spill };
+        // Nobody writes over a lone adapter.
+        let Some((_, first)) = deltas.first().filter(|_| adapters > 1) else { return spill };
         let parts: Vec<LowRank> = deltas.iter().map(|(_, delta)| delta.clone()).collect();
         let all = LowRank::sum(first.rows(), first.columns(), &parts);
         let outputs = transposed_product(&all.up, &all.up);
