@@ -183,6 +183,12 @@ fn what_cannot_be_is_refused() {
         (vec!["merge", &base_text, &good, "-o", &directory, "--types", "q8_0"], "-o OUT.gguf"),
         (vec!["merge", &base_text, &good, "-o", &out_text, "--verify"], "--verify"),
         (vec!["merge", &base_text, &good, "-o", &out_text, "--types", "q9"], "q9"),
+        (vec!["merge", &base_text, &good, "-o", &out_text, "--dtype", "f16"], "--types"),
+        (vec!["merge", &base_text, &good, "-o", &out_text, "--quantized", "hybrid"], "--types"),
+        (
+            vec!["merge", &base_text, &good, "-o", &out_text, "--quantized", "refuse"],
+            "blk.0.attn_q",
+        ),
         (vec!["merge", &base_text, &text(&down), "-o", &out_text], "down_proj"),
     ] {
         let (code, said) = run(&words);

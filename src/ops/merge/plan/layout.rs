@@ -13,7 +13,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::{Checkpoint, Component, Dtype};
-use crate::ops::merge::Options;
+use crate::ops::merge::{Options, Quantized};
 
 /// Whether an output path means one file.
 ///
@@ -27,6 +27,11 @@ pub(in crate::ops::merge) fn is_file(options: &Options, base: &Checkpoint) -> Re
     }
     if options.is_gguf() && (options.verify || options.receipt.is_some()) {
         let reason = "--verify and --receipt are for results in safetensors";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
+    if options.is_gguf() && (options.dtype.is_some() || options.quantized == Quantized::Hybrid) {
+        let reason = "--types says what becomes of the weights of a GGUF file that change; --dtype and \
+                      --quantized hybrid are for results in safetensors";
         return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
     }
     let ending = options.output.extension().unwrap_or_default();

@@ -102,7 +102,8 @@ impl Base {
             return Err(error);
         }
         let touched = self.touched(bound);
-        if options.is_gguf() && self.checkpoint.is_gguf() {
+        let may_change = options.quantized != Quantized::Refuse || touched.is_empty();
+        if options.is_gguf() && self.checkpoint.is_gguf() && may_change {
             options.check_writing()?;
             let touched = touched.iter().map(|weight| weight.name.clone()).collect();
             let base = (open()?, self.weights.clone());
