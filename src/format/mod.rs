@@ -6,6 +6,7 @@
 pub mod access;
 pub mod checkpoint;
 pub mod coder;
+pub mod folder;
 pub mod ggml;
 pub mod gguf;
 pub mod header;
@@ -15,6 +16,7 @@ pub mod json;
 mod kept;
 mod live;
 pub mod location;
+pub mod natural;
 pub(crate) mod pattern;
 mod shard;
 pub mod shared_staging;

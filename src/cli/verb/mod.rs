@@ -9,6 +9,7 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
+pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod metadata;
@@ -50,6 +51,8 @@ macro_rules! verbs {
 verbs! {
     /// Show what is in adapters or checkpoints, from their headers alone
     Inspect(inspect::InspectArgs),
+    /// List the adapters in folders, a row each, and mark those that are the same
+    List(list::ListArgs),
     /// Bake adapters into base weights
     Merge(merge::MergeArgs),
     /// Make some shards of a merge that was planned for several machines

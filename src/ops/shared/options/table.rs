@@ -15,8 +15,10 @@ const MERGING: &[&str] = &["merge", "verify"];
 const MODULES: &[&str] = &["merge", "verify", "combine", "resize"];
 /// Verbs whose options of this name no recipe says.
 const OTHERS: &[&str] = &["resize", "extract", "convert", "run"];
-const OPENING: &[&str] =
-    &["merge", "verify", "combine", "resize", "convert", "inspect", "compare", "diff", "check"];
+const OPENING: &[&str] = &[
+    "merge", "verify", "combine", "resize", "convert", "inspect", "list", "compare", "diff",
+    "check",
+];
 const ORIENTING: &[&str] = &["merge", "verify", "extract", "inspect"];
 
 const DTYPES: Kind = Word(&["keep", "f32", "f16", "bf16"]);
@@ -250,7 +252,7 @@ pub const OPTIONS: &[OptionSpec] = &[
          only where an error asks for it; the first match wins"),
     option("no_mmap", (BOTH, Recipe::Run), (Flag, ""),
         "Read inputs instead of memory-mapping them, for network file systems"),
-    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "compare", "diff", "check"],
+    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "list", "compare", "diff", "check"],
         Recipe::None), (Flag, ""),
         "Read inputs instead of memory-mapping them, for network file systems"),
     // What is printed.
