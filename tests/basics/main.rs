@@ -15,6 +15,7 @@ mod folders;
 mod hints;
 mod inspect;
 mod library;
+mod list;
 mod metadata;
 mod options;
 mod page;

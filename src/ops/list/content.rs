@@ -36,7 +36,7 @@ impl Content {
     /// Of an open adapter; none, if its tensors are not all stored in one file.
     pub(super) fn of(adapter: &Adapter) -> Option<Self> {
         let [shard] = adapter.file.shards.as_slice() else { return None };
-        if !shard.computed.is_empty() || shard.source.in_memory() {
+        if !shard.computed.is_empty() || !shard.source.is_of_file() {
             return None;
         }
         let mut hash = Sha256::new();

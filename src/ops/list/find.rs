@@ -60,13 +60,11 @@ fn is_weights(path: &Path) -> bool {
     ends("safetensors") || ends("gguf") || is_pickle(path)
 }
 
-/// Whether a path is a folder of several adapters, and neither an adapter nor a checkpoint itself.
+/// Whether a path is a folder of several adapters, and neither an adapter nor a checkpoint itself. Directories of
+/// adapters look like a pipeline's components.
 pub fn is_folder(path: &Path, access: Access) -> bool {
-    path.is_dir()
-        && Checkpoint::open(path, access).is_err()
-        && candidates(path).is_ok_and(|found| match found.as_slice() {
-            [] => false,
-            [only] => only.path != path,
-            _ => true,
-        })
+    let Some(found) = candidates(path).ok().filter(|found| path.is_dir() && found.len() > 1) else {
+        return false;
+    };
+    found.iter().any(|one| one.path.is_dir()) || Checkpoint::open(path, access).is_err()
 }
