@@ -13,7 +13,7 @@ use crate::common::refusal::{MODULE, Scene, TARGET, adapter, tree};
 use crate::common::{Peft, Tensors, fixture, lora_tool, read};
 
 /// Options that no output shows: the report does, or another file.
-const NOT_IN_THE_OUTPUT: [&str; 3] = ["verify", "receipt", "resume"];
+const NOT_IN_THE_OUTPUT: [&str; 4] = ["verify", "receipt", "resume", "no_provenance"];
 
 /// A verb's option, the line without it, what the line says more, the inputs of a recipe and what it says more.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -45,6 +45,7 @@ const MERGE: &[Case] = &[
         "adapters: [unmatched]",
         "allow_unmatched: true",
     ),
+    ("no_provenance", "base style", "--no-provenance", "adapters: [style]", "no_provenance: true"),
     ("add_new", "base whole", "--add-new", "adapters: [whole]", "add_new: true"),
     ("keep_tied", "tied embedding", "--keep-tied", "adapters: [embedding]", "keep_tied: true"),
     (

@@ -21,6 +21,7 @@ mod names;
 mod orientation;
 mod places;
 mod plans;
+mod provenance;
 mod quantised;
 mod reference;
 mod requantised;

@@ -9,7 +9,7 @@ use lora_tool::ops::merge::{
 };
 
 use super::combine::chosen;
-use super::{LISTED, Lines, bytes, percent, table, weight};
+use super::{LISTED, Lines, bytes, percent, plural, table, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
     for adapter in adapters {
@@ -25,6 +25,22 @@ fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
             format!("{path}  {weight}: {applied}/{total} modules applied{left_out}"),
         );
     }
+}
+
+/// What rounding left of the updates, in words.
+fn plainly(effective: &Effective) -> String {
+    // The part of what was added that was not asked for, or the reverse, against what was asked for.
+    let Effective { cosine, norm_ratio, unchanged, untouched, .. } = *effective;
+    let error = (1.0 + norm_ratio * norm_ratio - 2.0 * cosine * norm_ratio).max(0.0).sqrt();
+    let lost = match percent(unchanged, 1) {
+        share if share == percent(0.0, 1) => "nothing lost to rounding".to_owned(),
+        share => format!("{share} of changes lost to rounding"),
+    };
+    let left = match percent(untouched, 1) {
+        share if share == percent(0.0, 1) => String::new(),
+        share => format!("; nothing was added to {share} of elements"),
+    };
+    format!("error {} of the update; {lost}{left}", super::error(error))
 }
 
 fn effective(effective: &Effective) -> String {
@@ -195,7 +211,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         "tensors",
         tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
     );
-    lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    lines.add("weights", format!("{} in {}", bytes(report.bytes), plural(report.shards, "file")));
     requantised(&mut lines, report.requantised.as_ref(), &report.survival);
     dequantised(&mut lines, report.dequantised.as_ref());
     if let Some(size) = report.receipt_bytes {
@@ -205,7 +221,10 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         lines.add("resumed", format!("{} files were finished already", report.shards_reused));
     }
     if let Some(found) = &report.effective {
-        lines.add("effective", effective(found));
+        lines.add("effective", plainly(found));
+        if verbose {
+            lines.add("in numbers", effective(found));
+        }
     }
     not_carried(&mut lines, &report.not_carried);
     unmatched(&mut lines, &report.unmatched);

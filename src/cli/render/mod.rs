@@ -89,6 +89,19 @@ impl Lines {
     }
 }
 
+/// A relative error in per cent, with two digits that tell something.
+pub(crate) fn error(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".to_owned(),
+        percent if percent < 1e-4 => "below 0.0001 %".to_owned(),
+        percent if percent < 9.95 => {
+            let digits = (1.0 - percent.log10().floor()).clamp(1.0, 5.0) as usize;
+            format!("{percent:.digits$} %")
+        }
+        percent => format!("{percent:.0} %"),
+    }
+}
+
 /// A number with at most four digits that tell something.
 pub(crate) fn number(value: f64) -> String {
     let rounded = format!("{value:.3e}").parse().unwrap_or(value);

@@ -75,6 +75,8 @@ pub(crate) struct MergeArgs {
     pub(crate) verify: bool,
     #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
+    #[arg(long)]
+    no_provenance: bool,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
     #[arg(long)]
@@ -211,6 +213,7 @@ impl MergeArgs {
             resume: self.resume,
             verify: self.verify,
             receipt: self.receipt.clone(),
+            provenance: !self.no_provenance,
             threads,
             ..self.how.options(base, adapters)?
         })

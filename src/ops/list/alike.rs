@@ -23,11 +23,12 @@ const NEAR: f64 = 0.02;
 const SEED: u64 = 0;
 
 type Values = [f64; FOLDED];
+type Shapes = Vec<(usize, usize)>;
 
 /// What the modules of an adapter make of the probe.
 pub(super) struct Sketch {
     /// Outputs and inputs of every module, ascending.
-    shapes: Vec<(usize, usize)>,
+    shapes: Shapes,
     /// What comes of each, modules of one shape by name.
     by_name: Vec<Values>,
     /// The same, modules of one shape by what comes of them.
@@ -87,7 +88,7 @@ fn squared(values: &Values) -> f64 {
 /// Says of every adapter that adds nearly the same as one before it which that is, where it is not the same bit for
 /// bit.
 pub(super) fn mark(found: &mut [Found]) {
-    let mut alike: BTreeMap<&[(usize, usize)], Vec<(usize, &Sketch)>> = BTreeMap::new();
+    let mut alike: BTreeMap<&Shapes, Vec<(usize, &Sketch)>> = BTreeMap::new();
     let mut marks = Vec::new();
     for (at, sketch) in
         found.iter().enumerate().filter_map(|(at, f)| Some((at, f.sketch.as_ref()?)))

@@ -23,6 +23,7 @@ pub use job::identity::{InputFile, Looked};
 pub use job::part::Part;
 pub use open::Merge;
 pub(super) use open::{prepare, tied_head};
+pub(super) use plan::asked::{asked, restored};
 pub use plan::gguf_types::{NAMES as TYPE_NAMES, Types};
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;

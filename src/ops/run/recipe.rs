@@ -284,7 +284,8 @@ impl Common {
             verify: is("verify")?,
             receipt: path("receipt")?,
             resume: is("resume")?,
-            recipe: Some(self.recipe),
+            provenance: !is("no_provenance")?,
+            recipe: if is("no_provenance")? { None } else { Some(self.recipe) },
             ..merge::Options::default()
         })
     }

@@ -8,6 +8,7 @@
 mod bytes;
 mod expected;
 mod files;
+mod recorded;
 mod rows;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use crate::ops::shared::base::open_merged;
 
 use bytes::Comparison;
 use expected::expected;
+pub use recorded::recorded;
 
 /// Rows of each changed tensor that are computed again in f64, beside the comparison of all bytes.
 const SAMPLED_ROWS: usize = 8;
@@ -132,6 +134,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let mut merge = merge::prepare(&merge)?;
     let merged = open_merged(&options.merged, options.merge.open.access)?;
     let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    merge.expect_origin(header)?;
     let recipe =
         header.and_then(|header| header.get(crate::ops::shared::provenance::RECIPE)).cloned();
     let taken = recipe.is_some_and(|text| merge.take_recipe(text));
@@ -150,6 +153,7 @@ pub(super) fn check(
     sample: Option<usize>,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    progress.phase("verifying");
     progress.begin(merge.plan.bytes);
     let pool = thread_pool(merge.threads())?;
     let mut checker = Checker { merge, merged, sample, pool, progress, report: Report::default() };

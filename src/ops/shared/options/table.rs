@@ -215,6 +215,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Open the result again and compare it with a recomputation in f64"),
     option("receipt", (&["merge"], Recipe::Key), (Path, "FILE"),
         "Also write this file, from which `undo` restores the base bit for bit"),
+    option("no_provenance", (&["merge"], Recipe::Key), (Flag, ""),
+        "Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; \
+         `verify` then needs --base and --adapter"),
     option("resume", (&["merge"], Recipe::Key), (Flag, ""),
         "Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, \
          and keep this run's if it is interrupted"),
