@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Found;
 use super::row::Like;
+use super::run::Found;
 use crate::adapter::Adapter;
 use crate::adapter::module::Module;
 use crate::error::{Locate, Result};

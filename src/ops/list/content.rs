@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::Found;
+use super::run::Found;
 use crate::adapter::Adapter;
 use crate::error::{Locate, Result};
 use crate::format::{Access, Source};

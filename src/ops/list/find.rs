@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::sidecar::CONFIG_NAME;
+use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::is_pickle;
 use crate::format::folder::{FoundFile, files_below};
@@ -66,5 +67,8 @@ pub fn is_folder(path: &Path, access: Access) -> bool {
     let Some(found) = candidates(path).ok().filter(|found| path.is_dir() && found.len() > 1) else {
         return false;
     };
-    found.iter().any(|one| one.path.is_dir()) || Checkpoint::open(path, access).is_err()
+    let open = OpenOptions { access, ..OpenOptions::default() };
+    let reads = |one: &Candidate| Adapter::open(&one.path, &open).is_ok();
+    let marked = found.iter().any(|one| one.path.is_dir());
+    marked || (Checkpoint::open(path, access).is_err() && found.iter().any(reads))
 }
