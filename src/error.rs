@@ -3,6 +3,7 @@
 //! A kind knows the facts (expected, found); the file and the tensor are attached once, by the layer
 //! that knows them. [`Error::hint`] says what the user can do, beside the kind it belongs to.
 
+mod cloud;
 mod command;
 mod convert;
 mod experts;
@@ -30,6 +31,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use cloud::CloudError;
 pub(crate) use command::quoted;
 pub use convert::ConvertError;
 pub use experts::ExpertsError;

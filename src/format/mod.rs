@@ -5,6 +5,8 @@
 
 pub mod access;
 pub mod checkpoint;
+#[cfg(feature = "cloud")]
+mod cloud;
 pub mod coder;
 pub mod ggml;
 pub mod gguf;
@@ -16,6 +18,7 @@ mod kept;
 mod live;
 pub mod location;
 pub(crate) mod pattern;
+pub mod remote;
 mod shard;
 pub mod shared_staging;
 pub mod staging;

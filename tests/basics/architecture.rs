@@ -48,8 +48,15 @@ const PLACES: [(&[&str], &[&str], &str); 7] = [
             "fs::copy",
             "fs::rename",
         ],
-        // A blob of the Hub's cache is put in place when it has its hash; a snapshot links to it.
-        &["format/hub/blob.rs", "format/hub/download.rs", "format/kept.rs", "format/staging.rs"],
+        &[
+            // What stands for a file in a store, in a directory of its own that goes with the process.
+            "format/cloud/mirror.rs",
+            // A blob of the Hub's cache is put in place when it has its hash; a snapshot links to it.
+            "format/hub/blob.rs",
+            "format/hub/download.rs",
+            "format/kept.rs",
+            "format/staging.rs",
+        ],
         "makes outputs that a failure leaves half-written: go through `Staging`",
     ),
     (

@@ -7,7 +7,7 @@ use lora_tool::ops::as_lora;
 use lora_tool::ops::combine::RankPolicy;
 use lora_tool::ops::convert::{self, Options};
 
-use crate::cli::args::{OpenArgs, OutcomeArgs, location};
+use crate::cli::args::{OpenArgs, OutcomeArgs, destination, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(crate) struct ConvertArgs {
     rank: Option<RankPolicy>,
     #[arg(long, value_parser = location())]
     reference: Option<PathBuf>,
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     output: PathBuf,
     #[arg(long)]
     allow_loss: bool,

@@ -14,7 +14,7 @@ use regex::Regex;
 
 use crate::cli::args::{
     DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, RoundingArg, ScalesArg,
-    location, weigh, writing,
+    destination, location, weigh, writing,
 };
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
@@ -59,7 +59,7 @@ pub(crate) struct MergeArgs {
         conflicts_with = "adapters"
     )]
     models: Vec<OsString>,
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) how: MergeOptions,

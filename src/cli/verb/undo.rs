@@ -6,6 +6,7 @@ use clap::Args;
 use lora_tool::format::Access;
 use lora_tool::ops::undo;
 
+use crate::cli::args::destination;
 use crate::cli::render::{Lines, bytes};
 use crate::cli::{Answer, Outcome, Session, Verb};
 
@@ -21,7 +22,7 @@ pub(crate) struct UndoArgs {
     #[arg(long, value_name = "FILE")]
     receipt: PathBuf,
     /// Where the base goes: one file if it ends in .safetensors, else a directory
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = destination())]
     output: PathBuf,
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]

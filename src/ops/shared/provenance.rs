@@ -1,6 +1,5 @@
 //! Where a result comes from, as its header's metadata says it.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::adapter::Adapter;
 use crate::error::{Locate, Result};
-use crate::format::Metadata;
+use crate::format::{Access, Metadata, Source};
 use crate::ops::files_of;
 
 /// The entry that says by which version, by what and from what it was made.
@@ -25,7 +24,7 @@ pub(crate) const RECIPE: &str = "lora_tool.recipe";
 /// If it cannot be read.
 pub(crate) fn sha256(path: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
+    Source::open(path, Access::Read)?.write_to(&mut hash)?;
     Ok(format!("{:x}", hash.finalize()))
 }
 

@@ -13,6 +13,7 @@ use super::part::Part;
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::Staging;
 use crate::format::access::read_bounded;
+use crate::format::remote::is_remote;
 use crate::ops::merge::open::{Merge, prepare};
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::plan::options::Options;
@@ -92,6 +93,15 @@ impl Merge {
         if verify || resume || self.options.receipt.is_some() {
             return refuse(
                 "--plan goes without --verify, --receipt and --resume: workers can always be run again",
+            );
+        }
+        let mut paths = self.options.adapters.iter().map(|adapter| &adapter.path);
+        if paths.any(|path| is_remote(path))
+            || is_remote(&self.options.base)
+            || is_remote(&self.plan.output)
+        {
+            return refuse(
+                "--plan takes paths that all workers see: mount the store, or copy from it first",
             );
         }
         if workers == Some(0) {
