@@ -10,10 +10,9 @@ use crate::adapter::target::{flat_module, quantisation};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
-use crate::ops::merge::plan::matrix::as_matrix;
 use crate::ops::shared::pairing;
 use crate::ops::shared::selection::{Selection, Usage};
-use crate::weight::{self, pair::Paired};
+use crate::weight::{self, as_matrix, pair::Paired};
 
 /// What a tensor's difference can be stored as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -15,8 +15,8 @@ use crate::math::elements::random::Stream;
 use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
 use crate::math::rank::noise::above_noise;
-use crate::ops::merge::SideFile;
-use crate::ops::merge::plan::matrix::as_matrix;
+use crate::ops::shared::side_file::SideFile;
+use crate::weight::as_matrix;
 use crate::weight::difference::Difference;
 
 /// Blocks that are coded before they are written.

@@ -14,4 +14,5 @@ pub(in crate::ops) mod progress;
 pub(in crate::ops) mod provenance;
 pub mod rules;
 pub(in crate::ops) mod selection;
+pub mod side_file;
 pub mod spills;

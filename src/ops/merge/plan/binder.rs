@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::matrix::as_matrix;
 use super::step::{Added, Change, ReplaceStep};
 use crate::adapter::place::Placement;
 use crate::adapter::target;
@@ -11,6 +10,7 @@ use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
 use crate::ops::merge::{Options, PlannedAdapter};
 use crate::ops::shared::selection::Usage;
+use crate::weight::as_matrix;
 use crate::weight::tied::{self, Tied};
 
 /// All changes, and what they mean for the rest of the output.

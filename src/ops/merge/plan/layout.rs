@@ -3,7 +3,6 @@
 use super::binder::Bound;
 pub use super::kept::OutputShard;
 use super::kept::keep;
-use super::matrix::as_matrix;
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::step::{Added, Step};
@@ -14,6 +13,7 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::{Checkpoint, Component, Dtype};
 use crate::ops::merge::{Options, Quantized};
+use crate::weight::as_matrix;
 
 /// Whether an output path means one file.
 ///

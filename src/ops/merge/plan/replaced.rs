@@ -2,12 +2,12 @@
 //! happens when two adapters replace one tensor.
 
 use super::binder::Binder;
-use super::matrix::as_matrix;
 use super::step::{Change, ReplaceStep, RowsStep, Step};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::tensor::element_type;
 use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::weight::as_matrix;
 
 impl Binder<'_> {
     pub(in crate::ops::merge) fn add_replacement(

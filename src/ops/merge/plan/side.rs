@@ -18,6 +18,7 @@ use crate::format::checkpoint::Layout;
 use crate::format::index::{INDEX_SUFFIX, Index};
 use crate::format::json::{self, MODEL_CONFIG, model_config};
 use crate::format::{Checkpoint, Component, Dtype};
+use crate::ops::shared::side_file::SideFile;
 use crate::weight::{self, SIDE_FILES};
 
 /// Larger files beside a checkpoint are weights of some kind, whatever their name.
@@ -57,18 +58,6 @@ const ADAPTER_FILES: [&str; 5] = [
     "adapters.safetensors",
     "adapter_model.pt",
 ];
-
-/// A file of the output that is no weight file of the merged models.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SideFile {
-    /// Its path below the output.
-    pub relative: String,
-    /// The base's file it is a copy of; none for a made one.
-    pub source: Option<PathBuf>,
-    /// What it will hold, where it is not a plain copy.
-    pub content: Option<String>,
-}
 
 /// A file of the base that the output will not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
