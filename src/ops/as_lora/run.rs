@@ -15,7 +15,7 @@ use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::math::RankPolicy;
 use crate::ops::check::program;
-use crate::ops::combine::{self, align, carry};
+use crate::ops::combine::{self, align, replacements};
 use crate::ops::convert::{named, target};
 use crate::ops::merge::{self, AdapterInput, Merge};
 use crate::ops::shared::base::check_reference;
@@ -66,7 +66,7 @@ pub fn plan(options: &Options) -> Result<AsLora> {
         return Err(ErrorKind::NothingSelected.into());
     }
     let carried = combine::Options::default();
-    let carried = carry::replacements(&carried, std::slice::from_ref(&adapter), native)?;
+    let carried = replacements::replacements(&carried, std::slice::from_ref(&adapter), native)?;
     let report = Report::planned(options, &adapter, target, lost);
     let replacements = carried.replacements;
     let options = options.clone();

@@ -1,9 +1,10 @@
 //! Elementwise methods on the deltas themselves: panels of them are recomputed as often as needed, and
 //! what comes out, which has no low rank, is cut to one by a randomised SVD whose error is known.
 
-use super::Combine;
-use super::compute::{Outcome, written_scale};
 use super::group::Group;
+use super::open::Combine;
+use super::outcome::Outcome;
+use super::rank::written_scale;
 use crate::math::elements::random::Stream;
 use crate::math::linalg::sketch::{self, Settings};
 use crate::math::{LowRank, Matrix};

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::sum::{self, Stored};
-use super::{Options, PlannedModule};
+use super::options::Options;
+use super::plan::PlannedModule;
+use super::stored::{Stored, is_stored};
 use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{Convention, Names};
@@ -38,7 +39,7 @@ pub(in crate::ops) struct Member {
     pub(in crate::ops) module: usize,
     pub(in crate::ops) weight: f64,
     /// The weight that the adapter was given for this module, without what multiplies it further.
-    pub(super) own: f64,
+    pub(super) input_weight: f64,
     pub(super) rank: usize,
     pub(super) scale: f64,
 }
@@ -97,8 +98,8 @@ pub(in crate::ops) fn group(
     blocks: &[BlockWeights],
 ) -> Result<Vec<Group>> {
     let (groups, stored) = sort(options, adapters, blocks)?;
-    for one in stored {
-        if let Some((adapter, module)) = one.of(adapters) {
+    for difference in stored {
+        if let Some((adapter, module)) = difference.of(adapters) {
             adapter.check_factors(module).in_tensor(&module.name).in_file(&adapter.path)?;
         }
     }
@@ -141,13 +142,13 @@ pub(super) fn sort(
                     .in_file(&adapter.path));
             }
             let name = [module.name.as_str(); 2];
-            let own = input.weight * rules.weight(name);
+            let input_weight = input.weight * rules.weight(name);
             let of_block = blocks.get(number).map_or(1.0, |blocks| blocks.of(&module.name));
-            let weight = own * selection.weight(name) * of_block;
+            let weight = input_weight * selection.weight(name) * of_block;
             if weight == 0.0 || !selection.selects(name) {
                 continue;
             }
-            if sum::is_stored(module) {
+            if is_stored(module) {
                 stored.push(Stored { adapter: number, module: index, weight });
                 continue;
             }
@@ -155,7 +156,8 @@ pub(super) fn sort(
             let rank = rank.in_tensor(&module.name).in_file(&adapter.path)?;
             let scale = module.scale.value;
             check_size(weight * scale).in_tensor(&module.name).in_file(&adapter.path)?;
-            let member = Member { adapter: number, module: index, weight, own, rank, scale };
+            let member =
+                Member { adapter: number, module: index, weight, input_weight, rank, scale };
             add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
         }
     }
@@ -265,11 +267,11 @@ fn output_name(group: &Group, adapters: &[Adapter], output: &Convention) -> Resu
         let adapter = adapters.get(member.adapter)?;
         Some((adapter.convention, adapter.modules.get(member.module)?.name.as_str()))
     });
-    if let Some((_, own)) = names.clone().find(|(convention, _)| *convention == output) {
-        return Ok(own.to_owned());
+    if let Some((_, name)) = names.clone().find(|(convention, _)| *convention == output) {
+        return Ok(name.to_owned());
     }
-    let (own, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
-    if output.names != Names::Dotted && !matches!(own.names, Names::Dotted | Names::Gguf) {
+    let (convention, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
+    if output.names != Names::Dotted && !matches!(convention.names, Names::Dotted | Names::Gguf) {
         return Ok(name.to_owned());
     }
     if output.names != Names::Dotted {

@@ -9,8 +9,7 @@ use crate::error::{ErrorKind, Place, RecipeError, RecipeProblem, near};
 use crate::format::yaml::{Key, Node, Value};
 use crate::method::params::{BadParam, Given, PARAMS, ParamKind, SEED};
 use crate::method::{Compat, Method, Param, Settings};
-use crate::ops::combine::auto::AUTO;
-use crate::ops::combine::named;
+use crate::ops::shared::method_name::{AUTO, named};
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::WeightRule;
 
