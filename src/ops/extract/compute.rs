@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use super::depth::{candidate, look, rank_of};
+use super::open::Extract;
+use super::options::RankChoice;
 use super::pair::{Form, Pair};
 use super::report::{LeftOut, ModuleReport};
-use super::{Extract, RankChoice};
 use crate::adapter::convention::{Key, Part};
 use crate::adapter::module::{Kind, Replaces};
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor, Sized};
@@ -60,7 +61,7 @@ impl Found {
 }
 
 /// A module to write and what to say of it, with the squared norms of the difference and the error.
-pub(super) struct Done {
+pub(super) struct Extracted {
     pub(super) module: NewModule,
     pub(super) report: ModuleReport,
     pub(super) squared_norm: f64,
@@ -69,13 +70,16 @@ pub(super) struct Done {
 }
 
 /// Looks at every pair; a shared budget comes last.
-pub(super) fn all(extract: &Extract, progress: &dyn Progress) -> Result<(Vec<Fate>, Vec<Done>)> {
+pub(super) fn all(
+    extract: &Extract,
+    progress: &dyn Progress,
+) -> Result<(Vec<Fate>, Vec<Extracted>)> {
     let bytes = |pair: &Pair| extract.tuned.tensor(&pair.tuned).map_or(0, |view| view.spec.bytes());
     progress.begin(extract.plan.pairs.iter().map(bytes).sum());
     let pairs = extract.plan.pairs.par_iter().enumerate();
     let fates: Vec<Fate> = pairs
         .map(|(at, pair)| {
-            let fate = one(extract, at, pair, 0).map_err(|error| error.in_tensor(&pair.base));
+            let fate = look_into(extract, at, pair, 0).map_err(|error| error.in_tensor(&pair.base));
             progress.advance(bytes(pair));
             fate
         })
@@ -100,7 +104,8 @@ pub(super) fn views<'a>(
     Ok((base, extract.tuned.tensor(&pair.tuned).ok_or(ErrorKind::NotFound)?))
 }
 
-fn one(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> {
+/// What becomes of one pair; at least `least` singular values are looked for.
+fn look_into(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> {
     let (base, tuned) = views(extract, pair)?;
     if base.same_bytes(tuned)? {
         return Ok(Fate::Equal);
@@ -289,7 +294,7 @@ fn share(extract: &Extract, found: &mut [Found]) -> Result<()> {
         let deepened = deeper.map(|found| {
             let Some(pair) = extract.plan.pairs.get(found.at) else { return Ok(false) };
             let least = (found.values.len() * 2).max(found.rank.min(found.values.len() * 4));
-            if let Fate::Module(again) = one(extract, found.at, pair, least)? {
+            if let Fate::Module(again) = look_into(extract, found.at, pair, least)? {
                 *found = *again;
             }
             Ok(true)
@@ -330,7 +335,7 @@ fn matrix(factor: &Factor, rows: usize, columns: usize) -> Matrix {
 }
 
 /// Cuts a difference to its rank, in the orientation and dtype that is written.
-fn finish(extract: &Extract, found: &Found) -> Result<Done> {
+fn finish(extract: &Extract, found: &Found) -> Result<Extracted> {
     let pair = extract.plan.pairs.get(found.at).ok_or(ErrorKind::NotFound)?;
     let Form::Factors { kind, turned } = &pair.form else {
         return Err(ErrorKind::NotFound.into());
@@ -367,7 +372,7 @@ fn finish(extract: &Extract, found: &Found) -> Result<Done> {
         passes: found.passes,
     };
     let parameters = (rank * (pair.rows + pair.columns)) as u64;
-    Ok(Done { module, report, squared_norm: found.squared_norm, squared_error, parameters })
+    Ok(Extracted { module, report, squared_norm: found.squared_norm, squared_error, parameters })
 }
 
 /// The factors as they are read back.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Options;
+use super::options::Options;
 use crate::adapter::convention::{Convention, Names};
 use crate::adapter::module::Kind;
 use crate::adapter::orientation::Orientations;
