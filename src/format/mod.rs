@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod coder;
 pub mod ggml;
 pub mod gguf;
+pub(crate) mod hash;
 pub mod header;
 mod hub;
 pub mod index;

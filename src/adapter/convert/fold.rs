@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use crate::adapter::tensor::element_type;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::format::Dtype;
 use crate::math::ElementType;
+use crate::weight::element::{decoded, encoded, float_type};
 
 /// A factor as it is stored: dtype, rows, columns and bytes.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ impl Factor {
     /// Zeros.
     pub(super) fn zeros(dtype: Dtype, shape: Vec<usize>) -> Self {
         let count: usize = shape.iter().product();
-        let size = element_type(dtype).map_or(0, ElementType::size);
+        let size = float_type(dtype).map_or(0, ElementType::size);
         Self { dtype, shape, bytes: vec![0; count * size] }
     }
 
@@ -31,11 +31,7 @@ impl Factor {
 
     /// Its values.
     pub(super) fn values(&self) -> Result<Vec<f64>> {
-        let unknown = || ErrorKind::BadDtype { dtype: self.dtype.to_string() };
-        let element = element_type(self.dtype).ok_or_else(unknown)?;
-        let mut values = vec![0.0; self.bytes.len() / element.size()];
-        element.decode(&self.bytes, &mut values);
-        Ok(values)
+        decoded(self.dtype, &self.bytes)
     }
 
     /// Whether all of its values are zero.
@@ -99,10 +95,7 @@ impl Factor {
         if self.dtype == dtype {
             return Ok(self);
         }
-        let unknown = || ErrorKind::BadDtype { dtype: dtype.to_string() };
-        let (values, element) = (self.values()?, element_type(dtype).ok_or_else(unknown)?);
-        let mut bytes = vec![0; values.len() * element.size()];
-        element.encode(&values, &mut bytes);
+        let bytes = encoded(dtype, &self.values()?)?;
         Ok(Self { dtype, shape: self.shape, bytes })
     }
 }
@@ -123,22 +116,16 @@ pub(super) fn multiply(factor: &mut Factor, by: f64) -> Result<()> {
     if by == 1.0 {
         return Ok(());
     }
-    let unknown = |dtype: Dtype| ErrorKind::BadDtype { dtype: dtype.to_string() };
-    let element = element_type(factor.dtype).ok_or_else(|| unknown(factor.dtype))?;
-    let mut values = vec![0.0; factor.bytes.len() / element.size()];
-    element.decode(&factor.bytes, &mut values);
+    let element = float_type(factor.dtype)?;
+    let mut values = factor.values()?;
     for value in &mut values {
         *value *= by;
     }
-    let mut again = vec![0.0; values.len()];
-    let mut bytes = vec![0; factor.bytes.len()];
-    element.encode(&values, &mut bytes);
-    element.decode(&bytes, &mut again);
-    let wide = matches!(factor.dtype, Dtype::F32 | Dtype::F64);
-    if !wide && again != values {
-        let element = element_type(Dtype::F32).ok_or_else(|| unknown(Dtype::F32))?;
-        bytes = vec![0; values.len() * element.size()];
-        element.encode(&values, &mut bytes);
+    let mut bytes = encoded(factor.dtype, &values)?;
+    let is_exact = decoded(factor.dtype, &bytes)? == values;
+    // What 32 bits or more hold is rounded once.
+    if element.size() < 4 && !is_exact {
+        bytes = encoded(Dtype::F32, &values)?;
         factor.dtype = Dtype::F32;
     }
     factor.bytes = bytes;
@@ -184,17 +171,12 @@ mod tests {
     use super::*;
 
     fn factor(dtype: Dtype, shape: &[usize], values: &[f64]) -> Factor {
-        let element = element_type(dtype).expect("a floating-point dtype");
-        let mut bytes = vec![0; values.len() * element.size()];
-        element.encode(values, &mut bytes);
+        let bytes = encoded(dtype, values).expect("a floating-point dtype");
         Factor { dtype, shape: shape.to_vec(), bytes }
     }
 
     fn values(factor: &Factor) -> Vec<f64> {
-        let element = element_type(factor.dtype).expect("a floating-point dtype");
-        let mut values = vec![0.0; factor.bytes.len() / element.size()];
-        element.decode(&factor.bytes, &mut values);
-        values
+        factor.values().expect("a floating-point dtype")
     }
 
     #[test]

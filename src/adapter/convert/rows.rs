@@ -15,6 +15,7 @@ use crate::adapter::module::{Module, Nature, Side};
 use crate::adapter::save::{NewModule, PartTensor};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Dtype;
+use crate::weight::element::widest;
 
 /// Which columns of B only one of a module's parts has, by module: such a module was fused of modules
 /// with an A each, and falls into them again.
@@ -403,14 +404,4 @@ fn whole(
         factored,
         folded: 1.0,
     }))
-}
-
-/// A dtype that holds the values of all.
-fn widest(mut dtypes: impl Iterator<Item = Dtype>) -> Dtype {
-    let first = dtypes.next().unwrap_or(Dtype::F32);
-    dtypes.fold(first, |widest, dtype| match (widest, dtype) {
-        (same, other) if same == other => same,
-        (Dtype::F64, _) | (_, Dtype::F64) => Dtype::F64,
-        _ => Dtype::F32,
-    })
 }

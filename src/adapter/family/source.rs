@@ -7,9 +7,10 @@ use crate::adapter::module::{Bias, BiasEffect};
 use crate::adapter::scale::ScaleSources;
 use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::slice::find;
-use crate::adapter::tensor::{element_type, read_f64};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
+use crate::weight::element::is_float;
 
 /// A module's tensors by their part, each by its name in the file.
 pub(in crate::adapter) type Parts = BTreeMap<Part, String>;
@@ -118,9 +119,9 @@ pub(super) fn check_length(view: TensorView<'_>, length: usize) -> Result<()> {
 
 pub(super) fn read_alpha(view: TensorView<'_>) -> Result<f64> {
     check_length(view, 1)?;
-    let alpha = match element_type(view.spec.dtype) {
-        Some(_) => read_f64(view, 0, 1)?.first().copied().unwrap_or(f64::NAN),
-        None => read_integer(view)?,
+    let alpha = match is_float(view.spec.dtype) {
+        true => read_f64(view, 0, 1)?.first().copied().unwrap_or(f64::NAN),
+        false => read_integer(view)?,
     };
     if alpha.is_finite() {
         return Ok(alpha);

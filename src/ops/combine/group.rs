@@ -17,6 +17,7 @@ use crate::method::Settings;
 use crate::ops::shared::param_rules::{self, Site};
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::Usage;
+use crate::weight::element::widest;
 
 /// One module of the result and its inputs.
 #[derive(Debug, Clone)]
@@ -67,24 +68,13 @@ impl Group {
     }
 }
 
-/// The widest dtype of all factors.
-pub(super) fn widest(adapters: &[Adapter]) -> Dtype {
+/// A dtype that holds the values of all factors.
+pub(super) fn widest_of(adapters: &[Adapter]) -> Dtype {
     let dtypes = adapters.iter().flat_map(|adapter| {
         let names = adapter.modules.iter().flat_map(Module::tensors);
         names.filter_map(|name| Some(adapter.file.tensor(name)?.spec.dtype))
     });
-    let mut widest: Option<Dtype> = None;
-    for dtype in dtypes {
-        widest = Some(match (widest, dtype) {
-            (None, dtype) => dtype,
-            (Some(Dtype::F64), _) | (_, Dtype::F64) => Dtype::F64,
-            (Some(Dtype::F32), _) | (_, Dtype::F32) => Dtype::F32,
-            // Neither holds the other's values.
-            (Some(Dtype::F16), Dtype::BF16) | (Some(Dtype::BF16), Dtype::F16) => Dtype::F32,
-            (Some(same), _) => same,
-        });
-    }
-    widest.unwrap_or(Dtype::F32)
+    widest(dtypes)
 }
 
 /// Sorts all modules of all adapters into groups, in order of their names: those of the first adapter

@@ -7,8 +7,9 @@ use crate::adapter::Adapter;
 use crate::adapter::convention::Convention;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::save::NewReplacement;
-use crate::adapter::tensor::{element_type, read_f64};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::weight::element::encoded;
 
 /// Replaced tensors of the result.
 #[derive(Debug, Clone, Default)]
@@ -128,11 +129,7 @@ fn average(
             *sum += value / all.len() as f64;
         }
     }
-    let element = element_type(first.dtype)
-        .ok_or_else(|| ErrorKind::BadDtype { dtype: first.dtype.to_string() })
-        .in_tensor(module)?;
     let mut averaged = first.clone();
-    averaged.bytes = vec![0; sum.len() * element.size()];
-    element.encode(&sum, &mut averaged.bytes);
+    averaged.bytes = encoded(first.dtype, &sum).in_tensor(module)?;
     Ok(averaged)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::choose::{self, Choice};
-use super::group::widest;
+use super::group::widest_of;
 use super::open::Combine;
 use super::options::Options;
 use super::plan::Plan;
@@ -52,7 +52,7 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let mut groups = group::name_for(groups, &adapters, convention)?;
     group::settle(options, &adapters, &settings, &mut groups)?;
     let sums = sum::sums(&stored, &groups, &adapters, method, convention)?;
-    let dtype = options.dtype.unwrap_or_else(|| widest(&adapters));
+    let dtype = options.dtype.unwrap_or_else(|| widest_of(&adapters));
     let carried = replacements(options, &adapters, convention)?;
     let policy = options.rank.map(|rank| rank.to_string());
     let default = match (method.elementwise(), space) {

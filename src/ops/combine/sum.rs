@@ -9,10 +9,11 @@ use super::stored::Stored;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Convention, Part};
 use crate::adapter::save::{NewModule, PartTensor};
-use crate::adapter::tensor::{element_type, read_f64};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, FamilyError, Locate, Result};
 use crate::format::Dtype;
 use crate::method::{Law, Method};
+use crate::weight::element::encoded;
 
 /// A module of the result, whose tensors are sums.
 #[derive(Debug, Clone)]
@@ -94,11 +95,7 @@ impl Sum {
                     *sum += lambda * weight * value;
                 }
             }
-            let unknown = || ErrorKind::BadDtype { dtype: dtype.to_string() };
-            let element = element_type(dtype).ok_or_else(unknown)?;
-            let mut bytes = vec![0; sum.len() * element.size()];
-            element.encode(&sum, &mut bytes);
-            Ok((*part, dtype, summed.shape.clone(), bytes))
+            Ok((*part, dtype, summed.shape.clone(), encoded(dtype, &sum)?))
         });
         let tensors = tensors.collect::<Result<Vec<PartTensor>>>().in_tensor(&self.name)?;
         Ok(NewModule::stored(self.name.clone(), tensors))

@@ -10,16 +10,17 @@ use super::report::{LeftOut, ModuleReport};
 use crate::adapter::convention::{Key, Part};
 use crate::adapter::module::{Kind, Replaces};
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor, Sized};
-use crate::adapter::tensor::{check_finite, element_type};
+use crate::adapter::tensor::check_finite;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, TensorView};
 use crate::math::elements::random::Stream;
 use crate::math::linalg::panels::Panels;
 use crate::math::linalg::sketch::Sketch;
 use crate::math::rank::policy::{Candidate, TooSmall};
-use crate::math::{ElementType, Factor, LowRank, Matrix, RankPolicy};
+use crate::math::{Factor, LowRank, Matrix, RankPolicy};
 use crate::ops::Progress;
 use crate::weight::difference::Difference;
+use crate::weight::element::{decoded, encoded};
 
 /// What became of one pair.
 pub(super) enum Fate {
@@ -376,17 +377,12 @@ fn finish(extract: &Extract, found: &Found) -> Result<Extracted> {
 }
 
 /// The factors as they are read back.
-fn rounded(factors: &LowRank, dtype: crate::format::Dtype) -> Result<LowRank> {
-    let element =
-        element_type(dtype).ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })?;
-    let round = |matrix: &Matrix| {
-        let mut matrix = matrix.clone();
-        let mut bytes = vec![0; matrix.len() * element.size()];
-        ElementType::encode(element, matrix.as_slice(), &mut bytes);
-        element.decode(&bytes, matrix.as_mut_slice());
-        matrix
+fn rounded(factors: &LowRank, dtype: Dtype) -> Result<LowRank> {
+    let round = |matrix: &Matrix| -> Result<Matrix> {
+        let values = decoded(dtype, &encoded(dtype, matrix.as_slice())?)?;
+        Ok(Matrix::from_vec(matrix.nrows(), matrix.ncols(), values))
     };
-    Ok(LowRank::new(round(&factors.up), round(&factors.down)))
+    Ok(LowRank::new(round(&factors.up)?, round(&factors.down)?))
 }
 
 /// kohya's `--clamp_quantile` (`networks/extract_lora_from_models.py`): all of σ in up, then both factors

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use super::code::{Told, block_rows};
 use super::contents::{BaseFile, Coded, Contents, Mark, Part, Side, Span};
-use super::file::{Writer, hash_file, hash_pieces};
+use super::file::Writer;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
-use crate::format::{Checkpoint, OutputFile, TensorView};
+use crate::format::{Checkpoint, OutputFile, TensorView, hash};
 use crate::math::elements::random::Stream;
 use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
@@ -42,7 +42,7 @@ pub(in crate::ops) fn make(
     let mark = |checkpoint: &Checkpoint, at: usize, lone: bool| -> Result<Mark> {
         let shard = checkpoint.shards.get(at).ok_or(ErrorKind::NotFound)?;
         let relative = if lone { String::new() } else { shard.relative.clone() };
-        Ok(Mark { relative, sha256: hash_file(&shard.path)?, bytes: shard.source.length() })
+        Ok(Mark { relative, sha256: hash::of_file(&shard.path)?, bytes: shard.source.length() })
     };
     let numbers = (0..merged.shards.len()).into_par_iter();
     let marks = numbers.map(|at| mark(merged, at, one_file)).collect::<Result<_>>()?;
@@ -83,7 +83,7 @@ fn keep_sides(
     let mut sides: Vec<Side> = Vec::new();
     let mut keep = |relative: &str, source: &Path, changed: bool| -> Result<()> {
         let mut span = Span { start: writer.position(), bytes: 0 };
-        let sha256 = hash_pieces(source, |piece| {
+        let sha256 = hash::of_file_in_pieces(source, |piece| {
             span.bytes += if changed { writer.add(piece)?.bytes } else { 0 };
             Ok(())
         })?;

@@ -1,16 +1,16 @@
 //! From a merged checkpoint and its receipt to the base.
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use super::bound::element;
 use super::code::{Told, block_rows};
 use super::contents::{BaseFile, Coded, Part};
 use super::file::Receipt;
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
+use crate::format::hash::Hasher;
 use crate::format::{OutputFile, Shard};
 use crate::math::forms::residual::Guess;
 use crate::ops::Progress;
+use crate::weight::element::float_named;
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 4 << 20;
@@ -20,7 +20,7 @@ const BATCH: usize = 16;
 /// A file in the making, and the hash of what it holds so far.
 struct Sink<'a> {
     output: OutputFile,
-    hash: Sha256,
+    hash: Hasher,
     at: u64,
     progress: &'a dyn Progress,
 }
@@ -46,7 +46,7 @@ pub(in crate::ops) fn file(
     output: OutputFile,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut sink = Sink { output, hash: Sha256::new(), at: 0, progress };
+    let mut sink = Sink { output, hash: Hasher::default(), at: 0, progress };
     sink.add(&receipt.bytes(file.head)?)?;
     for part in &file.parts {
         match part {
@@ -55,7 +55,7 @@ pub(in crate::ops) fn file(
             Part::Steps(coded) => steps(receipt, coded, shard(merged, coded.file)?, &mut sink)?,
         }
     }
-    let found = format!("{:x}", sink.hash.finalize());
+    let found = sink.hash.finish();
     if found != file.mark.sha256 {
         return Err(ReceiptError::NotTheBase.into());
     }
@@ -82,7 +82,7 @@ fn broken() -> ReceiptError {
 }
 
 fn told(receipt: &Receipt, coded: &Coded, shard: &Shard) -> Result<Told> {
-    let types = element(&coded.from).zip(element(&coded.to));
+    let types = float_named(&coded.from).zip(float_named(&coded.to));
     let (from, to) = types.ok_or_else(broken)?;
     // A made-up size must not be allocated.
     let merged = coded.rows.checked_mul(coded.columns).and_then(|n| n.checked_mul(from.size()));

@@ -9,7 +9,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
-use crate::math::{ElementType, Factor, LowRank, Transform};
+use crate::math::{Factor, LowRank, Transform};
 use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Statistics};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::product::{factors, module};
@@ -363,7 +363,7 @@ fn add_factors(
     (left, right, coefficient): (&Factor, &Factor, f64),
     row: usize,
 ) {
-    let ulp = ElementType::F32.ulp(1.0);
+    let ulp = f64::from(f32::EPSILON);
     let slack = ulp * (left.columns + 4) as f64;
     for (value, bound) in values.iter().zip(bounds.iter_mut()) {
         *bound += value.abs() * ulp;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::balance::balance;
 use super::identity::{self, InputFile};
@@ -13,6 +12,7 @@ use super::part::Part;
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::Staging;
 use crate::format::access::read_bounded;
+use crate::format::hash;
 use crate::ops::merge::open::{Merge, prepare};
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::plan::options::Options;
@@ -152,7 +152,7 @@ fn loads(shards: &[JobShard], workers: Option<usize>) -> Vec<u64> {
 /// The SHA-256 of a plan as it is written down.
 fn digest(plan: &Plan) -> Result<String> {
     let text = serde_json::to_vec(plan).map_err(std::io::Error::other)?;
-    Ok(format!("{:x}", Sha256::digest(text)))
+    Ok(hash::of_bytes(&text))
 }
 
 impl Job {

@@ -19,6 +19,7 @@ use crate::format::index::{INDEX_SUFFIX, Index};
 use crate::format::json::{self, MODEL_CONFIG, model_config};
 use crate::format::{Checkpoint, Component, Dtype};
 use crate::ops::shared::side_file::SideFile;
+use crate::weight::element::torch_name;
 use crate::weight::{self, SIDE_FILES};
 
 /// Larger files beside a checkpoint are weights of some kind, whatever their name.
@@ -376,7 +377,7 @@ fn edit_config(
         };
         set_nested(&mut config, "text_config", "vocab_size", &size);
     }
-    if let Some(name) = dtype.and_then(dtype_name) {
+    if let Some(name) = dtype.and_then(torch_name) {
         for key in ["torch_dtype", "dtype"] {
             if config.contains_key(key) {
                 config.insert(key.to_owned(), name.into());
@@ -403,15 +404,5 @@ fn set_nested(config: &mut Map<String, Value>, object: &str, key: &str, value: &
         && nested.contains_key(key)
     {
         nested.insert(key.to_owned(), value.clone());
-    }
-}
-
-/// The name transformers gives a dtype.
-fn dtype_name(dtype: Dtype) -> Option<&'static str> {
-    match dtype {
-        Dtype::F32 => Some("float32"),
-        Dtype::F16 => Some("float16"),
-        Dtype::BF16 => Some("bfloat16"),
-        _ => None,
     }
 }
