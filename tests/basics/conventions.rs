@@ -18,7 +18,7 @@ const OTHER_MEANINGS: [(&str, &str, &str); 14] = [
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
     ("method/compat.rs", "peft", "a program whose arithmetic is reproduced"),
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
-    ("ops/convert.rs", "gguf", "a file's ending"),
+    ("ops/convert/run.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/options.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/side.rs", "gguf", "a file's ending"),
     ("ops/run/recipe.rs", "kohya", "a program whose arithmetic is reproduced"),

@@ -6,6 +6,7 @@ use clap::Args;
 use lora_tool::ops::as_lora;
 use lora_tool::ops::combine::RankPolicy;
 use lora_tool::ops::convert::{self, Options};
+use serde::Serialize;
 
 use crate::cli::args::{OpenArgs, OutcomeArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
@@ -55,9 +56,7 @@ impl ConvertArgs {
             force: self.outcome.force,
         }
     }
-}
 
-impl ConvertArgs {
     fn as_lora(&self, rank: RankPolicy, session: &Session) -> Outcome {
         let plan = as_lora::plan(&as_lora::Options {
             adapter: self.adapter.clone(),
@@ -75,10 +74,21 @@ impl ConvertArgs {
             true => plan.report,
             false => plan.run(&*session.steps("converting"))?,
         };
-        let lost: Vec<String> = report.lost.iter().map(|loss| format!("lost: {loss}")).collect();
+        self.answer(&report, &report.lost, render::as_lora::report, session)
+    }
+
+    /// Says what was lost, then what was done.
+    fn answer<R: Serialize>(
+        &self,
+        report: &R,
+        lost: &[String],
+        text: fn(&R, bool, bool) -> String,
+        session: &Session,
+    ) -> Outcome {
+        let lost: Vec<String> = lost.iter().map(|loss| format!("lost: {loss}")).collect();
         session.warn(&lost);
-        session.answer("convert", self.outcome.json, &report, |report| {
-            render::as_lora::report(report, self.outcome.dry_run, self.outcome.modules(session))
+        session.answer("convert", self.outcome.json, report, |report| {
+            text(report, self.outcome.dry_run, self.outcome.modules(session))
         })?;
         Ok(Answer::Yes)
     }
@@ -94,11 +104,6 @@ impl Verb for ConvertArgs {
             true => convert.report,
             false => convert.run(&*session.steps("converting"))?,
         };
-        let lost: Vec<String> = report.lost.iter().map(|loss| format!("lost: {loss}")).collect();
-        session.warn(&lost);
-        session.answer("convert", self.outcome.json, &report, |report| {
-            render::convert::report(report, self.outcome.dry_run, self.outcome.modules(session))
-        })?;
-        Ok(Answer::Yes)
+        self.answer(&report, &report.lost, render::convert::report, session)
     }
 }

@@ -1,25 +1,20 @@
 //! From the options to the report.
 
-use std::path::PathBuf;
-
 use super::open::AsLora;
 use super::options::Options;
 use super::report::Report;
 use super::{compute, origin};
-use crate::adapter::convert::{BaseFacts, complete};
+use crate::adapter::Adapter;
 use crate::adapter::save::{NewAdapter, NewModule};
 use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::write::check_ending;
-use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::math::RankPolicy;
-use crate::ops::check::program;
 use crate::ops::combine::{self, align, replacements};
-use crate::ops::convert::{named, target};
+use crate::ops::convert::input::{Input, Request, target};
 use crate::ops::merge::{self, AdapterInput, Merge};
-use crate::ops::shared::base::check_reference;
-use crate::ops::{Progress, check_output, files_of, thread_pool, write};
+use crate::ops::{Progress, thread_pool, write};
 
 /// Opens the adapter, and the base where a module needs it, and decides where every update comes from.
 ///
@@ -27,23 +22,21 @@ use crate::ops::{Progress, check_output, files_of, thread_pool, write};
 /// What is wrong with the adapter, modules that need the base without `reference`, what would be lost, and an output
 /// that cannot be started.
 pub fn plan(options: &Options) -> Result<AsLora> {
-    let program = options.program.as_deref().map(program::by_name).transpose()?;
-    let asked = named(&options.to)?;
-    check_output(&options.output, [options.adapter.as_path()], options.force)?;
-    let (reference, access) = (options.reference.as_deref(), options.open.access);
-    check_reference(reference, access)?;
-    let base = BaseFacts::of(reference, access)?;
-    let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
-    let mut adapter = Adapter::open(&options.adapter, &open)?;
-    adapter.sound()?;
-    adapter.check_finite()?;
-    if let Some(reference) = reference {
-        complete(&mut adapter, reference, access)?;
-    }
+    let request = Request {
+        adapter: &options.adapter,
+        to: &options.to,
+        program: options.program.as_deref(),
+        reference: options.reference.as_deref(),
+        output: &options.output,
+        open: &options.open,
+        force: options.force,
+    };
+    let Input { program, convention, mut adapter, .. } = request.open()?;
+    request.check(&mut adapter)?;
     let native = align::common(std::slice::from_ref(&adapter));
-    let target = match (asked, program) {
+    let target = match (convention, program) {
         (None, None) => write::convention(None, Some(native), &options.output)?,
-        _ => target(asked, program, native)?,
+        _ => target(convention, program, native)?,
     };
     let takes = program.map(|program| &program.takes);
     if !takes.is_some_and(|takes| takes.modelfile) {
@@ -55,8 +48,6 @@ pub fn plan(options: &Options) -> Result<AsLora> {
         let reason = format!("a budget of bytes is for the {} convention alone", native.name);
         return Err(ErrorKind::BadOption(reason).into());
     }
-    let files = files_of(&adapter);
-    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let merge = on_base(&adapter, options)?;
     let (modules, lost) = origin::of_all(&adapter, merge.as_ref(), native)?;
     if !lost.is_empty() && !options.allow_loss {

@@ -12,7 +12,7 @@ use super::replacements::replacements;
 use super::report::Report;
 use super::{align, auto, carry, compute, group, sum};
 use crate::adapter::block_weights::BlockWeights;
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Locate, Result, counted};
 use crate::format::Checkpoint;
 use crate::method::params::LAMBDA;
 use crate::method::{Sketch, Space};
@@ -42,9 +42,9 @@ pub fn plan(options: &Options) -> Result<Combine> {
     let blocks: Vec<BlockWeights> = lists.collect::<Result<_>>()?;
     if !blocks.is_empty() && blocks.len() != adapters.len() {
         let reason = format!(
-            "there are {} lists of block weights for {} adapters; give --lbw once an adapter, in order",
-            blocks.len(),
-            adapters.len()
+            "{} of block weights for {}; give --lbw once an adapter, in order",
+            counted(blocks.len(), "list"),
+            counted(adapters.len(), "adapter")
         );
         return Err(ErrorKind::BadOption(reason).into());
     }

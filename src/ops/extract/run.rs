@@ -112,13 +112,15 @@ impl Extract {
     }
 
     fn nothing(&self, equal: usize, left_out: &[LeftOut]) -> Error {
-        let reason = match left_out.first() {
-            None => format!("all {equal} tensors are the same in both checkpoints"),
-            Some(first) => format!(
-                "{} tensors differ, none of them for an adapter (`{}`: {})",
+        let reason = match left_out {
+            [] if equal == 1 => "the only tensor is the same in both checkpoints".to_owned(),
+            [] => format!("all {equal} tensors are the same in both checkpoints"),
+            [LeftOut { tensor, reason, .. }] => {
+                format!("1 tensor differs, and is not for an adapter (`{tensor}`: {reason})")
+            }
+            [LeftOut { tensor, reason, .. }, ..] => format!(
+                "{} tensors differ, none of them for an adapter (`{tensor}`: {reason})",
                 left_out.len(),
-                first.tensor,
-                first.reason
             ),
         };
         Error::from(PairError::Nothing(reason)).in_file(&self.options.tuned)
@@ -143,9 +145,10 @@ impl Extract {
                 relative_error * 100.0
             ));
         }
-        if !left_out.is_empty() {
-            let count = left_out.len();
-            warnings.push(format!("{count} tensors differ and are not in the adapter"));
+        match left_out.len() {
+            0 => {}
+            1 => warnings.push("1 tensor differs and is not in the adapter".to_owned()),
+            count => warnings.push(format!("{count} tensors differ and are not in the adapter")),
         }
         Report {
             output: self.options.output.clone(),
