@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::receipt::{Receipt, Side, check_bounds, restore};
+use super::receipt::{Receipt, SideRecord, check_bounds, restore};
 use super::shared::base::open_merged;
 use super::{Progress, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
@@ -177,7 +177,7 @@ fn check_merged(receipt: &Receipt, merged: &Checkpoint) -> Result<()> {
 /// The base's files beside its weights.
 #[derive(Default)]
 struct Sides<'a> {
-    found: Vec<&'a Side>,
+    found: Vec<&'a SideRecord>,
     /// Those that cannot be had back, each with the reason.
     missing: Vec<String>,
 }
@@ -187,7 +187,7 @@ struct Sides<'a> {
 fn side_hash(
     receipt: &Receipt,
     merged: &Checkpoint,
-    side: &Side,
+    side: &SideRecord,
     mut take: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<String> {
     if let Some(span) = side.kept {
@@ -206,7 +206,7 @@ fn side_hash(
 fn write_side(
     receipt: &Receipt,
     merged: &Checkpoint,
-    side: &Side,
+    side: &SideRecord,
     staging: &Staging,
 ) -> Result<()> {
     let relative = inside(&side.relative)?;

@@ -91,6 +91,27 @@ impl<'a> Source<'a> {
         Err(ErrorKind::BadShape { expected: format!("{expected:?}"), found }).in_tensor(name)
     }
 
+    /// (rows, columns) of a tensor without further dimensions.
+    pub(super) fn plain_matrix(&self, name: &str) -> Result<(usize, usize)> {
+        let (rows, columns, _) = self.matrix(name)?;
+        self.expect(name, rows, columns, &[])?;
+        Ok((rows, columns))
+    }
+
+    /// (outputs, rank, inputs) of A, rank × inputs, and B, outputs × rank, each with `rest` after these dimensions.
+    pub(super) fn factors(
+        &self,
+        down: &str,
+        up: &str,
+        rest: &[usize],
+    ) -> Result<(usize, usize, usize)> {
+        let (rank, inputs, _) = self.matrix(down)?;
+        let (outputs, _, _) = self.matrix(up)?;
+        self.expect(down, rank, inputs, rest)?;
+        self.expect(up, outputs, rank, rest)?;
+        Ok((outputs, rank, inputs))
+    }
+
     /// A tensor for the bias of a layer of as many outputs, or of an unknown number if 0.
     pub(super) fn bias(&self, tensor: &str, outputs: usize, effect: BiasEffect) -> Result<Bias> {
         let view = self.view(tensor)?;

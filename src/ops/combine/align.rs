@@ -31,8 +31,8 @@ pub(in crate::ops) fn align(
         let base = goal.base()?;
         let comparable = |adapter: Adapter| {
             // Names of one convention are of several layouts only where the layouts are known.
-            let other = adapter.convention != native || !mixed;
-            let known = other && layout::is_known(&adapter);
+            let is_other = adapter.convention != native || !mixed;
+            let known = is_other && layout::is_known(&adapter);
             known.then(|| reexpressed(&adapter, goal, &base)).flatten().unwrap_or(adapter)
         };
         aligned = aligned.into_iter().map(comparable).collect();

@@ -34,12 +34,12 @@ pub(super) fn metadata(combine: &Combine) -> Result<Metadata> {
     });
     let named: Vec<_> = named.collect();
     let (title, trigger) = (combine.options.title.as_deref(), combine.options.trigger.as_deref());
-    let given = identity::Given { title, trigger };
+    let words = identity::Given { title, trigger };
     let mut metadata = match named.as_slice() {
         [(only, _)] => (*only).clone(),
-        several => identity::combined(several, &name(&combine.options.output), given),
+        several => identity::combined(several, &name(&combine.options.output), words),
     };
-    identity::call(&mut metadata, given);
+    identity::call(&mut metadata, words);
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
     let inputs = combine.adapters.iter().zip(&combine.options.adapters);
     let inputs = inputs.map(|(adapter, input)| {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::input::{Input, Request, target};
 use crate::adapter::convention::Convention;
 use crate::adapter::convert::{BaseFacts, Checked, Conversion, Goal, ModuleReport, reexpress};
-use crate::adapter::layout::Source;
+use crate::adapter::layout::MadeOf;
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write;
 use crate::adapter::{Adapter, OpenOptions};
@@ -66,7 +66,7 @@ pub struct Convert {
     adapter: Adapter,
     target: &'static Convention,
     new: NewAdapter,
-    sources: Vec<Source>,
+    sources: Vec<MadeOf>,
     base: BaseFacts,
     modelfile: bool,
     options: Options,

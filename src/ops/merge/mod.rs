@@ -21,7 +21,7 @@ pub use crate::weight::{Rounding, Scales, Writing};
 pub(in crate::ops) use compute::making::Making;
 pub use job::document::{Job, JobReport, JobShard};
 pub use job::identity::{InputFile, Looked};
-pub use job::part::Part;
+pub use job::worker_part::WorkerPart;
 pub use open::Merge;
 pub(super) use open::{prepare, tied_head};
 pub use plan::gguf_types::Types;
@@ -34,7 +34,7 @@ pub use plan::quantised::{Dequantised, Requantised};
 pub use plan::region::Region;
 pub use plan::side::NotCarried;
 pub use plan::step::{
-    Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Source, Step, Term,
+    Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Step, Term, TermForm,
 };
 pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
 pub use report::{Effective, Report, Survival, TensorReport};

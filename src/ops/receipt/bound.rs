@@ -1,6 +1,6 @@
 //! What a receipt may make, before anything is made: whoever writes one chooses its numbers.
 
-use super::contents::{BaseFile, Part};
+use super::contents::{BaseFile, ReceiptPiece};
 use super::file::Receipt;
 use crate::error::{ReceiptError, Result};
 use crate::weight::element::float_named;
@@ -33,9 +33,9 @@ impl Taken {
         self.receipt = self.receipt.checked_add(file.head.bytes)?;
         for part in &file.parts {
             let (merged, receipt, bytes) = match part {
-                Part::Copy { bytes, .. } => (*bytes, 0, *bytes),
-                Part::Kept(span) => (0, span.bytes, span.bytes),
-                Part::Steps(coded) => {
+                ReceiptPiece::Copy { bytes, .. } => (*bytes, 0, *bytes),
+                ReceiptPiece::Kept(span) => (0, span.bytes, span.bytes),
+                ReceiptPiece::Steps(coded) => {
                     let elements = (coded.rows as u64).checked_mul(coded.columns as u64)?;
                     let bytes = |name| elements.checked_mul(float_named(name)?.size() as u64);
                     let kept = coded.guess.bytes.checked_add(coded.codes.bytes)?;

@@ -35,7 +35,7 @@ pub(super) fn read(
         None => find("linear", compat, Place { line: 1, column: 1 })?,
     };
     let count = inputs.adapters.len();
-    let mut given: BTreeMap<String, Written> = BTreeMap::new();
+    let mut single: BTreeMap<String, Written> = BTreeMap::new();
     let mut below = match fields.get("parameters") {
         Some(node) => entries(node)?,
         None => Entries::new(),
@@ -64,9 +64,9 @@ pub(super) fn read(
         };
         let value = Written { place: node.place, text };
         check(method, &name, &value, count)?;
-        given.insert(name, value);
+        single.insert(name, value);
     }
-    let mut params: Given = given.into_iter().map(|(name, value)| (name, value.text)).collect();
+    let mut params: Given = single.into_iter().map(|(name, value)| (name, value.text)).collect();
     for adapter in std::mem::take(&mut inputs.params) {
         add_adapter(method, adapter, count, &mut params, &mut rules)?;
     }
@@ -184,8 +184,8 @@ fn taken(method: &'static Method, name: &str, place: Place) -> Read<&'static Par
 }
 
 fn check(method: &'static Method, name: &str, value: &Written, adapters: usize) -> Read<()> {
-    let one = Given::from([(name.to_owned(), value.text.clone())]);
-    Settings::new(method.name, method.takes, &one, adapters).map(|_| ()).map_err(|error| {
+    let param = Given::from([(name.to_owned(), value.text.clone())]);
+    Settings::new(method.name, method.takes, &param, adapters).map(|_| ()).map_err(|error| {
         let problem = match error {
             BadParam::Value { name, found, expected } => {
                 let found = format!("`{found}`");

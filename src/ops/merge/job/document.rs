@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::balance::balance;
 use super::identity::{self, InputFile};
-use super::part::Part;
+use super::worker_part::WorkerPart;
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::Staging;
 use crate::format::access::read_bounded;
@@ -220,7 +220,7 @@ impl Job {
     }
 
     /// The numbers of one part's shards.
-    pub(in crate::ops) fn shards_of(&self, part: Part) -> Vec<usize> {
+    pub(in crate::ops) fn shards_of(&self, part: WorkerPart) -> Vec<usize> {
         let bytes: Vec<u64> = self.shards.iter().map(|shard| shard.bytes).collect();
         let worker_of = balance(&bytes, part.of).into_iter().enumerate();
         worker_of.filter(|(_, worker)| worker + 1 == part.number).map(|(at, _)| at).collect()
