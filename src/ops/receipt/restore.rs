@@ -52,10 +52,10 @@ pub(in crate::ops) fn file(
         match part {
             ReceiptPiece::Kept(span) => sink.add(&receipt.bytes(*span)?)?,
             ReceiptPiece::Copy { file, at, bytes } => {
-                copy(shard(merged, *file)?, *at, *bytes, &mut sink)?
+                copy(shard(merged, *file)?, *at, *bytes, &mut sink)?;
             }
             ReceiptPiece::Steps(coded) => {
-                steps(receipt, coded, shard(merged, coded.file)?, &mut sink)?
+                steps(receipt, coded, shard(merged, coded.file)?, &mut sink)?;
             }
         }
     }
