@@ -58,18 +58,8 @@ impl ConvertArgs {
     }
 
     fn as_lora(&self, rank: RankPolicy, session: &Session) -> Outcome {
-        let plan = as_lora::plan(&as_lora::Options {
-            adapter: self.adapter.clone(),
-            rank,
-            to: self.to.clone().unwrap_or_default(),
-            program: self.program.clone(),
-            reference: self.reference.clone(),
-            output: self.output.clone(),
-            allow_loss: self.allow_loss,
-            open: self.open.options(),
-            force: self.outcome.force,
-            threads: session.threads,
-        })?;
+        let (convert, threads) = (self.options(), session.threads);
+        let plan = as_lora::plan(&as_lora::Options { convert, rank, threads })?;
         let report = match self.outcome.dry_run {
             true => plan.report,
             false => plan.run(&*session.steps("converting"))?,

@@ -12,7 +12,7 @@ use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::math::RankPolicy;
 use crate::ops::combine::{self, align, replacements};
-use crate::ops::convert::input::{Input, Request, target};
+use crate::ops::convert::input::{self, Input, target};
 use crate::ops::merge::{self, AdapterInput, Merge};
 use crate::ops::{Progress, thread_pool, write};
 
@@ -22,25 +22,16 @@ use crate::ops::{Progress, thread_pool, write};
 /// What is wrong with the adapter, modules that need the base without `reference`, what would be lost, and an output
 /// that cannot be started.
 pub fn plan(options: &Options) -> Result<AsLora> {
-    let request = Request {
-        adapter: &options.adapter,
-        to: &options.to,
-        program: options.program.as_deref(),
-        reference: options.reference.as_deref(),
-        output: &options.output,
-        open: &options.open,
-        force: options.force,
-    };
-    let Input { program, convention, mut adapter, .. } = request.open()?;
-    request.check(&mut adapter)?;
+    let Input { program, convention, mut adapter, .. } = input::open(&options.convert)?;
+    input::check(&options.convert, &mut adapter)?;
     let native = align::common(std::slice::from_ref(&adapter));
     let target = match (convention, program) {
-        (None, None) => write::convention(None, Some(native), &options.output)?,
+        (None, None) => write::convention(None, Some(native), &options.convert.output)?,
         _ => target(convention, program, native)?,
     };
     let takes = program.map(|program| &program.takes);
     if !takes.is_some_and(|takes| takes.modelfile) {
-        check_ending(target, &options.output)?;
+        check_ending(target, &options.convert.output)?;
     }
     if matches!(options.rank, RankPolicy::Size(_))
         && (native.name != target.name || takes.is_some())
@@ -50,7 +41,7 @@ pub fn plan(options: &Options) -> Result<AsLora> {
     }
     let merge = on_base(&adapter, options)?;
     let (modules, lost) = origin::of_all(&adapter, merge.as_ref(), native)?;
-    if !lost.is_empty() && !options.allow_loss {
+    if !lost.is_empty() && !options.convert.allow_loss {
         return Err(ConvertError::Losses { losses: lost, instead: None }).in_file(&adapter.path);
     }
     if modules.is_empty() {
@@ -71,7 +62,7 @@ pub fn plan(options: &Options) -> Result<AsLora> {
 fn on_base(adapter: &Adapter, options: &Options) -> Result<Option<Merge>> {
     let dependent: Vec<_> = adapter.modules.iter().filter(|m| origin::needs_base(m)).collect();
     let Some(first) = dependent.first() else { return Ok(None) };
-    let Some(reference) = &options.reference else {
+    let Some(reference) = &options.convert.reference else {
         let (modules, family) = (dependent.len(), first.family);
         return Err(ConvertError::NeedsBase { modules, family })
             .in_tensor(&first.name)
@@ -79,9 +70,9 @@ fn on_base(adapter: &Adapter, options: &Options) -> Result<Option<Merge>> {
     };
     merge::prepare(&merge::Options {
         base: reference.clone(),
-        adapters: vec![AdapterInput::new(&options.adapter, 1.0)],
-        output: options.output.clone(),
-        open: options.open.clone(),
+        adapters: vec![AdapterInput::new(&options.convert.adapter, 1.0)],
+        output: options.convert.output.clone(),
+        open: options.convert.open.clone(),
         ..merge::Options::default()
     })
     .map(Some)
@@ -109,10 +100,10 @@ impl AsLora {
             native: self.native,
             target: self.target,
             program: self.takes,
-            reference: self.options.reference.as_deref(),
-            output: &self.options.output,
+            reference: self.options.convert.reference.as_deref(),
+            output: &self.options.convert.output,
             beside: &self.adapter.file.path,
-            force: self.options.force,
+            force: self.options.convert.force,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The opening of every conversion: the adapter, what is known of its base, and the program that shall load it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::options::Options;
 use crate::adapter::convention::{self, Convention};
 use crate::adapter::convert::{BaseFacts, complete};
 use crate::adapter::{Adapter, OpenOptions};
@@ -9,25 +10,6 @@ use crate::error::{ErrorKind, Result};
 use crate::ops::check::program::{Program, by_name};
 use crate::ops::shared::base::check_reference;
 use crate::ops::{check_output, files_of};
-
-/// What is asked of any conversion.
-#[derive(Clone, Copy)]
-pub(in crate::ops) struct Request<'a> {
-    /// The adapter.
-    pub(in crate::ops) adapter: &'a Path,
-    /// The convention's name; empty for the program's.
-    pub(in crate::ops) to: &'a str,
-    /// The program that shall load the result, by name.
-    pub(in crate::ops) program: Option<&'a str>,
-    /// A base to take names and heads from.
-    pub(in crate::ops) reference: Option<&'a Path>,
-    /// Where the result goes.
-    pub(in crate::ops) output: &'a Path,
-    /// How the adapter is opened.
-    pub(in crate::ops) open: &'a OpenOptions,
-    /// Replace an existing output.
-    pub(in crate::ops) force: bool,
-}
 
 /// What a conversion starts from.
 pub(in crate::ops) struct Input {
@@ -41,35 +23,34 @@ pub(in crate::ops) struct Input {
     pub(in crate::ops) adapter: Adapter,
 }
 
-impl Request<'_> {
-    /// Opens the adapter with what the reference says of it.
-    ///
-    /// # Errors
-    /// Names that nothing has, an output that is there, what cannot be opened.
-    pub(in crate::ops) fn open(self) -> Result<Input> {
-        let program = self.program.map(by_name).transpose()?;
-        let convention = named(self.to)?;
-        check_output(self.output, [self.adapter], self.force)?;
-        check_reference(self.reference, self.open.access)?;
-        let base = BaseFacts::of(self.reference, self.open.access)?;
-        let open = OpenOptions { heads: base.heads, experts: base.experts, ..self.open.clone() };
-        let adapter = Adapter::open(self.adapter, &open)?;
-        Ok(Input { program, convention, base, adapter })
-    }
+/// Opens the adapter with what the reference says of it.
+///
+/// # Errors
+/// Names that nothing has, an output that is there, what cannot be opened.
+pub(in crate::ops) fn open(options: &Options) -> Result<Input> {
+    let program = options.program.as_deref().map(by_name).transpose()?;
+    let convention = named(&options.to)?;
+    check_output(&options.output, [options.adapter.as_path()], options.force)?;
+    let (reference, access) = (options.reference.as_deref(), options.open.access);
+    check_reference(reference, access)?;
+    let base = BaseFacts::of(reference, access)?;
+    let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
+    let adapter = Adapter::open(&options.adapter, &open)?;
+    Ok(Input { program, convention, base, adapter })
+}
 
-    /// Fails if the adapter is not whole and finite, or the output one of its files; its config is completed by the
-    /// reference.
-    ///
-    /// # Errors
-    /// What is wrong with the adapter.
-    pub(in crate::ops) fn check(self, adapter: &mut Adapter) -> Result<()> {
-        adapter.sound()?;
-        adapter.check_finite()?;
-        if let Some(reference) = self.reference {
-            complete(adapter, reference, self.open.access)?;
-        }
-        check_output(self.output, files_of(adapter).iter().map(PathBuf::as_path), self.force)
+/// Fails if the adapter is not whole and finite, or the output one of its files; its config is completed by the
+/// reference.
+///
+/// # Errors
+/// What is wrong with the adapter.
+pub(in crate::ops) fn check(options: &Options, adapter: &mut Adapter) -> Result<()> {
+    adapter.sound()?;
+    adapter.check_finite()?;
+    if let Some(reference) = &options.reference {
+        complete(adapter, reference, options.open.access)?;
     }
+    check_output(&options.output, files_of(adapter).iter().map(PathBuf::as_path), options.force)
 }
 
 /// The convention of a name; none of an empty one.

@@ -2,7 +2,9 @@
 //! are its options, the order of its steps, and its report.
 
 pub(super) mod input;
+mod options;
 mod run;
 
 pub use crate::adapter::convert::ModuleReport;
-pub use run::{Convert, Options, Report, plan};
+pub use options::Options;
+pub use run::{Convert, Report, plan};

@@ -4,36 +4,16 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::input::{Input, Request, target};
+use super::input::{self, Input, target};
+use super::options::Options;
+use crate::adapter::Adapter;
 use crate::adapter::convention::Convention;
 use crate::adapter::convert::{BaseFacts, Checked, Conversion, Goal, ModuleReport, reexpress};
 use crate::adapter::layout::MadeOf;
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write;
-use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::ops::Progress;
-
-/// What to convert, and to what.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The adapter.
-    pub adapter: PathBuf,
-    /// The convention's name; empty for the program's.
-    pub to: String,
-    /// The program that shall load the result, by name.
-    pub program: Option<String>,
-    /// A base to take names and heads from.
-    pub reference: Option<PathBuf>,
-    /// Where the result goes.
-    pub output: PathBuf,
-    /// Leave out what the target cannot hold.
-    pub allow_loss: bool,
-    /// How the adapter is opened.
-    pub open: OpenOptions,
-    /// Replace an existing output.
-    pub force: bool,
-}
 
 /// What a conversion will do, or did.
 #[derive(Debug, Serialize)]
@@ -78,23 +58,14 @@ pub struct Convert {
 /// What is wrong with the adapter, names that cannot be known, what would be lost, and an output that
 /// cannot be started.
 pub fn plan(options: &Options) -> Result<Convert> {
-    let request = Request {
-        adapter: &options.adapter,
-        to: &options.to,
-        program: options.program.as_deref(),
-        reference: options.reference.as_deref(),
-        output: &options.output,
-        open: &options.open,
-        force: options.force,
-    };
-    let Input { program, convention, base, mut adapter } = request.open()?;
+    let Input { program, convention, base, mut adapter } = input::open(options)?;
     let target = target(convention, program, adapter.convention)?;
     let modelfile = program.is_some_and(|program| program.takes.modelfile);
     check_ending(target, modelfile, options)?;
-    let (takes, reference) = (program.map(|program| &program.takes), request.reference);
+    let (takes, reference) = (program.map(|program| &program.takes), options.reference.as_deref());
     let (allow_loss, access) = (options.allow_loss, options.open.access);
     let goal = Goal { target, program: takes, reference, allow_loss, access };
-    request.check(&mut adapter)?;
+    input::check(options, &mut adapter)?;
     let Conversion { new, reports, sources, lost } = reexpress(&adapter, goal, &base)?;
     let report = Report {
         output: options.output.clone(),

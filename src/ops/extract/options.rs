@@ -10,10 +10,11 @@ use crate::format::{Access, Dtype};
 use crate::math::RankPolicy;
 
 /// How ranks are chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum RankChoice {
     /// What stands above the noise of rounding: the rank of a merged adapter.
+    #[default]
     Auto,
     /// A rank policy.
     Policy(RankPolicy),
@@ -37,7 +38,7 @@ impl std::fmt::Display for RankChoice {
 }
 
 /// What to extract, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The base checkpoint.
     pub base: PathBuf,
@@ -81,32 +82,4 @@ pub struct Options {
     pub force: bool,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            base: PathBuf::new(),
-            tuned: PathBuf::new(),
-            output: PathBuf::new(),
-            rank: RankChoice::Auto,
-            conv_rank: None,
-            max_rank: None,
-            embeddings: false,
-            full_norms: false,
-            min_diff: 0.0,
-            exact: false,
-            kohya: false,
-            clamp_quantile: None,
-            include: None,
-            exclude: None,
-            dtype: None,
-            to: None,
-            orientation: Vec::new(),
-            access: Access::default(),
-            seed: 0,
-            force: false,
-            threads: 0,
-        }
-    }
 }
