@@ -48,8 +48,8 @@ impl Factor {
     /// Some of its rows.
     pub(super) fn rows(&self, rows: Range<usize>) -> Self {
         let (row, _) = self.strides();
-        let own = self.bytes.get(rows.start * row..rows.end * row).unwrap_or_default();
-        self.with_size(0, rows.len(), own.to_vec())
+        let bytes = self.bytes.get(rows.start * row..rows.end * row).unwrap_or_default();
+        self.with_size(0, rows.len(), bytes.to_vec())
     }
 
     /// Some of its rows, by number.
@@ -63,9 +63,9 @@ impl Factor {
     pub(super) fn columns(&self, columns: &[usize]) -> Self {
         let (row, element) = self.strides();
         let mut bytes = Vec::with_capacity(self.bytes.len());
-        for own in self.bytes.chunks(row.max(1)) {
+        for values in self.bytes.chunks(row.max(1)) {
             for at in columns {
-                bytes.extend(own.get(at * element..(at + 1) * element).unwrap_or_default());
+                bytes.extend(values.get(at * element..(at + 1) * element).unwrap_or_default());
             }
         }
         self.with_size(1, columns.len(), bytes)
@@ -73,8 +73,8 @@ impl Factor {
 
     fn with_size(&self, axis: usize, size: usize, bytes: Vec<u8>) -> Self {
         let mut shape = self.shape.clone();
-        if let Some(own) = shape.get_mut(axis) {
-            *own = size;
+        if let Some(length) = shape.get_mut(axis) {
+            *length = size;
         }
         Self { dtype: self.dtype, shape, bytes }
     }
@@ -84,8 +84,8 @@ impl Factor {
         let ((row, element), (theirs, _)) = (self.strides(), other.strides());
         for (at, values) in rows.zip(other.bytes.chunks(theirs.max(1))) {
             let start = at * row + column * element;
-            if let Some(own) = self.bytes.get_mut(start..start + values.len()) {
-                own.copy_from_slice(values);
+            if let Some(place) = self.bytes.get_mut(start..start + values.len()) {
+                place.copy_from_slice(values);
             }
         }
     }
@@ -134,16 +134,16 @@ pub(super) fn multiply(factor: &mut Factor, by: f64) -> Result<()> {
 
 /// Zero directions up to `rank`, which leave the product as it is.
 pub(super) fn pad(rank: usize, down: &mut Factor, up: &mut Factor) {
-    let own = down.shape.first().copied().unwrap_or(rank);
-    if own == rank || own == 0 {
+    let filled = down.shape.first().copied().unwrap_or(rank);
+    if filled == rank || filled == 0 {
         return;
     }
-    down.bytes.resize(down.bytes.len() / own * rank, 0);
+    down.bytes.resize(down.bytes.len() / filled * rank, 0);
     let row = up.bytes.len() / up.shape.first().copied().unwrap_or(1).max(1);
-    let mut padded = Vec::with_capacity(up.bytes.len() / own * rank);
+    let mut padded = Vec::with_capacity(up.bytes.len() / filled * rank);
     for values in up.bytes.chunks(row.max(1)) {
         padded.extend_from_slice(values);
-        padded.resize(padded.len() + row / own * (rank - own), 0);
+        padded.resize(padded.len() + row / filled * (rank - filled), 0);
     }
     up.bytes = padded;
     for (factor, axis) in [(down, 0), (up, 1)] {
