@@ -6,6 +6,7 @@
 mod cloud;
 mod command;
 mod convert;
+mod count;
 mod experts;
 mod family;
 mod fetch;
@@ -34,10 +35,11 @@ use std::path::{Path, PathBuf};
 pub use cloud::CloudError;
 pub(crate) use command::quoted;
 pub use convert::ConvertError;
+#[doc(hidden)]
+pub use count::counted;
 pub use experts::ExpertsError;
 pub use family::FamilyError;
 pub use fetch::FetchError;
-#[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
 pub use job::JobError;

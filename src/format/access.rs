@@ -132,19 +132,6 @@ impl Source {
         self.each_piece(range, |bytes| out.write_all(bytes))
     }
 
-    /// All bytes, in pieces, to whoever hashes them.
-    ///
-    /// # Errors
-    /// Whatever reading and writing says.
-    pub fn write_to(&self, out: &mut impl Write) -> io::Result<u64> {
-        if self.remote.is_none() {
-            let mut input = &*self.file;
-            input.seek(SeekFrom::Start(0))?;
-            return io::copy(&mut input, out);
-        }
-        self.each_piece(0..self.length, |bytes| out.write_all(bytes))
-    }
-
     fn each_piece(
         &self,
         range: Range<u64>,

@@ -10,6 +10,7 @@ mod cloud;
 pub mod coder;
 pub mod ggml;
 pub mod gguf;
+pub(crate) mod hash;
 pub mod header;
 mod hub;
 pub mod index;

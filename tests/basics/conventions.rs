@@ -19,7 +19,7 @@ const OTHER_MEANINGS: [(&str, &str, &str); 15] = [
     ("method/compat.rs", "peft", "a program whose arithmetic is reproduced"),
     ("format/cloud/mirror.rs", "gguf", "a file's ending"),
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
-    ("ops/convert.rs", "gguf", "a file's ending"),
+    ("ops/convert/run.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/options.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/side.rs", "gguf", "a file's ending"),
     ("ops/run/recipe.rs", "kohya", "a program whose arithmetic is reproduced"),

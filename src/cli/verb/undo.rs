@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lora_tool::error::counted;
 use lora_tool::format::Access;
 use lora_tool::ops::undo;
 
@@ -57,7 +58,14 @@ impl Verb for UndoArgs {
             lines.plain(format!("{what} back, bit for bit, in {}", report.output.display()));
             let (files, sides) = (report.files, report.side_files);
             let size = bytes(report.bytes);
-            lines.add("weights", format!("{size} in {files} files, {sides} others beside them"));
+            lines.add(
+                "weights",
+                format!(
+                    "{size} in {}, {} beside them",
+                    counted(files, "file"),
+                    counted(sides, "other")
+                ),
+            );
             if !report.missing.is_empty() {
                 lines.add("missing", format!("{} of the base's other files", report.missing.len()));
             }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::balance::balance;
 use super::identity::{self, InputFile};
-use super::part::Part;
+use super::worker_part::WorkerPart;
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::Staging;
 use crate::format::access::read_bounded;
+use crate::format::hash;
 use crate::format::remote::is_remote;
 use crate::ops::merge::open::{Merge, prepare};
 use crate::ops::merge::plan::layout::OutputShard;
@@ -162,7 +162,7 @@ fn loads(shards: &[JobShard], workers: Option<usize>) -> Vec<u64> {
 /// The SHA-256 of a plan as it is written down.
 fn digest(plan: &Plan) -> Result<String> {
     let text = serde_json::to_vec(plan).map_err(std::io::Error::other)?;
-    Ok(format!("{:x}", Sha256::digest(text)))
+    Ok(hash::of_bytes(&text))
 }
 
 impl Job {
@@ -230,7 +230,7 @@ impl Job {
     }
 
     /// The numbers of one part's shards.
-    pub(in crate::ops) fn shards_of(&self, part: Part) -> Vec<usize> {
+    pub(in crate::ops) fn shards_of(&self, part: WorkerPart) -> Vec<usize> {
         let bytes: Vec<u64> = self.shards.iter().map(|shard| shard.bytes).collect();
         let worker_of = balance(&bytes, part.of).into_iter().enumerate();
         worker_of.filter(|(_, worker)| worker + 1 == part.number).map(|(at, _)| at).collect()
