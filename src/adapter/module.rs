@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::scale::Scale;
 use crate::error::Result;
 use crate::format::Checkpoint;
-use crate::math::{Composite, Factor, LowRank, Transform};
+use crate::math::{Composite, Factor, LowRank, RowMatrix, Transform};
 
 /// What kind of layer a module adapts, as far as its tensors tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +35,8 @@ pub enum Nature {
     LowRank(usize),
     /// A tensor as large as the weight is added; the adapter alone says it.
     Full,
+    /// A matrix of any rank is added, made of fewer numbers; the adapter and the weight's shape say it.
+    Dense,
     /// The weight itself goes into the update, so that updates do not add up.
     Dependent,
 }
@@ -48,6 +50,8 @@ pub enum Update {
     LowRank(LowRank),
     /// A Hadamard or Kronecker product is added.
     Composite(Composite),
+    /// A matrix that is made row by row is added.
+    Rows(RowMatrix),
     /// The stored tensor of this name is added.
     Stored(String),
     /// The weight is transformed; this includes the scale.
@@ -158,6 +162,15 @@ pub enum BiasEffect {
     Add,
     /// The bias, if there is one, is multiplied by it.
     Multiply,
+    /// The bias, if there is one, goes through what the weight's outputs go through.
+    Transform,
+}
+
+impl BiasEffect {
+    /// Whether the bias itself goes into the result, so that a layer without one has nothing to change.
+    pub fn transforms(self) -> bool {
+        matches!(self, Self::Multiply | Self::Transform)
+    }
 }
 
 /// One adapted weight.
@@ -219,7 +232,7 @@ impl Module {
         match bias.effect {
             BiasEffect::AddScaled => Some((&bias.tensor, self.scale.value)),
             BiasEffect::Add => Some((&bias.tensor, 1.0)),
-            BiasEffect::Multiply => None,
+            BiasEffect::Multiply | BiasEffect::Transform => None,
         }
     }
 

@@ -153,6 +153,19 @@ impl PeftConfig {
         number(&self.document, field)
     }
 
+    /// A seed of random numbers.
+    ///
+    /// # Errors
+    /// If it is no whole number.
+    pub fn seed(&self, field: &str, default: u64) -> Result<u64> {
+        match self.document.get(field) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value
+                .as_u64()
+                .ok_or_else(|| bad(format!("`{field}` holds {value}, which is no seed")).into()),
+        }
+    }
+
     /// A text of the document, if it is there and one.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.document.get(field)?.as_str()

@@ -3,12 +3,15 @@
 
 /// (name, ending) of what PEFT's types other than LoRA store (peft `tuners/*/layer.py`).
 pub(super) static PEFT: &[(&str, &str)] = &[
+    ("beft_bias", "beft_bias"),
     ("boft_R", "boft_R"),
     ("boft_s", "boft_s"),
+    ("c3a_kernel", "c3a_kernel"),
     ("delora_A", "delora_A"),
     ("delora_B", "delora_B"),
     ("delora_lambda", "delora_lambda"),
     ("delora_w_norm", "delora_w_norm"),
+    ("fourierft_spectrum", "fourierft_spectrum"),
     ("gralora_A", "gralora_A"),
     ("gralora_A_general", "gralora_A_general.weight"),
     ("gralora_B", "gralora_B"),
@@ -33,20 +36,43 @@ pub(super) static PEFT: &[(&str, &str)] = &[
     ("lora_E", "lora_E"),
     ("miss_block", "miss_block"),
     ("oft_R", "oft_R.weight"),
+    ("pvera_lambda_b", "pvera_lambda_b"),
+    ("pvera_lambda_d", "pvera_lambda_d"),
     ("randlora_A", "randlora_A"),
     ("randlora_B", "randlora_B"),
     ("randlora_gamma", "randlora_gamma"),
     ("randlora_lambda", "randlora_lambda"),
     ("ranknum", "ranknum"),
+    ("road_alpha", "road_alpha"),
+    ("road_theta", "road_theta"),
+    ("shira_indices", "shira_indices"),
+    ("shira_weight", "shira_weight"),
+    ("supertuning_indices", "supertuning_indices"),
+    ("supertuning_lora_A", "supertuning_lora_A.weight"),
+    ("supertuning_lora_B", "supertuning_lora_B.weight"),
+    ("supertuning_values", "supertuning_values"),
+    ("unilora_indices_A", "unilora_indices_A"),
+    ("unilora_indices_B", "unilora_indices_B"),
+    ("unilora_scales_A", "unilora_scales_A"),
+    ("unilora_scales_B", "unilora_scales_B"),
     ("vblora_logits_A", "vblora_logits_A"),
     ("vblora_logits_B", "vblora_logits_B"),
     ("vera_lambda_b", "vera_lambda_b"),
     ("vera_lambda_d", "vera_lambda_d"),
+    ("waveft_spectrum", "waveft_spectrum"),
 ];
 
 /// Projections and vectors that all modules of a PEFT file share; they belong to no module.
-pub(super) static SHARED: &[&str] =
-    &["randlora_A", "randlora_B", "vblora_vector_bank", "vera_A", "vera_B"];
+pub(super) static SHARED: &[&str] = &[
+    "pvera_A",
+    "pvera_B",
+    "randlora_A",
+    "randlora_B",
+    "unilora_theta_d",
+    "vblora_vector_bank",
+    "vera_A",
+    "vera_B",
+];
 
 /// (name, ending) of what LyCORIS and kohya's scripts store (LyCORIS `modules/*.py`).
 pub(super) static KOHYA: &[(&str, &str)] = &[

@@ -36,5 +36,6 @@ pub(crate) fn complete(adapter: &mut Adapter, reference: &Path, access: Access) 
 /// A sum whose size only the base tells.
 fn is_open(module: &Module) -> bool {
     let unknown = module.outputs == 0 || module.inputs == 0;
-    unknown && module.kind == Kind::Linear && matches!(module.nature(), Nature::LowRank(_))
+    let adds = matches!(module.nature(), Nature::LowRank(_) | Nature::Dense);
+    unknown && module.kind == Kind::Linear && adds
 }

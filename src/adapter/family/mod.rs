@@ -5,9 +5,11 @@
 
 mod adalora;
 mod boft;
+mod c3a;
 mod decompose;
 mod definition;
 mod delora;
+mod fourierft;
 mod full;
 mod glora;
 mod gralora;
@@ -20,12 +22,17 @@ pub mod lora;
 mod miss;
 mod oft;
 pub(crate) mod oft_blocks;
+mod positions;
 mod randlora;
 mod registry;
 pub(super) mod replaced;
+mod road;
+mod shira;
 mod source;
+mod unilora;
 mod vblora;
 mod vera;
+mod waveft;
 
 use definition::Family;
 pub(super) use registry::module;

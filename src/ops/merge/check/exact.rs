@@ -9,7 +9,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
-use crate::math::{ElementType, Factor, LowRank, Transform};
+use crate::math::{ElementType, Factor, LowRank, RowMatrix, Transform};
 use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Statistics};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::product::{factors, module};
@@ -48,6 +48,7 @@ struct Added<'a> {
 enum Update<'a> {
     Factors(Factor, Factor, f64),
     LowRank(LowRank, f64),
+    Rows(RowMatrix, f64),
     Stored(TensorView<'a>, f64),
 }
 
@@ -308,6 +309,15 @@ impl<'a> Update<'a> {
                 let turned = term.source == Source::Transposed;
                 Ok(Self::LowRank(if turned { matrix.transposed() } else { matrix }, coefficient))
             }
+            Nature::Dense if term.source != Source::Bias => {
+                match adapter.update(own, sides(own, term.source, part))? {
+                    Loaded::Rows(matrix) if term.source == Source::Transposed => {
+                        Ok(Self::Rows(matrix.transposed(), coefficient))
+                    }
+                    Loaded::Rows(matrix) => Ok(Self::Rows(matrix, coefficient)),
+                    _ => Err(ErrorKind::NotFound.into()),
+                }
+            }
             Nature::Full if term.source != Source::Bias => {
                 match adapter.update(own, sides(own, term.source, part))? {
                     Loaded::Stored(name) => {
@@ -333,6 +343,10 @@ impl<'a> Update<'a> {
                 for (column, value) in values.iter_mut().enumerate() {
                     *value += coefficient * element(matrix, row, column);
                 }
+            }
+            Self::Rows(matrix, coefficient) => {
+                let columns = values.len();
+                matrix.add_to(values, columns, row, *coefficient);
             }
             Self::Stored(view, coefficient) => {
                 let stored = read_f64(*view, row * values.len(), values.len())?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::product::{bias, module};
 use super::update::Addition;
 use crate::adapter::Adapter;
-use crate::adapter::module::{Magnitude, Side, Update};
+use crate::adapter::module::{BiasEffect, Magnitude, Side, Update};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
@@ -250,6 +250,15 @@ pub(in crate::ops) fn transform(
     size: (usize, usize),
 ) -> Result<Transform> {
     let (adapter, own) = module(term, adapters)?;
+    let effect = own.bias.as_ref().map(|bias| bias.effect);
+    if term.source == Source::Bias && effect == Some(BiasEffect::Transform) {
+        let left = match adapter.update(own, (size.1, own.inputs))? {
+            Update::Transform(Transform::Linear { left, .. }) => left,
+            _ => return Err(ErrorKind::NotFound.into()),
+        };
+        // b is a row here: (L·b)ᵀ = bᵀ·Lᵀ.
+        return Ok(Transform::right(left.transposed()));
+    }
     if term.source == Source::Bias {
         let factors = bias(own)?.read(&adapter.file, 1, size.1)?;
         let factors = factors.values.into_iter().map(f64::from).collect();
