@@ -38,6 +38,7 @@ class Block(nn.Module):
         self.conv = nn.Conv2d(8, 12, 3)
         self.conv1 = nn.Conv2d(8, 16, 1)
         self.odd = nn.Linear(16, 13)
+        self.table = nn.Embedding(6, 4)
         self.norm = nn.LayerNorm(16)
 
     def forward(self, x):
@@ -50,6 +51,7 @@ class Linears(nn.Module):
         self.q = nn.Linear(16, 24)
         self.square = nn.Linear(16, 16)
         self.odd = nn.Linear(16, 13)
+        self.table = nn.Embedding(6, 4)
 
 
 class Small(nn.Module):
@@ -172,8 +174,10 @@ def peft_cases():
     constants = dict(config_A_B="constant", config_C="none", config_D_E="constant")
     yield "GLORA, constants", peft.GloraConfig(target_modules=both, **constants), 0.5
     yield "TINYLORA", peft.TinyLoraConfig(u=6, weight_tying=1.0, target_modules=both), 0.5
-    halves = peft.BdLoraConfig(target_modules_bd_a=["q"], target_modules_bd_b=[".s"], nblocks=2)
+    halves = peft.BdLoraConfig(target_modules_bd_a=[".q"], target_modules_bd_b=[".s"], nblocks=2)
     yield "LORA, block-diagonal", peft.LoraConfig(r=4, use_bdlora=halves, target_modules=both), 0.5
+    rows = dict(token_indices=[4, 1], target_modules=["table"])
+    yield "TRAINABLE_TOKENS", peft.TrainableTokensConfig(**rows), 0.5
     yield "LN_TUNING", peft.LNTuningConfig(target_modules=["norm"]), 1.0
 
 
@@ -196,7 +200,7 @@ def run_peft(binary, name, config, spread):
         failed = merge(binary, scratch / "base.safetensors", scratch / "adapter", out)
         failed = failed or written_again(binary, model, scratch, want)
         # Norms are replaced whole, and biases are no matrices: there is nothing to have factors.
-        if name not in ("LN_TUNING", "BEFT"):
+        if name not in ("LN_TUNING", "BEFT", "TRAINABLE_TOKENS"):
             failed = failed or as_lora(binary, model, scratch, base, want)
         if failed:
             return failed

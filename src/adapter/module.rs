@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::scale::Scale;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
 use crate::math::{Composite, Factor, LowRank, RowMatrix, Transform};
 
@@ -71,6 +71,14 @@ pub trait Form: Debug + Send + Sync {
     /// # Errors
     /// If reading fails, or the form cannot be one of a weight of this shape.
     fn load(&self, file: &Checkpoint, shape: (usize, usize)) -> Result<Update>;
+
+    /// What becomes of the layer's bias, a row of `outputs`, where its effect is [`BiasEffect::Transform`].
+    ///
+    /// # Errors
+    /// If reading fails, or the form does nothing of the kind.
+    fn bias(&self, _file: &Checkpoint, _outputs: usize) -> Result<Transform> {
+        Err(ErrorKind::NotFound.into())
+    }
 
     /// Why a module of the family stays in the conventions that have it, where its update has no factors.
     fn bound(&self) -> Option<Bound> {
@@ -162,7 +170,7 @@ pub enum BiasEffect {
     Add,
     /// The bias, if there is one, is multiplied by it.
     Multiply,
-    /// The bias, if there is one, goes through what the weight's outputs go through.
+    /// The bias, if there is one, goes through [`Form::bias`].
     Transform,
 }
 

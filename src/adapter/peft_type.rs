@@ -78,7 +78,7 @@ macro_rules! lora_fields {
 }
 
 /// The types that are merged.
-pub(super) static TYPES: [PeftType; 25] = [
+pub(super) static TYPES: [PeftType; 29] = [
     PeftType { name: "LORA", alpha: Some("lora_alpha"), rank: Some("r"), fields: lora_fields![] },
     PeftType {
         name: "ADALORA",
@@ -208,6 +208,32 @@ pub(super) static TYPES: [PeftType; 25] = [
         fields: &["block_size", "block_size_pattern"],
     },
     PeftType {
+        name: "DEFT",
+        alpha: None,
+        rank: None,
+        fields: &["alpha", "decomposition_method", "deft_dropout", "init_scale", "para"],
+    },
+    PeftType {
+        name: "GLORA",
+        alpha: None,
+        rank: None,
+        fields: &["config_A_B", "config_C", "config_D_E"],
+    },
+    PeftType {
+        name: "TINYLORA",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "init_v_bound",
+            "projection_seed",
+            "save_projection",
+            "tinylora_dropout",
+            "u",
+            "weight_tying",
+        ],
+    },
+    PeftType { name: "TRAINABLE_TOKENS", alpha: None, rank: None, fields: &["token_indices"] },
+    PeftType {
         name: "FOURIERFT",
         alpha: None,
         rank: None,
@@ -268,7 +294,7 @@ pub(super) static TYPES: [PeftType; 25] = [
 ];
 
 /// Types of adapters without weights to merge, and why; anything else unknown is refused too.
-pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
+pub(super) const REFUSED_TYPES: [(&str, &str); 17] = [
     ("PROMPT_TUNING", "it adds virtual tokens and no weights"),
     ("MULTITASK_PROMPT_TUNING", "it adds virtual tokens and no weights"),
     ("P_TUNING", "it adds virtual tokens and no weights"),
@@ -279,7 +305,6 @@ pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
     ("XLORA", "it mixes its adapters anew for every token; no single weight can do that"),
     ("POLY", "it routes every task through its own mixture; no single weight can do that"),
     ("BONE", "PEFT has replaced it by MISS; this version reads that"),
-    ("TRAINABLE_TOKENS", "as a type of its own this version does not read it, beside LoRA it does"),
     ("LILY", "its router weighs the experts anew for every batch; no single weight can do that"),
     ("SHADOW", "its shadow network follows the hidden states; no single weight can do that"),
     (
@@ -305,10 +330,4 @@ pub(super) const REFUSED_TYPES: [(&str, &str); 21] = [
         "PEANUT",
         "it sends the base's weights through a network of its own, which this version does not do",
     ),
-    (
-        "TINYLORA",
-        "which of its vectors a module has depends on the order of the model's layers, which the file does not hold",
-    ),
-    ("DEFT", "this version does not take a subspace out of the base's weights"),
-    ("GLORA", "PEFT's layout of it is not read by this version, LyCORIS' is"),
 ];

@@ -12,12 +12,12 @@ use lora_tool::format::Dtype;
 use serde_json::{Map, Value, json};
 
 /// One adapter of one module, and what it makes of a weight.
-struct Case<'a> {
+pub(super) struct Case<'a> {
     random: Random,
-    tensors: Tensors,
+    pub(super) tensors: Tensors,
     /// A PEFT config; a single file if none.
     config: Option<Value>,
-    prefix: &'a str,
+    pub(super) prefix: &'a str,
 }
 
 impl Case<'_> {
@@ -26,13 +26,13 @@ impl Case<'_> {
         Self { random: Random::new(seed), tensors, config: None, prefix: "lora_unet_layer" }
     }
 
-    fn peft(seed: u64, config: Value) -> Self {
+    pub(super) fn peft(seed: u64, config: Value) -> Self {
         let (random, tensors) = (Random::new(seed), Tensors::new());
         Self { random, tensors, config: Some(config), prefix: "base_model.model.layer" }
     }
 
     /// Adds a random tensor; as (first dimension) × (the others).
-    fn tensor(&mut self, part: &str, shape: &[usize], size: f32) -> Dense {
+    pub(super) fn tensor(&mut self, part: &str, shape: &[usize], size: f32) -> Dense {
         let values = self.random.values(shape.iter().product(), size);
         self.add(part, shape, &values)
     }
@@ -46,7 +46,7 @@ impl Case<'_> {
     }
 
     /// Merges at some weight, and holds the result to W + weight · (full(W) − W).
-    fn check(&self, shape: &[usize], turned: bool, full: &dyn Fn(&Dense) -> Dense) {
+    pub(super) fn check(&self, shape: &[usize], turned: bool, full: &dyn Fn(&Dense) -> Dense) {
         for (dtype, weight) in [(Dtype::F32, 1.0), (Dtype::BF16, 0.7), (Dtype::F32, -0.5)] {
             let bench = Bench::new();
             let mut random = Random::new(99);
@@ -122,7 +122,7 @@ impl Case<'_> {
         }
     }
 
-    fn save(&self, bench: &Bench) -> std::path::PathBuf {
+    pub(super) fn save(&self, bench: &Bench) -> std::path::PathBuf {
         let Some(config) = &self.config else {
             return self.tensors.save(&bench.path("adapter.safetensors"));
         };
@@ -134,7 +134,7 @@ impl Case<'_> {
     }
 }
 
-fn config(peft_type: &str, fields: Value) -> Value {
+pub(super) fn config(peft_type: &str, fields: Value) -> Value {
     let mut config = Map::new();
     config.insert("peft_type".to_owned(), json!(peft_type));
     let Value::Object(fields) = fields else { unreachable!() };
@@ -353,7 +353,7 @@ fn vera_takes_as_much_of_its_projections_as_it_needs() {
 }
 
 /// A dense matrix of these values, by row and column.
-fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> Dense {
+pub(super) fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> Dense {
     let at = |row| (0..columns).map(move |column| value(row, column));
     Dense::new(rows, columns, (0..rows).flat_map(at).collect())
 }

@@ -96,7 +96,7 @@ fn is_factor(part: &str) -> bool {
     ];
     LOW_RANK.contains(&part)
         || tensors::SHARED.contains(&part)
-        || tensors::PEFT.iter().any(|(name, _)| *name == part)
+        || tensors::PEFT.iter().any(|(name, _)| name.split('.').next() == Some(part))
 }
 
 /// How many leading parts are wrappers: `base_model`, `model` (once, after it), and DDP's `module`.
@@ -140,7 +140,14 @@ fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
             "dora_scale" if at > 0 && rest.is_empty() => Some(Part::Named("dora_scale")),
             "lora_mid" if at > 0 => factor(rest, Part::Named("lora_mid"), None),
             "trainable_tokens_delta" => named(rest, Part::TokenRows),
-            name => named_part(name, at).and_then(|part| factor(rest, part, None)),
+            // One vector a group of layers; only the first has a name without the others.
+            "tinylora_v" if at == 0 && matches!(rest, [group] if *group != "0") => {
+                return Some((parts, Part::Foreign));
+            }
+            name => match nested_part(name, rest).filter(|_| at > 0) {
+                Some(part) => Some(part),
+                None => named_part(name, at).and_then(|part| factor(rest, part, None)),
+            },
         };
         if let Some(part) = part {
             return Some((parts.get(..at)?, part));
@@ -161,6 +168,14 @@ fn named_part(name: &str, at: usize) -> Option<Part> {
     let own = tensors::PEFT.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
     let shared = tensors::SHARED.iter().find(|known| **known == name && at == 0).copied();
     own.filter(|_| at > 0).or(shared).map(Part::Named)
+}
+
+/// The tensor of another family that has a name of its own in what is called so (`glora_A.Xd`).
+fn nested_part(name: &str, rest: &[&str]) -> Option<Part> {
+    let ([leaf] | [_, leaf]) = rest else { return None };
+    let is_own = |known: &str| known.strip_prefix(name)?.strip_prefix('.').map(|own| own == *leaf);
+    let known = tensors::PEFT.iter().find(|(known, _)| is_own(known) == Some(true));
+    known.map(|(known, _)| Part::Named(known))
 }
 
 /// `weight`, `<adapter>.weight`, nothing, or `<adapter>`; `bias` likewise where there can be one.

@@ -4,14 +4,17 @@
 //! and how a module is made of them; a part that none of a module's family takes is a fault.
 
 mod adalora;
+mod bdlora;
 mod boft;
 mod c3a;
 mod decompose;
 mod definition;
+mod deft;
 mod delora;
 mod fourierft;
 mod full;
 mod glora;
+mod glora_paths;
 mod gralora;
 mod hira;
 mod hra;
@@ -29,6 +32,7 @@ pub(super) mod replaced;
 mod road;
 mod shira;
 mod source;
+mod tinylora;
 mod unilora;
 mod vblora;
 mod vera;

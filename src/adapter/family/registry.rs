@@ -3,8 +3,9 @@
 use super::definition::Family;
 use super::source::Source;
 use super::{
-    adalora, boft, c3a, decompose, delora, fourierft, full, glora, gralora, hira, hra, ia3, loha,
-    lokr, lora, miss, oft, oft_blocks, randlora, road, shira, unilora, vblora, vera, waveft,
+    adalora, boft, c3a, decompose, deft, delora, fourierft, full, glora, glora_paths, gralora,
+    hira, hra, ia3, loha, lokr, lora, miss, oft, oft_blocks, randlora, road, shira, tinylora,
+    unilora, vblora, vera, waveft,
 };
 use crate::adapter::key::{Part, foreign_family};
 use crate::adapter::module::{BiasEffect, Module};
@@ -12,7 +13,7 @@ use crate::adapter::slice::{check_dtype, find};
 use crate::error::{ErrorKind, Result};
 
 /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-static FAMILIES: [&Family; 29] = [
+static FAMILIES: [&Family; 32] = [
     &loha::FAMILY,
     &lokr::FAMILY,
     &adalora::FAMILY,
@@ -25,6 +26,9 @@ static FAMILIES: [&Family; 29] = [
     &shira::SHIRA,
     &shira::SUPERTUNING,
     &road::FAMILY,
+    &deft::FAMILY,
+    &glora_paths::FAMILY,
+    &tinylora::FAMILY,
     &full::BEFT,
     &delora::FAMILY,
     &gralora::FAMILY,

@@ -73,6 +73,18 @@ impl Form for Road {
     }
 
     fn load(&self, file: &Checkpoint, (outputs, _): (usize, usize)) -> Result<Update> {
+        Ok(Update::Transform(Transform::left(self.rotation(file, outputs)?)))
+    }
+
+    fn bias(&self, file: &Checkpoint, outputs: usize) -> Result<Transform> {
+        // b is a row here: (R·b)ᵀ = bᵀ·Rᵀ.
+        Ok(Transform::right(self.rotation(file, outputs)?.transposed()))
+    }
+}
+
+impl Road {
+    /// R, outputs × outputs.
+    fn rotation(&self, file: &Checkpoint, outputs: usize) -> Result<Chain> {
         let angles = read_f64(find(file, &self.angles)?, 0, self.count)?;
         let lengths = read_f64(find(file, &self.lengths)?, 0, self.count)?;
         let at = |values: &[f64], place: usize| values.get(place).copied().unwrap_or(f64::NAN);
@@ -90,7 +102,7 @@ impl Form for Road {
             blocks.push(Matrix::from_row_slice(2, 2, &[c0, -s0, s1, c1]));
         }
         let stage = Stage::Blocks { blocks, order: Some(order) };
-        Ok(Update::Transform(Transform::left(Chain::new(vec![stage]))))
+        Ok(Chain::new(vec![stage]))
     }
 }
 

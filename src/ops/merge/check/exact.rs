@@ -171,16 +171,17 @@ impl<'a> Exact<'a> {
         Ok((values, bounds))
     }
 
-    /// One row of left · W · right + plus, or of W + W ⊙ gate.
+    /// One row of left · W · right + plus, or of W + W ⊙ by + plus.
     fn transformed(&self, transform: &Transform, own: &Transformed<'_>, row: usize) -> Result<Row> {
         let (first, (rows, columns)) = (own.rows.start, own.size);
         let (left, right, plus) = match transform {
             Transform::Linear { left, right, plus } => (left, right, plus),
-            Transform::Gate(matrix) => {
+            Transform::Gate { by, plus } => {
                 let (mut values, mut bounds) = self.before(first + row)?;
                 for (column, (value, bound)) in values.iter_mut().zip(&mut bounds).enumerate() {
-                    let factor = 1.0 + element(matrix, row, column);
-                    (*value, *bound) = (*value * factor, *bound * factor.abs());
+                    let factor = 1.0 + element(by, row, column);
+                    let plus = plus.as_ref().map_or(0.0, |plus| element(plus, row, column));
+                    (*value, *bound) = (*value * factor + plus, *bound * factor.abs());
                 }
                 return Ok((values, bounds));
             }

@@ -37,7 +37,7 @@ pub(in crate::ops::merge) struct Ready<'a> {
 enum Way<'a> {
     Decompose(Lengths<'a>),
     Linear { left: Chain, right: Chain, plus: Option<LowRank> },
-    Gate(LowRank),
+    Gate { by: LowRank, plus: Option<LowRank> },
 }
 
 /// (m / (‖V‖ + ε)) · V of a weight decomposition, V = W + the update.
@@ -73,7 +73,7 @@ impl<'a> Ready<'a> {
             }
             _ => match transform(&term, adapters, size)? {
                 Transform::Linear { left, right, plus } => Way::Linear { left, right, plus },
-                Transform::Gate(matrix) => Way::Gate(matrix),
+                Transform::Gate { by, plus } => Way::Gate { by, plus },
             },
         };
         Ok(Self { weight: step.weight, rows, size, way })
@@ -111,13 +111,16 @@ impl<'a> Ready<'a> {
         let mut full = panel.clone();
         match &self.way {
             Way::Decompose(lengths) => lengths.apply(&mut full, first, scratch)?,
-            Way::Gate(matrix) => {
+            Way::Gate { by, plus } => {
                 let mut factor = Panel { values: vec![1.0; full.values.len()], ..full };
-                add_low_rank(&mut factor, matrix, first);
+                add_low_rank(&mut factor, by, first);
                 for (value, before) in factor.values.iter_mut().zip(&panel.values) {
                     *value *= before;
                 }
                 full = factor;
+                if let Some(plus) = plus {
+                    add_low_rank(&mut full, plus, first);
+                }
             }
             Way::Linear { left, right, plus } => {
                 if left.is_identity() {
@@ -252,12 +255,7 @@ pub(in crate::ops) fn transform(
     let (adapter, own) = module(term, adapters)?;
     let effect = own.bias.as_ref().map(|bias| bias.effect);
     if term.source == Source::Bias && effect == Some(BiasEffect::Transform) {
-        let left = match adapter.update(own, (size.1, own.inputs))? {
-            Update::Transform(Transform::Linear { left, .. }) => left,
-            _ => return Err(ErrorKind::NotFound.into()),
-        };
-        // b is a row here: (L·b)ᵀ = bᵀ·Lᵀ.
-        return Ok(Transform::right(left.transposed()));
+        return own.form.bias(&adapter.file, size.1);
     }
     if term.source == Source::Bias {
         let factors = bias(own)?.read(&adapter.file, 1, size.1)?;
