@@ -286,6 +286,10 @@ def record(name, config, spread, directory):
     (directory / "case.json").write_text(json.dumps(case, indent=1))
 
 
+# Endings that stand behind an adapter's name, rather than before it.
+BELOW = ("weight", "bias", "X", "Xd", "Xu", "zeros")
+
+
 def written_again(binary, model, scratch, want):
     """What `convert --to peft` makes of the adapter with leaked names has to be the same to PEFT."""
     import peft
@@ -294,7 +298,7 @@ def written_again(binary, model, scratch, want):
     leaked = {}
     for key, tensor in load_file(file).items():
         above, ending = key.rsplit(".", 1)
-        named = f"{above}.default.{ending}" if ending in ("weight", "bias") else f"{key}.default"
+        named = f"{above}.default.{ending}" if ending in BELOW else f"{key}.default"
         key = named if ".blocks." in key else key
         leaked[key.replace(".blocks.", "._orig_mod.blocks.")] = tensor
     save_file(leaked, file)

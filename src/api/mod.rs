@@ -4,6 +4,7 @@
 //! the command prints with `--json`. Nothing is computed here but the rows of a module's update.
 
 mod adapter;
+pub mod as_lora;
 pub mod check;
 mod checkpoint;
 pub mod combine;

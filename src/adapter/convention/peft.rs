@@ -64,7 +64,8 @@ fn parse(key: &str) -> Option<Key> {
     let shared = matches!(part, Part::Named(name) if tensors::SHARED.contains(&name));
     // A module below a factor is none.
     let below = path.iter().any(|part| is_factor(part));
-    (shared || !module.is_empty() && !below).then_some(Key { module, part })
+    let known = shared || part == Part::Foreign;
+    (known || !module.is_empty() && !below).then_some(Key { module, part })
 }
 
 /// Makes `to_q.lora.down` of `to_q_lora.down`, as older writers call the factors of attention processors.
@@ -198,7 +199,9 @@ fn format(key: &Key) -> Option<String> {
         && key.module.is_empty()
         && tensors::SHARED.contains(&shared)
     {
-        return Some(format!("base_model.{shared}"));
+        // The only one of its vectors that a file can be read with.
+        let group = if shared == "tinylora_v" { ".0" } else { "" };
+        return Some(format!("base_model.{shared}{group}"));
     }
     let ending = match key.part {
         Part::Down => "lora_A.weight",
@@ -225,6 +228,10 @@ pub(crate) fn respelled(key: &str, peft_type: &str) -> Option<String> {
         // AdaLoRA's factors are parameters, no layers (peft `tuners/adalora/layer.py`).
         Part::Down | Part::Up if peft_type == "ADALORA" => {
             spelled.strip_suffix(".weight").map(str::to_owned)
+        }
+        // As a type of its own they have no wrapper (peft `tuners/trainable_tokens/layer.py`).
+        Part::TokenRows if peft_type == "TRAINABLE_TOKENS" => {
+            Some(spelled.replace(".token_adapter.", "."))
         }
         Part::Weight | Part::Bias => {
             let (above, ending) = spelled.rsplit_once('.')?;

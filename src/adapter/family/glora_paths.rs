@@ -89,7 +89,8 @@ impl Path {
             },
             (None, Some(_), None) => Ok(Self::Nothing),
             (None, None, None) => {
-                Err(ErrorKind::MissingFactor { present: "glora_A", missing: zeros }.into())
+                Err(ErrorKind::MissingFactor { present: "other paths of GLoRA", missing: vector }
+                    .into())
             }
             (_, Some(stray), _) | (_, None, Some(stray)) => Err(FAMILY.stray(stray)),
         }
@@ -165,12 +166,12 @@ impl Form for Glora {
 }
 
 fn build(source: &Source<'_>) -> Result<Module> {
+    let paths =
+        [Path::of(source, A)?, Path::of(source, B)?, Path::of(source, D)?, Path::of(source, E)?];
     if !matches!(Path::of(source, C)?, Path::Nothing) {
         let family = "PEFT's GLoRA with a path C, which adds W·C to the bias";
         return Err(ErrorKind::UnsupportedFamily { family }.into());
     }
-    let paths =
-        [Path::of(source, A)?, Path::of(source, B)?, Path::of(source, D)?, Path::of(source, E)?];
     let (mut outputs, mut inputs) = (0, 0);
     for path in &paths {
         let (rows, columns) = path.size(source)?;
