@@ -50,18 +50,23 @@ def optimum(base, want, rank):
     return total**0.5
 
 
-def by_peft(wrapped, model, rank, directory):
-    """What PEFT's own conversion comes to; None if it does not convert the type."""
+def by_peft(wrapped, base, rank):
+    """What PEFT's own conversion comes to; None if it does not convert the type. Its scale is 1, and its factors of
+    convolutions are flat, which PEFT does not load again."""
     from peft import convert_to_lora
 
     try:
-        config, state = convert_to_lora(copy.deepcopy(wrapped), rank=rank)
+        _, state = convert_to_lora(copy.deepcopy(wrapped), rank=rank)
     except (TypeError, ValueError, RuntimeError, NotImplementedError):
         return None
-    directory.mkdir()
-    config.save_pretrained(directory)
-    save_file({key: value.contiguous() for key, value in state.items()}, directory / "adapter_model.safetensors")
-    return merged_by_peft(model, directory)
+    merged = dict(base)
+    for key, down in state.items():
+        if not key.endswith(".lora_A.weight"):
+            continue
+        up = state[key.replace(".lora_A.", ".lora_B.")]
+        name = key.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
+        merged[name] = base[name] + (up.double() @ down.double()).reshape(base[name].shape)
+    return merged
 
 
 def by_lora_tool(binary, model, rank, scratch):
@@ -94,9 +99,9 @@ def run(binary, config, spread):
             own = by_lora_tool(binary, model, rank, scratch)
             if isinstance(own, str):
                 return own
-            theirs = by_peft(wrapped, model, rank, scratch / f"peft{rank}")
+            theirs = by_peft(wrapped, base, rank)
             off, whole = norms(base, want, weights(own))
-            peers = None if theirs is None else norms(base, want, weights(theirs))[0] / whole
+            peers = None if theirs is None else norms(base, want, theirs)[0] / whole
             rows.append((rank, off / whole, peers, optimum(base, want, rank) / whole))
     return rows
 

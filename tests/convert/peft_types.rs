@@ -469,3 +469,33 @@ fn a_bias_goes_with_the_outputs_in_part() {
         assert!(((before + full) / 2.0 - half).abs() < 1e-6);
     }
 }
+
+#[test]
+fn flattened_factors_get_the_kernel_of_the_base() {
+    // PEFT's LoHa of a convolution is flattened; its LoRA has to have the kernel, or PEFT cannot load it.
+    for kernel in [3, 1] {
+        let fields = json!({"r": 2, "alpha": 4});
+        let mut case = Case::peft(72, config("LOHA", fields));
+        let inputs = 5 * kernel * kernel;
+        for (a, b) in [("hada_w1_a", "hada_w1_b"), ("hada_w2_a", "hada_w2_b")] {
+            case.tensor(a, &[4, 2], 0.5);
+            case.tensor(b, &[2, inputs], 0.5);
+        }
+        let bench = Bench::new();
+        let base =
+            Tensors::new().f32("layer.weight", &[4, 5, kernel, kernel], &vec![0.5; 4 * inputs]);
+        let base = base.save(&bench.path("model.safetensors"));
+        let (adapter, out) = (case.save(&bench), bench.path("lora"));
+        let mut convert = lora_tool();
+        convert.arg("convert").arg(&adapter).args(["--as", "lora", "--rank", "4", "--reference"]);
+        convert.arg(&base).arg("-o").arg(&out).assert().success();
+        let written = read(&out.join("adapter_model.safetensors"));
+        let shape = |part: &str| &written[&format!("base_model.model.layer.{part}.weight")].shape;
+        assert_eq!(*shape("lora_A"), [4, 5, kernel, kernel]);
+        assert_eq!(*shape("lora_B"), [4, 4, 1, 1]);
+        let (once, again) = (bench.merge(&base, &[&adapter], ""), bench.merge(&base, &[&out], ""));
+        let (once, again) = (read(&once), read(&again));
+        let pairs = once["layer.weight"].values().into_iter().zip(again["layer.weight"].values());
+        assert!(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) < 1e-6);
+    }
+}

@@ -166,12 +166,12 @@ impl Form for Glora {
 }
 
 fn build(source: &Source<'_>) -> Result<Module> {
-    let paths =
-        [Path::of(source, A)?, Path::of(source, B)?, Path::of(source, D)?, Path::of(source, E)?];
+    let (by, plus) = (Path::of(source, A)?, Path::of(source, B)?);
     if !matches!(Path::of(source, C)?, Path::Nothing) {
         let family = "PEFT's GLoRA with a path C, which adds W·C to the bias";
         return Err(ErrorKind::UnsupportedFamily { family }.into());
     }
+    let paths = [by, plus, Path::of(source, D)?, Path::of(source, E)?];
     let (mut outputs, mut inputs) = (0, 0);
     for path in &paths {
         let (rows, columns) = path.size(source)?;
