@@ -15,6 +15,7 @@ mod layouts;
 mod model_layouts;
 mod model_spellings;
 mod parameters;
+mod peft_types;
 mod prefixes;
 mod renames;
 mod roundtrip;
