@@ -10,6 +10,7 @@ mod embeddings;
 mod experts;
 mod field;
 mod gguf_out;
+mod gguf_sets;
 mod golden;
 mod laws;
 mod locations;

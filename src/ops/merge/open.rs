@@ -30,12 +30,8 @@ pub struct Merge {
     pub(in crate::ops::merge) resume: Option<String>,
 }
 
-/// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
-pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
-    prepare_with(asked, &BTreeMap::new())
-}
-
-/// As [`prepare`]; `raised` has types of weights of a GGUF result that their own is too small for.
+/// Opens the inputs and decides the output; `raised` has types of weights of a GGUF result that their own is too small
+/// for.
 pub(in crate::ops::merge) fn prepare_with(
     asked: &Options,
     raised: &BTreeMap<String, Type>,

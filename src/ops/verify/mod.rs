@@ -17,11 +17,12 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::merge::{self, Merge, OutputShard, OutputTensor, TensorPlan};
+use super::merge::{self, Merge, OutputShard, OutputTensor, TensorPlan, Types};
 use super::merge::{beside, header_bytes, work_through};
 use super::{Progress, thread_pool};
 use crate::error::{ErrorKind, Result};
-use crate::format::{Checkpoint, Metadata, Shard, TensorView};
+use crate::format::ggml::{self, Blocks};
+use crate::format::{Checkpoint, Dtype, Metadata, Shard, TensorView};
 use crate::ops::shared::base::open_merged;
 
 use bytes::Comparison;
@@ -127,10 +128,11 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     if options.sample == Some(0) {
         return Err(ErrorKind::BadOption("no rows are a sample of nothing".to_owned()).into());
     }
-    // Whether the result is one file is told by its name, as merge does.
-    let merge = merge::Options { output: options.merged.clone(), ..options.merge.clone() };
-    let mut merge = merge::prepare(&merge)?;
     let merged = open_merged(&options.merged, options.merge.open.access)?;
+    // Whether the result is one file is told by its name, as merge does; of a directory it shows whether it is GGUF.
+    let types = options.merge.types.or_else(|| merged.is_gguf().then(Types::default));
+    let output = options.merged.clone();
+    let mut merge = merge::prepare(&merge::Options { output, types, ..options.merge.clone() })?;
     let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
     let recipe =
         header.and_then(|header| header.get(crate::ops::shared::provenance::RECIPE)).cloned();
@@ -201,14 +203,24 @@ fn pair<'a>(
 ) -> Result<std::result::Result<Pair<'a>, Option<Fault>>> {
     let name = &tensor.full_name;
     let Some(found) = merged.tensor(name) else { return Ok(Err(None)) };
-    if found.spec.dtype != tensor.dtype || found.spec.shape != tensor.shape {
-        let (dtype, shape) = (found.spec.dtype, &found.spec.shape);
-        let (expected, expected_shape) = (tensor.dtype, &tensor.shape);
-        let what = format!("it is {dtype} {shape:?}, expected {expected} {expected_shape:?}");
+    let blocks = found.shard.header.blocks.get(&found.spec.name);
+    let same = found.spec.dtype == tensor.dtype && found.spec.shape == tensor.shape;
+    if !same || blocks != tensor.blocks.as_ref() {
+        let found = described(blocks, found.spec.dtype, &found.spec.shape);
+        let expected = described(tensor.blocks.as_ref(), tensor.dtype, &tensor.shape);
+        let what = format!("it is {found}, expected {expected}");
         return Ok(Err(Some(Fault::of_tensor(name, what))));
     }
     let base = merge.inputs.source(tensor)?;
     Ok(Ok(Pair { tensor, found, base }))
+}
+
+/// A tensor's type and shape, in words.
+fn described(blocks: Option<&Blocks>, dtype: Dtype, shape: &[usize]) -> String {
+    match blocks {
+        Some(Blocks { kind, shape }) => format!("{} {shape:?}", ggml::name(*kind)),
+        None => format!("{dtype} {shape:?}"),
+    }
 }
 
 impl Checker<'_> {

@@ -150,7 +150,7 @@ pub(in crate::ops::merge) fn above(found: Type) -> Option<Type> {
 pub(in crate::ops::merge) fn check(types: Option<Types>, is_gguf: bool) -> Result<()> {
     match types {
         Some(_) if !is_gguf => {
-            let reason = "--types is for a result in GGUF: -o OUT.gguf";
+            let reason = "--types is for a result in GGUF: -o OUT.gguf, or a directory";
             Err(ErrorKind::BadOption(reason.to_owned()).into())
         }
         _ => Ok(()),

@@ -126,9 +126,10 @@ impl Options {
         Ok(())
     }
 
-    /// Whether the result is a GGUF file.
+    /// Whether the result is a GGUF file, or a directory of some: types are asked for there.
     pub(in crate::ops::merge) fn is_gguf(&self) -> bool {
-        self.output.extension().is_some_and(|ending| ending == "gguf")
+        let ending = self.output.extension().unwrap_or_default();
+        ending == "gguf" || (self.types.is_some() && ending != "safetensors")
     }
 
     /// Which modules the options are for, by their names and those of the tensors they land on.

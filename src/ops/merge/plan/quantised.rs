@@ -11,7 +11,7 @@ use super::options::{Options, Quantized};
 use super::recoding::Recoding;
 use super::step::Change;
 use crate::adapter::tensor::element_type;
-use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
+use crate::error::{Error, ErrorKind, QuantError, Result};
 use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
 use crate::weight::{Stored, Weight, Weights, Writing, decoded};
 
@@ -89,7 +89,7 @@ impl Base {
     /// Takes the base as it is stored, if nothing changes any of its quantised weights.
     ///
     /// # Errors
-    /// If one changes and that was to be refused, or a receipt is asked for; if tensors of a scheme that is not read
+    /// If one changes and that was to be refused; if tensors of a scheme that is not read
     /// would be converted; if the base cannot be opened again.
     pub(in crate::ops::merge) fn settle(
         &mut self,
@@ -124,11 +124,6 @@ impl Base {
                 first.name, first.encoding, first.detail
             );
             return Err(ErrorKind::BadOption(reason).into());
-        }
-        // A receipt tells the tensors of a file one after the other, without what lies between those of a GGUF file.
-        if options.receipt.is_some() && self.checkpoint.is_gguf() {
-            let base_tensor = first.name.clone();
-            return Err(ReceiptError::Dequantised { base_tensor }.into());
         }
         if matches!(options.quantized, Quantized::Requantize | Quantized::Hybrid) {
             let touched = touched.iter().map(|weight| weight.name.clone()).collect();

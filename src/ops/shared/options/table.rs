@@ -60,7 +60,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("adapter", (&["resize", "convert"], Recipe::None), (Path, "ADAPTER"),
         "The adapter: a PEFT directory or a file of any convention"),
     option("output", (&["merge"], Recipe::Key), (Path, "OUT"),
-        "Where the result goes: one file if it ends in .safetensors, otherwise a directory").also(OUTPUTS),
+        "Where the result goes: one file if it ends in .safetensors or .gguf, otherwise a directory").also(OUTPUTS),
     option("output", (&["combine"], Recipe::Key), (Path, "OUT"),
         "Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others").also(OUTPUTS),
     option("output", (&["resize"], Recipe::None), (Path, "OUT"),
@@ -177,7 +177,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         "The least share of an update that must survive in every weight that is quantised again; else nothing is written")
         .or("0.9"),
     option("types", (MERGING, Recipe::Key), (Word(&TYPE_NAMES), "TYPE"),
-        "Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which \
+        "Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one \
+         by --max-shard-size): for each the smallest from its own upwards in which \
          --min-survival of its update survives, its own, or one for all; everything else keeps its bytes").or("auto"),
     option("to", (&["combine"], Recipe::Key), (Text, "CONVENTION"),
         "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf").or("the inputs'"),
