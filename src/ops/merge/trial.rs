@@ -49,7 +49,9 @@ fn settled(options: &Options, mut merge: Merge) -> Result<Merge> {
         let tensors: Vec<&OutputTensor> = merge
             .plan
             .tensors()
-            .filter(|tensor| matches!(tensor.plan, TensorPlan::Encode(_)))
+            .filter(|tensor| {
+                matches!(&tensor.plan, TensorPlan::Encode(encode) if encode.dense.plan.changes())
+            })
             .filter(|tensor| is_first || raised.contains_key(&tensor.full_name))
             .collect();
         let placed = tensors.iter().map(|tensor| (*tensor, 0));

@@ -80,6 +80,14 @@ impl From<Types> for String {
 }
 
 impl Type {
+    /// The type of this name of ggml's, if it is written.
+    fn named(name: &str) -> Option<Self> {
+        let blocks = LADDER.into_iter().find(|kind| ggml::name(*kind) == name).map(Self::Blocks);
+        let plain = [Dtype::F32, Dtype::F16, Dtype::BF16];
+        let plain = plain.into_iter().find(|dtype| dtype.to_string() == name).map(Self::Plain);
+        blocks.or(plain)
+    }
+
     /// ggml's name of it.
     pub fn name(self) -> String {
         match self {
@@ -115,15 +123,17 @@ impl Types {
         weight: &Weight,
         raised: &BTreeMap<String, Type>,
     ) -> Result<Type> {
-        let own = LADDER.into_iter().find(|kind| ggml::name(*kind) == weight.detail);
+        let own = Type::named(&weight.detail);
         match (self, own) {
+            (Self::All(found), Some(Type::Plain(_))) if is_matrix(weight) => Ok(found),
+            (_, Some(plain @ Type::Plain(_))) => Ok(plain),
             (Self::All(found), _) => Ok(found),
             (Self::Auto, own) => Ok(raised.get(&weight.name).copied().unwrap_or_else(|| {
                 let whole = weight.matrix().1.is_multiple_of(32);
-                let blocks = Type::Blocks(own.unwrap_or(Q8_0));
+                let blocks = own.unwrap_or(Type::Blocks(Q8_0));
                 if whole { blocks } else { Type::Plain(Dtype::BF16) }
             })),
-            (Self::Keep, Some(kind)) => Ok(Type::Blocks(kind)),
+            (Self::Keep, Some(own)) => Ok(own),
             (Self::Keep, None) => {
                 let encoding = format!("{}, which is only read,", weight.detail);
                 let error = QuantError::Unwritten { encoding };
@@ -134,6 +144,18 @@ impl Types {
             }
         }
     }
+}
+
+/// Endings of matrices that llama.cpp leaves as they are (`llama-quant.cpp`, `tensor_allows_quantization`).
+const UNQUANTISED: [&str; 4] =
+    ["_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "token_types.weight"];
+
+/// Whether a weight is of those that llama.cpp quantises.
+fn is_matrix(weight: &Weight) -> bool {
+    let name = weight.name.as_str();
+    weight.shape.len() > 1
+        && name.ends_with(".weight")
+        && !UNQUANTISED.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The next larger type.

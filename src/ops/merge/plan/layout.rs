@@ -21,8 +21,9 @@ use crate::ops::merge::{Options, Quantized};
 /// If it means a GGUF file, which only one can become.
 pub(in crate::ops::merge) fn is_file(options: &Options, base: &Checkpoint) -> Result<bool> {
     if options.is_gguf() && !base.is_gguf() {
-        let reason = "only a base in GGUF becomes a GGUF file: merge into a directory and convert that with \
-                      llama.cpp's convert_hf_to_gguf.py, or convert the base first";
+        let reason = "only a base in GGUF becomes a GGUF file by itself: name a GGUF file of the same base, for its \
+                      metadata and tokenizer (--reference BASE.gguf), or merge into a directory and convert that \
+                      with llama.cpp's convert_hf_to_gguf.py";
         return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
     }
     if options.is_gguf() && (options.dtype.is_some() || options.quantized == Quantized::Hybrid) {

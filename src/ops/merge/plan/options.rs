@@ -76,6 +76,9 @@ pub struct Options {
     pub min_survival: LeastSurvival,
     /// The types of weights that change, in a GGUF result; [`Types::Auto`] if `None`.
     pub types: Option<Types>,
+    /// The same base in the other container: a checkpoint of transformers' whose names and files a GGUF base's result
+    /// has, or a GGUF model whose names, metadata and types a result in GGUF has.
+    pub reference: Option<PathBuf>,
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.

@@ -195,6 +195,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("rank", (&["convert"], Recipe::None), (Rank, "POLICY"),
         "Rank of the result of --as lora: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, \
          error:0.05, size:32MiB, params:2M"),
+    option("reference", (MERGING, Recipe::Key), (Path, "BASE"),
+        "The same base in the other container: a checkpoint of transformers' whose names and files the result of a GGUF \
+         base has, or the GGUF file whose names, metadata, tokenizer and types the -o OUT.gguf of another base has"),
     option("reference", (&["combine"], Recipe::Key), (Path, "BASE"),
         "The base model, if --to needs its module names, or for gguf its architecture"),
     option("reference", (&["resize"], Recipe::None), (Path, "BASE"),
