@@ -27,7 +27,7 @@ def merge(
     rounding: Literal["nearest", "stochastic"] | None = None,
     rounding_seed: int | None = None,
     min_survival: float | None = None,
-    types: Literal["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] | None = None,
+    types: Literal["auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32"] | None = None,
     reference: Path | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,

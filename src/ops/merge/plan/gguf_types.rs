@@ -10,9 +10,15 @@ use crate::error::{ErrorKind, QuantError, Result};
 use crate::format::{Dtype, ggml};
 use crate::weight::{Encode, Weight, ggml_writer};
 
-/// ggml's numbers of the types that are written, the smallest first.
-const LADDER: [u32; 5] = [2, 3, 6, 7, Q8_0];
+/// ggml's numbers of the types that are written, by blocks of 256 and of 32 or 64 elements, the smallest first.
+const LADDERS: [&[u32]; 2] =
+    [&[34, 35, 10, 11, 23, 12, 13, 14, Q8_0], &[39, 40, 20, 2, 3, 6, 7, Q8_0]];
 const Q8_0: u32 = 8;
+
+/// All types that are written.
+fn written() -> impl Iterator<Item = u32> {
+    LADDERS.iter().flat_map(|ladder| ladder.iter().copied())
+}
 
 /// What is asked of the types of weights that change; all others keep their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +43,10 @@ pub enum Type {
 }
 
 /// The names of all that can be asked for.
-pub const NAMES: [&str; 10] =
-    ["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"];
+pub const NAMES: [&str; 21] = [
+    "auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
+    "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32",
+];
 
 impl FromStr for Types {
     type Err = String;
@@ -52,8 +60,7 @@ impl FromStr for Types {
             "bf16" => plain(Dtype::BF16),
             "f32" => plain(Dtype::F32),
             name => {
-                let mut kinds = LADDER.iter().copied();
-                let kind = kinds.find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
+                let kind = written().find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
                 let unknown = || format!("`{name}` is none of {}", NAMES.join(", "));
                 Ok(Self::All(Type::Blocks(kind.ok_or_else(unknown)?)))
             }
@@ -82,7 +89,7 @@ impl From<Types> for String {
 impl Type {
     /// The type of this name of ggml's, if it is written.
     fn named(name: &str) -> Option<Self> {
-        let blocks = LADDER.into_iter().find(|kind| ggml::name(*kind) == name).map(Self::Blocks);
+        let blocks = written().find(|kind| ggml::name(*kind) == name).map(Self::Blocks);
         let plain = [Dtype::F32, Dtype::F16, Dtype::BF16];
         let plain = plain.into_iter().find(|dtype| dtype.to_string() == name).map(Self::Plain);
         blocks.or(plain)
@@ -161,8 +168,9 @@ fn is_matrix(weight: &Weight) -> bool {
 /// The next larger type.
 pub(in crate::ops::merge) fn above(found: Type) -> Option<Type> {
     let Type::Blocks(kind) = found else { return None };
-    let at = LADDER.iter().position(|next| *next == kind)?;
-    Some(LADDER.get(at + 1).map_or(Type::Plain(Dtype::BF16), |next| Type::Blocks(*next)))
+    let ladder = LADDERS.iter().find(|ladder| ladder.contains(&kind))?;
+    let above = ladder.iter().skip_while(|found| **found != kind).nth(1);
+    Some(above.map_or(Type::Plain(Dtype::BF16), |next| Type::Blocks(*next)))
 }
 
 /// Fails if types are asked for and the result has none.
