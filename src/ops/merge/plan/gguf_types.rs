@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, QuantError, Result};
 use crate::format::{Dtype, ggml};
+use crate::ops::shared::options::GGUF_TYPES;
 use crate::weight::{Encode, Weight, ggml_writer};
 
 /// ggml's numbers of the types that are written, by blocks of 256 and of 32 or 64 elements, the smallest first.
@@ -42,12 +43,6 @@ pub enum Type {
     Plain(Dtype),
 }
 
-/// The names of all that can be asked for.
-pub const NAMES: [&str; 21] = [
-    "auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
-    "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32",
-];
-
 impl FromStr for Types {
     type Err = String;
 
@@ -61,7 +56,7 @@ impl FromStr for Types {
             "f32" => plain(Dtype::F32),
             name => {
                 let kind = written().find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
-                let unknown = || format!("`{name}` is none of {}", NAMES.join(", "));
+                let unknown = || format!("`{name}` is none of {}", GGUF_TYPES.join(", "));
                 Ok(Self::All(Type::Blocks(kind.ok_or_else(unknown)?)))
             }
         }
