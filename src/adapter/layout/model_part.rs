@@ -35,6 +35,23 @@ pub fn architectures(adapter: &Adapter) -> BTreeSet<&'static str> {
     parts(adapter, None).iter().filter_map(detected).collect()
 }
 
+/// Modules whose names are those of their model's published layout, and not diffusers'.
+pub fn published(adapter: &Adapter) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    for part in parts(adapter, None) {
+        let Some(detected) = &part.detected else { continue };
+        let fits = |body: &ModuleShape<'_>, side| {
+            detected.all().any(|rule| body.capture(rule.side(side)).is_some())
+        };
+        let own = part.modules.iter().filter(|at| {
+            body(adapter, **at)
+                .is_some_and(|body| fits(&body, Side::Published) && !fits(&body, Side::Split))
+        });
+        found.extend(own.filter_map(|at| Some(adapter.modules.get(*at)?.name.as_str())));
+    }
+    found
+}
+
 /// Sorts the modules by the part of a model they are of, and finds each part's layouts.
 pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<ModelPart> {
     let mut modules: BTreeMap<Scope, Vec<usize>> = BTreeMap::new();

@@ -4,6 +4,7 @@ use super::program::Program;
 use super::rule::Cure;
 use super::subject::Subject;
 use crate::adapter::convention::{self, Names, Output};
+use crate::adapter::layout;
 use crate::error::quoted;
 
 /// What commands are made of.
@@ -60,8 +61,12 @@ impl Cures<'_> {
     pub(super) fn convert(self, from: &str) -> String {
         let name = self.program.name;
         let convention = self.convention();
-        let needs_base =
-            [Names::Gguf, Names::Component, Names::Checkpoint].contains(&convention.names);
+        // Names of a known layout need no base, but for llama.cpp's, whose rows depend on it.
+        let needs_base = match convention.names {
+            Names::Gguf => true,
+            Names::Component | Names::Checkpoint => !layout::is_known(self.subject.adapter),
+            Names::Dotted | Names::Flattened => false,
+        };
         let base = self.base().or_else(|| needs_base.then(|| "BASE".to_owned()));
         let reference = base.map_or_else(String::new, |base| format!(" --reference {base}"));
         let out = match convention.output {

@@ -3,6 +3,7 @@
 
 mod comfyui;
 mod diffusers;
+mod diffusers_names;
 mod invokeai;
 mod llama_cpp;
 mod lmdeploy;
