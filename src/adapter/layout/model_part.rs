@@ -35,19 +35,22 @@ pub fn architectures(adapter: &Adapter) -> BTreeSet<&'static str> {
     parts(adapter, None).iter().filter_map(detected).collect()
 }
 
-/// Modules whose names are those of their model's published layout, and not diffusers'.
-pub fn published(adapter: &Adapter) -> BTreeSet<&str> {
+/// Modules whose names are of one of their model's two layouts alone: the published one, or diffusers'.
+pub fn of_one_layout(adapter: &Adapter, published: bool) -> BTreeSet<&str> {
+    let (own, other) = match published {
+        true => (Side::Published, Side::Split),
+        false => (Side::Split, Side::Published),
+    };
     let mut found = BTreeSet::new();
     for part in parts(adapter, None) {
         let Some(detected) = &part.detected else { continue };
         let fits = |body: &ModuleShape<'_>, side| {
             detected.all().any(|rule| body.capture(rule.side(side)).is_some())
         };
-        let own = part.modules.iter().filter(|at| {
-            body(adapter, **at)
-                .is_some_and(|body| fits(&body, Side::Published) && !fits(&body, Side::Split))
+        let alone = part.modules.iter().filter(|at| {
+            body(adapter, **at).is_some_and(|body| fits(&body, own) && !fits(&body, other))
         });
-        found.extend(own.filter_map(|at| Some(adapter.modules.get(*at)?.name.as_str())));
+        found.extend(alone.filter_map(|at| Some(adapter.modules.get(*at)?.name.as_str())));
     }
     found
 }

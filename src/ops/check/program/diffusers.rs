@@ -1,14 +1,14 @@
 //! diffusers (`loaders/lora_base.py`, `loaders/lora_conversion_utils.py`), read at 0.33 to 0.42: LoRA,
 //! through PEFT, and LoKr for two models.
 
-use super::diffusers_names::{self as names, Fate};
+use super::diffusers_names as names;
+use super::readings::Fate;
 use super::{Field, Program, Takes, nothing};
-use crate::adapter::module::Module;
 use crate::ops::check::base::Base;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{decomposed, misfits, replaced};
-use crate::ops::check::subject::{Subject, named, whole};
+use crate::ops::check::subject::{Subject, named, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
     name: "diffusers",
@@ -88,11 +88,9 @@ static RULES: [Rule; 21] = [
         |subject| {
             let dotted = ["comfyui", "peft"].contains(&subject.adapter.convention.name);
             let flux2 = dotted && subject.models.contains("flux2");
-            let last = |module: &Module| {
-                let name = module.name.replace('_', ".");
-                name.ends_with("final.layer.adaLN.modulation.1")
-            };
-            if flux2 { subject.modules(last) } else { None }
+            let last = |name: &str| name.ends_with("final_layer.adaLN_modulation.1");
+            let taken = names::modules(subject, Fate::Taken).filter(|_| flux2)?;
+            some(taken.into_iter().filter(|place| last(&place.name)).collect())
         },
     )
     .converts(),

@@ -2,6 +2,7 @@
 //! [`PROGRAMS`] is the one list.
 
 mod comfyui;
+mod comfyui_names;
 mod diffusers;
 mod diffusers_names;
 mod invokeai;
@@ -12,6 +13,7 @@ mod mlx_lm;
 mod ollama;
 mod openvino;
 mod peft;
+mod readings;
 mod sglang;
 mod spelling;
 mod tensorrt_llm;
