@@ -104,7 +104,7 @@ fn told_by_base(base: &Checkpoint, scope: Scope) -> Option<Detected> {
     };
     let rooted = of(scope);
     let encoder = matches!(scope, Scope::TextEncoder(_));
-    let encoder = encoder || scope == Scope::Connectors;
+    let encoder = encoder || [Scope::Connectors, Scope::Conditioner].contains(&scope);
     let bodies = if rooted.is_empty() && !encoder { of(Scope::Any) } else { rooted };
     detect(&Evidence(&bodies))
 }

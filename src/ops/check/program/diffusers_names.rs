@@ -99,7 +99,8 @@ fn outcome(subject: &Subject<'_>) -> Option<Outcome> {
         let found = readings.iter().find(|reading| reading.holds(subject, form, prefix));
         let Some(reading) = found else {
             // diffusers' own names, under the component's.
-            let component = ["transformer.", "unet.", "prior.", "connectors."].contains(&prefix);
+            let component = ["transformer.", "unet.", "prior.", "connectors.", "text_conditioner."]
+                .contains(&prefix);
             let names = component && !published.contains(module.name.as_str());
             outcome.drops_alpha |= names && form == 'a' && !ALPHAS.contains(&model);
             outcome.modules.push(match (names, form) {

@@ -110,7 +110,7 @@ impl Form {
 }
 
 /// The prefixes that tell spellings apart.
-const PREFIXES: [&str; 12] = [
+const PREFIXES: [&str; 13] = [
     "diffusion_model.",
     "transformer.",
     "lora_unet_",
@@ -118,6 +118,7 @@ const PREFIXES: [&str; 12] = [
     "lycoris_",
     "text_embedding_projection.",
     "connectors.",
+    "text_conditioner.",
     "unet.",
     "prior.",
     "lora_prior_",
@@ -173,12 +174,13 @@ impl Reading {
 
 /// The one model that an adapter is of, as the table calls it; none if nothing tells.
 pub(super) fn model(subject: &Subject<'_>) -> Option<&'static str> {
-    let parts = ["clip", "t5", "ltx2_connectors"];
+    let parts = ["clip", "t5", "ltx2_connectors", "anima"];
     let whole = subject.models.iter().find(|model| !parts.contains(*model));
     let found = *whole.or_else(|| subject.models.first())?;
     if found != "lumina" {
-        let anima = subject.adapter.modules.iter().any(|m| m.name.contains("llm_adapter"));
-        return Some(if found == "cosmos" && anima { "anima" } else { found });
+        // The body is Cosmos', the text conditioner is not.
+        let anima = found == "cosmos" && subject.models.contains("anima");
+        return Some(if anima { "anima" } else { found });
     }
     let lumina2 = |module: &Module| {
         [".attn.", "_attn_to_", "linear_1"].iter().any(|part| module.name.contains(part))
