@@ -301,7 +301,7 @@ fn every_fix_as_printed_passes_the_check_and_merges_the_same() {
                 continue;
             }
             let before =
-                before.get_or_insert_with(|| update(&base, &path, &scratch.path().join("m"));
+                before.get_or_insert_with(|| update(&base, &path, &scratch.path().join("m")));
             let off = distance(before, &update(&base, &out, &scratch.path().join("n")));
             if off > 1e-5 {
                 wrong.push(format!("{what}, {program}: {fix}: off by {off}"));
