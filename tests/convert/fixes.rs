@@ -247,7 +247,7 @@ fn expected() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("llama.cpp", vec!["convention", "dora", "scale"]),
         ("lmdeploy", vec!["dora", "names", "scale", "targets"]),
         ("lorax", vec!["dora", "missing-layers", "names", "ranks", "scale"]),
-        ("mlx", vec!["convention", "names", "ranks"]),
+        ("mlx", vec!["convention"]),
         ("ollama", vec!["alpha", "dora", "query-rows", "scale"]),
         ("openvino", vec!["dora", "scale"]),
         (
@@ -283,6 +283,11 @@ fn every_fix_as_printed_passes_the_check_and_merges_the_same() {
             let report = check(&path, program, &base);
             let found = rules(&report);
             let Some(fix) = report["programs"][0]["fix"].as_str() else { continue };
+            // Of what was found and mended together once, another adapter shows nothing new.
+            let known = mended.get(program);
+            if known.is_some_and(|known| known.is_superset(&found)) {
+                continue;
+            }
             let folder = scratch.path().join("run");
             let _ = std::fs::remove_dir_all(&folder);
             std::fs::create_dir(&folder).expect("a directory");

@@ -5,7 +5,11 @@ use super::rule::Cure;
 use super::subject::Subject;
 use crate::adapter::convention::{self, Names, Output};
 use crate::adapter::layout;
+use crate::adapter::module::Module;
 use crate::error::quoted;
+
+/// The highest rank that every server takes.
+const HIGHEST: usize = 512;
 
 /// What commands are made of.
 #[derive(Clone, Copy)]
@@ -41,7 +45,8 @@ impl Cures<'_> {
             let base = self.base().unwrap_or_else(|| "BASE".to_owned());
             let to = if last || rank.is_some() { "LORA" } else { "OUT" };
             commands.push(format!("lora-tool merge {base} {from} -o MERGED"));
-            commands.push(format!("lora-tool extract {base} MERGED --rank auto -o {to}"));
+            let policy = self.extraction();
+            commands.push(format!("lora-tool extract {base} MERGED --rank {policy} -o {to}"));
             to.clone_into(&mut from);
         }
         if let Some(rank) = rank {
@@ -55,6 +60,13 @@ impl Cures<'_> {
             commands.push(self.convert(&from));
         }
         Some(commands.join(" && "))
+    }
+
+    /// The ranks of an extraction: all of them where none is too high for a server, else what stands out.
+    fn extraction(self) -> &'static str {
+        let least = |module: &Module| module.outputs.min(module.inputs);
+        let most = self.subject.adapter.modules.iter().map(least).max().unwrap_or(0);
+        if most <= HIGHEST { "lossless" } else { "auto" }
     }
 
     /// `convert --for` the program.
