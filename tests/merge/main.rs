@@ -22,6 +22,7 @@ mod orientation;
 mod places;
 mod plans;
 mod quantised;
+mod quantised_rules;
 mod reference;
 mod requantised;
 mod same_bytes;
