@@ -120,31 +120,35 @@ def main():
     parser.add_argument("--lora-tool", required=True, type=Path)
     parser.add_argument("--base", required=True, type=Path)
     parser.add_argument("--task", required=True, type=Path, action="append")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="formats whose names hold this")
+    parser.add_argument("--ways", nargs="+", default=["beside", "bf16", "fresh", "reuse", "stochastic"])
+    parser.add_argument("--no-scores", action="store_true", help="shares of the update alone, without the texts")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Encoder(options.base, options.task)
-    tasks = [task.name for task in options.task]
-    print(f"tasks: {', '.join(tasks)}", flush=True)
+    bench = None if options.no_scores else Encoder(options.base, options.task)
+    print(f"tasks: {', '.join(task.name for task in options.task)}", flush=True)
     for scheme in (scheme for scheme in formats() if options.only in scheme.name):
         with tempfile.TemporaryDirectory() as root:
             form = Format(scheme, options.lora_tool, options.base, Path(root))
             gains, right = {}, {}
             for way, how in form.ways():
+                if way not in options.ways:
+                    continue
                 for at, task in enumerate(options.task):
                     weights, report = form.merge(task, *how)
-                    for name, weight in bench.weights.items():
-                        weight.data = weights[name].float().contiguous()
-                    right.setdefault(way, []).append(100 * float(bench.score(at)[at].mean()))
                     survival = [module["gain"] for module in report.get("survival") or []]
                     if survival:
                         gains.setdefault(way, []).append((sum(survival) / len(survival), min(survival)))
-            gain = " | ".join(f"{way}: " + ", ".join(f"{100 * mean:.0f} ({100 * least:.0f})" for mean, least in found)
-                              for way, found in gains.items())
-            mean = lambda found: sum(found) / len(found)
-            score = " | ".join(f"{way}: " + ", ".join(f"{one:.1f}" for one in found) + f", mean {mean(found):.1f}"
-                               for way, found in right.items())
-            print(f"{scheme.name} | gains | {gain}\n{scheme.name} | right | {score}", flush=True)
+                    if bench is not None:
+                        for name, weight in bench.weights.items():
+                            weight.data = weights[name].float().contiguous()
+                        right.setdefault(way, []).append(100 * float(bench.score(at)[at].mean()))
+            for way, found in gains.items():
+                shares = ", ".join(f"{100 * mean:.0f} ({100 * least:.0f})" for mean, least in found)
+                print(f"| {scheme.name} | gain | {way} | {shares} |", flush=True)
+            for way, found in right.items():
+                shares = ", ".join(f"{one:.1f}" for one in found)
+                print(f"| {scheme.name} | right | {way} | {shares} | {sum(found) / len(found):.1f} |", flush=True)
 
 
 main()
