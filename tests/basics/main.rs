@@ -22,6 +22,7 @@ mod page;
 mod readme;
 mod spellings;
 mod weights;
+mod weights_layouts;
 mod weights_refused;
 mod weights_rules;
 mod weights_written;

@@ -24,6 +24,7 @@ mod orientation;
 mod places;
 mod plans;
 mod quantised;
+mod quantised_rules;
 mod reference;
 mod requantised;
 mod same_bytes;
