@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         if outcome.is_ok() {
             session.took();
         }
-        match outcome {
+        let answer = match outcome {
             Ok(cli::Answer::Yes) => 0,
             Ok(cli::Answer::No) => 1,
             Ok(cli::Answer::Unknown) => 2,
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
                 session.error(&error);
                 2
             }
-        }
+        };
+        lora_tool::format::remote::release();
+        answer
     })
 }

@@ -5,10 +5,13 @@
 
 pub mod access;
 pub mod checkpoint;
+#[cfg(feature = "cloud")]
+mod cloud;
 pub mod coder;
 pub mod folder;
 pub mod ggml;
 pub mod gguf;
+pub(crate) mod hash;
 pub mod header;
 mod hub;
 pub mod index;
@@ -18,6 +21,7 @@ mod live;
 pub mod location;
 pub mod natural;
 pub(crate) mod pattern;
+pub mod remote;
 mod shard;
 pub mod shared_staging;
 pub mod staging;

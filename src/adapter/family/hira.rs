@@ -40,20 +40,18 @@ impl Form for Hira {
     }
 
     fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
-        Ok(Update::Transform(Transform::Gate(LowRank::new(
+        let by = LowRank::new(
             read_matrix(file, &self.up, outputs, self.rank)?,
             read_matrix(file, &self.down, self.rank, inputs)?,
-        ))))
+        );
+        Ok(Update::Transform(Transform::Gate { by, plus: None }))
     }
 }
 
 fn build(source: &Source<'_>) -> Result<Module> {
     let down = source.required("hira_A", "hira_B")?;
     let up = source.required("hira_B", "hira_A")?;
-    let (rank, inputs, _) = source.matrix(down)?;
-    let (outputs, _, _) = source.matrix(up)?;
-    source.expect(down, rank, inputs, &[])?;
-    source.expect(up, outputs, rank, &[])?;
+    let (outputs, rank, inputs) = source.factors(down, up, &[])?;
     Ok(Module {
         name: source.name.to_owned(),
         family: FAMILY.name,

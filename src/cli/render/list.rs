@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lora_tool::error::counted;
 use lora_tool::ops::list::{Report, Row, Scales, Unread};
 
-use super::{Cell, LISTED, Lines, bytes, columns, count, cut, number, plural};
+use super::{Cell, LISTED, Lines, bytes, columns, count, cut, number};
 
 /// Characters of a name, and of a model.
 const NAME: usize = 30;
@@ -104,7 +105,7 @@ fn details(lines: &mut Lines, row: &Row) {
 
 fn summarise(lines: &mut Lines, report: &Report) {
     let (rows, size) = (report.adapters.len(), report.adapters.iter().map(|row| row.bytes).sum());
-    let mut parts = vec![format!("{}, {}", plural(rows, "adapter"), bytes(size))];
+    let mut parts = vec![format!("{}, {}", counted(rows, "adapter"), bytes(size))];
     let same: Vec<&Row> = report.adapters.iter().filter(|row| row.same_as.is_some()).collect();
     if !same.is_empty() {
         let size = same.iter().map(|row| row.bytes).sum();
@@ -127,7 +128,7 @@ fn unread(lines: &mut Lines, unread: &[Unread]) {
         reasons.entry(&file.error).or_default().push(file);
     }
     if !unread.is_empty() {
-        lines.plain(format!("not read as adapters: {}", plural(unread.len(), "file")));
+        lines.plain(format!("not read as adapters: {}", counted(unread.len(), "file")));
     }
     for (reason, files) in reasons {
         lines.plain(format!("  {reason}"));

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::open_merged;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::location::locate;
 use crate::ops::merge;
+use crate::ops::shared::base::open_merged;
 use crate::ops::shared::provenance::MADE;
 
 /// The options that a merged checkpoint was made by, as its header has them. `named` may name the base, or the

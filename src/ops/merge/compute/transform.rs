@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::product::{bias, module};
 use super::update::Addition;
 use crate::adapter::Adapter;
-use crate::adapter::module::{Magnitude, Side, Update};
+use crate::adapter::module::{BiasEffect, Magnitude, Side, Update};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
@@ -17,7 +17,7 @@ use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::{Chain, LowRank, Stage, Transform};
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::sides;
-use crate::ops::merge::plan::step::{Source, Term};
+use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// Elements of the weight that are read at a time to be mixed.
 const PART: usize = 128 << 10;
@@ -37,7 +37,7 @@ pub(in crate::ops::merge) struct Ready<'a> {
 enum Way<'a> {
     Decompose(Lengths<'a>),
     Linear { left: Chain, right: Chain, plus: Option<LowRank> },
-    Gate(LowRank),
+    Gate { by: LowRank, plus: Option<LowRank> },
 }
 
 /// (m / (‖V‖ + ε)) · V of a weight decomposition, V = W + the update.
@@ -61,7 +61,7 @@ impl<'a> Ready<'a> {
         let (rows, size, term) = local(step, size);
         let before = |first: usize, count| before(rows.start + first, count);
         let way = match &own.magnitude {
-            Some(magnitude) if term.source != Source::Bias => {
+            Some(magnitude) if term.source != TermForm::Bias => {
                 let addition = Addition::new(&term, adapters, size)?;
                 let values = lengths(magnitude, adapter, term.region.as_ref())?;
                 let epsilon = magnitude.epsilon;
@@ -73,7 +73,7 @@ impl<'a> Ready<'a> {
             }
             _ => match transform(&term, adapters, size)? {
                 Transform::Linear { left, right, plus } => Way::Linear { left, right, plus },
-                Transform::Gate(matrix) => Way::Gate(matrix),
+                Transform::Gate { by, plus } => Way::Gate { by, plus },
             },
         };
         Ok(Self { weight: step.weight, rows, size, way })
@@ -111,13 +111,16 @@ impl<'a> Ready<'a> {
         let mut full = panel.clone();
         match &self.way {
             Way::Decompose(lengths) => lengths.apply(&mut full, first, scratch)?,
-            Way::Gate(matrix) => {
+            Way::Gate { by, plus } => {
                 let mut factor = Panel { values: vec![1.0; full.values.len()], ..full };
-                add_low_rank(&mut factor, matrix, first);
+                add_low_rank(&mut factor, by, first);
                 for (value, before) in factor.values.iter_mut().zip(&panel.values) {
                     *value *= before;
                 }
                 full = factor;
+                if let Some(plus) = plus {
+                    add_low_rank(&mut full, plus, first);
+                }
             }
             Way::Linear { left, right, plus } => {
                 if left.is_identity() {
@@ -213,8 +216,8 @@ pub(in crate::ops) fn spread(lengths: &[f64], squares: &[f64], epsilon: f64) -> 
 }
 
 /// Whether the lengths are those of the stored tensor's columns.
-pub(in crate::ops) fn of_columns(side: Side, source: Source) -> bool {
-    (side == Side::Inputs) == (source == Source::Product)
+pub(in crate::ops) fn of_columns(side: Side, source: TermForm) -> bool {
+    (side == Side::Inputs) == (source == TermForm::Product)
 }
 
 /// The lengths of a decomposition, one an output or channel.
@@ -250,13 +253,17 @@ pub(in crate::ops) fn transform(
     size: (usize, usize),
 ) -> Result<Transform> {
     let (adapter, own) = module(term, adapters)?;
-    if term.source == Source::Bias {
+    let effect = own.bias.as_ref().map(|bias| bias.effect);
+    if term.source == TermForm::Bias && effect == Some(BiasEffect::Transform) {
+        return own.form.bias(&adapter.file, size.1);
+    }
+    if term.source == TermForm::Bias {
         let factors = bias(own)?.read(&adapter.file, 1, size.1)?;
         let factors = factors.values.into_iter().map(f64::from).collect();
         return Ok(Transform::right(Chain::new(vec![Stage::Diagonal(factors)])));
     }
     match adapter.update(own, sides(own, term.source, size))? {
-        Update::Transform(transform) if term.source == Source::Transposed => {
+        Update::Transform(transform) if term.source == TermForm::Transposed => {
             Ok(transform.transposed())
         }
         Update::Transform(transform) => Ok(transform),

@@ -37,8 +37,11 @@ pub(in crate::ops::merge) fn metadata(
     say("method", plan.method.as_ref().map_or("linear", |choice| choice.method.name).into());
     say("base_name", provenance::name(&plan.base).into());
     match plan.recipe {
-        Some(_) => say("base", provenance::hashes(&shards_of(&inputs.base))?.into()),
-        None => say("base_bytes", sizes(&inputs.base).into()),
+        Some(_) => say(
+            "base",
+            provenance::hashes(&inputs.bases().flat_map(shards_of).collect::<Vec<_>>())?.into(),
+        ),
+        None => say("base_bytes", sizes(inputs.bases()).into()),
     };
     say("inputs", described.collect::<Result<Vec<Value>>>()?.into());
     if let Some(asked) = &plan.asked {
@@ -49,9 +52,9 @@ pub(in crate::ops::merge) fn metadata(
     Ok(Some(metadata))
 }
 
-/// Bytes of every file of a checkpoint.
-fn sizes(checkpoint: &Checkpoint) -> Map<String, Value> {
-    let shards = checkpoint.shards.iter();
+/// Bytes of every file of checkpoints.
+fn sizes<'a>(checkpoints: impl Iterator<Item = &'a Checkpoint>) -> Map<String, Value> {
+    let shards = checkpoints.flat_map(|checkpoint| &checkpoint.shards);
     shards.map(|shard| (shard.relative.clone(), shard.source.length().into())).collect()
 }
 
