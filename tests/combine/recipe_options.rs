@@ -69,6 +69,13 @@ const MERGE: &[Case] = &[
         "quantized: refuse",
     ),
     (
+        "quantize_like",
+        "base16.safetensors small",
+        "--quantize-like fp8.safetensors --min-survival 0",
+        "adapters: [small]",
+        "quantize_like: fp8.safetensors\nmin_survival: 0",
+    ),
+    (
         "scales",
         "fp8.safetensors small",
         "--quantized requantize --min-survival 0 --scales reuse",
@@ -230,6 +237,7 @@ fn scene() -> Scene {
         .raw(TARGET, Dtype::F8_E4M3, &[4, 3], &[56; 12])
         .f32(&format!("{MODULE}.weight_scale"), &[1], &[0.5])
         .save(&scene.path("fp8.safetensors"));
+    Tensors::new().f32(TARGET, &[4, 3], &[0.4; 12]).save(&scene.path("base16.safetensors"));
     let blocks = fixture("quant/gguf_llama_q8q4/base/model.gguf");
     std::fs::copy(blocks, scene.path("blocks.gguf")).expect("copied");
     let (down, up) = (ramp(128), ramp(96));

@@ -20,6 +20,7 @@ mod orientation;
 mod places;
 mod plans;
 mod quantised;
+mod quantised_once;
 mod reference;
 mod requantised;
 mod same_bytes;

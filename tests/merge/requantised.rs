@@ -13,7 +13,7 @@ use super::quantised::{adapter, base};
 use crate::common::{Bench, Peft, Read, fixture, lora_tool, read};
 
 /// Cases whose encoding is written.
-const CASES: [&str; 18] = [
+pub(super) const CASES: [&str; 18] = [
     "awq_gemm",
     "bnb_fp4_plain",
     "bnb_int8",

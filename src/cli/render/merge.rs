@@ -103,6 +103,7 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     let Some(found) = found else { return };
     let scales = match found.writing.scales {
         Scales::Fresh => "fresh scales",
+        Scales::Reuse if found.like.is_some() => "the quantised checkpoint's scales",
         Scales::Reuse => "the base's scales",
     };
     let rounding = match found.writing.rounding {
@@ -112,7 +113,10 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     let weights = if found.weights == 1 { "weight" } else { "weights" };
     let encodings = found.encodings.join("; ");
     let text = format!("{} {weights} ({encodings}) with {scales}{rounding}", found.weights);
-    lines.add("requantised", text);
+    match &found.like {
+        Some(like) => lines.add("quantised", format!("{text}, like {}", like.display())),
+        None => lines.add("requantised", text),
+    }
     for (types, weights) in &found.types {
         lines.add("types", format!("{types}: {weights}"));
     }

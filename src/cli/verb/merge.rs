@@ -27,6 +27,7 @@ Examples:
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
   lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
+  lora-tool merge BASE-16BIT ADAPTER -o OUT --quantize-like BASE-INT4
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
@@ -107,6 +108,8 @@ pub(crate) struct MergeOptions {
     pub(crate) dtype: DtypeArg,
     #[arg(long, value_enum, default_value = "16bit")]
     pub(crate) quantized: QuantizedArg,
+    #[arg(long, value_parser = location())]
+    pub(crate) quantize_like: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "fresh")]
     pub(crate) scales: ScalesArg,
     #[arg(long, value_enum, default_value = "nearest")]
@@ -147,6 +150,7 @@ impl MergeOptions {
             compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
             quantized: self.quantized.quantized(),
+            quantize_like: self.quantize_like.clone(),
             writing: writing(self.scales, self.rounding, self.rounding_seed),
             min_survival: LeastSurvival(self.min_survival),
             types: self.types,

@@ -1,7 +1,7 @@
 //! A plan with its inputs open: how options become one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::compute::making::Making;
 use super::plan::gguf_types::{self, Type};
@@ -10,7 +10,9 @@ use super::plan::open_inputs::{OpenInputs, Quantised};
 use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::recoding::Recoding;
-use super::plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
+use super::plan::{
+    bind, consensus, inputs, layout, method_choice, origin, quantised, sibling, side,
+};
 use crate::adapter::promised;
 use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
@@ -42,8 +44,17 @@ pub(in crate::ops::merge) fn prepare_with(
 ) -> Result<Merge> {
     let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
-    let open = || open_stored(&options.base, "a base", &with, options.open.access);
-    let mut quantised = quantised::read(open()?)?;
+    options.check_together()?;
+    let base = || open_stored(&options.base, "a base", &with, options.open.access);
+    let sibling = |path: &Path| open_stored(path, "a quantised", &[], options.open.access);
+    let (mut quantised, values) = match &options.quantize_like {
+        None => (quantised::read(base()?)?, None),
+        Some(path) => {
+            let (base, values) = sibling::read(base()?, sibling(path)?)?;
+            (base, Some(values))
+        }
+    };
+    let open = || options.quantize_like.as_deref().map_or_else(base, sibling);
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
     let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
@@ -97,7 +108,13 @@ pub(in crate::ops::merge) fn prepare_with(
     });
     Ok(Merge {
         plan,
-        inputs: OpenInputs { base: quantised.checkpoint, adapters, tuned, quantised: stored },
+        inputs: OpenInputs {
+            base: quantised.checkpoint,
+            adapters,
+            tuned,
+            quantised: stored,
+            values,
+        },
         options: asked.clone(),
         resume: None,
     })
@@ -114,14 +131,10 @@ pub(in crate::ops) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
 impl Merge {
     /// Every file that is read, also those that no option names: shards, configs, side files.
     pub(in crate::ops) fn input_files(&self) -> Vec<PathBuf> {
-        let base = self.inputs.base.shards.iter().map(|shard| shard.path.clone());
+        let models = self.inputs.models().flat_map(|model| &model.shards);
+        let models = models.map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
-        let tuned = self.inputs.tuned.iter().flat_map(|tuned| &tuned.shards);
-        let tuned = tuned.map(|shard| shard.path.clone());
-        base.chain(self.inputs.adapters.iter().flat_map(files_of))
-            .chain(tuned)
-            .chain(side_files)
-            .collect()
+        models.chain(self.inputs.adapters.iter().flat_map(files_of)).chain(side_files).collect()
     }
 
     /// What its shards are made from.

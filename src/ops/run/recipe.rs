@@ -268,6 +268,10 @@ impl Common {
             compat: self.compat,
             dtype: self.dtype,
             quantized: quantized.unwrap_or_default(),
+            quantize_like: fields
+                .get("quantize_like")
+                .map(|node| input("quantize_like", node, folder))
+                .transpose()?,
             writing: writing(fields)?,
             min_survival: fields
                 .read("min_survival", number)?

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::making::Making;
 use super::tensor_merge::{Scratch, Work};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::TensorView;
 use crate::math::DeltaStats;
 use crate::ops::merge::plan::tensor_plan::OutputTensor;
 use crate::weight::{Encode, Encoded, Panel, Weight, Writing};
@@ -22,6 +24,8 @@ pub(in crate::ops::merge) struct Encoding<'a> {
     /// Rows of the dense result's matrix are so many times as long as the weight's.
     times: usize,
     survey: Vec<f32>,
+    /// The base's own tensor, where the weight is that of a quantised sibling.
+    base: Option<TensorView<'a>>,
 }
 
 /// Rows of a weight's matrix that one of the dense result's holds.
@@ -62,6 +66,7 @@ impl<'a> Encoding<'a> {
             dense: Work::new(making, dense, None)?,
             times: times(weight, dense),
             survey: Vec::new(),
+            base: making.inputs.base.tensor(&dense.base).filter(|_| making.inputs.values.is_some()),
         };
         if writer.surveys(writing) {
             let mut scratch = Scratch::default();
@@ -83,6 +88,17 @@ impl<'a> Encoding<'a> {
         Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
     }
 
+    /// The base's values of some rows.
+    fn before(&self, rows: Range<usize>, count: usize) -> Result<Vec<f32>> {
+        if let Some(base) = self.base {
+            let values = read_f64(base, rows.start * self.weight.matrix().1, count)?;
+            return Ok(values.into_iter().map(|value| value as f32).collect());
+        }
+        let mut values = vec![0.0; count];
+        self.weight.rows(rows, &mut values)?;
+        Ok(values)
+    }
+
     /// Rows of the stored tensors, and what of the update they hold.
     pub(in crate::ops::merge) fn compute(
         &self,
@@ -97,8 +113,7 @@ impl<'a> Encoding<'a> {
         if rows.start == 0 {
             self.writer.rest(self.writing, &self.survey, &mut encoded)?;
         }
-        let mut base = vec![0.0; values.len()];
-        self.weight.rows(rows, &mut base)?;
+        let base = self.before(rows, values.len())?;
         let mut stats = DeltaStats::default();
         for ((value, stored), old) in values.iter().zip(&encoded.values).zip(&base) {
             let (asked, added) = (f64::from(value - old), f64::from(stored - old));

@@ -21,6 +21,7 @@ pub(in crate::ops) mod recoded;
 pub(in crate::ops) mod recoding;
 pub(in crate::ops) mod region;
 pub(in crate::ops) mod replaced;
+pub(in crate::ops) mod sibling;
 pub(in crate::ops) mod side;
 pub(in crate::ops) mod sides;
 pub(in crate::ops) mod step;

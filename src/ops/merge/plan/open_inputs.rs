@@ -17,6 +17,8 @@ pub struct OpenInputs {
     pub(in crate::ops) tuned: Vec<Checkpoint>,
     /// Where weights of the base keep their codes or are quantised again: the base as it is stored.
     pub(in crate::ops) quantised: Option<Quantised>,
+    /// Where the base has the names and files of a quantised sibling: the checkpoint that its values are in.
+    pub(in crate::ops) values: Option<Checkpoint>,
 }
 
 /// A quantised base as it is stored.
@@ -54,20 +56,25 @@ impl OpenInputs {
         found.ok_or(ErrorKind::NotFound).in_tensor(name)
     }
 
+    /// All checkpoints of models that are read.
+    pub(in crate::ops) fn models(&self) -> impl Iterator<Item = &Checkpoint> {
+        std::iter::once(&self.base).chain(&self.values).chain(&self.tuned)
+    }
+
     /// Fails if a weight file was written to since it was opened.
     ///
     /// # Errors
     /// [`ErrorKind::Changed`](crate::error::ErrorKind::Changed), and whatever the operating system says of asking.
     pub(in crate::ops) fn check_unchanged(&self) -> Result<()> {
         let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let mut files = std::iter::once(&self.base).chain(adapters).chain(&self.tuned);
+        let mut files = self.models().chain(adapters);
         files.try_for_each(Checkpoint::check_unchanged)
     }
 
     /// All weight files that are read.
     pub(in crate::ops) fn sources(&self) -> impl Iterator<Item = &access::Source> {
         let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let files = std::iter::once(&self.base).chain(adapters).chain(&self.tuned);
+        let files = self.models().chain(adapters);
         files.flat_map(|file| &file.shards).map(|shard| &shard.source)
     }
 }

@@ -70,6 +70,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// What to do where a quantised weight of the base changes.
     pub quantized: Quantized,
+    /// A quantised checkpoint of the base's model, which the result is quantised like.
+    pub quantize_like: Option<PathBuf>,
     /// How weights are quantised again.
     pub writing: Writing,
     /// What of every update must survive that.
@@ -118,12 +120,38 @@ impl Options {
             return Err(ErrorKind::BadOption(reason).into());
         }
         let said = self.writing != Writing::default();
-        if said && self.quantized != Quantized::Requantize && !self.is_gguf() {
+        if said && !self.requantises() && !self.is_gguf() {
             let reason = "--scales and --rounding say how weights are quantised again, which \
-                          --quantized requantize asks for";
+                          --quantized requantize and --quantize-like ask for";
             return Err(ErrorKind::BadOption(reason.to_owned()).into());
         }
         Ok(())
+    }
+
+    /// Fails if options are asked for that each say what becomes of quantised weights.
+    pub(in crate::ops::merge) fn check_together(&self) -> Result<()> {
+        let together = |reason: &str| Err(ErrorKind::BadOption(reason.to_owned()).into());
+        if self.quantize_like.is_none() {
+            return Ok(());
+        }
+        if self.quantized != Quantized::default() || self.dtype.is_some() {
+            return together(
+                "--quantize-like takes every tensor's dtype from the quantised checkpoint; leave out \
+                 --quantized and --dtype",
+            );
+        }
+        if self.receipt.is_some() {
+            return together(
+                "--receipt is for a result whose numbers are near the base's own; beside one that \
+                 --quantize-like asks for, keep the base",
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether weights are quantised again.
+    pub(in crate::ops::merge) fn requantises(&self) -> bool {
+        self.quantized == Quantized::Requantize || self.quantize_like.is_some()
     }
 
     /// Whether the result is a GGUF file.

@@ -2,6 +2,7 @@
 //! weights. Where nothing does, every tensor keeps its bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct Requantised {
     pub weights: usize,
     /// What they are stored as.
     pub encodings: Vec<String>,
+    /// The quantised checkpoint whose scheme they have, where the base's are not quantised so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<PathBuf>,
     /// How they are written.
     #[serde(flatten)]
     pub writing: Writing,
@@ -52,11 +56,13 @@ pub struct Requantised {
 pub(in crate::ops::merge) struct Base {
     /// What is read: the decoded checkpoint, or the stored one once it is settled that nothing has to be decoded.
     pub(in crate::ops::merge) checkpoint: Checkpoint,
-    weights: Weights,
+    pub(super) weights: Weights,
     /// Where weights keep their codes though some change: which do.
     pub(in crate::ops::merge) recoding: Option<Recoding>,
     /// Why its quantised weights cannot be decoded.
-    unread: Option<Error>,
+    pub(super) unread: Option<Error>,
+    /// Of a base that is quantised as its sibling is, the dtypes of what is not quantised there.
+    pub(super) like: Option<BTreeMap<String, Dtype>>,
 }
 
 /// Decodes a base's quantised weights. One in a scheme that is known and not read stays as it is stored: what is not
@@ -70,11 +76,12 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
     match Weights::of(&stored) {
         Ok(weights) => {
             let checkpoint = decoded(stored, &weights)?;
-            Ok(Base { checkpoint, weights, recoding: None, unread: None })
+            Ok(Base { checkpoint, weights, recoding: None, unread: None, like: None })
         }
         Err(error) if unsupported(&error) && !stored.is_gguf() => {
             let weights = Weights::default();
-            Ok(Base { checkpoint: stored, weights, recoding: None, unread: Some(error) })
+            let unread = Some(error);
+            Ok(Base { checkpoint: stored, weights, recoding: None, unread, like: None })
         }
         Err(error) => Err(error),
     }
@@ -84,6 +91,14 @@ impl Base {
     /// Of a base that cannot be decoded, what is to be said where something does not fit it.
     pub(in crate::ops::merge) fn explain(&mut self, error: Error) -> Error {
         self.unread.take().unwrap_or(error)
+    }
+
+    /// The checkpoint alone, which must have been decoded.
+    ///
+    /// # Errors
+    /// If it could not be.
+    pub(super) fn decoded(self) -> Result<Checkpoint> {
+        self.unread.map_or(Ok(self.checkpoint), Err)
     }
 
     /// Takes the base as it is stored, if nothing changes any of its quantised weights.
@@ -100,6 +115,13 @@ impl Base {
     ) -> Result<()> {
         if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
             return Err(error);
+        }
+        if self.like.is_some() {
+            options.check_writing()?;
+            let all = self.weights.quantised().map(|weight| weight.name.clone()).collect();
+            let sibling = (open()?, self.weights.clone());
+            self.recoding = Some(Recoding::new(options, sibling, &all, (bound, raised))?);
+            return Ok(());
         }
         let touched = self.touched(bound);
         let may_change = options.quantized != Quantized::Refuse || touched.is_empty();
@@ -156,7 +178,7 @@ impl Base {
         &self,
         tensors: impl Iterator<Item = (&'a str, Dtype, u64)>,
     ) -> Option<Dequantised> {
-        if !self.checkpoint.is_computed() {
+        if !self.checkpoint.is_computed() || self.like.is_some() {
             return None;
         }
         let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
@@ -185,6 +207,7 @@ impl Base {
         (!again.is_empty()).then(|| Requantised {
             weights: again.len(),
             encodings: names.collect::<BTreeSet<_>>().into_iter().collect(),
+            like: options.quantize_like.clone(),
             writing: options.writing,
             min_survival: options.min_survival.0,
             types: self.recoding.as_ref().map(Recoding::raised).unwrap_or_default(),
@@ -207,6 +230,7 @@ impl Base {
             asked: options.dtype,
             plain: plain.collect::<Result<_>>()?,
             parts: parts.collect(),
+            named: self.like.clone().unwrap_or_default(),
             is_kept,
         })
     }
@@ -220,6 +244,8 @@ pub(in crate::ops::merge) struct Dtypes {
     plain: Vec<Dtype>,
     /// Codes and scales that stay as they are stored.
     parts: BTreeSet<String>,
+    /// Of tensors whose dtype is another checkpoint's.
+    named: BTreeMap<String, Dtype>,
     /// Whether any weights of the result are quantised, if any of the base are.
     is_kept: bool,
 }
@@ -235,6 +261,9 @@ impl Dtypes {
         let stored = base.spec.dtype;
         match self.asked {
             _ if self.parts.contains(name) && !base.is_computed() => stored,
+            None if self.named.contains_key(name) => {
+                self.named.get(name).copied().unwrap_or(stored)
+            }
             Some(asked) if element_type(stored).is_some() => asked,
             _ if base.is_computed() => self.plain.get(component).copied().unwrap_or(stored),
             _ => stored,

@@ -9,6 +9,7 @@ use super::matrix::as_matrix;
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::tensor_plan::{Encode, OutputTensor, TensorPlan};
+use crate::adapter::tensor::element_type;
 use crate::format::ggml::Blocks;
 use crate::format::{Checkpoint, Component, Dtype, TensorSpec};
 use crate::ops::shared::provenance;
@@ -41,7 +42,11 @@ impl Recoding {
                         &mut tensors,
                     );
                 }
-                (None, Some(view)) if weight.is_none() => {
+                // Whole numbers that are lent are the sibling's own: nothing converts them.
+                (None, Some(view))
+                    if weight.is_none()
+                        && (!view.is_computed() || element_type(view.spec.dtype).is_some()) =>
+                {
                     plain((view, &full), dtypes, bound, (number, component), &mut tensors);
                 }
                 _ => tensors.push(copy(spec, &full)),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::binder::Bound;
 use super::gguf_types::Type;
-use super::options::{Options, Quantized};
+use super::options::Options;
 use crate::error::{ErrorKind, QuantError, Result};
 use crate::format::{Checkpoint, Component};
 use crate::weight::{Weight, Weights, Writing, fused};
@@ -50,7 +50,7 @@ impl Recoding {
             types.insert(name.clone(), found);
             weights.replace(weight);
         }
-        let again = options.quantized == Quantized::Requantize || is_gguf;
+        let again = options.requantises() || is_gguf;
         for weight in touched.iter().filter(|_| again).filter_map(|name| weights.get(name)) {
             let error = |what: QuantError| match weight.parts.first() {
                 Some(codes) => codes.error(what),
