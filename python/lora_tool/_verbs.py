@@ -24,6 +24,7 @@ def merge(
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
     quantized: Literal["16bit", "requantize", "hybrid", "refuse"] | None = None,
     quantize_like: Path | None = None,
+    as_trained: Literal["nf4", "nf4-nested", "fp4", "fp4-nested", "int8"] | None = None,
     scales: Literal["fresh", "reuse"] | None = None,
     rounding: Literal["nearest", "stochastic"] | None = None,
     rounding_seed: int | None = None,
@@ -77,6 +78,7 @@ def merge(
     dtype: Dtype of the result's floating-point tensors; keep is each tensor's own in the base [default: keep]
     quantized: What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as one with it) as plain numbers; or refuse the merge [default: 16bit]
     quantize_like: A quantised checkpoint of the base's model: the merge of a 16-bit base is quantised once, in QBASE's scheme, and has its names, dtypes and config, so that it loads where QBASE does
+    as_trained: Read the linear layers of a 16-bit base as a trainer did that kept it in this scheme of bitsandbytes (QLoRA), and write that plus the update in the base's dtype
     scales: Scales of what is quantised again: made of the new values, or the base's [default: fresh]
     rounding: How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, so that updates smaller than a step of 4 bits survive [default: nearest]
     rounding_seed: Seed of --rounding stochastic [default: 0]
@@ -128,6 +130,7 @@ def merge(
         dtype=dtype,
         quantized=quantized,
         quantize_like=quantize_like,
+        as_trained=as_trained,
         scales=scales,
         rounding=rounding,
         rounding_seed=rounding_seed,

@@ -1,6 +1,7 @@
 //! A quantised checkpoint as an unquantised one: what reads checkpoints reads this the same way. Its quantised weights
 //! are F32 tensors whose bytes are decoded when they are asked for.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -98,6 +99,21 @@ pub fn plain_metadata(checkpoint: &Checkpoint, metadata: &Metadata) -> Metadata 
     metadata
 }
 
+/// Puts the bytes of `range` into `out`, of numbers from that on in whose bytes it begins.
+pub(super) fn put(values: &[f32], range: &Range<u64>, out: &mut Vec<u8>) {
+    let (length, within) = ((range.end - range.start) as usize, (range.start % SIZE) as usize);
+    let count = (within + length).div_ceil(SIZE as usize);
+    out.clear();
+    out.extend(values.iter().take(count).flat_map(|value| value.to_le_bytes()));
+    out.drain(..within.min(out.len()));
+    out.truncate(length);
+}
+
+thread_local! {
+    /// The panel that a thread has decoded last: its room serves for the next one.
+    static VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A weight's bytes as F32.
 #[derive(Debug)]
 struct Panels {
@@ -109,14 +125,14 @@ impl Computed for Panels {
         let columns = self.weight.matrix().1.max(1);
         let first = (range.start / SIZE) as usize / columns;
         let end = (range.end.div_ceil(SIZE) as usize).div_ceil(columns);
-        let mut values = vec![0.0; (end - first) * columns];
-        self.weight.rows(first..end, &mut values)?;
-        let skip = range.start as usize - first * columns * SIZE as usize;
-        out.clear();
-        out.reserve(values.len() * SIZE as usize);
-        out.extend(values.iter().flat_map(|value| value.to_le_bytes()).skip(skip));
-        out.truncate((range.end - range.start) as usize);
-        Ok(())
+        let skip = (range.start / SIZE) as usize - first * columns;
+        VALUES.with_borrow_mut(|values| {
+            values.clear();
+            values.resize((end - first) * columns, 0.0);
+            self.weight.rows(first..end, values)?;
+            put(values.get(skip..).unwrap_or_default(), &range, out);
+            Ok(())
+        })
     }
 
     fn grain(&self) -> usize {

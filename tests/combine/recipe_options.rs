@@ -75,6 +75,7 @@ const MERGE: &[Case] = &[
         "adapters: [small]",
         "quantize_like: fp8.safetensors\nmin_survival: 0",
     ),
+    ("as_trained", "base style", "--as-trained nf4", "adapters: [style]", "as_trained: nf4"),
     (
         "scales",
         "fp8.safetensors small",

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod as_trained;
 mod components;
 mod elementwise;
 mod embeddings;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
-    Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
-    Rounding, Scales, Survival, TensorPlan,
+    AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report,
+    Requantised, Rounding, Scales, Survival, TensorPlan,
 };
 
 use super::combine::chosen;
@@ -61,6 +61,7 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
         ),
     );
     requantised(&mut lines, plan.requantised.as_ref(), &[]);
+    as_trained(&mut lines, plan.as_trained.as_ref());
     dequantised(&mut lines, plan.dequantised.as_ref());
     if verbose {
         for tensor in plan.tensors() {
@@ -137,6 +138,22 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     }
 }
 
+/// Which weights of the base are no longer as they are stored, but as they were trained on.
+fn as_trained(lines: &mut Lines, found: Option<&AsTrained>) {
+    let Some(found) = found else { return };
+    let moved = found.moved.map(|share| format!(", {} away from the base's", percent(share, 1)));
+    lines.add(
+        "as trained",
+        format!(
+            "{} linear layers as {} has them{}; {} other matrices as the base has them",
+            found.weights,
+            found.scheme,
+            moved.unwrap_or_default(),
+            found.others.len()
+        ),
+    );
+}
+
 /// From what the base's quantised weights are made plain numbers, and how much larger they are then.
 fn dequantised(lines: &mut Lines, found: Option<&Dequantised>) {
     let Some(found) = found else { return };
@@ -201,6 +218,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     );
     lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
     requantised(&mut lines, report.requantised.as_ref(), &report.survival);
+    as_trained(&mut lines, report.as_trained.as_ref());
     dequantised(&mut lines, report.dequantised.as_ref());
     if let Some(size) = report.receipt_bytes {
         lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));

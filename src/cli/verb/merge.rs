@@ -7,7 +7,9 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lora_tool::error::ModelError;
-use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, TYPE_NAMES, Types};
+use lora_tool::ops::merge::{
+    self, LeastSurvival, Merge, Options, TRAINED_NAMES, TYPE_NAMES, Types,
+};
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
@@ -28,6 +30,7 @@ Examples:
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
   lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
   lora-tool merge BASE-16BIT ADAPTER -o OUT --quantize-like BASE-INT4
+  lora-tool merge BASE-16BIT QLORA-ADAPTER -o OUT --as-trained nf4-nested
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
@@ -110,6 +113,8 @@ pub(crate) struct MergeOptions {
     pub(crate) quantized: QuantizedArg,
     #[arg(long, value_parser = location())]
     pub(crate) quantize_like: Option<PathBuf>,
+    #[arg(long, value_parser = PossibleValuesParser::new(TRAINED_NAMES))]
+    pub(crate) as_trained: Option<String>,
     #[arg(long, value_enum, default_value = "fresh")]
     pub(crate) scales: ScalesArg,
     #[arg(long, value_enum, default_value = "nearest")]
@@ -151,6 +156,7 @@ impl MergeOptions {
             dtype: self.dtype.dtype(),
             quantized: self.quantized.quantized(),
             quantize_like: self.quantize_like.clone(),
+            as_trained: self.as_trained.clone(),
             writing: writing(self.scales, self.rounding, self.rounding_seed),
             min_survival: LeastSurvival(self.min_survival),
             types: self.types,

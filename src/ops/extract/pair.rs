@@ -11,6 +11,7 @@ use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
 use crate::ops::merge::plan::matrix::as_matrix;
+use crate::ops::shared::names::is_embedding;
 use crate::ops::shared::pairing;
 use crate::ops::shared::selection::{Selection, Usage};
 use crate::weight::{self, pair::Paired};
@@ -158,14 +159,6 @@ fn form(name: &str, shape: &[usize], known: &Orientations) -> Result<Form> {
         }
         _ => Form::Whole,
     })
-}
-
-/// Whether a module of this last name is a table of vectors, which names alone tell.
-fn is_embedding(last: &str) -> bool {
-    const TABLES: [&str; 4] = ["wte", "wpe", "shared", "relative_attention_bias"];
-    // The output head of GPT-NeoX is called `embed_out`.
-    (last.contains("embed") && last != "embed_out" && !last.contains("proj"))
-        || TABLES.contains(&last)
 }
 
 /// The module's name as a convention spells modules.

@@ -16,7 +16,7 @@ pub(super) mod write;
 
 pub use crate::method::Compat;
 pub use crate::ops::shared::inputs::AdapterInput;
-pub use crate::weight::{Rounding, Scales, Writing};
+pub use crate::weight::{Rounding, Scales, TRAINED_NAMES, Writing};
 pub(in crate::ops) use compute::making::Making;
 pub use job::document::{Job, JobReport, JobShard};
 pub use job::identity::{InputFile, Looked};
@@ -37,6 +37,7 @@ pub use plan::step::{
     Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Source, Step, Term,
 };
 pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
+pub use plan::trained::AsTrained;
 pub use report::{Effective, Report, Survival, TensorReport};
 pub use run::plan;
 pub(super) use write::jobs::Stats as ShardStats;

@@ -11,7 +11,7 @@ use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::recoding::Recoding;
 use super::plan::{
-    bind, consensus, inputs, layout, method_choice, origin, quantised, sibling, side,
+    bind, consensus, inputs, layout, method_choice, origin, quantised, sibling, side, trained,
 };
 use crate::adapter::promised;
 use crate::error::Result;
@@ -47,13 +47,21 @@ pub(in crate::ops::merge) fn prepare_with(
     options.check_together()?;
     let base = || open_stored(&options.base, "a base", &with, options.open.access);
     let sibling = |path: &Path| open_stored(path, "a quantised", &[], options.open.access);
-    let (mut quantised, values) = match &options.quantize_like {
-        None => (quantised::read(base()?)?, None),
-        Some(path) => {
-            let (base, values) = sibling::read(base()?, sibling(path)?)?;
-            (base, Some(values))
+    let (mut values, mut as_trained) = (None, None);
+    let mut quantised = match (&options.quantize_like, &options.as_trained) {
+        (Some(path), _) => {
+            let (base, own) = sibling::read(base()?, sibling(path)?)?;
+            values = Some(own);
+            base
         }
+        (None, Some(scheme)) => {
+            let (base, report, read) = trained::read(options, scheme, base()?)?;
+            as_trained = Some((report, read));
+            base
+        }
+        (None, None) => quantised::read(base()?)?,
     };
+    let (as_trained, trained) = as_trained.unzip();
     let open = || options.quantize_like.as_deref().map_or_else(base, sibling);
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
@@ -95,6 +103,7 @@ pub(in crate::ops::merge) fn prepare_with(
             shards.iter().flat_map(|shard| &shard.tensors).filter_map(OutputTensor::source),
         ),
         requantised: quantised.requantised(options),
+        as_trained,
         shards,
         side_files: sides.carried,
         not_carried: sides.not_carried,
@@ -114,6 +123,7 @@ pub(in crate::ops::merge) fn prepare_with(
             tuned,
             quantised: stored,
             values,
+            trained,
         },
         options: asked.clone(),
         resume: None,

@@ -10,10 +10,12 @@ use super::plan::output::PlannedAdapter;
 use super::plan::quantised::{Dequantised, Requantised};
 use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
+use super::plan::trained::AsTrained;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
 use crate::ops::verify;
+use crate::weight::Trained;
 
 /// What the rounded result added, against what was asked.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -103,7 +105,10 @@ pub struct Report {
     pub bytes: u64,
     /// Weights of the base that were quantised again, if any were.
     pub requantised: Option<Requantised>,
-    /// Of each of these, what survived of its update.
+    /// Weights of the base that are as the adapter was trained on them, if any are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_trained: Option<AsTrained>,
+    /// Of each weight that was quantised again, what survived of its update.
     pub survival: Vec<Survival>,
     /// Quantised weights of the base that were written as plain numbers, if they were.
     pub dequantised: Option<Dequantised>,
@@ -195,6 +200,10 @@ impl Merge {
             shards_reused: 0,
             bytes: plan.bytes,
             requantised: plan.requantised.clone(),
+            as_trained: plan.as_trained.clone().map(|found| AsTrained {
+                moved: self.inputs.trained.as_ref().and_then(Trained::moved),
+                ..found
+            }),
             survival: self.survival(stats),
             dequantised: plan.dequantised.clone(),
             effective,

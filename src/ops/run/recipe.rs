@@ -272,6 +272,7 @@ impl Common {
                 .get("quantize_like")
                 .map(|node| input("quantize_like", node, folder))
                 .transpose()?,
+            as_trained: fields.read("as_trained", text)?,
             writing: writing(fields)?,
             min_survival: fields
                 .read("min_survival", number)?

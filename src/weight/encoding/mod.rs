@@ -18,9 +18,11 @@ mod nvfp4;
 mod plain;
 mod unread;
 
-use super::Stored;
+use std::sync::Arc;
+
 use super::decode::Recognised;
 use super::model::Model;
+use super::{Encode, Stored};
 use crate::error::Result;
 
 pub(crate) use ggml::writer as ggml_writer;
@@ -52,6 +54,33 @@ pub static ENCODINGS: &[Encoding] = &[
     fp8_block::ENCODING,
     fp8_scaled::ENCODING,
 ];
+
+/// What writes a matrix, stored as numbers, of so many rows and columns.
+type Writer = fn(&Stored, (usize, usize)) -> Option<Arc<dyn Encode>>;
+
+/// A way of storing any matrix, by a name: an encoding with the settings that its package has by default.
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// What writes a matrix of these rows and columns so.
+    pub(super) writer: Writer,
+}
+
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What trainers keep the base in while an adapter learns (QLoRA).
+pub static TRAINED: [Setting; 5] =
+    [bnb_4bit::NF4, bnb_4bit::NF4_NESTED, bnb_4bit::FP4, bnb_4bit::FP4_NESTED, bnb_int8::INT8];
+
+/// Their names.
+pub const TRAINED_NAMES: [&str; 5] = {
+    let [a, b, c, d, e] = &TRAINED;
+    [a.name, b.name, c.name, d.name, e.name]
+};
 
 /// A tensor's module: its name without `.weight`.
 fn module_of(name: &str) -> &str {

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::making::Making;
 use super::tensor_merge::{Scratch, Work};
 use crate::adapter::tensor::read_f64;
@@ -51,33 +53,43 @@ pub(in crate::ops::merge) fn panel_rows(
 }
 
 impl<'a> Encoding<'a> {
-    /// Reads what the weight needs; where its encoding has to, looks at all its new values.
+    /// Reads what the weight needs; `survey` is what [`Encoding::look`] has found.
     pub(in crate::ops::merge) fn new(
         making: Making<'a>,
         dense: &'a OutputTensor,
-        panel_rows: usize,
+        survey: Vec<f32>,
     ) -> Result<Self> {
         let (weight, writing) = making.inputs.weight(&dense.full_name)?;
         let writer = weight.writer().ok_or(ErrorKind::NotFound).in_tensor(&weight.name)?;
-        let mut encoding = Self {
+        Ok(Self {
             weight,
             writer: writer.as_ref(),
             writing,
             dense: Work::new(making, dense, None)?,
             times: times(weight, dense),
-            survey: Vec::new(),
+            survey,
             base: making.inputs.base.tensor(&dense.base).filter(|_| making.inputs.values.is_some()),
-        };
-        if writer.surveys(writing) {
-            let mut scratch = Scratch::default();
-            let (rows, mut survey) = (weight.matrix().0, Vec::new());
-            for first in (0..rows).step_by(panel_rows) {
-                let panel = first..(first + panel_rows).min(rows);
-                survey.extend(writer.survey(&encoding.values(&panel, &mut scratch)?));
-            }
-            encoding.survey = survey;
-        }
-        Ok(encoding)
+        })
+    }
+
+    /// Whether all new values have to be looked at before any is encoded.
+    pub(in crate::ops::merge) fn surveys(making: Making<'_>, dense: &OutputTensor) -> Result<bool> {
+        let (weight, writing) = making.inputs.weight(&dense.full_name)?;
+        Ok(weight.writer().is_some_and(|writer| writer.surveys(writing)))
+    }
+
+    /// Looks at all new values, in parallel: what encoding any of them needs.
+    pub(in crate::ops::merge) fn look(&self, panel_rows: usize) -> Result<Vec<f32>> {
+        let rows = self.weight.matrix().0;
+        let panels: Vec<usize> = (0..rows).step_by(panel_rows).collect();
+        let found = panels.into_par_iter().map_init(Scratch::default, |scratch, first| {
+            let panel = first..(first + panel_rows).min(rows);
+            Ok(self.writer.survey(&self.values(&panel, scratch)?))
+        });
+        // The first in order fails, whatever the threads.
+        let found: Vec<Result<Vec<f32>>> = found.collect();
+        let found: Vec<Vec<f32>> = found.into_iter().collect::<Result<_>>()?;
+        self.writer.settle(&found.concat())
     }
 
     /// New values of some rows.

@@ -26,4 +26,5 @@ pub(in crate::ops) mod side;
 pub(in crate::ops) mod sides;
 pub(in crate::ops) mod step;
 pub(in crate::ops) mod tensor_plan;
+pub(in crate::ops) mod trained;
 pub(in crate::ops) mod tuned;

@@ -4,7 +4,7 @@ use super::tensor_plan::{OutputTensor, TensorPlan};
 use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView, access};
-use crate::weight::{Weight, Weights, Writing};
+use crate::weight::{Trained, Weight, Weights, Writing};
 
 /// The open files that the shards of a plan are made from.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct OpenInputs {
     pub(in crate::ops) quantised: Option<Quantised>,
     /// Where the base has the names and files of a quantised sibling: the checkpoint that its values are in.
     pub(in crate::ops) values: Option<Checkpoint>,
+    /// What of the base is read as it was trained on.
+    pub(in crate::ops) trained: Option<Trained>,
 }
 
 /// A quantised base as it is stored.

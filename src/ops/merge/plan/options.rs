@@ -72,6 +72,8 @@ pub struct Options {
     pub quantized: Quantized,
     /// A quantised checkpoint of the base's model, which the result is quantised like.
     pub quantize_like: Option<PathBuf>,
+    /// What the base was kept in while the adapter was trained: it is read as that.
+    pub as_trained: Option<String>,
     /// How weights are quantised again.
     pub writing: Writing,
     /// What of every update must survive that.
@@ -131,6 +133,13 @@ impl Options {
     /// Fails if options are asked for that each say what becomes of quantised weights.
     pub(in crate::ops::merge) fn check_together(&self) -> Result<()> {
         let together = |reason: &str| Err(ErrorKind::BadOption(reason.to_owned()).into());
+        if self.as_trained.is_some()
+            && (self.quantize_like.is_some() || self.quantized != Quantized::default())
+        {
+            return together(
+                "--as-trained is for a 16-bit base that stays one; leave out --quantized and --quantize-like",
+            );
+        }
         if self.quantize_like.is_none() {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use super::method_choice::MethodChoice;
 use super::quantised::{Dequantised, Requantised};
 use super::side::{NotCarried, SideFile};
 use super::tensor_plan::{Encode, TensorPlan};
+use super::trained::AsTrained;
 use crate::error::{Error, QuantError, Result, UnmatchedName};
 use crate::format::Metadata;
 use crate::math::DeltaStats;
@@ -69,6 +70,9 @@ pub struct Plan {
     pub bytes: u64,
     /// Weights of the base that are quantised again, if any are.
     pub requantised: Option<Requantised>,
+    /// Weights of the base that are as the adapter was trained on them, if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_trained: Option<AsTrained>,
     /// Quantised weights of the base that are written as plain numbers, if they are.
     pub dequantised: Option<Dequantised>,
     /// What a user should know.

@@ -61,8 +61,22 @@ pub(in crate::ops::merge) struct Base {
     pub(in crate::ops::merge) recoding: Option<Recoding>,
     /// Why its quantised weights cannot be decoded.
     pub(super) unread: Option<Error>,
-    /// Of a base that is quantised as its sibling is, the dtypes of what is not quantised there.
-    pub(super) like: Option<BTreeMap<String, Dtype>>,
+    /// Whose numbers it has.
+    pub(super) origin: Origin,
+    /// Dtypes of tensors of the result that are not those of what is read.
+    pub(super) named: BTreeMap<String, Dtype>,
+}
+
+/// Whose the numbers of a base are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Its own.
+    #[default]
+    Stored,
+    /// Those of a 16-bit base, under the names of its quantised sibling.
+    Sibling,
+    /// Its own, as an adapter was trained on them.
+    Trained,
 }
 
 /// Decodes a base's quantised weights. One in a scheme that is known and not read stays as it is stored: what is not
@@ -76,18 +90,22 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
     match Weights::of(&stored) {
         Ok(weights) => {
             let checkpoint = decoded(stored, &weights)?;
-            Ok(Base { checkpoint, weights, recoding: None, unread: None, like: None })
+            Ok(Base::new(checkpoint, weights, None))
         }
         Err(error) if unsupported(&error) && !stored.is_gguf() => {
             let weights = Weights::default();
-            let unread = Some(error);
-            Ok(Base { checkpoint: stored, weights, recoding: None, unread, like: None })
+            Ok(Base::new(stored, weights, Some(error)))
         }
         Err(error) => Err(error),
     }
 }
 
 impl Base {
+    fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
+        let (origin, named) = (Origin::Stored, BTreeMap::new());
+        Self { checkpoint, weights, recoding: None, unread, origin, named }
+    }
+
     /// Of a base that cannot be decoded, what is to be said where something does not fit it.
     pub(in crate::ops::merge) fn explain(&mut self, error: Error) -> Error {
         self.unread.take().unwrap_or(error)
@@ -116,7 +134,10 @@ impl Base {
         if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
             return Err(error);
         }
-        if self.like.is_some() {
+        if self.origin == Origin::Trained {
+            return options.check_writing();
+        }
+        if self.origin == Origin::Sibling {
             options.check_writing()?;
             let all = self.weights.quantised().map(|weight| weight.name.clone()).collect();
             let sibling = (open()?, self.weights.clone());
@@ -178,7 +199,7 @@ impl Base {
         &self,
         tensors: impl Iterator<Item = (&'a str, Dtype, u64)>,
     ) -> Option<Dequantised> {
-        if !self.checkpoint.is_computed() || self.like.is_some() {
+        if !self.checkpoint.is_computed() || self.origin != Origin::Stored {
             return None;
         }
         let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
@@ -223,14 +244,15 @@ impl Base {
         let lone = self.checkpoint.directory().is_none();
         let components = self.checkpoint.components.iter().filter(|_| is_decoded);
         let plain = components.map(|component| plain_dtype(component, lone));
-        let is_kept = !is_decoded || self.recoding.is_some();
+        let is_own = self.origin == Origin::Stored;
+        let is_kept = !is_decoded || self.recoding.is_some() || !is_own;
         let parts = self.weights.quantised().filter(|_| is_kept);
         let parts = parts.flat_map(|weight| &weight.parts).map(|part: &Stored| part.name.clone());
         Ok(Dtypes {
             asked: options.dtype,
             plain: plain.collect::<Result<_>>()?,
             parts: parts.collect(),
-            named: self.like.clone().unwrap_or_default(),
+            named: self.named.clone(),
             is_kept,
         })
     }

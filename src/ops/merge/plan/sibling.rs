@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::quantised::{self, Base};
+use super::quantised::{self, Base, Origin};
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::{Checkpoint, Dtype};
@@ -32,9 +32,10 @@ pub(in crate::ops::merge) fn read(
     }
     let form = decoded(sibling, &weights)?;
     let names = names(&form, &values).in_file(&path)?;
-    let like = dtypes(&form);
+    let named = dtypes(&form);
     let checkpoint = relabelled(form, &values, &names)?;
-    let base = Base { checkpoint, weights, recoding: None, unread: None, like: Some(like) };
+    let origin = Origin::Sibling;
+    let base = Base { checkpoint, weights, recoding: None, unread: None, origin, named };
     Ok((base, values))
 }
 

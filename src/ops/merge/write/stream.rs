@@ -228,7 +228,8 @@ pub(in crate::ops) fn work_through<'a>(
     progress: &dyn Progress,
 ) -> Result<Stats> {
     let jobs = jobs(making, tensors)?;
-    let looks = making.plan.method.is_some();
+    let looks = jobs.iter().map(|job| job.looks(making)).collect::<Result<Vec<_>>>()?;
+    let looks = looks.contains(&true);
     for batch in batches(&jobs, looks) {
         if looks {
             pool.install(|| batch.par_iter().try_for_each(|job| job.look(making)))?;
@@ -417,7 +418,8 @@ impl<'s, 'a> Shared<'s, 'a> {
             match &state.encoding {
                 Some(encoding) => Arc::clone(encoding),
                 None => {
-                    let encoding = Encoding::new(self.making, job.dense, job.panel_rows)?;
+                    let survey = std::mem::take(&mut state.survey);
+                    let encoding = Encoding::new(self.making, job.dense, survey)?;
                     Arc::clone(state.encoding.insert(Arc::new(encoding)))
                 }
             }
@@ -433,8 +435,8 @@ impl<'s, 'a> Shared<'s, 'a> {
         let mut state = lock(&job.state);
         state.stats.insert(panel, stats);
         if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
-            *state =
-                EncodeState { encoding: None, stats: BTreeMap::from([(0, sum(&state.stats))]) };
+            let stats = BTreeMap::from([(0, sum(&state.stats))]);
+            *state = EncodeState { survey: Vec::new(), encoding: None, stats };
         }
         Ok(bytes)
     }

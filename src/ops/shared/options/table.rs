@@ -5,7 +5,7 @@ use super::spec::Kind::{
     Texts, Word,
 };
 use super::spec::{Kind, OptionSpec, Recipe};
-use crate::ops::merge::TYPE_NAMES;
+use crate::ops::merge::{TRAINED_NAMES, TYPE_NAMES};
 
 /// Verbs that make what `run` can make too.
 const BOTH: &[&str] = &["merge", "combine"];
@@ -169,6 +169,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("quantize_like", (MERGING, Recipe::Key), (Path, "QBASE"),
         "A quantised checkpoint of the base's model: the merge of a 16-bit base is quantised once, in QBASE's scheme, \
          and has its names, dtypes and config, so that it loads where QBASE does").also(&["quantise-like"]),
+    option("as_trained", (MERGING, Recipe::Key), (Word(&TRAINED_NAMES), "SCHEME"),
+        "Read the linear layers of a 16-bit base as a trainer did that kept it in this scheme of bitsandbytes (QLoRA), \
+         and write that plus the update in the base's dtype"),
     option("scales", (MERGING, Recipe::Key), (Word(&["fresh", "reuse"]), "WHICH"),
         "Scales of what is quantised again: made of the new values, or the base's").or("fresh"),
     option("rounding", (MERGING, Recipe::Key), (Word(&["nearest", "stochastic"]), "HOW"),
