@@ -7,6 +7,7 @@ mod command;
 mod convert;
 mod experts;
 mod family;
+mod fetch;
 mod harmless;
 mod header;
 mod hint;
@@ -33,6 +34,7 @@ pub(crate) use command::quoted;
 pub use convert::ConvertError;
 pub use experts::ExpertsError;
 pub use family::FamilyError;
+pub use fetch::FetchError;
 #[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;

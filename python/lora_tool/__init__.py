@@ -7,8 +7,8 @@
     report["energy_kept"]
 
 A function takes the command's arguments in its order, and the verb's options by their names with
-underscores (``module_weight={"mlp": 0.5}``, ``density=[0.4, 0.3]``; ``for_`` and ``lambda_`` where
-Python has the word). It returns what
+underscores (``module_weight={"mlp": 0.5}``, ``density=[0.4, 0.3]``; ``as_``, ``for_`` and
+``lambda_`` where Python has the word). It returns what
 ``--json`` reports, as a dictionary, and raises :class:`LoraToolError` with the command's own words
 if it could not do what was asked; then nothing is left at the output's path.
 """

@@ -471,7 +471,7 @@ def convert(
     to: str | None = None,
     *,
     for_: str | None = None,
-    as: Literal["lora"] | None = None,
+    as_: Literal["lora"] | None = None,
     rank: int | str | None = None,
     reference: Path | None = None,
     allow_loss: bool = False,
@@ -492,7 +492,7 @@ def convert(
     output: Where the result goes: a directory for peft, mlx and ollama, a .safetensors or .gguf file for others
     to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
     for_: Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui, invokeai, openvino
-    as: Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference
+    as_: Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference
     rank: Rank of the result of --as lora: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M
     reference: The base model: its module names where a flattened name is ambiguous, its architecture for gguf, its shapes and experts for servers
     allow_loss: Leave out what the target cannot hold
@@ -512,7 +512,7 @@ def convert(
         output=output,
         to=to,
         for_=for_,
-        as=as,
+        as_=as_,
         rank=rank,
         reference=reference,
         allow_loss=allow_loss,

@@ -2,8 +2,11 @@
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
+use lora_tool::format::location::fetch_missing;
+
 use super::outcome::Outcome;
 use super::session::Session;
+use super::terminal::Terminal;
 use super::verb::{self, Verb};
 use super::{options, spelling};
 
@@ -26,6 +29,9 @@ pub(crate) struct Cli {
     /// Threads that compute; one a core by default
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
+    /// Download what the local Hub cache lacks of inputs named org/name (HF_ENDPOINT, HF_TOKEN)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    fetch: bool,
     #[command(subcommand)]
     command: verb::Command,
 }
@@ -43,6 +49,16 @@ fn threads(text: &str) -> Result<usize, String> {
 
 /// Reads the command line; on bad usage, says why and exits with 2.
 pub(crate) fn parse() -> Cli {
+    // Arguments are located as they are parsed, so this one has to be known before.
+    let options = std::env::args_os().take_while(|word| word != "--");
+    let (mut fetch, mut quiet) = (false, false);
+    for word in options {
+        fetch |= word == "--fetch";
+        quiet |= word == "-q" || word == "--quiet";
+    }
+    if fetch {
+        fetch_missing(if quiet { |_| () } else { Terminal::tell });
+    }
     let matches = command().get_matches_from(spelling::usual(std::env::args_os()));
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

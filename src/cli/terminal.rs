@@ -69,6 +69,11 @@ impl Terminal {
         }
     }
 
+    /// A note before anyone knows how the verb is to speak.
+    pub(crate) fn tell(text: &str) {
+        Self::new(false).note(text);
+    }
+
     pub(crate) fn error(&self, failure: &Failure) {
         match failure {
             Failure::Output(error) => {

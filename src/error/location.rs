@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::FetchError;
+
 /// See [`ErrorKind::Location`](super::ErrorKind::Location).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,6 +17,20 @@ pub enum LocationError {
         roots: Vec<PathBuf>,
         /// What puts it there.
         command: String,
+    },
+    /// A repository that could not be downloaded.
+    #[error("`{location}` could not be fetched: {problem}")]
+    Fetch {
+        /// What was asked for.
+        location: String,
+        /// What the download ended with.
+        problem: FetchError,
+    },
+    /// A repository that has no such folder or file.
+    #[error("`{location}` was fetched, and there is nothing at that path")]
+    NothingBelow {
+        /// What was asked for.
+        location: String,
     },
     /// What follows `hf://` names no repository.
     #[error("`{location}` names no repository of the Hub")]
@@ -52,6 +68,8 @@ impl LocationError {
     pub(super) fn hint(&self) -> String {
         match self {
             Self::NotCached { command, .. } => format!("fetch it first: {command}"),
+            Self::Fetch { problem, .. } => problem.hint(),
+            Self::NothingBelow { .. } => "look at the repository's files for the path".to_owned(),
             Self::BadName { .. } => {
                 "it is written hf://org/name, hf://org/name@revision or hf://org/name/folder"
                     .to_owned()

@@ -1,50 +1,52 @@
-//! Where an input lies: a path, or the name of a repository of the Hugging Face Hub that the local cache holds.
+//! Where an input lies: a path, or the name of a repository of the Hugging Face Hub.
 //!
-//! The cache's layout is the one that `huggingface_hub` documents:
-//! `models--org--name/{refs/<revision>, snapshots/<commit>/…, blobs}`. It is only read; nothing here opens a socket.
+//! A repository is looked up in the local cache. What the cache lacks is downloaded only where that was asked
+//! for ([`fetch_missing`]), by a build with the feature `hub`; without either nothing here opens a socket.
 
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use super::access::read_bounded;
-use crate::error::{LocationError, Result};
+pub use super::hub::Say;
+use super::hub::{Repository, roots};
+use crate::error::{FetchError, LocationError, Result};
 
-/// Bytes of a file that names a commit, at most.
-const COMMIT_BYTES: u64 = 256;
+/// Set once, where downloads were asked for.
+static FETCH: OnceLock<Say> = OnceLock::new();
 
-/// A repository of the Hub, a revision of it, and what lies below it.
-#[derive(Debug, PartialEq, Eq)]
-struct Repository<'a> {
-    organisation: &'a str,
-    name: &'a str,
-    revision: Option<&'a str>,
-    /// A folder or file in it; empty for the whole.
-    below: &'a str,
+/// From now on, what the local cache lacks of a repository is downloaded into it, with a line about each file.
+pub fn fetch_missing(say: Say) {
+    FETCH.get_or_init(|| say);
 }
 
 /// The local path that an input means.
 ///
 /// What exists as a path is that path. `hf://org/name[@revision][/folder]` is the snapshot in the Hub's cache, and
-/// so is `org/name[@revision]` where the cache holds it; where it does not, the path stays as it is, for the error
-/// of whoever opens it.
+/// so is `org/name[@revision]` where the cache holds it, or is to be fetched; where it does not, the path stays as it
+/// is, for the error of whoever opens it.
 ///
 /// # Errors
 /// [`LocationError`]: a scheme that is not read, a name that no repository can have, or one that is not in the
-/// cache and cannot be a path.
+/// cache and cannot be a path; what a download ends with.
 pub fn locate(input: &Path) -> Result<PathBuf> {
     let Some(text) = input.to_str() else { return Ok(input.to_owned()) };
     let Some((scheme, rest)) = text.split_once("://") else {
         let is_there = input.symlink_metadata().is_ok();
         let repository =
             Repository::parse(text).filter(|found| found.below.is_empty() && !is_there);
-        let snapshot = repository.and_then(|repository| repository.snapshot(&roots()));
-        return Ok(snapshot.unwrap_or_else(|| input.to_owned()));
+        let Some(repository) = repository else { return Ok(input.to_owned()) };
+        if FETCH.get().is_some() {
+            return fetched(text, &repository);
+        }
+        return Ok(repository.snapshot(&roots()).unwrap_or_else(|| input.to_owned()));
     };
     let location = || text.to_owned();
     match scheme {
         "hf" => {
             let bad_name = || LocationError::BadName { location: location() };
             let repository = Repository::parse(rest).ok_or_else(bad_name)?;
+            if FETCH.get().is_some() {
+                return fetched(text, &repository);
+            }
             let roots = roots();
             repository.snapshot(&roots).ok_or_else(|| {
                 let command = repository.fetch_command();
@@ -68,118 +70,36 @@ pub fn fetch_command(path: &Path) -> Option<String> {
     repository.below.is_empty().then(|| repository.fetch_command())
 }
 
-/// Where the cache may be, by the variables that `huggingface_hub` reads, in its order.
-fn roots() -> Vec<PathBuf> {
-    roots_of(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
-}
-
-fn roots_of(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let folder = |name: &str, below: &str| Some(PathBuf::from(variable(name)?).join(below));
-    folder("HF_HUB_CACHE", "")
-        .or_else(|| folder("HUGGINGFACE_HUB_CACHE", ""))
-        .or_else(|| folder("HF_HOME", "hub"))
-        .or_else(|| folder("XDG_CACHE_HOME", "huggingface/hub"))
-        .or_else(|| folder("HOME", ".cache/huggingface/hub"))
-        .into_iter()
-        .collect()
-}
-
-/// Whether a word can be an organisation or a repository: letters, digits, `-`, `_` and `.`, none of the last three
-/// at an end, `--` and `..` nowhere (`huggingface_hub.utils.validate_repo_id`).
-fn is_name(word: &str) -> bool {
-    let inner = |byte: u8| matches!(byte, b'-' | b'_' | b'.');
-    word.bytes().all(|byte| byte.is_ascii_alphanumeric() || inner(byte))
-        && word.len() <= 96
-        && !word.contains("--")
-        && !word.contains("..")
-        && word.bytes().next().is_some_and(|byte| !inner(byte) || byte == b'_')
-        && word.bytes().last().is_some_and(|byte| !inner(byte) || byte == b'_')
-}
-
-/// Whether a path stays below where it starts.
-fn stays_below(path: &str) -> bool {
-    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
-}
-
-impl<'a> Repository<'a> {
-    /// Of `org/name[@revision][/below]`.
-    fn parse(text: &'a str) -> Option<Self> {
-        let (organisation, rest) = text.trim_end_matches('/').split_once('/')?;
-        let (repository, below) = rest.split_once('/').unwrap_or((rest, ""));
-        let (name, revision) = match repository.split_once('@') {
-            Some((name, revision)) => (name, Some(revision)),
-            None => (repository, None),
-        };
-        let is_revision = |text: &str| !text.is_empty() && stays_below(text);
-        let is_right = is_name(organisation)
-            && is_name(name)
-            && revision.is_none_or(is_revision)
-            && stays_below(below);
-        is_right.then_some(Self { organisation, name, revision, below })
-    }
-
-    /// Its files in the first cache that holds the revision (`main` if none is named).
-    fn snapshot(&self, roots: &[PathBuf]) -> Option<PathBuf> {
-        roots.iter().find_map(|root| {
-            let folder = root.join(format!("models--{}--{}", self.organisation, self.name));
-            let revision = self.revision.unwrap_or("main");
-            let reference = folder.join("refs").join(revision);
-            let commit = match read_bounded(&reference, COMMIT_BYTES) {
-                Ok(bytes) => String::from_utf8(bytes).ok()?.trim().to_owned(),
-                Err(_) => revision.to_owned(),
-            };
-            let found =
-                folder.join("snapshots").join(Some(commit).filter(|text| stays_below(text))?);
-            let found = if self.below.is_empty() { found } else { found.join(self.below) };
-            found.exists().then_some(found)
-        })
-    }
-
-    fn fetch_command(&self) -> String {
-        let Self { organisation, name, revision, .. } = self;
-        let revision = revision.map(|text| format!(" --revision {text}")).unwrap_or_default();
-        format!("hf download {organisation}/{name}{revision}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_repositories() {
-        let found = Repository::parse("org/model-7B.v2@refs/pr/1/sub");
-        assert_eq!(
-            found.map(|found| (found.name, found.revision, found.below)),
-            Some(("model-7B.v2", Some("refs"), "pr/1/sub"))
-        );
-        for text in [
-            "org",
-            "./org/name",
-            "/org/name",
-            "../name",
-            "a/b/..",
-            "a--b/c",
-            "a/-b",
-            "a/b@",
-            "a b/c",
-        ] {
-            assert_eq!(Repository::parse(text), None, "{text}");
+/// A repository, after what the cache lacks of it was downloaded.
+///
+/// A snapshot in the cache may be a part of one, so the server is asked even then; where it does not answer, what the
+/// cache holds has to do.
+fn fetched(location: &str, repository: &Repository<'_>) -> Result<PathBuf> {
+    let (location, roots) = (location.to_owned(), roots());
+    let (Some(say), Some(root)) = (FETCH.get(), roots.first()) else {
+        let command = repository.fetch_command();
+        return Err(LocationError::NotCached { location, roots, command }.into());
+    };
+    match (download(repository, root, *say), repository.snapshot(&roots)) {
+        (Ok(()), Some(snapshot)) => Ok(snapshot),
+        (Ok(()), None) => Err(LocationError::NothingBelow { location }.into()),
+        (Err(problem @ FetchError::Unreachable { .. }), Some(snapshot)) => {
+            say(&format!("{location}: taken from the cache as it is; {problem}"));
+            Ok(snapshot)
         }
+        (Err(problem), _) => Err(LocationError::Fetch { location, problem }.into()),
     }
+}
 
-    #[test]
-    fn the_first_variable_that_is_set_names_the_cache() {
-        let of = |set: &[(&str, &str)]| {
-            roots_of(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
-        };
-        let all =
-            [("HF_HUB_CACHE", "/a"), ("HF_HOME", "/b"), ("XDG_CACHE_HOME", "/c"), ("HOME", "/d")];
-        for (skipped, expected) in
-            ["/a", "/b/hub", "/c/huggingface/hub", "/d/.cache/huggingface/hub"].iter().enumerate()
-        {
-            assert_eq!(of(&all[skipped..]), [PathBuf::from(expected)]);
-        }
-        assert!(of(&[]).is_empty());
-    }
+#[cfg(feature = "hub")]
+use super::hub::download;
+
+/// What a build without the feature says.
+#[cfg(not(feature = "hub"))]
+fn download(
+    repository: &Repository<'_>,
+    _root: &Path,
+    _say: Say,
+) -> std::result::Result<(), FetchError> {
+    Err(FetchError::NotBuilt { command: repository.fetch_command() })
 }

@@ -9,6 +9,7 @@ pub mod coder;
 pub mod ggml;
 pub mod gguf;
 pub mod header;
+mod hub;
 pub mod index;
 pub mod json;
 mod kept;

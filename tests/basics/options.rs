@@ -139,10 +139,19 @@ fn parameter_type(param: &Param) -> String {
     }
 }
 
-/// The name in Python, which has words of its own.
+/// Words of Python's grammar, which name no argument.
+#[rustfmt::skip]
+const PYTHON_KEYWORDS: [&str; 32] = [
+    "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
+    "del", "elif", "else", "except", "finally", "for", "from", "global", "if",
+    "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise",
+    "return", "try", "while", "with", "yield",
+];
+
+/// The name in Python, with an underscore after it where Python has the word.
 fn python_name(name: &str) -> String {
     let name = name.replace('-', "_");
-    if ["for", "lambda"].contains(&name.as_str()) { format!("{name}_") } else { name }
+    if PYTHON_KEYWORDS.contains(&name.as_str()) { format!("{name}_") } else { name }
 }
 
 /// Every report is JSON, and lists all modules.

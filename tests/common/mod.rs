@@ -7,6 +7,8 @@ pub mod cases;
 pub mod deltas;
 pub mod dense;
 pub mod formulas;
+#[cfg(feature = "hub")]
+pub mod hub_server;
 pub mod keys;
 pub mod made;
 pub mod models;

@@ -9,6 +9,8 @@ mod components;
 mod elementwise;
 mod embeddings;
 mod experts;
+#[cfg(feature = "hub")]
+mod fetch;
 mod field;
 mod gguf_out;
 mod golden;
