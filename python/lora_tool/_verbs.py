@@ -29,6 +29,8 @@ def merge(
     rounding: Literal["nearest", "stochastic"] | None = None,
     rounding_seed: int | None = None,
     min_survival: float | None = None,
+    residual: Path | None = None,
+    residual_rank: int | None = None,
     types: Literal["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
@@ -83,6 +85,8 @@ def merge(
     rounding: How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, so that updates smaller than a step of 4 bits survive [default: nearest]
     rounding_seed: Seed of --rounding stochastic [default: 0]
     min_survival: The least share of an update that must survive in every weight that is quantised again; else nothing is written [default: 0.9]
+    residual: Also write the PEFT adapter that gives back what quantising takes from the merge; with it, that is no longer lost to --min-survival
+    residual_rank: Rank of --residual [default: the adapters' largest]
     types: Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
@@ -135,6 +139,8 @@ def merge(
         rounding=rounding,
         rounding_seed=rounding_seed,
         min_survival=min_survival,
+        residual=residual,
+        residual_rank=residual_rank,
         types=types,
         max_shard_size=max_shard_size,
         verify=verify,

@@ -13,7 +13,7 @@ use crate::common::refusal::{MODULE, Scene, TARGET, adapter, tree};
 use crate::common::{Peft, Tensors, fixture, lora_tool, read};
 
 /// Options that no output shows: the report does, or another file.
-const NOT_IN_THE_OUTPUT: [&str; 3] = ["verify", "receipt", "resume"];
+const NOT_IN_THE_OUTPUT: [&str; 5] = ["verify", "receipt", "resume", "residual", "residual_rank"];
 
 /// A verb's option, the line without it, what the line says more, the inputs of a recipe and what it says more.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -103,6 +103,20 @@ const MERGE: &[Case] = &[
         "--quantized requantize --min-survival 0",
         "adapters: [small]",
         "quantized: requantize\nmin_survival: 0",
+    ),
+    (
+        "residual",
+        "fp8.safetensors small --quantized requantize --min-survival 0",
+        "--residual line.lost",
+        "adapters: [small]\nquantized: requantize\nmin_survival: 0",
+        "residual: recipe.lost",
+    ),
+    (
+        "residual_rank",
+        "fp8.safetensors small --quantized requantize --min-survival 0 --residual line.lost",
+        "--residual-rank 2",
+        "adapters: [small]\nquantized: requantize\nmin_survival: 0\nresidual: recipe.lost",
+        "residual_rank: 2",
     ),
     ("types", "blocks.gguf blocks", "--types f32", "adapters: [blocks]", "types: f32"),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),

@@ -26,6 +26,7 @@ mod quantised;
 mod quantised_once;
 mod reference;
 mod requantised;
+mod residual;
 mod same_bytes;
 mod stacks;
 mod tuned;

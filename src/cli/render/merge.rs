@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
     AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report,
-    Requantised, Rounding, Scales, Survival, TensorPlan,
+    Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
 };
 
 use super::combine::chosen;
@@ -154,6 +154,26 @@ fn as_trained(lines: &mut Lines, found: Option<&AsTrained>) {
     );
 }
 
+/// What gives back what quantising took, and what is lost all the same.
+fn residual(lines: &mut Lines, found: Option<&Residual>) {
+    let Some(found) = found else { return };
+    lines.add(
+        "residual",
+        format!(
+            "{}, rank {}, {}: {} of the update's norm was lost, {} still is",
+            found.output.display(),
+            found.rank,
+            bytes(found.bytes),
+            percent(found.lost, 1),
+            percent(found.left, 1)
+        ),
+    );
+    if !found.left_out.is_empty() {
+        let text = format!("{} has no module for it", found.left_out.join(", "));
+        lines.add("not given back", text);
+    }
+}
+
 /// From what the base's quantised weights are made plain numbers, and how much larger they are then.
 fn dequantised(lines: &mut Lines, found: Option<&Dequantised>) {
     let Some(found) = found else { return };
@@ -220,6 +240,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     requantised(&mut lines, report.requantised.as_ref(), &report.survival);
     as_trained(&mut lines, report.as_trained.as_ref());
     dequantised(&mut lines, report.dequantised.as_ref());
+    residual(&mut lines, report.residual.as_ref());
     if let Some(size) = report.receipt_bytes {
         lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));
     }

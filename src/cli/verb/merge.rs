@@ -30,6 +30,7 @@ Examples:
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
   lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
   lora-tool merge BASE-16BIT ADAPTER -o OUT --quantize-like BASE-INT4
+  lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized requantize --residual OUT-LOST
   lora-tool merge BASE-16BIT QLORA-ADAPTER -o OUT --as-trained nf4-nested
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
@@ -79,6 +80,10 @@ pub(crate) struct MergeArgs {
     pub(crate) verify: bool,
     #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
+    #[arg(long)]
+    pub(crate) residual: Option<PathBuf>,
+    #[arg(long)]
+    pub(crate) residual_rank: Option<usize>,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
     #[arg(long)]
@@ -221,6 +226,8 @@ impl MergeArgs {
             resume: self.resume,
             verify: self.verify,
             receipt: self.receipt.clone(),
+            residual: self.residual.clone(),
+            residual_rank: self.residual_rank,
             threads,
             ..self.how.options(base, adapters)?
         })

@@ -10,6 +10,7 @@ pub(super) mod job;
 mod open;
 pub(super) mod plan;
 mod report;
+mod residual;
 mod run;
 mod trial;
 pub(super) mod write;
@@ -39,6 +40,7 @@ pub use plan::step::{
 pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
 pub use plan::trained::AsTrained;
 pub use report::{Effective, Report, Survival, TensorReport};
+pub use residual::{Residual, ResidualModule};
 pub use run::plan;
 pub(super) use write::jobs::Stats as ShardStats;
 pub(super) use write::note::{Note, name as note_name};

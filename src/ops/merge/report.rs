@@ -11,6 +11,7 @@ use super::plan::quantised::{Dequantised, Requantised};
 use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
 use super::plan::trained::AsTrained;
+use super::residual::Residual;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
@@ -110,6 +111,9 @@ pub struct Report {
     pub as_trained: Option<AsTrained>,
     /// Of each weight that was quantised again, what survived of its update.
     pub survival: Vec<Survival>,
+    /// The adapter that gives back what quantising took, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residual: Option<Residual>,
     /// Quantised weights of the base that were written as plain numbers, if they were.
     pub dequantised: Option<Dequantised>,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
@@ -205,6 +209,7 @@ impl Merge {
                 ..found
             }),
             survival: self.survival(stats),
+            residual: None,
             dequantised: plan.dequantised.clone(),
             effective,
             tensors: stats

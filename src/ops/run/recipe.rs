@@ -288,6 +288,8 @@ impl Common {
             keep_tied: is("keep_tied")?,
             verify: is("verify")?,
             receipt: path("receipt")?,
+            residual: path("residual")?,
+            residual_rank: fields.read("residual_rank", count)?,
             resume: is("resume")?,
             recipe: Some(self.recipe),
             ..merge::Options::default()

@@ -93,7 +93,7 @@ impl<'a> Encoding<'a> {
     }
 
     /// New values of some rows.
-    fn values(&self, rows: &Range<usize>, scratch: &mut Scratch) -> Result<Vec<f32>> {
+    pub(super) fn values(&self, rows: &Range<usize>, scratch: &mut Scratch) -> Result<Vec<f32>> {
         let mut bytes = Vec::new();
         let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
         self.dense.compute(first, end - first, &mut bytes, scratch)?;
@@ -101,7 +101,7 @@ impl<'a> Encoding<'a> {
     }
 
     /// The base's values of some rows.
-    fn before(&self, rows: Range<usize>, count: usize) -> Result<Vec<f32>> {
+    pub(super) fn before(&self, rows: Range<usize>, count: usize) -> Result<Vec<f32>> {
         if let Some(base) = self.base {
             let values = read_f64(base, rows.start * self.weight.matrix().1, count)?;
             return Ok(values.into_iter().map(|value| value as f32).collect());
@@ -111,6 +111,14 @@ impl<'a> Encoding<'a> {
         Ok(values)
     }
 
+    /// Rows of the stored tensors, of new values.
+    pub(super) fn encode(&self, rows: Range<usize>, values: &[f32]) -> Result<Encoded> {
+        let mut encoded = Encoded::default();
+        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey);
+        self.writer.rows(&panel, &mut encoded)?;
+        Ok(encoded)
+    }
+
     /// Rows of the stored tensors, and what of the update they hold.
     pub(in crate::ops::merge) fn compute(
         &self,
@@ -118,10 +126,7 @@ impl<'a> Encoding<'a> {
         scratch: &mut Scratch,
     ) -> Result<(Encoded, DeltaStats)> {
         let values = self.values(&rows, scratch)?;
-        let mut encoded = Encoded::default();
-        let panel =
-            Panel::new(&self.weight.name, rows.clone(), &values, self.writing, &self.survey);
-        self.writer.rows(&panel, &mut encoded)?;
+        let mut encoded = self.encode(rows.clone(), &values)?;
         if rows.start == 0 {
             self.writer.rest(self.writing, &self.survey, &mut encoded)?;
         }

@@ -94,6 +94,11 @@ impl Merge {
                 "--plan goes without --verify, --receipt and --resume: workers can always be run again",
             );
         }
+        if self.options.residual.is_some() {
+            return refuse(
+                "--plan goes without --residual, for which one process must see all weights",
+            );
+        }
         if workers == Some(0) {
             return refuse("--workers 0: nobody would work");
         }

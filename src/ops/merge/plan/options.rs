@@ -78,6 +78,10 @@ pub struct Options {
     pub writing: Writing,
     /// What of every update must survive that.
     pub min_survival: LeastSurvival,
+    /// Where to write the adapter that gives back what quantising takes.
+    pub residual: Option<PathBuf>,
+    /// Its rank; the largest of the adapters' if `None`.
+    pub residual_rank: Option<usize>,
     /// The types of weights that change, in a GGUF result; [`Types::Auto`] if `None`.
     pub types: Option<Types>,
     /// Bytes a shard may have; the base's own shards if `None`.
@@ -139,6 +143,14 @@ impl Options {
             return together(
                 "--as-trained is for a 16-bit base that stays one; leave out --quantized and --quantize-like",
             );
+        }
+        if self.residual.is_some() && (!self.requantises() || self.is_gguf()) {
+            return together(
+                "--residual gives back what --quantized requantize or --quantize-like take, in a result in safetensors",
+            );
+        }
+        if self.residual_rank.is_some_and(|rank| rank == 0 || self.residual.is_none()) {
+            return together("--residual-rank is the rank of --residual DIR, 1 at least");
         }
         if self.quantize_like.is_none() {
             return Ok(());

@@ -85,8 +85,15 @@ impl Plan {
     /// # Errors
     /// [`QuantError::Survival`], which names the weight of which least survived.
     pub(in crate::ops) fn check_survival(&self, stats: &[(String, DeltaStats)]) -> Result<()> {
+        self.check_gains(self.survival(stats))
+    }
+
+    /// As [`Plan::check_survival`], of the shares themselves.
+    ///
+    /// # Errors
+    /// As [`Plan::check_survival`].
+    pub(in crate::ops::merge) fn check_gains(&self, survival: Vec<(&str, f64)>) -> Result<()> {
         let Some(again) = &self.requantised else { return Ok(()) };
-        let survival = self.survival(stats);
         let least = survival.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
         match least.filter(|(_, gain)| *gain < again.min_survival) {
             None => Ok(()),

@@ -24,7 +24,6 @@ use crate::format::gguf::container::{self, Pairs, SPLIT};
 use crate::format::staging::kept_root;
 use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
-use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::Encoding;
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
@@ -32,6 +31,7 @@ use crate::ops::merge::plan::kept::GgufHead;
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
 use crate::ops::merge::plan::side::{self, SideFile};
+use crate::ops::merge::{Merge, Residual};
 use crate::ops::thread_pool;
 use crate::ops::{Progress, receipt};
 use crate::weight::SIDE_FILES;
@@ -44,6 +44,8 @@ pub(in crate::ops::merge) struct Written {
     pub(in crate::ops::merge) reused: usize,
     /// Bytes of the receipt.
     pub(in crate::ops::merge) receipt: Option<u64>,
+    /// The adapter that gives back what quantising took.
+    pub(in crate::ops::merge) residual: Option<Residual>,
 }
 
 /// Writes a whole plan and puts it in place.
@@ -123,14 +125,25 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     })?;
     staging.retain(&planned)?;
     inputs.check_unchanged()?;
-    plan.check_survival(&stats)?;
-    let receipt = pool.install(|| keep_receipt(merge, &staging))?;
-    staging.commit().inspect_err(|_| {
-        // A receipt of what is not there would only mislead.
-        let _ =
-            merge.options.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
-    })?;
-    Ok(Written { stats, reused, receipt })
+    let residual = pool.install(|| merge.residual())?;
+    let mut survival = plan.survival(&stats);
+    if let Some(residual) = &residual {
+        // What is given back beside it is not lost.
+        let gains: BTreeMap<&str, f64> = residual.gains().into_iter().collect();
+        for (name, gain) in &mut survival {
+            *gain = gains.get(name).copied().unwrap_or(*gain);
+        }
+    }
+    plan.check_gains(survival)?;
+    let residual = residual.map(|residual| residual.write(merge)).transpose()?;
+    let forget = |receipt: bool| {
+        // What belongs to a merge that is not there would only mislead.
+        let _ = merge.options.receipt.as_ref().filter(|_| receipt).map(std::fs::remove_file);
+        let _ = residual.as_ref().map(|residual| std::fs::remove_dir_all(&residual.output));
+    };
+    let receipt = pool.install(|| keep_receipt(merge, &staging)).inspect_err(|_| forget(false))?;
+    staging.commit().inspect_err(|_| forget(receipt.is_some()))?;
+    Ok(Written { stats, reused, receipt, residual })
 }
 
 /// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.

@@ -182,6 +182,11 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("min_survival", (MERGING, Recipe::Key), (Number, "SHARE"),
         "The least share of an update that must survive in every weight that is quantised again; else nothing is written")
         .or("0.9"),
+    option("residual", (&["merge"], Recipe::Key), (Path, "DIR"),
+        "Also write the PEFT adapter that gives back what quantising takes from the merge; with it, that is no longer \
+         lost to --min-survival"),
+    option("residual_rank", (&["merge"], Recipe::Key), (Count, "R"),
+        "Rank of --residual").or("the adapters' largest"),
     option("types", (MERGING, Recipe::Key), (Word(&TYPE_NAMES), "TYPE"),
         "Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which \
          --min-survival of its update survives, its own, or one for all; everything else keeps its bytes").or("auto"),
