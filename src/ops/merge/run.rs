@@ -74,8 +74,8 @@ impl Merge {
         let written = stream::write(self, progress)?;
         let mut report = self.report(&written.stats);
         report.shards_reused = written.reused;
-        report.receipt_bytes = written.receipt;
-        report.residual = written.residual;
+        report.receipt_bytes = written.beside.receipt;
+        report.residual = written.beside.residual;
         if self.options.verify {
             let merged = Checkpoint::open(&self.plan.output, self.options.open.access)?;
             report.verification = Some(verify::check(self, &merged, None, progress)?);

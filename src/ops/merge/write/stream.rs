@@ -14,6 +14,7 @@ use std::thread::ScopedJoinHandle;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::beside::Beside;
 use super::jobs::{
     COPY_PIECE, CopyJob, EncodeJob, EncodeState, Job, Stats, TensorJob, TensorState, batches, jobs,
     lock,
@@ -22,19 +23,16 @@ use super::resume;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::gguf::container::{self, Pairs, SPLIT};
 use crate::format::staging::kept_root;
-use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging, header};
+use crate::format::{Metadata, OutputFile, Shard, Staging, header};
 use crate::math::DeltaStats;
+use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::Encoding;
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
 use crate::ops::merge::plan::kept::GgufHead;
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
-use crate::ops::merge::plan::side::{self, SideFile};
-use crate::ops::merge::{Merge, Residual};
-use crate::ops::thread_pool;
-use crate::ops::{Progress, receipt};
-use crate::weight::SIDE_FILES;
+use crate::ops::{Progress, thread_pool};
 
 /// What was written.
 pub(in crate::ops::merge) struct Written {
@@ -42,10 +40,8 @@ pub(in crate::ops::merge) struct Written {
     pub(in crate::ops::merge) stats: Stats,
     /// Shards that an earlier run had finished.
     pub(in crate::ops::merge) reused: usize,
-    /// Bytes of the receipt.
-    pub(in crate::ops::merge) receipt: Option<u64>,
-    /// The adapter that gives back what quantising took.
-    pub(in crate::ops::merge) residual: Option<Residual>,
+    /// What lies beside it.
+    pub(in crate::ops::merge) beside: Beside,
 }
 
 /// Writes a whole plan and puts it in place.
@@ -125,60 +121,9 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     })?;
     staging.retain(&planned)?;
     inputs.check_unchanged()?;
-    let residual = pool.install(|| merge.residual())?;
-    let mut survival = plan.survival(&stats);
-    if let Some(residual) = &residual {
-        // What is given back beside it is not lost.
-        let gains: BTreeMap<&str, f64> = residual.gains().into_iter().collect();
-        for (name, gain) in &mut survival {
-            *gain = gains.get(name).copied().unwrap_or(*gain);
-        }
-    }
-    plan.check_gains(survival)?;
-    let residual = residual.map(|residual| residual.write(merge)).transpose()?;
-    let forget = |receipt: bool| {
-        // What belongs to a merge that is not there would only mislead.
-        let _ = merge.options.receipt.as_ref().filter(|_| receipt).map(std::fs::remove_file);
-        let _ = residual.as_ref().map(|residual| std::fs::remove_dir_all(&residual.output));
-    };
-    let receipt = pool.install(|| keep_receipt(merge, &staging)).inspect_err(|_| forget(false))?;
-    staging.commit().inspect_err(|_| forget(receipt.is_some()))?;
-    Ok(Written { stats, reused, receipt, residual })
-}
-
-/// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.
-fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
-    let Some(path) = &merge.options.receipt else { return Ok(None) };
-    let merged = Checkpoint::open(&staging.content(), merge.options.open.access)?;
-    let target = Staging::file(path, merge.options.force)?;
-    let (plan, output) = (&merge.plan, target.create("")?);
-    output.no_wider_than(merge.inputs.sources())?;
-    let beside = if plan.one_file { side::beside(&merge.inputs.base)? } else { Vec::new() };
-    let mut sides = if plan.one_file { beside } else { plan.side_files.clone() };
-    sides.extend(if plan.one_file { Vec::new() } else { descriptions(merge) });
-    // What is had back is the base as it is stored.
-    let stored = merge.inputs.base.is_computed();
-    let stored =
-        stored.then(|| Checkpoint::open(&plan.base, merge.options.open.access)).transpose()?;
-    let base = stored.as_ref().unwrap_or(&merge.inputs.base);
-    let bytes = receipt::make(base, &merged, &sides, plan.one_file, output)?;
-    target.commit()?;
-    Ok(Some(bytes))
-}
-
-/// Files beside the base that describe quantised weights, where the result has none: they come back with the weights.
-fn descriptions(merge: &Merge) -> Vec<SideFile> {
-    let Some(directory) = merge.inputs.base.directory() else { return Vec::new() };
-    let left = merge.plan.not_carried.iter().map(|left| &left.file);
-    let described = left.filter(|file| SIDE_FILES.iter().any(|name| file.ends_with(name)));
-    described
-        .map(|file| SideFile {
-            relative: file.clone(),
-            source: Some(directory.join(file)),
-            // Nothing of it is in the result.
-            content: Some(String::new()),
-        })
-        .collect()
+    let beside = Beside::write(merge, &staging, &stats, &pool)?;
+    staging.commit().inspect_err(|_| beside.remove(merge))?;
+    Ok(Written { stats, reused, beside })
 }
 
 /// Makes one shard, from the plan and its open inputs alone: into the file that it is given, which nobody else may
