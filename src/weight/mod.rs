@@ -22,6 +22,7 @@ mod fp4;
 mod grid;
 mod integers;
 mod model;
+mod noise;
 mod numbers;
 pub(crate) mod pair;
 mod relabelled;

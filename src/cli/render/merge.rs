@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::UnmatchedName;
 use lora_tool::ops::merge::{
-    AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report,
-    Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
+    AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Prediction,
+    Report, Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
 };
 
 use super::combine::chosen;
@@ -61,6 +61,9 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
         ),
     );
     requantised(&mut lines, plan.requantised.as_ref(), &[]);
+    for text in plan.prediction.iter().flat_map(prediction) {
+        lines.add("expected", text);
+    }
     as_trained(&mut lines, plan.as_trained.as_ref());
     dequantised(&mut lines, plan.dequantised.as_ref());
     if verbose {
@@ -136,6 +139,19 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
             ),
         );
     }
+}
+
+/// What of the updates is expected to survive, by scheme.
+pub(crate) fn prediction(found: &Prediction) -> Vec<String> {
+    let all = found.schemes.iter().map(|scheme| {
+        format!(
+            "about {} of the change is expected to survive in {}",
+            percent(scheme.expected, 0),
+            scheme.scheme
+        )
+    });
+    let least = format!("least, about {}, in {}", percent(found.least_expected, 0), found.least);
+    all.chain([least]).collect()
 }
 
 /// Which weights of the base are no longer as they are stored, but as they were trained on.

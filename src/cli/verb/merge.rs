@@ -261,6 +261,9 @@ pub(crate) fn perform(
         })?;
         return Ok(Answer::Yes);
     }
+    for text in merge.plan.prediction.iter().flat_map(render::merge::prediction) {
+        session.note(&text);
+    }
     let report = merge.run(&*session.bytes("merging"))?;
     session.warn(&report.warnings);
     session

@@ -103,6 +103,7 @@ pub(in crate::ops::merge) fn prepare_with(
             shards.iter().flat_map(|shard| &shard.tensors).filter_map(OutputTensor::source),
         ),
         requantised: quantised.requantised(options),
+        prediction: None,
         as_trained,
         shards,
         side_files: sides.carried,

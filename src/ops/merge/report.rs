@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::open::Merge;
 use super::plan::output::PlannedAdapter;
+use super::plan::predicted::Prediction;
 use super::plan::quantised::{Dequantised, Requantised};
 use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
@@ -106,6 +107,9 @@ pub struct Report {
     pub bytes: u64,
     /// Weights of the base that were quantised again, if any were.
     pub requantised: Option<Requantised>,
+    /// What of their updates was expected to survive that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// Weights of the base that are as the adapter was trained on them, if any are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_trained: Option<AsTrained>,
@@ -204,6 +208,7 @@ impl Merge {
             shards_reused: 0,
             bytes: plan.bytes,
             requantised: plan.requantised.clone(),
+            prediction: plan.prediction.clone(),
             as_trained: plan.as_trained.clone().map(|found| AsTrained {
                 moved: self.inputs.trained.as_ref().and_then(Trained::moved),
                 ..found

@@ -23,6 +23,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
     let mut merge = trial::settled(options, prepare(options)?)?;
+    merge.plan.prediction = merge.predict()?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(receipt) = &options.receipt {

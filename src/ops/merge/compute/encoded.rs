@@ -93,7 +93,11 @@ impl<'a> Encoding<'a> {
     }
 
     /// New values of some rows.
-    pub(super) fn values(&self, rows: &Range<usize>, scratch: &mut Scratch) -> Result<Vec<f32>> {
+    pub(in crate::ops::merge) fn values(
+        &self,
+        rows: &Range<usize>,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<f32>> {
         let mut bytes = Vec::new();
         let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
         self.dense.compute(first, end - first, &mut bytes, scratch)?;
@@ -101,7 +105,11 @@ impl<'a> Encoding<'a> {
     }
 
     /// The base's values of some rows.
-    pub(super) fn before(&self, rows: Range<usize>, count: usize) -> Result<Vec<f32>> {
+    pub(in crate::ops::merge) fn before(
+        &self,
+        rows: Range<usize>,
+        count: usize,
+    ) -> Result<Vec<f32>> {
         if let Some(base) = self.base {
             let values = read_f64(base, rows.start * self.weight.matrix().1, count)?;
             return Ok(values.into_iter().map(|value| value as f32).collect());

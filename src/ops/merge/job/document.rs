@@ -107,6 +107,8 @@ impl Merge {
         // What lies beside the output now is no part of the plan.
         let left_over = warnings_of_left_over(&self.plan.output);
         self.plan.warnings.retain(|warning| !left_over.contains(warning));
+        // Workers do not predict.
+        self.plan.prediction = None;
         self.plan.origin = pool.install(|| origin::metadata(&self.plan, &self.inputs))?;
         let inputs = pool.install(|| identity::identify(&self.plan, &self.inputs))?;
         let Self { plan, options, .. } = self;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{OutputShard, OutputTensor};
 use super::method_choice::MethodChoice;
+use super::predicted::Prediction;
 use super::quantised::{Dequantised, Requantised};
 use super::side::{NotCarried, SideFile};
 use super::tensor_plan::{Encode, TensorPlan};
@@ -70,6 +71,9 @@ pub struct Plan {
     pub bytes: u64,
     /// Weights of the base that are quantised again, if any are.
     pub requantised: Option<Requantised>,
+    /// What of their updates is expected to survive that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// Weights of the base that are as the adapter was trained on them, if any are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_trained: Option<AsTrained>,
@@ -95,6 +99,8 @@ impl Plan {
     pub(in crate::ops::merge) fn check_gains(&self, survival: Vec<(&str, f64)>) -> Result<()> {
         let Some(again) = &self.requantised else { return Ok(()) };
         let least = survival.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        // Where nothing has to survive, an update may even turn round.
+        let least = least.filter(|_| again.min_survival > 0.0);
         match least.filter(|(_, gain)| *gain < again.min_survival) {
             None => Ok(()),
             Some((name, gain)) => {
