@@ -23,6 +23,7 @@ def merge(
     keep_tied: bool = False,
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
     quantized: Literal["16bit", "requantize", "hybrid", "refuse"] | None = None,
+    touched: Literal["16bit", "int8", "fp8", "q8_0"] | None = None,
     quantize_like: Path | None = None,
     as_trained: Literal["nf4", "nf4-nested", "fp4", "fp4-nested", "int8"] | None = None,
     scales: Literal["fresh", "reuse"] | None = None,
@@ -79,6 +80,7 @@ def merge(
     keep_tied: Keep tied embeddings tied even if the adapter changes only one of the two
     dtype: Dtype of the result's floating-point tensors; keep is each tensor's own in the base [default: keep]
     quantized: What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as one with it) as plain numbers; or refuse the merge [default: 16bit]
+    touched: What --quantized hybrid makes of what changes: plain numbers, or codes of 8 bits where the container has a type per weight (compressed-tensors, MLX; in GGUF it is --types q8_0) [default: 16bit]
     quantize_like: A quantised checkpoint of the base's model: the merge of a 16-bit base is quantised once, in QBASE's scheme, and has its names, dtypes and config, so that it loads where QBASE does
     as_trained: Read the linear layers of a 16-bit base as a trainer did that kept it in this scheme of bitsandbytes (QLoRA), and write that plus the update in the base's dtype
     scales: Scales of what is quantised again: made of the new values, or the base's [default: fresh]
@@ -133,6 +135,7 @@ def merge(
         keep_tied=keep_tied,
         dtype=dtype,
         quantized=quantized,
+        touched=touched,
         quantize_like=quantize_like,
         as_trained=as_trained,
         scales=scales,

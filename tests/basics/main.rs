@@ -21,6 +21,7 @@ mod page;
 mod readme;
 mod spellings;
 mod weights;
+mod weights_made;
 mod weights_refused;
 mod weights_rules;
 mod weights_written;

@@ -44,19 +44,19 @@ fn base(case: &str) -> PathBuf {
     }
 }
 
-fn weights(path: &Path) -> Weights {
+pub(super) fn weights(path: &Path) -> Weights {
     let checkpoint = Checkpoint::open(path, Access::Map).expect("opens");
     Weights::of(&checkpoint).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn values(weight: &Weight) -> Vec<f32> {
+pub(super) fn values(weight: &Weight) -> Vec<f32> {
     let (rows, columns) = weight.matrix();
     let mut values = vec![f32::NAN; rows * columns];
     weight.rows(0..rows, &mut values).expect("decodes");
     values
 }
 
-fn encode(weight: &Weight, values: &[f32], writing: Writing) -> Written {
+pub(super) fn encode(weight: &Weight, values: &[f32], writing: Writing) -> Written {
     let columns = weight.matrix().1;
     let mut rows = |rows: std::ops::Range<usize>, out: &mut [f32]| {
         out.copy_from_slice(&values[rows.start * columns..rows.end * columns]);

@@ -69,6 +69,13 @@ const MERGE: &[Case] = &[
         "quantized: refuse",
     ),
     (
+        "touched",
+        "fp8.safetensors small --quantized hybrid",
+        "--touched int8",
+        "adapters: [small]\nquantized: hybrid",
+        "touched: int8",
+    ),
+    (
         "quantize_like",
         "base16.safetensors small",
         "--quantize-like fp8.safetensors --min-survival 0",

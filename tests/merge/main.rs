@@ -29,5 +29,6 @@ mod requantised;
 mod residual;
 mod same_bytes;
 mod stacks;
+mod touched;
 mod tuned;
 mod verifying;

@@ -198,6 +198,35 @@ fn what_survives_was_expected_to() {
 }
 
 #[test]
+fn codes_that_changed_are_counted_not_values() {
+    let bench = Bench::new();
+    for (case, codes, bits) in [
+        ("int4_sym_g32_ct", "weight_packed", 4),
+        ("bnb_nf4_nested", "weight", 4),
+        ("bnb_int8", "weight", 8),
+        ("gptq_v1_sym", "qweight", 4),
+        ("fp8_tensor_ct", "weight", 8),
+    ] {
+        let options = "--quantized requantize --min-survival 0 --json -w 0.3";
+        let (out, done) = bench.run(&base(case), &[&adapter(case)], options);
+        let report: Value = serde_json::from_str(&stdout(&done)).expect("JSON");
+        let (before, after) = (read(&base(case)), read(&out));
+        for one in report["survival"].as_array().expect("weights") {
+            let name = one["name"].as_str().expect("a name");
+            let name = name.strip_suffix("weight").expect("a weight").to_owned() + codes;
+            let pairs = before[&name].bytes.iter().zip(&after[&name].bytes).map(|(a, b)| a ^ b);
+            let differing: usize = match bits {
+                8 => pairs.map(|d| usize::from(d != 0)).sum(),
+                _ => pairs.map(|d| usize::from(d & 15 != 0) + usize::from(d >> 4 != 0)).sum(),
+            };
+            let expected = differing as f64 / (before[&name].bytes.len() * 8 / bits) as f64;
+            let found = one["changed"].as_f64().expect("a share");
+            assert!((found - expected).abs() < 1e-3, "{case} {name}: {found}, {expected}");
+        }
+    }
+}
+
+#[test]
 fn hybrid_keeps_the_bytes_of_what_does_not_change() {
     let bench = Bench::new();
     for case in CASES {

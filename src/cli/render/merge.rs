@@ -130,7 +130,7 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
         lines.add(
             "survival",
             format!(
-                "{} of an update on average; least {} (cosine {:.4}, {} of its values changed) in {}",
+                "{} of an update on average; least {} (cosine {:.4}, {} of its codes changed) in {}",
                 percent(mean, 1),
                 percent(least.gain, 1),
                 least.cosine,

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lora_tool::error::ModelError;
 use lora_tool::ops::merge::{
-    self, LeastSurvival, Merge, Options, TRAINED_NAMES, TYPE_NAMES, Types,
+    self, LeastSurvival, Merge, Options, TOUCHED, TRAINED_NAMES, TYPE_NAMES, Touched, Types,
 };
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
@@ -29,6 +29,7 @@ Examples:
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
   lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
+  lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized hybrid --touched int8
   lora-tool merge BASE-16BIT ADAPTER -o OUT --quantize-like BASE-INT4
   lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized requantize --residual OUT-LOST
   lora-tool merge BASE-16BIT QLORA-ADAPTER -o OUT --as-trained nf4-nested
@@ -116,6 +117,8 @@ pub(crate) struct MergeOptions {
     pub(crate) dtype: DtypeArg,
     #[arg(long, value_enum, default_value = "16bit")]
     pub(crate) quantized: QuantizedArg,
+    #[arg(long, default_value = "16bit", value_parser = PossibleValuesParser::new(TOUCHED.map(|(name, _)| name)).map(|name| touched(&name)))]
+    pub(crate) touched: Touched,
     #[arg(long, value_parser = location())]
     pub(crate) quantize_like: Option<PathBuf>,
     #[arg(long, value_parser = PossibleValuesParser::new(TRAINED_NAMES))]
@@ -160,6 +163,7 @@ impl MergeOptions {
             compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
             quantized: self.quantized.quantized(),
+            touched: self.touched,
             quantize_like: self.quantize_like.clone(),
             as_trained: self.as_trained.clone(),
             writing: writing(self.scales, self.rounding, self.rounding_seed),
@@ -174,6 +178,12 @@ impl MergeOptions {
             ..Options::default()
         })
     }
+}
+
+/// What a name of the list stands for.
+fn touched(name: &str) -> Touched {
+    let found = TOUCHED.iter().find(|(known, _)| *known == name);
+    found.map(|(_, touched)| *touched).unwrap_or_default()
 }
 
 impl MergeArgs {

@@ -29,7 +29,7 @@ pub use plan::gguf_types::{NAMES as TYPE_NAMES, Types};
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;
 pub use plan::open_inputs::OpenInputs;
-pub use plan::options::{LeastSurvival, Options, Quantized};
+pub use plan::options::{LeastSurvival, Options, Quantized, TOUCHED, Touched};
 pub use plan::output::{Plan, PlannedAdapter};
 pub use plan::predicted::{Prediction, SchemePrediction};
 pub use plan::quantised::{Dequantised, Requantised};

@@ -72,7 +72,8 @@ pub struct Survival {
     pub gain: f64,
     /// Cosine of added and asked.
     pub cosine: f64,
-    /// Share of the elements that the update is for whose stored value changed.
+    /// Share of the elements that the update is for whose code changed; whose value did, where scales lie among the
+    /// codes.
     pub changed: f64,
 }
 

@@ -17,7 +17,7 @@ use crate::format::yaml::{self, Node};
 use crate::format::{Access, Dtype};
 use crate::method::{Compat, Space};
 use crate::ops::combine::{self, OnConflict};
-use crate::ops::merge::Quantized;
+use crate::ops::merge::{Quantized, TOUCHED};
 use crate::ops::shared::options::{OPTIONS, Recipe as Where};
 use crate::ops::{amount, merge};
 use crate::weight::{Rounding, Scales, Writing};
@@ -268,6 +268,11 @@ impl Common {
             compat: self.compat,
             dtype: self.dtype,
             quantized: quantized.unwrap_or_default(),
+            touched: fields
+                .get("touched")
+                .map(|node| word("touched", node, &TOUCHED))
+                .transpose()?
+                .unwrap_or_default(),
             quantize_like: fields
                 .get("quantize_like")
                 .map(|node| input("quantize_like", node, folder))

@@ -25,7 +25,10 @@ use super::model::Model;
 use super::{Encode, Stored};
 use crate::error::Result;
 
+pub(super) use fp8_scaled::rows as float8_rows;
 pub(crate) use ggml::writer as ggml_writer;
+pub(super) use int_packed::eight_bit as eight_bit_packed;
+pub(super) use mlx::eight_bit as eight_bit_mlx;
 pub(super) use plain::{PLAIN, cast};
 
 /// One way of storing weights.

@@ -15,7 +15,7 @@ use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
-use crate::weight::Writing;
+use crate::weight::{EightBit, Writing};
 
 /// What to do where a quantised weight changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,31 @@ pub enum Quantized {
     #[serde(rename = "refuse")]
     Refuse,
 }
+
+/// What weights that change become in a hybrid, with those that programs load as one with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Touched {
+    /// Plain numbers.
+    #[default]
+    #[serde(rename = "16bit")]
+    SixteenBit,
+    /// Whole numbers of 8 bits with a scale a row.
+    Int8,
+    /// 8-bit floats with a scale a row.
+    Fp8,
+    /// ggml's blocks of 8 bits.
+    #[serde(rename = "q8_0")]
+    Q8,
+}
+
+/// Their names.
+pub const TOUCHED: [(&str, Touched); 4] = [
+    ("16bit", Touched::SixteenBit),
+    ("int8", Touched::Int8),
+    ("fp8", Touched::Fp8),
+    ("q8_0", Touched::Q8),
+];
 
 /// The least share of an update that must survive in every weight that is quantised again.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -70,6 +95,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// What to do where a quantised weight of the base changes.
     pub quantized: Quantized,
+    /// What those that change become in a hybrid.
+    pub touched: Touched,
     /// A quantised checkpoint of the base's model, which the result is quantised like.
     pub quantize_like: Option<PathBuf>,
     /// What the base was kept in while the adapter was trained: it is read as that.
@@ -144,9 +171,18 @@ impl Options {
                 "--as-trained is for a 16-bit base that stays one; leave out --quantized and --quantize-like",
             );
         }
+        if self.touched != Touched::SixteenBit && self.quantized != Quantized::Hybrid {
+            return together(
+                "--touched says what a weight becomes that changes in --quantized hybrid",
+            );
+        }
+        if self.touched == Touched::Q8 {
+            return together("q8_0 is a type of GGUF files: use -o OUT.gguf --types q8_0");
+        }
         if self.residual.is_some() && (!self.requantises() || self.is_gguf()) {
             return together(
-                "--residual gives back what --quantized requantize or --quantize-like take, in a result in safetensors",
+                "--residual gives back what --quantized requantize, --quantize-like or --touched take, in a \
+                 result in safetensors",
             );
         }
         if self.residual_rank.is_some_and(|rank| rank == 0 || self.residual.is_none()) {
@@ -170,9 +206,20 @@ impl Options {
         Ok(())
     }
 
+    /// The codes of 8 bits that weights of a hybrid have which change, if they become no plain numbers.
+    pub(in crate::ops::merge) fn eight_bit(&self) -> Option<EightBit> {
+        match self.touched {
+            Touched::SixteenBit | Touched::Q8 => None,
+            Touched::Int8 => Some(EightBit::Integers),
+            Touched::Fp8 => Some(EightBit::Floats),
+        }
+    }
+
     /// Whether weights are quantised again.
     pub(in crate::ops::merge) fn requantises(&self) -> bool {
-        self.quantized == Quantized::Requantize || self.quantize_like.is_some()
+        self.quantized == Quantized::Requantize
+            || self.quantize_like.is_some()
+            || self.touched != Touched::SixteenBit
     }
 
     /// Whether the result is a GGUF file.

@@ -166,6 +166,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         "What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in \
          --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as \
          one with it) as plain numbers; or refuse the merge").or("16bit").also(&["quantised"]),
+    option("touched", (MERGING, Recipe::Key), (Word(&["16bit", "int8", "fp8", "q8_0"]), "TYPE"),
+        "What --quantized hybrid makes of what changes: plain numbers, or codes of 8 bits where the container has a type \
+         per weight (compressed-tensors, MLX; in GGUF it is --types q8_0)").or("16bit"),
     option("quantize_like", (MERGING, Recipe::Key), (Path, "QBASE"),
         "A quantised checkpoint of the base's model: the merge of a 16-bit base is quantised once, in QBASE's scheme, \
          and has its names, dtypes and config, so that it loads where QBASE does").also(&["quantise-like"]),
