@@ -30,8 +30,9 @@ impl Case {
     }
 
     /// The same with a tensor of whole numbers.
-    fn with(mut self, name: &str, numbers: &[i32]) -> Self {
-        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    fn with(mut self, name: &str, numbers: &[usize]) -> Self {
+        let words = numbers.iter().map(|number| u32::try_from(*number).expect("a small number"));
+        let bytes = words.flat_map(u32::to_le_bytes).collect();
         self.2.push((name.to_owned(), Dtype::I32, vec![numbers.len()], bytes));
         self
     }
@@ -55,8 +56,8 @@ impl Case {
 }
 
 /// A group for every column, not in their order.
-fn order() -> Vec<i32> {
-    (0..COLUMNS).map(|column| (column * 7 % COLUMNS / 32) as i32).collect()
+fn order() -> Vec<usize> {
+    (0..COLUMNS).map(|column| column * 7 % COLUMNS / 32).collect()
 }
 
 fn packed(name: &str, symmetric: bool, error: f64) -> Case {
@@ -74,7 +75,7 @@ fn packed(name: &str, symmetric: bool, error: f64) -> Case {
         let zeros = vec![ROWS / 8, COLUMNS / 32];
         tensors.push(Filled("m.weight_zero_point", Dtype::I32, zeros, 0));
     }
-    Case::new(name, config, tensors, error).with("m.weight_shape", &[ROWS as i32, COLUMNS as i32])
+    Case::new(name, config, tensors, error).with("m.weight_shape", &[ROWS, COLUMNS])
 }
 
 fn gptq(name: &str, symmetric: bool, error: f64) -> Case {
@@ -184,7 +185,7 @@ fn scales_are_those_of_the_formulas() {
         for (at, bytes) in scales.chunks_exact(2).enumerate() {
             let (row, group) = (at / 4, at % 4);
             let of_group = |column: &usize| match ordered {
-                true => order[*column] as usize == group,
+                true => order[*column] == group,
                 false => column / 32 == group,
             };
             let values = (0..COLUMNS).filter(of_group);

@@ -8,7 +8,7 @@ use lora_tool::format::{Access, Dtype};
 use lora_tool::weight;
 use serde_json::Value;
 
-use super::quantised::{adapter, base};
+use crate::common::quant::{adapter, base};
 use crate::common::{Bench, Peft, Random, Read, Tensors, fixture, lora_tool, read};
 
 /// Cases of the package with its default settings, and what these are called here.

@@ -7,8 +7,7 @@ use lora_tool::format::{Access, Dtype};
 use lora_tool::weight;
 use serde_json::Value;
 
-use super::quantised::{adapter, base};
-use super::requantised::CASES;
+use crate::common::quant::{WRITTEN, adapter, base};
 use crate::common::{Bench, Peft, Random, Read, Tensors, lora_tool, read};
 
 /// The numbers that a checkpoint's weights stand for, by name.
@@ -66,7 +65,7 @@ fn json(done: &std::process::Output) -> Value {
 #[test]
 fn it_has_the_form_of_its_sibling_and_the_numbers_of_one_quantisation() {
     let bench = Bench::new();
-    for case in CASES {
+    for case in WRITTEN {
         let original = original(&bench, case, 0.0);
         let like = format!("--quantize-like {} --min-survival 0", base(case).display());
         let found = bench.merge(&original, &[&adapter(case)], &like);

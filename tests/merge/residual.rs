@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::quantised::{adapter, base};
+use crate::common::quant::{adapter, base};
 use crate::common::{Bench, Read, lora_tool, read};
 
 /// ‖first − second‖² of one weight.

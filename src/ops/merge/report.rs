@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::check::verdict;
 use super::open::Merge;
 use super::plan::output::PlannedAdapter;
 use super::plan::predicted::Prediction;
@@ -16,7 +17,6 @@ use super::residual::Residual;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
-use crate::ops::verify;
 use crate::weight::Trained;
 
 /// What the rounded result added, against what was asked.
@@ -130,7 +130,7 @@ pub struct Report {
     /// Adapter tensors that fit nothing, if that was allowed.
     pub unmatched: Vec<UnmatchedName>,
     /// The verification, if it was asked for.
-    pub verification: Option<verify::Report>,
+    pub verification: Option<verdict::Report>,
     /// Bytes of the receipt, if one was kept.
     pub receipt_bytes: Option<u64>,
     /// What a user should know.

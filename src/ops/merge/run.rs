@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::check::comparison::check;
 use super::open::{Merge, prepare};
 use super::plan::options::Options;
 use super::report::Report;
@@ -12,7 +13,7 @@ use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::format::staging::{free_space, left_over};
-use crate::ops::{Progress, check_output, receipt, verify};
+use crate::ops::{Progress, check_output, receipt};
 
 /// Opens all inputs and decides the whole output.
 ///
@@ -79,7 +80,7 @@ impl Merge {
         report.residual = written.beside.residual;
         if self.options.verify {
             let merged = Checkpoint::open(&self.plan.output, self.options.open.access)?;
-            report.verification = Some(verify::check(self, &merged, None, progress)?);
+            report.verification = Some(check(self, &merged, None, progress)?);
         }
         Ok(report)
     }

@@ -176,7 +176,7 @@ impl<'a> Encoding<'a> {
             for differs in old.iter().zip(&piece.bytes).map(|(old, new)| old ^ new) {
                 same += match bits {
                     8 => u64::from(differs == 0),
-                    _ => u64::from(differs & 15 == 0) + u64::from(differs >> 4 == 0),
+                    _ => u64::from(differs << 4 == 0) + u64::from(differs >> 4 == 0),
                 };
             }
         }

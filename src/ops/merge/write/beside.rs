@@ -9,9 +9,10 @@ use super::jobs::Stats;
 use crate::error::Result;
 use crate::format::staging::remove_any;
 use crate::format::{Checkpoint, Staging};
-use crate::ops::merge::plan::side::{self, SideFile};
+use crate::ops::merge::plan::side;
 use crate::ops::merge::{Merge, Residual};
 use crate::ops::receipt;
+use crate::ops::shared::side_file::SideFile;
 use crate::weight::SIDE_FILES;
 
 /// What was written beside the output.
