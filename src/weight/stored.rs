@@ -49,6 +49,12 @@ impl Stored {
         }
     }
 
+    /// A tensor that is to be written beside it or in its place, and holds nothing yet.
+    pub(super) fn unwritten(&self, name: String, dtype: Dtype, shape: Vec<usize>) -> Self {
+        let length = (elements(&shape) * dtype.bitsize() / 8) as u64;
+        Self { name, dtype, shape, length, ..self.clone() }
+    }
+
     /// Elements in it.
     pub fn elements(&self) -> usize {
         elements(&self.shape)

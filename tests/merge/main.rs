@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod as_trained;
 mod components;
 mod elementwise;
 mod embeddings;
@@ -24,10 +25,13 @@ mod orientation;
 mod places;
 mod plans;
 mod quantised;
+mod quantised_once;
 mod quantised_rules;
 mod reference;
 mod requantised;
+mod residual;
 mod same_bytes;
 mod stacks;
+mod touched;
 mod tuned;
 mod verifying;
