@@ -50,7 +50,7 @@ pub enum MissingAlpha {
 }
 
 /// Components of pipelines that carry adapters.
-pub(crate) const COMPONENTS: [&str; 9] = [
+pub(crate) const COMPONENTS: [&str; 10] = [
     "unet",
     "transformer",
     "transformer_2",
@@ -60,6 +60,7 @@ pub(crate) const COMPONENTS: [&str; 9] = [
     "controlnet",
     "prior",
     "connectors",
+    "text_conditioner",
 ];
 
 /// The component that a module's name begins with, and the path below it.

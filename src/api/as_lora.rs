@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use super::{OpenOptions, RankPolicy};
 use crate::error::Result;
-use crate::ops::as_lora as verb;
+use crate::ops::{as_lora as verb, convert};
 
 pub use crate::ops::as_lora::{AsLora, ModuleReport, Report};
 
@@ -31,39 +31,30 @@ pub struct Options {
 impl Options {
     /// Every module of the adapter as factors of this rank, in the adapter's own convention.
     pub fn new(adapter: impl Into<PathBuf>, output: impl Into<PathBuf>, rank: RankPolicy) -> Self {
-        let inner = verb::Options {
-            adapter: adapter.into(),
-            rank,
-            to: String::new(),
-            program: None,
-            reference: None,
-            output: output.into(),
-            allow_loss: false,
-            open: crate::adapter::OpenOptions::default(),
-            force: false,
-            threads: 0,
-        };
+        let (adapter, output) = (adapter.into(), output.into());
+        let convert = convert::Options { adapter, output, ..convert::Options::default() };
+        let inner = verb::Options { convert, rank, threads: 0 };
         Self { inner }
     }
 
     /// How the adapter is opened.
     #[must_use]
     pub fn open(mut self, options: OpenOptions) -> Self {
-        self.inner.open = options.inner;
+        self.inner.convert.open = options.inner;
         self
     }
 
     /// Another convention, by name: `peft`, `kohya`, `diffusers`, `comfyui`, `mlx`, `gguf`.
     #[must_use]
     pub fn to(mut self, convention: impl Into<String>) -> Self {
-        self.inner.to = convention.into();
+        self.inner.convert.to = convention.into();
         self
     }
 
     /// As a program loads it: `vllm`, `ollama`, `comfyui`, …
     #[must_use]
     pub fn for_program(mut self, program: impl Into<String>) -> Self {
-        self.inner.program = Some(program.into());
+        self.inner.convert.program = Some(program.into());
         self
     }
 
@@ -71,21 +62,21 @@ impl Options {
     /// made for (FourierFT, SHiRA, …).
     #[must_use]
     pub fn reference(mut self, base: impl Into<PathBuf>) -> Self {
-        self.inner.reference = Some(base.into());
+        self.inner.convert.reference = Some(base.into());
         self
     }
 
     /// Leaves out what has no factors, which is an error by default.
     #[must_use]
     pub fn allow_loss(mut self, allow: bool) -> Self {
-        self.inner.allow_loss = allow;
+        self.inner.convert.allow_loss = allow;
         self
     }
 
     /// Replaces an existing output.
     #[must_use]
     pub fn force(mut self, force: bool) -> Self {
-        self.inner.force = force;
+        self.inner.convert.force = force;
         self
     }
 

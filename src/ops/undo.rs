@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-
-use super::receipt::{Receipt, Side, check_bounds, hash_file, hash_pieces, restore};
+use super::receipt::{Receipt, SideRecord, check_bounds, restore};
 use super::shared::base::open_merged;
 use super::{Progress, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::staging::free_space;
-use crate::format::{Access, Checkpoint, Staging};
+use crate::format::{Access, Checkpoint, Staging, hash};
 use crate::ops::thread_pool;
+use serde::Serialize;
 
 /// What to undo.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +19,7 @@ pub struct Options {
     pub merged: PathBuf,
     /// The receipt that the merge kept.
     pub receipt: PathBuf,
-    /// Where the base goes: one file if it ends in `.safetensors`, else a directory.
+    /// Where the base goes: one file if it ends in `.safetensors` or `.gguf`, else a directory.
     pub output: PathBuf,
     /// How inputs are read.
     pub access: Access,
@@ -95,7 +93,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
 }
 
 fn is_one_file(options: &Options) -> bool {
-    options.output.extension().is_some_and(|end| end == "safetensors")
+    options.output.extension().is_some_and(|end| end == "safetensors" || end == "gguf")
 }
 
 fn warnings(receipt: &Receipt, missing: &[String]) -> Vec<String> {
@@ -119,6 +117,13 @@ fn check<'a>(options: &Options, receipt: &'a Receipt, merged: &Checkpoint) -> Re
     let one_file = is_one_file(options);
     if one_file && files.len() != 1 {
         let reason = format!("the base has {} weight files; give a directory", files.len());
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    let is_gguf = |path: &Path| path.extension().is_some_and(|end| end == "gguf");
+    let of_base = files.iter().any(|file| is_gguf(Path::new(&file.mark.relative)));
+    if one_file && is_gguf(&options.output) != of_base {
+        let format = if of_base { "a GGUF file" } else { "no GGUF file" };
+        let reason = format!("the base is {format}: its name should end as the base's");
         return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
     }
     let needed = files.iter().map(|file| file.mark.bytes).sum();
@@ -167,7 +172,8 @@ fn check_merged(receipt: &Receipt, merged: &Checkpoint) -> Result<()> {
         return Err(ReceiptError::OtherMerge).in_file(&merged.path);
     }
     for (mark, shard) in marks.iter().zip(&merged.shards) {
-        let same = mark.bytes == shard.source.length() && mark.sha256 == hash_file(&shard.path)?;
+        let same =
+            mark.bytes == shard.source.length() && mark.sha256 == hash::of_file(&shard.path)?;
         if !same {
             return Err(ReceiptError::OtherMerge).in_file(&shard.path);
         }
@@ -178,7 +184,7 @@ fn check_merged(receipt: &Receipt, merged: &Checkpoint) -> Result<()> {
 /// The base's files beside its weights.
 #[derive(Default)]
 struct Sides<'a> {
-    found: Vec<&'a Side>,
+    found: Vec<&'a SideRecord>,
     /// Those that cannot be had back, each with the reason.
     missing: Vec<String>,
 }
@@ -188,26 +194,26 @@ struct Sides<'a> {
 fn side_hash(
     receipt: &Receipt,
     merged: &Checkpoint,
-    side: &Side,
+    side: &SideRecord,
     mut take: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<String> {
     if let Some(span) = side.kept {
         let bytes = receipt.bytes(span)?;
         take(&bytes)?;
-        return Ok(format!("{:x}", Sha256::digest(&bytes)));
+        return Ok(hash::of_bytes(&bytes));
     }
     let directory = merged.directory().filter(|_| merged.layout != Layout::File);
     let directory = directory.ok_or_else(|| {
         ErrorKind::BadOption("it lies beside the merged weights: name their directory".to_owned())
     })?;
-    hash_pieces(&directory.join(inside(&side.relative)?), take)
+    hash::of_file_in_pieces(&directory.join(inside(&side.relative)?), take)
 }
 
 /// Writes one of the other files, and holds it to its hash once more.
 fn write_side(
     receipt: &Receipt,
     merged: &Checkpoint,
-    side: &Side,
+    side: &SideRecord,
     staging: &Staging,
 ) -> Result<()> {
     let relative = inside(&side.relative)?;

@@ -10,6 +10,7 @@ mod conventions_of_verbs;
 mod convert_peers;
 mod converting;
 mod families;
+mod fixes;
 mod key_spellings;
 mod layouts;
 mod model_layouts;

@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 use crate::common::dense::Dense;
 use crate::common::formulas::{hadamard, identity};
 use crate::common::{Bench, Tensors, files, fixture, lora_tool, read};
-use crate::families::{Case, config, dense};
+use crate::families::case::{Case, config, dense};
 use lora_tool::format::Dtype;
 use serde_json::{Value, json};
 

@@ -132,7 +132,7 @@ fn quantised_targets_where_they_may_not_change() {
     let scene = Scene::of(&scaled(), &adapter(1.0));
     let says = [TARGET, "is quantised (fp8_scaled, F8_E4M3, one scale)", "--quantized refuse"];
     scene.refuses(&format!("{MERGE} --quantized refuse"), &says, "");
-    let says = ["out.gguf", "only a base in GGUF becomes a GGUF file"];
+    let says = ["out.gguf", "only a base in GGUF becomes a GGUF file by itself", "--reference"];
     let line = "merge base.safetensors adapter -o out.gguf";
     scene.refuses(line, &says, "");
     scene.runs(MERGE);
@@ -160,9 +160,9 @@ fn schemes_that_are_not_read_stay_as_they_are() {
 #[test]
 fn weights_that_make_no_sense() {
     let scene = Scene::sound();
-    scene.refuses(&format!("{MERGE} -w 1 2"), &["2 weights for 1 adapters"], "-w 0.7,0.3");
+    scene.refuses(&format!("{MERGE} -w 1 2"), &["2 weights for 1 adapter"], "-w 0.7,0.3");
     let two = "merge base.safetensors adapter adapter -o out";
-    scene.refuses(&format!("{two} -w 0.5"), &["1 weights for 2 adapters"], "-w 0.7,0.3");
+    scene.refuses(&format!("{two} -w 0.5"), &["1 weight for 2 adapters"], "-w 0.7,0.3");
     for (weight, shown) in [("nan", "NaN"), ("inf", "inf")] {
         let says = ["error: adapter: ", &format!("weight {shown} is not a finite number")];
         scene.refuses(&format!("{MERGE} -w {weight}"), &says, "");

@@ -7,14 +7,15 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lora_tool::error::ModelError;
-use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, TYPE_NAMES, Types};
+use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, Types};
+use lora_tool::ops::shared::options::GGUF_TYPES;
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
 use crate::cli::args::{
     DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, RoundingArg, ScalesArg,
-    location, weigh, writing,
+    destination, location, weigh, writing,
 };
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
@@ -27,7 +28,9 @@ Examples:
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
   lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
-  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.gguf
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT --reference BASE
+  lora-tool merge BASE ADAPTER -o OUT.gguf --reference base-Q4_K.gguf
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16
@@ -59,7 +62,7 @@ pub(crate) struct MergeArgs {
         conflicts_with = "adapters"
     )]
     models: Vec<OsString>,
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) how: MergeOptions,
@@ -115,8 +118,10 @@ pub(crate) struct MergeOptions {
     pub(crate) rounding_seed: u64,
     #[arg(long, default_value_t = 0.9)]
     pub(crate) min_survival: f64,
-    #[arg(long, value_parser = PossibleValuesParser::new(TYPE_NAMES).try_map(|name| name.parse::<Types>()))]
+    #[arg(long, value_parser = PossibleValuesParser::new(GGUF_TYPES).try_map(|name| name.parse::<Types>()))]
     pub(crate) types: Option<Types>,
+    #[arg(long, value_parser = location())]
+    pub(crate) reference: Option<PathBuf>,
     #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,
     #[arg(long)]
@@ -150,6 +155,7 @@ impl MergeOptions {
             writing: writing(self.scales, self.rounding, self.rounding_seed),
             min_survival: LeastSurvival(self.min_survival),
             types: self.types,
+            reference: self.reference.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),

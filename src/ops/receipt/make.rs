@@ -1,22 +1,23 @@
 //! From a base and what was merged of it to a receipt.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::code::{Told, block_rows};
-use super::contents::{BaseFile, Coded, Contents, Mark, Part, Side, Span};
-use super::file::{Writer, hash_file, hash_pieces};
+use super::code::{StepCoder, block_rows};
+use super::contents::{BaseFile, Coded, Contents, Mark, ReceiptPiece, SideRecord, Span};
+use super::file::Writer;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
-use crate::format::{Checkpoint, OutputFile, TensorView};
+use crate::format::{Checkpoint, OutputFile, Shard, TensorView, hash};
 use crate::math::elements::random::Stream;
 use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
 use crate::math::rank::noise::above_noise;
-use crate::ops::merge::SideFile;
-use crate::ops::merge::plan::matrix::as_matrix;
+use crate::ops::shared::side_file::SideFile;
+use crate::weight::as_matrix;
 use crate::weight::difference::Difference;
 
 /// Blocks that are coded before they are written.
@@ -42,7 +43,7 @@ pub(in crate::ops) fn make(
     let mark = |checkpoint: &Checkpoint, at: usize, lone: bool| -> Result<Mark> {
         let shard = checkpoint.shards.get(at).ok_or(ErrorKind::NotFound)?;
         let relative = if lone { String::new() } else { shard.relative.clone() };
-        Ok(Mark { relative, sha256: hash_file(&shard.path)?, bytes: shard.source.length() })
+        Ok(Mark { relative, sha256: hash::of_file(&shard.path)?, bytes: shard.source.length() })
     };
     let numbers = (0..merged.shards.len()).into_par_iter();
     let marks = numbers.map(|at| mark(merged, at, one_file)).collect::<Result<_>>()?;
@@ -51,14 +52,7 @@ pub(in crate::ops) fn make(
         let mut scratch = Vec::new();
         let head = shard.source.bytes(0..shard.header.data_start, &mut scratch);
         let head = writer.add(head.in_file(&shard.path)?)?;
-        let prefix = base.component_of(number).map_or("", |component| &component.prefix);
-        let mut parts = Vec::with_capacity(shard.header.tensors.len());
-        for spec in &shard.header.tensors {
-            let name = format!("{prefix}{}", spec.name);
-            let view = TensorView { spec, shard };
-            let part = part(view, &name, merged, &mut writer).map_err(|e| e.in_tensor(&name))?;
-            parts.push(part);
-        }
+        let parts = parts(base, (number, shard), merged, &mut writer)?;
         let lone = base.layout == Layout::File;
         let mut mark = mark(base, number, lone)?;
         if lone {
@@ -72,6 +66,39 @@ pub(in crate::ops) fn make(
     writer.finish(&Contents { version, merged: marks, base: files, sides })
 }
 
+/// All that follows the header of a base file, in the order of its bytes.
+fn parts(
+    base: &Checkpoint,
+    (number, shard): (usize, &Shard),
+    merged: &Checkpoint,
+    writer: &mut Writer,
+) -> Result<Vec<ReceiptPiece>> {
+    let prefix = base.component_of(number).map_or("", |component| &component.prefix);
+    let mut parts = Vec::with_capacity(shard.header.tensors.len());
+    let mut end = shard.header.data_start;
+    for spec in &shard.header.tensors {
+        let name = format!("{prefix}{}", spec.name);
+        let start = shard.header.data_start + spec.start;
+        parts.extend(between(shard, end..start, writer)?);
+        let view = TensorView { spec, shard };
+        let part = part(view, &name, merged, writer).map_err(|e| e.in_tensor(&name))?;
+        parts.push(part);
+        end = start + spec.bytes();
+    }
+    parts.extend(between(shard, end..shard.source.length(), writer)?);
+    Ok(parts)
+}
+
+/// Bytes of a file that no tensor has: between those of a GGUF file, and behind the last.
+fn between(shard: &Shard, range: Range<u64>, writer: &mut Writer) -> Result<Option<ReceiptPiece>> {
+    if range.is_empty() {
+        return Ok(None);
+    }
+    let mut scratch = Vec::new();
+    let bytes = shard.source.bytes(range, &mut scratch).in_file(&shard.path)?;
+    Ok(Some(ReceiptPiece::Kept(writer.add(bytes)?)))
+}
+
 /// Indexes, configs that the merge changed and whatever it did not copy, by their bytes; the rest by
 /// their hash.
 fn keep_sides(
@@ -79,16 +106,16 @@ fn keep_sides(
     files: &[SideFile],
     one_file: bool,
     writer: &mut Writer,
-) -> Result<Vec<Side>> {
-    let mut sides: Vec<Side> = Vec::new();
+) -> Result<Vec<SideRecord>> {
+    let mut sides: Vec<SideRecord> = Vec::new();
     let mut keep = |relative: &str, source: &Path, changed: bool| -> Result<()> {
         let mut span = Span { start: writer.position(), bytes: 0 };
-        let sha256 = hash_pieces(source, |piece| {
+        let sha256 = hash::of_file_in_pieces(source, |piece| {
             span.bytes += if changed { writer.add(piece)?.bytes } else { 0 };
             Ok(())
         })?;
         let kept = changed.then_some(span);
-        sides.push(Side { relative: relative.to_owned(), sha256, kept });
+        sides.push(SideRecord { relative: relative.to_owned(), sha256, kept });
         Ok(())
     };
     for component in &base.components {
@@ -115,13 +142,13 @@ fn part(
     name: &str,
     merged: &Checkpoint,
     writer: &mut Writer,
-) -> Result<Part> {
+) -> Result<ReceiptPiece> {
     let Some(new) = merged.tensor(name) else { return kept(base, writer) };
     let file = merged.shards.iter().position(|shard| std::ptr::eq(shard, new.shard));
     let file = file.ok_or(ErrorKind::NotFound)?;
     let at = new.shard.header.data_start + new.spec.start;
     if base.same_bytes(new)? {
-        return Ok(Part::Copy { file, at, bytes: base.spec.bytes() });
+        return Ok(ReceiptPiece::Copy { file, at, bytes: base.spec.bytes() });
     }
     let (rows, columns) = as_matrix(&base.spec.shape);
     let (more, others) = as_matrix(&new.spec.shape);
@@ -141,9 +168,9 @@ fn part(
     }
     let rank = guess.scales.len();
     let span = writer.add(&bytes)?;
-    let told = Told { from, to, columns, guess };
-    let (codes, ends) = codes(&told, base, new, rows, writer)?;
-    Ok(Part::Steps(Coded {
+    let coder = StepCoder { from, to, columns, guess };
+    let (codes, ends) = codes(&coder, base, new, rows, writer)?;
+    Ok(ReceiptPiece::Steps(Coded {
         file,
         at,
         from: new.spec.dtype.to_string(),
@@ -157,9 +184,9 @@ fn part(
     }))
 }
 
-fn kept(base: TensorView<'_>, writer: &mut Writer) -> Result<Part> {
+fn kept(base: TensorView<'_>, writer: &mut Writer) -> Result<ReceiptPiece> {
     let mut scratch = Vec::new();
-    Ok(Part::Kept(writer.add(base.all(&mut scratch)?)?))
+    Ok(ReceiptPiece::Kept(writer.add(base.all(&mut scratch)?)?))
 }
 
 /// The low-rank part of what the merge did, if it has one that is worth its room.
@@ -187,27 +214,27 @@ fn guess(
 }
 
 fn codes(
-    told: &Told,
+    coder: &StepCoder,
     base: TensorView<'_>,
     new: TensorView<'_>,
     rows: usize,
     writer: &mut Writer,
 ) -> Result<(Span, Vec<u64>)> {
-    let height = block_rows(told.columns);
+    let height = block_rows(coder.columns);
     let starts: Vec<usize> = (0..rows).step_by(height).collect();
     let begin = writer.position();
     let mut ends = Vec::with_capacity(starts.len());
     for batch in starts.chunks(BATCH) {
         let coded = batch.par_iter().map(|&first| {
-            let count = height.min(rows - first) * told.columns;
+            let count = height.min(rows - first) * coder.columns;
             let (mut left, mut right) = (Vec::new(), Vec::new());
             let range = |size: usize| {
-                let start = (first * told.columns * size) as u64;
+                let start = (first * coder.columns * size) as u64;
                 start..start + (count * size) as u64
             };
-            let merged = new.bytes(range(told.from.size()), &mut left)?;
-            let base = base.bytes(range(told.to.size()), &mut right)?;
-            Ok(told.encode(first, merged, base))
+            let merged = new.bytes(range(coder.from.size()), &mut left)?;
+            let base = base.bytes(range(coder.to.size()), &mut right)?;
+            Ok(coder.encode(first, merged, base))
         });
         for bytes in coded.collect::<Result<Vec<_>>>()? {
             writer.add(&bytes)?;

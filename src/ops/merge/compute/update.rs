@@ -14,7 +14,7 @@ use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::{kernel_sized, sides};
-use crate::ops::merge::plan::step::{Source, Term};
+use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// coefficient · update, added to panels.
 pub(in crate::ops) struct Addition<'a> {
@@ -44,12 +44,12 @@ impl<'a> Addition<'a> {
         let size = region.size((rows, columns));
         let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),
-            Update::Rows(matrix) if term.source == Source::Transposed => {
+            Update::Rows(matrix) if term.source == TermForm::Transposed => {
                 Made::Matrix(matrix.transposed())
             }
             Update::Rows(matrix) => Made::Matrix(matrix),
             Update::Composite(composite) if !kernel_sized(composite.rank()) => {
-                let turned = term.source == Source::Transposed;
+                let turned = term.source == TermForm::Transposed;
                 let composite = if turned { composite.transposed() } else { composite };
                 Made::Rows(composite.rows())
             }
