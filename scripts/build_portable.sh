@@ -16,7 +16,7 @@ if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
 fi
 out=${1:-dist/lora-tool-$version-$target}
 
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --profile dist --features hub --locked --target "$target"
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --profile dist --features hub,cloud --locked --target "$target"
 built=${CARGO_TARGET_DIR:-target}/$target/dist/lora-tool
 
 # A dynamic loader or a needed library would tie it to one system.

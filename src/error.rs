@@ -3,8 +3,10 @@
 //! A kind knows the facts (expected, found); the file and the tensor are attached once, by the layer
 //! that knows them. [`Error::hint`] says what the user can do, beside the kind it belongs to.
 
+mod cloud;
 mod command;
 mod convert;
+mod count;
 mod experts;
 mod family;
 mod fetch;
@@ -30,12 +32,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use cloud::CloudError;
 pub(crate) use command::quoted;
 pub use convert::ConvertError;
+#[doc(hidden)]
+pub use count::counted;
 pub use experts::ExpertsError;
 pub use family::FamilyError;
 pub use fetch::FetchError;
-#[doc(hidden)]
 pub use harmless::{clipped, harmless, one_line, short};
 pub use header::HeaderError;
 pub use job::JobError;

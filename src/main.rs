@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     cli::open_many_files();
     cli::interruptible(move || {
         let session = cli.session();
-        match cli.run(&session) {
+        let answer = match cli.run(&session) {
             Ok(cli::Answer::Yes) => 0,
             Ok(cli::Answer::No) => 1,
             Ok(cli::Answer::Unknown) => 2,
@@ -19,6 +19,8 @@ fn main() -> ExitCode {
                 session.error(&error);
                 2
             }
-        }
+        };
+        lora_tool::format::remote::release();
+        answer
     })
 }

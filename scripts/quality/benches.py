@@ -1,18 +1,27 @@
 """Three kinds of models on which merges are judged: an encoder, a decoder that writes answers, a convolutional network.
 
 A bench holds a base and tasks; `use` puts deltas on the base's weights, `score` says of every task which of its
-texts or images come out right. Which kind it is, the tasks say themselves.
+texts or images come out right, and which get the answer of the task's own adapter. Which kind it is, the tasks say
+themselves.
 """
 
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
 
 ENCODER_TOKENS = 48
 BATCH = 64
+
+
+class Score(NamedTuple):
+    """Of a task's texts or images, 1 or 0 each."""
+
+    right: torch.Tensor
+    agrees: torch.Tensor
 
 
 def adapter_deltas(directory):
@@ -46,7 +55,7 @@ class Bench:
     """A base with its tasks."""
 
     def __init__(self, net, tasks):
-        self.net, self.tasks = net.eval(), tasks
+        self.net, self.tasks, self.own = net.eval(), tasks, {}
         self.weights = dict(net.named_parameters())
         self.base = {name: weight.data.clone() for name, weight in self.weights.items()}
 
@@ -68,9 +77,15 @@ class Bench:
 
     @torch.inference_mode()
     def score(self, only=None):
-        """For each task whether each of its texts or images comes out right, or of one task alone."""
-        return [self.right(task) if only in (None, at) else None
+        """Of each task, or of one alone, its `Score`. The first score of one alone is its own adapter's."""
+        return [self.score_of(at, task) if only in (None, at) else None
                 for at, task in enumerate(self.tasks)]
+
+    def score_of(self, at, task):
+        """Classes: whether each is the label, and whether it is that of the own adapter."""
+        found, labels = self.classes(task), task[1]
+        own = self.own.setdefault(at, found)
+        return Score((found == labels).float(), (found == own).float())
 
 
 class Encoder(Bench):
@@ -98,8 +113,8 @@ class Encoder(Bench):
             batches.append((part, tokens))
         return batches, torch.tensor(labels), head["weight"].float(), head["bias"].float()
 
-    def right(self, task):
-        """Whether the head finds each text's label."""
+    def classes(self, task):
+        """The head's class of each text."""
         batches, labels, weight, bias = task
         found = torch.zeros_like(labels)
         for part, tokens in batches:
@@ -107,42 +122,51 @@ class Encoder(Bench):
             mask = tokens["attention_mask"].unsqueeze(-1).float()
             embedding = (hidden * mask).sum(1) / mask.sum(1)
             found[torch.tensor(part)] = (embedding @ weight.T + bias).argmax(1)
-        return (found == labels).float()
+        return found
 
 
 class Decoder(Bench):
     """Answers by greedy decoding: right is the whole answer with the token that ends it."""
 
-    def __init__(self, base, directories):
+    def __init__(self, base, directories, dtype=torch.bfloat16):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(base)
-        net = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+        net = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
         super().__init__(net, [self.task(directory, tokenizer) for directory in directories])
         exact = load_file(Path(base) / "model.safetensors")
         self.base = {name: exact.get(name, weight) for name, weight in self.base.items()}
 
     @staticmethod
     def task(directory, tokenizer):
-        """Prompts and answers as tokens, in order of their lengths."""
+        """Prompts, right answers and the own adapter's as tokens, in order of their lengths."""
         facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
         tokens = lambda text: tokenizer(text)["input_ids"]
-        pairs = [(tokens(prompt), [*tokens(answer), facts["eos_id"]])
-                 for prompt, answer in facts["pairs"]]
-        return sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
+        triples = [(tokens(prompt), [*tokens(answer), facts["eos_id"]], own)
+                   for (prompt, answer), own in zip(facts["pairs"], facts["own_answers"])]
+        return sorted(triples, key=lambda triple: len(triple[0]) + len(triple[1]))
 
     def use(self, deltas):
-        """Sums are made in f32 and rounded to bf16 once."""
+        """Sums are made in f32 and rounded once, to the network's dtype."""
         for name, weight in self.weights.items():
             delta = deltas.get(name.removesuffix(".weight"))
             exact = self.base[name] if delta is None else self.base[name].float() + delta
-            weight.data = exact.to(torch.bfloat16)
+            weight.data = exact.to(weight.dtype)
 
-    def right(self, task):
-        """Whether each right token is the likeliest after those before it: what greedy decoding would write."""
+    def score_of(self, at, task):
+        """Whether greedy decoding would write the right answer, and whether it would write the own adapter's."""
+        right = self.writes([(prompt, answer) for prompt, answer, _ in task])
+        other = [at for at, (_, answer, own) in enumerate(task) if answer != own]
+        agrees = right.clone()
+        if other:
+            agrees[other] = self.writes([(task[at][0], task[at][2]) for at in other])
+        return Score(right, agrees)
+
+    def writes(self, pairs):
+        """Whether each token of an answer is the likeliest after those before it: what greedy decoding would write."""
         found = []
-        for start in range(0, len(task), BATCH // 2):
-            part = task[start : start + BATCH // 2]
+        for start in range(0, len(pairs), BATCH // 2):
+            part = pairs[start : start + BATCH // 2]
             width = max(len(prompt) + len(answer) for prompt, answer in part)
             tokens = torch.zeros(len(part), width, dtype=torch.long)
             mask = torch.zeros_like(tokens)
@@ -199,17 +223,17 @@ class Vision(Bench):
             hidden = block(hidden)
         return net._fc(net._swish(net._bn1(net._conv_head(hidden))).mean((2, 3)))
 
-    def right(self, task):
-        """Whether the head finds each image's class."""
-        images, labels, weight, bias = task
+    def classes(self, task):
+        """The head's class of each image."""
+        images, _, weight, bias = task
         found = [self.outputs(images[start : start + BATCH]) @ weight.T + bias
                  for start in range(0, len(images), BATCH)]
-        return (torch.cat(found).argmax(1) == labels).float()
+        return torch.cat(found).argmax(1)
 
 
-def open_bench(base, directories):
-    """The bench of the kind that the tasks are of."""
+def open_bench(base, directories, dtype=torch.bfloat16):
+    """The bench of the kind that the tasks are of; `dtype` is a decoder's."""
     facts = json.loads((directories[0] / "task.json").read_text(encoding="utf-8"))
     if facts.get("kind") == "generate":
-        return Decoder(base, directories)
+        return Decoder(base, directories, dtype)
     return (Vision if (directories[0] / "test.npz").exists() else Encoder)(base, directories)

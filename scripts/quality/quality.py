@@ -46,27 +46,32 @@ class Table:
 
     def __init__(self, args):
         self.args, self.dirs = args, args.task
-        self.bench = open_bench(args.base, args.task)
-        self.own = []
+        self.dtype = torch.float32 if args.f32 else torch.bfloat16
+        self.bench = open_bench(args.base, args.task, self.dtype)
+        own = []
         for at, directory in enumerate(self.dirs):
             self.bench.use(adapter_deltas(directory))
-            self.own.append(self.bench.score(only=at)[at])
+            own.append(self.bench.score(only=at)[at])
+        self.own = [score.right for score in own]
         self.sum = None
         names = [directory.name for directory in self.dirs]
-        self.say("| tool | method | rank | weight | " + " | ".join(names) + " | normalised | to linear |")
-        self.say("|---|---|---|---|" + "---|" * (len(names) + 2))
-        self.row(("", "each task's own adapter", "own", ""), self.own)
+        self.say("| tool | method | rank | weight | " + " | ".join(names) + " | normalised | worst | agree | to linear |")
+        self.say("|---|---|---|---|" + "---|" * (len(names) + 4))
+        self.row(("", "each task's own adapter", "own", ""), own)
 
     @staticmethod
     def say(line):
         """A line of the table, at once."""
         print(line, flush=True)
 
-    def row(self, labels, right):
-        """One line: accuracies, their mean over the own ones, and the paired difference to the plain sum."""
+    def row(self, labels, scores):
+        """One line: accuracies; their mean over the own ones and the least of these; the share of texts or images
+        with the own adapter's answer; the paired difference to the plain sum."""
+        right = [score.right for score in scores]
         ratios = [found.mean() / own.mean() for found, own in zip(right, self.own)]
-        normalised = sum(ratios) / len(ratios)
-        cells = [f"{found.mean():.3f}" for found in right] + [f"{normalised:.3f}"]
+        agree = sum(score.agrees.mean() for score in scores) / len(scores)
+        summary = [sum(ratios) / len(ratios), min(ratios), agree]
+        cells = [f"{found.mean():.3f}" for found in right] + [f"{value:.3f}" for value in summary]
         difference = ""
         if self.sum is not None:
             parts = [(found - plain) / own.mean() for found, plain, own in zip(right, self.sum, self.own)]
@@ -96,10 +101,10 @@ class Table:
                     continue
                 self.tool("combine", self.dirs, f"{weights} {flags}", scratch / "adapter")
                 self.bench.use(adapter_deltas(scratch / "adapter"))
-                right = self.bench.score()
+                scores = self.bench.score()
                 if self.sum is None and label == "linear":
-                    self.sum = right
-                self.row(("combine", label, rank, str(weight)), right)
+                    self.sum = [score.right for score in scores]
+                self.row(("combine", label, rank, str(weight)), scores)
             for label, flags in MERGE:
                 if self.wanted(f"merge {label}"):
                     self.tool("merge", [self.args.base, *self.dirs], f"{weights} {flags}", scratch / "model")
@@ -122,7 +127,8 @@ class Table:
             model.add_weighted_adapter(names, [1.0] * len(names), "all", **arguments)
             model.save_pretrained(scratch / "peft", selected_adapters=["all"])
             model.delete_adapter("all")
-            bench = open_bench(self.args.base, self.dirs)
+            bench = open_bench(self.args.base, self.dirs, self.dtype)
+            bench.own = self.bench.own
             bench.use(adapter_deltas(scratch / "peft" / "all"))
             self.row(("PEFT", label, rank, "1"), bench.score())
 
@@ -138,6 +144,9 @@ def main():
                         help="weights of every adapter (default: 1 0.7 0.5)")
     parser.add_argument("--only", action="append", metavar="TEXT",
                         help="only methods whose `tool method` holds this text, repeatable")
+    parser.add_argument("--f32", action="store_true",
+                        help="a decoder computes in f32: single answers may differ, and it is fast on processors "
+                             "without bfloat16")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

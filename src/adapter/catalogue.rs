@@ -9,7 +9,7 @@ use super::architecture::{
 use super::convention::gguf_names::row_order;
 use super::gguf_base::{self, Named};
 use super::module::Module;
-use super::place::{Part, Placement};
+use super::place::{Placement, RowSlice};
 use super::scope::{flatten, root_of};
 use super::slice::Span;
 use crate::error::{ConvertError, ErrorKind, FamilyError, Locate, Result};
@@ -184,7 +184,7 @@ impl Catalogue {
                 let (of, mut at) = (sizes.iter().sum(), 0);
                 let places = tensors.iter().zip(sizes).map(|(tensor, size)| {
                     at += size;
-                    let part = Part { rows: at - size..at, of };
+                    let part = RowSlice { rows: at - size..at, of };
                     Placement { part: Some(part), ..Placement::whole(tensor) }
                 });
                 Ok(places.collect())
@@ -294,7 +294,7 @@ fn cut_places(
         let half = total / 2;
         let place = |rows: std::ops::Range<usize>, part| Placement {
             rows: Some(rows),
-            part: Some(Part { rows: part, of: total }),
+            part: Some(RowSlice { rows: part, of: total }),
             ..whole.clone()
         };
         return Ok(vec![place(0..half, half..total), place(half..total, 0..half)]);

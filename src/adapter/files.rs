@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::convention::{self, Config, Convention, Opened, Output, Part, ReadOptions};
-use super::layered;
+use super::expert_factors;
 use super::new_adapter::{Container, Encoded, GGUF_NAME};
 use super::open_options::OpenOptions;
 use super::sidecar::{CONFIG_NAME, PeftConfig};
@@ -44,7 +44,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Found> {
     let convention = recognise(&file, owner, options)?;
     let file = match convention.has_stacks() {
         true => file,
-        false => layered::apart(file, convention)?,
+        false => expert_factors::apart(file, convention)?,
     };
     let config = owner.filter(|(owner, _)| *owner == convention);
     let config = config.map(|(_, config)| Config::File(config));

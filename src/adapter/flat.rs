@@ -91,7 +91,7 @@ pub(super) fn resolve(
         if members.iter().any(|at| found.get(*at).is_some_and(Option::is_some)) {
             continue;
         }
-        let part = Part { scope, members: &members, names: &own };
+        let part = ScopeNames { scope, members: &members, names: &own };
         for (at, name) in members.iter().zip(part.rooted(names, fits)?) {
             if let Some(place) = found.get_mut(*at) {
                 *place = Some(name);
@@ -102,13 +102,13 @@ pub(super) fn resolve(
 }
 
 /// The names of one part of a model, none of which is the base's as it is.
-struct Part<'a> {
+struct ScopeNames<'a> {
     scope: Scope,
     members: &'a [usize],
     names: &'a [&'a str],
 }
 
-impl Part<'_> {
+impl ScopeNames<'_> {
     fn flat(&self) -> impl Iterator<Item = String> {
         let names = self.members.iter().filter_map(|at| self.names.get(*at));
         names.map(|name| flatten(located(name).1))

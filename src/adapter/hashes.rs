@@ -2,9 +2,8 @@
 //! `precalculate_safetensors_hashes`): both are of the file as the reference implementation would
 //! write it with only the training metadata (`ss_*`) in its header.
 
-use sha2::{Digest, Sha256};
-
 use crate::error::Result;
+use crate::format::hash::Hasher;
 use crate::format::header::{encode, lay_out};
 use crate::format::{Dtype, Metadata};
 
@@ -47,8 +46,8 @@ impl Hashes {
         let training = metadata.iter().filter(|(key, _)| key.starts_with("ss_"));
         let training = training.map(|(key, value)| (key.clone(), value.clone())).collect();
         let header = encode(Some(&training), &lay_out(tensors))?.len() as u64;
-        let mut all = Sha256::new();
-        let mut window = Sha256::new();
+        let mut all = Hasher::default();
+        let mut window = Hasher::default();
         let mut position = header;
         feed(&mut |bytes: &[u8]| {
             all.update(bytes);
@@ -56,10 +55,10 @@ impl Hashes {
             position += bytes.len() as u64;
         })?;
         let legacy = (header <= WINDOW.0).then(|| {
-            let digits = format!("{:x}", window.finalize());
+            let digits = window.finish();
             digits.chars().take(8).collect()
         });
-        Ok(Self { model: format!("{:x}", all.finalize()), legacy })
+        Ok(Self { model: all.finish(), legacy })
     }
 
     /// Writes them into a header, in place of older ones.

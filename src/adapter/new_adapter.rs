@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 use super::key::Part;
 use super::module::{Kind, Replaces};
 use super::stack_names::Stack;
-use super::tensor::element_type;
 use crate::error::{ErrorKind, Result};
 use crate::format::access::Source;
 use crate::format::gguf::is_gguf;
 use crate::format::{Dtype, Metadata, Tensor};
 use crate::math::LowRank;
+use crate::weight::element::{decoded, encoded, float_type};
 
 /// A tensor of a module: its part, dtype, shape and bytes.
 pub type PartTensor = (Part, Dtype, Vec<usize>, Vec<u8>);
@@ -74,11 +74,7 @@ impl NewModule {
         let factors =
             self.tensors.iter().filter(|t| matches!(t.0, Down | Up | EmbeddingDown | EmbeddingUp));
         let zeros = |(_, dtype, _, bytes): &PartTensor| {
-            element_type(*dtype).is_some_and(|element| {
-                let mut values = vec![0.0; bytes.len() / element.size().max(1)];
-                element.decode(bytes, &mut values);
-                values.iter().all(|value| *value == 0.0)
-            })
+            decoded(*dtype, bytes).is_ok_and(|values| values.iter().all(|value| *value == 0.0))
         };
         factors.into_iter().any(zeros)
     }
@@ -251,11 +247,8 @@ pub(super) fn shapes(
 /// # Errors
 /// [`ErrorKind::BadDtype`] and [`ErrorKind::Overflow`].
 pub(super) fn encode(dtype: Dtype, values: &[f64]) -> Result<Vec<u8>> {
-    let element =
-        element_type(dtype).ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })?;
-    let mut bytes = vec![0; values.len() * element.size()];
-    element.encode(values, &mut bytes);
-    let limit = element.largest();
+    let bytes = encoded(dtype, values)?;
+    let limit = float_type(dtype)?.largest();
     // A NaN fits nowhere.
     let fits = |value: &f64| value.abs() <= limit;
     match values.iter().position(|value| !fits(value)) {

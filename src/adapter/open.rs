@@ -311,7 +311,14 @@ impl Adapter {
         for (module, places) in stacked {
             let Some(config) = config else { continue };
             let (places, file, scales, base) = (&places, &self.file, &scales, options.experts);
-            match stacks::expand(&stacks::Source { module, places, file, config, scales, base }) {
+            match stacks::expand(&stacks::StackSource {
+                module,
+                places,
+                file,
+                config,
+                scales,
+                base,
+            }) {
                 Ok(expanded) => {
                     self.modules.extend(expanded.modules);
                     self.stacks.extend(expanded.stacks);

@@ -26,7 +26,7 @@ pub struct Placement {
     pub columns: Option<Span>,
     /// Which rows of the update; all if none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub part: Option<Part>,
+    pub part: Option<RowSlice>,
     /// Of how many heads the update's rows are, where the tensor has them in llama.cpp's order
     /// ([`row_order`](super::convention::gguf_names::row_order)).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ fn is_not_turned(turned: &Option<bool>) -> bool {
 
 /// Some rows of an update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct RowSlice {
     /// Which.
     pub rows: Range<usize>,
     /// Of how many.
@@ -166,7 +166,7 @@ mod tests {
             ..Placement::whole("a")
         };
         assert_eq!(place.shape(&[4, 3, 10]), [3, 5]);
-        let part = Part { rows: 2..4, of: 12 };
+        let part = RowSlice { rows: 2..4, of: 12 };
         let place = Placement { part: Some(part), ..Placement::whole("a") };
         assert_eq!(place.shape(&[2, 3]), [12, 3]);
         assert_eq!(place.to_string(), "a (rows 2..4 of 12)");

@@ -169,7 +169,7 @@ struct Pair<'a> {
 }
 
 /// All that a module's parameters are read from.
-pub(super) struct Source<'a> {
+pub(super) struct StackSource<'a> {
     /// The module that holds them.
     pub(super) module: &'a str,
     /// Their factors, innermost first.
@@ -191,7 +191,7 @@ pub(super) struct Expanded {
 }
 
 /// Takes a module's parameters apart by expert.
-pub(super) fn expand(source: &Source<'_>) -> Result<Expanded> {
+pub(super) fn expand(source: &StackSource<'_>) -> Result<Expanded> {
     let pairs = pairs(source)?;
     let Expanded { mut modules, mut stacks } = Expanded::default();
     for pair in &pairs {
@@ -249,7 +249,7 @@ impl Pair<'_> {
     }
 }
 
-fn pairs<'a>(source: &Source<'a>) -> Result<Vec<Pair<'a>>> {
+fn pairs<'a>(source: &StackSource<'a>) -> Result<Vec<Pair<'a>>> {
     let mut names = parameters(source.config, source.module, source.places.len() > 1);
     let rank = |name: &str| ORDER.iter().position(|known| *known == name);
     if names.len() != source.places.len() {
@@ -263,7 +263,7 @@ fn pairs<'a>(source: &Source<'a>) -> Result<Vec<Pair<'a>>> {
     pairs.map(|(parameter, parts)| pair(source, parameter, parts)).collect()
 }
 
-fn pair<'a>(source: &Source<'a>, parameter: String, parts: &'a Parts) -> Result<Pair<'a>> {
+fn pair<'a>(source: &StackSource<'a>, parameter: String, parts: &'a Parts) -> Result<Pair<'a>> {
     let factors = |part: &&Part| matches!(part, Part::Down | Part::Up);
     if let Some((_, tensor)) = parts.iter().find(|(part, _)| !factors(part)) {
         return Err(FamilyError::StrayPart { family: lora::NAME }).in_tensor(tensor);
@@ -296,7 +296,7 @@ fn pair<'a>(source: &Source<'a>, parameter: String, parts: &'a Parts) -> Result<
 /// module says `is_transposed`; before, always for E × in × out (PEFT's pull request 3083). Models
 /// follow the one or the other (gpt-oss and Llama 4 are E × in × out, and only newer releases of
 /// transformers say so), so that shapes decide wherever they can.
-fn is_crossed(source: &Source<'_>, pairs: &[Pair<'_>], pair: &Pair<'_>) -> Result<bool> {
+fn is_crossed(source: &StackSource<'_>, pairs: &[Pair<'_>], pair: &Pair<'_>) -> Result<bool> {
     if let Some(base) = source.base {
         let (outputs, inputs) = base.shape(&pair.parameter);
         match (pair.sizes == (inputs, outputs), pair.sizes == (outputs, inputs)) {
@@ -325,7 +325,7 @@ fn is_crossed(source: &Source<'_>, pairs: &[Pair<'_>], pair: &Pair<'_>) -> Resul
 
 /// As [`is_crossed`], of a parameter whose sides are not known: what is E × out × in for newer releases is
 /// E × in × out for older ones, and where a base's sizes differ they say which it is.
-fn is_crossed_by_release(source: &Source<'_>, pair: &Pair<'_>) -> Result<bool> {
+fn is_crossed_by_release(source: &StackSource<'_>, pair: &Pair<'_>) -> Result<bool> {
     match release(source.config) {
         Release::New => Ok(false),
         Release::Old => Ok(true),

@@ -29,32 +29,18 @@ impl Options {
         Self { inner: verb::Options { adapter, ..verb::Options::default() } }
     }
 
-    /// One program, with a version after an @ if the newest is not meant: `vllm`, `peft@0.14`.
-    #[must_use]
-    pub fn program(mut self, name: impl Into<String>) -> Self {
-        self.inner.program = Some(name.into());
-        self
-    }
+    setters! {
+        /// One program, with a version after an @ if the newest is not meant: `vllm`, `peft@0.14`.
+        program(name: impl Into<String>) => program = Some(name.into());
 
-    /// The base that its modules should fit.
-    #[must_use]
-    pub fn against(mut self, base: impl Into<PathBuf>) -> Self {
-        self.inner.against = Some(base.into());
-        self
-    }
+        /// The base that its modules should fit.
+        against(base: impl Into<PathBuf>) => against = Some(base.into());
 
-    /// The highest rank that the server is started for.
-    #[must_use]
-    pub fn max_rank(mut self, rank: usize) -> Self {
-        self.inner.max_rank = Some(rank);
-        self
-    }
+        /// The highest rank that the server is started for.
+        max_rank(rank: usize) => max_rank = Some(rank);
 
-    /// How the adapter is opened.
-    #[must_use]
-    pub fn open(mut self, options: OpenOptions) -> Self {
-        self.inner.open = options.inner;
-        self
+        /// How the adapter is opened.
+        open(options: OpenOptions) => open = options.inner;
     }
 }
 

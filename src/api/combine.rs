@@ -45,32 +45,26 @@ impl Options {
         self
     }
 
-    /// How adapters are opened.
-    #[must_use]
-    pub fn open(mut self, options: OpenOptions) -> Self {
-        self.inner.open = options.inner;
-        self
-    }
+    setters! {
+        /// How adapters are opened.
+        open(options: OpenOptions) => open = options.inner;
 
-    /// The [`Method`](crate::Method) by name; `linear`, the weighted sum, by default.
-    ///
-    /// ```
-    /// use lora_tool::{RankPolicy, combine};
-    ///
-    /// let directory = tempfile::tempdir()?;
-    /// let options = combine::Options::new(directory.path().join("ties"))
-    ///     .adapter("fixtures/llama/style", 1.0)
-    ///     .adapter("fixtures/llama/task", 1.0)
-    ///     .method("ties")
-    ///     .parameter("density", 0.5)
-    ///     .rank(RankPolicy::Fixed(8));
-    /// assert_eq!(combine::run(&options)?.method, "ties");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn method(mut self, name: impl Into<String>) -> Self {
-        self.inner.method = Some(name.into());
-        self
+        /// The [`Method`](crate::Method) by name; `linear`, the weighted sum, by default.
+        ///
+        /// ```
+        /// use lora_tool::{RankPolicy, combine};
+        ///
+        /// let directory = tempfile::tempdir()?;
+        /// let options = combine::Options::new(directory.path().join("ties"))
+        ///     .adapter("fixtures/llama/style", 1.0)
+        ///     .adapter("fixtures/llama/task", 1.0)
+        ///     .method("ties")
+        ///     .parameter("density", 0.5)
+        ///     .rank(RankPolicy::Fixed(8));
+        /// assert_eq!(combine::run(&options)?.method, "ties");
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        method(name: impl Into<String>) => method = Some(name.into());
     }
 
     /// A parameter of the method: `("density", 0.5)`, or `("density", "0.5,0.3")` for one number per adapter.
@@ -81,67 +75,33 @@ impl Options {
         self
     }
 
-    /// Where a method that looks at elements looks; at those of the deltas by default.
-    #[must_use]
-    pub fn space(mut self, space: Space) -> Self {
-        self.inner.space = Some(space);
-        self
-    }
+    setters! {
+        /// Where a method that looks at elements looks; at those of the deltas by default.
+        space(space: Space) => space = Some(space);
 
-    /// Reproduces another program's arithmetic.
-    #[must_use]
-    pub fn compat(mut self, compat: Compat) -> Self {
-        self.inner.compat = Some(compat);
-        self
-    }
+        /// Reproduces another program's arithmetic.
+        compat(compat: Compat) => compat = Some(compat);
 
-    /// Rank of the result; `lossless` by default.
-    #[must_use]
-    pub fn rank(mut self, policy: RankPolicy) -> Self {
-        self.inner.rank = Some(policy);
-        self
-    }
+        /// Rank of the result; `lossless` by default.
+        rank(policy: RankPolicy) => rank = Some(policy);
 
-    /// Rank of convolutions with kernels above 1 × 1; as [`Options::rank`] by default.
-    #[must_use]
-    pub fn conv_rank(mut self, policy: RankPolicy) -> Self {
-        self.inner.conv_rank = Some(policy);
-        self
-    }
+        /// Rank of convolutions with kernels above 1 × 1; as [`Options::rank`] by default.
+        conv_rank(policy: RankPolicy) => conv_rank = Some(policy);
 
-    /// The highest rank of any module.
-    #[must_use]
-    pub fn max_rank(mut self, rank: usize) -> Self {
-        self.inner.max_rank = Some(rank);
-        self
-    }
+        /// The highest rank of any module.
+        max_rank(rank: usize) => max_rank = Some(rank);
 
-    /// Pads every module with zeros to one rank.
-    #[must_use]
-    pub fn uniform(mut self, uniform: bool) -> Self {
-        self.inner.uniform = uniform;
-        self
-    }
+        /// Pads every module with zeros to one rank.
+        uniform(uniform: bool) => uniform = uniform;
 
-    /// Dtype of the factors; the widest among the inputs by default.
-    #[must_use]
-    pub fn dtype(mut self, dtype: Dtype) -> Self {
-        self.inner.dtype = Some(dtype);
-        self
-    }
+        /// Dtype of the factors; the widest among the inputs by default.
+        dtype(dtype: Dtype) => dtype = Some(dtype);
 
-    /// The convention to write: `peft`, `kohya`, `diffusers`, `comfyui`, `mlx`, `gguf`; the inputs' by default.
-    #[must_use]
-    pub fn to(mut self, convention: impl Into<String>) -> Self {
-        self.inner.to = Some(convention.into());
-        self
-    }
+        /// The convention to write: `peft`, `kohya`, `diffusers`, `comfyui`, `mlx`, `gguf`; the inputs' by default.
+        to(convention: impl Into<String>) => to = Some(convention.into());
 
-    /// The base model, where the convention to write needs its names or its architecture.
-    #[must_use]
-    pub fn reference(mut self, base: impl Into<PathBuf>) -> Self {
-        self.inner.reference = Some(base.into());
-        self
+        /// The base model, where the convention to write needs its names or its architecture.
+        reference(base: impl Into<PathBuf>) => reference = Some(base.into());
     }
 
     /// Combines only modules whose names match this regular expression.
@@ -171,46 +131,24 @@ impl Options {
         Ok(self)
     }
 
-    /// The title in the result's header; by default the output's name, where the adapters have titles.
-    #[must_use]
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.inner.title = Some(title.into());
-        self
-    }
+    setters! {
+        /// The title in the result's header; by default the output's name, where the adapters have titles.
+        title(title: impl Into<String>) => title = Some(title.into());
 
-    /// The trigger words in the result's header; by default those of all adapters.
-    #[must_use]
-    pub fn trigger(mut self, words: impl Into<String>) -> Self {
-        self.inner.trigger = Some(words.into());
-        self
-    }
+        /// The trigger words in the result's header; by default those of all adapters.
+        trigger(words: impl Into<String>) => trigger = Some(words.into());
 
-    /// Combines adapters that share no module and name different base models, too.
-    #[must_use]
-    pub fn allow_disjoint(mut self, allow: bool) -> Self {
-        self.inner.allow_disjoint = allow;
-        self
-    }
+        /// Combines adapters that share no module and name different base models, too.
+        allow_disjoint(allow: bool) => allow_disjoint = allow;
 
-    /// What to do where adapters replace one tensor with different values; an error by default.
-    #[must_use]
-    pub fn on_conflict(mut self, what: OnConflict) -> Self {
-        self.inner.on_conflict = Some(what);
-        self
-    }
+        /// What to do where adapters replace one tensor with different values; an error by default.
+        on_conflict(what: OnConflict) => on_conflict = Some(what);
 
-    /// Replaces an existing output.
-    #[must_use]
-    pub fn force(mut self, force: bool) -> Self {
-        self.inner.force = force;
-        self
-    }
+        /// Replaces an existing output.
+        force(force: bool) => force = force;
 
-    /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
-    #[must_use]
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.inner.threads = threads;
-        self
+        /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
+        threads(threads: usize) => threads = threads;
     }
 }
 

@@ -46,32 +46,18 @@ impl Options {
         Self { inner: verb::Options { adapter, program, output, ..verb::Options::default() } }
     }
 
-    /// How the adapter is opened.
-    #[must_use]
-    pub fn open(mut self, options: OpenOptions) -> Self {
-        self.inner.open = options.inner;
-        self
-    }
+    setters! {
+        /// How the adapter is opened.
+        open(options: OpenOptions) => open = options.inner;
 
-    /// The base model, where the target needs its names, its shapes or its architecture.
-    #[must_use]
-    pub fn reference(mut self, base: impl Into<PathBuf>) -> Self {
-        self.inner.reference = Some(base.into());
-        self
-    }
+        /// The base model, where the target needs its names, its shapes or its architecture.
+        reference(base: impl Into<PathBuf>) => reference = Some(base.into());
 
-    /// Leaves out what the target cannot hold, which is an error by default.
-    #[must_use]
-    pub fn allow_loss(mut self, allow: bool) -> Self {
-        self.inner.allow_loss = allow;
-        self
-    }
+        /// Leaves out what the target cannot hold, which is an error by default.
+        allow_loss(allow: bool) => allow_loss = allow;
 
-    /// Replaces an existing output.
-    #[must_use]
-    pub fn force(mut self, force: bool) -> Self {
-        self.inner.force = force;
-        self
+        /// Replaces an existing output.
+        force(force: bool) => force = force;
     }
 }
 

@@ -42,60 +42,30 @@ impl Options {
         Self { inner: verb::Options { base, tuned, output, rank, ..verb::Options::default() } }
     }
 
-    /// Rank of convolutions with a kernel; that of the other modules by default.
-    #[must_use]
-    pub fn conv_rank(mut self, rank: RankChoice) -> Self {
-        self.inner.conv_rank = Some(rank);
-        self
-    }
+    setters! {
+        /// Rank of convolutions with a kernel; that of the other modules by default.
+        conv_rank(rank: RankChoice) => conv_rank = Some(rank);
 
-    /// The highest rank of any module.
-    #[must_use]
-    pub fn max_rank(mut self, rank: usize) -> Self {
-        self.inner.max_rank = Some(rank);
-        self
-    }
+        /// The highest rank of any module.
+        max_rank(rank: usize) => max_rank = Some(rank);
 
-    /// Makes modules of embeddings too.
-    #[must_use]
-    pub fn embeddings(mut self, embeddings: bool) -> Self {
-        self.inner.embeddings = embeddings;
-        self
-    }
+        /// Makes modules of embeddings too.
+        embeddings(embeddings: bool) => embeddings = embeddings;
 
-    /// Stores norms, biases and embeddings that changed as whole tensors, where the convention can.
-    #[must_use]
-    pub fn full_norms(mut self, full_norms: bool) -> Self {
-        self.inner.full_norms = full_norms;
-        self
-    }
+        /// Stores norms, biases and embeddings that changed as whole tensors, where the convention can.
+        full_norms(full_norms: bool) => full_norms = full_norms;
 
-    /// Leaves out modules none of whose elements differs by more than this.
-    #[must_use]
-    pub fn min_diff(mut self, difference: f32) -> Self {
-        self.inner.min_diff = difference;
-        self
-    }
+        /// Leaves out modules none of whose elements differs by more than this.
+        min_diff(difference: f32) => min_diff = difference;
 
-    /// Decomposes whole differences in f64: slow, and needs room for one on each thread.
-    #[must_use]
-    pub fn exact(mut self, exact: bool) -> Self {
-        self.inner.exact = exact;
-        self
-    }
+        /// Decomposes whole differences in f64: slow, and needs room for one on each thread.
+        exact(exact: bool) => exact = exact;
 
-    /// Dtype of the factors; f32 by default.
-    #[must_use]
-    pub fn dtype(mut self, dtype: Dtype) -> Self {
-        self.inner.dtype = Some(dtype);
-        self
-    }
+        /// Dtype of the factors; f32 by default.
+        dtype(dtype: Dtype) => dtype = Some(dtype);
 
-    /// The convention to write.
-    #[must_use]
-    pub fn to(mut self, convention: impl Into<String>) -> Self {
-        self.inner.to = Some(convention.into());
-        self
+        /// The convention to write.
+        to(convention: impl Into<String>) => to = Some(convention.into());
     }
 
     /// Looks only at tensors whose names match this regular expression.
@@ -116,25 +86,15 @@ impl Options {
         Ok(self)
     }
 
-    /// Seeds the random columns of the decomposition; the same seed gives the same bytes.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.inner.seed = seed;
-        self
-    }
+    setters! {
+        /// Seeds the random columns of the decomposition; the same seed gives the same bytes.
+        seed(seed: u64) => seed = seed;
 
-    /// Replaces an existing output.
-    #[must_use]
-    pub fn force(mut self, force: bool) -> Self {
-        self.inner.force = force;
-        self
-    }
+        /// Replaces an existing output.
+        force(force: bool) => force = force;
 
-    /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
-    #[must_use]
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.inner.threads = threads;
-        self
+        /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
+        threads(threads: usize) => threads = threads;
     }
 }
 

@@ -31,25 +31,15 @@ impl Options {
         Self { inner: verb::Options { paths, ..verb::Options::default() } }
     }
 
-    /// How adapters are opened.
-    #[must_use]
-    pub fn open(mut self, options: OpenOptions) -> Self {
-        self.inner.open = options.inner;
-        self
-    }
+    setters! {
+        /// How adapters are opened.
+        open(options: OpenOptions) => open = options.inner;
 
-    /// Shows where each module lands in this base.
-    #[must_use]
-    pub fn against(mut self, base: impl Into<PathBuf>) -> Self {
-        self.inner.against = Some(base.into());
-        self
-    }
+        /// Shows where each module lands in this base.
+        against(base: impl Into<PathBuf>) => against = Some(base.into());
 
-    /// Reads the factors: norm, singular values and effective rank of every module's update.
-    #[must_use]
-    pub fn spectrum(mut self, spectrum: bool) -> Self {
-        self.inner.spectrum = spectrum;
-        self
+        /// Reads the factors: norm, singular values and effective rank of every module's update.
+        spectrum(spectrum: bool) => spectrum = spectrum;
     }
 }
 

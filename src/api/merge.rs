@@ -51,18 +51,12 @@ impl Options {
         self
     }
 
-    /// How adapters are opened.
-    #[must_use]
-    pub fn open(mut self, options: OpenOptions) -> Self {
-        self.inner.open = options.inner;
-        self
-    }
+    setters! {
+        /// How adapters are opened.
+        open(options: OpenOptions) => open = options.inner;
 
-    /// The [`Method`](crate::Method) by name; `linear`, the weighted sum, by default.
-    #[must_use]
-    pub fn method(mut self, name: impl Into<String>) -> Self {
-        self.inner.method = Some(name.into());
-        self
+        /// The [`Method`](crate::Method) by name; `linear`, the weighted sum, by default.
+        method(name: impl Into<String>) => method = Some(name.into());
     }
 
     /// A parameter of the method: `("density", 0.5)`, or `("density", "0.5,0.3")` for one number per adapter.
@@ -73,25 +67,15 @@ impl Options {
         self
     }
 
-    /// Reproduces another program's arithmetic.
-    #[must_use]
-    pub fn compat(mut self, compat: Compat) -> Self {
-        self.inner.compat = Some(compat);
-        self
-    }
+    setters! {
+        /// Reproduces another program's arithmetic.
+        compat(compat: Compat) => compat = Some(compat);
 
-    /// Dtype of the result's floating-point tensors; the base's own by default.
-    #[must_use]
-    pub fn dtype(mut self, dtype: Dtype) -> Self {
-        self.inner.dtype = Some(dtype);
-        self
-    }
+        /// Dtype of the result's floating-point tensors; the base's own by default.
+        dtype(dtype: Dtype) => dtype = Some(dtype);
 
-    /// Bytes that a shard may have; the base's own shards by default.
-    #[must_use]
-    pub fn max_shard_size(mut self, bytes: u64) -> Self {
-        self.inner.max_shard_size = Some(bytes);
-        self
+        /// Bytes that a shard may have; the base's own shards by default.
+        max_shard_size(bytes: u64) => max_shard_size = Some(bytes);
     }
 
     /// Merges only modules whose names match this regular expression.
@@ -121,60 +105,30 @@ impl Options {
         Ok(self)
     }
 
-    /// Merges the rest if some adapter tensors fit nothing in the base.
-    #[must_use]
-    pub fn allow_unmatched(mut self, allow: bool) -> Self {
-        self.inner.allow_unmatched = allow;
-        self
-    }
+    setters! {
+        /// Merges the rest if some adapter tensors fit nothing in the base.
+        allow_unmatched(allow: bool) => allow_unmatched = allow;
 
-    /// Adds tensors that the base does not have, also those that no config declares.
-    #[must_use]
-    pub fn add_new(mut self, add: bool) -> Self {
-        self.inner.add_new = add;
-        self
-    }
+        /// Adds tensors that the base does not have, also those that no config declares.
+        add_new(add: bool) => add_new = add;
 
-    /// Keeps tied embeddings tied though an adapter changes only one side.
-    #[must_use]
-    pub fn keep_tied(mut self, keep: bool) -> Self {
-        self.inner.keep_tied = keep;
-        self
-    }
+        /// Keeps tied embeddings tied though an adapter changes only one side.
+        keep_tied(keep: bool) => keep_tied = keep;
 
-    /// Opens the result again and compares it with a recomputation in f64.
-    #[must_use]
-    pub fn verify(mut self, verify: bool) -> Self {
-        self.inner.verify = verify;
-        self
-    }
+        /// Opens the result again and compares it with a recomputation in f64.
+        verify(verify: bool) => verify = verify;
 
-    /// Keeps in this file what is needed to restore the base from the result, bit for bit.
-    #[must_use]
-    pub fn receipt(mut self, file: impl Into<PathBuf>) -> Self {
-        self.inner.receipt = Some(file.into());
-        self
-    }
+        /// Keeps in this file what is needed to restore the base from the result, bit for bit.
+        receipt(file: impl Into<PathBuf>) => receipt = Some(file.into());
 
-    /// Keeps finished shards of an interrupted run, and reuses those of an earlier one.
-    #[must_use]
-    pub fn resume(mut self, resume: bool) -> Self {
-        self.inner.resume = resume;
-        self
-    }
+        /// Keeps finished shards of an interrupted run, and reuses those of an earlier one.
+        resume(resume: bool) => resume = resume;
 
-    /// Replaces an existing output.
-    #[must_use]
-    pub fn force(mut self, force: bool) -> Self {
-        self.inner.force = force;
-        self
-    }
+        /// Replaces an existing output.
+        force(force: bool) => force = force;
 
-    /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
-    #[must_use]
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.inner.threads = threads;
-        self
+        /// Threads that compute; 0, the default, is one per core. The result does not depend on it.
+        threads(threads: usize) => threads = threads;
     }
 }
 

@@ -3,6 +3,9 @@
 //! Options are made by a constructor with what must be given, and setters for the rest; reports are the ones that
 //! the command prints with `--json`. Nothing is computed here but the rows of a module's update.
 
+#[macro_use]
+mod setters;
+
 mod adapter;
 pub mod check;
 mod checkpoint;

@@ -48,11 +48,9 @@ impl OpenOptions {
         self
     }
 
-    /// Reads the keys as this convention (`peft`, `kohya`, `diffusers`, …) instead of detecting it.
-    #[must_use]
-    pub fn convention(mut self, name: impl Into<String>) -> Self {
-        self.inner.convention = Some(name.into());
-        self
+    setters! {
+        /// Reads the keys as this convention (`peft`, `kohya`, `diffusers`, …) instead of detecting it.
+        convention(name: impl Into<String>) => convention = Some(name.into());
     }
 
     /// Accepts an unknown field of `adapter_config.json` as one that changes nothing.
@@ -62,11 +60,9 @@ impl OpenOptions {
         self
     }
 
-    /// The base is the modified one that PiSSA, OLoRA or CorDA saved beside the adapter.
-    #[must_use]
-    pub fn residual_base(mut self, residual: bool) -> Self {
-        self.inner.residual_base = residual;
-        self
+    setters! {
+        /// The base is the modified one that PiSSA, OLoRA or CorDA saved beside the adapter.
+        residual_base(residual: bool) => residual_base = residual;
     }
 
     /// How the base stores weights whose names match, as `REGEX=in-out` or `REGEX=out-in`; the first rule that

@@ -9,24 +9,33 @@ use clap::{Args, ValueEnum};
 use lora_tool::adapter::OpenOptions;
 use lora_tool::adapter::orientation::OrientationRule;
 use lora_tool::adapter::scale::ScaleOverride;
-use lora_tool::format::location::locate;
+use lora_tool::format::location::{locate, output};
 use lora_tool::format::{Access, Dtype, Staging};
 use lora_tool::ops::check_output;
 use lora_tool::ops::merge::{AdapterInput, Quantized, Rounding, Scales, Writing};
-use lora_tool::{ErrorKind, Result};
+use lora_tool::{Error, ErrorKind, Result};
 use regex::Regex;
 
 use super::Session;
 
-/// An input: a path, or the name of a repository that the local Hub cache holds.
+/// An input: a path, a place in a store, or the name of a repository that the local Hub cache holds.
 pub(crate) fn location() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().try_map(|text| {
-        // clap's own message has no place for a hint.
-        locate(text.as_ref()).map_err(|error| match error.kind().hint() {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        })
-    })
+    OsStringValueParser::new()
+        .try_map(|text| locate(text.as_ref()).map_err(|error| in_one_line(&error)))
+}
+
+/// An output: a path, or a place in a store.
+pub(crate) fn destination() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new()
+        .try_map(|text| output(text.as_ref()).map_err(|error| in_one_line(&error)))
+}
+
+/// clap's own message has no place for a hint.
+fn in_one_line(error: &Error) -> String {
+    match error.kind().hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    }
 }
 
 /// How adapters are read.

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lora_tool::error::{harmless, short};
+use lora_tool::format::remote::as_written;
 use lora_tool::ops::Progress;
 use serde::Serialize;
 
@@ -36,7 +37,7 @@ impl Terminal {
             return Ok(());
         }
         let mut out = anstream::stdout().lock();
-        out.write_all(harmless(text).as_bytes())?;
+        out.write_all(harmless(&as_written(text)).as_bytes())?;
         Ok(out.flush()?)
     }
 
@@ -45,7 +46,7 @@ impl Terminal {
         let mut text = serde_json::to_string_pretty(report).map_err(std::io::Error::other)?;
         text.push('\n');
         let mut out = anstream::stdout().lock();
-        out.write_all(text.as_bytes())?;
+        out.write_all(as_written(&text).as_bytes())?;
         Ok(out.flush()?)
     }
 
@@ -65,7 +66,7 @@ impl Terminal {
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             // With stderr gone there is nobody left to tell.
-            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(text));
+            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(&as_written(text)));
         }
     }
 
@@ -109,7 +110,7 @@ impl Terminal {
 fn label(name: &str, color: AnsiColor, text: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     // Indented, what follows a line end cannot pose as a label.
-    let text = harmless(&short(text)).replace("\n  ", "\n").replace('\n', "\n  ");
+    let text = harmless(&short(&as_written(text))).replace("\n  ", "\n").replace('\n', "\n  ");
     let mut err = anstream::stderr().lock();
     // With stderr gone there is nobody left to tell.
     let _ = writeln!(err, "{style}{name}:{style:#} {text}");

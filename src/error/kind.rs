@@ -8,7 +8,7 @@ use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
     ConvertError, ExpertsError, FamilyError, HeaderError, JobError, OrientationError, PairError,
-    QuantError, ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName,
+    QuantError, ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName, counted,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.
@@ -351,7 +351,7 @@ pub enum ErrorKind {
     #[error("no module of any adapter is left after --include, --exclude and weights of 0")]
     NothingSelected,
     /// Weights and adapters differ in number.
-    #[error("{weights} weights for {adapters} adapters")]
+    #[error("{} for {}", counted(*weights, "weight"), counted(*adapters, "adapter"))]
     WeightCount {
         /// How many weights.
         weights: usize,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::FetchError;
+use super::{CloudError, FetchError};
 
 /// See [`ErrorKind::Location`](super::ErrorKind::Location).
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +32,14 @@ pub enum LocationError {
         /// What was asked for.
         location: String,
     },
+    /// A place in an object store.
+    #[error(transparent)]
+    Store(#[from] CloudError),
     /// What follows `hf://` names no repository.
     #[error("`{location}` names no repository of the Hub")]
     BadName {
         /// What was asked for.
         location: String,
-    },
-    /// A store that is not read.
-    #[error("`{location}` lies in a remote store, and {scheme}:// is not read")]
-    Remote {
-        /// What was asked for.
-        location: String,
-        /// Its scheme.
-        scheme: String,
     },
     /// A scheme that nobody knows.
     #[error("`{location}` has the unknown scheme {scheme}://")]
@@ -69,14 +64,14 @@ impl LocationError {
         match self {
             Self::NotCached { command, .. } => format!("fetch it first: {command}"),
             Self::Fetch { problem, .. } => problem.hint(),
+            Self::Store(error) => error.hint(),
             Self::NothingBelow { .. } => "look at the repository's files for the path".to_owned(),
             Self::BadName { .. } => {
                 "it is written hf://org/name, hf://org/name@revision or hf://org/name/folder"
                     .to_owned()
             }
-            Self::Remote { .. } => "copy it to a local disk first, and name the copy".to_owned(),
             Self::UnknownScheme { .. } => {
-                "an input is a path, or hf://org/name for what the local Hub cache holds".to_owned()
+                "an input is a path, org/name of the Hub, or begins with hf://, s3://, gs://, az:// or https://".to_owned()
             }
         }
     }

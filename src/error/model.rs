@@ -1,11 +1,13 @@
 //! What can stand in the place of a model's checkpoint.
 
+use super::counted;
+
 /// See [`ErrorKind::Model`](super::ErrorKind::Model).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// An adapter.
-    #[error("this is an adapter ({convention}, {modules} modules), not {expected} checkpoint")]
+    #[error("this is an adapter ({convention}, {}), not {expected} checkpoint", counted(*modules, "module"))]
     Adapter {
         /// Its convention.
         convention: &'static str,

@@ -2,7 +2,7 @@
 //! format layer is the mapping.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::time::SystemTime;
 
 use memmap2::{Advice, Mmap};
 use serde::{Deserialize, Serialize};
+
+use super::remote::{Ranged, file_at};
 
 /// How input files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,7 +33,12 @@ pub struct Source {
     modified: Option<SystemTime>,
     map: Option<Arc<Mmap>>,
     held: Option<Arc<Vec<u8>>>,
+    /// Where the bytes are, if the file only stands for one in a store.
+    remote: Option<Arc<dyn Ranged>>,
 }
+
+/// Bytes of a file in a store that are copied at once.
+const PIECE: u64 = 16 << 20;
 
 impl Source {
     /// Opens `path` for reading; nothing is read yet.
@@ -43,8 +50,9 @@ impl Source {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         let length = metadata.len();
+        let remote = file_at(path);
         let map = match access {
-            Access::Map if length > 0 => Some(Arc::new(map(&file)?)),
+            Access::Map if length > 0 && remote.is_none() => Some(Arc::new(map(&file)?)),
             _ => None,
         };
         if let Some(map) = &map {
@@ -53,13 +61,13 @@ impl Source {
             let _ = map.advise(Advice::Sequential);
         }
         let file = Arc::new(file);
-        Ok(Self { file, length, modified: metadata.modified().ok(), map, held: None })
+        Ok(Self { file, length, modified: metadata.modified().ok(), map, held: None, remote })
     }
 
     /// The same file, of which these bytes were made: they are what is read from now on.
     #[must_use]
     pub fn holding(self, bytes: Vec<u8>) -> Self {
-        Self { map: None, held: Some(Arc::new(bytes)), ..self }
+        Self { map: None, remote: None, held: Some(Arc::new(bytes)), ..self }
     }
 
     /// Bytes in the file when it was opened.
@@ -72,7 +80,7 @@ impl Source {
         self.map.is_some() || self.held.is_some()
     }
 
-    /// The open file, for copies that stay in the kernel.
+    /// The open file, for what the operating system knows of it; of one in a store, what stands for it.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -104,15 +112,48 @@ impl Source {
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         scratch.resize((range.end - range.start) as usize, 0);
-        read_exact_at(&self.file, scratch, range.start)?;
+        match &self.remote {
+            Some(remote) => remote.read(range.start, scratch)?,
+            None => read_exact_at(&self.file, scratch, range.start)?,
+        }
         Ok(scratch)
     }
 
-    /// Whether the file still has the length and modification time it was opened with.
+    /// Copies bytes to where a file stands, inside the kernel where it can (`copy_file_range`); how many there were.
+    ///
+    /// # Errors
+    /// Whatever reading and writing says.
+    pub fn copy_to(&self, range: Range<u64>, out: &mut File) -> io::Result<u64> {
+        if self.remote.is_none() {
+            let mut input = &*self.file;
+            input.seek(SeekFrom::Start(range.start))?;
+            return io::copy(&mut input.take(range.end.saturating_sub(range.start)), out);
+        }
+        self.each_piece(range, |bytes| out.write_all(bytes))
+    }
+
+    fn each_piece(
+        &self,
+        range: Range<u64>,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<u64> {
+        let (mut at, mut scratch) = (range.start, Vec::new());
+        while at < range.end {
+            let end = range.end.min(at + PIECE);
+            take(self.bytes(at..end, &mut scratch)?)?;
+            at = end;
+        }
+        Ok(at - range.start)
+    }
+
+    /// Whether the file still has the length and modification time it was opened with, or is the same in its store.
     ///
     /// # Errors
     /// Whatever the operating system says of asking.
     pub fn unchanged(&self) -> io::Result<bool> {
+        if let Some(remote) = &self.remote {
+            return remote.unchanged();
+        }
         let now = self.file.metadata()?;
         Ok(now.len() == self.length && now.modified().ok() == self.modified)
     }

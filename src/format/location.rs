@@ -1,4 +1,4 @@
-//! Where an input lies: a path, or the name of a repository of the Hugging Face Hub.
+//! Where an input lies or an output goes: a path, a place in an object store, or for inputs a repository of the Hub.
 //!
 //! A repository is looked up in the local cache. What the cache lacks is downloaded only where that was asked
 //! for ([`fetch_missing`]), by a build with the feature `hub`; without either nothing here opens a socket.
@@ -8,7 +8,12 @@ use std::sync::OnceLock;
 
 pub use super::hub::Say;
 use super::hub::{Repository, roots};
+#[cfg(not(feature = "cloud"))]
+use crate::error::CloudError;
 use crate::error::{FetchError, LocationError, Result};
+
+/// Schemes of object stores, and of web servers.
+const STORES: [&str; 5] = ["s3", "gs", "az", "http", "https"];
 
 /// Set once, where downloads were asked for.
 static FETCH: OnceLock<Say> = OnceLock::new();
@@ -54,9 +59,7 @@ pub fn locate(input: &Path) -> Result<PathBuf> {
             })
         }
         "file" => Ok(PathBuf::from(rest)),
-        "s3" | "gs" | "az" | "http" | "https" => {
-            Err(LocationError::Remote { location: location(), scheme: scheme.to_owned() }.into())
-        }
+        _ if STORES.contains(&scheme) => Ok(mirror(text)?),
         _ => {
             Err(LocationError::UnknownScheme { location: location(), scheme: scheme.to_owned() }
                 .into())
@@ -103,3 +106,34 @@ fn download(
 ) -> std::result::Result<(), FetchError> {
     Err(FetchError::NotBuilt { command: repository.fetch_command() })
 }
+
+/// The local path that an output means: itself, or one whose file or directory goes to a store when it is complete.
+///
+/// # Errors
+/// [`LocationError`] for a scheme that is not written; [`CloudError`](crate::error::CloudError) for a place that cannot be one.
+pub fn output(output: &Path) -> Result<PathBuf> {
+    let Some((scheme, rest)) = output.to_str().and_then(|text| text.split_once("://")) else {
+        return Ok(output.to_owned());
+    };
+    let text = output.to_string_lossy();
+    match scheme {
+        "file" => Ok(PathBuf::from(rest)),
+        _ if STORES.contains(&scheme) => Ok(to_store(&text)?),
+        _ => {
+            let (location, scheme) = (text.into_owned(), scheme.to_owned());
+            Err(LocationError::UnknownScheme { location, scheme }.into())
+        }
+    }
+}
+
+#[cfg(feature = "cloud")]
+use super::cloud::{mirror, output as to_store};
+
+/// What a build without the feature says.
+#[cfg(not(feature = "cloud"))]
+fn mirror(location: &str) -> std::result::Result<PathBuf, CloudError> {
+    Err(CloudError::NotBuilt { location: location.to_owned() })
+}
+
+#[cfg(not(feature = "cloud"))]
+use mirror as to_store;

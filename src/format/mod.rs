@@ -5,9 +5,12 @@
 
 pub mod access;
 pub mod checkpoint;
+#[cfg(feature = "cloud")]
+mod cloud;
 pub mod coder;
 pub mod ggml;
 pub mod gguf;
+pub(crate) mod hash;
 pub mod header;
 mod hub;
 pub mod index;
@@ -16,6 +19,7 @@ mod kept;
 mod live;
 pub mod location;
 pub(crate) mod pattern;
+pub mod remote;
 mod shard;
 pub mod shared_staging;
 pub mod staging;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
@@ -12,6 +12,7 @@ use super::access::{Access, Source, read_small};
 use super::kept::{Kept, beside, retain};
 pub use super::kept::{kept_root, remove_any};
 use super::live::{Live, is_committed, still};
+use super::remote::sink_of;
 use crate::error::{ErrorKind, Locate, Result};
 
 /// An output being built; nothing stands at the target until [`Staging::commit`].
@@ -145,8 +146,7 @@ impl Staging {
         let from = Source::open(source, Access::Read).in_file(source)?;
         let mut output = self.create(relative)?;
         // The length is fixed here: a file that grows for ever is not followed.
-        let copied = io::copy(&mut from.file().take(from.length()), &mut output.file);
-        copied.in_file(&output.path)?;
+        from.copy_to(0..from.length(), &mut output.file).in_file(&output.path)?;
         output.finish()
     }
 
@@ -168,10 +168,10 @@ impl Staging {
         }
     }
 
-    /// Puts the output at its target, in one step.
+    /// Puts the output at its target, in one step, and sends it to the store it is for, if any.
     ///
     /// # Errors
-    /// If the target has appeared meanwhile (without `force`), or the rename fails.
+    /// If the target has appeared meanwhile (without `force`), or the rename fails; what the store says.
     pub fn commit(self) -> Result<()> {
         let Self { target, force, place, live } = self;
         match &place {
@@ -200,6 +200,9 @@ impl Staging {
         }
         live.end(&mut still);
         drop(still);
+        if let Some(sink) = sink_of(&target) {
+            sink.send(&target, force)?;
+        }
         is_committed(&target);
         sync_directory(parent_of(&target)).in_file(&target)
     }
@@ -230,8 +233,11 @@ pub(super) fn parent_of(target: &Path) -> &Path {
 /// Fails unless an output can be started at `target`.
 ///
 /// # Errors
-/// If it exists without `force`, or there is no directory to put it in.
+/// If it exists without `force`, here or in the store that it goes to, or there is no directory to put it in.
 pub fn check_target(target: &Path, force: bool) -> Result<()> {
+    if let Some(sink) = sink_of(target) {
+        sink.check_free(force)?;
+    }
     if !force && target.symlink_metadata().is_ok() {
         return Err(ErrorKind::OutputExists).in_file(target);
     }
@@ -400,9 +406,7 @@ impl OutputFile {
     /// early.
     pub fn copy_from(&mut self, source: &Source, from: u64, to: u64, bytes: u64) -> Result<()> {
         self.file.seek(SeekFrom::Start(to)).in_file(&self.path)?;
-        let mut input = source.file();
-        input.seek(SeekFrom::Start(from)).in_file(&self.path)?;
-        let copied = io::copy(&mut input.take(bytes), &mut self.file).in_file(&self.path)?;
+        let copied = source.copy_to(from..from + bytes, &mut self.file).in_file(&self.path)?;
         if copied != bytes {
             return Err(ErrorKind::Changed.into());
         }

@@ -5,7 +5,7 @@
 //! is combined by itself. Neither the panels' size nor the threads change a bit of the result.
 
 use super::compat::Compat;
-use super::panel::{Counts, Panel, Part};
+use super::panel::{Counts, InputWeight, Panel};
 use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
 use crate::math::elements::blend::{self, Election, Majority};
 use crate::math::elements::random::Stream;
@@ -58,7 +58,7 @@ enum Stage {
 /// One input, and what has been learnt of it.
 #[derive(Debug, Clone)]
 struct Input {
-    part: Part,
+    part: InputWeight,
     density: f64,
     stream: Stream,
     selections: Vec<Selection>,
@@ -115,12 +115,12 @@ impl<'a> Blending<'a> {
         rule: Elementwise,
         (settings, compat): (&'a Settings, Option<Compat>),
         (name, rows, columns): (&str, usize, usize),
-        parts: &[Part],
+        parts: &[InputWeight],
         adapters: usize,
     ) -> Self {
         let elements = (rows * columns) as u64;
         let seed = settings.number(&SEED) as u64;
-        let input = |part: &Part| {
+        let input = |part: &InputWeight| {
             let density = settings.number_of(&DENSITY, part.adapter);
             let stream = Stream::new(seed, name, part.adapter);
             let select = |count| Selection::new(Keep::Count(count), elements);

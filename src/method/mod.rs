@@ -22,7 +22,7 @@ pub use elementwise::{Blending, Elementwise};
 pub use inputs::{Check, Combined, Problem, Refusal, Sketch, Weighted};
 use inputs::{add_factors, anything, equal_ranks, positive_scales};
 pub use kind::{Kind, Law, Method};
-pub use panel::{Counts, Panel, Part};
+pub use panel::{Counts, InputWeight, Panel};
 pub use params::{Param, Settings};
 pub use registry::by_name;
 pub use space::Space;

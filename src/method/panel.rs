@@ -2,9 +2,9 @@
 
 use crate::math::elements::select::Tally;
 
-/// One input's part in a tensor.
+/// One input of a tensor's update.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Part {
+pub struct InputWeight {
     /// Which adapter it is of: the place of its density, and of its random numbers.
     pub adapter: usize,
     /// What the user multiplies it by.

@@ -11,7 +11,7 @@
 use super::compat::Compat;
 use super::elementwise::{Blending, Elementwise};
 use super::inputs::{Combined, Problem, Weighted};
-use super::panel::{Panel, Part};
+use super::panel::{InputWeight, Panel};
 use super::params::LAMBDA;
 use crate::math::linalg::low_rank::orthonormal_basis;
 use crate::math::linalg::matrix::{product, transposed_product};
@@ -63,8 +63,8 @@ fn blend(
     weights: impl Fn(&Weighted) -> f64,
 ) -> Matrix {
     let (rows, columns) = matrices.first().map_or((0, 0), Matrix::shape);
-    let part = |input: &Weighted| Part { adapter: input.adapter, weight: weights(input) };
-    let parts: Vec<Part> = problem.inputs.iter().map(part).collect();
+    let part = |input: &Weighted| InputWeight { adapter: input.adapter, weight: weights(input) };
+    let parts: Vec<InputWeight> = problem.inputs.iter().map(part).collect();
     let how = (problem.settings, problem.compat);
     let mut blending =
         Blending::new(rule, how, (name, rows, columns), &parts, problem.weights.len());

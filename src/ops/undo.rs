@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-
-use super::receipt::{Receipt, Side, check_bounds, hash_file, hash_pieces, restore};
+use super::receipt::{Receipt, SideRecord, check_bounds, restore};
 use super::shared::base::open_merged;
 use super::{Progress, check_output};
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::staging::free_space;
-use crate::format::{Access, Checkpoint, Staging};
+use crate::format::{Access, Checkpoint, Staging, hash};
 use crate::ops::thread_pool;
+use serde::Serialize;
 
 /// What to undo.
 #[derive(Debug, Clone, Default)]
@@ -167,7 +165,8 @@ fn check_merged(receipt: &Receipt, merged: &Checkpoint) -> Result<()> {
         return Err(ReceiptError::OtherMerge).in_file(&merged.path);
     }
     for (mark, shard) in marks.iter().zip(&merged.shards) {
-        let same = mark.bytes == shard.source.length() && mark.sha256 == hash_file(&shard.path)?;
+        let same =
+            mark.bytes == shard.source.length() && mark.sha256 == hash::of_file(&shard.path)?;
         if !same {
             return Err(ReceiptError::OtherMerge).in_file(&shard.path);
         }
@@ -178,7 +177,7 @@ fn check_merged(receipt: &Receipt, merged: &Checkpoint) -> Result<()> {
 /// The base's files beside its weights.
 #[derive(Default)]
 struct Sides<'a> {
-    found: Vec<&'a Side>,
+    found: Vec<&'a SideRecord>,
     /// Those that cannot be had back, each with the reason.
     missing: Vec<String>,
 }
@@ -188,26 +187,26 @@ struct Sides<'a> {
 fn side_hash(
     receipt: &Receipt,
     merged: &Checkpoint,
-    side: &Side,
+    side: &SideRecord,
     mut take: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<String> {
     if let Some(span) = side.kept {
         let bytes = receipt.bytes(span)?;
         take(&bytes)?;
-        return Ok(format!("{:x}", Sha256::digest(&bytes)));
+        return Ok(hash::of_bytes(&bytes));
     }
     let directory = merged.directory().filter(|_| merged.layout != Layout::File);
     let directory = directory.ok_or_else(|| {
         ErrorKind::BadOption("it lies beside the merged weights: name their directory".to_owned())
     })?;
-    hash_pieces(&directory.join(inside(&side.relative)?), take)
+    hash::of_file_in_pieces(&directory.join(inside(&side.relative)?), take)
 }
 
 /// Writes one of the other files, and holds it to its hash once more.
 fn write_side(
     receipt: &Receipt,
     merged: &Checkpoint,
-    side: &Side,
+    side: &SideRecord,
     staging: &Staging,
 ) -> Result<()> {
     let relative = inside(&side.relative)?;

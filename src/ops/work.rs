@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::merge::{Job, Making, Note, OutputShard, Part, make, note_name};
+use super::merge::{Job, Making, Note, OutputShard, WorkerPart, make, note_name};
 use super::{Progress, thread_pool};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::shared_staging::SharedStaging;
@@ -19,7 +19,7 @@ pub struct Options {
     /// The file that `merge --plan` wrote.
     pub plan: PathBuf,
     /// Which part of it.
-    pub part: Part,
+    pub part: WorkerPart,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
 }
@@ -106,10 +106,10 @@ impl Options {
     ///
     /// # Errors
     /// If neither says it, or it is none.
-    pub fn part(said: Option<&str>, get: impl Fn(&str) -> Option<String>) -> Result<Part> {
+    pub fn part(said: Option<&str>, get: impl Fn(&str) -> Option<String>) -> Result<WorkerPart> {
         let part = match said {
             Some(text) => Some(text.parse()?),
-            None => Part::of_environment(get)?,
+            None => WorkerPart::of_environment(get)?,
         };
         part.ok_or_else(|| ErrorKind::from(crate::error::JobError::NoPart).into())
     }

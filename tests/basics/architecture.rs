@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// Words, the only places that may have them, and why.
-const PLACES: [(&[&str], &[&str], &str); 7] = [
+const PLACES: [(&[&str], &[&str], &str); 13] = [
     (
         &["unsafe"],
         &["format/access.rs", "math/kernel/vectors.rs"],
@@ -48,8 +48,15 @@ const PLACES: [(&[&str], &[&str], &str); 7] = [
             "fs::copy",
             "fs::rename",
         ],
-        // A blob of the Hub's cache is put in place when it has its hash; a snapshot links to it.
-        &["format/hub/blob.rs", "format/hub/download.rs", "format/kept.rs", "format/staging.rs"],
+        &[
+            // What stands for a file in a store, in a directory of its own that goes with the process.
+            "format/cloud/mirror.rs",
+            // A blob of the Hub's cache is put in place when it has its hash; a snapshot links to it.
+            "format/hub/blob.rs",
+            "format/hub/download.rs",
+            "format/kept.rs",
+            "format/staging.rs",
+        ],
         "makes outputs that a failure leaves half-written: go through `Staging`",
     ),
     (
@@ -76,6 +83,49 @@ const PLACES: [(&[&str], &[&str], &str); 7] = [
         &["clap", "indicatif", "anstyle", "anstream"],
         &["cli/"],
         "is the command line's: a library has none",
+    ),
+    (
+        &["ElementType::Bf16", "ElementType::F16", "ElementType::F32", "ElementType::F64"],
+        // The last chooses the kernel's own types.
+        &["weight/", "math/", "ops/merge/compute/tensor_merge.rs"],
+        "tells element types apart: `weight/element.rs` says what a dtype is in arithmetic",
+    ),
+    (
+        &["Dtype::BF16", "Dtype::F16", "Dtype::F64"],
+        &[
+            "weight/",
+            "format/",
+            // Words that a user says, and what is written where nothing is said.
+            "cli/args.rs",
+            "ops/run/recipe.rs",
+            "ops/merge/plan/gguf_types.rs",
+            "ops/merge/plan/quantised.rs",
+            // Its tests.
+            "adapter/convert/fold.rs",
+        ],
+        "tells dtypes apart: `weight/element.rs` decides by them",
+    ),
+    (
+        &["ThreadPoolBuilder"],
+        &["ops/shared/pool.rs"],
+        "makes threads of its own: every verb computes in `thread_pool`",
+    ),
+    (
+        &["Sha256"],
+        // A download's hash as it arrives; the seal at a receipt's end, which is bytes.
+        &["format/hash.rs", "format/hub/blob.rs", "ops/receipt/file.rs"],
+        "hashes past `format/hash.rs`, which all files and plans are hashed by",
+    ),
+    (
+        &["Paired::new"],
+        &["ops/shared/pairing.rs"],
+        "pairs two checkpoints in a way of its own: all verbs agree on any pair by `paired`",
+    ),
+    (
+        &["is_match"],
+        // Patterns of configs, and rules of orientation, are matched where those are read.
+        &["ops/shared/rules.rs", "adapter/", "weight/"],
+        "selects modules past `ops/shared/selection.rs` and the rules it shares with weights",
     ),
 ];
 

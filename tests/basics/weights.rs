@@ -2,51 +2,13 @@
 //! in whatever panels it is read.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use std::path::PathBuf;
-
 use lora_tool::format::{Access, Checkpoint};
 use lora_tool::weight::{self, Weight, Weights};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::common::fixture;
-
-/// Directories of `fixtures/quant`.
-const CASES: [&str; 21] = [
-    "awq_gemm",
-    "bnb_fp4_plain",
-    "bnb_int8",
-    "bnb_nf4_nested",
-    "comfy_quant_fp8_new",
-    "comfy_scaled_fp8_old",
-    "fp8_block128_ragged",
-    "fp8_block_ct",
-    "fp8_plain_e4m3fn",
-    "fp8_row_fbgemm",
-    "fp8_tensor_ct",
-    "fp8_tensor_modelopt",
-    "ggml_types",
-    "gguf_llama_q8q4",
-    "gguf_qwen3_mixed",
-    "gptq_v1_sym",
-    "int4_sym_g32_ct",
-    "int8_channel_ct",
-    "mlx_q4_g64",
-    "mxfp4_gptoss",
-    "nvfp4_ct",
-];
-
-/// A case's base: a lone file by its own path.
-fn base(case: &str) -> PathBuf {
-    let directory = fixture("quant").join(case).join("base");
-    let entries =
-        std::fs::read_dir(&directory).expect("a case").map(|entry| entry.expect("an entry"));
-    let files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    match files.as_slice() {
-        [only] => only.clone(),
-        _ => directory,
-    }
-}
+use crate::common::quant::{base, decoded};
 
 /// Name, shape and SHA-256 of the f32 bytes.
 fn expected(case: &str) -> Vec<(String, Vec<usize>, String)> {
@@ -80,7 +42,7 @@ fn bytes(weight: &Weight, panel: usize) -> Vec<u8> {
 
 #[test]
 fn every_weight_is_the_packages_own() {
-    for case in CASES {
+    for case in decoded() {
         for access in [Access::Map, Access::Read] {
             let checkpoint = Checkpoint::open(&base(case), access).expect(case);
             let weights =
@@ -104,7 +66,7 @@ fn every_weight_is_the_packages_own() {
 
 #[test]
 fn a_decoded_checkpoint_holds_the_same_numbers_and_no_companions() {
-    for case in CASES {
+    for case in decoded() {
         let checkpoint = weight::open(&base(case), Access::Map).expect(case);
         for (name, shape, sha) in expected(case) {
             let weight = format!("{name}.weight");

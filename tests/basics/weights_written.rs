@@ -8,6 +8,7 @@ use lora_tool::format::{Access, Checkpoint, Dtype};
 use lora_tool::weight::{Part, Rounding, Scales, Weight, Weights, Writing, Written};
 use serde_json::Value;
 
+use crate::common::quant::base;
 use crate::common::{Bench, Read, Tensors, fixture, read};
 
 /// Cases of `fixtures/quant`, with the bits of a code and the largest error, as a share of a row's largest magnitude, of
@@ -33,16 +34,6 @@ const CASES: [(&str, usize, f64); 18] = [
     ("mxfp4_gptoss", 4, 0.26),
     ("nvfp4_ct", 4, 0.18),
 ];
-
-fn base(case: &str) -> PathBuf {
-    let directory = fixture("quant").join(case).join("base");
-    let entries = std::fs::read_dir(&directory).expect("a case");
-    let files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    match files.as_slice() {
-        [only] => only.clone(),
-        _ => directory,
-    }
-}
 
 fn weights(path: &Path) -> Weights {
     let checkpoint = Checkpoint::open(path, Access::Map).expect("opens");

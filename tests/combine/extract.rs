@@ -298,7 +298,7 @@ fn grown_vocabularies_are_stored_whole_where_asked_for() {
 #[test]
 fn values_that_say_nothing_are_refused() {
     let same = scene(&crate::common::refusal::base());
-    same.refuses_late(LINE, &["nothing to extract", "all 1 tensors are the same"], "two paths");
+    same.refuses_late(LINE, &["nothing to extract", "the only tensor is the same"], "two paths");
     let mut values = [0.5; 12];
     values[7] = f32::NAN;
     let broken = Tensors::new().f32(crate::common::refusal::TARGET, &[4, 3], &values);

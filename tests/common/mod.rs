@@ -12,6 +12,7 @@ pub mod hub_server;
 pub mod keys;
 pub mod made;
 pub mod models;
+pub mod quant;
 pub mod reference;
 pub mod refusal;
 pub mod renames;
@@ -328,4 +329,25 @@ impl Tally {
         assert!(share >= 0.999, "{label}: {share} of {} agree; {}", self.elements, self.place);
         assert!(self.worst <= 1.0, "{label}: {} units off: {}", self.worst, self.place);
     }
+}
+
+/// A checkpoint of holes in BF16, whose header alone is read; its tensors are rows × columns.
+pub fn hollow(path: &Path, tensors: &BTreeMap<String, (usize, usize)>) -> PathBuf {
+    let mut header = Map::new();
+    let mut at = 0usize;
+    for (name, (rows, columns)) in tensors {
+        let end = at + rows * columns * 2;
+        let entry = json!({ "dtype": "BF16", "shape": [rows, columns], "data_offsets": [at, end] });
+        header.insert(name.clone(), entry);
+        at = end;
+    }
+    let mut text = Value::Object(header).to_string();
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    let length = (bytes.len() + at) as u64;
+    std::fs::write(path, bytes).expect("written");
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
+    file.set_len(length).expect("holes");
+    path.to_owned()
 }

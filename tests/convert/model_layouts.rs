@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::common::bench::Bench;
+use crate::common::hollow;
 use crate::common::keys::{Line, Place, real};
 use crate::common::{Random, Tensors, read};
 use lora_tool::adapter::{Adapter, OpenOptions, layout};
@@ -308,27 +309,6 @@ fn published_names_of_every_model_go_to_diffusers_and_back() {
             }
         }
     }
-}
-
-/// A checkpoint of holes, whose header alone is read.
-fn hollow(path: &Path, tensors: &BTreeMap<String, (usize, usize)>) -> PathBuf {
-    let mut header = serde_json::Map::new();
-    let mut at = 0usize;
-    for (name, (rows, columns)) in tensors {
-        let end = at + rows * columns * 2;
-        let entry = json!({ "dtype": "BF16", "shape": [rows, columns], "data_offsets": [at, end] });
-        header.insert(name.clone(), entry);
-        at = end;
-    }
-    let mut text = Value::Object(header).to_string();
-    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(text.as_bytes());
-    let length = (bytes.len() + at) as u64;
-    std::fs::write(path, bytes).expect("written");
-    let file = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
-    file.set_len(length).expect("holes");
-    path.to_owned()
 }
 
 /// Where each module lies, as `inspect` says it; and a merge's plan must agree that all of it fits.

@@ -137,7 +137,6 @@ fn what_is_not_there_is_said_in_one_paragraph() {
         ("merge org/base org/adapter@v9 -o out", "hf download org/adapter --revision v9"),
         ("merge hf://org/other org/adapter -o out", "hf download org/other"),
         ("merge hf://org org/adapter -o out", "names no repository"),
-        ("merge s3://bucket/base org/adapter -o out", "s3:// is not read"),
         ("merge org/base gopher://adapter -o out", "unknown scheme gopher://"),
         ("merge org/base hf://org/adapter@../../x -o out", "names no repository"),
         ("merge style -o out", "name the base first"),
@@ -146,5 +145,22 @@ fn what_is_not_there_is_said_in_one_paragraph() {
         assert_eq!(code, Some(2), "{line}: {said}");
         assert!(said.contains(expected), "{line}\nexpected: {expected}\nsaid: {said}");
         assert!(!root.path().join("out").exists(), "{line} left something");
+    }
+}
+
+#[cfg(not(feature = "cloud"))]
+#[test]
+fn a_build_that_knows_no_stores_says_so() {
+    let root = set_up();
+    for line in [
+        "merge s3://bucket/base org/adapter -o out",
+        "merge org/base gs://bucket/adapter -o out",
+        "merge org/base org/adapter -o s3://bucket/out",
+        "inspect https://host/model.safetensors",
+    ] {
+        let (code, said) = run(root.path(), line);
+        assert_eq!(code, Some(2), "{line}: {said}");
+        assert!(said.contains("made without the feature `cloud`"), "{line}: {said}");
+        assert!(!root.path().join("out").exists() && !root.path().join("s3:").exists(), "{line}");
     }
 }

@@ -10,30 +10,9 @@ use lora_tool::weight;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::common::quant::merged;
+pub(super) use crate::common::quant::{adapter, base};
 use crate::common::{Bench, Peft, Read, Tensors, fixture, lora_tool, read};
-
-const CASES: [&str; 20] = [
-    "awq_gemm",
-    "bnb_fp4_plain",
-    "bnb_int8",
-    "bnb_nf4_nested",
-    "comfy_quant_fp8_new",
-    "comfy_scaled_fp8_old",
-    "fp8_block128_ragged",
-    "fp8_block_ct",
-    "fp8_plain_e4m3fn",
-    "fp8_row_fbgemm",
-    "fp8_tensor_ct",
-    "fp8_tensor_modelopt",
-    "gguf_llama_q8q4",
-    "gguf_qwen3_mixed",
-    "gptq_v1_sym",
-    "int4_sym_g32_ct",
-    "int8_channel_ct",
-    "mlx_q4_g64",
-    "mxfp4_gptoss",
-    "nvfp4_ct",
-];
 
 /// llama.cpp's names of what the adapters change.
 const GGUF: [(&str, &str); 6] = [
@@ -44,21 +23,6 @@ const GGUF: [(&str, &str); 6] = [
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
 ];
-
-pub(super) fn adapter(case: &str) -> PathBuf {
-    fixture("quant").join(case).join("adapter")
-}
-
-/// A case's base: a lone file by its own path.
-pub(super) fn base(case: &str) -> PathBuf {
-    let directory = fixture("quant").join(case).join("base");
-    let entries = std::fs::read_dir(&directory).expect("a case");
-    let files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    match files.as_slice() {
-        [only] => only.clone(),
-        _ => directory,
-    }
-}
 
 fn merge(bench: &Bench, case: &str, options: &str) -> PathBuf {
     bench.merge(&base(case), &[&adapter(case)], options)
@@ -125,7 +89,7 @@ fn transformers_row(module: &str, row: usize, rows: usize) -> usize {
 #[test]
 fn the_packages_own_numbers_plus_the_update() {
     let bench = Bench::new();
-    for case in CASES.into_iter().filter(|case| *case != "mxfp4_gptoss") {
+    for case in merged().filter(|case| *case != "mxfp4_gptoss") {
         let out = bench.merge(&base(case), &[&adapter(case)], "--dtype f32 --verify");
         let merged = read(&out);
         let before = weight::open(&base(case), Access::Map).expect(case);
@@ -175,7 +139,7 @@ fn stacks_of_mxfp4_experts_are_turned_as_their_parameter_is() {
 #[test]
 fn what_is_written_is_a_plain_model() {
     let bench = Bench::new();
-    for case in CASES {
+    for case in merged() {
         let base = base(case);
         let out = merge(&bench, case, "--threads 1");
         let merged = read(&out);

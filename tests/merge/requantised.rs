@@ -9,30 +9,8 @@ use std::process::Output;
 use lora_tool::format::Dtype;
 use serde_json::Value;
 
-use super::quantised::{adapter, base};
+use crate::common::quant::{WRITTEN, adapter, base};
 use crate::common::{Bench, Peft, Read, fixture, lora_tool, read};
-
-/// Cases whose encoding is written.
-const CASES: [&str; 18] = [
-    "awq_gemm",
-    "bnb_fp4_plain",
-    "bnb_int8",
-    "bnb_nf4_nested",
-    "comfy_quant_fp8_new",
-    "comfy_scaled_fp8_old",
-    "fp8_block128_ragged",
-    "fp8_block_ct",
-    "fp8_plain_e4m3fn",
-    "fp8_row_fbgemm",
-    "fp8_tensor_ct",
-    "fp8_tensor_modelopt",
-    "gptq_v1_sym",
-    "int4_sym_g32_ct",
-    "int8_channel_ct",
-    "mlx_q4_g64",
-    "mxfp4_gptoss",
-    "nvfp4_ct",
-];
 
 /// The one tensor of each base that its adapter changes and that is not quantised.
 fn is_plain(name: &str) -> bool {
@@ -51,7 +29,7 @@ fn stdout(done: &Output) -> String {
 #[test]
 fn what_changes_is_quantised_as_the_packages_do_and_the_rest_keeps_its_bytes() {
     let bench = Bench::new();
-    for case in CASES {
+    for case in WRITTEN {
         let before = read(&base(case));
         let expected = read(&fixture("quant").join(case).join("requantised.safetensors"));
         let options = "--quantized requantize --min-survival 0";
@@ -162,7 +140,7 @@ fn an_update_that_is_lost_is_refused_and_random_rounding_keeps_it() {
 #[test]
 fn hybrid_keeps_the_bytes_of_what_does_not_change() {
     let bench = Bench::new();
-    for case in CASES {
+    for case in WRITTEN {
         let before = read(&base(case));
         let dense = read(&bench.merge(&base(case), &[&adapter(case)], ""));
         let out = bench.merge(&base(case), &[&adapter(case)], "--quantized hybrid");

@@ -32,7 +32,7 @@ fn scene() -> Scene {
 fn every_verb_refuses_an_adapter_as_base() {
     let scene = scene();
     let both = "lora-tool combine a.safetensors b.safetensors -o OUT";
-    let says = ["a.safetensors: this is an adapter (kohya, 1 modules), not a base checkpoint"];
+    let says = ["a.safetensors: this is an adapter (kohya, 1 module), not a base checkpoint"];
     scene.refuses("merge a.safetensors b.safetensors -o out", &says, both);
     scene.refuses("extract a.safetensors b.safetensors --rank 1 -o out", &says, both);
     let line = "verify b.safetensors --base a.safetensors --adapter b.safetensors";
@@ -41,12 +41,12 @@ fn every_verb_refuses_an_adapter_as_base() {
     scene.refuses_late("check b.safetensors --for comfyui --against a.safetensors", &says, both);
     let recipe = "base: one\nadapters: [two]\noutput: out\n";
     scene.write("recipe.yaml", recipe);
-    let says = ["one: this is an adapter (peft, 1 modules), not a base checkpoint"];
+    let says = ["one: this is an adapter (peft, 1 module), not a base checkpoint"];
     scene.refuses("run recipe.yaml", &says, "lora-tool combine one two -o OUT");
     scene.refuses("merge one two -o out", &says, "lora-tool combine one two -o OUT");
-    let says = ["two: this is an adapter (peft, 1 modules), not a fine-tuned checkpoint"];
+    let says = ["two: this is an adapter (peft, 1 module), not a fine-tuned checkpoint"];
     scene.refuses("extract base.safetensors two --rank 1 -o out", &says, "the base comes first");
-    let says = ["one: this is an adapter (peft, 1 modules), not a merged checkpoint"];
+    let says = ["one: this is an adapter (peft, 1 module), not a merged checkpoint"];
     scene.refuses_late(
         "verify one --base base.safetensors --adapter two",
         &says,
@@ -103,7 +103,7 @@ fn a_model_with_adapters_inside_is_a_base() {
 #[test]
 fn a_reference_is_no_adapter() {
     let scene = scene();
-    let says = ["two: this is an adapter (peft, 1 modules), not a base checkpoint"];
+    let says = ["two: this is an adapter (peft, 1 module), not a base checkpoint"];
     let hint = "name the checkpoint of the model itself";
     scene.refuses("convert one --to kohya --reference two -o out.safetensors", &says, hint);
     scene.refuses("combine one one --to kohya --reference two -o out.safetensors", &says, hint);

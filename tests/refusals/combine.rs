@@ -48,7 +48,7 @@ fn misused(scene: &Scene, line: &str, says: &[&str]) {
 fn weights_that_are_no_match() {
     let scene = pair();
     let hint = "one weight per adapter, in order: -w 0.7 0.3";
-    scene.refuses("combine adapter other -o out -w 1", &["1 weights for 2 adapters"], hint);
+    scene.refuses("combine adapter other -o out -w 1", &["1 weight for 2 adapters"], hint);
     scene.refuses("combine adapter other -o out -w 1 2 3", &["3 weights for 2 adapters"], hint);
     scene.refuses("combine adapter other:0.5 -o out -w 1 2", &["`other:0.5` carries a weight"], "");
     for bad in ["nan", "inf"] {
@@ -248,7 +248,7 @@ fn block_weights_of_another_count() {
     scene.refuses(&line, &["12, 17, 20 or 26 numbers; these are 13"], "");
     let line =
         format!("combine kohya.safetensors kohya.safetensors -o k.safetensors --lbw {}", list(17));
-    scene.refuses(&line, &["1 lists of block weights for 2 adapters", "--lbw"], "");
+    scene.refuses(&line, &["1 list of block weights for 2 adapters", "--lbw"], "");
     let line = "combine kohya.safetensors -o k.safetensors --lbw 1,x";
     misused(&scene, line, &["`x` is no number"]);
 }
@@ -258,7 +258,7 @@ fn comparisons_of_nothing() {
     let scene = pair();
     misused(&scene, "compare adapter", &["ADAPTER"]);
     let hint = "one weight per adapter";
-    scene.refuses_late("compare adapter other -w 1", &["1 weights for 2 adapters"], hint);
+    scene.refuses_late("compare adapter other -w 1", &["1 weight for 2 adapters"], hint);
     let says = ["nowhere", "no such file or directory"];
     scene.refuses_late("compare adapter nowhere", &says, "");
     let wide = Peft::new(1, 1.0).linear(MODULE, 1, &[1.0; 5], &[1.0; 4]);

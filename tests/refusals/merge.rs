@@ -160,9 +160,9 @@ fn schemes_that_are_not_read_stay_as_they_are() {
 #[test]
 fn weights_that_make_no_sense() {
     let scene = Scene::sound();
-    scene.refuses(&format!("{MERGE} -w 1 2"), &["2 weights for 1 adapters"], "-w 0.7,0.3");
+    scene.refuses(&format!("{MERGE} -w 1 2"), &["2 weights for 1 adapter"], "-w 0.7,0.3");
     let two = "merge base.safetensors adapter adapter -o out";
-    scene.refuses(&format!("{two} -w 0.5"), &["1 weights for 2 adapters"], "-w 0.7,0.3");
+    scene.refuses(&format!("{two} -w 0.5"), &["1 weight for 2 adapters"], "-w 0.7,0.3");
     for (weight, shown) in [("nan", "NaN"), ("inf", "inf")] {
         let says = ["error: adapter: ", &format!("weight {shown} is not a finite number")];
         scene.refuses(&format!("{MERGE} -w {weight}"), &says, "");

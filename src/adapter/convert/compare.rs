@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::stored::added_bias;
 use crate::adapter::Adapter;
-use crate::adapter::layout::{Piece, Source};
+use crate::adapter::layout::{MadeOf, Piece};
 use crate::adapter::module::{Module, Update};
 use crate::adapter::save::NewReplacement;
 use crate::adapter::tensor::read_f64;
@@ -21,7 +21,7 @@ const ALLOWED: f64 = 1e-6;
 /// [`ConvertError::Differs`], if that is more than is allowed; a module that is not there.
 pub(super) fn module(
     original: &Adapter,
-    source: &Source,
+    source: &MadeOf,
     written: &Adapter,
     name: &str,
 ) -> Result<f64> {
@@ -29,8 +29,8 @@ pub(super) fn module(
     let after = after.ok_or(ErrorKind::NotFound).in_tensor(name)?;
     let module = |at: usize| original.modules.get(at).ok_or(ErrorKind::NotFound);
     let error = match source {
-        Source::Whole(at) => whole(original, module(*at)?, written, after)?,
-        Source::Rows { pieces, total } => {
+        MadeOf::Whole(at) => whole(original, module(*at)?, written, after)?,
+        MadeOf::Rows { pieces, total } => {
             let mut covered = 0;
             let mut worst: f64 = 0.0;
             for piece in pieces {

@@ -7,11 +7,12 @@ use super::base_facts::BaseFacts;
 use super::fold::{Factor, commonest, fold, pad};
 use super::goal::{FittedModule, Goal, ModuleReport};
 use super::module::ModuleConversion;
-use super::rows::{Owners, assemble};
+use super::owners::Owners;
+use super::rows::assemble;
 use super::stored::FACTORS;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Names, Part, ScalePlace, reordered};
-use crate::adapter::layout::{Layout, Source, Target};
+use crate::adapter::layout::{Layout, MadeOf, Target};
 use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor};
 use crate::error::{ErrorKind, Locate, Result};
@@ -22,7 +23,7 @@ pub(super) struct Fit {
     pub(super) modules: Vec<NewModule>,
     pub(super) reports: Vec<ModuleReport>,
     /// What each of the modules is made of.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<MadeOf>,
     pub(super) replacements: Vec<NewReplacement>,
     pub(super) lost: Vec<String>,
 }
@@ -48,11 +49,11 @@ pub(super) fn all(
         };
         let lost = &mut all.lost;
         let conversion = match source {
-            Source::Whole(at) => {
+            MadeOf::Whole(at) => {
                 let module = module(*at)?;
                 ModuleConversion { adapter, module, name, goal }.fit(lost).in_tensor(&module.name)
             }
-            Source::Rows { pieces, total } => {
+            MadeOf::Rows { pieces, total } => {
                 assemble(adapter, goal, name, (pieces, *total), &owners, lost).in_tensor(name)
             }
         };

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use crate::adapter::tensor::element_type;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::format::Dtype;
 use crate::math::ElementType;
+use crate::weight::element::{decoded, encoded, float_type};
 
 /// A factor as it is stored: dtype, rows, columns and bytes.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ impl Factor {
     /// Zeros.
     pub(super) fn zeros(dtype: Dtype, shape: Vec<usize>) -> Self {
         let count: usize = shape.iter().product();
-        let size = element_type(dtype).map_or(0, ElementType::size);
+        let size = float_type(dtype).map_or(0, ElementType::size);
         Self { dtype, shape, bytes: vec![0; count * size] }
     }
 
@@ -31,11 +31,7 @@ impl Factor {
 
     /// Its values.
     pub(super) fn values(&self) -> Result<Vec<f64>> {
-        let unknown = || ErrorKind::BadDtype { dtype: self.dtype.to_string() };
-        let element = element_type(self.dtype).ok_or_else(unknown)?;
-        let mut values = vec![0.0; self.bytes.len() / element.size()];
-        element.decode(&self.bytes, &mut values);
-        Ok(values)
+        decoded(self.dtype, &self.bytes)
     }
 
     /// Whether all of its values are zero.
@@ -52,8 +48,8 @@ impl Factor {
     /// Some of its rows.
     pub(super) fn rows(&self, rows: Range<usize>) -> Self {
         let (row, _) = self.strides();
-        let own = self.bytes.get(rows.start * row..rows.end * row).unwrap_or_default();
-        self.with_size(0, rows.len(), own.to_vec())
+        let bytes = self.bytes.get(rows.start * row..rows.end * row).unwrap_or_default();
+        self.with_size(0, rows.len(), bytes.to_vec())
     }
 
     /// Some of its rows, by number.
@@ -67,9 +63,9 @@ impl Factor {
     pub(super) fn columns(&self, columns: &[usize]) -> Self {
         let (row, element) = self.strides();
         let mut bytes = Vec::with_capacity(self.bytes.len());
-        for own in self.bytes.chunks(row.max(1)) {
+        for values in self.bytes.chunks(row.max(1)) {
             for at in columns {
-                bytes.extend(own.get(at * element..(at + 1) * element).unwrap_or_default());
+                bytes.extend(values.get(at * element..(at + 1) * element).unwrap_or_default());
             }
         }
         self.with_size(1, columns.len(), bytes)
@@ -77,8 +73,8 @@ impl Factor {
 
     fn with_size(&self, axis: usize, size: usize, bytes: Vec<u8>) -> Self {
         let mut shape = self.shape.clone();
-        if let Some(own) = shape.get_mut(axis) {
-            *own = size;
+        if let Some(length) = shape.get_mut(axis) {
+            *length = size;
         }
         Self { dtype: self.dtype, shape, bytes }
     }
@@ -88,8 +84,8 @@ impl Factor {
         let ((row, element), (theirs, _)) = (self.strides(), other.strides());
         for (at, values) in rows.zip(other.bytes.chunks(theirs.max(1))) {
             let start = at * row + column * element;
-            if let Some(own) = self.bytes.get_mut(start..start + values.len()) {
-                own.copy_from_slice(values);
+            if let Some(place) = self.bytes.get_mut(start..start + values.len()) {
+                place.copy_from_slice(values);
             }
         }
     }
@@ -99,10 +95,7 @@ impl Factor {
         if self.dtype == dtype {
             return Ok(self);
         }
-        let unknown = || ErrorKind::BadDtype { dtype: dtype.to_string() };
-        let (values, element) = (self.values()?, element_type(dtype).ok_or_else(unknown)?);
-        let mut bytes = vec![0; values.len() * element.size()];
-        element.encode(&values, &mut bytes);
+        let bytes = encoded(dtype, &self.values()?)?;
         Ok(Self { dtype, shape: self.shape, bytes })
     }
 }
@@ -123,22 +116,16 @@ pub(super) fn multiply(factor: &mut Factor, by: f64) -> Result<()> {
     if by == 1.0 {
         return Ok(());
     }
-    let unknown = |dtype: Dtype| ErrorKind::BadDtype { dtype: dtype.to_string() };
-    let element = element_type(factor.dtype).ok_or_else(|| unknown(factor.dtype))?;
-    let mut values = vec![0.0; factor.bytes.len() / element.size()];
-    element.decode(&factor.bytes, &mut values);
+    let element = float_type(factor.dtype)?;
+    let mut values = factor.values()?;
     for value in &mut values {
         *value *= by;
     }
-    let mut again = vec![0.0; values.len()];
-    let mut bytes = vec![0; factor.bytes.len()];
-    element.encode(&values, &mut bytes);
-    element.decode(&bytes, &mut again);
-    let wide = matches!(factor.dtype, Dtype::F32 | Dtype::F64);
-    if !wide && again != values {
-        let element = element_type(Dtype::F32).ok_or_else(|| unknown(Dtype::F32))?;
-        bytes = vec![0; values.len() * element.size()];
-        element.encode(&values, &mut bytes);
+    let mut bytes = encoded(factor.dtype, &values)?;
+    let is_exact = decoded(factor.dtype, &bytes)? == values;
+    // What 32 bits or more hold is rounded once.
+    if element.size() < 4 && !is_exact {
+        bytes = encoded(Dtype::F32, &values)?;
         factor.dtype = Dtype::F32;
     }
     factor.bytes = bytes;
@@ -147,16 +134,16 @@ pub(super) fn multiply(factor: &mut Factor, by: f64) -> Result<()> {
 
 /// Zero directions up to `rank`, which leave the product as it is.
 pub(super) fn pad(rank: usize, down: &mut Factor, up: &mut Factor) {
-    let own = down.shape.first().copied().unwrap_or(rank);
-    if own == rank || own == 0 {
+    let filled = down.shape.first().copied().unwrap_or(rank);
+    if filled == rank || filled == 0 {
         return;
     }
-    down.bytes.resize(down.bytes.len() / own * rank, 0);
+    down.bytes.resize(down.bytes.len() / filled * rank, 0);
     let row = up.bytes.len() / up.shape.first().copied().unwrap_or(1).max(1);
-    let mut padded = Vec::with_capacity(up.bytes.len() / own * rank);
+    let mut padded = Vec::with_capacity(up.bytes.len() / filled * rank);
     for values in up.bytes.chunks(row.max(1)) {
         padded.extend_from_slice(values);
-        padded.resize(padded.len() + row / own * (rank - own), 0);
+        padded.resize(padded.len() + row / filled * (rank - filled), 0);
     }
     up.bytes = padded;
     for (factor, axis) in [(down, 0), (up, 1)] {
@@ -184,17 +171,12 @@ mod tests {
     use super::*;
 
     fn factor(dtype: Dtype, shape: &[usize], values: &[f64]) -> Factor {
-        let element = element_type(dtype).expect("a floating-point dtype");
-        let mut bytes = vec![0; values.len() * element.size()];
-        element.encode(values, &mut bytes);
+        let bytes = encoded(dtype, values).expect("a floating-point dtype");
         Factor { dtype, shape: shape.to_vec(), bytes }
     }
 
     fn values(factor: &Factor) -> Vec<f64> {
-        let element = element_type(factor.dtype).expect("a floating-point dtype");
-        let mut values = vec![0.0; factor.bytes.len() / element.size()];
-        element.decode(&factor.bytes, &mut values);
-        values
+        factor.values().expect("a floating-point dtype")
     }
 
     #[test]

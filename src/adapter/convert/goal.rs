@@ -8,7 +8,7 @@ use super::base_facts::BaseFacts;
 use super::requirements::Takes;
 use super::stored::is_factor;
 use crate::adapter::convention::{Convention, Key, Part, ScalePlace};
-use crate::adapter::layout::Source;
+use crate::adapter::layout::MadeOf;
 use crate::adapter::save::{NewAdapter, PartTensor};
 use crate::error::Result;
 use crate::format::Access;
@@ -86,6 +86,6 @@ pub(crate) struct Conversion {
     pub(crate) new: NewAdapter,
     pub(crate) reports: Vec<ModuleReport>,
     /// What each of the new modules is made of.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<MadeOf>,
     pub(crate) lost: Vec<String>,
 }

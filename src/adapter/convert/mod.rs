@@ -6,18 +6,23 @@
 
 mod base_facts;
 mod compare;
+mod factors;
 mod fit;
 mod fold;
 mod goal;
 mod module;
 mod names;
 mod native;
+mod owners;
 mod passthrough;
 mod reexpress;
 mod requirements;
 mod rotations;
 mod rows;
-mod serve;
+mod served;
+mod served_experts;
+mod served_names;
+mod served_zeros;
 mod shape;
 mod stage;
 mod stored;

@@ -10,7 +10,7 @@ use super::goal::{Conversion, Goal, ModuleReport};
 use super::stored::header;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Convention, respelled};
-use crate::adapter::layout::{Layout, Source};
+use crate::adapter::layout::{Layout, MadeOf};
 use crate::adapter::module::{BiasEffect, Dialect};
 use crate::adapter::save::{Kept, NewAdapter};
 use crate::adapter::sidecar::PeftConfig;
@@ -31,7 +31,7 @@ pub(super) fn whole(
     let both = peft(adapter.convention) && peft(goal.target);
     let modules = adapter.modules.iter().zip(&layout.modules);
     let as_it_is = modules.enumerate().all(|(at, (module, target))| {
-        let named = target.as_ref().ok().filter(|target| target.source == Source::Whole(at));
+        let named = target.as_ref().ok().filter(|target| target.source == MadeOf::Whole(at));
         named.is_some_and(|target| target.name == module.name)
     });
     let replaced = adapter.replacements.iter().zip(&layout.replacements);
@@ -50,7 +50,7 @@ pub(super) fn whole(
     let report = |(at, module): (usize, &crate::adapter::module::Module)| {
         let (from, to) = (vec![module.name.clone()], module.name.clone());
         let report = ModuleReport { from, to, factored: None, folded: 1.0, relative_error: 0.0 };
-        (report, Source::Whole(at))
+        (report, MadeOf::Whole(at))
     };
     let (reports, sources) = adapter.modules.iter().enumerate().map(report).unzip();
     let mut metadata = header(adapter);

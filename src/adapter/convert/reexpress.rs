@@ -5,8 +5,9 @@ use super::fit::{self, Fit};
 use super::goal::{Conversion, Goal};
 use super::names::{check_names, layout};
 use super::passthrough;
-use super::serve::Serve;
+use super::served::Served;
 use super::stored::header;
+use super::{served_experts, served_names, served_zeros};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{ARCHITECTURE, Convention, Names, ScalePlace};
 use crate::adapter::module::{Module, Nature};
@@ -20,11 +21,11 @@ use crate::error::{ConvertError, ErrorKind, Locate, Result, quoted};
 /// Names that cannot be known, and what would be lost.
 pub(crate) fn reexpress(adapter: &Adapter, goal: Goal<'_>, base: &BaseFacts) -> Result<Conversion> {
     let mut layout = layout(adapter, base, goal)?;
-    let serve = Serve::new(adapter, goal, base)?;
+    let served = Served::new(adapter, goal, base)?;
     let mut stacks = adapter.stacks.clone();
-    if let Some(serve) = &serve {
-        serve.names(&mut layout)?;
-        stacks = serve.experts(&mut layout)?;
+    if let Some(served) = &served {
+        served_names::names(served, &mut layout)?;
+        stacks = served_experts::experts(served, &mut layout)?;
     }
     check_names(adapter, &layout)?;
     if let Some(kept) = passthrough::whole(adapter, goal, &layout)? {
@@ -41,8 +42,8 @@ pub(crate) fn reexpress(adapter: &Adapter, goal: Goal<'_>, base: &BaseFacts) -> 
     }
     let mut new = assemble(adapter, goal.target, base, modules, replacements);
     new.stacks = stacks;
-    if let Some(serve) = &serve {
-        serve.complete(&mut new)?;
+    if let Some(served) = &served {
+        served_zeros::complete(served, &mut new)?;
     }
     Ok(Conversion { new, reports, sources, lost })
 }

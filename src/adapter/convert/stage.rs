@@ -6,7 +6,7 @@ use super::base_facts::BaseFacts;
 use super::compare;
 use super::goal::ModuleReport;
 use crate::adapter::convention::{Convention, Names};
-use crate::adapter::layout::Source;
+use crate::adapter::layout::MadeOf;
 use crate::adapter::save::NewAdapter;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub(crate) struct Checked<'a> {
     /// The files whose permissions the result's are no wider than.
     pub(crate) inputs: &'a [&'a Checkpoint],
     pub(crate) target: &'static Convention,
-    pub(crate) sources: &'a [Source],
+    pub(crate) sources: &'a [MadeOf],
     pub(crate) base: &'a BaseFacts,
     pub(crate) access: Access,
     /// The base that a Modelfile beside the adapter names, where there shall be one.

@@ -66,10 +66,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let up = source.required("delora_B", "delora_A")?;
     let lambda = source.required("delora_lambda", "delora_A")?;
     let norms = source.required("delora_w_norm", "delora_A")?;
-    let (rank, inputs, _) = source.matrix(down)?;
-    let (outputs, _, _) = source.matrix(up)?;
-    source.expect(down, rank, inputs, &[])?;
-    source.expect(up, outputs, rank, &[])?;
+    let (outputs, rank, inputs) = source.factors(down, up, &[])?;
     check_length(source.view(lambda)?, 1)?;
     check_length(source.view(norms)?, inputs)?;
     Ok(Module {

@@ -50,10 +50,7 @@ impl Form for Hira {
 fn build(source: &Source<'_>) -> Result<Module> {
     let down = source.required("hira_A", "hira_B")?;
     let up = source.required("hira_B", "hira_A")?;
-    let (rank, inputs, _) = source.matrix(down)?;
-    let (outputs, _, _) = source.matrix(up)?;
-    source.expect(down, rank, inputs, &[])?;
-    source.expect(up, outputs, rank, &[])?;
+    let (outputs, rank, inputs) = source.factors(down, up, &[])?;
     Ok(Module {
         name: source.name.to_owned(),
         family: FAMILY.name,

@@ -58,8 +58,7 @@ impl Form for Hra {
 
 fn build(source: &Source<'_>) -> Result<Module> {
     let vectors = source.required("hra_u", "a module")?;
-    let (inputs, rank, _) = source.matrix(vectors)?;
-    source.expect(vectors, inputs, rank, &[])?;
+    let (inputs, rank) = source.plain_matrix(vectors)?;
     let orthogonal = source.config.is_some_and(|config| config.flag("apply_GS"));
     Ok(Module {
         name: source.name.to_owned(),

@@ -13,7 +13,7 @@ use crate::adapter::convention::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::error::Result;
 use crate::format::Checkpoint;
-use crate::math::forms::composite::Part as Half;
+use crate::math::forms::composite::Operand as Half;
 use crate::math::{Composite, Joint, LowRank};
 
 const W1_A: &str = "hada_w1_a";

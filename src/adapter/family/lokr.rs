@@ -16,7 +16,7 @@ use crate::adapter::scale::Scale;
 use crate::adapter::slice::Slice;
 use crate::error::Result;
 use crate::format::Checkpoint;
-use crate::math::forms::composite::Part as Half;
+use crate::math::forms::composite::Operand as Half;
 use crate::math::{Composite, Joint, LowRank};
 
 pub(super) static FAMILY: Family = Family {

@@ -99,9 +99,8 @@ fn build(source: &Source<'_>) -> Result<Module> {
         }
     }
     let (lambda, gamma) = (source.required(LAMBDA, GAMMA)?, source.required(GAMMA, LAMBDA)?);
-    let (rank, bases, _) = source.matrix(lambda)?;
+    let (rank, bases) = source.plain_matrix(lambda)?;
     let (_, least, _) = source.matrix(gamma)?;
-    source.expect(lambda, rank, bases, &[])?;
     source.expect(gamma, bases, least, &[])?;
     let width = source.view(small)?.spec.shape.last().copied().unwrap_or(0);
     source.expect(small, rank, 1, &[width])?;

@@ -7,9 +7,10 @@ use crate::adapter::module::{Bias, BiasEffect};
 use crate::adapter::scale::ScaleSources;
 use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::slice::find;
-use crate::adapter::tensor::{element_type, read_f64};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView};
+use crate::weight::element::is_float;
 
 /// A module's tensors by their part, each by its name in the file.
 pub(in crate::adapter) type Parts = BTreeMap<Part, String>;
@@ -90,6 +91,27 @@ impl<'a> Source<'a> {
         Err(ErrorKind::BadShape { expected: format!("{expected:?}"), found }).in_tensor(name)
     }
 
+    /// (rows, columns) of a tensor without further dimensions.
+    pub(super) fn plain_matrix(&self, name: &str) -> Result<(usize, usize)> {
+        let (rows, columns, _) = self.matrix(name)?;
+        self.expect(name, rows, columns, &[])?;
+        Ok((rows, columns))
+    }
+
+    /// (outputs, rank, inputs) of A, rank × inputs, and B, outputs × rank, each with `rest` after these dimensions.
+    pub(super) fn factors(
+        &self,
+        down: &str,
+        up: &str,
+        rest: &[usize],
+    ) -> Result<(usize, usize, usize)> {
+        let (rank, inputs, _) = self.matrix(down)?;
+        let (outputs, _, _) = self.matrix(up)?;
+        self.expect(down, rank, inputs, rest)?;
+        self.expect(up, outputs, rank, rest)?;
+        Ok((outputs, rank, inputs))
+    }
+
     /// A tensor for the bias of a layer of as many outputs, or of an unknown number if 0.
     pub(super) fn bias(&self, tensor: &str, outputs: usize, effect: BiasEffect) -> Result<Bias> {
         let view = self.view(tensor)?;
@@ -118,9 +140,9 @@ pub(super) fn check_length(view: TensorView<'_>, length: usize) -> Result<()> {
 
 pub(super) fn read_alpha(view: TensorView<'_>) -> Result<f64> {
     check_length(view, 1)?;
-    let alpha = match element_type(view.spec.dtype) {
-        Some(_) => read_f64(view, 0, 1)?.first().copied().unwrap_or(f64::NAN),
-        None => read_integer(view)?,
+    let alpha = match is_float(view.spec.dtype) {
+        true => read_f64(view, 0, 1)?.first().copied().unwrap_or(f64::NAN),
+        false => read_integer(view)?,
     };
     if alpha.is_finite() {
         return Ok(alpha);

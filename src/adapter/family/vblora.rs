@@ -94,12 +94,8 @@ fn build(source: &Source<'_>) -> Result<Module> {
         present: "vblora_logits_A",
         missing: "vblora_vector_bank",
     })?;
-    let (count, length, _) = source.matrix(bank)?;
-    source.expect(bank, count, length, &[])?;
-    let (rank, wide, _) = source.matrix(down)?;
-    let (high, _, _) = source.matrix(up)?;
-    source.expect(down, rank, wide, &[count])?;
-    source.expect(up, high, rank, &[count])?;
+    let (count, length) = source.plain_matrix(bank)?;
+    let (high, rank, wide) = source.factors(down, up, &[count])?;
     let most = source.config.map(|config| config.number("topk")).transpose()?.flatten();
     let most = most.unwrap_or(2.0) as usize;
     if most == 0 || most > count {

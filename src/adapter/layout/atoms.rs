@@ -1,29 +1,29 @@
 //! A module of the result made of one module's rows, or of what there is of several.
 
 use super::fit::{Atom, rows_of};
-use super::target::{Piece, Source};
+use super::target::{MadeOf, Piece};
 use crate::adapter::Adapter;
 use crate::adapter::architecture::Cut;
 
 /// A split module made of one.
-pub(super) fn alone(atom: Atom) -> Source {
+pub(super) fn alone(atom: Atom) -> MadeOf {
     let (module, from) = (atom.module, atom.from);
     let total = from.len();
     match atom.cut {
         Cut::Swapped => swapped(module, total),
-        _ => Source::Rows { pieces: vec![Piece { module, from, to: 0..total }], total },
+        _ => MadeOf::Rows { pieces: vec![Piece { module, from, to: 0..total }], total },
     }
 }
 
-fn swapped(module: usize, total: usize) -> Source {
+fn swapped(module: usize, total: usize) -> MadeOf {
     let half = total / 2;
     let piece = |from, to| Piece { module, from, to };
     let pieces = vec![piece(half..total, 0..half), piece(0..half, half..total)];
-    Source::Rows { pieces, total }
+    MadeOf::Rows { pieces, total }
 }
 
 /// A published module made of what there is of its parts.
-pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
+pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<MadeOf> {
     let first = atoms.first()?;
     let inputs = adapter.modules.get(first.module)?.inputs;
     let total = match first.cut {
@@ -52,5 +52,5 @@ pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<Source> {
     }
     pieces.sort_by_key(|piece| piece.to.start);
     let apart = pieces.windows(2).all(|two| matches!(two, [a, b] if a.to.end <= b.to.start));
-    apart.then_some(Source::Rows { pieces, total })
+    apart.then_some(MadeOf::Rows { pieces, total })
 }

@@ -1,6 +1,6 @@
 //! Experts' gates and ups, which some have in one matrix, in stacks of their own.
 
-use super::target::{Layout, Piece, Source, Target, Wanted};
+use super::target::{Layout, MadeOf, Piece, Target, Wanted};
 use crate::adapter::Adapter;
 use crate::adapter::convention::gguf_names::Architecture;
 use crate::adapter::convention::{Convention, Names};
@@ -23,7 +23,7 @@ pub fn divide_experts(
             };
             let from = number * total..(number + 1) * total;
             let pieces = vec![Piece { module: at, from, to: 0..total }];
-            Some(Ok(Target { name, source: Source::Rows { pieces, total } }))
+            Some(Ok(Target { name, source: MadeOf::Rows { pieces, total } }))
         };
         let found: Vec<Wanted> =
             ["gate_proj", "up_proj"].into_iter().enumerate().filter_map(half).collect();

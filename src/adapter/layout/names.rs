@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::atoms::{alone, join};
 use super::fit::{Atom, Fit, fit, wanted};
 use super::model_part::{ModelPart, parts, place};
-use super::target::{Layout, Source, Target, Wanted};
+use super::target::{Layout, MadeOf, Target, Wanted};
 use crate::adapter::Adapter;
 use crate::adapter::architecture::{Cut, Detected, ModuleShape, Rule, Side, fill};
 use crate::adapter::convention::Names;
@@ -112,7 +112,7 @@ fn of_part(
         match (fit, part.detected.as_ref()) {
             (Some(Ok(Some(Fit::Name(path)))), Some(detected)) => {
                 let target = spelled(&path, detected)
-                    .map(|name| Target { name, source: Source::Whole(at) })
+                    .map(|name| Target { name, source: MadeOf::Whole(at) })
                     .map_err(|error| (at, error));
                 found.push((at, target));
             }
@@ -131,7 +131,7 @@ fn of_part(
             (Some(Err(error)), _) => found.push((at, Err((at, error)))),
             _ => {
                 let target = renamed().map_err(|error| (at, error));
-                let source = Source::Whole(at);
+                let source = MadeOf::Whole(at);
                 found.push((at, target.map(|name| Target { name, source })));
             }
         }

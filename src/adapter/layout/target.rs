@@ -10,12 +10,12 @@ pub struct Target {
     /// Its name in the other convention.
     pub name: String,
     /// What it is made of.
-    pub source: Source,
+    pub source: MadeOf,
 }
 
 /// What a module of the result is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum MadeOf {
     /// A module of the adapter, whole.
     Whole(usize),
     /// Rows of some.
@@ -38,7 +38,7 @@ pub struct Piece {
     pub to: Range<usize>,
 }
 
-impl Source {
+impl MadeOf {
     /// The modules it is made of.
     pub fn modules(&self) -> Vec<usize> {
         match self {

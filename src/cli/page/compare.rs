@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lora_tool::error::counted;
 use lora_tool::ops::compare::{Measures, Pair, Report};
 use lora_tool::ops::inspect;
 
@@ -116,7 +117,7 @@ fn pair_tables(report: &Report) -> String {
     let name = |pair: &Pair| format!("{} and {}", label(pair.a), label(pair.b));
     let head = |first| [[first].as_slice(), &MEASURES].concat();
     let rows = report.pairs.iter().map(|pair| {
-        let name = format!("{}, {} modules", name(pair), pair.shared_modules);
+        let name = format!("{}, {}", name(pair), counted(pair.shared_modules, "module"));
         row(name, &pair.measures)
     });
     let mut text = html::table("All modules together", &head("pair"), &rows.collect::<Vec<_>>());

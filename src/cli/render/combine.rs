@@ -1,5 +1,6 @@
 //! What `combine` and `resize` will do, and what they did.
 
+use lora_tool::error::counted;
 use lora_tool::ops::combine::{Plan, Report};
 use lora_tool::ops::shared::advice::Advice;
 
@@ -15,10 +16,11 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     lines.add("convention", plan.convention);
     lines.add("modules", plan.modules.len());
     if !plan.stored.is_empty() {
-        lines.add("stored", format!("{} differences, summed whole", plan.stored.len()));
+        lines.add("stored", format!("{}, summed whole", counted(plan.stored.len(), "difference")));
     }
     if !plan.replacements.is_empty() {
-        lines.add("replaces", format!("{} tensors of the base", plan.replacements.len()));
+        lines
+            .add("replaces", format!("{} of the base", counted(plan.replacements.len(), "tensor")));
     }
     if modules {
         let rows = plan.modules.iter().map(|module| {

@@ -1,5 +1,6 @@
 //! What a conversion will do, or did.
 
+use lora_tool::error::counted;
 use lora_tool::ops::convert::Report;
 
 use super::{Lines, bytes, table};
@@ -12,11 +13,13 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
     lines.add("modules", report.modules.len());
     let folded = report.modules.iter().filter(|module| module.folded != 1.0).count();
     if folded > 0 {
-        lines.add("folded", format!("the scale of {folded} modules, into their factors"));
+        lines
+            .add("folded", format!("the scale of {}, into the factors", counted(folded, "module")));
     }
     let factored = report.modules.iter().filter(|module| module.factored.is_some()).count();
     if factored > 0 {
-        lines.add("factored", format!("{factored} modules of other families, exactly"));
+        lines
+            .add("factored", format!("{} of other families, exactly", counted(factored, "module")));
     }
     if !report.lost.is_empty() {
         lines.add("lost", report.lost.len());

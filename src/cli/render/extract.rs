@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lora_tool::error::counted;
 use lora_tool::ops::extract::{Plan, Report};
 
 use super::{LISTED, Lines, bytes, count, percent, table};
@@ -47,14 +48,14 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
         ),
     );
     if !report.whole.is_empty() {
-        lines.add("whole", format!("{} tensors stored as they are", report.whole.len()));
+        lines.add("whole", format!("{}, stored whole", counted(report.whole.len(), "tensor")));
     }
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for tensor in &report.left_out {
         reasons.entry(tensor.reason).or_default().push(&tensor.tensor);
     }
     for (reason, tensors) in reasons {
-        lines.add("left out", format!("{} tensors: {reason}", tensors.len()));
+        lines.add("left out", format!("{}: {reason}", counted(tensors.len(), "tensor")));
         let shown = if modules { tensors.len() } else { LISTED.min(3) };
         for tensor in tensors.iter().take(shown) {
             lines.add("", tensor);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lora_tool::adapter::training::is_training;
+use lora_tool::error::counted;
 use lora_tool::ops::inspect;
 
 use super::{LISTED, Lines, bytes, count, percent, table};
@@ -32,7 +33,12 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
         for shard in shards {
             lines.add(
                 "shard",
-                format!("{}  {} tensors, {}", shard.file, shard.tensors, bytes(shard.bytes)),
+                format!(
+                    "{}  {}, {}",
+                    shard.file,
+                    counted(shard.tensors, "tensor"),
+                    bytes(shard.bytes)
+                ),
             );
         }
     }
@@ -92,8 +98,10 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
     if let Some(replacements) = item.replacements.as_deref().filter(|r| !r.is_empty()) {
         let names: Vec<_> = replacements.iter().take(4).map(|r| r.name.as_str()).collect();
         let more = if replacements.len() > 4 { ", …" } else { "" };
-        lines
-            .add("replaces", format!("{} tensors: {}{more}", replacements.len(), names.join(", ")));
+        lines.add(
+            "replaces",
+            format!("{}: {}{more}", counted(replacements.len(), "tensor"), names.join(", ")),
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lora_tool::error::UnmatchedName;
+use lora_tool::error::{UnmatchedName, counted};
 use lora_tool::ops::merge::{
     Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
     Rounding, Scales, Survival, TensorPlan,
@@ -195,14 +195,14 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         "tensors",
         tensors(report.tensors_changed, report.tensors_converted, report.tensors_copied),
     );
-    lines.add("weights", format!("{} in {} files", bytes(report.bytes), report.shards));
+    lines.add("weights", format!("{} in {}", bytes(report.bytes), counted(report.shards, "file")));
     requantised(&mut lines, report.requantised.as_ref(), &report.survival);
     dequantised(&mut lines, report.dequantised.as_ref());
     if let Some(size) = report.receipt_bytes {
         lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));
     }
     if report.shards_reused > 0 {
-        lines.add("resumed", format!("{} files were finished already", report.shards_reused));
+        lines.add("resumed", format!("{} finished already", counted(report.shards_reused, "file")));
     }
     if let Some(found) = &report.effective {
         lines.add("effective", effective(found));

@@ -8,131 +8,15 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
+mod lines;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod methods;
+mod numbers;
 pub(crate) mod tune;
 pub(crate) mod verify;
 
-use std::fmt::Write;
+use lines::LISTED;
 
-use lora_tool::error::{clipped, one_line, short};
-
-/// Unmatched names and faults that are listed; `--json` has them all.
-const LISTED: usize = 20;
-
-/// Bytes in units of 1000.
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let unit = UNITS.get(unit).copied().unwrap_or_default();
-    if value < 9.95 && unit != "B" {
-        format!("{value:.1} {unit}")
-    } else {
-        format!("{value:.0} {unit}")
-    }
-}
-
-/// Counts in thousands, millions and so on.
-pub(crate) fn count(number: u64) -> String {
-    let value = number as f64;
-    match number {
-        0..10_000 => number.to_string(),
-        10_000..1_000_000 => format!("{:.0} k", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} M", value / 1e6),
-        _ => format!("{:.2} G", value / 1e9),
-    }
-}
-
-/// A share in per cent, without a minus before zeros.
-pub(crate) fn percent(share: f64, digits: usize) -> String {
-    let text = format!("{:.digits$}", share * 100.0);
-    match text.strip_prefix('-') {
-        Some(zeros) if zeros.chars().all(|c| matches!(c, '0' | '.')) => format!("{zeros} %"),
-        _ => format!("{text} %"),
-    }
-}
-
-/// An adapter's weight.
-pub(crate) fn weight(weight: f64, by_module: bool) -> String {
-    if by_module { "weights by module".to_owned() } else { format!("weight {weight}") }
-}
-
-/// Lines of `label  value`, the values aligned.
-#[derive(Default)]
-pub(crate) struct Lines(String);
-
-impl Lines {
-    pub(crate) fn add(&mut self, label: &str, value: impl std::fmt::Display) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "  {label:<12} {}", one_line(&short(&value.to_string())));
-    }
-
-    pub(crate) fn plain(&mut self, text: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{}", one_line(&text.to_string()));
-    }
-
-    /// Text with its own line ends.
-    pub(crate) fn text(&mut self, text: &str) {
-        self.0.push_str(text);
-    }
-
-    /// All lines.
-    pub(crate) fn into_text(self) -> String {
-        self.0
-    }
-}
-
-/// Columns, each as wide as its widest cell.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let escape = |row: &Vec<String>| row.iter().map(|cell| one_line(&clipped(cell))).collect();
-    let rows: Vec<Vec<String>> = rows.iter().map(escape).collect();
-    let mut widths: Vec<usize> = Vec::new();
-    for row in &rows {
-        for (at, cell) in row.iter().enumerate() {
-            let width = cell.chars().count();
-            match widths.get_mut(at) {
-                Some(widest) => *widest = (*widest).max(width),
-                None => widths.push(width),
-            }
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(1234), "1.2 kB");
-        assert_eq!(bytes(999_900), "1.0 MB");
-        assert_eq!(bytes(4_200_000_000), "4.2 GB");
-    }
-
-    #[test]
-    fn zeros_have_no_sign() {
-        assert_eq!(percent(-1e-9, 2), "0.00 %");
-        assert_eq!(percent(-0.5, 1), "-50.0 %");
-        assert_eq!(percent(1.0, 0), "100 %");
-    }
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["ccc".to_owned(), "d".to_owned()]];
-        assert_eq!(table(&rows), "  a    b\n  ccc  d\n");
-    }
-}
+pub(crate) use lines::{Lines, table};
+pub(crate) use numbers::{bytes, count, percent, weight};

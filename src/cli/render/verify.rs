@@ -1,5 +1,6 @@
 //! What `verify` found.
 
+use lora_tool::error::counted;
 use lora_tool::ops::verify::Report;
 
 use super::{LISTED, Lines, count};
@@ -14,8 +15,9 @@ pub(crate) fn report(report: &Report) -> String {
     lines.add(
         "compared",
         format!(
-            "{} byte by byte, of {tensors} tensors ({} of them the base's own)",
+            "{} byte by byte, of {} ({} of them the base's own)",
             rows(report.rows_compared),
+            counted(tensors, "tensor"),
             report.copied
         ),
     );
@@ -40,7 +42,8 @@ fn recomputed(report: &Report, rows: &str) -> String {
     let by_method = match report.same_code {
         0 => String::new(),
         count => {
-            format!("; {count} tensors by the method's own code, which has no second formula here")
+            let tensors = counted(count, "tensor");
+            format!("; {tensors} by the method's own code, which has no second formula here")
         }
     };
     format!(

@@ -8,7 +8,9 @@ use lora_tool::Result;
 use lora_tool::ops::combine::{self, Combine, RankPolicy};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, ModuleWeight, OpenArgs, OutcomeArgs, location, weigh};
+use crate::cli::args::{
+    DtypeArg, ModuleWeight, OpenArgs, OutcomeArgs, destination, location, weigh,
+};
 use crate::cli::method_args::{CompatArg, MethodParams, SpaceArg};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -59,7 +61,7 @@ pub(crate) struct CombineArgs {
 /// What `combine` and `resize` share.
 #[derive(Debug, Args)]
 pub(crate) struct CombineOptions {
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     output: PathBuf,
     #[arg(long)]
     max_rank: Option<usize>,

@@ -6,8 +6,9 @@ use clap::Args;
 use lora_tool::ops::as_lora;
 use lora_tool::ops::combine::RankPolicy;
 use lora_tool::ops::convert::{self, Options};
+use serde::Serialize;
 
-use crate::cli::args::{OpenArgs, OutcomeArgs, location};
+use crate::cli::args::{OpenArgs, OutcomeArgs, destination, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub(crate) struct ConvertArgs {
     rank: Option<RankPolicy>,
     #[arg(long, value_parser = location())]
     reference: Option<PathBuf>,
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     output: PathBuf,
     #[arg(long)]
     allow_loss: bool,
@@ -55,30 +56,29 @@ impl ConvertArgs {
             force: self.outcome.force,
         }
     }
-}
 
-impl ConvertArgs {
     fn as_lora(&self, rank: RankPolicy, session: &Session) -> Outcome {
-        let plan = as_lora::plan(&as_lora::Options {
-            adapter: self.adapter.clone(),
-            rank,
-            to: self.to.clone().unwrap_or_default(),
-            program: self.program.clone(),
-            reference: self.reference.clone(),
-            output: self.output.clone(),
-            allow_loss: self.allow_loss,
-            open: self.open.options(),
-            force: self.outcome.force,
-            threads: session.threads,
-        })?;
+        let (convert, threads) = (self.options(), session.threads);
+        let plan = as_lora::plan(&as_lora::Options { convert, rank, threads })?;
         let report = match self.outcome.dry_run {
             true => plan.report,
             false => plan.run(&*session.steps("converting"))?,
         };
-        let lost: Vec<String> = report.lost.iter().map(|loss| format!("lost: {loss}")).collect();
+        self.answer(&report, &report.lost, render::as_lora::report, session)
+    }
+
+    /// Says what was lost, then what was done.
+    fn answer<R: Serialize>(
+        &self,
+        report: &R,
+        lost: &[String],
+        text: fn(&R, bool, bool) -> String,
+        session: &Session,
+    ) -> Outcome {
+        let lost: Vec<String> = lost.iter().map(|loss| format!("lost: {loss}")).collect();
         session.warn(&lost);
-        session.answer("convert", self.outcome.json, &report, |report| {
-            render::as_lora::report(report, self.outcome.dry_run, self.outcome.modules(session))
+        session.answer("convert", self.outcome.json, report, |report| {
+            text(report, self.outcome.dry_run, self.outcome.modules(session))
         })?;
         Ok(Answer::Yes)
     }
@@ -94,11 +94,6 @@ impl Verb for ConvertArgs {
             true => convert.report,
             false => convert.run(&*session.steps("converting"))?,
         };
-        let lost: Vec<String> = report.lost.iter().map(|loss| format!("lost: {loss}")).collect();
-        session.warn(&lost);
-        session.answer("convert", self.outcome.json, &report, |report| {
-            render::convert::report(report, self.outcome.dry_run, self.outcome.modules(session))
-        })?;
-        Ok(Answer::Yes)
+        self.answer(&report, &report.lost, render::convert::report, session)
     }
 }

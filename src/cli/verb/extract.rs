@@ -7,7 +7,7 @@ use lora_tool::format::Access;
 use lora_tool::ops::extract::{self, RankChoice};
 use regex::Regex;
 
-use crate::cli::args::{DtypeArg, OrientationArgs, OutcomeArgs, location};
+use crate::cli::args::{DtypeArg, OrientationArgs, OutcomeArgs, destination, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(crate) struct ExtractArgs {
     /// The same, as kohya's scripts have it
     #[arg(long, alias = "model", hide = true, conflicts_with = "tuned", value_parser = location())]
     model_tuned: Option<PathBuf>,
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     output: PathBuf,
     #[arg(long)]
     rank: RankChoice,

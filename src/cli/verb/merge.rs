@@ -7,14 +7,15 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lora_tool::error::ModelError;
-use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, TYPE_NAMES, Types};
+use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, Types};
+use lora_tool::ops::shared::options::GGUF_TYPES;
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
 use crate::cli::args::{
     DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, RoundingArg, ScalesArg,
-    location, weigh, writing,
+    destination, location, weigh, writing,
 };
 use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
@@ -59,7 +60,7 @@ pub(crate) struct MergeArgs {
         conflicts_with = "adapters"
     )]
     models: Vec<OsString>,
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = destination())]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) how: MergeOptions,
@@ -115,7 +116,7 @@ pub(crate) struct MergeOptions {
     pub(crate) rounding_seed: u64,
     #[arg(long, default_value_t = 0.9)]
     pub(crate) min_survival: f64,
-    #[arg(long, value_parser = PossibleValuesParser::new(TYPE_NAMES).try_map(|name| name.parse::<Types>()))]
+    #[arg(long, value_parser = PossibleValuesParser::new(GGUF_TYPES).try_map(|name| name.parse::<Types>()))]
     pub(crate) types: Option<Types>,
     #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,

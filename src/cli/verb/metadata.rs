@@ -6,6 +6,7 @@ use clap::Args;
 use lora_tool::format::Access;
 use lora_tool::ops::metadata::{self, Destination, Options};
 
+use crate::cli::args::destination;
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(crate) struct MetadataArgs {
     #[arg(long)]
     strip_training: bool,
     /// Where the edited file goes
-    #[arg(short, long, value_name = "OUT", conflicts_with = "in_place")]
+    #[arg(short, long, value_name = "OUT", conflicts_with = "in_place", value_parser = destination())]
     output: Option<PathBuf>,
     /// Replace FILE itself by the edited one, in one step
     #[arg(long)]

@@ -6,6 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;
+mod definition;
 pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
@@ -13,6 +14,7 @@ pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod methods;
+mod registry;
 pub(crate) mod resize;
 pub(crate) mod run;
 pub(crate) mod tune;
@@ -20,71 +22,5 @@ pub(crate) mod undo;
 pub(crate) mod verify;
 pub(crate) mod work;
 
-use super::{Outcome, Session};
-
-/// What every verb's arguments can do.
-pub(crate) trait Verb {
-    /// Does what was asked, and answers on standard output.
-    fn run(&self, session: &Session) -> Outcome;
-}
-
-/// The one list of verbs: makes the enum that clap reads and hands each its turn.
-macro_rules! verbs {
-    ($($(#[$meta:meta])* $name:ident($args:ty),)*) => {
-        /// What to do.
-        #[derive(Debug, clap::Subcommand)]
-        pub(crate) enum Command {
-            $($(#[$meta])* $name($args),)*
-        }
-
-        impl Verb for Command {
-            fn run(&self, session: &Session) -> Outcome {
-                match self {
-                    $(Self::$name(args) => args.run(session),)*
-                }
-            }
-        }
-    };
-}
-
-verbs! {
-    /// Show what is in adapters or checkpoints, from their headers alone
-    Inspect(inspect::InspectArgs),
-    /// Bake adapters into base weights
-    Merge(merge::MergeArgs),
-    /// Make some shards of a merge that was planned for several machines
-    Work(work::WorkArgs),
-    /// Put what workers have made in place
-    Commit(commit::CommitArgs),
-    /// Make one adapter of several
-    Combine(combine::CombineArgs),
-    /// Lower or fit an adapter's rank
-    #[command(alias = "compress")]
-    Resize(resize::ResizeArgs),
-    /// Make an adapter of what fine-tuning changed
-    Extract(extract::ExtractArgs),
-    /// See what a program would refuse, ignore or scale wrongly in an adapter
-    Check(check::CheckArgs),
-    /// Write the same update in another convention's file
-    Convert(convert::ConvertArgs),
-    /// See whether adapters get along
-    Compare(compare::CompareArgs),
-    /// Find the weights that score best by a command of yours
-    Tune(tune::TuneArgs),
-    /// Compare two checkpoints, or two adapters, in numbers
-    Diff(diff::DiffArgs),
-    /// Check that a merged checkpoint is what merge should have written
-    Verify(verify::VerifyArgs),
-    /// Have the base back, bit for bit, from a merge that kept its receipt
-    Undo(undo::UndoArgs),
-    /// Read or edit a file's header; its tensors stay as they are
-    Metadata(metadata::MetadataArgs),
-    /// Run a recipe: a merge or a combination written down
-    Run(run::RunArgs),
-    /// List the combination methods, their parameters and sources
-    Methods(methods::MethodsArgs),
-    /// Print a script that completes commands in a shell
-    Completions(completions::CompletionsArgs),
-    /// Print the manual page, or write one for every verb
-    Man(man::ManArgs),
-}
+pub(crate) use definition::Verb;
+pub(crate) use registry::Command;

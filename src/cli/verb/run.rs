@@ -9,7 +9,7 @@ use lora_tool::format::Access;
 use lora_tool::ops::run::{self, Options, Planned};
 
 use super::{combine, merge};
-use crate::cli::args::OutcomeArgs;
+use crate::cli::args::{OutcomeArgs, destination};
 use crate::cli::{Outcome, Session, Verb};
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// Where the result goes, instead of where the recipe says
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = destination())]
     output: Option<PathBuf>,
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]

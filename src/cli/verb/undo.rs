@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lora_tool::error::counted;
 use lora_tool::format::Access;
 use lora_tool::ops::undo;
 
+use crate::cli::args::destination;
 use crate::cli::render::{Lines, bytes};
 use crate::cli::{Answer, Outcome, Session, Verb};
 
@@ -21,7 +23,7 @@ pub(crate) struct UndoArgs {
     #[arg(long, value_name = "FILE")]
     receipt: PathBuf,
     /// Where the base goes: one file if it ends in .safetensors, else a directory
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = destination())]
     output: PathBuf,
     /// Read inputs instead of mapping them: for network file systems
     #[arg(long)]
@@ -56,7 +58,14 @@ impl Verb for UndoArgs {
             lines.plain(format!("{what} back, bit for bit, in {}", report.output.display()));
             let (files, sides) = (report.files, report.side_files);
             let size = bytes(report.bytes);
-            lines.add("weights", format!("{size} in {files} files, {sides} others beside them"));
+            lines.add(
+                "weights",
+                format!(
+                    "{size} in {}, {} beside them",
+                    counted(files, "file"),
+                    counted(sides, "other")
+                ),
+            );
             if !report.missing.is_empty() {
                 lines.add("missing", format!("{} of the base's other files", report.missing.len()));
             }

@@ -9,16 +9,16 @@ use crate::math::kernel::factor::Factor;
 use crate::math::linalg::low_rank::LowRank;
 use crate::math::linalg::matrix::Matrix;
 
-/// One part of a composite.
+/// One of the two matrices of a composite.
 #[derive(Debug, Clone)]
-pub enum Part {
+pub enum Operand {
     /// All its elements.
     Dense(Factor),
     /// Its factors.
     LowRank(LowRank),
 }
 
-impl Part {
+impl Operand {
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Dense(factor) => (factor.rows, factor.columns),
@@ -89,7 +89,7 @@ pub enum Joint {
 #[derive(Debug, Clone)]
 pub struct Composite {
     joint: Joint,
-    parts: [Part; 2],
+    parts: [Operand; 2],
 }
 
 impl Composite {
@@ -98,14 +98,14 @@ impl Composite {
     /// # Panics
     /// If the parts of a Hadamard product have different shapes.
     #[track_caller]
-    pub fn new(joint: Joint, a: Part, b: Part) -> Self {
+    pub fn new(joint: Joint, a: Operand, b: Operand) -> Self {
         assert!(joint == Joint::Kronecker || a.size() == b.size(), "shapes of a Hadamard product");
         Self { joint, parts: [a, b] }
     }
 
     /// (rows, columns).
     pub fn size(&self) -> (usize, usize) {
-        let [a, b] = self.parts.each_ref().map(Part::size);
+        let [a, b] = self.parts.each_ref().map(Operand::size);
         match self.joint {
             Joint::Hadamard => a,
             Joint::Kronecker => (a.0 * b.0, a.1 * b.1),
@@ -123,7 +123,7 @@ impl Composite {
     /// identity.
     pub fn low_rank(&self) -> LowRank {
         let (rows, columns) = self.size();
-        let [a, b] = self.parts.each_ref().map(Part::rank);
+        let [a, b] = self.parts.each_ref().map(Operand::rank);
         if a * b <= rows.min(columns) {
             return self.factored();
         }
@@ -134,7 +134,7 @@ impl Composite {
     }
 
     fn factored(&self) -> LowRank {
-        let [a, b] = self.parts.each_ref().map(Part::low_rank);
+        let [a, b] = self.parts.each_ref().map(Operand::low_rank);
         match self.joint {
             Joint::Kronecker => LowRank::new(a.up.kronecker(&b.up), a.down.kronecker(&b.down)),
             Joint::Hadamard => {
@@ -153,7 +153,7 @@ impl Composite {
     /// Rows and columns exchanged.
     #[must_use]
     pub fn transposed(&self) -> Self {
-        Self { joint: self.joint, parts: self.parts.each_ref().map(Part::transposed) }
+        Self { joint: self.joint, parts: self.parts.each_ref().map(Operand::transposed) }
     }
 
     /// Ready to give any rows.
@@ -257,13 +257,13 @@ mod tests {
         std::iter::repeat_with(step).take(count).collect()
     }
 
-    fn part(seed: &mut u64, rows: usize, columns: usize, rank: usize) -> Part {
+    fn part(seed: &mut u64, rows: usize, columns: usize, rank: usize) -> Operand {
         if rank == 0 {
-            return Part::Dense(Factor::new(rows, columns, random(seed, rows * columns)));
+            return Operand::Dense(Factor::new(rows, columns, random(seed, rows * columns)));
         }
         let up = Factor::new(rows, rank, random(seed, rows * rank));
         let down = Factor::new(rank, columns, random(seed, rank * columns));
-        Part::LowRank(LowRank::from_factors(&up, &down, 1.0))
+        Operand::LowRank(LowRank::from_factors(&up, &down, 1.0))
     }
 
     fn check(composite: &Composite, expected: &Matrix) {

@@ -28,6 +28,11 @@ impl ElementType {
         }
     }
 
+    /// Whether its values need f64: the kernels of 16 and 32 bits do not take it.
+    pub fn is_wide(self) -> bool {
+        self == Self::F64
+    }
+
     /// Widens all of `bytes` into `out`; one element for each.
     ///
     /// # Panics

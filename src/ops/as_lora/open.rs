@@ -50,8 +50,8 @@ impl AsLora {
         let made = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "as": "lora",
-            "adapter": name(&self.options.adapter),
-            "reference": self.options.reference.as_deref().map(name),
+            "adapter": name(&self.options.convert.adapter),
+            "reference": self.options.convert.reference.as_deref().map(name),
             "rank": self.options.rank.to_string(),
         });
         provenance::describe(&mut metadata, &made, None);

@@ -59,7 +59,7 @@ impl Report {
         lost: Vec<String>,
     ) -> Self {
         Self {
-            output: options.output.clone(),
+            output: options.convert.output.clone(),
             from: adapter.convention.name,
             to: target.name,
             rank: options.rank.to_string(),

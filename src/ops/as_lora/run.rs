@@ -1,25 +1,20 @@
 //! From the options to the report.
 
-use std::path::PathBuf;
-
 use super::open::AsLora;
 use super::options::Options;
 use super::report::Report;
 use super::{compute, origin};
-use crate::adapter::convert::{BaseFacts, complete};
+use crate::adapter::Adapter;
 use crate::adapter::save::{NewAdapter, NewModule};
 use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::write::check_ending;
-use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::math::RankPolicy;
-use crate::ops::check::program;
-use crate::ops::combine::{self, align, carry};
-use crate::ops::convert::{named, target};
+use crate::ops::combine::{self, align, replacements};
+use crate::ops::convert::input::{self, Input, target};
 use crate::ops::merge::{self, AdapterInput, Merge};
-use crate::ops::shared::base::check_reference;
-use crate::ops::{Progress, check_output, files_of, thread_pool, write};
+use crate::ops::{Progress, thread_pool, write};
 
 /// Opens the adapter, and the base where a module needs it, and decides where every update comes from.
 ///
@@ -27,27 +22,16 @@ use crate::ops::{Progress, check_output, files_of, thread_pool, write};
 /// What is wrong with the adapter, modules that need the base without `reference`, what would be lost, and an output
 /// that cannot be started.
 pub fn plan(options: &Options) -> Result<AsLora> {
-    let program = options.program.as_deref().map(program::by_name).transpose()?;
-    let asked = named(&options.to)?;
-    check_output(&options.output, [options.adapter.as_path()], options.force)?;
-    let (reference, access) = (options.reference.as_deref(), options.open.access);
-    check_reference(reference, access)?;
-    let base = BaseFacts::of(reference, access)?;
-    let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
-    let mut adapter = Adapter::open(&options.adapter, &open)?;
-    adapter.sound()?;
-    adapter.check_finite()?;
-    if let Some(reference) = reference {
-        complete(&mut adapter, reference, access)?;
-    }
+    let Input { program, convention, mut adapter, .. } = input::open(&options.convert)?;
+    input::check(&options.convert, &mut adapter)?;
     let native = align::common(std::slice::from_ref(&adapter));
-    let target = match (asked, program) {
-        (None, None) => write::convention(None, Some(native), &options.output)?,
-        _ => target(asked, program, native)?,
+    let target = match (convention, program) {
+        (None, None) => write::convention(None, Some(native), &options.convert.output)?,
+        _ => target(convention, program, native)?,
     };
     let takes = program.map(|program| &program.takes);
     if !takes.is_some_and(|takes| takes.modelfile) {
-        check_ending(target, &options.output)?;
+        check_ending(target, &options.convert.output)?;
     }
     if matches!(options.rank, RankPolicy::Size(_))
         && (native.name != target.name || takes.is_some())
@@ -55,18 +39,16 @@ pub fn plan(options: &Options) -> Result<AsLora> {
         let reason = format!("a budget of bytes is for the {} convention alone", native.name);
         return Err(ErrorKind::BadOption(reason).into());
     }
-    let files = files_of(&adapter);
-    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     let merge = on_base(&adapter, options)?;
     let (modules, lost) = origin::of_all(&adapter, merge.as_ref(), native)?;
-    if !lost.is_empty() && !options.allow_loss {
+    if !lost.is_empty() && !options.convert.allow_loss {
         return Err(ConvertError::Losses { losses: lost, instead: None }).in_file(&adapter.path);
     }
     if modules.is_empty() {
         return Err(ErrorKind::NothingSelected.into());
     }
     let carried = combine::Options::default();
-    let carried = carry::replacements(&carried, std::slice::from_ref(&adapter), native)?;
+    let carried = replacements::replacements(&carried, std::slice::from_ref(&adapter), native)?;
     let report = Report::planned(options, &adapter, target, lost);
     let replacements = carried.replacements;
     let options = options.clone();
@@ -80,7 +62,7 @@ pub fn plan(options: &Options) -> Result<AsLora> {
 fn on_base(adapter: &Adapter, options: &Options) -> Result<Option<Merge>> {
     let dependent: Vec<_> = adapter.modules.iter().filter(|m| origin::needs_base(m)).collect();
     let Some(first) = dependent.first() else { return Ok(None) };
-    let Some(reference) = &options.reference else {
+    let Some(reference) = &options.convert.reference else {
         let (modules, family) = (dependent.len(), first.family);
         return Err(ConvertError::NeedsBase { modules, family })
             .in_tensor(&first.name)
@@ -88,9 +70,9 @@ fn on_base(adapter: &Adapter, options: &Options) -> Result<Option<Merge>> {
     };
     merge::prepare(&merge::Options {
         base: reference.clone(),
-        adapters: vec![AdapterInput::new(&options.adapter, 1.0)],
-        output: options.output.clone(),
-        open: options.open.clone(),
+        adapters: vec![AdapterInput::new(&options.convert.adapter, 1.0)],
+        output: options.convert.output.clone(),
+        open: options.convert.open.clone(),
         ..merge::Options::default()
     })
     .map(Some)
@@ -118,10 +100,10 @@ impl AsLora {
             native: self.native,
             target: self.target,
             program: self.takes,
-            reference: self.options.reference.as_deref(),
-            output: &self.options.output,
+            reference: self.options.convert.reference.as_deref(),
+            output: &self.options.convert.output,
             beside: &self.adapter.file.path,
-            force: self.options.force,
+            force: self.options.convert.force,
         }
     }
 

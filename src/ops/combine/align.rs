@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::Options;
+use super::options::Options;
 use crate::adapter::convention::{self, Convention, Names};
 use crate::adapter::convert::{BaseFacts, Goal, reexpress};
 use crate::adapter::{Adapter, layout, peers, unify};
@@ -31,8 +31,8 @@ pub(in crate::ops) fn align(
         let base = goal.base()?;
         let comparable = |adapter: Adapter| {
             // Names of one convention are of several layouts only where the layouts are known.
-            let other = adapter.convention != native || !mixed;
-            let known = other && layout::is_known(&adapter);
+            let is_other = adapter.convention != native || !mixed;
+            let known = is_other && layout::is_known(&adapter);
             known.then(|| reexpressed(&adapter, goal, &base)).flatten().unwrap_or(adapter)
         };
         aligned = aligned.into_iter().map(comparable).collect();
@@ -44,11 +44,13 @@ pub(in crate::ops) fn align(
 /// The convention in which adapters are compared where nothing is written: PEFT's for models with paths alone,
 /// else that of the first adapter which has names of its own, as far as modules are computed in it.
 pub(in crate::ops) fn common(adapters: &[Adapter]) -> &'static Convention {
-    let dotted = |own: &&'static Convention| matches!(own.names, Names::Dotted | Names::Gguf);
-    let mut named = adapters.iter().map(|adapter| adapter.convention).filter(|own| !dotted(own));
+    let dotted =
+        |convention: &&'static Convention| matches!(convention.names, Names::Dotted | Names::Gguf);
+    let mut named =
+        adapters.iter().map(|adapter| adapter.convention).filter(|convention| !dotted(convention));
     match named.next() {
         None => convention::peft(),
-        Some(own) if write::is_native(own) => own,
+        Some(convention) if write::is_native(convention) => convention,
         Some(_) => convention::one_file(),
     }
 }
@@ -82,7 +84,7 @@ fn apart(adapters: &[Adapter]) -> bool {
     let mut pairs = all
         .iter()
         .enumerate()
-        .flat_map(|(at, own)| all.iter().skip(at + 1).map(move |other| own.is_disjoint(other)));
+        .flat_map(|(at, names)| all.iter().skip(at + 1).map(move |other| names.is_disjoint(other)));
     pairs.any(|disjoint| disjoint)
 }
 

@@ -3,19 +3,19 @@
 
 use rayon::prelude::*;
 
-use super::compute::weighted;
-use super::{Options, RankPolicy, align, group};
+use super::module_inputs::weighted;
+use super::options::Options;
+use super::{align, group};
 use crate::adapter::block_weights::BlockWeights;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::math::RankPolicy;
 use crate::method::params::LAMBDA;
 use crate::method::{self, Kind};
 use crate::ops::open_adapters;
 use crate::ops::shared::advice::{Advice, advise};
 use crate::ops::shared::facts::ModuleFacts;
+use crate::ops::shared::method_name::AUTO;
 use crate::ops::thread_pool;
-
-/// The name by which the choice is left to the rule.
-pub(in crate::ops) const AUTO: &str = "auto";
 
 /// The options with what the rule chooses in the place of `auto`, and why; as they are if a method is named.
 ///
@@ -51,8 +51,11 @@ pub(in crate::ops) struct Chosen {
 /// # Errors
 /// As [`settle`].
 pub(in crate::ops) fn choose(options: &Options) -> Result<Chosen> {
-    let own = options.params.keys().any(|name| name != LAMBDA.name);
-    if own || !options.param_rules.is_empty() || options.space.is_some() || options.compat.is_some()
+    let has_params = options.params.keys().any(|name| name != LAMBDA.name);
+    if has_params
+        || !options.param_rules.is_empty()
+        || options.space.is_some()
+        || options.compat.is_some()
     {
         let reason = "--method auto chooses the method and its parameters; --lambda and weights go with it, --space, \
                       --compat and other parameters with a method that is named";
@@ -68,7 +71,8 @@ pub(in crate::ops) fn choose(options: &Options) -> Result<Chosen> {
     let modules: Vec<ModuleFacts> = pool.install(|| {
         let modules = groups.par_iter().map(|group| {
             let deltas = weighted(&adapters, group).in_tensor(&group.name)?;
-            let deltas: Vec<_> = deltas.iter().map(|one| (one.adapter, one.delta())).collect();
+            let deltas: Vec<_> =
+                deltas.iter().map(|input| (input.adapter, input.delta())).collect();
             Ok(ModuleFacts::new(adapters.len(), &deltas, group.is_convolution()))
         });
         modules.collect::<Result<_>>()

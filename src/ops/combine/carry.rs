@@ -1,5 +1,5 @@
-//! What a combination carries over beside the deltas: replaced tensors, configs, metadata, and where
-//! it came from.
+//! What a combination carries over beside the deltas, put around its modules: replaced tensors, configs,
+//! metadata, and where it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,155 +7,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::group::Group;
-use super::{Combine, Options};
-use crate::adapter::Adapter;
-use crate::adapter::convention::Convention;
+use super::open::Combine;
 use crate::adapter::identity;
-use crate::adapter::module::{Replacement, Replaces};
-use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, bias_part};
-use crate::adapter::tensor::{element_type, read_f64};
-use crate::error::{ErrorKind, Locate, Result};
+use crate::adapter::save::{NewAdapter, NewModule, bias_part};
+use crate::error::Result;
 use crate::format::Metadata;
 use crate::math::{LowRank, Matrix};
 use crate::ops::shared::provenance;
-
-/// What to do where adapters replace one tensor with different values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnConflict {
-    /// The first adapter's.
-    First,
-    /// The mean of all.
-    Average,
-    /// None: the tensor is left out.
-    Drop,
-}
-
-/// Replaced tensors of the result.
-#[derive(Debug, Clone, Default)]
-pub(in crate::ops) struct Carried {
-    pub(in crate::ops) replacements: Vec<NewReplacement>,
-    pub(super) warnings: Vec<String>,
-}
-
-impl Carried {
-    pub(super) fn labels(&self) -> Vec<String> {
-        let label = |r: &NewReplacement| match r.replaces {
-            Replaces::Bias => format!("{}.bias", r.module),
-            _ => format!("{}.weight", r.module),
-        };
-        self.replacements.iter().map(label).collect()
-    }
-}
-
-/// Gathers replaced tensors; identical ones pass, different ones are the user's to decide.
-pub(in crate::ops) fn replacements(
-    options: &Options,
-    adapters: &[Adapter],
-    output: &Convention,
-) -> Result<Carried> {
-    let mut carried = Carried::default();
-    let mut found: BTreeMap<(String, u8), Vec<(usize, NewReplacement)>> = BTreeMap::new();
-    for (number, adapter) in adapters.iter().enumerate() {
-        let selected = |one: &&Replacement| options.selection().selects([&one.module; 2]);
-        for replacement in adapter.replacements.iter().filter(selected) {
-            let name = &replacement.tensor;
-            let view = adapter.file.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-            let mut scratch = Vec::new();
-            let new = NewReplacement {
-                module: replacement.module.clone(),
-                replaces: replacement.replaces.clone(),
-                dtype: view.spec.dtype,
-                shape: view.spec.shape.clone(),
-                bytes: view.all(&mut scratch)?.to_vec(),
-            };
-            let kind = match new.replaces {
-                Replaces::Weight => 0,
-                Replaces::Bias => 1,
-                Replaces::Rows(_) => 2,
-            };
-            found.entry((new.module.clone(), kind)).or_default().push((number, new));
-        }
-    }
-    if !found.is_empty() && !output.holds.replacements {
-        let reason = format!(
-            "the {} convention cannot hold tensors that replace the base's, and an input has {}",
-            output.name,
-            found.len()
-        );
-        return Err(ErrorKind::BadOption(reason).into());
-    }
-    for ((module, _), all) in found {
-        settle(options, adapters, &module, &all, &mut carried)?;
-    }
-    Ok(carried)
-}
-
-fn settle(
-    options: &Options,
-    adapters: &[Adapter],
-    module: &str,
-    all: &[(usize, NewReplacement)],
-    carried: &mut Carried,
-) -> Result<()> {
-    let Some((number, first)) = all.first() else { return Ok(()) };
-    let other = all.iter().find(|(_, other)| {
-        other.bytes != first.bytes || other.shape != first.shape || other.replaces != first.replaces
-    });
-    let Some((second, _)) = other else {
-        carried.replacements.push(first.clone());
-        return Ok(());
-    };
-    let path = |number: usize| adapters.get(number).map(|a| a.path.clone()).unwrap_or_default();
-    match options.on_conflict {
-        None => {
-            let (first, second) = (path(*number), path(*second));
-            return Err(ErrorKind::ReplacementsDiffer { first, second }).in_tensor(module);
-        }
-        Some(OnConflict::Drop) => {
-            carried
-                .warnings
-                .push(format!("`{module}` is replaced differently by the inputs and was left out"));
-        }
-        Some(OnConflict::First) => carried.replacements.push(first.clone()),
-        Some(OnConflict::Average) => carried.replacements.push(average(adapters, all, module)?),
-    }
-    Ok(())
-}
-
-fn average(
-    adapters: &[Adapter],
-    all: &[(usize, NewReplacement)],
-    module: &str,
-) -> Result<NewReplacement> {
-    let Some((_, first)) = all.first() else { return Err(ErrorKind::NotFound.into()) };
-    let mut sum = vec![0.0; first.shape.iter().product()];
-    for (number, other) in all {
-        let same = other.shape == first.shape && other.replaces == first.replaces;
-        let adapter = adapters.get(*number).filter(|_| same);
-        let tensor = adapter.and_then(|adapter| {
-            let replaced = adapter.replacements.iter();
-            let mut own =
-                replaced.filter(|r| r.module == other.module && r.replaces == other.replaces);
-            adapter.file.tensor(&own.next()?.tensor)
-        });
-        let Some(view) = tensor else {
-            let (expected, found) =
-                (format!("{:?} as in the first adapter", first.shape), other.shape.clone());
-            return Err(ErrorKind::BadShape { expected, found }).in_tensor(module);
-        };
-        for (sum, value) in sum.iter_mut().zip(read_f64(view, 0, view.spec.elements())?) {
-            *sum += value / all.len() as f64;
-        }
-    }
-    let element = element_type(first.dtype)
-        .ok_or_else(|| ErrorKind::BadDtype { dtype: first.dtype.to_string() })
-        .in_tensor(module)?;
-    let mut averaged = first.clone();
-    averaged.bytes = vec![0; sum.len() * element.size()];
-    element.encode(&sum, &mut averaged.bytes);
-    Ok(averaged)
-}
 
 /// What a path is called: its last part, of a file without its ending.
 fn name(path: &Path) -> String {
@@ -176,12 +34,12 @@ pub(super) fn metadata(combine: &Combine) -> Result<Metadata> {
     });
     let named: Vec<_> = named.collect();
     let (title, trigger) = (combine.options.title.as_deref(), combine.options.trigger.as_deref());
-    let given = identity::Given { title, trigger };
+    let words = identity::Given { title, trigger };
     let mut metadata = match named.as_slice() {
         [(only, _)] => (*only).clone(),
-        several => identity::combined(several, &name(&combine.options.output), given),
+        several => identity::combined(several, &name(&combine.options.output), words),
     };
-    identity::call(&mut metadata, given);
+    identity::call(&mut metadata, words);
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
     let inputs = combine.adapters.iter().zip(&combine.options.adapters);
     let inputs = inputs.map(|(adapter, input)| {

@@ -1,13 +1,14 @@
 //! Elementwise methods on the deltas themselves: panels of them are recomputed as often as needed, and
 //! what comes out, which has no low rank, is cut to one by a randomised SVD whose error is known.
 
-use super::Combine;
-use super::compute::{Outcome, written_scale};
 use super::group::Group;
+use super::open::Combine;
+use super::outcome::Outcome;
+use super::rank::written_scale;
 use crate::math::elements::random::Stream;
 use crate::math::linalg::sketch::{self, Settings};
 use crate::math::{LowRank, Matrix};
-use crate::method::{Blended, Blending, Combined, Deltas, Elementwise, Part, Weighted};
+use crate::method::{Blended, Blending, Combined, Deltas, Elementwise, InputWeight, Weighted};
 
 /// Combines one module and cuts it to a rank.
 pub(super) fn combine(
@@ -19,8 +20,10 @@ pub(super) fn combine(
 ) -> Outcome {
     let (rows, columns) = (group.outputs, group.inputs);
     let rank = rank.min(rows).min(columns);
-    let parts: Vec<Part> =
-        inputs.iter().map(|input| Part { adapter: input.adapter, weight: input.weight }).collect();
+    let parts: Vec<InputWeight> = inputs
+        .iter()
+        .map(|input| InputWeight { adapter: input.adapter, weight: input.weight })
+        .collect();
     let how = (combine.settings(group), combine.options.compat);
     let shape = (group.name.as_str(), rows, columns);
     let mut blending = Blending::new(rule, how, shape, &parts, combine.adapters.len());

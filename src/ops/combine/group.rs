@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::sum::{self, Stored};
-use super::{Options, PlannedModule};
+use super::options::Options;
+use super::plan::PlannedModule;
+use super::stored::{Stored, is_stored};
 use crate::adapter::Adapter;
 use crate::adapter::block_weights::BlockWeights;
 use crate::adapter::convention::{Convention, Names};
@@ -16,6 +17,7 @@ use crate::method::Settings;
 use crate::ops::shared::param_rules::{self, Site};
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::Usage;
+use crate::weight::element::widest;
 
 /// One module of the result and its inputs.
 #[derive(Debug, Clone)]
@@ -38,7 +40,7 @@ pub(in crate::ops) struct Member {
     pub(in crate::ops) module: usize,
     pub(in crate::ops) weight: f64,
     /// The weight that the adapter was given for this module, without what multiplies it further.
-    pub(super) own: f64,
+    pub(super) input_weight: f64,
     pub(super) rank: usize,
     pub(super) scale: f64,
 }
@@ -66,24 +68,13 @@ impl Group {
     }
 }
 
-/// The widest dtype of all factors.
-pub(super) fn widest(adapters: &[Adapter]) -> Dtype {
+/// A dtype that holds the values of all factors.
+pub(super) fn widest_of(adapters: &[Adapter]) -> Dtype {
     let dtypes = adapters.iter().flat_map(|adapter| {
         let names = adapter.modules.iter().flat_map(Module::tensors);
         names.filter_map(|name| Some(adapter.file.tensor(name)?.spec.dtype))
     });
-    let mut widest: Option<Dtype> = None;
-    for dtype in dtypes {
-        widest = Some(match (widest, dtype) {
-            (None, dtype) => dtype,
-            (Some(Dtype::F64), _) | (_, Dtype::F64) => Dtype::F64,
-            (Some(Dtype::F32), _) | (_, Dtype::F32) => Dtype::F32,
-            // Neither holds the other's values.
-            (Some(Dtype::F16), Dtype::BF16) | (Some(Dtype::BF16), Dtype::F16) => Dtype::F32,
-            (Some(same), _) => same,
-        });
-    }
-    widest.unwrap_or(Dtype::F32)
+    widest(dtypes)
 }
 
 /// Sorts all modules of all adapters into groups, in order of their names: those of the first adapter
@@ -97,8 +88,8 @@ pub(in crate::ops) fn group(
     blocks: &[BlockWeights],
 ) -> Result<Vec<Group>> {
     let (groups, stored) = sort(options, adapters, blocks)?;
-    for one in stored {
-        if let Some((adapter, module)) = one.of(adapters) {
+    for difference in stored {
+        if let Some((adapter, module)) = difference.of(adapters) {
             adapter.check_factors(module).in_tensor(&module.name).in_file(&adapter.path)?;
         }
     }
@@ -141,13 +132,13 @@ pub(super) fn sort(
                     .in_file(&adapter.path));
             }
             let name = [module.name.as_str(); 2];
-            let own = input.weight * rules.weight(name);
+            let input_weight = input.weight * rules.weight(name);
             let of_block = blocks.get(number).map_or(1.0, |blocks| blocks.of(&module.name));
-            let weight = own * selection.weight(name) * of_block;
+            let weight = input_weight * selection.weight(name) * of_block;
             if weight == 0.0 || !selection.selects(name) {
                 continue;
             }
-            if sum::is_stored(module) {
+            if is_stored(module) {
                 stored.push(Stored { adapter: number, module: index, weight });
                 continue;
             }
@@ -155,7 +146,8 @@ pub(super) fn sort(
             let rank = rank.in_tensor(&module.name).in_file(&adapter.path)?;
             let scale = module.scale.value;
             check_size(weight * scale).in_tensor(&module.name).in_file(&adapter.path)?;
-            let member = Member { adapter: number, module: index, weight, own, rank, scale };
+            let member =
+                Member { adapter: number, module: index, weight, input_weight, rank, scale };
             add(&mut groups, key, module, member).map_err(|error| error.in_file(&adapter.path))?;
         }
     }
@@ -265,11 +257,11 @@ fn output_name(group: &Group, adapters: &[Adapter], output: &Convention) -> Resu
         let adapter = adapters.get(member.adapter)?;
         Some((adapter.convention, adapter.modules.get(member.module)?.name.as_str()))
     });
-    if let Some((_, own)) = names.clone().find(|(convention, _)| *convention == output) {
-        return Ok(own.to_owned());
+    if let Some((_, name)) = names.clone().find(|(convention, _)| *convention == output) {
+        return Ok(name.to_owned());
     }
-    let (own, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
-    if output.names != Names::Dotted && !matches!(own.names, Names::Dotted | Names::Gguf) {
+    let (convention, name) = names.next().ok_or(ErrorKind::NothingSelected)?;
+    if output.names != Names::Dotted && !matches!(convention.names, Names::Dotted | Names::Gguf) {
         return Ok(name.to_owned());
     }
     if output.names != Names::Dotted {

@@ -5,30 +5,15 @@
 use std::collections::BTreeMap;
 
 use super::group::Group;
+use super::stored::Stored;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Convention, Part};
-use crate::adapter::module::{Module, Nature};
 use crate::adapter::save::{NewModule, PartTensor};
-use crate::adapter::tensor::{element_type, read_f64};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, FamilyError, Locate, Result};
 use crate::format::Dtype;
 use crate::method::{Law, Method};
-
-/// A stored difference that takes part.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stored {
-    pub(super) adapter: usize,
-    pub(super) module: usize,
-    pub(super) weight: f64,
-}
-
-impl Stored {
-    /// The adapter and the module.
-    pub(super) fn of<'a>(&self, adapters: &'a [Adapter]) -> Option<(&'a Adapter, &'a Module)> {
-        let adapter = adapters.get(self.adapter)?;
-        Some((adapter, adapter.modules.get(self.module)?))
-    }
-}
+use crate::weight::element::encoded;
 
 /// A module of the result, whose tensors are sums.
 #[derive(Debug, Clone)]
@@ -45,12 +30,6 @@ struct Summed {
     terms: Vec<(usize, String, f64)>,
 }
 
-/// Whether a module is a stored difference and nothing else.
-pub(super) fn is_stored(module: &Module) -> bool {
-    let bias_alone = module.inputs == 0 && module.bias.is_some() && module.magnitude.is_none();
-    module.nature() == Nature::Full || (bias_alone && module.nature() == Nature::LowRank(0))
-}
-
 /// The sums of all stored differences, in order of their names.
 ///
 /// # Errors
@@ -64,8 +43,8 @@ pub(super) fn sums(
     convention: &Convention,
 ) -> Result<Vec<Sum>> {
     let mut found: BTreeMap<&str, BTreeMap<Part, Summed>> = BTreeMap::new();
-    for one in stored {
-        let (adapter, module) = one.of(adapters).ok_or(ErrorKind::NotFound)?;
+    for difference in stored {
+        let (adapter, module) = difference.of(adapters).ok_or(ErrorKind::NotFound)?;
         let summed = method.laws.contains(&Law::WeightedSum);
         let factored = groups.iter().any(|group| group.name == module.name);
         if !summed || factored || adapter.convention != convention {
@@ -75,7 +54,7 @@ pub(super) fn sums(
         }
         let tensors = found.entry(&module.name).or_default();
         for tensor in module.tensors() {
-            add(tensors, adapter, tensor, one)
+            add(tensors, adapter, tensor, difference)
                 .map_err(|error| error.in_tensor(tensor).in_file(&adapter.path))?;
         }
     }
@@ -87,7 +66,7 @@ fn add(
     tensors: &mut BTreeMap<Part, Summed>,
     adapter: &Adapter,
     tensor: &str,
-    one: &Stored,
+    difference: &Stored,
 ) -> Result<()> {
     let part = (adapter.convention.parse)(tensor).ok_or(ErrorKind::NotFound)?.part;
     let shape = adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound)?.spec.shape.clone();
@@ -97,7 +76,7 @@ fn add(
         let expected = format!("{:?} as in another adapter", summed.shape);
         return Err(ErrorKind::BadShape { expected, found: shape }.into());
     }
-    summed.terms.push((one.adapter, tensor.to_owned(), one.weight));
+    summed.terms.push((difference.adapter, tensor.to_owned(), difference.weight));
     Ok(())
 }
 
@@ -116,11 +95,7 @@ impl Sum {
                     *sum += lambda * weight * value;
                 }
             }
-            let unknown = || ErrorKind::BadDtype { dtype: dtype.to_string() };
-            let element = element_type(dtype).ok_or_else(unknown)?;
-            let mut bytes = vec![0; sum.len() * element.size()];
-            element.encode(&sum, &mut bytes);
-            Ok((*part, dtype, summed.shape.clone(), bytes))
+            Ok((*part, dtype, summed.shape.clone(), encoded(dtype, &sum)?))
         });
         let tensors = tensors.collect::<Result<Vec<PartTensor>>>().in_tensor(&self.name)?;
         Ok(NewModule::stored(self.name.clone(), tensors))

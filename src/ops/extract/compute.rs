@@ -3,22 +3,24 @@
 use rayon::prelude::*;
 
 use super::depth::{candidate, look, rank_of};
+use super::open::Extract;
+use super::options::RankChoice;
 use super::pair::{Form, Pair};
 use super::report::{LeftOut, ModuleReport};
-use super::{Extract, RankChoice};
 use crate::adapter::convention::{Key, Part};
 use crate::adapter::module::{Kind, Replaces};
 use crate::adapter::save::{NewModule, NewReplacement, PartTensor, Sized};
-use crate::adapter::tensor::{check_finite, element_type};
+use crate::adapter::tensor::check_finite;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Dtype, TensorView};
 use crate::math::elements::random::Stream;
 use crate::math::linalg::panels::Panels;
 use crate::math::linalg::sketch::Sketch;
 use crate::math::rank::policy::{Candidate, TooSmall};
-use crate::math::{ElementType, Factor, LowRank, Matrix, RankPolicy};
+use crate::math::{Factor, LowRank, Matrix, RankPolicy};
 use crate::ops::Progress;
 use crate::weight::difference::Difference;
+use crate::weight::element::{decoded, encoded};
 
 /// What became of one pair.
 pub(super) enum Fate {
@@ -60,7 +62,7 @@ impl Found {
 }
 
 /// A module to write and what to say of it, with the squared norms of the difference and the error.
-pub(super) struct Done {
+pub(super) struct Extracted {
     pub(super) module: NewModule,
     pub(super) report: ModuleReport,
     pub(super) squared_norm: f64,
@@ -69,13 +71,16 @@ pub(super) struct Done {
 }
 
 /// Looks at every pair; a shared budget comes last.
-pub(super) fn all(extract: &Extract, progress: &dyn Progress) -> Result<(Vec<Fate>, Vec<Done>)> {
+pub(super) fn all(
+    extract: &Extract,
+    progress: &dyn Progress,
+) -> Result<(Vec<Fate>, Vec<Extracted>)> {
     let bytes = |pair: &Pair| extract.tuned.tensor(&pair.tuned).map_or(0, |view| view.spec.bytes());
     progress.begin(extract.plan.pairs.iter().map(bytes).sum());
     let pairs = extract.plan.pairs.par_iter().enumerate();
     let fates: Vec<Fate> = pairs
         .map(|(at, pair)| {
-            let fate = one(extract, at, pair, 0).map_err(|error| error.in_tensor(&pair.base));
+            let fate = look_into(extract, at, pair, 0).map_err(|error| error.in_tensor(&pair.base));
             progress.advance(bytes(pair));
             fate
         })
@@ -100,7 +105,8 @@ pub(super) fn views<'a>(
     Ok((base, extract.tuned.tensor(&pair.tuned).ok_or(ErrorKind::NotFound)?))
 }
 
-fn one(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> {
+/// What becomes of one pair; at least `least` singular values are looked for.
+fn look_into(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<Fate> {
     let (base, tuned) = views(extract, pair)?;
     if base.same_bytes(tuned)? {
         return Ok(Fate::Equal);
@@ -289,7 +295,7 @@ fn share(extract: &Extract, found: &mut [Found]) -> Result<()> {
         let deepened = deeper.map(|found| {
             let Some(pair) = extract.plan.pairs.get(found.at) else { return Ok(false) };
             let least = (found.values.len() * 2).max(found.rank.min(found.values.len() * 4));
-            if let Fate::Module(again) = one(extract, found.at, pair, least)? {
+            if let Fate::Module(again) = look_into(extract, found.at, pair, least)? {
                 *found = *again;
             }
             Ok(true)
@@ -330,7 +336,7 @@ fn matrix(factor: &Factor, rows: usize, columns: usize) -> Matrix {
 }
 
 /// Cuts a difference to its rank, in the orientation and dtype that is written.
-fn finish(extract: &Extract, found: &Found) -> Result<Done> {
+fn finish(extract: &Extract, found: &Found) -> Result<Extracted> {
     let pair = extract.plan.pairs.get(found.at).ok_or(ErrorKind::NotFound)?;
     let Form::Factors { kind, turned } = &pair.form else {
         return Err(ErrorKind::NotFound.into());
@@ -367,21 +373,16 @@ fn finish(extract: &Extract, found: &Found) -> Result<Done> {
         passes: found.passes,
     };
     let parameters = (rank * (pair.rows + pair.columns)) as u64;
-    Ok(Done { module, report, squared_norm: found.squared_norm, squared_error, parameters })
+    Ok(Extracted { module, report, squared_norm: found.squared_norm, squared_error, parameters })
 }
 
 /// The factors as they are read back.
-fn rounded(factors: &LowRank, dtype: crate::format::Dtype) -> Result<LowRank> {
-    let element =
-        element_type(dtype).ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })?;
-    let round = |matrix: &Matrix| {
-        let mut matrix = matrix.clone();
-        let mut bytes = vec![0; matrix.len() * element.size()];
-        ElementType::encode(element, matrix.as_slice(), &mut bytes);
-        element.decode(&bytes, matrix.as_mut_slice());
-        matrix
+fn rounded(factors: &LowRank, dtype: Dtype) -> Result<LowRank> {
+    let round = |matrix: &Matrix| -> Result<Matrix> {
+        let values = decoded(dtype, &encoded(dtype, matrix.as_slice())?)?;
+        Ok(Matrix::from_vec(matrix.nrows(), matrix.ncols(), values))
     };
-    Ok(LowRank::new(round(&factors.up), round(&factors.down)))
+    Ok(LowRank::new(round(&factors.up)?, round(&factors.down)?))
 }
 
 /// kohya's `--clamp_quantile` (`networks/extract_lora_from_models.py`): all of σ in up, then both factors

@@ -1,6 +1,6 @@
 //! How deep each difference must be looked into for a rank policy, and what rank it gives.
 
-use super::{Options, RankChoice};
+use super::options::{Options, RankChoice};
 use crate::error::{ErrorKind, Result};
 use crate::math::elements::random::Stream;
 use crate::math::linalg::panels::Panels;

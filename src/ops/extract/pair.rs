@@ -2,18 +2,18 @@
 
 use serde::Serialize;
 
-use super::Options;
+use super::options::Options;
 use crate::adapter::convention::{Convention, Names};
 use crate::adapter::module::Kind;
 use crate::adapter::orientation::Orientations;
-use crate::adapter::target::{flat_module, quantisation};
-use crate::adapter::tensor::element_type;
+use crate::adapter::target::flat_module;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
-use crate::ops::merge::plan::matrix::as_matrix;
 use crate::ops::shared::pairing;
 use crate::ops::shared::selection::{Selection, Usage};
-use crate::weight::{self, pair::Paired};
+use crate::weight::element::is_float;
+use crate::weight::pair::Paired;
+use crate::weight::{self, as_matrix, quantisation};
 
 /// What a tensor's difference can be stored as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -110,11 +110,11 @@ fn pair(
         }
     }
     // Counters and masks are no weights; a copy of them says nothing.
-    if element_type(first.spec.dtype).is_none() && first.spec.dtype == second.spec.dtype {
+    if !is_float(first.spec.dtype) && first.spec.dtype == second.spec.dtype {
         return Ok(None);
     }
     for (view, checkpoint) in [(first, base), (second, tuned)] {
-        if element_type(view.spec.dtype).is_none() {
+        if !is_float(view.spec.dtype) {
             let (base_tensor, dtype) = (view.spec.name.clone(), view.spec.dtype.to_string());
             return Err(ErrorKind::TargetDtype { base_tensor, dtype }).in_file(&checkpoint.path);
         }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Extract;
 use super::compute::{spatial, spells, views};
+use super::open::Extract;
 use super::pair::{Form, Pair};
 use crate::adapter::convention::{Key, Part};
 use crate::adapter::module::{Kind, Replaces};

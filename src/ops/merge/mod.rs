@@ -16,14 +16,15 @@ pub(super) mod write;
 
 pub use crate::method::Compat;
 pub use crate::ops::shared::inputs::AdapterInput;
+pub use crate::ops::shared::side_file::SideFile;
 pub use crate::weight::{Rounding, Scales, Writing};
 pub(in crate::ops) use compute::making::Making;
 pub use job::document::{Job, JobReport, JobShard};
 pub use job::identity::{InputFile, Looked};
-pub use job::part::Part;
+pub use job::worker_part::WorkerPart;
 pub use open::Merge;
 pub(super) use open::{prepare, tied_head};
-pub use plan::gguf_types::{NAMES as TYPE_NAMES, Types};
+pub use plan::gguf_types::Types;
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;
 pub use plan::open_inputs::OpenInputs;
@@ -31,10 +32,9 @@ pub use plan::options::{LeastSurvival, Options, Quantized};
 pub use plan::output::{Plan, PlannedAdapter};
 pub use plan::quantised::{Dequantised, Requantised};
 pub use plan::region::Region;
-pub use plan::side::{NotCarried, SideFile};
-pub(super) use plan::side::{beside, relaid};
+pub use plan::side::NotCarried;
 pub use plan::step::{
-    Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Source, Step, Term,
+    Difference, InputDelta, InputShare, MethodStep, ReplaceStep, RowsStep, Step, Term, TermForm,
 };
 pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
 pub use report::{Effective, Report, Survival, TensorReport};
@@ -42,4 +42,4 @@ pub use run::plan;
 pub(super) use write::jobs::Stats as ShardStats;
 pub(super) use write::note::{Note, name as note_name};
 pub(super) use write::resume::planned as planned_files;
-pub(super) use write::stream::{Sink, header_bytes, make, work_through};
+pub(super) use write::stream::make;

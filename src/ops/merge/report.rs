@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::check::verdict;
 use super::open::Merge;
 use super::plan::output::PlannedAdapter;
 use super::plan::quantised::{Dequantised, Requantised};
@@ -13,7 +14,6 @@ use super::plan::tensor_plan::TensorPlan;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
-use crate::ops::verify;
 
 /// What the rounded result added, against what was asked.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -116,7 +116,7 @@ pub struct Report {
     /// Adapter tensors that fit nothing, if that was allowed.
     pub unmatched: Vec<UnmatchedName>,
     /// The verification, if it was asked for.
-    pub verification: Option<verify::Report>,
+    pub verification: Option<verdict::Report>,
     /// Bytes of the receipt, if one was kept.
     pub receipt_bytes: Option<u64>,
     /// What a user should know.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::check::comparison::check;
 use super::open::{Merge, prepare};
 use super::plan::options::Options;
 use super::report::Report;
@@ -10,7 +11,7 @@ use super::write::{resume, stream};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::format::staging::{free_space, left_over};
-use crate::ops::{Progress, check_output, receipt, verify};
+use crate::ops::{Progress, check_output, receipt};
 
 /// Opens all inputs and decides the whole output.
 ///
@@ -70,7 +71,7 @@ impl Merge {
         report.receipt_bytes = written.receipt;
         if self.options.verify {
             let merged = Checkpoint::open(&self.plan.output, self.options.open.access)?;
-            report.verification = Some(verify::check(self, &merged, None, progress)?);
+            report.verification = Some(check(self, &merged, None, progress)?);
         }
         Ok(report)
     }

@@ -1,17 +1,9 @@
 //! What a receipt may make, before anything is made: whoever writes one chooses its numbers.
 
-use super::contents::{BaseFile, Part};
+use super::contents::{BaseFile, ReceiptPiece};
 use super::file::Receipt;
-use crate::adapter::tensor::element_type;
 use crate::error::{ReceiptError, Result};
-use crate::format::Dtype;
-use crate::math::ElementType;
-
-/// The floating-point type of this name.
-pub(super) fn element(name: &str) -> Option<ElementType> {
-    let all = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
-    all.into_iter().find(|dtype| dtype.to_string() == name).and_then(element_type)
-}
+use crate::weight::element::float_named;
 
 /// Fails unless every file's parts have just the bytes that it is to have, and all parts together take no
 /// byte of the merged files or of the receipt more than once: what is restored is bounded by both.
@@ -41,11 +33,11 @@ impl Taken {
         self.receipt = self.receipt.checked_add(file.head.bytes)?;
         for part in &file.parts {
             let (merged, receipt, bytes) = match part {
-                Part::Copy { bytes, .. } => (*bytes, 0, *bytes),
-                Part::Kept(span) => (0, span.bytes, span.bytes),
-                Part::Steps(coded) => {
+                ReceiptPiece::Copy { bytes, .. } => (*bytes, 0, *bytes),
+                ReceiptPiece::Kept(span) => (0, span.bytes, span.bytes),
+                ReceiptPiece::Steps(coded) => {
                     let elements = (coded.rows as u64).checked_mul(coded.columns as u64)?;
-                    let bytes = |name| elements.checked_mul(element(name)?.size() as u64);
+                    let bytes = |name| elements.checked_mul(float_named(name)?.size() as u64);
                     let kept = coded.guess.bytes.checked_add(coded.codes.bytes)?;
                     (bytes(&coded.from)?, kept, bytes(&coded.to)?)
                 }

@@ -31,16 +31,16 @@ pub(super) fn block_rows(columns: usize) -> usize {
     (BLOCK / columns.max(1)).max(1)
 }
 
-/// How a tensor's elements are told by another's.
+/// Codes the elements of one tensor as steps from those of another, less a guess of their difference.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct StepCoder {
     pub(super) from: ElementType,
     pub(super) to: ElementType,
     pub(super) columns: usize,
     pub(super) guess: Guess,
 }
 
-impl Told {
+impl StepCoder {
     /// (the merged values, the base's bytes as they are guessed) of whole rows from `first` on.
     fn guessed(&self, first: usize, merged: &[u8]) -> (Vec<f64>, Vec<u8>) {
         let count = merged.len() / self.from.size();
@@ -128,11 +128,11 @@ mod tests {
             );
             let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             for (from, to) in [(Bf16, Bf16), (F16, F32), (F32, Bf16), (F64, F64)] {
-                let told = Told { from, to, columns, guess: Guess::new(&factors) };
+                let coder = StepCoder { from, to, columns, guess: Guess::new(&factors) };
                 let merged = &words[..rows * columns * from.size()];
                 let base = &words[words.len() - rows * columns * to.size()..];
-                let codes = told.encode(0, merged, base);
-                prop_assert_eq!(told.decode(0, merged, &codes), base);
+                let codes = coder.encode(0, merged, base);
+                prop_assert_eq!(coder.decode(0, merged, &codes), base);
             }
         }
     }

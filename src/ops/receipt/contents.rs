@@ -27,7 +27,7 @@ pub(in crate::ops) struct Contents {
     /// The weight files to make.
     pub(in crate::ops) base: Vec<BaseFile>,
     /// Other files of the base: kept here, or as the merge copied them.
-    pub(in crate::ops) sides: Vec<Side>,
+    pub(in crate::ops) sides: Vec<SideRecord>,
 }
 
 /// A weight file of the base.
@@ -37,13 +37,13 @@ pub(in crate::ops) struct BaseFile {
     /// Its header, whole.
     pub(super) head: Span,
     /// The rest of it, in order.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<ReceiptPiece>,
 }
 
 /// Bytes of a base file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Part {
+pub(super) enum ReceiptPiece {
     /// As they are in a merged file, from `at` on.
     Copy { file: usize, at: u64, bytes: u64 },
     /// By steps from a merged tensor's values.
@@ -72,7 +72,7 @@ pub(super) struct Coded {
 
 /// A small file beside the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(in crate::ops) struct Side {
+pub(in crate::ops) struct SideRecord {
     pub(in crate::ops) relative: String,
     pub(in crate::ops) sha256: String,
     /// Its bytes, where the merge did not leave them as they were.

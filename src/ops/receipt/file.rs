@@ -118,32 +118,3 @@ impl Writer {
         Ok(MAGIC.len() as u64 + self.at)
     }
 }
-
-/// SHA-256 of a whole file, in hexadecimal.
-///
-/// # Errors
-/// If it is no regular file, or reading fails.
-pub(in crate::ops) fn hash_file(path: &Path) -> Result<String> {
-    hash_pieces(path, |_| Ok(()))
-}
-
-/// SHA-256 of a whole file, in hexadecimal, its bytes given away piece by piece.
-///
-/// # Errors
-/// As [`hash_file`], and those of `take`.
-pub(in crate::ops) fn hash_pieces(
-    path: &Path,
-    mut take: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<String> {
-    const PIECE: u64 = 1 << 20;
-    let source = Source::open(path, Access::Read).in_file(path)?;
-    let (mut hash, mut scratch, mut at) = (Sha256::new(), Vec::new(), 0);
-    while at < source.length() {
-        let end = source.length().min(at + PIECE);
-        let piece = source.bytes(at..end, &mut scratch).in_file(path)?;
-        hash.update(piece);
-        take(piece)?;
-        at = end;
-    }
-    Ok(format!("{:x}", hash.finalize()))
-}

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::code::{Told, block_rows};
-use super::contents::{BaseFile, Coded, Contents, Mark, Part, Side, Span};
-use super::file::{Writer, hash_file, hash_pieces};
+use super::code::{StepCoder, block_rows};
+use super::contents::{BaseFile, Coded, Contents, Mark, ReceiptPiece, SideRecord, Span};
+use super::file::Writer;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
-use crate::format::{Checkpoint, OutputFile, TensorView};
+use crate::format::{Checkpoint, OutputFile, TensorView, hash};
 use crate::math::elements::random::Stream;
 use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
 use crate::math::rank::noise::above_noise;
-use crate::ops::merge::SideFile;
-use crate::ops::merge::plan::matrix::as_matrix;
+use crate::ops::shared::side_file::SideFile;
+use crate::weight::as_matrix;
 use crate::weight::difference::Difference;
 
 /// Blocks that are coded before they are written.
@@ -42,7 +42,7 @@ pub(in crate::ops) fn make(
     let mark = |checkpoint: &Checkpoint, at: usize, lone: bool| -> Result<Mark> {
         let shard = checkpoint.shards.get(at).ok_or(ErrorKind::NotFound)?;
         let relative = if lone { String::new() } else { shard.relative.clone() };
-        Ok(Mark { relative, sha256: hash_file(&shard.path)?, bytes: shard.source.length() })
+        Ok(Mark { relative, sha256: hash::of_file(&shard.path)?, bytes: shard.source.length() })
     };
     let numbers = (0..merged.shards.len()).into_par_iter();
     let marks = numbers.map(|at| mark(merged, at, one_file)).collect::<Result<_>>()?;
@@ -79,16 +79,16 @@ fn keep_sides(
     files: &[SideFile],
     one_file: bool,
     writer: &mut Writer,
-) -> Result<Vec<Side>> {
-    let mut sides: Vec<Side> = Vec::new();
+) -> Result<Vec<SideRecord>> {
+    let mut sides: Vec<SideRecord> = Vec::new();
     let mut keep = |relative: &str, source: &Path, changed: bool| -> Result<()> {
         let mut span = Span { start: writer.position(), bytes: 0 };
-        let sha256 = hash_pieces(source, |piece| {
+        let sha256 = hash::of_file_in_pieces(source, |piece| {
             span.bytes += if changed { writer.add(piece)?.bytes } else { 0 };
             Ok(())
         })?;
         let kept = changed.then_some(span);
-        sides.push(Side { relative: relative.to_owned(), sha256, kept });
+        sides.push(SideRecord { relative: relative.to_owned(), sha256, kept });
         Ok(())
     };
     for component in &base.components {
@@ -115,13 +115,13 @@ fn part(
     name: &str,
     merged: &Checkpoint,
     writer: &mut Writer,
-) -> Result<Part> {
+) -> Result<ReceiptPiece> {
     let Some(new) = merged.tensor(name) else { return kept(base, writer) };
     let file = merged.shards.iter().position(|shard| std::ptr::eq(shard, new.shard));
     let file = file.ok_or(ErrorKind::NotFound)?;
     let at = new.shard.header.data_start + new.spec.start;
     if base.same_bytes(new)? {
-        return Ok(Part::Copy { file, at, bytes: base.spec.bytes() });
+        return Ok(ReceiptPiece::Copy { file, at, bytes: base.spec.bytes() });
     }
     let (rows, columns) = as_matrix(&base.spec.shape);
     let (more, others) = as_matrix(&new.spec.shape);
@@ -141,9 +141,9 @@ fn part(
     }
     let rank = guess.scales.len();
     let span = writer.add(&bytes)?;
-    let told = Told { from, to, columns, guess };
-    let (codes, ends) = codes(&told, base, new, rows, writer)?;
-    Ok(Part::Steps(Coded {
+    let coder = StepCoder { from, to, columns, guess };
+    let (codes, ends) = codes(&coder, base, new, rows, writer)?;
+    Ok(ReceiptPiece::Steps(Coded {
         file,
         at,
         from: new.spec.dtype.to_string(),
@@ -157,9 +157,9 @@ fn part(
     }))
 }
 
-fn kept(base: TensorView<'_>, writer: &mut Writer) -> Result<Part> {
+fn kept(base: TensorView<'_>, writer: &mut Writer) -> Result<ReceiptPiece> {
     let mut scratch = Vec::new();
-    Ok(Part::Kept(writer.add(base.all(&mut scratch)?)?))
+    Ok(ReceiptPiece::Kept(writer.add(base.all(&mut scratch)?)?))
 }
 
 /// The low-rank part of what the merge did, if it has one that is worth its room.
@@ -187,27 +187,27 @@ fn guess(
 }
 
 fn codes(
-    told: &Told,
+    coder: &StepCoder,
     base: TensorView<'_>,
     new: TensorView<'_>,
     rows: usize,
     writer: &mut Writer,
 ) -> Result<(Span, Vec<u64>)> {
-    let height = block_rows(told.columns);
+    let height = block_rows(coder.columns);
     let starts: Vec<usize> = (0..rows).step_by(height).collect();
     let begin = writer.position();
     let mut ends = Vec::with_capacity(starts.len());
     for batch in starts.chunks(BATCH) {
         let coded = batch.par_iter().map(|&first| {
-            let count = height.min(rows - first) * told.columns;
+            let count = height.min(rows - first) * coder.columns;
             let (mut left, mut right) = (Vec::new(), Vec::new());
             let range = |size: usize| {
-                let start = (first * told.columns * size) as u64;
+                let start = (first * coder.columns * size) as u64;
                 start..start + (count * size) as u64
             };
-            let merged = new.bytes(range(told.from.size()), &mut left)?;
-            let base = base.bytes(range(told.to.size()), &mut right)?;
-            Ok(told.encode(first, merged, base))
+            let merged = new.bytes(range(coder.from.size()), &mut left)?;
+            let base = base.bytes(range(coder.to.size()), &mut right)?;
+            Ok(coder.encode(first, merged, base))
         });
         for bytes in coded.collect::<Result<Vec<_>>>()? {
             writer.add(&bytes)?;

@@ -14,7 +14,7 @@ mod place;
 pub(super) mod restore;
 
 pub(super) use bound::check as check_bounds;
-pub(super) use contents::Side;
-pub(super) use file::{Receipt, hash_file, hash_pieces};
+pub(super) use contents::SideRecord;
+pub(super) use file::Receipt;
 pub(super) use make::make;
 pub(super) use place::check_place;

@@ -1,16 +1,16 @@
 //! From a merged checkpoint and its receipt to the base.
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use super::bound::element;
-use super::code::{Told, block_rows};
-use super::contents::{BaseFile, Coded, Part};
+use super::code::{StepCoder, block_rows};
+use super::contents::{BaseFile, Coded, ReceiptPiece};
 use super::file::Receipt;
 use crate::error::{ErrorKind, Locate, ReceiptError, Result};
+use crate::format::hash::Hasher;
 use crate::format::{OutputFile, Shard};
 use crate::math::forms::residual::Guess;
 use crate::ops::Progress;
+use crate::weight::element::float_named;
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 4 << 20;
@@ -20,7 +20,7 @@ const BATCH: usize = 16;
 /// A file in the making, and the hash of what it holds so far.
 struct Sink<'a> {
     output: OutputFile,
-    hash: Sha256,
+    hash: Hasher,
     at: u64,
     progress: &'a dyn Progress,
 }
@@ -46,16 +46,20 @@ pub(in crate::ops) fn file(
     output: OutputFile,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut sink = Sink { output, hash: Sha256::new(), at: 0, progress };
+    let mut sink = Sink { output, hash: Hasher::default(), at: 0, progress };
     sink.add(&receipt.bytes(file.head)?)?;
     for part in &file.parts {
         match part {
-            Part::Kept(span) => sink.add(&receipt.bytes(*span)?)?,
-            Part::Copy { file, at, bytes } => copy(shard(merged, *file)?, *at, *bytes, &mut sink)?,
-            Part::Steps(coded) => steps(receipt, coded, shard(merged, coded.file)?, &mut sink)?,
+            ReceiptPiece::Kept(span) => sink.add(&receipt.bytes(*span)?)?,
+            ReceiptPiece::Copy { file, at, bytes } => {
+                copy(shard(merged, *file)?, *at, *bytes, &mut sink)?;
+            }
+            ReceiptPiece::Steps(coded) => {
+                steps(receipt, coded, shard(merged, coded.file)?, &mut sink)?;
+            }
         }
     }
-    let found = format!("{:x}", sink.hash.finalize());
+    let found = sink.hash.finish();
     if found != file.mark.sha256 {
         return Err(ReceiptError::NotTheBase.into());
     }
@@ -81,8 +85,8 @@ fn broken() -> ReceiptError {
     ReceiptError::NoReceipt("its parts do not fit together".to_owned())
 }
 
-fn told(receipt: &Receipt, coded: &Coded, shard: &Shard) -> Result<Told> {
-    let types = element(&coded.from).zip(element(&coded.to));
+fn step_coder(receipt: &Receipt, coded: &Coded, shard: &Shard) -> Result<StepCoder> {
+    let types = float_named(&coded.from).zip(float_named(&coded.to));
     let (from, to) = types.ok_or_else(broken)?;
     // A made-up size must not be allocated.
     let merged = coded.rows.checked_mul(coded.columns).and_then(|n| n.checked_mul(from.size()));
@@ -101,13 +105,13 @@ fn told(receipt: &Receipt, coded: &Coded, shard: &Shard) -> Result<Told> {
         return Err(broken().into());
     }
     let guess = Guess { left: left.to_vec(), right: right.to_vec(), scales };
-    Ok(Told { from, to, columns: coded.columns, guess })
+    Ok(StepCoder { from, to, columns: coded.columns, guess })
 }
 
 fn steps(receipt: &Receipt, coded: &Coded, shard: &Shard, sink: &mut Sink<'_>) -> Result<()> {
-    let told = told(receipt, coded, shard)?;
+    let coder = step_coder(receipt, coded, shard)?;
     let codes = receipt.bytes(coded.codes)?;
-    let height = block_rows(told.columns);
+    let height = block_rows(coder.columns);
     let starts: Vec<usize> = (0..coded.rows).step_by(height).collect();
     if starts.len() != coded.ends.len() {
         return Err(broken().into());
@@ -119,12 +123,12 @@ fn steps(receipt: &Receipt, coded: &Coded, shard: &Shard, sink: &mut Sink<'_>) -
             let start = number.checked_sub(1).and_then(|before| coded.ends.get(before));
             let start = start.copied().unwrap_or(0) as usize;
             let codes = codes.get(start..end).ok_or_else(broken)?;
-            let size = told.from.size() as u64;
-            let count = (height.min(coded.rows - first) * told.columns) as u64;
-            let begin = coded.at.saturating_add((first * told.columns) as u64 * size);
+            let size = coder.from.size() as u64;
+            let count = (height.min(coded.rows - first) * coder.columns) as u64;
+            let begin = coded.at.saturating_add((first * coder.columns) as u64 * size);
             let mut scratch = Vec::new();
             let bytes = shard.source.bytes(begin..begin + count * size, &mut scratch);
-            Ok(told.decode(first, bytes.in_file(&shard.path)?, codes))
+            Ok(coder.decode(first, bytes.in_file(&shard.path)?, codes))
         });
         for bytes in decoded.collect::<Result<Vec<_>>>()? {
             sink.add(&bytes)?;

@@ -1,102 +1,18 @@
 //! A recipe's method and its parameters, checked by the method's own table as the command line's are.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use super::fields::{Fields, Read, list, number, text, together, twice, unexpected};
-use super::inputs::{Expression, Inputs, are_rules, by_module};
+use super::adapter_params::{AdapterParams, Entries, ParamValue, Written, entries, written};
+use super::fields::{Fields, Read, list, text, together, twice};
+use super::inputs::Inputs;
+use super::module_rules::{are_rules, by_module};
 use crate::error::{ErrorKind, Place, RecipeError, RecipeProblem, near};
-use crate::format::yaml::{Key, Node, Value};
-use crate::method::params::{BadParam, Given, PARAMS, ParamKind, SEED};
+use crate::format::yaml::Value;
+use crate::method::params::{BadParam, Given, ParamKind, SEED};
 use crate::method::{Compat, Method, Param, Settings};
-use crate::ops::combine::auto::AUTO;
-use crate::ops::combine::named;
+use crate::ops::shared::method_name::{AUTO, named};
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::WeightRule;
-
-/// A parameter as it stands in a recipe.
-#[derive(Debug, Clone)]
-struct Written {
-    place: Place,
-    text: String,
-}
-
-/// What an adapter says of a parameter.
-#[derive(Debug)]
-enum Said {
-    /// One number for all its modules.
-    One(Written),
-    /// Another number for some.
-    ByModule(Place, Vec<(Place, WeightRule)>),
-}
-
-impl Said {
-    fn place(&self) -> Place {
-        match self {
-            Self::One(written) => written.place,
-            Self::ByModule(place, _) => *place,
-        }
-    }
-}
-
-/// Parameters of one adapter.
-#[derive(Debug, Default)]
-pub(super) struct Own {
-    adapter: usize,
-    values: BTreeMap<String, Said>,
-}
-
-/// What stands below a `parameters`, names as methods have them.
-type Entries<'a> = BTreeMap<String, (&'a Key, &'a Node)>;
-
-impl Own {
-    /// Parameters below an adapter; mergekit has its weight there too, which is given back.
-    pub(super) fn read<'a>(
-        node: &'a Node,
-        adapter: usize,
-        path: &Path,
-        expressions: &mut Vec<Expression>,
-    ) -> Read<(Self, Option<(&'a Key, &'a Node)>)> {
-        let mut entries = entries(node)?;
-        let weight = entries.remove("weight");
-        let mut values = BTreeMap::new();
-        for (name, (_, node)) in entries {
-            let said = match &node.value {
-                Value::List(_) => {
-                    Said::ByModule(node.place, by_module(&name, node, Some(path), expressions)?)
-                }
-                _ => Said::One(Written { place: node.place, text: written(&name, node)? }),
-            };
-            values.insert(name, said);
-        }
-        Ok((Self { adapter, values }, weight))
-    }
-}
-
-fn entries(node: &Node) -> Read<Entries<'_>> {
-    let Value::Mapping(given) = &node.value else {
-        return Err(unexpected("parameters", node, "keys and their values"));
-    };
-    let mut entries = Entries::new();
-    for (key, node) in given {
-        let entry = (key, node);
-        if let Some((first, _)) = entries.insert(key.text.replace('_', "-"), entry) {
-            return Err(twice(key, first));
-        }
-    }
-    Ok(entries)
-}
-
-/// A parameter's value as the command line would have it.
-fn written(name: &str, node: &Node) -> Read<String> {
-    let is_word =
-        PARAMS.iter().any(|param| param.name == name && matches!(param.kind, ParamKind::Word(_)));
-    if is_word {
-        return text(name, node);
-    }
-    number(name, node)?;
-    text(name, node)
-}
 
 /// The method and its parameters.
 #[derive(Debug)]
@@ -119,7 +35,7 @@ pub(super) fn read(
         None => find("linear", compat, Place { line: 1, column: 1 })?,
     };
     let count = inputs.adapters.len();
-    let mut given: BTreeMap<String, Written> = BTreeMap::new();
+    let mut single: BTreeMap<String, Written> = BTreeMap::new();
     let mut below = match fields.get("parameters") {
         Some(node) => entries(node)?,
         None => Entries::new(),
@@ -135,8 +51,8 @@ pub(super) fn read(
         let listed = matches!(node.value, Value::List(_));
         // A plain list of what each adapter may have for itself is one number an adapter.
         if are_rules(node) || (listed && varies(param) && !is_each(param)) {
-            let own = by_module(&name, node, None, &mut inputs.rules)?;
-            rules.push(by_rules(method, param, None, own, node.place)?);
+            let by_module = by_module(&name, node, None, &mut inputs.rules)?;
+            rules.push(by_rules(method, param, None, by_module, node.place)?);
             continue;
         }
         let text = match &node.value {
@@ -148,11 +64,11 @@ pub(super) fn read(
         };
         let value = Written { place: node.place, text };
         check(method, &name, &value, count)?;
-        given.insert(name, value);
+        single.insert(name, value);
     }
-    let mut params: Given = given.into_iter().map(|(name, value)| (name, value.text)).collect();
-    for own in std::mem::take(&mut inputs.own) {
-        add_own(method, own, count, &mut params, &mut rules)?;
+    let mut params: Given = single.into_iter().map(|(name, value)| (name, value.text)).collect();
+    for adapter in std::mem::take(&mut inputs.params) {
+        add_adapter(method, adapter, count, &mut params, &mut rules)?;
     }
     Ok(Choice { method: asked, params, rules })
 }
@@ -189,15 +105,15 @@ fn by_rules(
 }
 
 /// Puts an adapter's own values among those of all.
-fn add_own(
+fn add_adapter(
     method: &'static Method,
-    own: Own,
+    adapter: AdapterParams,
     count: usize,
     params: &mut Given,
     rules: &mut Vec<ParamRule>,
 ) -> Read<()> {
-    for (name, said) in own.values {
-        let place = said.place();
+    for (name, value) in adapter.values {
+        let place = value.place();
         let param = taken(method, &name, place)?;
         if !is_each(param) {
             let reason = format!(
@@ -205,27 +121,31 @@ fn add_own(
             );
             return Err(together(place, reason));
         }
-        let value = match said {
-            Said::ByModule(place, own_rules) => {
-                rules.push(by_rules(method, param, Some(own.adapter), own_rules, place)?);
+        let value = match value {
+            ParamValue::ByModule(place, by_module) => {
+                rules.push(by_rules(method, param, Some(adapter.adapter), by_module, place)?);
                 continue;
             }
-            Said::One(value) => value,
+            ParamValue::One(value) => value,
         };
         check(method, &name, &value, count)?;
         // Its own number goes before rules for all.
         if rules.iter().any(|rule| rule.param.name == name && rule.adapter.is_none()) {
             let values = vec![number_of(&value)];
             let rule = WeightRule { filter: None, values };
-            rules.push(ParamRule { param: *param, adapter: Some(own.adapter), rules: vec![rule] });
+            rules.push(ParamRule {
+                param: *param,
+                adapter: Some(adapter.adapter),
+                rules: vec![rule],
+            });
             continue;
         }
         let all = params.get(&name).cloned().unwrap_or_else(|| param.default_text());
         let mut all: Vec<String> = match all.split(',').map(str::to_owned).collect::<Vec<_>>() {
             several if several.len() == count => several,
-            one => vec![one.concat(); count],
+            single => vec![single.concat(); count],
         };
-        if let Some(slot) = all.get_mut(own.adapter) {
+        if let Some(slot) = all.get_mut(adapter.adapter) {
             slot.clone_from(&value.text);
         }
         params.insert(name, all.join(","));
@@ -264,8 +184,8 @@ fn taken(method: &'static Method, name: &str, place: Place) -> Read<&'static Par
 }
 
 fn check(method: &'static Method, name: &str, value: &Written, adapters: usize) -> Read<()> {
-    let one = Given::from([(name.to_owned(), value.text.clone())]);
-    Settings::new(method.name, method.takes, &one, adapters).map(|_| ()).map_err(|error| {
+    let param = Given::from([(name.to_owned(), value.text.clone())]);
+    Settings::new(method.name, method.takes, &param, adapters).map(|_| ()).map_err(|error| {
         let problem = match error {
             BadParam::Value { name, found, expected } => {
                 let found = format!("`{found}`");

@@ -8,7 +8,8 @@ use super::fields::{
     Fields, Read, count, flag, input, number, orientations, regex, text, texts, together,
     unexpected, word,
 };
-use super::inputs::{self, Expression, Inputs};
+use super::inputs::{self, Inputs};
+use super::module_rules::{self, Expression};
 use super::params;
 use crate::adapter::OpenOptions;
 use crate::adapter::scale::ScaleOverride;
@@ -110,11 +111,11 @@ impl Recipe {
         // Where they stand, should nothing match them.
         for key in ["include", "exclude"] {
             if let Some(node) = fields.get(key) {
-                inputs::expression(None, (key, key), node, &mut inputs.rules)?;
+                module_rules::expression(None, (key, key), node, &mut inputs.rules)?;
             }
         }
         let module_weights =
-            inputs::module_weights(fields.get("module_weight"), &mut inputs.rules)?;
+            module_rules::module_weights(fields.get("module_weight"), &mut inputs.rules)?;
         let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
             recipe: String::from_utf8_lossy(bytes).into_owned(),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::inputs::AdapterInput;
-use super::rules::{Layers, WeightRule};
+use super::rules::{Layers, WeightRule, matches};
 use crate::error::{Locate, Result, RuleError};
 use crate::method::{self, Param, Settings};
 
@@ -47,12 +47,12 @@ pub(crate) struct Site {
 impl Site {
     /// The names that it has for a rule about an adapter, or about all; none if the adapter has no part.
     fn names(&self, adapter: Option<usize>) -> Vec<&str> {
-        let own = |(at, _): &&(usize, String)| adapter.is_none_or(|adapter| *at == adapter);
-        let own: Vec<&str> = self.modules.iter().filter(own).map(|(_, name)| &**name).collect();
-        if own.is_empty() {
-            return own;
+        let asked = |(at, _): &&(usize, String)| adapter.is_none_or(|adapter| *at == adapter);
+        let names: Vec<&str> = self.modules.iter().filter(asked).map(|(_, name)| &**name).collect();
+        if names.is_empty() {
+            return names;
         }
-        [self.name.as_str()].into_iter().chain(own).collect()
+        [self.name.as_str()].into_iter().chain(names).collect()
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn settle(
             let names = site.names(own.adapter);
             let fits = |rule: &&WeightRule| {
                 let filter = rule.filter.as_ref();
-                filter.is_none_or(|filter| names.iter().any(|name| filter.is_match(name)))
+                filter.is_none_or(|filter| matches(filter, names.iter().copied()))
             };
             let found = own.rules.iter().position(|rule| !names.is_empty() && fits(&rule));
             let Some((at, rule)) = found.and_then(|at| Some((at, own.rules.get(at)?))) else {

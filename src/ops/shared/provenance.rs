@@ -1,16 +1,13 @@
 //! Where a result comes from, as its header's metadata says it.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::adapter::Adapter;
-use crate::error::{Locate, Result};
-use crate::format::Metadata;
+use crate::error::Result;
+use crate::format::{Metadata, hash};
 use crate::ops::files_of;
 
 /// The entry that says by which version, by what and from what it was made.
@@ -19,25 +16,14 @@ pub(crate) const MADE: &str = "lora_tool";
 /// The entry with the text of the recipe it was made by.
 pub(crate) const RECIPE: &str = "lora_tool.recipe";
 
-/// The SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// If it cannot be read.
-pub(crate) fn sha256(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(format!("{:x}", hash.finalize()))
-}
-
 /// The SHA-256 of files, by the names they are given; read on the current pool's threads.
 ///
 /// # Errors
 /// If one cannot be read.
 pub(crate) fn hashes(files: &[(String, PathBuf)]) -> Result<Map<String, Value>> {
-    let hash = |(name, path): &(String, PathBuf)| {
-        Ok((name.clone(), Value::from(sha256(path).in_file(path)?)))
-    };
-    let hashes: Vec<_> = files.par_iter().map(hash).collect::<Result<_>>()?;
+    let named =
+        |(name, path): &(String, PathBuf)| Ok((name.clone(), Value::from(hash::of_file(path)?)));
+    let hashes: Vec<_> = files.par_iter().map(named).collect::<Result<_>>()?;
     Ok(hashes.into_iter().collect())
 }
 

@@ -113,8 +113,9 @@ impl ModuleRules {
     }
 }
 
-fn matches(regex: &Regex, names: Names<'_>) -> bool {
-    names.iter().any(|name| regex.is_match(name))
+/// Whether a regular expression of an option or a rule is about a module, by any of its names.
+pub(super) fn matches<'a>(regex: &Regex, names: impl IntoIterator<Item = &'a str>) -> bool {
+    names.into_iter().any(|name| regex.is_match(name))
 }
 
 /// How many layers each stack of a model has, by the stack's flattened name.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 
-use super::rules::Names;
+use super::rules::{Names, matches};
 use crate::error::{Result, RuleError};
 
 /// The options about modules that hold for all inputs of a command.
@@ -72,10 +72,6 @@ impl Selection<'_> {
             None => Ok(()),
         }
     }
-}
-
-fn matches(regex: &Regex, names: Names<'_>) -> bool {
-    names.iter().any(|name| regex.is_match(name))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! How weights are stored: one file an encoding, each with the rule that tells it apart and the loop that
-//! decodes its rows. [`ENCODINGS`] is the one list; what none of them claims is plain.
+//! decodes its rows. `registry.rs` has the one list; what none of them claims is plain.
 
 mod awq;
 mod bnb_4bit;
 mod bnb_int8;
 mod comfy;
+mod definition;
 mod fp8_block;
 mod fp8_scaled;
 mod ggml;
@@ -16,52 +17,13 @@ mod mxfp4;
 mod mxfp4_packed;
 mod nvfp4;
 mod plain;
+mod registry;
 mod unread;
 
-use super::Stored;
 use super::decode::Recognised;
-use super::model::Model;
-use crate::error::Result;
+use definition::{module_of, stack};
 
+pub use definition::Encoding;
 pub(crate) use ggml::writer as ggml_writer;
 pub(super) use plain::{PLAIN, cast};
-
-/// One way of storing weights.
-pub struct Encoding {
-    /// Its name in reports.
-    pub name: &'static str,
-    /// Whether a tensor is the codes of a weight stored this way; its companions are checked.
-    pub(super) recognise: fn(&Model<'_>, &Stored) -> Result<Option<Recognised>>,
-}
-
-/// All encodings; the first that recognises a tensor has it.
-pub static ENCODINGS: &[Encoding] = &[
-    unread::ENCODING,
-    ggml::ENCODING,
-    bnb_4bit::ENCODING,
-    bnb_int8::ENCODING,
-    comfy::ENCODING,
-    gptq::ENCODING,
-    awq::ENCODING,
-    mlx::ENCODING,
-    mxfp4::ENCODING,
-    mxfp4_packed::ENCODING,
-    nvfp4::ENCODING,
-    int_packed::ENCODING,
-    int_quantized::ENCODING,
-    fp8_block::ENCODING,
-    fp8_scaled::ENCODING,
-];
-
-/// A tensor's module: its name without `.weight`.
-fn module_of(name: &str) -> &str {
-    name.strip_suffix(".weight").unwrap_or(name)
-}
-
-/// A stack of matrices: how many, rows, columns of each.
-fn stack(shape: &[usize]) -> Option<(usize, usize, usize)> {
-    match shape {
-        [stack @ .., rows, columns] => Some((stack.iter().product(), *rows, *columns)),
-        _ => None,
-    }
-}
+pub use registry::ENCODINGS;

@@ -9,7 +9,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
-use crate::math::{ElementType, Factor, LowRank, Transform};
+use crate::math::{Factor, LowRank, Transform};
 use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Statistics};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::product::{factors, module};
@@ -18,7 +18,7 @@ use crate::ops::merge::compute::transform::{lengths, local, of_columns, spread, 
 use crate::ops::merge::plan::layout::OutputTensor;
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::{kernel_sized, sides};
-use crate::ops::merge::plan::step::{Difference, ReplaceStep, RowsStep, Source, Term};
+use crate::ops::merge::plan::step::{Difference, ReplaceStep, RowsStep, Term, TermForm};
 use crate::ops::merge::plan::tensor_plan::Steps;
 
 /// A row's values, and what f32 accumulation may add to the distance of each.
@@ -101,7 +101,7 @@ impl<'a> Exact<'a> {
     fn prepare(&self, step: &Term) -> Result<Transformed<'a>> {
         let (adapter, own) = module(step, self.adapters())?;
         let (rows, size, term) = local(step, self.size);
-        let way = match own.magnitude.as_ref().filter(|_| term.source != Source::Bias) {
+        let way = match own.magnitude.as_ref().filter(|_| term.source != TermForm::Bias) {
             None => Way::Other(transform(&term, self.adapters(), size)?),
             Some(magnitude) => {
                 let update = Added::new(&term, self.making, size)?;
@@ -298,17 +298,17 @@ impl<'a> Update<'a> {
         let coefficient = term.coefficient();
         let part = term.region.as_ref().map_or(size, |region| region.size(size));
         match own.form.nature() {
-            Nature::LowRank(rank) if term.source != Source::Bias && !kernel_sized(rank) => {
+            Nature::LowRank(rank) if term.source != TermForm::Bias && !kernel_sized(rank) => {
                 let update = adapter.update(own, sides(own, term.source, part))?;
                 let Loaded::Composite(composite) = update else {
                     let (left, right) = factors(term, &making.inputs.adapters, size)?;
                     return Ok(Self::Factors(left, right, coefficient));
                 };
                 let matrix = composite.low_rank();
-                let turned = term.source == Source::Transposed;
+                let turned = term.source == TermForm::Transposed;
                 Ok(Self::LowRank(if turned { matrix.transposed() } else { matrix }, coefficient))
             }
-            Nature::Full if term.source != Source::Bias => {
+            Nature::Full if term.source != TermForm::Bias => {
                 match adapter.update(own, sides(own, term.source, part))? {
                     Loaded::Stored(name) => {
                         Ok(Self::Stored(find(&adapter.file, &name)?, coefficient))
@@ -363,7 +363,7 @@ fn add_factors(
     (left, right, coefficient): (&Factor, &Factor, f64),
     row: usize,
 ) {
-    let ulp = ElementType::F32.ulp(1.0);
+    let ulp = f64::from(f32::EPSILON);
     let slack = ulp * (left.columns + 4) as f64;
     for (value, bound) in values.iter().zip(bounds.iter_mut()) {
         *bound += value.abs() * ulp;

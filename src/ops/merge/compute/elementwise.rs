@@ -11,7 +11,9 @@ use crate::format::TensorView;
 use crate::math::kernel::f64_panel;
 use crate::math::{LowRank, Matrix};
 use crate::method::params::LAMBDA;
-use crate::method::{Blending, Compat, Counts, Kind, Panel, Part, Problem, Settings, Weighted};
+use crate::method::{
+    Blending, Compat, Counts, InputWeight, Kind, Panel, Problem, Settings, Weighted,
+};
 use crate::ops::merge::plan::method_choice::MethodChoice;
 use crate::ops::merge::plan::step::{InputDelta, InputShare, MethodStep};
 use crate::ops::merge::plan::tuned;
@@ -155,8 +157,8 @@ impl<'a> Statistics<'a> {
     ) -> Result<Self> {
         let settings = step.settings.as_ref().unwrap_or(&rule.settings);
         let parts = step.shares.iter();
-        let parts = parts.map(|share| Part { adapter: share.input, weight: share.weight });
-        let parts: Vec<Part> = parts.collect();
+        let parts = parts.map(|share| InputWeight { adapter: share.input, weight: share.weight });
+        let parts: Vec<InputWeight> = parts.collect();
         let how = (settings, rule.compat);
         let lambda = settings.number(&LAMBDA);
         match rule.method.kind {
@@ -179,8 +181,9 @@ impl<'a> Statistics<'a> {
                 let ones = vec![1.0; models];
                 let inputs: Vec<_> = (0..models).map(|at| weighted(at, 1.0, deltas.size)).collect();
                 let found = coefficients(&gram, &problem(how, deltas.size, &inputs, &ones));
-                let own =
-                    |part: &Part| found.get(part.adapter).map_or(0.0, |c| lambda * c * part.weight);
+                let own = |part: &InputWeight| {
+                    found.get(part.adapter).map_or(0.0, |c| lambda * c * part.weight)
+                };
                 let of_deltas = parts.iter().map(own).collect();
                 let of_base = lambda * (found.iter().sum::<f64>() - 1.0);
                 Ok(Self::Sum { of_deltas, of_base })
@@ -192,10 +195,10 @@ impl<'a> Statistics<'a> {
                         gram[(row, column)] *= a.weight * b.weight;
                     }
                 }
-                let input = |part: &Part| weighted(part.adapter, part.weight, deltas.size);
+                let input = |part: &InputWeight| weighted(part.adapter, part.weight, deltas.size);
                 let inputs: Vec<_> = parts.iter().map(input).collect();
                 let found = coefficients(&gram, &problem(how, deltas.size, &inputs, &step.weights));
-                let own = |(c, part): (&f64, &Part)| lambda * c * part.weight;
+                let own = |(c, part): (&f64, &InputWeight)| lambda * c * part.weight;
                 let of_deltas = found.iter().zip(&parts).map(own).collect();
                 Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
@@ -329,7 +332,7 @@ fn gram(deltas: &Deltas<'_>, with_base: bool) -> Result<Matrix> {
 }
 
 /// Inner products of the models, from those of the deltas and the base, which is last.
-fn gram_of_weights(gram: &Matrix, parts: &[Part], models: usize) -> Matrix {
+fn gram_of_weights(gram: &Matrix, parts: &[InputWeight], models: usize) -> Matrix {
     let base = parts.len();
     let of = |model: usize| parts.iter().enumerate().find(|(_, part)| part.adapter == model);
     // Σ over the base and the delta of a model, which has the weight of its part.

@@ -8,7 +8,7 @@ use crate::error::{Error, Locate, Result};
 use crate::math::linalg::panels::Panels;
 use crate::ops::merge::Merge;
 use crate::ops::merge::plan::layout::OutputTensor;
-use crate::ops::merge::plan::step::{Source, Term};
+use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// Where the weight lies that a module transforms, and how large its update is as it is stored.
 #[derive(Debug)]
@@ -33,15 +33,15 @@ struct Piece<'a> {
 impl<'a> TransformedPlace<'a> {
     /// Where the weight of a module lies; none if the module transforms no weight.
     pub(in crate::ops) fn of_weight(merge: &'a Merge, module: usize) -> Option<Self> {
-        Self::find(merge, module, |source| source != Source::Bias)
+        Self::find(merge, module, |source| source != TermForm::Bias)
     }
 
     /// Where the bias of a module's layer lies; none if the module transforms no bias.
     pub(in crate::ops) fn of_bias(merge: &'a Merge, module: usize) -> Option<Self> {
-        Self::find(merge, module, |source| source == Source::Bias)
+        Self::find(merge, module, |source| source == TermForm::Bias)
     }
 
-    fn find(merge: &'a Merge, module: usize, is_asked: fn(Source) -> bool) -> Option<Self> {
+    fn find(merge: &'a Merge, module: usize, is_asked: fn(TermForm) -> bool) -> Option<Self> {
         let mut pieces = Vec::new();
         let mut turned = false;
         let tensors = merge.plan.shards.iter().flat_map(|shard| &shard.tensors);
@@ -53,7 +53,7 @@ impl<'a> TransformedPlace<'a> {
                     term.region.as_ref().map_or(0..tensor.matrix.0, |region| region.rows.clone());
                 let part = term.region.as_ref().and_then(|region| region.part.as_ref());
                 pieces.push(Piece { tensor, rows, at: part.map_or(0, |part| part.start) });
-                turned = term.source == Source::Transposed;
+                turned = term.source == TermForm::Transposed;
             }
         }
         pieces.sort_by_key(|piece| piece.at);

@@ -9,7 +9,7 @@ use crate::adapter::slice::{Slice, Span};
 use crate::error::{ErrorKind, FamilyError, Result};
 use crate::math::{Factor, PackedLeft, PackedRight};
 use crate::ops::merge::plan::sides::sides;
-use crate::ops::merge::plan::step::{Source, Term};
+use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// Left and right factors of Σ coefficient · left · right.
 pub(in crate::ops::merge) struct Product {
@@ -87,7 +87,7 @@ pub(in crate::ops) fn factors(
         None => right,
     };
     let part = region.and_then(|region| region.part.as_ref());
-    if term.source == Source::Bias {
+    if term.source == TermForm::Bias {
         let length = module.bias.as_ref().map_or(0, |bias| bias.length);
         let mut values = bias(module)?.read(&adapter.file, length, 1)?;
         if let Some(part) = part {
@@ -105,7 +105,7 @@ pub(in crate::ops) fn factors(
         }
     };
     let (left, right) = match term.source {
-        Source::Transposed => (down.transposed(), up.transposed()),
+        TermForm::Transposed => (down.transposed(), up.transposed()),
         _ => (up, down),
     };
     let left = match part {

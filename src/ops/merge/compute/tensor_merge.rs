@@ -11,7 +11,7 @@ use super::making::Making;
 use super::transform::Ready;
 use super::update::Addition;
 use crate::adapter::Adapter;
-use crate::adapter::tensor::{element_type, read_f64};
+use crate::adapter::tensor::read_f64;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::TensorView;
 use crate::math::kernel::f64_panel::{self, Panel};
@@ -22,6 +22,7 @@ use crate::ops::merge::plan::step::{MethodStep, ReplaceStep, RowsStep};
 use crate::ops::merge::plan::tensor_plan::{Steps, TensorPlan};
 use crate::ops::merge::plan::tuned;
 use crate::weight::difference::{self, Tuned};
+use crate::weight::element::float_type;
 
 /// Bytes of output that one panel of the fused kernel has, about: it is written from the cache.
 const FUSED_PANEL: usize = 256 << 10;
@@ -80,14 +81,10 @@ impl<'a> Work<'a> {
         let inputs = making.inputs;
         let base = inputs.base.tensor(&tensor.base);
         let base = base.ok_or(ErrorKind::NotFound).in_tensor(&tensor.base)?;
-        let element = |dtype: crate::format::Dtype| {
-            element_type(dtype)
-                .ok_or_else(|| ErrorKind::BadDtype { dtype: dtype.to_string() })
-                .in_tensor(&tensor.base)
-        };
+        let element = |dtype| float_type(dtype).in_tensor(&tensor.base);
         let (rows, columns) = tensor.matrix;
         let (input, output) = (element(base.spec.dtype)?, element(tensor.dtype)?);
-        let is_wide = input == ElementType::F64 || output == ElementType::F64;
+        let is_wide = input.is_wide() || output.is_wide();
         let steps = tensor.plan.steps();
         let mut work = Self {
             making,

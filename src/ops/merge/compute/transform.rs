@@ -17,7 +17,7 @@ use crate::math::kernel::f64_panel::{self, Panel};
 use crate::math::{Chain, LowRank, Stage, Transform};
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::sides;
-use crate::ops::merge::plan::step::{Source, Term};
+use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// Elements of the weight that are read at a time to be mixed.
 const PART: usize = 128 << 10;
@@ -61,7 +61,7 @@ impl<'a> Ready<'a> {
         let (rows, size, term) = local(step, size);
         let before = |first: usize, count| before(rows.start + first, count);
         let way = match &own.magnitude {
-            Some(magnitude) if term.source != Source::Bias => {
+            Some(magnitude) if term.source != TermForm::Bias => {
                 let addition = Addition::new(&term, adapters, size)?;
                 let values = lengths(magnitude, adapter, term.region.as_ref())?;
                 let epsilon = magnitude.epsilon;
@@ -213,8 +213,8 @@ pub(in crate::ops) fn spread(lengths: &[f64], squares: &[f64], epsilon: f64) -> 
 }
 
 /// Whether the lengths are those of the stored tensor's columns.
-pub(in crate::ops) fn of_columns(side: Side, source: Source) -> bool {
-    (side == Side::Inputs) == (source == Source::Product)
+pub(in crate::ops) fn of_columns(side: Side, source: TermForm) -> bool {
+    (side == Side::Inputs) == (source == TermForm::Product)
 }
 
 /// The lengths of a decomposition, one an output or channel.
@@ -250,13 +250,13 @@ pub(in crate::ops) fn transform(
     size: (usize, usize),
 ) -> Result<Transform> {
     let (adapter, own) = module(term, adapters)?;
-    if term.source == Source::Bias {
+    if term.source == TermForm::Bias {
         let factors = bias(own)?.read(&adapter.file, 1, size.1)?;
         let factors = factors.values.into_iter().map(f64::from).collect();
         return Ok(Transform::right(Chain::new(vec![Stage::Diagonal(factors)])));
     }
     match adapter.update(own, sides(own, term.source, size))? {
-        Update::Transform(transform) if term.source == Source::Transposed => {
+        Update::Transform(transform) if term.source == TermForm::Transposed => {
             Ok(transform.transposed())
         }
         Update::Transform(transform) => Ok(transform),

@@ -13,7 +13,7 @@ use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::{kernel_sized, sides};
-use crate::ops::merge::plan::step::{Source, Term};
+use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// coefficient · update, added to panels.
 pub(in crate::ops) struct Addition<'a> {
@@ -43,7 +43,7 @@ impl<'a> Addition<'a> {
         let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),
             Update::Composite(composite) if !kernel_sized(composite.rank()) => {
-                let turned = term.source == Source::Transposed;
+                let turned = term.source == TermForm::Transposed;
                 let composite = if turned { composite.transposed() } else { composite };
                 Made::Rows(composite.rows())
             }

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::balance::balance;
 use super::identity::{self, InputFile};
-use super::part::Part;
+use super::worker_part::WorkerPart;
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::Staging;
 use crate::format::access::read_bounded;
+use crate::format::hash;
+use crate::format::remote::is_remote;
 use crate::ops::merge::open::{Merge, prepare};
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::plan::options::Options;
@@ -94,6 +95,15 @@ impl Merge {
                 "--plan goes without --verify, --receipt and --resume: workers can always be run again",
             );
         }
+        let mut paths = self.options.adapters.iter().map(|adapter| &adapter.path);
+        if paths.any(|path| is_remote(path))
+            || is_remote(&self.options.base)
+            || is_remote(&self.plan.output)
+        {
+            return refuse(
+                "--plan takes paths that all workers see: mount the store, or copy from it first",
+            );
+        }
         if workers == Some(0) {
             return refuse("--workers 0: nobody would work");
         }
@@ -152,7 +162,7 @@ fn loads(shards: &[JobShard], workers: Option<usize>) -> Vec<u64> {
 /// The SHA-256 of a plan as it is written down.
 fn digest(plan: &Plan) -> Result<String> {
     let text = serde_json::to_vec(plan).map_err(std::io::Error::other)?;
-    Ok(format!("{:x}", Sha256::digest(text)))
+    Ok(hash::of_bytes(&text))
 }
 
 impl Job {
@@ -220,7 +230,7 @@ impl Job {
     }
 
     /// The numbers of one part's shards.
-    pub(in crate::ops) fn shards_of(&self, part: Part) -> Vec<usize> {
+    pub(in crate::ops) fn shards_of(&self, part: WorkerPart) -> Vec<usize> {
         let bytes: Vec<u64> = self.shards.iter().map(|shard| shard.bytes).collect();
         let worker_of = balance(&bytes, part.of).into_iter().enumerate();
         worker_of.filter(|(_, worker)| worker + 1 == part.number).map(|(at, _)| at).collect()

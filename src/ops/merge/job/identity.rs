@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{JobError, Locate, Result};
 use crate::format::access::Source;
 use crate::format::json::MODEL_CONFIG;
-use crate::format::{Access, Checkpoint};
+use crate::format::{Access, Checkpoint, hash};
 use crate::ops::files_of;
 use crate::ops::merge::plan::open_inputs::OpenInputs;
 use crate::ops::merge::plan::output::Plan;
-use crate::ops::shared::provenance::sha256;
 
 /// Larger files that are no adapter's are known by their headers alone.
 const SMALL: u64 = 64 << 20;
@@ -83,10 +81,10 @@ fn configs(model: &Checkpoint) -> impl Iterator<Item = PathBuf> {
 fn look(path: PathBuf, of: Looked) -> Result<InputFile> {
     let file = Source::open(&path, Access::Read).in_file(&path)?;
     let sha256 = match of {
-        Looked::All => sha256(&path),
-        Looked::Header => header_hash(&file, &path),
+        Looked::All => hash::of_file(&path)?,
+        Looked::Header => header_hash(&file, &path).in_file(&path)?,
     };
-    let (bytes, sha256) = (file.length(), sha256.in_file(&path)?);
+    let bytes = file.length();
     Ok(InputFile { path, bytes, sha256, of })
 }
 
@@ -97,7 +95,7 @@ fn header_hash(file: &Source, path: &Path) -> io::Result<String> {
     let length = <[u8; 8]>::try_from(first).map_or(0, u64::from_le_bytes);
     let is_header = path.extension().is_some_and(|ending| ending == "safetensors");
     let end = if is_header { length.saturating_add(8).min(LONGEST_HEADER) } else { START };
-    Ok(format!("{:x}", Sha256::digest(file.bytes(start(end), &mut scratch)?)))
+    Ok(hash::of_bytes(file.bytes(start(end), &mut scratch)?))
 }
 
 /// Fails unless all inputs are as they were; read on the current pool's threads.

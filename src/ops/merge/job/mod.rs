@@ -3,4 +3,4 @@
 pub(in crate::ops) mod balance;
 pub(in crate::ops) mod document;
 pub(in crate::ops) mod identity;
-pub(in crate::ops) mod part;
+pub(in crate::ops) mod worker_part;

@@ -7,8 +7,8 @@ use super::step::{Added, ReplaceStep};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
 use crate::adapter::target::Targets;
-use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::weight::element::float_type;
 
 impl Binder<'_> {
     /// Takes the tensors out of what fits nothing that are to be added: those that the config's
@@ -54,9 +54,7 @@ impl Binder<'_> {
     ) -> Result<()> {
         let Some(adapter) = adapters.get(number) else { return Ok(()) };
         let spec = adapter.file.tensor(&replacement.tensor).ok_or(ErrorKind::NotFound)?.spec;
-        if element_type(spec.dtype).is_none() {
-            return Err(ErrorKind::BadDtype { dtype: spec.dtype.to_string() }.into());
-        }
+        float_type(spec.dtype)?;
         let values =
             ReplaceStep { adapter: number, tensor: replacement.tensor.clone(), weight: 1.0 };
         if let Some(first) = self.bound.added.iter().find(|added| added.name == name) {

@@ -3,7 +3,7 @@
 use super::binder::Binder;
 use super::region::Region;
 use super::sides::{kernel_sized, sides};
-use super::step::{Change, Source, Step, Term};
+use super::step::{Change, Step, Term, TermForm};
 use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
 use crate::adapter::orientation::{undecided, ways};
 use crate::adapter::place::Placement;
@@ -102,7 +102,7 @@ impl Binder<'_> {
             return Err(FamilyError::Part { family: module.family }.into());
         }
         let scale = module.added_bias().filter(|_| !multiplies).map_or(1.0, |(_, scale)| scale);
-        let source = Source::Bias;
+        let source = TermForm::Bias;
         let term = Term { adapter, module: index, source, weight, scale, region };
         change.add(if multiplies { Step::Transform(term) } else { Step::Factors(term) });
         Ok(())
@@ -124,16 +124,21 @@ impl Binder<'_> {
     }
 
     /// How the module's update lies in the stored tensor; an error if it does not fit at all.
-    fn orientation(&self, module: &Module, place: &Placement, stored: &[usize]) -> Result<Source> {
+    fn orientation(
+        &self,
+        module: &Module,
+        place: &Placement,
+        stored: &[usize],
+    ) -> Result<TermForm> {
         let fit = fit(module, &place.shape(stored));
         match (fit, place.turned) {
             (Fit { straight: true, .. }, _) if module.kind == Kind::Embedding => {
-                Ok(Source::Transposed)
+                Ok(TermForm::Transposed)
             }
             (Fit { straight: true, turned: true }, None) => Err(undecided(&place.tensor)),
-            (Fit { straight: true, turned: true }, Some(true)) => Ok(Source::Transposed),
-            (Fit { straight: true, .. }, _) => Ok(Source::Product),
-            (Fit { turned: true, .. }, _) => Ok(Source::Transposed),
+            (Fit { straight: true, turned: true }, Some(true)) => Ok(TermForm::Transposed),
+            (Fit { straight: true, .. }, _) => Ok(TermForm::Product),
+            (Fit { turned: true, .. }, _) => Ok(TermForm::Transposed),
             _ => Err(ErrorKind::ShapeMismatch {
                 delta: module.shape(),
                 base_tensor: place.to_string(),
@@ -146,10 +151,10 @@ impl Binder<'_> {
 
 /// An update that depends on the weight needs all of the weight it was trained on, or only single
 /// rows of it.
-fn check_part(module: &Module, source: Source, region: Option<&Region>) -> Result<()> {
+fn check_part(module: &Module, source: TermForm, region: Option<&Region>) -> Result<()> {
     let Some(region) = region else { return Ok(()) };
     let by_rows = match &module.magnitude {
-        Some(magnitude) => magnitude.side == Side::Outputs && source == Source::Product,
+        Some(magnitude) => magnitude.side == Side::Outputs && source == TermForm::Product,
         None => false,
     };
     if region.columns.is_none() && (region.part.is_none() || by_rows) {
@@ -159,9 +164,9 @@ fn check_part(module: &Module, source: Source, region: Option<&Region>) -> Resul
 }
 
 /// Rows that llama.cpp reorders are reordered in the factors of an update, and nowhere else.
-fn check_reordered(module: &Module, source: Source, place: &Placement) -> Result<()> {
+fn check_reordered(module: &Module, source: TermForm, place: &Placement) -> Result<()> {
     let factors = matches!(module.nature(), Nature::LowRank(rank) if kernel_sized(rank));
-    if place.heads.is_none() || factors && source == Source::Product {
+    if place.heads.is_none() || factors && source == TermForm::Product {
         return Ok(());
     }
     Err(FamilyError::Reordered { family: module.family }.into())

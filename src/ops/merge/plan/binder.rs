@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::matrix::as_matrix;
 use super::step::{Added, Change, ReplaceStep};
 use crate::adapter::place::Placement;
-use crate::adapter::target;
-use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::{Checkpoint, TensorSpec};
 use crate::ops::merge::{Options, PlannedAdapter};
 use crate::ops::shared::selection::Usage;
+use crate::weight::element::is_float;
 use crate::weight::tied::{self, Tied};
+use crate::weight::{as_matrix, quantisation};
 
 /// All changes, and what they mean for the rest of the output.
 #[derive(Debug)]
@@ -73,11 +72,11 @@ impl Binder<'_> {
     }
 
     pub(in crate::ops::merge) fn check_dtype(&self, name: &str) -> Result<()> {
-        if let Some(scheme) = target::quantisation(self.base, name) {
+        if let Some(scheme) = quantisation(self.base, name) {
             return Err(ErrorKind::Quantised { base_tensor: name.to_owned(), scheme }.into());
         }
         let dtype = self.stored(name)?.dtype;
-        if element_type(dtype).is_none() {
+        if !is_float(dtype) {
             let (base_tensor, dtype) = (name.to_owned(), dtype.to_string());
             return Err(ErrorKind::TargetDtype { base_tensor, dtype }.into());
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, QuantError, Result};
 use crate::format::{Dtype, ggml};
+use crate::ops::shared::options::GGUF_TYPES;
 use crate::weight::{Encode, Weight, ggml_writer};
 
 /// ggml's numbers of the types that are written, the smallest first.
@@ -36,10 +37,6 @@ pub enum Type {
     Plain(Dtype),
 }
 
-/// The names of all that can be asked for.
-pub const NAMES: [&str; 10] =
-    ["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"];
-
 impl FromStr for Types {
     type Err = String;
 
@@ -54,7 +51,7 @@ impl FromStr for Types {
             name => {
                 let mut kinds = LADDER.iter().copied();
                 let kind = kinds.find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
-                let unknown = || format!("`{name}` is none of {}", NAMES.join(", "));
+                let unknown = || format!("`{name}` is none of {}", GGUF_TYPES.join(", "));
                 Ok(Self::All(Type::Blocks(kind.ok_or_else(unknown)?)))
             }
         }

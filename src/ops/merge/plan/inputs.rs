@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::binder::Bound;
-use super::matrix::as_matrix;
 use super::step::{Change, Difference, Step};
 use super::tuned::{self, Differences};
 use crate::adapter::sidecar::CONFIG_NAME;
@@ -13,6 +12,7 @@ use crate::format::Checkpoint;
 use crate::ops::merge::{AdapterInput, Options, PlannedAdapter};
 use crate::ops::open_adapters_for_base;
 use crate::ops::shared::pairing;
+use crate::weight::as_matrix;
 use crate::weight::numbers;
 use crate::weight::tied;
 

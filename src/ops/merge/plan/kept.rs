@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::binder::Bound;
-use super::matrix::{as_matrix, unstacked};
 use super::quantised::Dtypes;
 use super::tensor_plan::{OutputTensor, TensorPlan};
 use crate::format::{
@@ -11,6 +10,7 @@ use crate::format::{
 };
 use crate::ops::shared::provenance;
 use crate::weight::plain_metadata;
+use crate::weight::{as_matrix, unstacked};
 
 /// One weight file of the output.
 #[derive(Debug, Clone, Serialize, Deserialize)]

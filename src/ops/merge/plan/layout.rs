@@ -3,17 +3,17 @@
 use super::binder::Bound;
 pub use super::kept::OutputShard;
 use super::kept::keep;
-use super::matrix::as_matrix;
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::step::{Added, Step};
 pub use super::tensor_plan::OutputTensor;
 use super::tensor_plan::TensorPlan;
-use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
 use crate::format::{Checkpoint, Component, Dtype};
 use crate::ops::merge::{Options, Quantized};
+use crate::weight::as_matrix;
+use crate::weight::element::is_float;
 
 /// Whether an output path means one file.
 ///
@@ -142,7 +142,7 @@ fn stem(relative: &str, prefix: &str) -> String {
 fn append(added: &[Added], base: &Checkpoint, dtype: Option<Dtype>, shard: &mut OutputShard) {
     let floating = |tensor: &&OutputTensor| {
         let spec = base.tensor(&tensor.base).map(|view| view.spec.dtype);
-        spec.is_some_and(|dtype| element_type(dtype).is_some())
+        spec.is_some_and(is_float)
     };
     let Some(beside) = shard.tensors.iter().find(floating) else { return };
     let (beside, own) = (beside.base.clone(), beside.dtype);

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ErrorKind, Result};
 use crate::method::params::LAMBDA;
 use crate::method::{self, Compat, Kind, Method, Settings, Sketch};
-use crate::ops::combine::auto::{AUTO, choose as choose_for};
-use crate::ops::combine::{self, named};
+use crate::ops::combine;
+use crate::ops::combine::auto::choose as choose_for;
 use crate::ops::merge::Options;
 use crate::ops::shared::advice::Advice;
+use crate::ops::shared::method_name::{AUTO, is_sum, named, peer_weights};
 
 /// A method with its parameters, as the whole merge uses it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,8 +65,7 @@ impl MethodChoice {
 pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodChoice>> {
     let inputs = options.adapters.len();
     // mergekit's linear is a sum too, of weights that `weights` has divided.
-    let sum =
-        options.compat == Some(Compat::Mergekit) && combine::is_sum(options.method.as_deref());
+    let sum = options.compat == Some(Compat::Mergekit) && is_sum(options.method.as_deref());
     let compat = options.compat.filter(|_| !sum);
     let method = named(options.method.as_deref().unwrap_or("linear"), compat)?;
     let settings = Settings::new(method.name, method.takes, &options.params, inputs)
@@ -120,11 +120,11 @@ pub(in crate::ops::merge) fn settle(options: &Options) -> Result<(Options, Optio
     for input in &mut settled.adapters {
         input.weight *= advice.factor;
     }
-    let named = advice.method.as_deref().unwrap_or("linear");
-    let method = combine::named(named, None)?;
-    if !matches!(method.kind, Kind::Elementwise(_)) && named != "linear" {
+    let chosen = advice.method.as_deref().unwrap_or("linear");
+    let method = named(chosen, None)?;
+    if !matches!(method.kind, Kind::Elementwise(_)) && chosen != "linear" {
         let reason = format!(
-            "auto chooses `{named}` here ({}), which works on factors, which a base has not; make one adapter \
+            "auto chooses `{chosen}` here ({}), which works on factors, which a base has not; make one adapter \
              with `lora-tool combine --method auto`, then merge that",
             advice.rule
         );
@@ -142,8 +142,8 @@ pub(in crate::ops::merge) fn weights(
     method: Option<&MethodChoice>,
 ) -> Result<Options> {
     let mut options = options.clone();
-    let named = options.method.as_deref();
-    combine::peer_weights(options.compat, named, &mut options.adapters)?;
+    let method_name = options.method.as_deref();
+    peer_weights(options.compat, method_name, &mut options.adapters)?;
     let lambda = options.params.get(LAMBDA.name).and_then(|text| text.trim().parse::<f64>().ok());
     if let (None, Some(lambda)) = (method, lambda) {
         options.adapters.iter_mut().for_each(|input| input.weight *= lambda);

@@ -9,7 +9,6 @@ pub(in crate::ops) mod gguf_types;
 pub(in crate::ops) mod inputs;
 pub(in crate::ops) mod kept;
 pub(in crate::ops) mod layout;
-pub(in crate::ops) mod matrix;
 pub(in crate::ops) mod method_choice;
 pub(in crate::ops) mod misfit;
 pub(in crate::ops) mod open_inputs;

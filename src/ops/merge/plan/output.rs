@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::layout::{OutputShard, OutputTensor};
 use super::method_choice::MethodChoice;
 use super::quantised::{Dequantised, Requantised};
-use super::side::{NotCarried, SideFile};
+use super::side::NotCarried;
 use super::tensor_plan::{Encode, TensorPlan};
 use crate::error::{Error, QuantError, Result, UnmatchedName};
 use crate::format::Metadata;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
+use crate::ops::shared::side_file::SideFile;
 
 /// An adapter's part in a plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -10,9 +10,9 @@ use super::gguf_types::Type;
 use super::options::{Options, Quantized};
 use super::recoding::Recoding;
 use super::step::Change;
-use crate::adapter::tensor::element_type;
 use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
 use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
+use crate::weight::element::{is_float, of_torch_name};
 use crate::weight::{Stored, Weight, Weights, Writing, decoded};
 
 /// Quantised weights that are written as plain numbers.
@@ -235,7 +235,7 @@ impl Dtypes {
         let stored = base.spec.dtype;
         match self.asked {
             _ if self.parts.contains(name) && !base.is_computed() => stored,
-            Some(asked) if element_type(stored).is_some() => asked,
+            Some(asked) if is_float(stored) => asked,
             _ if base.is_computed() => self.plain.get(component).copied().unwrap_or(stored),
             _ => stored,
         }
@@ -260,9 +260,5 @@ fn plain_dtype(component: &Component, lone: bool) -> Result<Dtype> {
     let named = places.find_map(|config| {
         ["torch_dtype", "dtype"].iter().find_map(|key| config.get(*key)?.as_str())
     });
-    Ok(match named.map(|name| name.trim_start_matches("torch.")) {
-        Some("float32") => Dtype::F32,
-        Some("float16") => Dtype::F16,
-        _ => Dtype::BF16,
-    })
+    Ok(named.and_then(of_torch_name).unwrap_or(Dtype::BF16))
 }

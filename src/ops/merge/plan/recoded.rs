@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::binder::Bound;
 use super::gguf_types::Type;
 use super::kept::{GgufHead, OutputShard, output, plain};
-use super::matrix::as_matrix;
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::tensor_plan::{Encode, OutputTensor, TensorPlan};
 use crate::format::ggml::Blocks;
 use crate::format::{Checkpoint, Component, Dtype, TensorSpec};
 use crate::ops::shared::provenance;
+use crate::weight::as_matrix;
 use crate::weight::{Weight, metadata_without};
 
 impl Recoding {

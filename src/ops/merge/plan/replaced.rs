@@ -2,12 +2,12 @@
 //! happens when two adapters replace one tensor.
 
 use super::binder::Binder;
-use super::matrix::as_matrix;
 use super::step::{Change, ReplaceStep, RowsStep, Step};
 use crate::adapter::Adapter;
 use crate::adapter::module::{Replacement, Replaces};
-use crate::adapter::tensor::element_type;
 use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::weight::as_matrix;
+use crate::weight::element::float_type;
 
 impl Binder<'_> {
     pub(in crate::ops::merge) fn add_replacement(
@@ -20,9 +20,7 @@ impl Binder<'_> {
     ) -> Result<()> {
         self.check_dtype(name)?;
         let values = adapter.file.tensor(&replacement.tensor).ok_or(ErrorKind::NotFound)?.spec;
-        if element_type(values.dtype).is_none() {
-            return Err(ErrorKind::BadDtype { dtype: values.dtype.to_string() }.into());
-        }
+        float_type(values.dtype)?;
         let (given, found) = (values.shape.clone(), self.stored(name)?.shape.clone());
         let step = ReplaceStep { adapter: number, tensor: replacement.tensor.clone(), weight };
         if let Replaces::Rows(rows) = &replacement.replaces {

@@ -18,6 +18,8 @@ use crate::format::checkpoint::Layout;
 use crate::format::index::{INDEX_SUFFIX, Index};
 use crate::format::json::{self, MODEL_CONFIG, model_config};
 use crate::format::{Checkpoint, Component, Dtype};
+use crate::ops::shared::side_file::SideFile;
+use crate::weight::element::torch_name;
 use crate::weight::{self, SIDE_FILES};
 
 /// Larger files beside a checkpoint are weights of some kind, whatever their name.
@@ -57,18 +59,6 @@ const ADAPTER_FILES: [&str; 5] = [
     "adapters.safetensors",
     "adapter_model.pt",
 ];
-
-/// A file of the output that is no weight file of the merged models.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SideFile {
-    /// Its path below the output.
-    pub relative: String,
-    /// The base's file it is a copy of; none for a made one.
-    pub source: Option<PathBuf>,
-    /// What it will hold, where it is not a plain copy.
-    pub content: Option<String>,
-}
 
 /// A file of the base that the output will not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -387,7 +377,7 @@ fn edit_config(
         };
         set_nested(&mut config, "text_config", "vocab_size", &size);
     }
-    if let Some(name) = dtype.and_then(dtype_name) {
+    if let Some(name) = dtype.and_then(torch_name) {
         for key in ["torch_dtype", "dtype"] {
             if config.contains_key(key) {
                 config.insert(key.to_owned(), name.into());
@@ -414,15 +404,5 @@ fn set_nested(config: &mut Map<String, Value>, object: &str, key: &str, value: &
         && nested.contains_key(key)
     {
         nested.insert(key.to_owned(), value.clone());
-    }
-}
-
-/// The name transformers gives a dtype.
-fn dtype_name(dtype: Dtype) -> Option<&'static str> {
-    match dtype {
-        Dtype::F32 => Some("float32"),
-        Dtype::F16 => Some("float16"),
-        Dtype::BF16 => Some("bfloat16"),
-        _ => None,
     }
 }

@@ -143,7 +143,7 @@ impl Change {
 /// How an update lies in the stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum TermForm {
     /// A module's update, as outputs × inputs.
     Product,
     /// Its transpose, as inputs × outputs: GPT-2's Conv1D, embeddings.
@@ -160,7 +160,7 @@ pub struct Term {
     /// Number of the module in it.
     pub module: usize,
     /// Which way round, or its bias.
-    pub source: Source,
+    pub source: TermForm,
     /// The user's weight; of an [`InputShare`], what the module's is to the input's.
     pub weight: f64,
     /// The module's own scale.

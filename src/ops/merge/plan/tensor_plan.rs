@@ -94,7 +94,7 @@ impl TensorPlan {
             return if same { Self::Copy } else { Self::Convert };
         }
         // The fused kernel takes 16 and 32 bit.
-        let is_wide = |dtype| element_type(dtype) == Some(ElementType::F64);
+        let is_wide = |dtype| element_type(dtype).is_some_and(ElementType::is_wide);
         let fused = !is_wide(base.spec.dtype) && !is_wide(dtype);
         if let Some(terms) = all(steps, factors).filter(|_| fused) {
             return Self::Fused(terms);

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::step::Difference;
-use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result, TunedError, UnmatchedName};
 use crate::format::{Checkpoint, TensorView};
 use crate::ops::shared::pairing;
 use crate::weight::difference::Tuned;
+use crate::weight::element::is_float;
 use crate::weight::pair::{Head, Pair};
 
 /// What a tuned checkpoint changes.
@@ -93,7 +93,7 @@ fn differs(base: TensorView<'_>, tuned: TensorView<'_>, name: &str) -> Result<bo
         }
         .into());
     }
-    if element_type(base.spec.dtype).is_some() && element_type(tuned.spec.dtype).is_some() {
+    if is_float(base.spec.dtype) && is_float(tuned.spec.dtype) {
         return Ok(true);
     }
     if base.same_bytes(tuned)? {

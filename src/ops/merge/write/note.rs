@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::Stats;
-use crate::error::{Locate, Result};
+use crate::error::Result;
+use crate::format::hash;
 use crate::math::DeltaStats;
 use crate::ops::merge::plan::layout::OutputShard;
-use crate::ops::shared::provenance::sha256;
 
 /// What is noted of a finished shard.
 #[derive(Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Note {
             sums: [stats.asked, stats.added, stats.dot].map(f64::to_bits),
             counts: [stats.touched, stats.lost, stats.elements],
         });
-        let (relative, sha256) = (shard.relative.clone(), sha256(path).in_file(path)?);
+        let (relative, sha256) = (shard.relative.clone(), hash::of_file(path)?);
         Ok(Self { shard: relative, sha256, stats: stats.collect() })
     }
 
@@ -59,7 +59,7 @@ impl Note {
     pub(in crate::ops) fn stats(self, path: &Path, shard: &OutputShard) -> Option<Stats> {
         // A link would go out as one.
         let whole = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-        if !whole || self.shard != shard.relative || sha256(path).ok()? != self.sha256 {
+        if !whole || self.shard != shard.relative || hash::of_file(path).ok()? != self.sha256 {
             return None;
         }
         let stats = self.stats.into_iter().map(|TensorNote { name, sums, counts }| {

@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
 use super::jobs::Stats;
 use super::note::{Note, name};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
+use crate::format::hash::Hasher;
 use crate::format::staging::kept_root;
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::{Options, Plan};
@@ -29,7 +28,7 @@ pub(in crate::ops::merge) fn key(
         let reason = "--resume needs an output of several files; give a directory".to_owned();
         return Err(ErrorKind::BadOption(reason)).in_file(&plan.output);
     }
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::default();
     hash.update(env!("CARGO_PKG_VERSION"));
     // What changes the way to the result, and not the result.
     let options =
@@ -41,7 +40,7 @@ pub(in crate::ops::merge) fn key(
         hash.update(input.as_os_str().as_encoded_bytes());
         hash.update(format!(" {} {}\n", metadata.len(), changed(&metadata)));
     }
-    Ok(format!("{:x}", hash.finalize()))
+    Ok(hash.finish())
 }
 
 /// What changes with a file's contents even where its size and time of modification are put back.

@@ -5,7 +5,6 @@ use super::spec::Kind::{
     Texts, Word,
 };
 use super::spec::{Kind, OptionSpec, Recipe};
-use crate::ops::merge::TYPE_NAMES;
 
 /// Verbs that make what `run` can make too.
 const BOTH: &[&str] = &["merge", "combine"];
@@ -19,6 +18,9 @@ const OPENING: &[&str] =
     &["merge", "verify", "combine", "resize", "convert", "inspect", "compare", "diff", "check"];
 const ORIENTING: &[&str] = &["merge", "verify", "extract", "inspect"];
 
+/// What can be asked of the types of a GGUF result.
+pub const GGUF_TYPES: [&str; 10] =
+    ["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"];
 const DTYPES: Kind = Word(&["keep", "f32", "f16", "bf16"]);
 const OUTPUTS: &[&str] = &["save-to", "out-path", "save-path", "save-merged-model"];
 
@@ -176,7 +178,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("min_survival", (MERGING, Recipe::Key), (Number, "SHARE"),
         "The least share of an update that must survive in every weight that is quantised again; else nothing is written")
         .or("0.9"),
-    option("types", (MERGING, Recipe::Key), (Word(&TYPE_NAMES), "TYPE"),
+    option("types", (MERGING, Recipe::Key), (Word(&GGUF_TYPES), "TYPE"),
         "Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which \
          --min-survival of its update survives, its own, or one for all; everything else keeps its bytes").or("auto"),
     option("to", (&["combine"], Recipe::Key), (Text, "CONVENTION"),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::adapter::tensor::element_type;
 use crate::error::{Locate, Result};
 use crate::format::{Shard, TensorSpec};
-use crate::ops::merge::Sink;
+use crate::ops::merge::write::stream::Sink;
 
 /// Bytes of a copy that are read at a time.
 const PIECE: u64 = 1 << 20;

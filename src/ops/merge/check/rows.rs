@@ -1,12 +1,13 @@
 //! Some rows of every changed tensor, in plain f64 loops that share no arithmetic with the merge; and, for
 //! a quick look, nothing but rows.
 
-use super::Report;
+use super::exact::Exact;
+use super::verdict::Report;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
 use crate::format::TensorView;
-use crate::ops::merge::check::exact::Exact;
-use crate::ops::merge::{Making, OutputTensor};
+use crate::ops::merge::compute::making::Making;
+use crate::ops::merge::plan::layout::OutputTensor;
 
 /// What was found in one tensor's rows.
 #[derive(Debug, Default)]

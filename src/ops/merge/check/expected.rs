@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::Checkpoint;
 use crate::format::checkpoint::Layout;
-use crate::ops::merge::{Merge, OutputShard, SideFile, relaid};
+use crate::ops::merge::open::Merge;
+use crate::ops::merge::plan::layout::OutputShard;
+use crate::ops::merge::plan::side::relaid;
+use crate::ops::shared::side_file::SideFile;
 
 /// What should be there.
 pub(super) struct Expected {

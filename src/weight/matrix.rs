@@ -1,7 +1,7 @@
 //! Tensors of any shape as matrices.
 
 /// A tensor as rows × columns: the first dimension by all others; a vector is one row.
-pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
+pub(crate) fn as_matrix(shape: &[usize]) -> (usize, usize) {
     match shape {
         [] => (1, 1),
         [length] => (1, *length),
@@ -10,7 +10,7 @@ pub(in crate::ops) fn as_matrix(shape: &[usize]) -> (usize, usize) {
 }
 
 /// As [`as_matrix`]; a stack as all rows of its matrices, so that a panel of it need not be whole matrices.
-pub(in crate::ops::merge) fn unstacked(shape: &[usize]) -> (usize, usize) {
+pub(crate) fn unstacked(shape: &[usize]) -> (usize, usize) {
     match shape {
         [experts, rows, columns] => (experts * rows, *columns),
         _ => as_matrix(shape),

@@ -1,150 +1,29 @@
-//! verify: is this checkpoint what the merge should have written?
-//!
-//! The merge is made a second time, into a comparison with every byte of the tensors; headers, index,
-//! configs and all other files are compared too. Since the same code made both, some rows of every changed
-//! tensor are computed once more in f64, by plain loops that share nothing with the kernels, and held to
-//! what one rounding (and f32 accumulation) can explain.
-
-mod bytes;
-mod expected;
-mod files;
-mod rows;
+//! A merged checkpoint against its plan: names, headers, files, every byte of the tensors by a second run, and
+//! some rows of every changed tensor by independent loops.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use serde::Serialize;
 
-use super::merge::{self, Merge, OutputShard, OutputTensor, TensorPlan};
-use super::merge::{beside, header_bytes, work_through};
-use super::{Progress, thread_pool};
-use crate::error::{ErrorKind, Result};
+use super::bytes::Comparison;
+use super::expected::expected;
+use super::verdict::{Fault, Report};
+use super::{files, rows};
+use crate::error::Result;
 use crate::format::{Checkpoint, Metadata, Shard, TensorView};
-use crate::ops::shared::base::open_merged;
-
-use bytes::Comparison;
-use expected::expected;
+use crate::ops::merge::open::Merge;
+use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
+use crate::ops::merge::plan::side::beside;
+use crate::ops::merge::plan::tensor_plan::TensorPlan;
+use crate::ops::merge::write::stream::{header_bytes, work_through};
+use crate::ops::{Progress, thread_pool};
 
 /// Rows of each changed tensor that are computed again in f64, beside the comparison of all bytes.
 const SAMPLED_ROWS: usize = 8;
-/// Faults that are listed; more only count.
-const LISTED: usize = 100;
-
-/// What to verify: the merged checkpoint, and the options of the merge that should have made it
-/// (whose `output` is not looked at).
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The checkpoint to judge.
-    pub merged: PathBuf,
-    /// How it should have been made.
-    pub merge: merge::Options,
-    /// Look at so many rows of each tensor only, without a second run of the merge.
-    pub sample: Option<usize>,
-}
-
-/// A tensor or a file that is not what it should be.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct Fault {
-    /// The tensor's name; of a whole file none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tensor: Option<String>,
-    /// The file's path below the checkpoint; of a tensor none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl Fault {
-    fn of_file(relative: &str, what: String) -> Self {
-        Self { tensor: None, file: Some(relative.to_owned()), what }
-    }
-
-    fn of_tensor(name: &str, what: String) -> Self {
-        Self { tensor: Some(name.to_owned()), file: None, what }
-    }
-
-    /// What the fault is of: the tensor, or the file.
-    pub fn place(&self) -> &str {
-        self.tensor.as_deref().or(self.file.as_deref()).unwrap_or_default()
-    }
-}
-
-/// What was found.
-#[derive(Debug, Clone, Default, Serialize)]
-#[non_exhaustive]
-pub struct Report {
-    /// Whether everything is as it should be.
-    pub ok: bool,
-    /// Weight files and files beside them whose headers, or whole bytes, were compared.
-    pub files: usize,
-    /// Tensors that should have the base's bytes.
-    pub copied: usize,
-    /// Tensors of which rows were computed again in f64.
-    pub recomputed: usize,
-    /// Of those, the ones that a method made for which no independent formula is known here: the
-    /// method's own code made their rows again.
-    pub same_code: usize,
-    /// Rows of all tensors.
-    pub rows: u64,
-    /// Of those, compared byte by byte with the base or with a second run of the merge.
-    pub rows_compared: u64,
-    /// Of those, computed again in f64.
-    pub rows_recomputed: u64,
-    /// Elements computed again in f64.
-    pub elements: u64,
-    /// The largest distance from the f64 result, relative to the largest element of the tensor's update.
-    pub largest_error: f64,
-    /// What rounding to the stored dtype (and f32 accumulation) allows there.
-    pub allowed_error: f64,
-    /// How many faults there are.
-    pub fault_count: usize,
-    /// The first of them.
-    pub faults: Vec<Fault>,
-    /// Files that are there too, and that a merge does not write.
-    pub others: Vec<String>,
-    /// What a user should know.
-    pub warnings: Vec<String>,
-}
-
-impl Report {
-    fn fault(&mut self, fault: Fault) {
-        self.fault_count += 1;
-        if self.faults.len() < LISTED {
-            self.faults.push(fault);
-        }
-    }
-}
-
-/// Compares `options.merged` with what `options.merge` would write.
-///
-/// # Errors
-/// If either cannot be read or planned; differences are no error but faults of the report.
-pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
-    if options.sample == Some(0) {
-        return Err(ErrorKind::BadOption("no rows are a sample of nothing".to_owned()).into());
-    }
-    // Whether the result is one file is told by its name, as merge does.
-    let merge = merge::Options { output: options.merged.clone(), ..options.merge.clone() };
-    let mut merge = merge::prepare(&merge)?;
-    let merged = open_merged(&options.merged, options.merge.open.access)?;
-    let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
-    let recipe =
-        header.and_then(|header| header.get(crate::ops::shared::provenance::RECIPE)).cloned();
-    let taken = recipe.is_some_and(|text| merge.take_recipe(text));
-    let mut report = check(&merge, &merged, options.sample, progress)?;
-    if taken {
-        let reason = "the recipe in the header is not compared: only `run` knows it".to_owned();
-        report.warnings.push(reason);
-    }
-    Ok(report)
-}
 
 /// Compares an open checkpoint with a plan: all of it, or `sample` rows of each tensor.
-pub(super) fn check(
+pub(in crate::ops) fn check(
     merge: &Merge,
     merged: &Checkpoint,
     sample: Option<usize>,

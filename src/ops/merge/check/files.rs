@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::Fault;
+use super::verdict::Fault;
 use crate::error::{Locate, Result};
 use crate::format::access::Source;
 use crate::format::header::Header;
 use crate::format::{Access, Checkpoint, Metadata, Shard};
-use crate::ops::merge::SideFile;
+use crate::ops::shared::side_file::SideFile;
 
 /// Bytes compared at a time.
 const PIECE: u64 = 4 << 20;

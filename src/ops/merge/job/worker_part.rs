@@ -7,14 +7,14 @@ use crate::error::{Error, JobError, Result};
 
 /// The K-th of N parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct WorkerPart {
     /// K, from 1.
     pub number: usize,
     /// N.
     pub of: usize,
 }
 
-impl FromStr for Part {
+impl FromStr for WorkerPart {
     type Err = Error;
 
     /// From `K/N`.
@@ -27,13 +27,13 @@ impl FromStr for Part {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for WorkerPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, self.of)
     }
 }
 
-impl Part {
+impl WorkerPart {
     /// The part that an array job of Slurm or an indexed job of Kubernetes says in the environment; `None` if neither
     /// does. Kubernetes does not say how many there are: the job's own template has to set `JOB_COMPLETIONS`.
     ///
@@ -62,22 +62,22 @@ impl Part {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::Part;
+    use super::WorkerPart;
 
     fn of(variables: &[(&str, &str)]) -> Result<Option<String>, String> {
         let get = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let part = Part::of_environment(get).map_err(|error| error.to_string())?;
+        let part = WorkerPart::of_environment(get).map_err(|error| error.to_string())?;
         Ok(part.map(|part| part.to_string()))
     }
 
     #[test]
     fn parts() {
-        assert_eq!("3/16".parse::<Part>().unwrap(), Part { number: 3, of: 16 });
+        assert_eq!("3/16".parse::<WorkerPart>().unwrap(), WorkerPart { number: 3, of: 16 });
         for bad in ["0/4", "5/4", "1/0", "1", "a/b", "1/2/3", "-1/2", ""] {
-            assert!(bad.parse::<Part>().is_err(), "{bad}");
+            assert!(bad.parse::<WorkerPart>().is_err(), "{bad}");
         }
     }
 

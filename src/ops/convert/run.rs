@@ -1,42 +1,19 @@
-//! convert: the same update in another convention's file. The engine is `adapter/convert/`; here
-//! are its options, the order of its steps, and its report.
+//! A conversion from the options to the report.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::check::program::{self, Program};
-use super::shared::base::check_reference;
-use super::{Progress, check_output, files_of};
-use crate::adapter::convention::{self, Convention};
-pub use crate::adapter::convert::ModuleReport;
-use crate::adapter::convert::{BaseFacts, Checked, Conversion, Goal, complete, reexpress};
-use crate::adapter::layout::Source;
+use super::input::{self, Input, target};
+use super::options::Options;
+use crate::adapter::Adapter;
+use crate::adapter::convention::Convention;
+use crate::adapter::convert::{BaseFacts, Checked, Conversion, Goal, ModuleReport, reexpress};
+use crate::adapter::layout::MadeOf;
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write;
-use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
-
-/// What to convert, and to what.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The adapter.
-    pub adapter: PathBuf,
-    /// The convention's name; empty for the program's.
-    pub to: String,
-    /// The program that shall load the result, by name.
-    pub program: Option<String>,
-    /// A base to take names and heads from.
-    pub reference: Option<PathBuf>,
-    /// Where the result goes.
-    pub output: PathBuf,
-    /// Leave out what the target cannot hold.
-    pub allow_loss: bool,
-    /// How the adapter is opened.
-    pub open: OpenOptions,
-    /// Replace an existing output.
-    pub force: bool,
-}
+use crate::ops::Progress;
 
 /// What a conversion will do, or did.
 #[derive(Debug, Serialize)]
@@ -69,7 +46,7 @@ pub struct Convert {
     adapter: Adapter,
     target: &'static Convention,
     new: NewAdapter,
-    sources: Vec<Source>,
+    sources: Vec<MadeOf>,
     base: BaseFacts,
     modelfile: bool,
     options: Options,
@@ -81,27 +58,14 @@ pub struct Convert {
 /// What is wrong with the adapter, names that cannot be known, what would be lost, and an output that
 /// cannot be started.
 pub fn plan(options: &Options) -> Result<Convert> {
-    let program = options.program.as_deref().map(program::by_name).transpose()?;
-    let asked = named(&options.to)?;
-    check_output(&options.output, [options.adapter.as_path()], options.force)?;
-    let (reference, access) = (options.reference.as_deref(), options.open.access);
-    check_reference(reference, access)?;
-    let base = BaseFacts::of(reference, access)?;
-    let open = OpenOptions { heads: base.heads, experts: base.experts, ..options.open.clone() };
-    let mut adapter = Adapter::open(&options.adapter, &open)?;
-    let target = target(asked, program, adapter.convention)?;
+    let Input { program, convention, base, mut adapter } = input::open(options)?;
+    let target = target(convention, program, adapter.convention)?;
     let modelfile = program.is_some_and(|program| program.takes.modelfile);
     check_ending(target, modelfile, options)?;
-    let takes = program.map(|program| &program.takes);
-    let allow_loss = options.allow_loss;
+    let (takes, reference) = (program.map(|program| &program.takes), options.reference.as_deref());
+    let (allow_loss, access) = (options.allow_loss, options.open.access);
     let goal = Goal { target, program: takes, reference, allow_loss, access };
-    adapter.sound()?;
-    adapter.check_finite()?;
-    if let Some(reference) = &options.reference {
-        complete(&mut adapter, reference, options.open.access)?;
-    }
-    let files = files_of(&adapter);
-    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    input::check(options, &mut adapter)?;
     let Conversion { new, reports, sources, lost } = reexpress(&adapter, goal, &base)?;
     let report = Report {
         output: options.output.clone(),
@@ -114,41 +78,6 @@ pub fn plan(options: &Options) -> Result<Convert> {
         bytes: 0,
     };
     Ok(Convert { report, adapter, target, new, sources, base, modelfile, options: options.clone() })
-}
-
-/// The convention of a name; none of an empty one.
-pub(super) fn named(name: &str) -> Result<Option<&'static Convention>> {
-    let known = convention::by_name(name);
-    if name.is_empty() || known.is_some() {
-        return Ok(known);
-    }
-    let names = convention::names(true);
-    Err(ErrorKind::BadOption(format!("convention `{name}` is unknown; there are {names}")).into())
-}
-
-/// The convention to write: the one asked for, else of the program's that of the adapter, else its first.
-pub(super) fn target(
-    asked: Option<&'static Convention>,
-    program: Option<&'static Program>,
-    own: &'static Convention,
-) -> Result<&'static Convention> {
-    let Some(program) = program else {
-        return asked.ok_or_else(|| {
-            ErrorKind::BadOption("neither a convention nor a program is given".to_owned()).into()
-        });
-    };
-    let takes = program.takes.conventions;
-    if let Some(asked) = asked {
-        if takes.contains(&asked.name) {
-            return Ok(asked);
-        }
-        let takes = takes.join(", ");
-        let reason = format!("{} loads {takes}, not {}; leave out --to", program.name, asked.name);
-        return Err(ErrorKind::BadOption(reason).into());
-    }
-    let name = takes.iter().find(|name| **name == own.name).or_else(|| takes.first());
-    let found = name.and_then(|name| convention::by_name(name));
-    found.ok_or_else(|| ErrorKind::NotFound.into())
 }
 
 /// Fails unless the output is called as what will be written.

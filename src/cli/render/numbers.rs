@@ -1,0 +1,64 @@
+//! Numbers as people read them.
+
+/// Bytes in units of 1000.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let unit = UNITS.get(unit).copied().unwrap_or_default();
+    if value < 9.95 && unit != "B" {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+/// Counts in thousands, millions and so on.
+pub(crate) fn count(number: u64) -> String {
+    let value = number as f64;
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{:.0} k", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", value / 1e6),
+        _ => format!("{:.2} G", value / 1e9),
+    }
+}
+
+/// A share in per cent, without a minus before zeros.
+pub(crate) fn percent(share: f64, digits: usize) -> String {
+    let text = format!("{:.digits$}", share * 100.0);
+    match text.strip_prefix('-') {
+        Some(zeros) if zeros.chars().all(|c| matches!(c, '0' | '.')) => format!("{zeros} %"),
+        _ => format!("{text} %"),
+    }
+}
+
+/// An adapter's weight.
+pub(crate) fn weight(weight: f64, by_module: bool) -> String {
+    if by_module { "weights by module".to_owned() } else { format!("weight {weight}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1234), "1.2 kB");
+        assert_eq!(bytes(999_900), "1.0 MB");
+        assert_eq!(bytes(4_200_000_000), "4.2 GB");
+    }
+
+    #[test]
+    fn zeros_have_no_sign() {
+        assert_eq!(percent(-1e-9, 2), "0.00 %");
+        assert_eq!(percent(-0.5, 1), "-50.0 %");
+        assert_eq!(percent(1.0, 0), "100 %");
+    }
+}

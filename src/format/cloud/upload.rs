@@ -1,0 +1,185 @@
+//! An output in a store: built on the local disk, then sent by parts that nobody sees before all have come.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path as LocalPath, PathBuf};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::bucket::{Bucket, wait};
+use crate::error::{CloudError, Result as Outcome};
+use crate::format::remote::{self, Sink};
+
+/// Files up to this size are sent at once.
+const AT_ONCE: u64 = 8 << 20;
+/// Bytes of a part, at least; stores take ten thousand parts.
+const PART: u64 = 8 << 20;
+const MOST_PARTS: u64 = 9_000;
+
+/// The local path of an output that goes to a store.
+///
+/// # Errors
+/// [`CloudError`].
+pub(in crate::format) fn output(location: &str) -> Result<PathBuf, CloudError> {
+    let bucket = Bucket::open(location)?;
+    if !bucket.lists {
+        let reason = "a web server takes no output".to_owned();
+        return Err(CloudError::BadLocation { location: location.to_owned(), reason });
+    }
+    let name = bucket.name();
+    let path = remote::mirror(location, &name)
+        .map_err(|error| bucket.local(LocalPath::new("TMPDIR"), &error))?;
+    remote::goes_to(path.clone(), Arc::new(Upload { bucket }));
+    Ok(path)
+}
+
+/// Where an output goes.
+#[derive(Debug)]
+struct Upload {
+    bucket: Bucket,
+}
+
+/// A file to be sent.
+struct Piece {
+    local: PathBuf,
+    to: Path,
+    bytes: u64,
+}
+
+/// What ended a transfer.
+enum Ended {
+    Store(object_store::Error),
+    Local(PathBuf, io::Error),
+}
+
+impl Sink for Upload {
+    fn check_free(&self, force: bool) -> Outcome<()> {
+        if force {
+            return Ok(());
+        }
+        let asked = wait(async {
+            match self.bucket.store.head(&self.bucket.path).await {
+                Ok(_) => return Ok(true),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            let first = self.bucket.store.list(Some(&self.bucket.path)).next().await;
+            first.transpose().map(|first| first.is_some())
+        });
+        let asked = asked.map_err(|error| self.bucket.local(LocalPath::new("threads"), &error))?;
+        match asked.map_err(|error| self.bucket.error(&error))? {
+            true => Err(CloudError::Exists { location: self.bucket.location.clone() }.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn send(&self, local: &LocalPath, force: bool) -> Outcome<()> {
+        let pieces = self.pieces(local).map_err(|error| self.bucket.local(local, &error))?;
+        let sent = wait(self.send_all(&pieces, force))
+            .map_err(|error| self.bucket.local(local, &error))?;
+        sent.map_err(|ended| {
+            let error = match ended {
+                Ended::Store(error) => self.bucket.error(&error),
+                Ended::Local(path, error) => self.bucket.local(&path, &error),
+            };
+            error.into()
+        })
+    }
+}
+
+impl Upload {
+    /// The files of an output, those last by which others find the rest: the index, else a config.
+    fn pieces(&self, local: &LocalPath) -> io::Result<Vec<Piece>> {
+        let mut files = Vec::new();
+        walk(local, &mut files)?;
+        let rank = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            (
+                name.ends_with(".index.json"),
+                name == "config.json" || name == "adapter_config.json",
+                path.clone(),
+            )
+        };
+        files.sort_by_key(rank);
+        let piece = |path: PathBuf| {
+            let below = path.strip_prefix(local).unwrap_or(&path);
+            let parts = below.components().filter_map(|part| part.as_os_str().to_str());
+            let to = parts.fold(self.bucket.path.clone(), Path::join);
+            let bytes = fs::metadata(&path)?.len();
+            Ok(Piece { local: path, to, bytes })
+        };
+        files.into_iter().map(piece).collect()
+    }
+
+    /// Sends all parts, and lets them appear when all have come; the last file only if it is not there.
+    async fn send_all(&self, pieces: &[Piece], force: bool) -> Result<(), Ended> {
+        let mut waiting = Vec::new();
+        let sent = self.send_parts(pieces, &mut waiting).await;
+        if sent.is_err() {
+            for mut upload in waiting {
+                // What cannot be taken back is removed by the store's own rules; the first error is the one to tell.
+                let _ = upload.abort().await;
+            }
+            return sent;
+        }
+        for mut upload in waiting {
+            upload.complete().await.map_err(Ended::Store)?;
+        }
+        let small: Vec<&Piece> = pieces.iter().filter(|piece| piece.bytes <= AT_ONCE).collect();
+        for (at, piece) in small.iter().enumerate() {
+            let is_last = at + 1 == small.len();
+            let mode = if is_last && !force { PutMode::Create } else { PutMode::Overwrite };
+            let bytes = read_whole(piece)?;
+            let options = PutOptions::from(mode);
+            let put = self.bucket.store.put_opts(&piece.to, PutPayload::from(bytes), options).await;
+            put.map_err(Ended::Store)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the parts of all large files.
+    async fn send_parts(
+        &self,
+        pieces: &[Piece],
+        waiting: &mut Vec<Box<dyn MultipartUpload>>,
+    ) -> Result<(), Ended> {
+        for piece in pieces.iter().filter(|piece| piece.bytes > AT_ONCE) {
+            let upload = self.bucket.store.put_multipart(&piece.to).await.map_err(Ended::Store)?;
+            waiting.push(upload);
+            let Some(upload) = waiting.last_mut() else { continue };
+            let local = |error: io::Error| Ended::Local(piece.local.clone(), error);
+            let mut file = File::open(&piece.local).map_err(local)?;
+            let part = PART.max(piece.bytes.div_ceil(MOST_PARTS));
+            let mut left = piece.bytes;
+            while left > 0 {
+                let mut bytes = vec![0; part.min(left) as usize];
+                file.read_exact(&mut bytes).map_err(local)?;
+                left -= bytes.len() as u64;
+                upload.put_part(PutPayload::from(bytes)).await.map_err(Ended::Store)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_whole(piece: &Piece) -> Result<Vec<u8>, Ended> {
+    let mut bytes = Vec::with_capacity(piece.bytes as usize);
+    let read = File::open(&piece.local).and_then(|file| file.take(AT_ONCE).read_to_end(&mut bytes));
+    read.map_err(|error| Ended::Local(piece.local.clone(), error))?;
+    Ok(bytes)
+}
+
+/// All files at or below a path.
+fn walk(path: &LocalPath, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        walk(&entry?.path(), files)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Files that lie elsewhere and stand in the local file system under a name: inputs whose bytes come in ranges when
+//! they are asked for, and outputs that are sent away when they are complete.
+//!
+//! Whoever opens [`Source`](super::Source)s and [`Staging`](super::Staging)s knows local paths only. An input in a store
+//! is a mirror: a directory whose small files are there, and whose weight files have their length and no bytes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::live::Live;
+#[cfg(feature = "cloud")]
+use super::live::still;
+use crate::error::Result;
+
+/// A file of which ranges can be had.
+pub trait Ranged: Debug + Send + Sync {
+    /// Fills `into` with the bytes from `start` on.
+    ///
+    /// # Errors
+    /// What the store says; that the file is no longer the one that was opened.
+    fn read(&self, start: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Whether the store still holds the file that was opened.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn unchanged(&self) -> io::Result<bool>;
+}
+
+/// Where a complete output goes.
+pub trait Sink: Debug + Send + Sync {
+    /// Fails if something is there, unless it may be replaced.
+    ///
+    /// # Errors
+    /// That it is there; what the store says.
+    fn check_free(&self, force: bool) -> Result<()>;
+
+    /// Sends a file or a directory; what others read last appears last.
+    ///
+    /// # Errors
+    /// What the store says; then nothing of it is to be seen there.
+    fn send(&self, local: &Path, force: bool) -> Result<()>;
+}
+
+/// All that this process has opened.
+struct Known {
+    files: BTreeMap<PathBuf, Arc<dyn Ranged>>,
+    outputs: BTreeMap<PathBuf, Arc<dyn Sink>>,
+    /// Local path → what the user wrote.
+    names: Vec<(String, String)>,
+    /// Directories that go when the process ends.
+    mirrors: Vec<(tempfile::TempDir, Live)>,
+}
+
+static KNOWN: RwLock<Known> = RwLock::new(Known {
+    files: BTreeMap::new(),
+    outputs: BTreeMap::new(),
+    names: Vec::new(),
+    mirrors: Vec::new(),
+});
+
+fn known<T>(ask: impl FnOnce(&Known) -> T) -> T {
+    ask(&KNOWN.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn know<T>(add: impl FnOnce(&mut Known) -> T) -> T {
+    add(&mut KNOWN.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The file in a store that this path stands for.
+pub(super) fn file_at(path: &Path) -> Option<Arc<dyn Ranged>> {
+    known(|known| known.files.get(path).cloned())
+}
+
+/// Where the output at this path goes.
+pub(super) fn sink_of(path: &Path) -> Option<Arc<dyn Sink>> {
+    known(|known| known.outputs.get(path).cloned())
+}
+
+/// Whether a path stands for a place in a store, or lies below one that does.
+pub(crate) fn is_remote(path: &Path) -> bool {
+    known(|known| known.mirrors.iter().any(|(directory, _)| path.starts_with(directory.path())))
+}
+
+/// A text with what the user wrote in place of the mirrors' paths.
+pub fn as_written(text: &str) -> Cow<'_, str> {
+    known(|known| {
+        let mut text = Cow::Borrowed(text);
+        for (local, written) in known.names.iter().rev() {
+            if text.contains(local) {
+                text = Cow::Owned(text.replace(local, written));
+            }
+        }
+        text
+    })
+}
+
+/// Removes all mirrors, for a process that ends.
+pub fn release() {
+    let mirrors = know(|known| {
+        known.files.clear();
+        std::mem::take(&mut known.mirrors)
+    });
+    for (directory, live) in mirrors {
+        drop(directory);
+        drop(live);
+    }
+}
+
+/// A new directory for what stands for a location, which goes when the process ends.
+///
+/// # Errors
+/// Whatever the operating system says of creating it.
+#[cfg(feature = "cloud")]
+pub(super) fn mirror(location: &str, name: &str) -> io::Result<PathBuf> {
+    let mut still = still();
+    let directory = tempfile::Builder::new().prefix("lora-tool-remote-").tempdir()?;
+    let live = Live::new(directory.path(), &mut still);
+    drop(still);
+    let path = directory.path().join(name);
+    know(|known| {
+        known.names.push((path.display().to_string(), location.trim_end_matches('/').to_owned()));
+        known.mirrors.push((directory, live));
+    });
+    Ok(path)
+}
+
+/// Lets a path stand for a file in a store.
+#[cfg(feature = "cloud")]
+pub(super) fn stands_for(path: PathBuf, file: Arc<dyn Ranged>) {
+    know(|known| known.files.insert(path, file));
+}
+
+/// Lets the output at a path go to a store.
+#[cfg(feature = "cloud")]
+pub(super) fn goes_to(path: PathBuf, sink: Arc<dyn Sink>) {
+    know(|known| known.outputs.insert(path, sink));
+}

@@ -1,0 +1,197 @@
+//! A check from the options to the report.
+
+use std::path::PathBuf;
+
+use super::anomaly;
+use super::base::Base;
+use super::judge::Judge;
+use super::program::{PROGRAMS, Program, by_name};
+use super::report::{Answer, Finding, Report, Severity, Verdict};
+use super::rule::Effect;
+use super::subject::{Subject, models};
+use super::version::Version;
+use crate::adapter::{Adapter, OpenOptions};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What to check, and for whom.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The adapter.
+    pub adapter: PathBuf,
+    /// The program's name, with a version behind an @ if not the newest is meant; none for all.
+    pub program: Option<String>,
+    /// A base that the modules shall fit.
+    pub against: Option<PathBuf>,
+    /// The highest rank that the server is started for.
+    pub max_rank: Option<usize>,
+    /// How the adapter is opened.
+    pub open: OpenOptions,
+}
+
+/// Names of all programs.
+pub fn programs() -> Vec<&'static str> {
+    PROGRAMS.iter().map(|program| program.name).collect()
+}
+
+/// Looks for everything that the programs' rules name.
+///
+/// # Errors
+/// If there is no such program or version, or a file cannot be opened or read.
+pub fn run(options: &Options) -> Result<Report> {
+    let asked = match &options.program {
+        Some(text) => vec![asked(text)?],
+        None => PROGRAMS.iter().map(|program| (*program, None)).collect(),
+    };
+    let base =
+        options.against.as_ref().map(|path| Base::open(path, &options.adapter, &options.open));
+    let mut base = base.transpose()?;
+    let adapter = match open(options, base.as_ref()) {
+        Ok(adapter) => adapter,
+        Err(error) if is_unknown(&error) => return Ok(unknown(options, &asked, &error)),
+        Err(error) => return Err(error),
+    };
+    let mut findings: Vec<Finding> = adapter.faults.iter().map(fault).collect();
+    findings.extend(anomaly::all(&adapter)?);
+    if let Some(base) = &mut base {
+        base.look_up(&adapter)?;
+    }
+    let models = models(&adapter, base.as_ref());
+    let subject = Subject {
+        adapter: &adapter,
+        base: base.as_ref(),
+        max_rank: options.max_rank,
+        models: &models,
+    };
+    let broken = findings.iter().any(|finding| finding.severity == Severity::Breaks);
+    let mut programs = Vec::new();
+    for (program, version) in &asked {
+        let judge = Judge::new(&subject, program, version.clone());
+        let (verdict, found) = judge.verdict(broken);
+        programs.push(verdict);
+        findings.extend(found);
+    }
+    let answer = answer(&programs, &findings);
+    Ok(Report {
+        adapter: options.adapter.clone(),
+        against: options.against.clone(),
+        convention: adapter.convention.name,
+        ok: answer == Answer::Yes,
+        answer,
+        programs,
+        findings,
+    })
+}
+
+/// The program and the version of `NAME[@VERSION]`.
+fn asked(text: &str) -> Result<(&'static Program, Option<Version>)> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    let program = by_name(name)?;
+    let parse = |text: &str| {
+        Version::parse(text).ok_or_else(|| {
+            ErrorKind::BadOption(format!(
+                "`{text}` is no version of {name}; they are numbers: {name}@{}",
+                program.version
+            ))
+        })
+    };
+    Ok((program, version.map(parse).transpose()?))
+}
+
+/// Opens the adapter, whatever its config's fields mean: rules judge those.
+fn open(options: &Options, base: Option<&Base>) -> Result<Adapter> {
+    const JUDGED: [&str; 6] = [
+        "alora_invocation_tokens",
+        "arrow_config",
+        "layer_replication",
+        "use_qalora",
+        "use_bdlora",
+        "kasa_config",
+    ];
+    let checkpoint = base.and_then(|base| base.checkpoint.as_ref());
+    let open = checkpoint
+        .map_or_else(|| Ok(options.open.clone()), |checkpoint| options.open.for_base(checkpoint))?;
+    let mut ignored_fields = open.ignored_fields.clone();
+    ignored_fields.extend(JUDGED.map(str::to_owned));
+    let open = OpenOptions { ignored_fields, residual_base: true, ..open };
+    Adapter::open(&options.adapter, &open)
+}
+
+/// Whether an error is that nothing is known of such an adapter, and not that it cannot be read.
+fn is_unknown(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnknownKeys { .. }
+            | ErrorKind::UnsupportedType { .. }
+            | ErrorKind::UnsupportedField { .. }
+            | ErrorKind::UnknownField { .. }
+    )
+}
+
+fn unknown(
+    options: &Options,
+    asked: &[(&'static Program, Option<Version>)],
+    error: &Error,
+) -> Report {
+    let verdict = |(program, version): &(&'static Program, Option<Version>)| Verdict {
+        program: program.name,
+        version: version.as_ref().map_or_else(|| program.version.to_owned(), Version::to_string),
+        answer: Answer::Unknown,
+        verdict: Effect::Unknown.name(),
+        modules: (0, 0),
+        needs: Vec::new(),
+        fix: None,
+    };
+    let finding = Finding {
+        program: None,
+        rule: "unknown-adapter",
+        severity: Severity::Unknown,
+        effect: Effect::Unknown,
+        says: format!("nothing is known of such an adapter: {error}"),
+        places: Vec::new(),
+        source: "",
+        fix: error.hint(),
+    };
+    Report {
+        adapter: options.adapter.clone(),
+        against: options.against.clone(),
+        convention: "unknown",
+        ok: false,
+        answer: Answer::Unknown,
+        programs: asked.iter().map(verdict).collect(),
+        findings: vec![finding],
+    }
+}
+
+fn fault(fault: &Error) -> Finding {
+    Finding {
+        program: None,
+        rule: "faulty-module",
+        severity: Severity::Breaks,
+        effect: Effect::Refused,
+        says: fault.to_string(),
+        places: Vec::new(),
+        source: "",
+        fix: fault.hint(),
+    }
+}
+
+/// Of one program its own answer; of all, yes if one of them loads the adapter. What is wrong with the
+/// adapter itself is a no.
+fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
+    let wrong = |finding: &Finding| {
+        let grave = matches!(finding.severity, Severity::Breaks | Severity::Changes);
+        finding.program.is_none() && grave
+    };
+    if findings.iter().any(wrong) {
+        return Answer::No;
+    }
+    let any = |wanted: Answer| programs.iter().any(|verdict| verdict.answer == wanted);
+    match (any(Answer::Yes), any(Answer::Unknown)) {
+        (true, _) => Answer::Yes,
+        (false, true) => Answer::Unknown,
+        (false, false) => Answer::No,
+    }
+}

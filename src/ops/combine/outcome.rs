@@ -1,0 +1,90 @@
+//! What a method makes of a module in factors, cut to its rank.
+
+use super::group::Group;
+use super::module_inputs::combine_group;
+use super::open::Combine;
+use super::rank::{candidate, fixed, highest_rank, policy, written_scale};
+use crate::error::Result;
+use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::method::{Combined, Law, Weighted};
+
+/// What a method made of a module, cut to its rank.
+pub(super) struct Outcome {
+    pub(super) written: Combined,
+    /// ‖written‖² and ‖combined‖².
+    pub(super) kept: f64,
+    pub(super) total: f64,
+    /// ‖combined − Σ wᵢΔᵢ‖², and ‖Σ wᵢΔᵢ‖² if it is another than the combined.
+    pub(super) off_sum: f64,
+    pub(super) exact: Option<f64>,
+}
+
+/// What the method makes of a module in factors, cut to its rank; `rank` is the one that all modules together
+/// decide.
+///
+/// # Errors
+/// If factors cannot be read.
+pub(super) fn by_factors(
+    combine: &Combine,
+    group: &Group,
+    inputs: &[Weighted],
+    rank: Option<usize>,
+) -> Result<Outcome> {
+    let policy = policy(combine, group);
+    let combined = combine_group(combine, group, inputs, fixed(combine, group, rank))?;
+    let (off_sum, exact) = distance(combine, group, &combined, inputs);
+    let (written, kept, total) = match policy {
+        None => {
+            let energy = combined.factors.squared_norm() * combined.scale * combined.scale;
+            (combined, energy, energy)
+        }
+        Some(policy) => truncate(combine, group, &combined, policy, rank),
+    };
+    Ok(Outcome { written, kept, total, off_sum, exact })
+}
+
+/// (‖combined − Σ wᵢΔᵢ‖², ‖Σ wᵢΔᵢ‖²); by the singular values of the difference, since the difference
+/// of norms would be lost in rounding. The exact methods are not measured against themselves.
+fn distance(
+    combine: &Combine,
+    group: &Group,
+    combined: &Combined,
+    inputs: &[Weighted],
+) -> (f64, Option<f64>) {
+    if combine.method.laws.contains(&Law::WeightedSum) {
+        return (0.0, None);
+    }
+    let deltas: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
+    let exact = LowRank::sum(group.outputs, group.inputs, &deltas);
+    let norm = exact.squared_norm();
+    let minus = LowRank::new(&combined.factors.up * -combined.scale, combined.factors.down.clone());
+    let difference = LowRank::sum(group.outputs, group.inputs, &[exact, minus]).svd();
+    let squares = difference.singular_values().iter().map(|value| value * value);
+    (squares.sum(), Some(norm))
+}
+
+/// The best approximation that the policy asks for: (factors, energy kept, energy before).
+fn truncate(
+    combine: &Combine,
+    group: &Group,
+    combined: &Combined,
+    policy: RankPolicy,
+    shared: Option<usize>,
+) -> (Combined, f64, f64) {
+    let svd = combined.factors.svd();
+    let candidate = candidate(group, svd.singular_values().to_vec(), combined.scale);
+    let most = highest_rank(combine, group);
+    let rank = shared.unwrap_or_else(|| policy.of(&candidate).min(most));
+    let energies = candidate.singular_values.iter().map(|value| value * value);
+    let (kept, total): (f64, f64) = (energies.clone().take(rank).sum(), energies.sum());
+    let mut factors = svd.truncate(rank);
+    if factors.rank() == 0 {
+        factors = LowRank::new(Matrix::zeros(group.outputs, 1), Matrix::zeros(1, group.inputs));
+    }
+    let scale = written_scale(combine, group);
+    // scale · up · down stays what it was: the change is shared by both factors.
+    let share = (combined.scale.abs() / scale).sqrt();
+    let factors =
+        LowRank::new(factors.up * share, factors.down * (share * combined.scale.signum()));
+    (Combined { factors, scale }, kept, total)
+}
