@@ -83,12 +83,61 @@ impl<'a> Encoding<'a> {
         Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
     }
 
+    /// Gives rows that nothing changes their stored bytes back: new scales would move numbers that lie on a grid (4
+    /// bits of compressed-tensors by 7 % of their norm). Where a number of the whole weight is made of all values,
+    /// nothing can be kept alone.
+    fn keep_untouched(
+        &self,
+        rows: Range<usize>,
+        values: &[f32],
+        encoded: &mut Encoded,
+    ) -> Result<()> {
+        let parts = self.writer.parts(self.writing);
+        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
+        let Some(stored) = stored.collect::<Option<Vec<_>>>() else { return Ok(()) };
+        if self.writer.surveys(self.writing) {
+            return Ok(());
+        }
+        let mut before = vec![0.0; values.len()];
+        self.weight.rows(rows.clone(), &mut before)?;
+        let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
+        let groups =
+            values.chunks((step * columns).max(1)).zip(before.chunks((step * columns).max(1)));
+        let same: Vec<bool> = groups.map(|(new, old)| new == old).collect();
+        if !same.contains(&true) {
+            return Ok(());
+        }
+        let (mut kept, mut group, mut scratch) = (Encoded::default(), 0, Vec::new());
+        for run in same.chunk_by(|a, b| a == b) {
+            let (first, end) = (group * step, ((group + run.len()) * step).min(rows.len()));
+            group += run.len();
+            let own = values.get(first * columns..end * columns).unwrap_or_default();
+            let place = rows.start + first..rows.start + end;
+            let panel = Panel::new(&self.weight.name, place, own, self.writing, &self.survey);
+            let mut new = Encoded::default();
+            self.writer.rows(&panel, &mut new)?;
+            if run.contains(&true) {
+                for piece in &mut new.pieces {
+                    let Some(stored) = stored.get(piece.part) else { continue };
+                    let range = piece.at..piece.at + piece.bytes.len();
+                    piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
+                }
+                new.values.copy_from_slice(own);
+            }
+            kept.pieces.extend(new.pieces);
+            kept.values.extend(new.values);
+        }
+        *encoded = kept;
+        Ok(())
+    }
+
     /// Rows of the stored tensors, and what of the update they hold.
     pub(in crate::ops::merge) fn compute(
         &self,
         rows: Range<usize>,
         scratch: &mut Scratch,
     ) -> Result<(Encoded, DeltaStats)> {
+        let panel_rows = rows.clone();
         let values = self.values(&rows, scratch)?;
         let mut encoded = Encoded::default();
         let panel =
@@ -100,6 +149,7 @@ impl<'a> Encoding<'a> {
         let mut base = vec![0.0; values.len()];
         self.weight.rows(rows, &mut base)?;
         let mut stats = DeltaStats::default();
+        self.keep_untouched(panel_rows, &values, &mut encoded)?;
         for ((value, stored), old) in values.iter().zip(&encoded.values).zip(&base) {
             let (asked, added) = (f64::from(value - old), f64::from(stored - old));
             stats.asked += asked * asked;
