@@ -6,6 +6,7 @@ mod common;
 
 mod architecture;
 mod check;
+mod check_spellings;
 mod check_tables;
 mod circles;
 mod compare;

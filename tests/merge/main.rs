@@ -12,6 +12,8 @@ mod experts;
 mod fetch;
 mod field;
 mod gguf_out;
+mod gguf_recast;
+mod gguf_sets;
 mod golden;
 mod laws;
 mod locations;
