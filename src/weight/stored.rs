@@ -93,6 +93,11 @@ impl Stored {
         self.source.bytes(within, scratch).map_err(shrunk).in_tensor(&self.name).in_file(&self.path)
     }
 
+    /// Whether a part that is written has the same name, dtype and shape.
+    pub fn holds(&self, part: &super::Part) -> bool {
+        (&self.name, self.dtype, &self.shape) == (&part.name, part.dtype, &part.shape)
+    }
+
     /// All its bytes: of a description, or of numbers that each belong to a column.
     ///
     /// # Errors

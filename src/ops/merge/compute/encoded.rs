@@ -127,6 +127,51 @@ impl<'a> Encoding<'a> {
         Ok(encoded)
     }
 
+    /// Gives rows that nothing changes their stored bytes back: new scales would move numbers that lie on a grid (4
+    /// bits of compressed-tensors by 7 % of their norm). Where a number of the whole weight is made of all values,
+    /// nothing can be kept alone.
+    fn keep_untouched(
+        &self,
+        rows: &Range<usize>,
+        (values, before): (&[f32], &[f32]),
+        encoded: &mut Encoded,
+    ) -> Result<()> {
+        let parts = self.writer.parts(self.writing);
+        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
+        let Some(stored) = stored.collect::<Option<Vec<_>>>() else { return Ok(()) };
+        // What another checkpoint's numbers become has no stored bytes yet.
+        if self.writer.surveys(self.writing) || self.base.is_some() {
+            return Ok(());
+        }
+        let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
+        let groups =
+            values.chunks((step * columns).max(1)).zip(before.chunks((step * columns).max(1)));
+        let same: Vec<bool> = groups.map(|(new, old)| new == old).collect();
+        if !same.contains(&true) {
+            return Ok(());
+        }
+        let (mut kept, mut group, mut scratch) = (Encoded::default(), 0, Vec::new());
+        for run in same.chunk_by(|a, b| a == b) {
+            let (first, end) = (group * step, ((group + run.len()) * step).min(rows.len()));
+            group += run.len();
+            let own = values.get(first * columns..end * columns).unwrap_or_default();
+            let place = rows.start + first..rows.start + end;
+            let mut new = self.encode(place, own)?;
+            if run.contains(&true) {
+                for piece in &mut new.pieces {
+                    let Some(stored) = stored.get(piece.part) else { continue };
+                    let range = piece.at..piece.at + piece.bytes.len();
+                    piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
+                }
+                new.values.copy_from_slice(own);
+            }
+            kept.pieces.extend(new.pieces);
+            kept.values.extend(new.values);
+        }
+        *encoded = kept;
+        Ok(())
+    }
+
     /// Rows of the stored tensors, and what of the update they hold.
     pub(in crate::ops::merge) fn compute(
         &self,
@@ -134,11 +179,12 @@ impl<'a> Encoding<'a> {
         scratch: &mut Scratch,
     ) -> Result<(Encoded, DeltaStats)> {
         let values = self.values(&rows, scratch)?;
+        let base = self.before(rows.clone(), values.len())?;
         let mut encoded = self.encode(rows.clone(), &values)?;
+        self.keep_untouched(&rows, (&values, &base), &mut encoded)?;
         if rows.start == 0 {
             self.writer.rest(self.writing, &self.survey, &mut encoded)?;
         }
-        let base = self.before(rows, values.len())?;
         let mut stats = DeltaStats::default();
         for ((value, stored), old) in values.iter().zip(&encoded.values).zip(&base) {
             let (asked, added) = (f64::from(value - old), f64::from(stored - old));
