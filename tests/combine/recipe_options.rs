@@ -97,6 +97,7 @@ const MERGE: &[Case] = &[
         "quantized: requantize\nmin_survival: 0",
     ),
     ("types", "blocks.gguf blocks", "--types f32", "adapters: [blocks]", "types: f32"),
+    ("reference", "llama.gguf style", "--reference base", "adapters: [style]", "reference: base"),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),
     ("resume", "base style", "--resume", "adapters: [style]", "resume: true"),
     ("receipt", "base style", "--receipt line.kept", "adapters: [style]", "receipt: recipe.kept"),
@@ -232,6 +233,7 @@ fn scene() -> Scene {
         .save(&scene.path("fp8.safetensors"));
     let blocks = fixture("quant/gguf_llama_q8q4/base/model.gguf");
     std::fs::copy(blocks, scene.path("blocks.gguf")).expect("copied");
+    std::fs::copy(fixture("llama/base.gguf"), scene.path("llama.gguf")).expect("copied");
     let (down, up) = (ramp(128), ramp(96));
     Peft::new(1, 1.0)
         .linear("model.layers.0.self_attn.q_proj", 1, &down, &up)

@@ -23,7 +23,7 @@ pub use job::document::{Job, JobReport, JobShard};
 pub use job::identity::{InputFile, Looked};
 pub use job::worker_part::WorkerPart;
 pub use open::Merge;
-pub(super) use open::{prepare, tied_head};
+pub(super) use open::tied_head;
 pub use plan::gguf_types::Types;
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;
@@ -39,6 +39,7 @@ pub use plan::step::{
 pub use plan::tensor_plan::{Direct, Encode, TensorPlan};
 pub use report::{Effective, Report, Survival, TensorReport};
 pub use run::plan;
+pub(super) use trial::prepare;
 pub(super) use write::jobs::Stats as ShardStats;
 pub(super) use write::note::{Note, name as note_name};
 pub(super) use write::resume::planned as planned_files;

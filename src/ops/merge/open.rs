@@ -10,7 +10,7 @@ use super::plan::open_inputs::{OpenInputs, Quantised};
 use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::recoding::Recoding;
-use super::plan::{bind, consensus, inputs, layout, method_choice, origin, quantised, side};
+use super::plan::{bind, consensus, inputs, layout, method_choice, origin, recast, side};
 use crate::adapter::promised;
 use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
@@ -30,20 +30,16 @@ pub struct Merge {
     pub(in crate::ops::merge) resume: Option<String>,
 }
 
-/// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
-pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
-    prepare_with(asked, &BTreeMap::new())
-}
-
-/// As [`prepare`]; `raised` has types of weights of a GGUF result that their own is too small for.
+/// Opens the inputs and decides the output; `raised` has types of weights of a GGUF result that their own is too small
+/// for.
 pub(in crate::ops::merge) fn prepare_with(
     asked: &Options,
     raised: &BTreeMap<String, Type>,
 ) -> Result<Merge> {
     let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
-    let open = || open_stored(&options.base, "a base", &with, options.open.access);
-    let mut quantised = quantised::read(open()?)?;
+    let open = |path| open_stored(path, "a base", &with, options.open.access);
+    let mut quantised = recast::open(options, open(&options.base)?)?;
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
     let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
@@ -59,7 +55,7 @@ pub(in crate::ops::merge) fn prepare_with(
     options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = layout::is_file(options, base)?;
     gguf_types::check(options.types, options.is_gguf())?;
-    quantised.settle(options, &bound, raised, open)?;
+    quantised.settle(options, &bound, raised, || open(recast::kept_from(options)))?;
     let dtypes = quantised.dtypes(options)?;
     let base = &quantised.checkpoint;
     let shards =
@@ -91,13 +87,20 @@ pub(in crate::ops::merge) fn prepare_with(
         warnings: bound.warnings,
     };
     let inputs::Inputs { adapters, tuned, .. } = inputs;
+    let recast = quantised.recast;
     let stored = quantised.recoding.map(|recoding| {
         let Recoding { stored, weights, .. } = recoding;
         Quantised { stored, weights, writing: options.writing }
     });
     Ok(Merge {
         plan,
-        inputs: OpenInputs { base: quantised.checkpoint, adapters, tuned, quantised: stored },
+        inputs: OpenInputs {
+            base: quantised.checkpoint,
+            adapters,
+            tuned,
+            quantised: stored,
+            recast,
+        },
         options: asked.clone(),
         resume: None,
     })
@@ -114,7 +117,8 @@ pub(in crate::ops) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
 impl Merge {
     /// Every file that is read, also those that no option names: shards, configs, side files.
     pub(in crate::ops) fn input_files(&self) -> Vec<PathBuf> {
-        let base = self.inputs.base.shards.iter().map(|shard| shard.path.clone());
+        let base = self.inputs.bases().flat_map(|base| &base.shards);
+        let base = base.map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
         let tuned = self.inputs.tuned.iter().flat_map(|tuned| &tuned.shards);
         let tuned = tuned.map(|shard| shard.path.clone());

@@ -16,6 +16,7 @@ pub(in crate::ops) mod options;
 pub(in crate::ops) mod origin;
 pub(in crate::ops) mod output;
 pub(in crate::ops) mod quantised;
+pub(in crate::ops) mod recast;
 pub(in crate::ops) mod recoded;
 pub(in crate::ops) mod recoding;
 pub(in crate::ops) mod region;

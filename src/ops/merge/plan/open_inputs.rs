@@ -1,5 +1,7 @@
 //! What the shards of a plan are made from: the inputs, open.
 
+use std::sync::Arc;
+
 use super::tensor_plan::{OutputTensor, TensorPlan};
 use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Locate, Result};
@@ -17,6 +19,8 @@ pub struct OpenInputs {
     pub(in crate::ops) tuned: Vec<Checkpoint>,
     /// Where weights of the base keep their codes or are quantised again: the base as it is stored.
     pub(in crate::ops) quantised: Option<Quantised>,
+    /// Where the base's numbers are, if it has the names of another checkpoint than it is stored in.
+    pub(in crate::ops) recast: Option<Arc<Checkpoint>>,
 }
 
 /// A quantised base as it is stored.
@@ -31,6 +35,11 @@ pub(in crate::ops) struct Quantised {
 }
 
 impl OpenInputs {
+    /// The base's files: those that it is described by, and those with its numbers if they are others.
+    pub(in crate::ops) fn bases(&self) -> impl Iterator<Item = &Checkpoint> {
+        std::iter::once(&self.base).chain(self.recast.as_deref())
+    }
+
     /// The base tensor that one of the result is made of: as it is stored, if its bytes are copied.
     ///
     /// # Errors
@@ -60,14 +69,14 @@ impl OpenInputs {
     /// [`ErrorKind::Changed`](crate::error::ErrorKind::Changed), and whatever the operating system says of asking.
     pub(in crate::ops) fn check_unchanged(&self) -> Result<()> {
         let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let mut files = std::iter::once(&self.base).chain(adapters).chain(&self.tuned);
+        let mut files = self.bases().chain(adapters).chain(&self.tuned);
         files.try_for_each(Checkpoint::check_unchanged)
     }
 
     /// All weight files that are read.
     pub(in crate::ops) fn sources(&self) -> impl Iterator<Item = &access::Source> {
         let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let files = std::iter::once(&self.base).chain(adapters).chain(&self.tuned);
+        let files = self.bases().chain(adapters).chain(&self.tuned);
         files.flat_map(|file| &file.shards).map(|shard| &shard.source)
     }
 }

@@ -2,6 +2,7 @@
 //! weights. Where nothing does, every tensor keeps its bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::gguf_types::Type;
 use super::options::{Options, Quantized};
 use super::recoding::Recoding;
 use super::step::Change;
-use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
+use crate::error::{Error, ErrorKind, QuantError, Result};
 use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
 use crate::weight::element::{is_float, of_torch_name};
 use crate::weight::{Stored, Weight, Weights, Writing, decoded};
@@ -57,6 +58,8 @@ pub(in crate::ops::merge) struct Base {
     pub(in crate::ops::merge) recoding: Option<Recoding>,
     /// Why its quantised weights cannot be decoded.
     unread: Option<Error>,
+    /// Where its numbers are, if it has the names of another checkpoint than it is stored in.
+    pub(in crate::ops::merge) recast: Option<Arc<Checkpoint>>,
 }
 
 /// Decodes a base's quantised weights. One in a scheme that is known and not read stays as it is stored: what is not
@@ -70,17 +73,27 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
     match Weights::of(&stored) {
         Ok(weights) => {
             let checkpoint = decoded(stored, &weights)?;
-            Ok(Base { checkpoint, weights, recoding: None, unread: None })
+            Ok(Base { checkpoint, weights, recoding: None, unread: None, recast: None })
         }
         Err(error) if unsupported(&error) && !stored.is_gguf() => {
             let weights = Weights::default();
-            Ok(Base { checkpoint: stored, weights, recoding: None, unread: Some(error) })
+            let unread = Some(error);
+            Ok(Base { checkpoint: stored, weights, recoding: None, unread, recast: None })
         }
         Err(error) => Err(error),
     }
 }
 
 impl Base {
+    /// One with the names of another checkpoint: its weights as they are written, or as they were stored.
+    pub(super) fn recast(
+        checkpoint: Checkpoint,
+        weights: Weights,
+        source: Arc<Checkpoint>,
+    ) -> Self {
+        Self { checkpoint, weights, recoding: None, unread: None, recast: Some(source) }
+    }
+
     /// Of a base that cannot be decoded, what is to be said where something does not fit it.
     pub(in crate::ops::merge) fn explain(&mut self, error: Error) -> Error {
         self.unread.take().unwrap_or(error)
@@ -89,7 +102,7 @@ impl Base {
     /// Takes the base as it is stored, if nothing changes any of its quantised weights.
     ///
     /// # Errors
-    /// If one changes and that was to be refused, or a receipt is asked for; if tensors of a scheme that is not read
+    /// If one changes and that was to be refused; if tensors of a scheme that is not read
     /// would be converted; if the base cannot be opened again.
     pub(in crate::ops::merge) fn settle(
         &mut self,
@@ -100,6 +113,9 @@ impl Base {
     ) -> Result<()> {
         if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
             return Err(error);
+        }
+        if self.recast.is_some() && !options.is_gguf() {
+            return options.check_writing();
         }
         let touched = self.touched(bound);
         let may_change = options.quantized != Quantized::Refuse || touched.is_empty();
@@ -125,11 +141,6 @@ impl Base {
             );
             return Err(ErrorKind::BadOption(reason).into());
         }
-        // A receipt tells the tensors of a file one after the other, without what lies between those of a GGUF file.
-        if options.receipt.is_some() && self.checkpoint.is_gguf() {
-            let base_tensor = first.name.clone();
-            return Err(ReceiptError::Dequantised { base_tensor }.into());
-        }
         if matches!(options.quantized, Quantized::Requantize | Quantized::Hybrid) {
             let touched = touched.iter().map(|weight| weight.name.clone()).collect();
             let base = (open()?, self.weights.clone());
@@ -140,6 +151,9 @@ impl Base {
 
     /// The quantised weights that the result holds otherwise than the base.
     fn touched(&self, bound: &Bound) -> Vec<&Weight> {
+        if self.recast.is_some() {
+            return self.weights.iter().collect();
+        }
         let changed = bound.changes.iter().filter(|(_, change)| !Change::is_empty(change));
         let untied = bound.untied.iter().map(|tied| &tied.embedding);
         let names = changed.map(|(name, _)| name).chain(untied);
@@ -156,7 +170,8 @@ impl Base {
         &self,
         tensors: impl Iterator<Item = (&'a str, Dtype, u64)>,
     ) -> Option<Dequantised> {
-        if !self.checkpoint.is_computed() {
+        let is_whole = self.recast.is_some();
+        if !self.checkpoint.is_computed() || is_whole && self.recoding.is_some() {
             return None;
         }
         let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
@@ -166,7 +181,7 @@ impl Base {
             return None;
         }
         let all = || self.weights.quantised();
-        let quantised = || all().filter(|weight| names.contains(weight.name.as_str()));
+        let quantised = || all().filter(|weight| is_whole || names.contains(weight.name.as_str()));
         let name = |weight: &Weight| format!("{}, {}", weight.encoding, weight.detail);
         let distinct = |texts: BTreeSet<String>| texts.into_iter().collect();
         Some(Dequantised {
