@@ -23,12 +23,18 @@ def merge(
     keep_tied: bool = False,
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
     quantized: Literal["16bit", "requantize", "hybrid", "refuse"] | None = None,
+    touched: Literal["16bit", "int8", "fp8", "q8_0"] | None = None,
+    quantize_like: Path | None = None,
+    as_trained: Literal["nf4", "nf4-nested", "fp4", "fp4-nested", "int8"] | None = None,
     scales: Literal["fresh", "reuse"] | None = None,
     rounding: Literal["nearest", "stochastic"] | None = None,
     rounding_seed: int | None = None,
     min_survival: float | None = None,
     types: Literal["auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32"] | None = None,
     reference: Path | None = None,
+    residual: Path | None = None,
+    residual_rank: int | None = None,
+    types: Literal["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
@@ -77,12 +83,18 @@ def merge(
     keep_tied: Keep tied embeddings tied even if the adapter changes only one of the two
     dtype: Dtype of the result's floating-point tensors; keep is each tensor's own in the base [default: keep]
     quantized: What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as one with it) as plain numbers; or refuse the merge [default: 16bit]
+    touched: What --quantized hybrid makes of what changes: plain numbers, or codes of 8 bits where the container has a type per weight (compressed-tensors, MLX; in GGUF it is --types q8_0) [default: 16bit]
+    quantize_like: A quantised checkpoint of the base's model: the merge of a 16-bit base is quantised once, in QBASE's scheme, and has its names, dtypes and config, so that it loads where QBASE does
+    as_trained: Read the linear layers of a 16-bit base as a trainer did that kept it in this scheme of bitsandbytes (QLoRA), and write that plus the update in the base's dtype
     scales: Scales of what is quantised again: made of the new values, or the base's [default: fresh]
     rounding: How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, so that updates smaller than a step of 4 bits survive [default: nearest]
     rounding_seed: Seed of --rounding stochastic [default: 0]
     min_survival: The least share of an update that must survive in every weight that is quantised again; else nothing is written [default: 0.9]
     types: Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one by --max-shard-size): for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
     reference: The same base in the other container: a checkpoint of transformers' whose names and files the result of a GGUF base has, or the GGUF file whose names, metadata, tokenizer and types the -o OUT.gguf of another base has
+    residual: Also write the PEFT adapter that gives back what quantising takes from the merge; with it, that is no longer lost to --min-survival
+    residual_rank: Rank of --residual [default: the adapters' largest]
+    types: Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
@@ -129,10 +141,15 @@ def merge(
         keep_tied=keep_tied,
         dtype=dtype,
         quantized=quantized,
+        touched=touched,
+        quantize_like=quantize_like,
+        as_trained=as_trained,
         scales=scales,
         rounding=rounding,
         rounding_seed=rounding_seed,
         min_survival=min_survival,
+        residual=residual,
+        residual_rank=residual_rank,
         types=types,
         reference=reference,
         max_shard_size=max_shard_size,

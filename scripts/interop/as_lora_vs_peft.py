@@ -51,28 +51,29 @@ def optimum(base, want, rank):
 
 
 def by_peft(wrapped, base, rank):
-    """What PEFT's own conversion comes to; None if it does not convert the type. Its scale is 1, and its factors of
-    convolutions are flat, which PEFT does not load again."""
+    """What PEFT's own conversion comes to, and its rank, which of MiSS is always the adapter's own; None if it does not
+    convert the type. Its scale is 1, and its factors of convolutions are flat, which PEFT does not load again."""
     from peft import convert_to_lora
 
     try:
         _, state = convert_to_lora(copy.deepcopy(wrapped), rank=rank)
     except (TypeError, ValueError, RuntimeError, NotImplementedError):
-        return None
-    merged = dict(base)
+        return None, rank
+    merged, found = dict(base), 0
     for key, down in state.items():
         if not key.endswith(".lora_A.weight"):
             continue
+        found = max(found, down.shape[0])
         up = state[key.replace(".lora_A.", ".lora_B.")]
         name = key.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
         merged[name] = base[name] + (up.double() @ down.double()).reshape(base[name].shape)
-    return merged
+    return merged, found
 
 
 def by_lora_tool(binary, model, rank, scratch):
     out = scratch / f"lora{rank}"
     line = [binary, "-q", "convert", str(scratch / "adapter"), "--as", "lora", "--rank", str(rank)]
-    line += ["--reference", str(scratch / "base.safetensors"), "-o", str(out)]
+    line += ["--force", "--reference", str(scratch / "base.safetensors"), "-o", str(out)]
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode != 0:
         return done.stderr.strip() or done.stdout.strip()
@@ -96,10 +97,10 @@ def run(binary, config, spread):
         wrapped.save_pretrained(scratch / "adapter")
         want = weights(merged_by_peft(model, scratch / "adapter"))
         for rank in (1, 2, 4):
+            theirs, rank = by_peft(wrapped, base, rank)
             own = by_lora_tool(binary, model, rank, scratch)
             if isinstance(own, str):
                 return own
-            theirs = by_peft(wrapped, base, rank)
             off, whole = norms(base, want, weights(own))
             peers = None if theirs is None else norms(base, want, theirs)[0] / whole
             rows.append((rank, off / whole, peers, optimum(base, want, rank) / whole))

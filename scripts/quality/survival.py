@@ -142,7 +142,7 @@ def main():
                     if bench is not None:
                         for name, weight in bench.weights.items():
                             weight.data = weights[name].float().contiguous()
-                        right.setdefault(way, []).append(100 * float(bench.score(at)[at].mean()))
+                        right.setdefault(way, []).append(100 * float(bench.score(at)[at].right.mean()))
             for way, found in gains.items():
                 shares = ", ".join(f"{100 * mean:.0f} ({100 * least:.0f})" for mean, least in found)
                 print(f"| {scheme.name} | gain | {way} | {shares} |", flush=True)

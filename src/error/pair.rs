@@ -27,6 +27,26 @@ pub enum PairError {
         /// The tuned one's.
         tuned: Vec<usize>,
     },
+    /// Names that only a base or its quantised sibling has.
+    #[error(
+        "the quantised checkpoint is not of this base: {missing} of its tensors have no counterpart, {extra} are only in the base, `{first}` for one"
+    )]
+    SiblingNames {
+        /// Tensors that only the sibling has.
+        missing: usize,
+        /// Tensors that only the base has.
+        extra: usize,
+        /// One of them.
+        first: String,
+    },
+    /// A tensor of another shape in a base than in its quantised sibling.
+    #[error("it is {sibling:?} in the quantised checkpoint and {base:?} in the base")]
+    Sibling {
+        /// The sibling's.
+        sibling: Vec<usize>,
+        /// The base's.
+        base: Vec<usize>,
+    },
     /// More rows than the base has.
     #[error("it has grown from {base} rows to {tuned}, which no low-rank update can do")]
     Grown {
@@ -56,6 +76,9 @@ impl PairError {
                 "is it a fine-tune of this base? --include and --exclude choose the tensors that are compared"
             }
             Self::Shapes { .. } => "is it a fine-tune of this base? --exclude leaves it out",
+            Self::SiblingNames { .. } | Self::Sibling { .. } => {
+                "--quantize-like takes a quantised checkpoint of the very model that is merged into"
+            }
             Self::Grown { .. } => {
                 "--full-norms stores it whole (in PEFT's convention, as modules_to_save), --exclude leaves it out"
             }

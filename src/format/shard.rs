@@ -25,6 +25,20 @@ pub trait Computed: std::fmt::Debug + Send + Sync {
     fn grain(&self) -> usize {
         1
     }
+
+    /// Whether all of it has to be looked at before any is computed.
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    /// Looks at all of it, on the current pool's threads, for those who compute it next; otherwise the first who asks
+    /// for bytes does.
+    ///
+    /// # Errors
+    /// As [`Computed::bytes`].
+    fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Tensors whose bytes are computed, by name.

@@ -46,6 +46,19 @@ impl<'a> TensorView<'a> {
         self.shard.computed.get(&self.spec.name).map_or(1, |computed| computed.grain().max(1))
     }
 
+    /// Whether all of it has to be looked at before any is computed.
+    pub fn prepares(&self) -> bool {
+        self.shard.computed.get(&self.spec.name).is_some_and(|computed| computed.prepares())
+    }
+
+    /// Looks at all of what is computed, on the current pool's threads.
+    ///
+    /// # Errors
+    /// If what it is made of cannot be read, or is not what it should be.
+    pub fn prepare(&self) -> Result<()> {
+        self.shard.computed.get(&self.spec.name).map_or(Ok(()), |computed| computed.prepare())
+    }
+
     /// All bytes of the tensor.
     ///
     /// # Errors

@@ -14,7 +14,14 @@ pub(super) static METHOD: Method = Method {
     takes: &[LAMBDA],
     peers: &[Compat::Peft, Compat::Kohya],
     keeps_factors: true,
-    laws: &[Law::Identity, Law::Negation, Law::Permutation, Law::Scale, Law::WeightedSum],
+    laws: &[
+        Law::Identity,
+        Law::Negation,
+        Law::Permutation,
+        Law::Scale,
+        Law::WeightedSum,
+        Law::Stack,
+    ],
     check: anything,
     kind: Kind::Factors(combine),
 };

@@ -17,6 +17,8 @@ pub enum Law {
     Permutation,
     /// The result is the weighted sum of the deltas.
     WeightedSum,
+    /// The factors of the result are the weighted deltas' own, one delta after another.
+    Stack,
     /// Deltas twice as large give a result twice as large.
     Scale,
 }
@@ -98,5 +100,48 @@ impl Method {
         };
         combined.scale *= problem.settings.number(&LAMBDA);
         Some(combined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{METHODS, Settings, Weighted};
+    use super::*;
+    use crate::math::LowRank;
+
+    #[test]
+    fn stacks_have_the_weighted_deltas_one_after_another() {
+        let value = |row: usize, column: usize| ((row * 7 + column * 5) % 11) as f64 - 4.5;
+        let input = |adapter: usize, rank: usize, weight: f64| {
+            let up = Matrix::from_fn(6, rank, |row, column| value(row + adapter, column));
+            let down = Matrix::from_fn(rank, 5, |row, column| value(row, column + adapter));
+            Weighted { factors: LowRank::new(up, down), scale: 0.5, weight, adapter }
+        };
+        let inputs = [input(0, 2, 1.5), input(1, 3, -0.25)];
+        let stacks = METHODS.iter().filter(|method| method.laws.contains(&Law::Stack));
+        for method in stacks {
+            let settings =
+                Settings::new(method.name, method.takes, &super::super::params::Given::new(), 2)
+                    .unwrap_or_default();
+            let problem = Problem {
+                rows: 6,
+                columns: 5,
+                inputs: &inputs,
+                weights: &[1.5, -0.25],
+                settings: &settings,
+                compat: None,
+                rank: Some(1),
+            };
+            let stack =
+                method.combine(&problem).map_or_else(|| LowRank::zero(6, 5), |all| all.factors);
+            assert_eq!(stack.rank(), 5, "{}", method.name);
+            for (input, first) in inputs.iter().zip([0, 2]) {
+                let rank = input.factors.rank();
+                let up = stack.up.columns(first, rank).clone_owned();
+                let part = LowRank::new(up, stack.down.rows(first, rank).clone_owned());
+                let off = (part.dense() - input.delta().dense()).amax();
+                assert!(off < 1e-12, "{}: {off}", method.name);
+            }
+        }
     }
 }

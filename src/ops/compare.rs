@@ -10,6 +10,7 @@ use super::combine::group::{Group, group};
 use super::combine::{self, align};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
+use crate::math::linalg::grams::Grams;
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
@@ -165,7 +166,7 @@ impl Compared {
         group: &Group,
         (samples, seed): (usize, u64),
     ) -> Result<Self> {
-        let mut weighted = Vec::with_capacity(group.members.len());
+        let mut weights = Vec::with_capacity(group.members.len());
         let mut deltas = Vec::with_capacity(group.members.len());
         let mut bases = Vec::with_capacity(group.members.len());
         for member in &group.members {
@@ -176,15 +177,16 @@ impl Compared {
             let delta = LowRank::new(factors.up * scale, factors.down);
             bases.push(basis(&delta, group));
             let weight = options.adapters.get(member.adapter).map_or(1.0, |input| input.weight);
-            weighted.push((member.adapter, LowRank::new(&delta.up * weight, delta.down.clone())));
+            weights.push(weight);
             deltas.push(delta);
         }
         let count = deltas.len();
+        let grams = Grams::of(&deltas);
         let mut gram = Matrix::zeros(count, count);
         let mut pairs = Vec::new();
         for (a, first) in deltas.iter().enumerate() {
             for (b, second) in deltas.iter().enumerate().skip(a) {
-                let inner = first.inner(second);
+                let inner = grams.inner(a, b);
                 gram[(a, b)] = inner;
                 gram[(b, a)] = inner;
                 if let (true, Some(x), Some(y)) = (a != b, bases.get(a), bases.get(b)) {
@@ -193,8 +195,9 @@ impl Compared {
                 }
             }
         }
-        let members = group.members.iter().map(|member| member.adapter).collect();
-        let facts = ModuleFacts::new(adapters.len(), &weighted, group.is_convolution());
+        let members: Vec<usize> = group.members.iter().map(|member| member.adapter).collect();
+        let grams = grams.weighted(&weights);
+        let facts = ModuleFacts::new(adapters.len(), &members, &grams, group.is_convolution());
         Ok(Self { name: group.name.clone(), members, gram, facts, pairs })
     }
 

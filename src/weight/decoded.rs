@@ -1,6 +1,7 @@
 //! A quantised checkpoint as an unquantised one: what reads checkpoints reads this the same way. Its quantised weights
 //! are F32 tensors whose bytes are decoded when they are asked for.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -98,13 +99,24 @@ pub fn plain_metadata(checkpoint: &Checkpoint, metadata: &Metadata) -> Metadata 
     metadata
 }
 
-/// Puts numbers into `out` as their bytes, four at a time: byte for byte it takes longer than all decoding.
-fn store(values: &[f32], out: &mut Vec<u8>) {
+/// Puts the bytes of `range` into `out`, of numbers from that on in whose bytes it begins.
+pub(super) fn put(values: &[f32], range: &Range<u64>, out: &mut Vec<u8>) {
+    let (length, within) = ((range.end - range.start) as usize, (range.start % SIZE) as usize);
+    let count = (within + length).div_ceil(SIZE as usize);
     out.clear();
+    let values = values.get(..count).unwrap_or(values);
     out.resize(values.len() * SIZE as usize, 0);
+    // Four bytes at a time: byte for byte it takes longer than all decoding.
     for (bytes, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
         *bytes = value.to_le_bytes();
     }
+    out.drain(..within.min(out.len()));
+    out.truncate(length);
+}
+
+thread_local! {
+    /// The panel that a thread has decoded last: its room serves for the next one.
+    static VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A weight's bytes as F32.
@@ -118,13 +130,14 @@ impl Computed for Panels {
         let columns = self.weight.matrix().1.max(1);
         let first = (range.start / SIZE) as usize / columns;
         let end = (range.end.div_ceil(SIZE) as usize).div_ceil(columns);
-        let mut values = vec![0.0; (end - first) * columns];
-        self.weight.rows(first..end, &mut values)?;
-        let skip = range.start as usize - first * columns * SIZE as usize;
-        store(&values, out);
-        out.drain(..skip.min(out.len()));
-        out.truncate((range.end - range.start) as usize);
-        Ok(())
+        let skip = (range.start / SIZE) as usize - first * columns;
+        VALUES.with_borrow_mut(|values| {
+            values.clear();
+            values.resize((end - first) * columns, 0.0);
+            self.weight.rows(first..end, values)?;
+            put(values.get(skip..).unwrap_or_default(), &range, out);
+            Ok(())
+        })
     }
 
     fn grain(&self) -> usize {

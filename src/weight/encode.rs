@@ -25,13 +25,21 @@ pub trait Encode: std::fmt::Debug + Send + Sync {
         vec![largest(values)]
     }
 
+    /// What encoding needs of the surveys of all panels.
+    ///
+    /// # Errors
+    /// If what is stored beside the codes cannot be read.
+    fn settle(&self, survey: &[f32]) -> Result<Vec<f32>> {
+        Ok(vec![largest(survey)])
+    }
+
     /// Encodes a panel.
     ///
     /// # Errors
     /// If reading scales that are kept fails; if a scale is not finite in its dtype.
     fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()>;
 
-    /// What no panel writes, once for a weight, from the survey of all rows.
+    /// What no panel writes, once for a weight, from the settled survey of all rows.
     ///
     /// # Errors
     /// As [`Encode::rows`].
@@ -72,7 +80,7 @@ pub struct Panel<'a> {
     pub values: &'a [f32],
     /// How they are written.
     pub writing: Writing,
-    /// What is known of all rows: empty, unless the encoding surveys them.
+    /// What is known of all rows, settled: empty, unless the encoding surveys them.
     pub survey: &'a [f32],
     draws: Draws,
 }

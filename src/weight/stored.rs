@@ -49,6 +49,12 @@ impl Stored {
         }
     }
 
+    /// A tensor that is to be written beside it or in its place, and holds nothing yet.
+    pub(super) fn unwritten(&self, name: String, dtype: Dtype, shape: Vec<usize>) -> Self {
+        let length = (elements(&shape) * dtype.bitsize() / 8) as u64;
+        Self { name, dtype, shape, length, ..self.clone() }
+    }
+
     /// Elements in it.
     pub fn elements(&self) -> usize {
         elements(&self.shape)
@@ -85,6 +91,11 @@ impl Stored {
         }
         let within = self.start + first..self.start + end;
         self.source.bytes(within, scratch).map_err(shrunk).in_tensor(&self.name).in_file(&self.path)
+    }
+
+    /// Whether a part that is written has the same name, dtype and shape.
+    pub fn holds(&self, part: &super::Part) -> bool {
+        (&self.name, self.dtype, &self.shape) == (&part.name, part.dtype, &part.shape)
     }
 
     /// All its bytes: of a description, or of numbers that each belong to a column.

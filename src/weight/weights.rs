@@ -94,6 +94,7 @@ impl Weight {
                 rows(panel, values)?;
                 survey.extend(writer.survey(values));
             }
+            survey = writer.settle(&survey)?;
         }
         let mut found = Encoded::default();
         for panel in panels() {

@@ -24,6 +24,7 @@ mod readme;
 mod spellings;
 mod weights;
 mod weights_layouts;
+mod weights_made;
 mod weights_refused;
 mod weights_rules;
 mod weights_written;

@@ -35,7 +35,7 @@ const CASES: [(&str, usize, f64); 18] = [
     ("nvfp4_ct", 4, 0.18),
 ];
 
-fn weights(path: &Path) -> Weights {
+pub(super) fn weights(path: &Path) -> Weights {
     let checkpoint = Checkpoint::open(path, Access::Map).expect("opens");
     Weights::of(&checkpoint).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -215,7 +215,7 @@ proptest! {
                         let once = deltas(&run(&[(&a, x), (&b, y)]).0);
                         (run(&[(&a2, x), (&b2, y)]), weighted_sum(&[(2.0, once)]))
                     }
-                    Law::WeightedSum => (
+                    Law::WeightedSum | Law::Stack => (
                         run(&[(&a, x), (&b, y)]),
                         weighted_sum(&[(x, deltas(&a)), (y, deltas(&b))]),
                     ),

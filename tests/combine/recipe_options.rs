@@ -13,7 +13,8 @@ use crate::common::refusal::{MODULE, Scene, TARGET, adapter, tree};
 use crate::common::{Peft, Tensors, fixture, lora_tool, read};
 
 /// Options that no output shows: the report does, or another file.
-const NOT_IN_THE_OUTPUT: [&str; 4] = ["verify", "receipt", "resume", "no_provenance"];
+const NOT_IN_THE_OUTPUT: [&str; 6] =
+    ["verify", "receipt", "resume", "residual", "residual_rank", "no_provenance"];
 
 /// A verb's option, the line without it, what the line says more, the inputs of a recipe and what it says more.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -70,6 +71,21 @@ const MERGE: &[Case] = &[
         "quantized: refuse",
     ),
     (
+        "touched",
+        "fp8.safetensors small --quantized hybrid",
+        "--touched int8",
+        "adapters: [small]\nquantized: hybrid",
+        "touched: int8",
+    ),
+    (
+        "quantize_like",
+        "base16.safetensors small",
+        "--quantize-like fp8.safetensors --min-survival 0",
+        "adapters: [small]",
+        "quantize_like: fp8.safetensors\nmin_survival: 0",
+    ),
+    ("as_trained", "base style", "--as-trained nf4", "adapters: [style]", "as_trained: nf4"),
+    (
         "scales",
         "fp8.safetensors small",
         "--quantized requantize --min-survival 0 --scales reuse",
@@ -96,6 +112,20 @@ const MERGE: &[Case] = &[
         "--quantized requantize --min-survival 0",
         "adapters: [small]",
         "quantized: requantize\nmin_survival: 0",
+    ),
+    (
+        "residual",
+        "fp8.safetensors small --quantized requantize --min-survival 0",
+        "--residual line.lost",
+        "adapters: [small]\nquantized: requantize\nmin_survival: 0",
+        "residual: recipe.lost",
+    ),
+    (
+        "residual_rank",
+        "fp8.safetensors small --quantized requantize --min-survival 0",
+        "--residual line.lost --residual-rank 2",
+        "adapters: [small]\nquantized: requantize\nmin_survival: 0",
+        "residual: recipe.lost\nresidual_rank: 2",
     ),
     ("types", "blocks.gguf blocks", "--types f32", "adapters: [blocks]", "types: f32"),
     ("reference", "llama.gguf style", "--reference base", "adapters: [style]", "reference: base"),
@@ -232,6 +262,7 @@ fn scene() -> Scene {
         .raw(TARGET, Dtype::F8_E4M3, &[4, 3], &[56; 12])
         .f32(&format!("{MODULE}.weight_scale"), &[1], &[0.5])
         .save(&scene.path("fp8.safetensors"));
+    Tensors::new().f32(TARGET, &[4, 3], &[0.4; 12]).save(&scene.path("base16.safetensors"));
     let blocks = fixture("quant/gguf_llama_q8q4/base/model.gguf");
     std::fs::copy(blocks, scene.path("blocks.gguf")).expect("copied");
     std::fs::copy(fixture("llama/base.gguf"), scene.path("llama.gguf")).expect("copied");

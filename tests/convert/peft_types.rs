@@ -177,7 +177,7 @@ fn unilora_takes_its_factors_from_one_vector() {
     let vector = case.tensor("unilora_theta_d", &[5], 0.5).values;
     case.prefix = module;
     let mut factor = |side: &str, rows: usize, columns: usize| {
-        let places: Vec<i64> = (0..rows * columns).map(|at| (at * 7 % 5) as i64).collect();
+        let places: Vec<i64> = (0..).take(rows * columns).map(|at: i64| at * 7 % 5).collect();
         long_positions(&mut case, &format!("unilora_indices_{side}"), &[rows, columns], &places);
         let scales = case.tensor(&format!("unilora_scales_{side}"), &[rows, columns], 1.0);
         dense(rows, columns, &|row, column| {

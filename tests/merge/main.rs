@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod as_trained;
 mod components;
 mod elementwise;
 mod embeddings;
@@ -25,10 +26,13 @@ mod places;
 mod plans;
 mod provenance;
 mod quantised;
+mod quantised_once;
 mod quantised_rules;
 mod reference;
 mod requantised;
+mod residual;
 mod same_bytes;
 mod stacks;
+mod touched;
 mod tuned;
 mod verifying;

@@ -337,7 +337,7 @@ fn twin(law: Law, case: &Case) -> (Case, bool, Twin) {
             own.members[0].weight = if law == Law::Identity { 1.0 } else { -1.0 };
             (own, true, Twin::Sum)
         }
-        Law::WeightedSum => (own, false, Twin::Sum),
+        Law::WeightedSum | Law::Stack => (own, false, Twin::Sum),
         Law::Scale => {
             own.members.iter_mut().for_each(|member| member.scale *= 2.0);
             (own, false, Twin::Of(case.clone(), 2.0))

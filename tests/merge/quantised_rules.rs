@@ -183,3 +183,70 @@ fn rule_27_no_config_of_a_plain_result_speaks_of_quantisation() {
     );
     assert_eq!(read(&out)["model.a.weight"].dtype, Dtype::F16);
 }
+
+/// The case's adapter with zeros in the up factor of `down_proj`, and in the first rows of that of `q_proj`.
+fn half_trained(bench: &Bench, case: &str, rows: usize) -> std::path::PathBuf {
+    let (from, to) = (adapter(case), bench.path(&format!("{case}-half")));
+    let mut tensors = Tensors::new();
+    for (name, mut tensor) in read(&from.join("adapter_model.safetensors")) {
+        if name.ends_with("down_proj.lora_B.weight") {
+            tensor.bytes.fill(0);
+        } else if name.ends_with("q_proj.lora_B.weight") {
+            let end = rows * tensor.shape[1] * 4;
+            tensor.bytes[..end].fill(0);
+        }
+        tensors = tensors.raw(&name, tensor.dtype, &tensor.shape, &tensor.bytes);
+    }
+    tensors.save(&to.join("adapter_model.safetensors"));
+    let config = std::fs::read(from.join("adapter_config.json")).expect("a config");
+    std::fs::write(to.join("adapter_config.json"), config).expect("written");
+    to
+}
+
+#[test]
+fn rule_28_rows_that_nothing_changes_keep_their_codes_and_scales() {
+    let bench = Bench::new();
+    // Stored tensors with a row for every output, and what of q_proj an adapter leaves alone.
+    let cases = [
+        ("int4_sym_g32_ct", 64, &["weight_packed", "weight_scale"][..]),
+        ("int8_channel_ct", 64, &["weight", "weight_scale"]),
+        ("mlx_q4_g64", 64, &["weight", "scales", "biases"]),
+        ("fp8_row_fbgemm", 64, &["weight", "weight_scale"]),
+        ("fp8_block128_ragged", 128, &["weight", "weight_scale_inv"]),
+    ];
+    for (case, rows, parts) in cases {
+        let before = read(&base(case));
+        let options = "--quantized requantize --min-survival 0";
+        let out = bench.merge(&base(case), &[&half_trained(&bench, case, rows)], options);
+        let after = read(&out);
+        for (name, tensor) in before.iter().filter(|(name, _)| name.starts_with(DOWN)) {
+            assert!(&after[name] == tensor, "{case}: {name}");
+        }
+        for part in parts {
+            let name = format!("{Q}.{part}");
+            let (old, new) = (&before[&name], &after[&name]);
+            // Rows of scales: one for each of the weight, or one for 128.
+            let kept = if old.shape[0] < rows { 1 } else { rows };
+            let bytes = old.bytes.len() / old.shape[0] * kept;
+            assert!(old.bytes[..bytes] == new.bytes[..bytes], "{case}: {name}");
+            assert!(old.bytes[bytes..] != new.bytes[bytes..], "{case}: {name} is as it was");
+        }
+        let verify = [("--base", base(case)), ("--adapter", bench.path(&format!("{case}-half")))];
+        let mut tool = crate::common::lora_tool();
+        tool.arg("verify").arg(&out).args(options.split_whitespace());
+        for (option, path) in verify {
+            tool.arg(option).arg(path);
+        }
+        assert_eq!(tool.output().expect("it runs").status.code(), Some(0), "{case}");
+    }
+    // Transposed codes: what no factor moves is not moved.
+    for case in ["gptq_v1_sym", "awq_gemm"] {
+        let before = read(&base(case));
+        let options = "--quantized requantize --min-survival 0";
+        let after = read(&bench.merge(&base(case), &[&half_trained(&bench, case, 0)], options));
+        for part in ["qweight", "qzeros", "scales"] {
+            let name = format!("{DOWN}.{part}");
+            assert!(after[&name] == before[&name], "{case}: {name}");
+        }
+    }
+}

@@ -138,6 +138,73 @@ fn an_update_that_is_lost_is_refused_and_random_rounding_keeps_it() {
 }
 
 #[test]
+fn what_survives_was_expected_to() {
+    let bench = Bench::new();
+    // 4: updates about twice as large as the scheme's own error; 1 and less: as large, and smaller.
+    for weight in ["4", "1", "0.25"] {
+        for (case, scales) in WRITTEN.iter().flat_map(|case| [(case, "fresh"), (case, "reuse")]) {
+            let options = format!(
+                "--quantized requantize --scales {scales} --min-survival 0 --json -w {weight}"
+            );
+            let (_, done) = bench.run(&base(case), &[&adapter(case)], &options);
+            let report: Value = serde_json::from_str(&stdout(&done)).expect(case);
+            let survival = report["survival"].as_array().expect("weights");
+            let gain = |one: &Value| one["gain"].as_f64().expect("a share");
+            let measured = survival.iter().map(gain).sum::<f64>() / survival.len() as f64;
+            let found = &report["prediction"];
+            let number = |key: &str| found[key].as_f64().expect("a number");
+            let ratio = found["schemes"][0]["ratio"].as_f64().expect("a ratio");
+            let tolerance = if ratio <= 1.0 { 0.12 } else { 0.35 };
+            let away = (number("expected") - measured).abs();
+            assert!(away <= tolerance, "{case} {scales} {weight}: {measured}, {found}");
+            assert!(number("least_expected") <= number("expected"));
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(said.contains("of the change is expected to survive in"), "{said}");
+        }
+    }
+    let case = "int4_sym_g32_ct";
+    let said = |options: &str| {
+        let (out, done) = bench.run(&base(case), &[&adapter(case)], &format!("{options} -n"));
+        assert!(!out.exists());
+        stdout(&done)
+    };
+    let nearest = said("--quantized requantize");
+    assert!(nearest.contains("of the change is expected to survive in int_packed"), "{nearest}");
+    let random = said("--quantized requantize --rounding stochastic");
+    assert!(random.contains("about 100 %"), "{random}");
+    assert!(!said("").contains("expected"));
+}
+
+#[test]
+fn codes_that_changed_are_counted_not_values() {
+    let bench = Bench::new();
+    for (case, codes, bits) in [
+        ("int4_sym_g32_ct", "weight_packed", 4),
+        ("bnb_nf4_nested", "weight", 4),
+        ("bnb_int8", "weight", 8),
+        ("gptq_v1_sym", "qweight", 4),
+        ("fp8_tensor_ct", "weight", 8),
+    ] {
+        let options = "--quantized requantize --min-survival 0 --json -w 0.3";
+        let (out, done) = bench.run(&base(case), &[&adapter(case)], options);
+        let report: Value = serde_json::from_str(&stdout(&done)).expect("JSON");
+        let (before, after) = (read(&base(case)), read(&out));
+        for one in report["survival"].as_array().expect("weights") {
+            let name = one["name"].as_str().expect("a name");
+            let name = name.strip_suffix("weight").expect("a weight").to_owned() + codes;
+            let pairs = before[&name].bytes.iter().zip(&after[&name].bytes).map(|(a, b)| a ^ b);
+            let differing: usize = match bits {
+                8 => pairs.map(|d| usize::from(d != 0)).sum(),
+                _ => pairs.map(|d| usize::from(d & 15 != 0) + usize::from(d >> 4 != 0)).sum(),
+            };
+            let expected = differing as f64 / (before[&name].bytes.len() * 8 / bits) as f64;
+            let found = one["changed"].as_f64().expect("a share");
+            assert!((found - expected).abs() < 1e-3, "{case} {name}: {found}, {expected}");
+        }
+    }
+}
+
+#[test]
 fn hybrid_keeps_the_bytes_of_what_does_not_change() {
     let bench = Bench::new();
     for case in WRITTEN {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::{UnmatchedName, counted};
 use lora_tool::ops::merge::{
-    Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Report, Requantised,
-    Rounding, Scales, Survival, TensorPlan,
+    AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Prediction,
+    Report, Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
 };
 
 use super::combine::chosen;
@@ -77,6 +77,10 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
         ),
     );
     requantised(&mut lines, plan.requantised.as_ref(), &[]);
+    for text in plan.prediction.iter().flat_map(prediction) {
+        lines.add("expected", text);
+    }
+    as_trained(&mut lines, plan.as_trained.as_ref());
     dequantised(&mut lines, plan.dequantised.as_ref());
     if verbose {
         for tensor in plan.tensors() {
@@ -119,6 +123,7 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     let Some(found) = found else { return };
     let scales = match found.writing.scales {
         Scales::Fresh => "fresh scales",
+        Scales::Reuse if found.like.is_some() => "the quantised checkpoint's scales",
         Scales::Reuse => "the base's scales",
     };
     let rounding = match found.writing.rounding {
@@ -128,7 +133,10 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
     let weights = if found.weights == 1 { "weight" } else { "weights" };
     let encodings = found.encodings.join("; ");
     let text = format!("{} {weights} ({encodings}) with {scales}{rounding}", found.weights);
-    lines.add("requantised", text);
+    match &found.like {
+        Some(like) => lines.add("quantised", format!("{text}, like {}", like.display())),
+        None => lines.add("requantised", text),
+    }
     for (types, weights) in &found.types {
         lines.add("types", format!("{types}: {weights}"));
     }
@@ -138,7 +146,7 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
         lines.add(
             "survival",
             format!(
-                "{} of an update on average; least {} (cosine {:.4}, {} of its values changed) in {}",
+                "{} of an update on average; least {} (cosine {:.4}, {} of its codes changed) in {}",
                 percent(mean, 1),
                 percent(least.gain, 1),
                 least.cosine,
@@ -146,6 +154,55 @@ fn requantised(lines: &mut Lines, found: Option<&Requantised>, survival: &[Survi
                 least.name
             ),
         );
+    }
+}
+
+/// What of the updates is expected to survive, by scheme.
+pub(crate) fn prediction(found: &Prediction) -> Vec<String> {
+    let all = found.schemes.iter().map(|scheme| {
+        format!(
+            "about {} of the change is expected to survive in {}",
+            percent(scheme.expected, 0),
+            scheme.scheme
+        )
+    });
+    let least = format!("least, about {}, in {}", percent(found.least_expected, 0), found.least);
+    all.chain([least]).collect()
+}
+
+/// Which weights of the base are no longer as they are stored, but as they were trained on.
+fn as_trained(lines: &mut Lines, found: Option<&AsTrained>) {
+    let Some(found) = found else { return };
+    let moved = found.moved.map(|share| format!(", {} away from the base's", percent(share, 1)));
+    lines.add(
+        "as trained",
+        format!(
+            "{} linear layers as {} has them{}; {} other matrices as the base has them",
+            found.weights,
+            found.scheme,
+            moved.unwrap_or_default(),
+            found.others.len()
+        ),
+    );
+}
+
+/// What gives back what quantising took, and what is lost all the same.
+fn residual(lines: &mut Lines, found: Option<&Residual>) {
+    let Some(found) = found else { return };
+    lines.add(
+        "residual",
+        format!(
+            "{}, rank {}, {}: {} of the update's norm was lost, {} still is",
+            found.output.display(),
+            found.rank,
+            bytes(found.bytes),
+            percent(found.lost, 1),
+            percent(found.left, 1)
+        ),
+    );
+    if !found.left_out.is_empty() {
+        let text = format!("{} has no module for it", found.left_out.join(", "));
+        lines.add("not given back", text);
     }
 }
 
@@ -213,7 +270,9 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
     );
     lines.add("weights", format!("{} in {}", bytes(report.bytes), counted(report.shards, "file")));
     requantised(&mut lines, report.requantised.as_ref(), &report.survival);
+    as_trained(&mut lines, report.as_trained.as_ref());
     dequantised(&mut lines, report.dequantised.as_ref());
+    residual(&mut lines, report.residual.as_ref());
     if let Some(size) = report.receipt_bytes {
         lines.add("receipt", format!("{}: `lora-tool undo` gives the base back", bytes(size)));
     }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lora_tool::error::ModelError;
-use lora_tool::ops::merge::{self, LeastSurvival, Merge, Options, Types};
+use lora_tool::ops::merge::{
+    self, LeastSurvival, Merge, Options, TOUCHED, TRAINED_NAMES, Touched, Types,
+};
 use lora_tool::ops::shared::options::GGUF_TYPES;
 use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
@@ -31,6 +33,10 @@ Examples:
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.gguf
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT --reference BASE
   lora-tool merge BASE ADAPTER -o OUT.gguf --reference base-Q4_K.gguf
+  lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized hybrid --touched int8
+  lora-tool merge BASE-16BIT ADAPTER -o OUT --quantize-like BASE-INT4
+  lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized requantize --residual OUT-LOST
+  lora-tool merge BASE-16BIT QLORA-ADAPTER -o OUT --as-trained nf4-nested
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16
@@ -79,6 +85,10 @@ pub(crate) struct MergeArgs {
     #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
     #[arg(long)]
+    pub(crate) residual: Option<PathBuf>,
+    #[arg(long)]
+    pub(crate) residual_rank: Option<usize>,
+    #[arg(long)]
     no_provenance: bool,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
@@ -112,6 +122,12 @@ pub(crate) struct MergeOptions {
     pub(crate) dtype: DtypeArg,
     #[arg(long, value_enum, default_value = "16bit")]
     pub(crate) quantized: QuantizedArg,
+    #[arg(long, default_value = "16bit", value_parser = PossibleValuesParser::new(TOUCHED.map(|(name, _)| name)).map(|name| touched(&name)))]
+    pub(crate) touched: Touched,
+    #[arg(long, value_parser = location())]
+    pub(crate) quantize_like: Option<PathBuf>,
+    #[arg(long, value_parser = PossibleValuesParser::new(TRAINED_NAMES))]
+    pub(crate) as_trained: Option<String>,
     #[arg(long, value_enum, default_value = "fresh")]
     pub(crate) scales: ScalesArg,
     #[arg(long, value_enum, default_value = "nearest")]
@@ -154,6 +170,9 @@ impl MergeOptions {
             compat: self.compat.map(CompatArg::compat),
             dtype: self.dtype.dtype(),
             quantized: self.quantized.quantized(),
+            touched: self.touched,
+            quantize_like: self.quantize_like.clone(),
+            as_trained: self.as_trained.clone(),
             writing: writing(self.scales, self.rounding, self.rounding_seed),
             min_survival: LeastSurvival(self.min_survival),
             types: self.types,
@@ -167,6 +186,12 @@ impl MergeOptions {
             ..Options::default()
         })
     }
+}
+
+/// What a name of the list stands for.
+fn touched(name: &str) -> Touched {
+    let found = TOUCHED.iter().find(|(known, _)| *known == name);
+    found.map(|(_, touched)| *touched).unwrap_or_default()
 }
 
 impl MergeArgs {
@@ -220,6 +245,8 @@ impl MergeArgs {
             verify: self.verify,
             receipt: self.receipt.clone(),
             provenance: !self.no_provenance,
+            residual: self.residual.clone(),
+            residual_rank: self.residual_rank,
             threads,
             ..self.how.options(base, adapters)?
         })
@@ -252,6 +279,9 @@ pub(crate) fn perform(
             render::merge::plan(plan, session.verbose)
         })?;
         return Ok(Answer::Yes);
+    }
+    for text in merge.plan.prediction.iter().flat_map(render::merge::prediction) {
+        session.note(&text);
     }
     let report = merge.run(&*session.bytes("merging"))?;
     session.warn(&report.warnings);

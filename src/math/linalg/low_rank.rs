@@ -135,7 +135,7 @@ impl LowRank {
         for value in &mut singular_values {
             *value = times_power_of_two(*value, up_exponent + down_exponent);
         }
-        Svd { up, down, u, v, singular_values }
+        Svd { up, down, exponents: (up_exponent, down_exponent), u, v, singular_values }
     }
 }
 
@@ -152,6 +152,8 @@ pub fn orthonormal_basis(columns: Matrix) -> Matrix {
 pub struct Svd {
     up: Qr,
     down: Qr,
+    /// What the powers of two were that were taken out of both factors.
+    exponents: (i32, i32),
     u: Matrix,
     v: Matrix,
     singular_values: Vec<f64>,
@@ -161,6 +163,14 @@ impl Svd {
     /// σ, descending; min(m, n, r) of them.
     pub fn singular_values(&self) -> &[f64] {
         &self.singular_values
+    }
+
+    /// The factors in the coordinates of the orthonormal columns that QR found: R_up · R_downᵀ. Norms and inner
+    /// products of columns of `up` and of rows of `down` are those of the factors, at the cost of R × R numbers.
+    pub fn coordinates(&self) -> LowRank {
+        let of = |r: &Matrix, exponent: i32| r.map(|value| times_power_of_two(value, exponent));
+        let (up, down) = self.exponents;
+        LowRank::new(of(self.up.r(), up), of(self.down.r(), down).transpose())
     }
 
     /// How many σ are more than rounding of factors in f32: the rank that `lossless` keeps. All of them,

@@ -4,8 +4,9 @@
 //! write there is Σₖ wₖ²·‖uₖᵀ·Σⱼ Dⱼ‖², j ≠ i, which is ‖Dᵢᵀ·Σⱼ Dⱼ‖² / ‖Dᵢ‖²: products of factors say it, whatever
 //! the bases that they are stored in. Spill is the root of its sum over modules, over ‖Dᵢ‖² of all modules.
 
+use super::grams::Grams;
 use super::low_rank::LowRank;
-use super::matrix::{Matrix, product, product_transposed, transposed_product};
+use super::matrix::{Matrix, product, product_transposed};
 
 /// What deltas of several adapters write over each other, over the modules added so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,38 +36,43 @@ impl Spill {
     /// If a number is not below that of the adapters, or shapes differ.
     #[track_caller]
     pub fn of_module(adapters: usize, deltas: &[(usize, LowRank)]) -> Self {
-        let mut spill = Self::new(adapters);
         // Nobody writes over a lone adapter.
-        let Some((_, first)) = deltas.first().filter(|_| adapters > 1) else { return spill };
-        let parts: Vec<LowRank> = deltas.iter().map(|(_, delta)| delta.clone()).collect();
-        let all = LowRank::sum(first.rows(), first.columns(), &parts);
-        let outputs = transposed_product(&all.up, &all.up);
-        let inputs = product_transposed(&all.down, &all.down);
-        let mut starts = vec![0];
-        for part in &parts {
-            starts.push(starts.last().copied().unwrap_or(0) + part.rank());
+        if adapters < 2 {
+            return Self::new(adapters);
         }
-        let block = |matrix: &Matrix, row: usize, column: usize| -> Matrix {
-            let at = (starts[row], starts[column]);
-            matrix.view(at, (parts[row].rank(), parts[column].rank())).clone_owned()
-        };
-        for (i, &(adapter, _)) in deltas.iter().enumerate() {
-            let energy = block(&outputs, i, i).component_mul(&block(&inputs, i, i)).sum().max(0.0);
+        let (numbers, parts): (Vec<usize>, Vec<LowRank>) = deltas.iter().cloned().unzip();
+        Self::of_grams(adapters, &numbers, &Grams::of(&parts))
+    }
+
+    /// One module, by the inner products of its weighted deltas' factors; O(R³) for every adapter that has it.
+    ///
+    /// # Panics
+    /// If a number is not below that of the adapters, or there are more deltas than numbers.
+    #[track_caller]
+    pub fn of_grams(adapters: usize, numbers: &[usize], grams: &Grams) -> Self {
+        let mut spill = Self::new(adapters);
+        if adapters < 2 {
+            return spill;
+        }
+        let count = grams.count();
+        for (i, &adapter) in numbers.iter().enumerate().take(count) {
+            let energy = grams.inner(i, i).max(0.0);
             spill.energies[adapter] += energy;
             if energy == 0.0 {
                 continue;
             }
             // Row j of blocks: Bⱼᵀ·Dᵢ·Dᵢᵀ·Bₗ for all l, over ‖Dᵢ‖².
-            let written = outputs.columns(starts[i], parts[i].rank()).clone_owned();
-            let read = block(&inputs, i, i) / energy;
+            let written = grams.outputs_with(i);
+            let read = grams.inputs(i, i) / energy;
             let between = product_transposed(&product(&written, &read), &written);
             let mut together = 0.0;
-            for (j, &(other, _)) in deltas.iter().enumerate().filter(|(j, _)| *j != i) {
-                for l in (0..deltas.len()).filter(|l| *l != i) {
-                    let both = block(&between, j, l).component_mul(&block(&inputs, j, l)).sum();
+            for j in (0..count).filter(|j| *j != i) {
+                for l in (0..count).filter(|l| *l != i) {
+                    let reads = grams.inputs(j, l);
+                    let both = grams.block(&between, j, l).component_mul(&reads).sum();
                     together += both;
                     if j == l {
-                        spill.pairs[(adapter, other)] += both.max(0.0);
+                        spill.pairs[(adapter, numbers[j])] += both.max(0.0);
                     }
                 }
             }

@@ -8,9 +8,10 @@ use super::options::Options;
 use super::{align, group};
 use crate::adapter::block_weights::BlockWeights;
 use crate::error::{ErrorKind, Locate, Result};
-use crate::math::RankPolicy;
+use crate::math::linalg::grams::Grams;
+use crate::math::{LowRank, RankPolicy};
 use crate::method::params::LAMBDA;
-use crate::method::{self, Kind};
+use crate::method::{self, Kind, Weighted};
 use crate::ops::open_adapters;
 use crate::ops::shared::advice::{Advice, advise};
 use crate::ops::shared::facts::ModuleFacts;
@@ -71,9 +72,10 @@ pub(in crate::ops) fn choose(options: &Options) -> Result<Chosen> {
     let modules: Vec<ModuleFacts> = pool.install(|| {
         let modules = groups.par_iter().map(|group| {
             let deltas = weighted(&adapters, group).in_tensor(&group.name)?;
-            let deltas: Vec<_> =
-                deltas.iter().map(|input| (input.adapter, input.delta())).collect();
-            Ok(ModuleFacts::new(adapters.len(), &deltas, group.is_convolution()))
+            let numbers: Vec<usize> = deltas.iter().map(|input| input.adapter).collect();
+            let deltas: Vec<LowRank> = deltas.iter().map(Weighted::delta).collect();
+            let grams = Grams::of(&deltas);
+            Ok(ModuleFacts::new(adapters.len(), &numbers, &grams, group.is_convolution()))
         });
         modules.collect::<Result<_>>()
     })?;

@@ -13,6 +13,7 @@ use crate::adapter::convention::Part;
 use crate::adapter::save::{NewModule, bias_part};
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::math::linalg::grams::Grams;
 use crate::math::linalg::spill::Spill;
 use crate::math::{LowRank, Matrix};
 use crate::method::params::LAMBDA;
@@ -107,14 +108,13 @@ fn compute_module(
     fill: Option<usize>,
 ) -> Result<(NewModule, ModuleSums)> {
     let inputs = weighted(&combine.adapters, group)?;
-    let Outcome { mut written, kept, total, off_sum, exact } =
+    let Outcome { mut written, kept, total, off_sum, exact, grams } =
         outcome(combine, group, &inputs, rank)?;
     if !(kept.is_finite() && total.is_finite() && off_sum.is_finite()) {
         let dtype = if combine.by_elements() { "f32" } else { "f64" };
         return Err(ErrorKind::UpdateNotFinite { dtype }.into());
     }
-    let weighted: Vec<_> = inputs.iter().map(|input| (input.adapter, input.delta())).collect();
-    let spill = Spill::of_module(combine.adapters.len(), &weighted);
+    let spill = spill(combine.adapters.len(), &inputs, grams.as_ref());
     if let Some(rank) = fill {
         written.factors = fill_up(&written.factors, rank.max(written.factors.rank()));
     }
@@ -152,6 +152,16 @@ fn compute_module(
         parameters_after: rank as u64 * size,
     };
     Ok((module, done))
+}
+
+/// What the inputs write over each other; by inner products that are known already, if they are.
+fn spill(adapters: usize, inputs: &[Weighted], grams: Option<&Grams>) -> Spill {
+    if let Some(grams) = grams {
+        let numbers: Vec<usize> = inputs.iter().map(|input| input.adapter).collect();
+        return Spill::of_grams(adapters, &numbers, grams);
+    }
+    let deltas: Vec<_> = inputs.iter().map(|input| (input.adapter, input.delta())).collect();
+    Spill::of_module(adapters, &deltas)
 }
 
 /// Whether a result is more than what rounding leaves of updates that cancel, by its largest elements.

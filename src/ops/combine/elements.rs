@@ -6,6 +6,7 @@ use super::open::Combine;
 use super::outcome::Outcome;
 use super::rank::written_scale;
 use crate::math::elements::random::Stream;
+use crate::math::linalg::grams::Grams;
 use crate::math::linalg::sketch::{self, Settings};
 use crate::math::{LowRank, Matrix};
 use crate::method::{Blended, Blending, Combined, Deltas, Elementwise, InputWeight, Weighted};
@@ -34,6 +35,7 @@ pub(super) fn combine(
     deltas.prepare(&mut blending);
     let mut blended = Blended::new(&deltas, &blending);
     // What is left of the deltas lies much where their sum lay.
+    let ranks: Vec<usize> = inputs.iter().map(|input| input.factors.rank()).collect();
     let plain: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
     let plain = LowRank::sum(rows, columns, &plain).svd();
     let start = plain.vectors(plain.numerical_rank()).1;
@@ -55,5 +57,6 @@ pub(super) fn combine(
         total,
         off_sum,
         exact: Some(exact),
+        grams: Some(Grams::of_stack(&plain.coordinates(), &ranks)),
     }
 }

@@ -12,8 +12,10 @@ mod rehearse;
 mod report;
 mod run;
 
+pub(in crate::ops) use open::task;
 pub use open::{Extract, Plan};
 pub use options::{Options, RankChoice};
+pub(in crate::ops) use pair::modules_of;
 pub use pair::{Form, Pair};
 pub use report::{LeftOut, ModuleReport, Report};
 pub use run::plan;

@@ -97,7 +97,7 @@ impl Extract {
         });
         let base = self.options.base.to_string_lossy().into_owned();
         let config = json!({
-            "peft_type": "LORA", "base_model_name_or_path": base, "task_type": self.task()?,
+            "peft_type": "LORA", "base_model_name_or_path": base, "task_type": task(&self.base)?,
             "bias": "none", "fan_in_fan_out": turned, "lora_dropout": 0.0, "inference_mode": true,
         });
         let mut config = if let Value::Object(config) = config { config } else { Map::new() };
@@ -106,23 +106,23 @@ impl Extract {
         }
         Ok(config)
     }
+}
 
-    /// PEFT's name for what the base's architecture is for, where its config says it.
-    ///
-    /// # Errors
-    /// If there is a config that cannot be read.
-    fn task(&self) -> Result<Option<&'static str>> {
-        const TASKS: [(&str, &str); 4] = [
-            ("ForCausalLM", "CAUSAL_LM"),
-            ("ForConditionalGeneration", "SEQ_2_SEQ_LM"),
-            ("ForSequenceClassification", "SEQ_CLS"),
-            ("ForTokenClassification", "TOKEN_CLS"),
-        ];
-        let Some(directory) = self.base.directory() else { return Ok(None) };
-        let config = model_config(directory)?;
-        let architectures = config.as_ref().and_then(|config| config.get("architectures"));
-        let name = architectures.and_then(|names| names.get(0)?.as_str()).unwrap_or_default();
-        let known = TASKS.iter().find(|(ending, _)| name.ends_with(ending));
-        Ok(known.map(|(_, task)| *task))
-    }
+/// PEFT's name for what the base's architecture is for, where its config says it.
+///
+/// # Errors
+/// If there is a config that cannot be read.
+pub(in crate::ops) fn task(base: &Checkpoint) -> Result<Option<&'static str>> {
+    const TASKS: [(&str, &str); 4] = [
+        ("ForCausalLM", "CAUSAL_LM"),
+        ("ForConditionalGeneration", "SEQ_2_SEQ_LM"),
+        ("ForSequenceClassification", "SEQ_CLS"),
+        ("ForTokenClassification", "TOKEN_CLS"),
+    ];
+    let Some(directory) = base.directory() else { return Ok(None) };
+    let config = model_config(directory)?;
+    let architectures = config.as_ref().and_then(|config| config.get("architectures"));
+    let name = architectures.and_then(|names| names.get(0)?.as_str()).unwrap_or_default();
+    let known = TASKS.iter().find(|(ending, _)| name.ends_with(ending));
+    Ok(known.map(|(_, task)| *task))
 }

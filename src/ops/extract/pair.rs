@@ -5,10 +5,11 @@ use serde::Serialize;
 use super::options::Options;
 use crate::adapter::convention::{Convention, Names};
 use crate::adapter::module::Kind;
-use crate::adapter::orientation::Orientations;
+use crate::adapter::orientation::{OrientationRule, Orientations};
 use crate::adapter::target::flat_module;
 use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::format::Checkpoint;
+use crate::ops::shared::names::is_embedding;
 use crate::ops::shared::pairing;
 use crate::ops::shared::selection::{Selection, Usage};
 use crate::weight::element::is_float;
@@ -160,14 +161,6 @@ fn form(name: &str, shape: &[usize], known: &Orientations) -> Result<Form> {
     })
 }
 
-/// Whether a module of this last name is a table of vectors, which names alone tell.
-fn is_embedding(last: &str) -> bool {
-    const TABLES: [&str; 4] = ["wte", "wpe", "shared", "relative_attention_bias"];
-    // The output head of GPT-NeoX is called `embed_out`.
-    (last.contains("embed") && last != "embed_out" && !last.contains("proj"))
-        || TABLES.contains(&last)
-}
-
 /// The module's name as a convention spells modules.
 fn module_name(name: &str, output: &Convention, base: &Checkpoint) -> String {
     let path = ["weight", "bias"]
@@ -186,4 +179,17 @@ fn module_name(name: &str, output: &Convention, base: &Checkpoint) -> String {
         }
         _ => path.replace('/', "."),
     }
+}
+
+/// What each tensor of a model would be as a module of an adapter in a convention.
+///
+/// # Errors
+/// If nothing decides which way round a layer lies.
+pub(in crate::ops) fn modules_of(
+    base: &Checkpoint,
+    orientation: &[OrientationRule],
+    output: &Convention,
+) -> Result<Vec<Pair>> {
+    let options = Options { orientation: orientation.to_vec(), ..Options::default() };
+    pairs(&options, base, base, output)
 }

@@ -1,7 +1,7 @@
 //! A plan with its inputs open: how options become one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::compute::making::Making;
 use super::plan::gguf_types::{self, Type};
@@ -10,7 +10,9 @@ use super::plan::open_inputs::{OpenInputs, Quantised};
 use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::recoding::Recoding;
-use super::plan::{self, bind, consensus, inputs, layout, method_choice, origin, recast, side};
+use super::plan::{
+    self, bind, consensus, inputs, layout, method_choice, origin, recast, sibling, side, trained,
+};
 use crate::adapter::promised;
 use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
@@ -39,8 +41,27 @@ pub(in crate::ops::merge) fn prepare_with(
 ) -> Result<Merge> {
     let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
-    let open = |path| open_stored(path, "a base", &with, options.open.access);
-    let mut quantised = recast::open(options, open(&options.base)?)?;
+    options.check_together()?;
+    let stored = |path: &Path| open_stored(path, "a base", &with, options.open.access);
+    let base = || stored(&options.base);
+    let sibling = |path: &Path| open_stored(path, "a quantised", &[], options.open.access);
+    let (mut values, mut as_trained) = (None, None);
+    let mut quantised = match (&options.quantize_like, &options.as_trained) {
+        (Some(path), _) => {
+            let (base, own) = sibling::read(base()?, sibling(path)?)?;
+            values = Some(own);
+            base
+        }
+        (None, Some(scheme)) => {
+            let (base, report, read) = trained::read(options, scheme, base()?)?;
+            as_trained = Some((report, read));
+            base
+        }
+        (None, None) => recast::open(options, base()?)?,
+    };
+    let (as_trained, trained) = as_trained.unzip();
+    let kept = || stored(recast::kept_from(options));
+    let open = || options.quantize_like.as_deref().map_or_else(kept, sibling);
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
     let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
@@ -56,7 +77,7 @@ pub(in crate::ops::merge) fn prepare_with(
     options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = layout::is_file(options, base)?;
     gguf_types::check(options.types, options.is_gguf())?;
-    quantised.settle(options, &bound, raised, || open(recast::kept_from(options)))?;
+    quantised.settle(options, &bound, raised, open)?;
     let dtypes = quantised.dtypes(options)?;
     let base = &quantised.checkpoint;
     let shards =
@@ -82,6 +103,8 @@ pub(in crate::ops::merge) fn prepare_with(
             shards.iter().flat_map(|shard| &shard.tensors).filter_map(OutputTensor::source),
         ),
         requantised: quantised.requantised(options),
+        prediction: None,
+        as_trained,
         shards,
         side_files: sides.carried,
         not_carried: sides.not_carried,
@@ -102,6 +125,8 @@ pub(in crate::ops::merge) fn prepare_with(
             tuned,
             quantised: stored,
             recast,
+            values,
+            trained,
         },
         options: asked.clone(),
         resume: None,
@@ -119,15 +144,10 @@ pub(in crate::ops) fn tied_head(base: &Checkpoint) -> Result<Option<String>> {
 impl Merge {
     /// Every file that is read, also those that no option names: shards, configs, side files.
     pub(in crate::ops) fn input_files(&self) -> Vec<PathBuf> {
-        let base = self.inputs.bases().flat_map(|base| &base.shards);
-        let base = base.map(|shard| shard.path.clone());
+        let models = self.inputs.models().flat_map(|model| &model.shards);
+        let models = models.map(|shard| shard.path.clone());
         let side_files = self.plan.side_files.iter().filter_map(|file| file.source.clone());
-        let tuned = self.inputs.tuned.iter().flat_map(|tuned| &tuned.shards);
-        let tuned = tuned.map(|shard| shard.path.clone());
-        base.chain(self.inputs.adapters.iter().flat_map(files_of))
-            .chain(tuned)
-            .chain(side_files)
-            .collect()
+        models.chain(self.inputs.adapters.iter().flat_map(files_of)).chain(side_files).collect()
     }
 
     /// What its shards are made from.

@@ -8,12 +8,16 @@ use serde::Serialize;
 use super::check::verdict;
 use super::open::Merge;
 use super::plan::output::PlannedAdapter;
+use super::plan::predicted::Prediction;
 use super::plan::quantised::{Dequantised, Requantised};
 use super::plan::side::NotCarried;
 use super::plan::tensor_plan::TensorPlan;
+use super::plan::trained::AsTrained;
+use super::residual::Residual;
 use crate::error::UnmatchedName;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
+use crate::weight::Trained;
 
 /// What the rounded result added, against what was asked.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -68,7 +72,8 @@ pub struct Survival {
     pub gain: f64,
     /// Cosine of added and asked.
     pub cosine: f64,
-    /// Share of the elements that the update is for whose stored value changed.
+    /// Share of the elements that the update is for whose code changed; whose value did, where scales lie among the
+    /// codes.
     pub changed: f64,
 }
 
@@ -103,8 +108,17 @@ pub struct Report {
     pub bytes: u64,
     /// Weights of the base that were quantised again, if any were.
     pub requantised: Option<Requantised>,
-    /// Of each of these, what survived of its update.
+    /// What of their updates was expected to survive that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// Weights of the base that are as the adapter was trained on them, if any are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_trained: Option<AsTrained>,
+    /// Of each weight that was quantised again, what survived of its update.
     pub survival: Vec<Survival>,
+    /// The adapter that gives back what quantising took, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residual: Option<Residual>,
     /// Quantised weights of the base that were written as plain numbers, if they were.
     pub dequantised: Option<Dequantised>,
     /// What rounding left of the updates, over all merged tensors; `None` if nothing was added.
@@ -195,7 +209,13 @@ impl Merge {
             shards_reused: 0,
             bytes: plan.bytes,
             requantised: plan.requantised.clone(),
+            prediction: plan.prediction.clone(),
+            as_trained: plan.as_trained.clone().map(|found| AsTrained {
+                moved: self.inputs.trained.as_ref().and_then(Trained::moved),
+                ..found
+            }),
             survival: self.survival(stats),
+            residual: None,
             dequantised: plan.dequantised.clone(),
             effective,
             tensors: stats

@@ -8,6 +8,8 @@ use super::plan::options::Options;
 use super::report::Report;
 use super::trial::prepare;
 use super::write::{resume, stream};
+use crate::adapter::convention;
+use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::format::staging::{free_space, left_over};
@@ -22,11 +24,17 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
     let mut merge = prepare(options)?;
+    merge.plan.prediction = merge.predict()?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
     if let Some(receipt) = &options.receipt {
         receipt::check_place(receipt, &options.output)?;
         check_output(receipt, files.iter().map(PathBuf::as_path), options.force)?;
+    }
+    if let Some(residual) = &options.residual {
+        check_ending(convention::peft(), residual)?;
+        let inputs = files.iter().map(PathBuf::as_path).chain([options.output.as_path()]);
+        check_output(residual, inputs, options.force)?;
     }
     let target = options.output.symlink_metadata();
     if merge.plan.one_file && target.is_ok_and(|target| target.is_dir()) {
@@ -68,7 +76,8 @@ impl Merge {
         let written = stream::write(self, progress)?;
         let mut report = self.report(&written.stats);
         report.shards_reused = written.reused;
-        report.receipt_bytes = written.receipt;
+        report.receipt_bytes = written.beside.receipt;
+        report.residual = written.beside.residual;
         if self.options.verify {
             let merged = Checkpoint::open(&self.plan.output, self.options.open.access)?;
             report.verification = Some(check(self, &merged, None, progress)?);

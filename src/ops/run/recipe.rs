@@ -18,7 +18,7 @@ use crate::format::yaml::{self, Node};
 use crate::format::{Access, Dtype};
 use crate::method::{Compat, Space};
 use crate::ops::combine::{self, OnConflict};
-use crate::ops::merge::Quantized;
+use crate::ops::merge::{Quantized, TOUCHED};
 use crate::ops::shared::options::{OPTIONS, Recipe as Where};
 use crate::ops::{amount, merge};
 use crate::weight::{Rounding, Scales, Writing};
@@ -269,6 +269,16 @@ impl Common {
             compat: self.compat,
             dtype: self.dtype,
             quantized: quantized.unwrap_or_default(),
+            touched: fields
+                .get("touched")
+                .map(|node| word("touched", node, &TOUCHED))
+                .transpose()?
+                .unwrap_or_default(),
+            quantize_like: fields
+                .get("quantize_like")
+                .map(|node| input("quantize_like", node, folder))
+                .transpose()?,
+            as_trained: fields.read("as_trained", text)?,
             writing: writing(fields)?,
             min_survival: fields
                 .read("min_survival", number)?
@@ -288,6 +298,8 @@ impl Common {
             keep_tied: is("keep_tied")?,
             verify: is("verify")?,
             receipt: path("receipt")?,
+            residual: path("residual")?,
+            residual_rank: fields.read("residual_rank", count)?,
             resume: is("resume")?,
             provenance: !is("no_provenance")?,
             recipe: if is("no_provenance")? { None } else { Some(self.recipe) },

@@ -1,8 +1,9 @@
 //! What adapters that are to be put together show of themselves, module by module: what the advice looks at.
 
 use super::advice::Facts;
+use crate::math::Matrix;
+use crate::math::linalg::grams::Grams;
 use crate::math::linalg::spill::Spill;
-use crate::math::{LowRank, Matrix};
 
 /// One module of several adapters, at their weights.
 #[derive(Debug, Clone)]
@@ -17,25 +18,26 @@ pub(in crate::ops) struct ModuleFacts {
 }
 
 impl ModuleFacts {
-    /// Of weighted deltas, by the number of their adapter.
+    /// Of weighted deltas, by the inner products of their factors and the numbers of their adapters.
     ///
     /// # Panics
-    /// If a number is not below `adapters`, or shapes differ.
+    /// If a number is not below `adapters`, or there are more deltas than numbers.
     #[track_caller]
     pub(in crate::ops) fn new(
         adapters: usize,
-        deltas: &[(usize, LowRank)],
+        numbers: &[usize],
+        grams: &Grams,
         convolution: bool,
     ) -> Self {
         let mut gram = Matrix::zeros(adapters, adapters);
-        for (at, (a, first)) in deltas.iter().enumerate() {
-            for (b, second) in deltas.iter().skip(at) {
-                let inner = first.inner(second);
+        for (at, a) in numbers.iter().enumerate().take(grams.count()) {
+            for (other, b) in numbers.iter().enumerate().take(grams.count()).skip(at) {
+                let inner = grams.inner(at, other);
                 (gram[(*a, *b)], gram[(*b, *a)]) = (inner, inner);
             }
         }
-        let writes = deltas.iter().filter(|(at, _)| gram[(*at, *at)] > 0.0).count();
-        let spill = Spill::of_module(adapters, deltas);
+        let writes = numbers.iter().filter(|at| gram[(**at, **at)] > 0.0).count();
+        let spill = Spill::of_grams(adapters, numbers, grams);
         Self { spill, gram, shared: writes > 1, convolution }
     }
 

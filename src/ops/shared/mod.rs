@@ -6,6 +6,7 @@ pub(in crate::ops) mod base;
 pub(in crate::ops) mod facts;
 pub mod inputs;
 pub(in crate::ops) mod method_name;
+pub(in crate::ops) mod names;
 pub mod options;
 pub(in crate::ops) mod output;
 pub(in crate::ops) mod pairing;

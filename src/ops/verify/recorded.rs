@@ -39,6 +39,13 @@ pub fn recorded(merged: &Path, named: &merge::Options) -> Result<merge::Options>
         [] => inputs.iter().map(|name| find(name, "adapter", merged)).collect::<Result<_>>()?,
         named => named.iter().map(|input| input.path.clone()).collect::<Vec<_>>(),
     };
+    let mut asked = asked;
+    for option in merge::CHECKPOINTS {
+        if let Some(name) = asked.get(option).and_then(Value::as_str) {
+            let path = find(name, "checkpoint", merged)?;
+            asked.insert(option.to_owned(), path.to_string_lossy().into_owned().into());
+        }
+    }
     let mut options = merge::restored(asked, base, &adapters).in_file(merged)?;
     options.open.access = access;
     Ok(options)
@@ -68,9 +75,13 @@ fn find(name: &str, what: &str, merged: &Path) -> Result<PathBuf> {
     let cached = cached.filter(|found| found != Path::new(name));
     let mut places = beside.into_iter().chain(here).chain(cached);
     places.find(|path| path.exists()).ok_or_else(|| {
+        let help = match what {
+            "checkpoint" => "name everything on the command line, as for the merge".to_owned(),
+            _ => format!("name it with --{what}"),
+        };
         let reason = format!(
             "its header says that it was made of the {what} `{name}`, which is neither beside it nor here; \
-             name it with --{what}"
+             {help}"
         );
         crate::Error::from(ErrorKind::BadOption(reason)).in_file(merged)
     })

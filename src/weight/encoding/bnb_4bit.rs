@@ -5,6 +5,7 @@
 //! `value = table[code] · magnitude`, in f32 (`backends/default/ops.py`; the package's AVX-512 kernel is wrong for
 //! odd multiples of 32 columns).
 
+mod default;
 mod written;
 
 use std::ops::Range;
@@ -17,6 +18,8 @@ use crate::format::{Dtype, json};
 use crate::weight::model::Model;
 use crate::weight::stored::elements;
 use crate::weight::{Decode, Stored};
+
+pub(super) use default::{FP4, FP4_NESTED, NF4, NF4_NESTED};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "bnb_4bit", recognise };
 
@@ -36,7 +39,7 @@ struct State {
 #[derive(Debug)]
 struct Nested {
     largest: Stored,
-    table: Stored,
+    table: Vec<f32>,
     block: usize,
     offset: f32,
 }
@@ -45,7 +48,7 @@ struct Nested {
 struct Blocks {
     codes: Stored,
     largest: Stored,
-    table: Stored,
+    table: Vec<f32>,
     nested: Option<Nested>,
     /// The text that describes them.
     state: Stored,
@@ -96,7 +99,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         if nested.is_some() { ", nested" } else { "" }
     );
     let columns = state.shape.last().copied().unwrap_or(1);
-    let codes = stored.clone();
+    let (codes, table) = (stored.clone(), table.scales(0..16)?);
     let (block, state_text) = (state.blocksize, state_tensor.clone());
     let codes = Blocks { codes, largest, table, nested, state: state_text, block, columns };
     let parts = COMPANIONS.map(named);
@@ -137,7 +140,7 @@ fn read_nested(
     if table.dtype != Dtype::F32 || table.elements() != 256 {
         return Err(table.misfit(stored, "[256] (F32)"));
     }
-    Ok(Nested { largest, table, block, offset })
+    Ok(Nested { largest, table: table.scales(0..256)?, block, offset })
 }
 
 impl Blocks {
@@ -146,11 +149,10 @@ impl Blocks {
         let Some(nested) = &self.nested else { return self.largest.scales(blocks) };
         let outer = blocks.start / nested.block..blocks.end.div_ceil(nested.block);
         let scales = nested.largest.scales(outer.clone())?;
-        let table = nested.table.scales(0..256)?;
         let mut scratch = Vec::new();
         let codes = self.largest.bytes(blocks.clone(), &mut scratch)?;
         let value = |(block, code): (usize, &u8)| {
-            let number = table.get(usize::from(*code)).copied().unwrap_or_default();
+            let number = nested.table.get(usize::from(*code)).copied().unwrap_or_default();
             let scale = scales.get(block / nested.block - outer.start).copied().unwrap_or_default();
             number * scale + nested.offset
         };
@@ -166,13 +168,12 @@ impl Decode for Blocks {
         }
         let first = flat.start / self.block;
         let magnitudes = self.magnitudes(first..flat.end.div_ceil(self.block))?;
-        let table = self.table.scales(0..16)?;
         let (mut scratch, first_byte) = (Vec::new(), flat.start / 2);
         let bytes = self.codes.bytes(first_byte..flat.end.div_ceil(2), &mut scratch)?;
         let mut numbers = [0.0; 16];
         let (mut at, mut out) = (flat.start, out);
         for (block, largest) in (first..).zip(magnitudes) {
-            for (number, value) in numbers.iter_mut().zip(&table) {
+            for (number, value) in numbers.iter_mut().zip(&self.table) {
                 *number = value * largest;
             }
             let end = ((block + 1) * self.block).min(flat.end);

@@ -4,8 +4,9 @@
 //! (`backends/default/ops.py`).
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::{Encoding, Recognised, module_of};
+use super::{Encoding, Recognised, Setting, module_of};
 use crate::error::Result;
 use crate::format::Dtype;
 use crate::weight::codes::Code;
@@ -18,6 +19,18 @@ pub(super) const ENCODING: Encoding = Encoding { name: "bnb_int8", recognise };
 
 /// 1/127, as the package writes it (0.007874015718698502) in f32.
 const PER_STEP: f32 = 0.007_874_016;
+
+/// What transformers' `load_in_8bit` makes of a weight.
+pub(super) const INT8: Setting = Setting {
+    name: "int8",
+    writer: |weight, (rows, columns)| {
+        let name = format!("{}.SCB", module_of(&weight.name));
+        let largest = weight.unwritten(name, Dtype::F32, vec![rows]);
+        let codes = weight.unwritten(weight.name.clone(), Dtype::I8, vec![rows, columns]);
+        let grid = Grid::blocks(largest, 1, (rows, columns), (1, columns))?;
+        Some(Arc::new(Rows { codes, grid, columns }))
+    },
+};
 
 #[derive(Debug)]
 struct Rows {
@@ -87,9 +100,9 @@ impl Encode for Rows {
             let largest = self.grid.row(&largest, row).first().copied().unwrap_or_default();
             let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
             for value in values {
-                let code = whole(value * factor, panel.draw(at)).clamp(-128.0, 127.0);
-                codes.push((code as i8).cast_unsigned());
-                out.values.push(code * largest * PER_STEP);
+                let code = whole(value * factor, panel.draw(at)).clamp(-128.0, 127.0) as i8;
+                codes.push(code.cast_unsigned());
+                out.values.push(f32::from(code) * largest * PER_STEP);
                 at += 1;
             }
         }

@@ -1,9 +1,11 @@
 //! What an encoding is, and what several of them ask of names and shapes.
 
+use std::sync::Arc;
+
 use crate::error::Result;
-use crate::weight::Stored;
 use crate::weight::decode::Recognised;
 use crate::weight::model::Model;
+use crate::weight::{Encode, Stored};
 
 /// One way of storing weights.
 pub struct Encoding {
@@ -11,6 +13,23 @@ pub struct Encoding {
     pub name: &'static str,
     /// Whether a tensor is the codes of a weight stored this way; its companions are checked.
     pub(in crate::weight) recognise: fn(&Model<'_>, &Stored) -> Result<Option<Recognised>>,
+}
+
+/// What writes a matrix, stored as numbers, of so many rows and columns.
+type Writer = fn(&Stored, (usize, usize)) -> Option<Arc<dyn Encode>>;
+
+/// A way of storing any matrix, by a name: an encoding with the settings that its package has by default.
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// What writes a matrix so.
+    pub(in crate::weight) writer: Writer,
+}
+
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// A tensor's module: its name without `.weight`.

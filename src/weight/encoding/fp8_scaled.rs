@@ -3,17 +3,19 @@
 //!
 //! value = f32(code) · f32(scale).
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::fp8_block::scale_of;
 use super::{Encoding, Recognised, module_of, stack};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::weight::Stored;
 use crate::weight::codes::Code;
 use crate::weight::float8::{Scaled, Writer};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
+use crate::weight::{Encode, Stored};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "fp8_scaled", recognise };
 
@@ -38,6 +40,23 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
         Recognised::written(shape, detail, codes)
     };
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &part], found)))
+}
+
+/// The weight of this name in 8-bit floats with a scale a row, as compressed-tensors has them.
+pub(in crate::weight) fn rows(
+    stored: &Stored,
+    weight: &str,
+    (rows, columns): (usize, usize),
+) -> Option<Arc<dyn Encode>> {
+    let scale = stored.unwritten(format!("{weight}_scale"), Dtype::F32, vec![rows, 1]);
+    let codes = stored.unwritten(weight.to_owned(), Dtype::F8_E4M3, vec![rows, columns]);
+    Some(Arc::new(Scaled {
+        code: Code::of(codes.dtype)?,
+        codes,
+        grid: Grid::blocks(scale, 1, (rows, columns), (1, columns))?,
+        columns,
+        writer: Writer::Quotient,
+    }))
 }
 
 /// The grid of a scale that is no block grid, by its shape.

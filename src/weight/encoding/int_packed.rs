@@ -5,6 +5,7 @@
 //! value = (code − zero point) · f32(scale); the subtraction is of whole numbers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
@@ -233,6 +234,26 @@ impl Decode for Packed {
         }
         Ok(())
     }
+}
+
+/// The same weight in codes of 8 bits with a scale a row, the codes first among its tensors.
+pub(in crate::weight) fn eight_bit(
+    parts: &[Stored],
+    (rows, columns): (usize, usize),
+) -> Option<Arc<dyn Encode>> {
+    let codes = parts.first()?;
+    let scale = parts.iter().find(|part| part.name.ends_with(".weight_scale"))?;
+    let scale = scale.unwritten(scale.name.clone(), scale.dtype, vec![rows, 1]);
+    let packed = vec![rows, columns.div_ceil(4)];
+    Some(Arc::new(Packed {
+        codes: codes.unwritten(codes.name.clone(), Dtype::I32, packed),
+        bits: 8,
+        columns,
+        grid: Grid::blocks(scale, 1, (rows, columns), (1, columns))?,
+        groups: 1,
+        zeros: None,
+        indices: None,
+    }))
 }
 
 /// Scales and zero points of one row's groups.

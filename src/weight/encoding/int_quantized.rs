@@ -125,6 +125,10 @@ impl Encode for Integers {
         vec![low, high]
     }
 
+    fn settle(&self, survey: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.survey(survey))
+    }
+
     fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
         let numbers = if !panel.fresh() {
             self.stored(&panel.rows)?

@@ -4,6 +4,7 @@
 //! value = scale · code + bias, the product rounded to f32, then the sum.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::{Encoding, Recognised, module_of};
 use crate::error::{QuantError, Result};
@@ -133,6 +134,23 @@ impl Affine {
             }
         }
     }
+}
+
+/// The same weight in codes of 8 bits, in the same groups.
+pub(in crate::weight) fn eight_bit(
+    parts: &[Stored],
+    (rows, columns): (usize, usize),
+) -> Option<Arc<dyn Encode>> {
+    let [codes, scales, biases] = parts else { return None };
+    let group = columns / scales.shape.last().copied().filter(|groups| *groups > 0)?;
+    let grid = |part: &Stored| Grid::blocks(part.clone(), 1, (rows, columns), (1, group));
+    Some(Arc::new(Affine {
+        codes: codes.unwritten(codes.name.clone(), Dtype::U32, vec![rows, columns / 4]),
+        scales: grid(scales)?,
+        biases: grid(biases)?,
+        bits: 8,
+        columns,
+    }))
 }
 
 impl Decode for Affine {

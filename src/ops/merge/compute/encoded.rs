@@ -3,9 +3,13 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::making::Making;
 use super::tensor_merge::{Scratch, Work};
+use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::TensorView;
 use crate::math::DeltaStats;
 use crate::ops::merge::plan::tensor_plan::OutputTensor;
 use crate::weight::{Encode, Encoded, Panel, Weight, Writing};
@@ -22,6 +26,8 @@ pub(in crate::ops::merge) struct Encoding<'a> {
     /// Rows of the dense result's matrix are so many times as long as the weight's.
     times: usize,
     survey: Vec<f32>,
+    /// The base's own tensor, where the weight is that of a quantised sibling.
+    base: Option<TensorView<'a>>,
 }
 
 /// Rows of a weight's matrix that one of the dense result's holds.
@@ -47,40 +53,123 @@ pub(in crate::ops::merge) fn panel_rows(
 }
 
 impl<'a> Encoding<'a> {
-    /// Reads what the weight needs; where its encoding has to, looks at all its new values.
+    /// Reads what the weight needs; `survey` is what [`Encoding::look`] has found.
     pub(in crate::ops::merge) fn new(
         making: Making<'a>,
         dense: &'a OutputTensor,
-        panel_rows: usize,
+        survey: Vec<f32>,
     ) -> Result<Self> {
         let (weight, writing) = making.inputs.weight(&dense.full_name)?;
         let writer = weight.writer().ok_or(ErrorKind::NotFound).in_tensor(&weight.name)?;
-        let mut encoding = Self {
+        Ok(Self {
             weight,
             writer: writer.as_ref(),
             writing,
             dense: Work::new(making, dense, None)?,
             times: times(weight, dense),
-            survey: Vec::new(),
-        };
-        if writer.surveys(writing) {
-            let mut scratch = Scratch::default();
-            let (rows, mut survey) = (weight.matrix().0, Vec::new());
-            for first in (0..rows).step_by(panel_rows) {
-                let panel = first..(first + panel_rows).min(rows);
-                survey.extend(writer.survey(&encoding.values(&panel, &mut scratch)?));
-            }
-            encoding.survey = survey;
-        }
-        Ok(encoding)
+            survey,
+            base: making.inputs.base.tensor(&dense.base).filter(|_| making.inputs.values.is_some()),
+        })
+    }
+
+    /// Whether all new values have to be looked at before any is encoded.
+    pub(in crate::ops::merge) fn surveys(making: Making<'_>, dense: &OutputTensor) -> Result<bool> {
+        let (weight, writing) = making.inputs.weight(&dense.full_name)?;
+        Ok(weight.writer().is_some_and(|writer| writer.surveys(writing)))
+    }
+
+    /// Looks at all new values, in parallel: what encoding any of them needs.
+    pub(in crate::ops::merge) fn look(&self, panel_rows: usize) -> Result<Vec<f32>> {
+        let rows = self.weight.matrix().0;
+        let panels: Vec<usize> = (0..rows).step_by(panel_rows).collect();
+        let found = panels.into_par_iter().map_init(Scratch::default, |scratch, first| {
+            let panel = first..(first + panel_rows).min(rows);
+            Ok(self.writer.survey(&self.values(&panel, scratch)?))
+        });
+        // The first in order fails, whatever the threads.
+        let found: Vec<Result<Vec<f32>>> = found.collect();
+        let found: Vec<Vec<f32>> = found.into_iter().collect::<Result<_>>()?;
+        self.writer.settle(&found.concat())
     }
 
     /// New values of some rows.
-    fn values(&self, rows: &Range<usize>, scratch: &mut Scratch) -> Result<Vec<f32>> {
+    pub(in crate::ops::merge) fn values(
+        &self,
+        rows: &Range<usize>,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<f32>> {
         let mut bytes = Vec::new();
         let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
         self.dense.compute(first, end - first, &mut bytes, scratch)?;
         Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+    }
+
+    /// The base's values of some rows.
+    pub(in crate::ops::merge) fn before(
+        &self,
+        rows: Range<usize>,
+        count: usize,
+    ) -> Result<Vec<f32>> {
+        if let Some(base) = self.base {
+            let values = read_f64(base, rows.start * self.weight.matrix().1, count)?;
+            return Ok(values.into_iter().map(|value| value as f32).collect());
+        }
+        let mut values = vec![0.0; count];
+        self.weight.rows(rows, &mut values)?;
+        Ok(values)
+    }
+
+    /// Rows of the stored tensors, of new values.
+    pub(super) fn encode(&self, rows: Range<usize>, values: &[f32]) -> Result<Encoded> {
+        let mut encoded = Encoded::default();
+        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey);
+        self.writer.rows(&panel, &mut encoded)?;
+        Ok(encoded)
+    }
+
+    /// Gives rows that nothing changes their stored bytes back: new scales would move numbers that lie on a grid (4
+    /// bits of compressed-tensors by 7 % of their norm). Where a number of the whole weight is made of all values,
+    /// nothing can be kept alone.
+    fn keep_untouched(
+        &self,
+        rows: &Range<usize>,
+        (values, before): (&[f32], &[f32]),
+        encoded: &mut Encoded,
+    ) -> Result<()> {
+        let parts = self.writer.parts(self.writing);
+        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
+        let Some(stored) = stored.collect::<Option<Vec<_>>>() else { return Ok(()) };
+        // What another checkpoint's numbers become has no stored bytes yet.
+        if self.writer.surveys(self.writing) || self.base.is_some() {
+            return Ok(());
+        }
+        let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
+        let groups =
+            values.chunks((step * columns).max(1)).zip(before.chunks((step * columns).max(1)));
+        let same: Vec<bool> = groups.map(|(new, old)| new == old).collect();
+        if !same.contains(&true) {
+            return Ok(());
+        }
+        let (mut kept, mut group, mut scratch) = (Encoded::default(), 0, Vec::new());
+        for run in same.chunk_by(|a, b| a == b) {
+            let (first, end) = (group * step, ((group + run.len()) * step).min(rows.len()));
+            group += run.len();
+            let own = values.get(first * columns..end * columns).unwrap_or_default();
+            let place = rows.start + first..rows.start + end;
+            let mut new = self.encode(place, own)?;
+            if run.contains(&true) {
+                for piece in &mut new.pieces {
+                    let Some(stored) = stored.get(piece.part) else { continue };
+                    let range = piece.at..piece.at + piece.bytes.len();
+                    piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
+                }
+                new.values.copy_from_slice(own);
+            }
+            kept.pieces.extend(new.pieces);
+            kept.values.extend(new.values);
+        }
+        *encoded = kept;
+        Ok(())
     }
 
     /// Rows of the stored tensors, and what of the update they hold.
@@ -90,15 +179,12 @@ impl<'a> Encoding<'a> {
         scratch: &mut Scratch,
     ) -> Result<(Encoded, DeltaStats)> {
         let values = self.values(&rows, scratch)?;
-        let mut encoded = Encoded::default();
-        let panel =
-            Panel::new(&self.weight.name, rows.clone(), &values, self.writing, &self.survey);
-        self.writer.rows(&panel, &mut encoded)?;
+        let base = self.before(rows.clone(), values.len())?;
+        let mut encoded = self.encode(rows.clone(), &values)?;
+        self.keep_untouched(&rows, (&values, &base), &mut encoded)?;
         if rows.start == 0 {
             self.writer.rest(self.writing, &self.survey, &mut encoded)?;
         }
-        let mut base = vec![0.0; values.len()];
-        self.weight.rows(rows, &mut base)?;
         let mut stats = DeltaStats::default();
         for ((value, stored), old) in values.iter().zip(&encoded.values).zip(&base) {
             let (asked, added) = (f64::from(value - old), f64::from(stored - old));
@@ -109,6 +195,37 @@ impl<'a> Encoding<'a> {
             stats.lost += u64::from(asked != 0.0 && added == 0.0);
             stats.elements += 1;
         }
+        if let Some(same) = self.same_codes(&encoded)? {
+            // With new scales a number moves though its code does not.
+            let untouched = stats.elements - stats.touched;
+            stats.lost = same.saturating_sub(untouched).min(stats.touched);
+        }
         Ok((encoded, stats))
+    }
+
+    /// How many codes are those that are stored; `None`, where codes are no whole bytes or halves of them, or are
+    /// stored otherwise.
+    fn same_codes(&self, encoded: &Encoded) -> Result<Option<u64>> {
+        let parts = self.writer.parts(self.writing);
+        let (Some(part), Some(stored)) = (parts.first(), self.weight.parts.first()) else {
+            return Ok(None);
+        };
+        let is_same = part.name == stored.name && part.dtype == stored.dtype;
+        let bits = part.bytes() * 8 / self.weight.elements().max(1);
+        let is_whole = part.bytes() * 8 == self.weight.elements() * bits && [4, 8].contains(&bits);
+        if !(is_same && part.shape == stored.shape && is_whole) {
+            return Ok(None);
+        }
+        let (mut same, mut scratch) = (0, Vec::new());
+        for piece in encoded.pieces.iter().filter(|piece| piece.part == 0) {
+            let old = stored.bytes(piece.at..piece.at + piece.bytes.len(), &mut scratch)?;
+            for differs in old.iter().zip(&piece.bytes).map(|(old, new)| old ^ new) {
+                same += match bits {
+                    8 => u64::from(differs == 0),
+                    _ => u64::from(differs << 4 == 0) + u64::from(differs >> 4 == 0),
+                };
+            }
+        }
+        Ok(Some(same))
     }
 }

@@ -96,9 +96,15 @@ impl Merge {
                 "--plan goes without --verify, --receipt and --resume: workers can always be run again",
             );
         }
+        if self.options.residual.is_some() {
+            return refuse(
+                "--plan goes without --residual, for which one process must see all weights",
+            );
+        }
         let mut paths = self.options.adapters.iter().map(|adapter| &adapter.path);
         if paths.any(|path| is_remote(path))
             || is_remote(&self.options.base)
+            || self.options.quantize_like.as_deref().is_some_and(is_remote)
             || is_remote(&self.plan.output)
         {
             return refuse(
@@ -113,6 +119,8 @@ impl Merge {
         // What lies beside the output now is no part of the plan.
         let left_over = warnings_of_left_over(&self.plan.output);
         self.plan.warnings.retain(|warning| !left_over.contains(warning));
+        // Workers do not predict.
+        self.plan.prediction = None;
         self.plan.origin = pool.install(|| origin::metadata(&self.plan, &self.inputs))?;
         let inputs = pool.install(|| identity::identify(&self.plan, &self.inputs))?;
         let Self { plan, options, .. } = self;

@@ -52,8 +52,7 @@ pub enum Looked {
 /// If one cannot be read.
 pub(in crate::ops) fn identify(plan: &Plan, inputs: &OpenInputs) -> Result<Vec<InputFile>> {
     let mut files = BTreeMap::new();
-    let models = inputs.bases().chain(&inputs.tuned);
-    for model in models {
+    for model in inputs.models() {
         files.extend(model.shards.iter().map(|shard| (shard.path.clone(), Looked::Header)));
         files.extend(configs(model).map(|path| (path, Looked::All)));
     }

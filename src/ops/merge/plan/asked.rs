@@ -9,9 +9,10 @@ use super::options::Options;
 use crate::error::{ErrorKind, Result};
 use crate::format::Access;
 use crate::ops::shared::inputs::AdapterInput;
+use crate::ops::shared::provenance;
 
 /// Options that change no byte of a tensor, or that the header says in another place.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 13] = [
     "base",
     "adapters",
     "output",
@@ -23,7 +24,12 @@ const ELSEWHERE: [&str; 11] = [
     "receipt",
     "threads",
     "block_rows",
+    "residual",
+    "residual_rank",
 ];
+
+/// Options that name another checkpoint, of which the header has the name and not the path.
+pub(in crate::ops) const CHECKPOINTS: [&str; 2] = ["quantize_like", "reference"];
 
 /// The adapters' weights and rules, in order.
 const WEIGHTS: &str = "weights";
@@ -37,6 +43,12 @@ pub(in crate::ops) fn asked(options: &Options) -> Result<Map<String, Value>> {
     let plain = entries(&Options::default())?;
     let mut asked = entries(options)?;
     asked.retain(|key, value| !ELSEWHERE.contains(&key.as_str()) && plain.get(key) != Some(value));
+    for (option, path) in CHECKPOINTS.into_iter().zip([&options.quantize_like, &options.reference])
+    {
+        if let Some(path) = path {
+            asked.insert(option.to_owned(), provenance::name(path).into());
+        }
+    }
     asked.insert(WEIGHTS.to_owned(), options.adapters.iter().map(|input| input.weight).collect());
     let rules = options.adapters.iter().map(|input| serde_json::to_value(&input.rules));
     let rules = rules.collect::<std::result::Result<Vec<_>, _>>().map_err(io::Error::other)?;

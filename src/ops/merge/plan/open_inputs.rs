@@ -6,7 +6,7 @@ use super::tensor_plan::{OutputTensor, TensorPlan};
 use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::{Checkpoint, TensorView, access};
-use crate::weight::{Weight, Weights, Writing};
+use crate::weight::{Trained, Weight, Weights, Writing};
 
 /// The open files that the shards of a plan are made from.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ pub struct OpenInputs {
     pub(in crate::ops) quantised: Option<Quantised>,
     /// Where the base's numbers are, if it has the names of another checkpoint than it is stored in.
     pub(in crate::ops) recast: Option<Arc<Checkpoint>>,
+    /// Where the base has the names and files of a quantised sibling: the checkpoint that its values are in.
+    pub(in crate::ops) values: Option<Checkpoint>,
+    /// What of the base is read as it was trained on.
+    pub(in crate::ops) trained: Option<Trained>,
 }
 
 /// A quantised base as it is stored.
@@ -37,7 +41,7 @@ pub(in crate::ops) struct Quantised {
 impl OpenInputs {
     /// The base's files: those that it is described by, and those with its numbers if they are others.
     pub(in crate::ops) fn bases(&self) -> impl Iterator<Item = &Checkpoint> {
-        std::iter::once(&self.base).chain(self.recast.as_deref())
+        std::iter::once(&self.base).chain(&self.values).chain(self.recast.as_deref())
     }
 
     /// The base tensor that one of the result is made of: as it is stored, if its bytes are copied.
@@ -63,20 +67,25 @@ impl OpenInputs {
         found.ok_or(ErrorKind::NotFound).in_tensor(name)
     }
 
+    /// All checkpoints of models that are read.
+    pub(in crate::ops) fn models(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.bases().chain(&self.tuned)
+    }
+
     /// Fails if a weight file was written to since it was opened.
     ///
     /// # Errors
     /// [`ErrorKind::Changed`](crate::error::ErrorKind::Changed), and whatever the operating system says of asking.
     pub(in crate::ops) fn check_unchanged(&self) -> Result<()> {
         let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let mut files = self.bases().chain(adapters).chain(&self.tuned);
+        let mut files = self.models().chain(adapters);
         files.try_for_each(Checkpoint::check_unchanged)
     }
 
     /// All weight files that are read.
     pub(in crate::ops) fn sources(&self) -> impl Iterator<Item = &access::Source> {
         let adapters = self.adapters.iter().map(|adapter| &adapter.file);
-        let files = self.bases().chain(adapters).chain(&self.tuned);
+        let files = self.models().chain(adapters);
         files.flat_map(|file| &file.shards).map(|shard| &shard.source)
     }
 }

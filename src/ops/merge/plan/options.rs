@@ -15,7 +15,7 @@ use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
-use crate::weight::Writing;
+use crate::weight::{EightBit, Writing};
 
 /// What to do where a quantised weight changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,31 @@ pub enum Quantized {
     #[serde(rename = "refuse")]
     Refuse,
 }
+
+/// What weights that change become in a hybrid, with those that programs load as one with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Touched {
+    /// Plain numbers.
+    #[default]
+    #[serde(rename = "16bit")]
+    SixteenBit,
+    /// Whole numbers of 8 bits with a scale a row.
+    Int8,
+    /// 8-bit floats with a scale a row.
+    Fp8,
+    /// ggml's blocks of 8 bits.
+    #[serde(rename = "q8_0")]
+    Q8,
+}
+
+/// Their names.
+pub const TOUCHED: [(&str, Touched); 4] = [
+    ("16bit", Touched::SixteenBit),
+    ("int8", Touched::Int8),
+    ("fp8", Touched::Fp8),
+    ("q8_0", Touched::Q8),
+];
 
 /// The least share of an update that must survive in every weight that is quantised again.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -70,10 +95,20 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// What to do where a quantised weight of the base changes.
     pub quantized: Quantized,
+    /// What those that change become in a hybrid.
+    pub touched: Touched,
+    /// A quantised checkpoint of the base's model, which the result is quantised like.
+    pub quantize_like: Option<PathBuf>,
+    /// What the base was kept in while the adapter was trained: it is read as that.
+    pub as_trained: Option<String>,
     /// How weights are quantised again.
     pub writing: Writing,
     /// What of every update must survive that.
     pub min_survival: LeastSurvival,
+    /// Where to write the adapter that gives back what quantising takes.
+    pub residual: Option<PathBuf>,
+    /// Its rank; the largest of the adapters' if `None`.
+    pub residual_rank: Option<usize>,
     /// The types of weights that change, in a GGUF result; [`Types::Auto`] if `None`.
     pub types: Option<Types>,
     /// The same base in the other container: a checkpoint of transformers' whose names and files a GGUF base's result
@@ -123,12 +158,78 @@ impl Options {
             return Err(ErrorKind::BadOption(reason).into());
         }
         let said = self.writing != Writing::default();
-        if said && self.quantized != Quantized::Requantize && !self.is_gguf() {
+        if said && !self.requantises() && !self.is_gguf() {
             let reason = "--scales and --rounding say how weights are quantised again, which \
-                          --quantized requantize asks for";
+                          --quantized requantize and --quantize-like ask for";
             return Err(ErrorKind::BadOption(reason.to_owned()).into());
         }
         Ok(())
+    }
+
+    /// Fails if options are asked for that each say what becomes of quantised weights.
+    pub(in crate::ops::merge) fn check_together(&self) -> Result<()> {
+        let together = |reason: &str| Err(ErrorKind::BadOption(reason.to_owned()).into());
+        if self.as_trained.is_some()
+            && (self.quantize_like.is_some() || self.quantized != Quantized::default())
+        {
+            return together(
+                "--as-trained is for a 16-bit base that stays one; leave out --quantized and --quantize-like",
+            );
+        }
+        if self.reference.is_some() && (self.as_trained.is_some() || self.quantize_like.is_some()) {
+            return together(
+                "--reference names the base in another container; leave out --quantize-like and --as-trained",
+            );
+        }
+        if self.touched != Touched::SixteenBit && self.quantized != Quantized::Hybrid {
+            return together(
+                "--touched says what a weight becomes that changes in --quantized hybrid",
+            );
+        }
+        if self.touched == Touched::Q8 {
+            return together("q8_0 is a type of GGUF files: use -o OUT.gguf --types q8_0");
+        }
+        if self.residual.is_some() && (!self.requantises() || self.is_gguf()) {
+            return together(
+                "--residual gives back what --quantized requantize, --quantize-like or --touched take, in a \
+                 result in safetensors",
+            );
+        }
+        if self.residual_rank.is_some_and(|rank| rank == 0 || self.residual.is_none()) {
+            return together("--residual-rank is the rank of --residual DIR, 1 at least");
+        }
+        if self.quantize_like.is_none() {
+            return Ok(());
+        }
+        if self.quantized != Quantized::default() || self.dtype.is_some() {
+            return together(
+                "--quantize-like takes every tensor's dtype from the quantised checkpoint; leave out \
+                 --quantized and --dtype",
+            );
+        }
+        if self.receipt.is_some() {
+            return together(
+                "--receipt is for a result whose numbers are near the base's own; beside one that \
+                 --quantize-like asks for, keep the base",
+            );
+        }
+        Ok(())
+    }
+
+    /// The codes of 8 bits that weights of a hybrid have which change, if they become no plain numbers.
+    pub(in crate::ops::merge) fn eight_bit(&self) -> Option<EightBit> {
+        match self.touched {
+            Touched::SixteenBit | Touched::Q8 => None,
+            Touched::Int8 => Some(EightBit::Integers),
+            Touched::Fp8 => Some(EightBit::Floats),
+        }
+    }
+
+    /// Whether weights are quantised again.
+    pub(in crate::ops::merge) fn requantises(&self) -> bool {
+        self.quantized == Quantized::Requantize
+            || self.quantize_like.is_some()
+            || self.touched != Touched::SixteenBit
     }
 
     /// Whether the result is a GGUF file, or a directory of some: types are asked for there.

@@ -31,6 +31,10 @@ pub(in crate::ops::merge) fn metadata(
         let own = if input.convention == "checkpoint" { tuned.next() } else { adapters.next() };
         provenance::input(&input.path, input.weight, &own.unwrap_or_default())
     });
+    let bases: Vec<&Checkpoint> = match &inputs.values {
+        Some(values) => vec![values],
+        None => inputs.bases().collect(),
+    };
     let mut made = Map::new();
     let mut say = |key: &str, value: Value| made.insert(key.to_owned(), value);
     say("version", env!("CARGO_PKG_VERSION").into());
@@ -39,9 +43,10 @@ pub(in crate::ops::merge) fn metadata(
     match plan.recipe {
         Some(_) => say(
             "base",
-            provenance::hashes(&inputs.bases().flat_map(shards_of).collect::<Vec<_>>())?.into(),
+            provenance::hashes(&bases.iter().copied().flat_map(shards_of).collect::<Vec<_>>())?
+                .into(),
         ),
-        None => say("base_bytes", sizes(inputs.bases()).into()),
+        None => say("base_bytes", sizes(bases.iter().copied()).into()),
     };
     say("inputs", described.collect::<Result<Vec<Value>>>()?.into());
     if let Some(asked) = &plan.asked {

@@ -8,9 +8,11 @@ use serde_json::{Map, Value};
 
 use super::layout::{OutputShard, OutputTensor};
 use super::method_choice::MethodChoice;
+use super::predicted::Prediction;
 use super::quantised::{Dequantised, Requantised};
 use super::side::NotCarried;
 use super::tensor_plan::{Encode, TensorPlan};
+use super::trained::AsTrained;
 use crate::error::{Error, QuantError, Result, UnmatchedName};
 use crate::format::Metadata;
 use crate::math::DeltaStats;
@@ -74,6 +76,12 @@ pub struct Plan {
     pub bytes: u64,
     /// Weights of the base that are quantised again, if any are.
     pub requantised: Option<Requantised>,
+    /// What of their updates is expected to survive that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// Weights of the base that are as the adapter was trained on them, if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_trained: Option<AsTrained>,
     /// Quantised weights of the base that are written as plain numbers, if they are.
     pub dequantised: Option<Dequantised>,
     /// What a user should know.
@@ -86,9 +94,18 @@ impl Plan {
     /// # Errors
     /// [`QuantError::Survival`], which names the weight of which least survived.
     pub(in crate::ops) fn check_survival(&self, stats: &[(String, DeltaStats)]) -> Result<()> {
+        self.check_gains(self.survival(stats))
+    }
+
+    /// As [`Plan::check_survival`], of the shares themselves.
+    ///
+    /// # Errors
+    /// As [`Plan::check_survival`].
+    pub(in crate::ops::merge) fn check_gains(&self, survival: Vec<(&str, f64)>) -> Result<()> {
         let Some(again) = &self.requantised else { return Ok(()) };
-        let survival = self.survival(stats);
         let least = survival.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        // Where nothing has to survive, an update may even turn round.
+        let least = least.filter(|_| again.min_survival > 0.0);
         match least.filter(|(_, gain)| *gain < again.min_survival) {
             None => Ok(()),
             Some((name, gain)) => {

@@ -2,6 +2,7 @@
 //! weights. Where nothing does, every tensor keeps its bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct Requantised {
     pub weights: usize,
     /// What they are stored as.
     pub encodings: Vec<String>,
+    /// The quantised checkpoint whose scheme they have, where the base's are not quantised so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<PathBuf>,
     /// How they are written.
     #[serde(flatten)]
     pub writing: Writing,
@@ -53,13 +57,29 @@ pub struct Requantised {
 pub(in crate::ops::merge) struct Base {
     /// What is read: the decoded checkpoint, or the stored one once it is settled that nothing has to be decoded.
     pub(in crate::ops::merge) checkpoint: Checkpoint,
-    weights: Weights,
+    pub(super) weights: Weights,
     /// Where weights keep their codes though some change: which do.
     pub(in crate::ops::merge) recoding: Option<Recoding>,
     /// Why its quantised weights cannot be decoded.
-    unread: Option<Error>,
+    pub(super) unread: Option<Error>,
+    /// Whose numbers it has.
+    pub(super) origin: Origin,
     /// Where its numbers are, if it has the names of another checkpoint than it is stored in.
     pub(in crate::ops::merge) recast: Option<Arc<Checkpoint>>,
+    /// Dtypes of tensors of the result that are not those of what is read.
+    pub(super) named: BTreeMap<String, Dtype>,
+}
+
+/// Whose the numbers of a base are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Its own.
+    #[default]
+    Stored,
+    /// Those of a 16-bit base, under the names of its quantised sibling.
+    Sibling,
+    /// Its own, as an adapter was trained on them.
+    Trained,
 }
 
 /// Decodes a base's quantised weights. One in a scheme that is known and not read stays as it is stored: what is not
@@ -73,12 +93,11 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
     match Weights::of(&stored) {
         Ok(weights) => {
             let checkpoint = decoded(stored, &weights)?;
-            Ok(Base { checkpoint, weights, recoding: None, unread: None, recast: None })
+            Ok(Base::new(checkpoint, weights, None))
         }
         Err(error) if unsupported(&error) && !stored.is_gguf() => {
             let weights = Weights::default();
-            let unread = Some(error);
-            Ok(Base { checkpoint: stored, weights, recoding: None, unread, recast: None })
+            Ok(Base::new(stored, weights, Some(error)))
         }
         Err(error) => Err(error),
     }
@@ -91,12 +110,25 @@ impl Base {
         weights: Weights,
         source: Arc<Checkpoint>,
     ) -> Self {
-        Self { checkpoint, weights, recoding: None, unread: None, recast: Some(source) }
+        Self { recast: Some(source), ..Self::new(checkpoint, weights, None) }
+    }
+
+    pub(super) fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
+        let (origin, named) = (Origin::Stored, BTreeMap::new());
+        Self { checkpoint, weights, recoding: None, unread, origin, named, recast: None }
     }
 
     /// Of a base that cannot be decoded, what is to be said where something does not fit it.
     pub(in crate::ops::merge) fn explain(&mut self, error: Error) -> Error {
         self.unread.take().unwrap_or(error)
+    }
+
+    /// The checkpoint alone, which must have been decoded.
+    ///
+    /// # Errors
+    /// If it could not be.
+    pub(super) fn decoded(self) -> Result<Checkpoint> {
+        self.unread.map_or(Ok(self.checkpoint), Err)
     }
 
     /// Takes the base as it is stored, if nothing changes any of its quantised weights.
@@ -116,6 +148,16 @@ impl Base {
         }
         if self.recast.is_some() && !options.is_gguf() {
             return options.check_writing();
+        }
+        if self.origin == Origin::Trained {
+            return options.check_writing();
+        }
+        if self.origin == Origin::Sibling {
+            options.check_writing()?;
+            let all = self.weights.quantised().map(|weight| weight.name.clone()).collect();
+            let sibling = (open()?, self.weights.clone());
+            self.recoding = Some(Recoding::new(options, sibling, &all, (bound, raised))?);
+            return Ok(());
         }
         let touched = self.touched(bound);
         let may_change = options.quantized != Quantized::Refuse || touched.is_empty();
@@ -170,8 +212,8 @@ impl Base {
         &self,
         tensors: impl Iterator<Item = (&'a str, Dtype, u64)>,
     ) -> Option<Dequantised> {
-        let is_whole = self.recast.is_some();
-        if !self.checkpoint.is_computed() || is_whole && self.recoding.is_some() {
+        let is_whole = self.recast.is_some() && self.recoding.is_some();
+        if !self.checkpoint.is_computed() || self.origin != Origin::Stored || is_whole {
             return None;
         }
         let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
@@ -200,6 +242,7 @@ impl Base {
         (!again.is_empty()).then(|| Requantised {
             weights: again.len(),
             encodings: names.collect::<BTreeSet<_>>().into_iter().collect(),
+            like: options.quantize_like.clone(),
             writing: options.writing,
             min_survival: options.min_survival.0,
             types: self.recoding.as_ref().map(Recoding::raised).unwrap_or_default(),
@@ -215,13 +258,15 @@ impl Base {
         let lone = self.checkpoint.directory().is_none();
         let components = self.checkpoint.components.iter().filter(|_| is_decoded);
         let plain = components.map(|component| plain_dtype(component, lone));
-        let is_kept = !is_decoded || self.recoding.is_some();
+        let is_own = self.origin == Origin::Stored;
+        let is_kept = !is_decoded || self.recoding.is_some() || !is_own;
         let parts = self.weights.quantised().filter(|_| is_kept);
         let parts = parts.flat_map(|weight| &weight.parts).map(|part: &Stored| part.name.clone());
         Ok(Dtypes {
             asked: options.dtype,
             plain: plain.collect::<Result<_>>()?,
             parts: parts.collect(),
+            named: self.named.clone(),
             is_kept,
         })
     }
@@ -235,6 +280,8 @@ pub(in crate::ops::merge) struct Dtypes {
     plain: Vec<Dtype>,
     /// Codes and scales that stay as they are stored.
     parts: BTreeSet<String>,
+    /// Of tensors whose dtype is another checkpoint's.
+    named: BTreeMap<String, Dtype>,
     /// Whether any weights of the result are quantised, if any of the base are.
     is_kept: bool,
 }
@@ -250,6 +297,9 @@ impl Dtypes {
         let stored = base.spec.dtype;
         match self.asked {
             _ if self.parts.contains(name) && !base.is_computed() => stored,
+            None if self.named.contains_key(name) => {
+                self.named.get(name).copied().unwrap_or(stored)
+            }
             Some(asked) if is_float(stored) => asked,
             _ if base.is_computed() => self.plain.get(component).copied().unwrap_or(stored),
             _ => stored,

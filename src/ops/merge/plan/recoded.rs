@@ -8,6 +8,7 @@ use super::kept::{GgufHead, OutputShard, output, plain};
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::tensor_plan::{Encode, OutputTensor, TensorPlan};
+use crate::adapter::tensor::element_type;
 use crate::format::ggml::Blocks;
 use crate::format::{Checkpoint, Component, Dtype, TensorSpec};
 use crate::ops::shared::provenance;
@@ -41,7 +42,11 @@ impl Recoding {
                         &mut tensors,
                     );
                 }
-                (None, Some(view)) if weight.is_none() => {
+                // Whole numbers that are lent are the sibling's own: nothing converts them.
+                (None, Some(view))
+                    if weight.is_none()
+                        && (!view.is_computed() || element_type(view.spec.dtype).is_some()) =>
+                {
                     plain((view, &full), dtypes, bound, (number, component), &mut tensors);
                 }
                 _ => tensors.push(copy(spec, &full)),
@@ -99,28 +104,41 @@ impl Recoding {
             }
             return;
         };
-        let written = writer.parts(writing).into_iter().enumerate();
-        match written.into_iter().find(|(_, part)| part.name == full) {
-            None => tensors.push(copy(spec, &full)),
-            Some((part, written)) => {
-                let name = weight.name.clone();
-                let dense = output(bound, (view, Dtype::F32), name, &weight.name, &weight.name);
-                tensors.push(OutputTensor {
-                    name: spec.name.clone(),
-                    full_name: full,
-                    base: weight.name.clone(),
-                    dtype: written.dtype,
-                    blocks: match self.type_of(&weight.name) {
-                        Some(Type::Blocks(kind)) => {
-                            Some(Blocks { kind, shape: weight.shape.clone() })
-                        }
-                        _ => None,
-                    },
-                    matrix: as_matrix(&written.shape),
-                    shape: written.shape,
-                    plan: TensorPlan::Encode(Encode { part, dense: Box::new(dense) }),
-                });
-            }
+        let is_codes = weight.parts.first().is_some_and(|codes| codes.name == full);
+        let parts = writer.parts(writing);
+        let (written, is_kept): (Vec<_>, _) = if self.eight_bit.is_some() {
+            // The codes' place is that of all that takes theirs; what only said their size says it still.
+            let is_same = parts.first().is_some_and(|part| {
+                weight.parts.first().is_some_and(|codes| codes.name == part.name)
+            });
+            let all = parts.into_iter().enumerate().filter(|_| is_codes).collect();
+            (all, is_same && full.ends_with(".weight_shape"))
+        } else {
+            let parts = parts.into_iter().enumerate();
+            let own: Vec<_> = parts.filter(|(_, part)| part.name == full).collect();
+            let none = own.is_empty();
+            (own, none)
+        };
+        if is_kept {
+            tensors.push(copy(spec, &full));
+        }
+        for (part, written) in written {
+            let name = weight.name.clone();
+            let dense = output(bound, (view, Dtype::F32), name, &weight.name, &weight.name);
+            let own = written.name.strip_prefix(&component.prefix).unwrap_or(&written.name);
+            tensors.push(OutputTensor {
+                name: own.to_owned(),
+                full_name: written.name.clone(),
+                base: weight.name.clone(),
+                dtype: written.dtype,
+                blocks: match self.type_of(&weight.name) {
+                    Some(Type::Blocks(kind)) => Some(Blocks { kind, shape: weight.shape.clone() }),
+                    _ => None,
+                },
+                matrix: as_matrix(&written.shape),
+                shape: written.shape,
+                plan: TensorPlan::Encode(Encode { part, dense: Box::new(dense) }),
+            });
         }
     }
 }

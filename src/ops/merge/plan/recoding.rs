@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::binder::Bound;
 use super::gguf_types::Type;
-use super::options::{Options, Quantized};
-use crate::error::{ErrorKind, QuantError, Result};
+use super::options::Options;
+use crate::error::{ErrorKind, Locate, QuantError, Result};
 use crate::format::{Checkpoint, Component};
-use crate::weight::{Weight, Weights, Writing, fused};
+use crate::weight::{self, EightBit, Weight, Weights, Writing, fused};
 
 /// Which weights of a base become what.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(in crate::ops::merge) struct Recoding {
     pub(super) changed: BTreeSet<String>,
     /// Of a GGUF result the type of each weight that changes.
     types: BTreeMap<String, Type>,
+    /// What those that change become beside others that keep their type.
+    pub(super) eight_bit: Option<EightBit>,
 }
 
 impl Recoding {
@@ -50,7 +52,8 @@ impl Recoding {
             types.insert(name.clone(), found);
             weights.replace(weight);
         }
-        let again = options.quantized == Quantized::Requantize || is_gguf;
+        let eight_bit = options.eight_bit();
+        let again = (options.requantises() && eight_bit.is_none()) || is_gguf;
         for weight in touched.iter().filter(|_| again).filter_map(|name| weights.get(name)) {
             let error = |what: QuantError| match weight.parts.first() {
                 Some(codes) => codes.error(what),
@@ -74,8 +77,11 @@ impl Recoding {
             let names = weights.quantised().map(|weight| &weight.name);
             names.filter(|name| groups.contains(&fused(name))).cloned().collect()
         };
-        let writing = Some(options.writing).filter(|_| again);
-        Ok(Self { stored, weights, writing, changed, types })
+        if let Some(eight_bit) = eight_bit {
+            retype(&stored, &mut weights, &changed, eight_bit)?;
+        }
+        let writing = Some(options.writing).filter(|_| again || eight_bit.is_some());
+        Ok(Self { stored, weights, writing, changed, types, eight_bit })
     }
 
     /// The weights that are quantised again.
@@ -87,6 +93,10 @@ impl Recoding {
     /// What the types of weights of a GGUF result become, and of how many each.
     pub(in crate::ops::merge) fn raised(&self) -> BTreeMap<String, usize> {
         let mut found = BTreeMap::new();
+        for weight in self.again().filter(|_| self.eight_bit.is_some()) {
+            let to = if self.eight_bit == Some(EightBit::Floats) { "fp8" } else { "int8" };
+            *found.entry(format!("{} → {to}", weight.detail)).or_default() += 1;
+        }
         for (name, to) in &self.types {
             let from = self.weights.get(name).map_or("", |weight| weight.detail.as_str());
             *found.entry(format!("{from} → {}", to.name())).or_default() += 1;
@@ -101,8 +111,45 @@ impl Recoding {
 
     /// Modules of a component that become plain numbers, as configs name them.
     pub(in crate::ops::merge) fn plain_modules(&self, component: &Component) -> Vec<String> {
-        let names = self.changed.iter().filter(|_| self.writing.is_none());
+        if self.writing.is_none() { self.modules(component) } else { Vec::new() }
+    }
+
+    /// Modules of a component that have codes of 8 bits now, and these; `None`, if none have.
+    pub(in crate::ops::merge) fn retyped(
+        &self,
+        component: &Component,
+    ) -> Option<(EightBit, Vec<String>)> {
+        Some((self.eight_bit?, self.modules(component)))
+    }
+
+    fn modules(&self, component: &Component) -> Vec<String> {
+        let names = self.changed.iter();
         let own = names.filter_map(|name| name.strip_prefix(&component.prefix));
         own.map(|name| name.strip_suffix(".weight").unwrap_or(name).to_owned()).collect()
     }
+}
+
+/// Has weights written in 8 bits.
+///
+/// # Errors
+/// If their container has no such type beside their own.
+fn retype(
+    stored: &Checkpoint,
+    weights: &mut Weights,
+    changed: &BTreeSet<String>,
+    eight_bit: EightBit,
+) -> Result<()> {
+    for component in &stored.components {
+        let config = match stored.directory() {
+            Some(_) => weight::Config::read(&component.directory)?,
+            None => weight::Config::default(),
+        };
+        for name in changed.iter().filter(|name| name.starts_with(&component.prefix)) {
+            let Some(weight) = weights.get(name) else { continue };
+            let writer = eight_bit.writer(&config, weight).map_err(ErrorKind::BadOption);
+            let weight = weight.written_by(Some(writer.in_tensor(name)?));
+            weights.replace(weight);
+        }
+    }
+    Ok(())
 }

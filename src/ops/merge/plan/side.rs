@@ -20,7 +20,7 @@ use crate::format::json::{self, MODEL_CONFIG, model_config};
 use crate::format::{Checkpoint, Component, Dtype};
 use crate::ops::shared::side_file::SideFile;
 use crate::weight::element::torch_name;
-use crate::weight::{self, SIDE_FILES};
+use crate::weight::{self, EightBit, SIDE_FILES};
 
 /// Larger files beside a checkpoint are weights of some kind, whatever their name.
 const LARGEST: u64 = 64 << 20;
@@ -120,8 +120,9 @@ pub(in crate::ops::merge) fn collect(
         }
         let config = model_config(&component.directory)?;
         let dtype = dtypes.of_config(number);
-        let edited =
-            config.and_then(|config| edit_config(config, (dtype, dequantised, &modules), bound));
+        let retyped = recoding.and_then(|recoding| recoding.retyped(component));
+        let described = (dtype, dequantised, &modules[..], retyped);
+        let edited = config.and_then(|config| edit_config(config, described, bound));
         if let Some(content) = edited {
             let source = Some(component.directory.join(MODEL_CONFIG));
             files.insert(path.clone(), SideFile { relative: path, source, content: Some(content) });
@@ -355,11 +356,14 @@ fn skip_in(
     Ok(())
 }
 
-/// The config with what the merge made untrue put right; `None` if nothing was. `dtype` is that of the result's
-/// weights where it may be another, and `dequantised` whether they are no longer quantised.
+/// What a config has to say: the dtype of the result's weights where it may be another, whether they are no longer
+/// quantised, which modules are not, and which are in 8 bits.
+type Described<'a> = (Option<Dtype>, bool, &'a [String], Option<(EightBit, Vec<String>)>);
+
+/// The config with what the merge made untrue put right; `None` if nothing was.
 fn edit_config(
     mut config: Map<String, Value>,
-    (dtype, dequantised, modules): (Option<Dtype>, bool, &[String]),
+    (dtype, dequantised, modules, retyped): Described<'_>,
     bound: &Bound,
 ) -> Option<String> {
     let before = config.clone();
@@ -367,6 +371,9 @@ fn edit_config(
         weight::Config::remove_from(&mut config);
     }
     weight::Config::skip(&mut config, modules);
+    if let Some((eight_bit, modules)) = retyped {
+        eight_bit.describe(&mut config, &modules);
+    }
     if bound.untied.is_some() {
         config.insert("tie_word_embeddings".to_owned(), false.into());
         set_nested(&mut config, "text_config", "tie_word_embeddings", &false.into());

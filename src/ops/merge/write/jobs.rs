@@ -19,10 +19,10 @@ pub(in crate::ops::merge) const COPY_PIECE: u64 = 8 << 20;
 /// Statistics of each changed tensor, in output order.
 pub(in crate::ops) type Stats = Vec<(String, DeltaStats)>;
 
-/// Bytes whose deltas a method looks at before they are written: what is read twice shall still be cached.
+/// Bytes that are looked at before they are written: what is read twice shall still be cached.
 const BATCH: u64 = 256 << 20;
 
-/// All jobs at once; or, where a method first looks at its tensors, about [`BATCH`] bytes at a time.
+/// All jobs at once; or, where something is first looked at as a whole, about [`BATCH`] bytes at a time.
 pub(in crate::ops::merge) fn batches<'s, 'a>(
     jobs: &'s [Job<'a>],
     looks: bool,
@@ -90,6 +90,8 @@ pub(in crate::ops::merge) struct EncodeJob<'a> {
 
 #[derive(Default)]
 pub(in crate::ops::merge) struct EncodeState<'a> {
+    /// What was found by looking at all of it, where its encoding needs that.
+    pub(in crate::ops::merge) survey: Vec<f32>,
     /// Made by the worker that needs it first, dropped with the last panel.
     pub(in crate::ops::merge) encoding: Option<Arc<Encoding<'a>>>,
     /// Sums by panel; all in one when the last is in.
@@ -105,18 +107,31 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Lets the method look at the deltas of a tensor that it combines.
+    /// Whether something of all of it must be known before any is made.
+    pub(in crate::ops::merge) fn looks(&self, making: Making<'a>) -> Result<bool> {
+        Ok(match self {
+            Self::Copy(_) => false,
+            Self::Tensor(job) => {
+                let base = making.inputs.base.tensor(&job.tensor.base);
+                let prepares = base.is_some_and(|base| base.prepares());
+                prepares || (making.plan.method.is_some() && job.tensor.plan.method().is_some())
+            }
+            Self::Encode(job) => Encoding::surveys(making, job.dense)?,
+        })
+    }
+
+    /// Looks at all of it.
     pub(in crate::ops::merge) fn look(&self, making: Making<'a>) -> Result<()> {
-        let Self::Tensor(job) = self else { return Ok(()) };
-        let (Some(method), Some(step)) = (&making.plan.method, job.tensor.plan.method()) else {
-            return Ok(());
-        };
-        let name = &job.tensor.base;
-        let base = making.inputs.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
-        let deltas = Deltas::new(making, step, base, job.tensor.matrix)?;
-        let statistics = Statistics::new(method, step, &deltas)?;
-        lock(&job.state).statistics = Some(statistics);
-        Ok(())
+        match self {
+            Self::Copy(_) => Ok(()),
+            Self::Tensor(job) => job.look(making),
+            Self::Encode(job) if Encoding::surveys(making, job.dense)? => {
+                let encoding = Encoding::new(making, job.dense, Vec::new())?;
+                lock(&job.state).survey = encoding.look(job.panel_rows)?;
+                Ok(())
+            }
+            Self::Encode(_) => Ok(()),
+        }
     }
 
     pub(in crate::ops::merge) fn pieces(&self) -> usize {
@@ -140,6 +155,22 @@ impl<'a> Job<'a> {
             }
         };
         stats.filter(|stats| stats.elements > 0).map(|stats| (name.clone(), stats))
+    }
+}
+
+impl<'a> TensorJob<'a> {
+    /// Lets the base look at itself, and the method at the deltas that it combines.
+    fn look(&self, making: Making<'a>) -> Result<()> {
+        let name = &self.tensor.base;
+        let base = making.inputs.base.tensor(name).ok_or(ErrorKind::NotFound).in_tensor(name)?;
+        base.prepare()?;
+        let (Some(method), Some(step)) = (&making.plan.method, self.tensor.plan.method()) else {
+            return Ok(());
+        };
+        let deltas = Deltas::new(making, step, base, self.tensor.matrix)?;
+        let statistics = Statistics::new(method, step, &deltas)?;
+        lock(&self.state).statistics = Some(statistics);
+        Ok(())
     }
 }
 

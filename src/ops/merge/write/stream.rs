@@ -14,6 +14,7 @@ use std::thread::ScopedJoinHandle;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::beside::Beside;
 use super::head::header_bytes;
 use super::jobs::{
     COPY_PIECE, CopyJob, EncodeJob, EncodeState, Job, Stats, TensorJob, TensorState, batches, jobs,
@@ -22,7 +23,7 @@ use super::jobs::{
 use super::resume;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::staging::kept_root;
-use crate::format::{Checkpoint, Metadata, OutputFile, Shard, Staging};
+use crate::format::{Metadata, OutputFile, Shard, Staging};
 use crate::math::DeltaStats;
 use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::Encoding;
@@ -30,11 +31,7 @@ use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
-use crate::ops::merge::plan::side;
-use crate::ops::shared::side_file::SideFile;
-use crate::ops::thread_pool;
-use crate::ops::{Progress, receipt};
-use crate::weight::SIDE_FILES;
+use crate::ops::{Progress, thread_pool};
 
 /// What was written.
 pub(in crate::ops::merge) struct Written {
@@ -42,8 +39,8 @@ pub(in crate::ops::merge) struct Written {
     pub(in crate::ops::merge) stats: Stats,
     /// Shards that an earlier run had finished.
     pub(in crate::ops::merge) reused: usize,
-    /// Bytes of the receipt.
-    pub(in crate::ops::merge) receipt: Option<u64>,
+    /// What lies beside it.
+    pub(in crate::ops::merge) beside: Beside,
 }
 
 /// Writes a whole plan and puts it in place.
@@ -126,49 +123,9 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     })?;
     staging.retain(&planned)?;
     inputs.check_unchanged()?;
-    plan.check_survival(&stats)?;
-    let receipt = pool.install(|| keep_receipt(merge, &staging))?;
-    staging.commit().inspect_err(|_| {
-        // A receipt of what is not there would only mislead.
-        let _ =
-            merge.options.receipt.as_ref().filter(|_| receipt.is_some()).map(std::fs::remove_file);
-    })?;
-    Ok(Written { stats, reused, receipt })
-}
-
-/// Writes what undoes the merge, if that was asked for, before the merge is in place; its length.
-fn keep_receipt(merge: &Merge, staging: &Staging) -> Result<Option<u64>> {
-    let Some(path) = &merge.options.receipt else { return Ok(None) };
-    let merged = Checkpoint::open(&staging.content(), merge.options.open.access)?;
-    let target = Staging::file(path, merge.options.force)?;
-    let (plan, output) = (&merge.plan, target.create("")?);
-    output.no_wider_than(merge.inputs.sources())?;
-    let beside = if plan.one_file { side::beside(&merge.inputs.base)? } else { Vec::new() };
-    let mut sides = if plan.one_file { beside } else { plan.side_files.clone() };
-    sides.extend(if plan.one_file { Vec::new() } else { descriptions(merge) });
-    // What is had back is the base as it is stored.
-    let stored = merge.inputs.base.is_computed();
-    let stored =
-        stored.then(|| Checkpoint::open(&plan.base, merge.options.open.access)).transpose()?;
-    let base = stored.as_ref().unwrap_or(&merge.inputs.base);
-    let bytes = receipt::make(base, &merged, &sides, plan.one_file, output)?;
-    target.commit()?;
-    Ok(Some(bytes))
-}
-
-/// Files beside the base that describe quantised weights, where the result has none: they come back with the weights.
-fn descriptions(merge: &Merge) -> Vec<SideFile> {
-    let Some(directory) = merge.inputs.base.directory() else { return Vec::new() };
-    let left = merge.plan.not_carried.iter().map(|left| &left.file);
-    let described = left.filter(|file| SIDE_FILES.iter().any(|name| file.ends_with(name)));
-    described
-        .map(|file| SideFile {
-            relative: file.clone(),
-            source: Some(directory.join(file)),
-            // Nothing of it is in the result.
-            content: Some(String::new()),
-        })
-        .collect()
+    let beside = Beside::write(merge, &staging, &stats, &pool)?;
+    staging.commit().inspect_err(|_| beside.remove(merge))?;
+    Ok(Written { stats, reused, beside })
 }
 
 /// Makes one shard, from the plan and its open inputs alone: into the file that it is given, which nobody else may
@@ -231,7 +188,8 @@ pub(in crate::ops) fn work_through<'a>(
     progress: &dyn Progress,
 ) -> Result<Stats> {
     let jobs = jobs(making, tensors)?;
-    let looks = making.plan.method.is_some();
+    let looks = jobs.iter().map(|job| job.looks(making)).collect::<Result<Vec<_>>>()?;
+    let looks = looks.contains(&true);
     for batch in batches(&jobs, looks) {
         if looks {
             pool.install(|| batch.par_iter().try_for_each(|job| job.look(making)))?;
@@ -364,7 +322,8 @@ impl<'s, 'a> Shared<'s, 'a> {
             match &state.encoding {
                 Some(encoding) => Arc::clone(encoding),
                 None => {
-                    let encoding = Encoding::new(self.making, job.dense, job.panel_rows)?;
+                    let survey = std::mem::take(&mut state.survey);
+                    let encoding = Encoding::new(self.making, job.dense, survey)?;
                     Arc::clone(state.encoding.insert(Arc::new(encoding)))
                 }
             }
@@ -380,8 +339,8 @@ impl<'s, 'a> Shared<'s, 'a> {
         let mut state = lock(&job.state);
         state.stats.insert(panel, stats);
         if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
-            *state =
-                EncodeState { encoding: None, stats: BTreeMap::from([(0, sum(&state.stats))]) };
+            let stats = BTreeMap::from([(0, sum(&state.stats))]);
+            *state = EncodeState { survey: Vec::new(), encoding: None, stats };
         }
         Ok(bytes)
     }

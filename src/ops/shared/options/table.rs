@@ -5,6 +5,7 @@ use super::spec::Kind::{
     Texts, Word,
 };
 use super::spec::{Kind, OptionSpec, Recipe};
+use crate::weight::TRAINED_NAMES;
 
 /// Verbs that make what `run` can make too.
 const BOTH: &[&str] = &["merge", "combine"];
@@ -172,6 +173,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         "What to do where a quantised weight of the base changes: write all quantised weights as plain numbers, in \
          --dtype or the config's dtype; quantise again what changes; write only what changes (and what programs load as \
          one with it) as plain numbers; or refuse the merge").or("16bit").also(&["quantised"]),
+    option("touched", (MERGING, Recipe::Key), (Word(&["16bit", "int8", "fp8", "q8_0"]), "TYPE"),
+        "What --quantized hybrid makes of what changes: plain numbers, or codes of 8 bits where the container has a type \
+         per weight (compressed-tensors, MLX; in GGUF it is --types q8_0)").or("16bit"),
+    option("quantize_like", (MERGING, Recipe::Key), (Path, "QBASE"),
+        "A quantised checkpoint of the base's model: the merge of a 16-bit base is quantised once, in QBASE's scheme, \
+         and has its names, dtypes and config, so that it loads where QBASE does").also(&["quantise-like"]),
+    option("as_trained", (MERGING, Recipe::Key), (Word(&TRAINED_NAMES), "SCHEME"),
+        "Read the linear layers of a 16-bit base as a trainer did that kept it in this scheme of bitsandbytes (QLoRA), \
+         and write that plus the update in the base's dtype"),
     option("scales", (MERGING, Recipe::Key), (Word(&["fresh", "reuse"]), "WHICH"),
         "Scales of what is quantised again: made of the new values, or the base's").or("fresh"),
     option("rounding", (MERGING, Recipe::Key), (Word(&["nearest", "stochastic"]), "HOW"),
@@ -182,6 +192,11 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("min_survival", (MERGING, Recipe::Key), (Number, "SHARE"),
         "The least share of an update that must survive in every weight that is quantised again; else nothing is written")
         .or("0.9"),
+    option("residual", (&["merge"], Recipe::Key), (Path, "DIR"),
+        "Also write the PEFT adapter that gives back what quantising takes from the merge; with it, that is no longer \
+         lost to --min-survival"),
+    option("residual_rank", (&["merge"], Recipe::Key), (Count, "R"),
+        "Rank of --residual").or("the adapters' largest"),
     option("types", (MERGING, Recipe::Key), (Word(&GGUF_TYPES), "TYPE"),
         "Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one \
          by --max-shard-size): for each the smallest from its own upwards in which \

@@ -51,28 +51,6 @@ impl Blocks {
         rows.start * self.columns..rows.end * self.columns
     }
 
-    /// The mean of the magnitudes, those of 256 as bytes, and what these stand for.
-    fn nest(&self, nested: &Nested, magnitudes: &[f32]) -> Result<Rest> {
-        let sum: f64 = magnitudes.iter().map(|value| f64::from(*value)).sum();
-        let offset = (sum / magnitudes.len().max(1) as f64) as f32;
-        let table = nested.table.scales(0..256)?;
-        let sorted = Table::new(&table);
-        let (mut bytes, mut outer) = (Vec::new(), Vec::new());
-        for block in magnitudes.chunks(nested.block) {
-            let shifted: Vec<f32> = block.iter().map(|value| value - offset).collect();
-            let most = largest(&shifted);
-            outer.push(most);
-            let code = |value: &f32| sorted.code((value / most.max(LEAST)).clamp(-1.0, 1.0), None);
-            bytes.extend(shifted.iter().map(code));
-        }
-        let read = |(at, code): (usize, &u8)| {
-            let scale = outer.get(at / nested.block).copied().unwrap_or_default();
-            table.get(usize::from(*code)).copied().unwrap_or_default() * scale + offset
-        };
-        let magnitudes = bytes.iter().enumerate().map(read).collect();
-        Ok(Rest { bytes, outer, offset, magnitudes })
-    }
-
     /// The text beside the codes with another mean, in as many bytes whatever the mean.
     fn text(&self, offset: Option<f32>) -> Result<Vec<u8>> {
         let bytes = self.state.all()?;
@@ -94,12 +72,27 @@ impl Blocks {
     }
 }
 
-/// Nested magnitudes.
-struct Rest {
-    bytes: Vec<u8>,
-    outer: Vec<f32>,
-    offset: f32,
-    magnitudes: Vec<f32>,
+impl Nested {
+    /// The mean of all magnitudes, and what those of a block of them are at most away from it.
+    fn settle(&self, magnitudes: &[f32]) -> Vec<f32> {
+        let sum: f64 = magnitudes.iter().map(|value| f64::from(*value)).sum();
+        let mean = (sum / magnitudes.len().max(1) as f64) as f32;
+        let away = |most: f32, value: &f32| most.max((value - mean).abs());
+        let blocks = magnitudes.chunks(self.block).map(|block| block.iter().fold(0.0, away));
+        std::iter::once(mean).chain(blocks).collect()
+    }
+
+    /// Magnitudes of the blocks from `first` on as bytes, and what these stand for. `settled` is of all.
+    fn bytes(&self, first: usize, magnitudes: &[f32], settled: &[f32]) -> (Vec<u8>, Vec<f32>) {
+        let (sorted, mean) = (Table::new(&self.table), settled.first().copied().unwrap_or(0.0));
+        let byte = |(block, value): (usize, &f32)| {
+            let most = settled.get(1 + block / self.block).copied().unwrap_or_default();
+            let byte = sorted.code(((value - mean) / most.max(LEAST)).clamp(-1.0, 1.0), None);
+            let number = self.table.get(usize::from(byte)).copied().unwrap_or_default();
+            (byte, number * most + mean)
+        };
+        (first..).zip(magnitudes).map(byte).unzip()
+    }
 }
 
 impl Encode for Blocks {
@@ -135,18 +128,22 @@ impl Encode for Blocks {
         values.chunks(self.block).map(largest).collect()
     }
 
+    fn settle(&self, survey: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.nested.as_ref().map(|nested| nested.settle(survey)).unwrap_or_default())
+    }
+
     fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
         let flat = self.flat(&panel.rows);
         let blocks = flat.start / self.block..flat.end.div_ceil(self.block);
-        let table = self.table.scales(0..16)?;
-        let sorted = Table::new(&table);
+        let sorted = Table::new(&self.table);
         let fresh = panel.fresh();
         let magnitudes =
             if fresh { self.survey(panel.values) } else { self.magnitudes(blocks.clone())? };
         let read = match &self.nested {
             Some(nested) if fresh => {
-                let rest = self.nest(nested, panel.survey)?;
-                rest.magnitudes.get(blocks.clone()).unwrap_or_default().to_vec()
+                let (bytes, read) = nested.bytes(blocks.start, &magnitudes, panel.survey);
+                out.put(1, blocks.start, bytes);
+                read
             }
             _ => magnitudes.clone(),
         };
@@ -161,7 +158,7 @@ impl Encode for Blocks {
                 let scaled = if whole { value * reciprocal } else { value / most.max(LEAST) };
                 let code = sorted.code(scaled.clamp(-1.0, 1.0), panel.draw(at));
                 codes.push(code);
-                out.values.push(table[usize::from(code)] * read);
+                out.values.push(self.table[usize::from(code)] * read);
                 at += 1;
             }
         }
@@ -178,12 +175,9 @@ impl Encode for Blocks {
     }
 
     fn rest(&self, writing: Writing, survey: &[f32], out: &mut Encoded) -> Result<()> {
-        if let Some(nested) = self.nested.as_ref().filter(|_| self.surveys(writing)) {
-            let rest = self.nest(nested, survey)?;
-            out.put(1, 0, rest.bytes);
-            out.put(2, 0, rest.outer.iter().flat_map(|value| value.to_le_bytes()).collect());
-            out.put(3, 0, self.text(Some(rest.offset))?);
-        }
+        let (true, [mean, outer @ ..]) = (self.surveys(writing), survey) else { return Ok(()) };
+        out.put(2, 0, outer.iter().flat_map(|value| value.to_le_bytes()).collect());
+        out.put(3, 0, self.text(Some(*mean))?);
         Ok(())
     }
 }
