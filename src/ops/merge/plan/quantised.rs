@@ -113,7 +113,6 @@ impl Base {
         Self { recast: Some(source), ..Self::new(checkpoint, weights, None) }
     }
 
-
     pub(super) fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
         let (origin, named) = (Origin::Stored, BTreeMap::new());
         Self { checkpoint, weights, recoding: None, unread, origin, named, recast: None }
