@@ -96,6 +96,6 @@ pub mod weight;
 
 pub use api::{
     Adapter, Checkpoint, Compat, Dtype, Factors, Method, Module, OpenOptions, Parameter, Progress,
-    RankPolicy, Space, Tensor, check, combine, convert, extract, inspect, merge, resize,
+    RankPolicy, Space, Tensor, as_lora, check, combine, convert, extract, inspect, merge, resize,
 };
 pub use error::{Error, ErrorKind, Result};

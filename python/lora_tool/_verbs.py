@@ -32,7 +32,8 @@ def merge(
     min_survival: float | None = None,
     residual: Path | None = None,
     residual_rank: int | None = None,
-    types: Literal["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] | None = None,
+    types: Literal["auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32"] | None = None,
+    reference: Path | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
@@ -68,7 +69,7 @@ def merge(
 
     base: The base checkpoint: a .safetensors file, an index, or a directory
     adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7); also fine-tuned checkpoints of the same base
-    output: Where the result goes: one file if it ends in .safetensors, otherwise a directory
+    output: Where the result goes: one file if it ends in .safetensors or .gguf, otherwise a directory
     weights: One weight per adapter, in order [default: 1 each]
     method: How to add several adapters: linear is the exact weighted sum, auto chooses by what they write over each other; `lora-tool methods` lists all [default: linear]
     compat: Reproduce another program's arithmetic instead of the exact one
@@ -89,7 +90,8 @@ def merge(
     min_survival: The least share of an update that must survive in every weight that is quantised again; else nothing is written [default: 0.9]
     residual: Also write the PEFT adapter that gives back what quantising takes from the merge; with it, that is no longer lost to --min-survival
     residual_rank: Rank of --residual [default: the adapters' largest]
-    types: Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
+    types: Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one by --max-shard-size): for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
+    reference: The same base in the other container: a checkpoint of transformers' whose names and files the result of a GGUF base has, or the GGUF file whose names, metadata, tokenizer and types the -o OUT.gguf of another base has
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
@@ -145,6 +147,7 @@ def merge(
         residual=residual,
         residual_rank=residual_rank,
         types=types,
+        reference=reference,
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,

@@ -3,6 +3,11 @@
 
     python scripts/interop/families_vs_peft.py [--binary target/release/lora-tool] [--only NAME]
 
+    python scripts/interop/families_vs_peft.py --golden fixtures/golden
+
+The second call records merges by PEFT of the types whose formulas are not held to plain loops in the tests, a case of
+one small block each, and merges nothing itself.
+
 Needs torch, safetensors, peft and, for the second part, lycoris-lora. Models are tiny and adapters
 random; nothing is trained and nothing is downloaded. Prints for every case the largest difference, as
 a share of the largest change that the adapter makes; exits 1 if one is above 1e-4, or if a case cannot
@@ -11,6 +16,7 @@ be merged.
 
 import argparse
 import copy
+import json
 import math
 import pathlib
 import subprocess
@@ -31,10 +37,27 @@ class Block(nn.Module):
         self.square = nn.Linear(16, 16)
         self.conv = nn.Conv2d(8, 12, 3)
         self.conv1 = nn.Conv2d(8, 16, 1)
+        self.odd = nn.Linear(16, 13)
+        self.table = nn.Embedding(6, 4)
         self.norm = nn.LayerNorm(16)
 
     def forward(self, x):
         return self.q(self.norm(self.square(x)))
+
+
+class Linears(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q = nn.Linear(16, 24)
+        self.square = nn.Linear(16, 16)
+        self.odd = nn.Linear(16, 13)
+        self.table = nn.Embedding(6, 4)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Linears()])
 
 
 class Model(nn.Module):
@@ -120,6 +143,41 @@ def peft_cases():
     yield "RANDLORA, sparse", peft.RandLoraConfig(r=4, sparse=True, target_modules=both), 0.5
     if hasattr(peft, "HiraConfig"):
         yield "HIRA", peft.HiraConfig(r=3, target_modules=both), 0.5
+    yield "FOURIERFT", peft.FourierFTConfig(n_frequency=40, target_modules=both), 30.0
+    several = dict(n_frequency_pattern={"q": 24}, random_loc_seed=5, scaling=80.0)
+    yield "FOURIERFT, patterns", peft.FourierFTConfig(n_frequency=9, target_modules=both, **several), 30.0
+    for wavelet in ["db1", "db4", "db10", "sym5", "sym10", "coif1", "coif4"]:
+        waves = dict(n_frequency=40, wavelet_family=wavelet, target_modules=both + ["odd"])
+        yield f"WAVEFT, {wavelet}", peft.WaveFTConfig(**waves), 0.5
+    plain = dict(n_frequency=40, use_idwt=False, random_loc_seed=3, target_modules=both)
+    yield "WAVEFT, elements", peft.WaveFTConfig(**plain), 0.5
+    shared = dict(n_frequency=40, proportional_parameters=True, target_modules=both)
+    yield "WAVEFT, shared out", peft.WaveFTConfig(**shared), 0.5
+    yield "C3A", peft.C3AConfig(block_size=8, target_modules=both), 3.0
+    yield "C3A, patterns", peft.C3AConfig(block_size=8, block_size_pattern={"q": 4}, target_modules=both), 3.0
+    yield "SHIRA", peft.ShiraConfig(r=2, target_modules=both), 0.5
+    for variant in ["road_1", "road_2", "road_4"]:
+        yield f"ROAD, {variant}", peft.RoadConfig(variant=variant, group_size=4, target_modules=both), 0.7
+    yield "PVERA", peft.PveraConfig(r=3, target_modules=both), 0.5
+    yield "UNILORA", peft.UniLoraConfig(r=3, theta_d_length=50, save_indices=True, target_modules=both), 0.5
+    yield "SUPERTUNING", peft.SupertuningConfig(sparsity=0.8, target_modules=both), 0.5
+    supra = dict(sparsity=0.8, r=2, lora_alpha=5, target_modules=both)
+    yield "SUPERTUNING, Supra", peft.SupertuningConfig(**supra), 0.5
+    yield "BEFT", peft.BeftConfig(target_modules=both), 0.5
+    yield "DEFT", peft.DeftConfig(r=3, target_modules=both), 0.5
+    qr = dict(decomposition_method="qr", alpha=6, target_modules=both)
+    yield "DEFT, QR", peft.DeftConfig(r=3, **qr), 0.5
+    yield "DEFT, PaRa", peft.DeftConfig(r=3, para=True, target_modules=both), 0.5
+    yield "GLORA", peft.GloraConfig(r=3, config_C="none", target_modules=both), 0.5
+    vectors = dict(config_A_B="vector", config_C="none", config_D_E="vector")
+    yield "GLORA, vectors", peft.GloraConfig(target_modules=both, **vectors), 0.5
+    constants = dict(config_A_B="constant", config_C="none", config_D_E="constant")
+    yield "GLORA, constants", peft.GloraConfig(target_modules=both, **constants), 0.5
+    yield "TINYLORA", peft.TinyLoraConfig(u=6, weight_tying=1.0, target_modules=both), 0.5
+    halves = peft.BdLoraConfig(target_modules_bd_a=[".q"], target_modules_bd_b=[".s"], nblocks=2)
+    yield "LORA, block-diagonal", peft.LoraConfig(r=4, use_bdlora=halves, target_modules=both), 0.5
+    rows = dict(token_indices=[4, 1], target_modules=["table"])
+    yield "TRAINABLE_TOKENS", peft.TrainableTokensConfig(**rows), 0.5
     yield "LN_TUNING", peft.LNTuningConfig(target_modules=["norm"]), 1.0
 
 
@@ -141,12 +199,95 @@ def run_peft(binary, name, config, spread):
         out = scratch / "out.safetensors"
         failed = merge(binary, scratch / "base.safetensors", scratch / "adapter", out)
         failed = failed or written_again(binary, model, scratch, want)
-        # Norms are replaced whole: there is nothing to have factors.
-        if name != "LN_TUNING":
+        # Norms are replaced whole, and biases are no matrices: there is nothing to have factors.
+        if name not in ("LN_TUNING", "BEFT", "TRAINABLE_TOKENS"):
             failed = failed or as_lora(binary, model, scratch, base, want)
         if failed:
             return failed
         return compare(base, want, load_file(out))
+
+
+GOLDEN = {
+    "FOURIERFT": "merge_fourierft",
+    "FOURIERFT, patterns": "merge_fourierft_patterns",
+    "WAVEFT, db1": "merge_waveft",
+    "WAVEFT, db4": "merge_waveft_db4",
+    "WAVEFT, coif1": "merge_waveft_coif1",
+    "WAVEFT, elements": "merge_waveft_elements",
+    "C3A": "merge_c3a",
+    "SHIRA": "merge_shira",
+    "ROAD, road_1": "merge_road_1",
+    "ROAD, road_2": "merge_road_2",
+    "ROAD, road_4": "merge_road_4",
+    "PVERA": "merge_pvera",
+    "UNILORA": "merge_unilora",
+    "SUPERTUNING": "merge_supertuning",
+    "SUPERTUNING, Supra": "merge_supertuning_supra",
+    "BEFT": "merge_beft",
+    "DEFT": "merge_deft",
+    "DEFT, QR": "merge_deft_qr",
+    "DEFT, PaRa": "merge_deft_para",
+    "GLORA": "merge_glora",
+    "GLORA, vectors": "merge_glora_vectors",
+    "GLORA, constants": "merge_glora_constants",
+    "TINYLORA": "merge_tinylora",
+    "LORA, block-diagonal": "merge_bdlora",
+    "TRAINABLE_TOKENS": "merge_trainable_tokens",
+}
+
+
+def record(name, config, spread, directory):
+    """Writes a case of `fixtures/golden`: a base, an adapter, and what PEFT merges of them."""
+    import peft
+    import transformers
+
+    torch.manual_seed(7)
+    model = Small()
+    base = {key: value.clone() for key, value in model.state_dict().items()}
+    wrapped = peft.get_peft_model(copy.deepcopy(model), config)
+    randomise([p for p in wrapped.parameters() if p.requires_grad], spread)
+    (directory / "input/base").mkdir(parents=True, exist_ok=True)
+    (directory / "expected").mkdir(exist_ok=True)
+    save_file(base, directory / "input/base/model.safetensors")
+    wrapped.save_pretrained(directory / "input/adapter")
+    (directory / "input/adapter/README.md").unlink(missing_ok=True)
+    again = peft.PeftModel.from_pretrained(copy.deepcopy(model), directory / "input/adapter").eval()
+    want = again.merge_and_unload(safe_merge=False).state_dict()
+    changed = {key: value for key, value in want.items() if not torch.equal(value, base[key])}
+    save_file(changed, directory / "expected/model.safetensors")
+    change = max((value - base[key]).abs().max().item() for key, value in changed.items())
+    case = {
+        "case": directory.name,
+        "operation": "merge",
+        "params": {"base_dtype": "float32", "safe_merge": False, "adapters": ["adapter"]},
+        "peer": {
+            "name": "peft",
+            "version": peft.__version__,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+        },
+        "call": "PeftModel.from_pretrained(m, a).merge_and_unload(safe_merge=False)",
+        "inputs": {"base": "input/base", "adapters": ["input/adapter"]},
+        "expected": {
+            "model": "expected/model.safetensors",
+            "holds": "only the tensors that differ from the base; all other base tensors must come out bit-identical",
+        },
+        "changed_tensors": len(changed),
+        "total_tensors": len(base),
+        "only_in_expected": [],
+        "only_in_base": [],
+        "tolerance": {
+            "rtol": 1e-6,
+            "atol": 1e-5 * change,
+            "note": "1e-5 of the largest change, and PEFT's own f32",
+        },
+        "notes": [f"{name}, by scripts/interop/families_vs_peft.py --golden"],
+    }
+    (directory / "case.json").write_text(json.dumps(case, indent=1))
+
+
+# Endings that stand behind an adapter's name, rather than before it.
+BELOW = ("weight", "bias", "X", "Xd", "Xu", "zeros")
 
 
 def written_again(binary, model, scratch, want):
@@ -157,7 +298,7 @@ def written_again(binary, model, scratch, want):
     leaked = {}
     for key, tensor in load_file(file).items():
         above, ending = key.rsplit(".", 1)
-        named = f"{above}.default.{ending}" if ending in ("weight", "bias") else f"{key}.default"
+        named = f"{above}.default.{ending}" if ending in BELOW else f"{key}.default"
         key = named if ".blocks." in key else key
         leaked[key.replace(".blocks.", "._orig_mod.blocks.")] = tensor
     save_file(leaked, file)
@@ -306,7 +447,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", default="target/release/lora-tool")
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--golden", type=pathlib.Path, help="record PEFT's merges in this folder")
     asked = parser.parse_args()
+    if asked.golden:
+        for name, config, spread in peft_cases():
+            if name in GOLDEN and asked.only in name:
+                record(name, config, spread, asked.golden / GOLDEN[name])
+        return
     cases = [
         (f"peft {name}", lambda c=config, s=spread, n=name: run_peft(asked.binary, n, c, s))
         for name, config, spread in peft_cases()

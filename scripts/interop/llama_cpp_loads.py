@@ -85,8 +85,8 @@ class LlamaCpp:
 
         self.tree, self.binaries, self.gguf, self.converter = tree, binaries, gguf, convert_hf_to_gguf
 
-    def model(self, directory, out):
-        """A checkpoint as GGUF, in f32, without a vocabulary."""
+    def model(self, directory, out, kind="ALL_F32"):
+        """A checkpoint as GGUF, without a vocabulary."""
         hparams = self.converter.ModelBase.load_hparams(directory, False)
         name = self.converter.get_model_architecture(hparams, self.converter.ModelType.TEXT)
         own = self.converter.get_model_class(name)
@@ -103,7 +103,7 @@ class LlamaCpp:
                     self.gguf_writer.add_vocab_size(self.hparams["vocab_size"])
 
         with torch.inference_mode():
-            Bare(directory, self.gguf.LlamaFileType.ALL_F32, out, eager=True).write()
+            Bare(directory, self.gguf.LlamaFileType[kind], out, eager=True).write()
 
     def adapter(self, directory, base, out):
         script = self.tree / "convert_lora_to_gguf.py"

@@ -50,7 +50,7 @@ pub enum MissingAlpha {
 }
 
 /// Components of pipelines that carry adapters.
-pub(crate) const COMPONENTS: [&str; 9] = [
+pub(crate) const COMPONENTS: [&str; 10] = [
     "unet",
     "transformer",
     "transformer_2",
@@ -60,6 +60,7 @@ pub(crate) const COMPONENTS: [&str; 9] = [
     "controlnet",
     "prior",
     "connectors",
+    "text_conditioner",
 ];
 
 /// The component that a module's name begins with, and the path below it.
@@ -69,13 +70,15 @@ pub(crate) fn split_component(module: &str) -> Option<(&str, &str)> {
 
 /// The family a tensor's last name parts belong to, where it is one that is not applied.
 pub fn foreign_family(key: &str) -> Option<&'static str> {
-    const FAMILIES: [(&str, &str); 10] = [
+    const FAMILIES: [(&str, &str); 9] = [
         ("lora_diag", "KaSA"),
         ("oft_r", "old OFT"),
         ("oft_embedding_R", "OFT embedding"),
         ("vblora_", "VB-LoRA (of the largest logits alone)"),
-        ("fourierft_", "FourierFT"),
-        ("shira_", "SHiRA"),
+        (
+            "tinylora_v",
+            "TinyLoRA (of several vectors: which module has which depends on the model's layers)",
+        ),
         ("lokr_t1", "LoKr with a first core"),
         ("set_weight", "set-weight patch"),
         ("reshape_weight", "reshaping patch"),

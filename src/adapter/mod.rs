@@ -27,6 +27,7 @@ pub(crate) mod peers;
 mod peft_type;
 pub mod place;
 pub mod promised;
+pub(crate) mod recast;
 pub mod rename;
 pub(crate) mod resolve;
 pub mod save;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::scale::Scale;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
-use crate::math::{Composite, Factor, LowRank, Transform};
+use crate::math::{Composite, Factor, LowRank, RowMatrix, Transform};
 
 /// What kind of layer a module adapts, as far as its tensors tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +35,8 @@ pub enum Nature {
     LowRank(usize),
     /// A tensor as large as the weight is added; the adapter alone says it.
     Full,
+    /// A matrix of any rank is added, made of fewer numbers; the adapter and the weight's shape say it.
+    Dense,
     /// The weight itself goes into the update, so that updates do not add up.
     Dependent,
 }
@@ -48,6 +50,8 @@ pub enum Update {
     LowRank(LowRank),
     /// A Hadamard or Kronecker product is added.
     Composite(Composite),
+    /// A matrix that is made row by row is added.
+    Rows(RowMatrix),
     /// The stored tensor of this name is added.
     Stored(String),
     /// The weight is transformed; this includes the scale.
@@ -67,6 +71,14 @@ pub trait Form: Debug + Send + Sync {
     /// # Errors
     /// If reading fails, or the form cannot be one of a weight of this shape.
     fn load(&self, file: &Checkpoint, shape: (usize, usize)) -> Result<Update>;
+
+    /// What becomes of the layer's bias, a row of `outputs`, where its effect is [`BiasEffect::Transform`].
+    ///
+    /// # Errors
+    /// If reading fails, or the form does nothing of the kind.
+    fn bias(&self, _file: &Checkpoint, _outputs: usize) -> Result<Transform> {
+        Err(ErrorKind::NotFound.into())
+    }
 
     /// Why a module of the family stays in the conventions that have it, where its update has no factors.
     fn bound(&self) -> Option<Bound> {
@@ -158,6 +170,15 @@ pub enum BiasEffect {
     Add,
     /// The bias, if there is one, is multiplied by it.
     Multiply,
+    /// The bias, if there is one, goes through [`Form::bias`].
+    Transform,
+}
+
+impl BiasEffect {
+    /// Whether the bias itself goes into the result, so that a layer without one has nothing to change.
+    pub fn transforms(self) -> bool {
+        matches!(self, Self::Multiply | Self::Transform)
+    }
 }
 
 /// One adapted weight.
@@ -219,7 +240,7 @@ impl Module {
         match bias.effect {
             BiasEffect::AddScaled => Some((&bias.tensor, self.scale.value)),
             BiasEffect::Add => Some((&bias.tensor, 1.0)),
-            BiasEffect::Multiply => None,
+            BiasEffect::Multiply | BiasEffect::Transform => None,
         }
     }
 

@@ -168,7 +168,7 @@ impl Adapter {
             Update::Factors(up, down) => Ok(LowRank::from_factors(&up, &down, 1.0)),
             Update::LowRank(matrix) => Ok(matrix),
             Update::Composite(composite) => Ok(composite.low_rank()),
-            Update::Stored(_) | Update::Transform(_) => {
+            Update::Rows(_) | Update::Stored(_) | Update::Transform(_) => {
                 Err(ErrorKind::NotAdditive { family: module.family }.into())
             }
         }
@@ -182,7 +182,7 @@ impl Adapter {
         let family = module.family;
         match (module.nature(), module.delta_rank()) {
             (Nature::Dependent, _) => Err(ErrorKind::NotAdditive { family }.into()),
-            (Nature::Full, _) => Err(FamilyError::NotLowRank { family }.into()),
+            (Nature::Full | Nature::Dense, _) => Err(FamilyError::NotLowRank { family }.into()),
             (Nature::LowRank(_), None) => Err(FamilyError::UnknownShape { family }.into()),
             (Nature::LowRank(_), Some(rank)) => Ok(rank),
         }

@@ -78,7 +78,7 @@ macro_rules! lora_fields {
 }
 
 /// The types that are merged.
-pub(super) static TYPES: [PeftType; 16] = [
+pub(super) static TYPES: [PeftType; 29] = [
     PeftType { name: "LORA", alpha: Some("lora_alpha"), rank: Some("r"), fields: lora_fields![] },
     PeftType {
         name: "ADALORA",
@@ -200,6 +200,97 @@ pub(super) static TYPES: [PeftType; 16] = [
         ],
     },
     PeftType { name: "LN_TUNING", alpha: None, rank: None, fields: &[] },
+    PeftType { name: "BEFT", alpha: None, rank: None, fields: &[] },
+    PeftType {
+        name: "C3A",
+        alpha: None,
+        rank: None,
+        fields: &["block_size", "block_size_pattern"],
+    },
+    PeftType {
+        name: "DEFT",
+        alpha: None,
+        rank: None,
+        fields: &["alpha", "decomposition_method", "deft_dropout", "init_scale", "para"],
+    },
+    PeftType {
+        name: "GLORA",
+        alpha: None,
+        rank: None,
+        fields: &["config_A_B", "config_C", "config_D_E"],
+    },
+    PeftType {
+        name: "TINYLORA",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "init_v_bound",
+            "projection_seed",
+            "save_projection",
+            "tinylora_dropout",
+            "u",
+            "weight_tying",
+        ],
+    },
+    PeftType { name: "TRAINABLE_TOKENS", alpha: None, rank: None, fields: &["token_indices"] },
+    PeftType {
+        name: "FOURIERFT",
+        alpha: None,
+        rank: None,
+        fields: &["n_frequency", "n_frequency_pattern", "random_loc_seed", "scaling"],
+    },
+    PeftType {
+        name: "PVERA",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "d_initial",
+            "generator_seed",
+            "projection_prng_key",
+            "pvera_dropout",
+            "save_projection",
+        ],
+    },
+    PeftType { name: "ROAD", alpha: None, rank: None, fields: &["group_size", "variant"] },
+    PeftType { name: "SHIRA", alpha: None, rank: None, fields: &["mask_type", "random_seed"] },
+    PeftType {
+        name: "SUPERTUNING",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "lora_alpha",
+            "lora_dropout",
+            "save_precomputed_indices",
+            "select_top",
+            "sparsity",
+        ],
+    },
+    PeftType {
+        name: "UNILORA",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "init_theta_d_bound",
+            "proj_seed",
+            "save_indices",
+            "theta_d_length",
+            "unilora_dropout",
+        ],
+    },
+    PeftType {
+        name: "WAVEFT",
+        alpha: None,
+        rank: None,
+        fields: &[
+            "n_frequency",
+            "n_frequency_pattern",
+            "proportional_parameters",
+            "random_loc_seed",
+            "scaling",
+            "use_idwt",
+            "wavelet_family",
+        ],
+    },
 ];
 
 /// Types of adapters without weights to merge, and why; anything else unknown is refused too.
@@ -213,15 +304,30 @@ pub(super) const REFUSED_TYPES: [(&str, &str); 17] = [
     ("CARTRIDGE", "it adds virtual keys and values and no weights"),
     ("XLORA", "it mixes its adapters anew for every token; no single weight can do that"),
     ("POLY", "it routes every task through its own mixture; no single weight can do that"),
-    (
-        "FOURIERFT",
-        "its frequencies come from PyTorch's random numbers, which this version does not make",
-    ),
-    ("WAVEFT", "its wavelets come from PyTorch's random numbers, which this version does not make"),
-    ("SHIRA", "this version does not apply its sparse updates"),
-    ("C3A", "this version does not apply its circular convolutions"),
-    ("ROAD", "this version does not apply its rotations of pairs"),
     ("BONE", "PEFT has replaced it by MISS; this version reads that"),
-    ("TRAINABLE_TOKENS", "as a type of its own this version does not read it, beside LoRA it does"),
-    ("GLORA", "PEFT's layout of it is not read by this version, LyCORIS' is"),
+    ("LILY", "its router weighs the experts anew for every batch; no single weight can do that"),
+    ("SHADOW", "its shadow network follows the hidden states; no single weight can do that"),
+    (
+        "PSOFT",
+        "its frozen factors are singular vectors of the base as PyTorch's SVD found them, of which the file holds \
+         nothing, and whose signs differ between machines",
+    ),
+    (
+        "ADAMSS",
+        "which rows its factors are for was found by clustering the base's singular vectors, and the file does not \
+         hold it",
+    ),
+    (
+        "OSF",
+        "it takes the place of the smaller singular values of the base, of which the file holds nothing; this version \
+         does not decompose a base",
+    ),
+    (
+        "FROD",
+        "its rotations are made of all of the base's weights of a kind, which this version does not do",
+    ),
+    (
+        "PEANUT",
+        "it sends the base's weights through a network of its own, which this version does not do",
+    ),
 ];

@@ -1,10 +1,10 @@
 //! A module's name in another convention. Dots are never guessed back into a flattened name: they come
 //! from the name of the base tensor that flattens to it, or not at all.
 
-use super::architecture::{Detected, LTX2_CONNECTORS};
+use super::architecture::{ANIMA_CONDITIONER, Detected, LTX2_CONNECTORS};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::{CONNECTORS, Scope, flatten, scope_of};
+use super::scope::{CONDITIONER, CONNECTORS, Scope, flatten, scope_of};
 use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.
@@ -91,13 +91,18 @@ impl Renamer<'_> {
         let encoder = match scope {
             Scope::TextEncoder(number) => Some(number),
             Scope::Any if detected.component == "text_encoder" => Some(1),
-            Scope::Any | Scope::Denoiser | Scope::Connectors => None,
+            Scope::Any | Scope::Denoiser | Scope::Connectors | Scope::Conditioner => None,
         };
         let t5 = path.starts_with("encoder.block.");
         let connectors = detected.component == LTX2_CONNECTORS;
+        let conditioner = detected.component == ANIMA_CONDITIONER;
         match (self.to.names, encoder) {
             (Names::Gguf, _) => None,
             (Names::Checkpoint, None) if connectors => Some(format!("{CONNECTORS}{path}")),
+            (Names::Checkpoint, None) if conditioner => Some(format!("{CONDITIONER}{path}")),
+            (Names::Flattened, None) if conditioner => {
+                Some(format!("lora_unet_llm_adapter_{}", flatten(path)))
+            }
             // No script of kohya's kind trains them.
             (Names::Flattened, None) if connectors => None,
             (Names::Dotted, _) => Some(path.to_owned()),

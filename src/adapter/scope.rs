@@ -3,7 +3,10 @@
 
 /// Prefixes of adapters' names, and the part of a model they belong to. `lycoris_` and bare names may
 /// belong to any.
-const SCOPES: [(&str, Scope); 17] = [
+const SCOPES: [(&str, Scope); 20] = [
+    ("lora_unet_llm_adapter_", Scope::Conditioner),
+    ("text_conditioner.", Scope::Conditioner),
+    ("llm_adapter.", Scope::Conditioner),
     ("lora_unet_", Scope::Denoiser),
     ("lora_prior_unet_", Scope::Denoiser),
     (PRIOR_ENCODER, Scope::TextEncoder(1)),
@@ -27,7 +30,10 @@ const SCOPES: [(&str, Scope); 17] = [
 const PRIOR_ENCODER: &str = "lora_prior_te_";
 
 /// Roots of known single-file checkpoints and pipeline components, and what stands below them.
-const ROOTS: [(&str, Scope); 18] = [
+const ROOTS: [(&str, Scope); 22] = [
+    (CONDITIONER, Scope::Conditioner),
+    ("model.diffusion_model.llm_adapter.", Scope::Conditioner),
+    ("net.llm_adapter.", Scope::Conditioner),
     ("model.diffusion_model.", Scope::Denoiser),
     ("diffusion_model.", Scope::Denoiser),
     ("unet/", Scope::Denoiser),
@@ -47,10 +53,14 @@ const ROOTS: [(&str, Scope); 18] = [
     ("net.", Scope::Denoiser),
     (CONNECTORS, Scope::Connectors),
     ("connectors/", Scope::Connectors),
+    ("text_conditioner/", Scope::Conditioner),
 ];
 
 /// The published root of LTX-2's connectors.
 pub(super) const CONNECTORS: &str = "text_embedding_projection.";
+
+/// The published root of Anima's text conditioner.
+pub(super) const CONDITIONER: &str = "diffusion_model.llm_adapter.";
 
 /// A part of a diffusion model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +71,8 @@ pub(super) enum Scope {
     Denoiser,
     /// What brings LTX-2's text encoder's states to its transformer.
     Connectors,
+    /// What brings Anima's text encoder's states to its transformer.
+    Conditioner,
     /// A text encoder, by number.
     TextEncoder(u8),
 }

@@ -47,7 +47,7 @@ pub struct PeftConfig {
 pub const CONFIG_NAME: &str = "adapter_config.json";
 
 /// Fields whose presence means mathematics that is not done here, and why.
-const REFUSED_FIELDS: [(&str, &str); 6] = [
+const REFUSED_FIELDS: [(&str, &str); 5] = [
     (
         "alora_invocation_tokens",
         "an activated LoRA acts only after its invocation tokens; no single weight can do that",
@@ -58,7 +58,6 @@ const REFUSED_FIELDS: [(&str, &str); 6] = [
         "its layers are copies that share a weight; merging would add several updates into one",
     ),
     ("use_qalora", "QA-LoRA's A acts on pooled inputs, which this version does not expand"),
-    ("use_bdlora", "its factors are stored block-diagonal, which this version does not expand"),
     ("kasa_config", "KaSA truncates the base's own spectrum, which this version does not do"),
 ];
 
@@ -151,6 +150,19 @@ impl PeftConfig {
     /// If it is no finite number.
     pub fn number(&self, field: &str) -> Result<Option<f64>> {
         number(&self.document, field)
+    }
+
+    /// A seed of random numbers.
+    ///
+    /// # Errors
+    /// If it is no whole number.
+    pub fn seed(&self, field: &str, default: u64) -> Result<u64> {
+        match self.document.get(field) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value
+                .as_u64()
+                .ok_or_else(|| bad(format!("`{field}` holds {value}, which is no seed")).into()),
+        }
     }
 
     /// A text of the document, if it is there and one.
@@ -309,7 +321,8 @@ fn token_indices(document: &Map<String, Value>) -> Result<Vec<(String, Vec<usize
             })
             .collect()
     };
-    match document.get(FIELD) {
+    // As a type of its own it calls them otherwise.
+    match document.get(FIELD).or_else(|| document.get("token_indices")) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Object(modules)) => {
             modules.iter().map(|(module, value)| Ok((module.clone(), indices(value)?))).collect()

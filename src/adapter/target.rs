@@ -231,6 +231,7 @@ pub fn flat_module(name: &str, several: bool) -> String {
         Scope::TextEncoder(number) if several => format!("lora_te{number}_"),
         Scope::TextEncoder(_) => "lora_te_".to_owned(),
         Scope::Any if below.starts_with("text_model.") => "lora_te_".to_owned(),
+        Scope::Conditioner => "lora_unet_llm_adapter_".to_owned(),
         Scope::Any | Scope::Denoiser | Scope::Connectors => "lora_unet_".to_owned(),
     };
     format!("{prefix}{}", flatten(below))

@@ -188,6 +188,11 @@ impl<'a> Module<'a> {
                 composite.rows().add_to(&mut delta, columns, rows.start, scale);
                 return Ok(delta);
             }
+            Update::Rows(matrix) => {
+                let mut delta = vec![0.0; rows.len() * columns];
+                matrix.add_to(&mut delta, columns, rows.start, scale);
+                return Ok(delta);
+            }
             Update::Stored(name) => {
                 let view = self.adapter.file.tensor(&name).ok_or(ErrorKind::NotFound);
                 let view = view.in_tensor(&name)?;

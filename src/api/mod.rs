@@ -7,6 +7,7 @@
 mod setters;
 
 mod adapter;
+pub mod as_lora;
 pub mod check;
 mod checkpoint;
 pub mod combine;

@@ -11,10 +11,30 @@ pub enum FamilyError {
         family: &'static str,
     },
     /// An update that has as many values as the weight.
-    #[error("a {family} update is stored whole, so it has no low-rank factors")]
+    #[error("a {family} update is as large as the weight, so it has no low-rank factors")]
     NotLowRank {
         /// The family's name.
         family: &'static str,
+    },
+    /// A stored position that is none of what it points into.
+    #[error("its element {index} is {value}, and positions are whole numbers below {limit}")]
+    Position {
+        /// The element's place in the tensor.
+        index: usize,
+        /// What it is.
+        value: f64,
+        /// How many positions there are.
+        limit: u64,
+    },
+    /// More values than the weight has elements.
+    #[error("it has {count} values for a weight of {outputs} × {inputs}")]
+    TooManyValues {
+        /// How many.
+        count: usize,
+        /// Rows of the weight.
+        outputs: usize,
+        /// Its columns.
+        inputs: usize,
     },
     /// The weight's shape is left to the base.
     #[error("the tensors of a {family} module do not tell the weight's shape")]
@@ -55,6 +75,9 @@ impl FamilyError {
             }
             Self::NotLowRank { .. } | Self::UnknownShape { .. } => {
                 "merge it into a base instead (lora-tool merge), where it is exact"
+            }
+            Self::Position { .. } | Self::TooManyValues { .. } => {
+                "the adapter is of another base, or damaged: compare its config with the base's shapes"
             }
             Self::Reordered { .. } => {
                 "merge it into the safetensors checkpoint that the GGUF file was made of"

@@ -24,6 +24,12 @@ pub enum ModelError {
         /// How to make one adapter of what was named.
         hint: String,
     },
+    /// One that is not the other container's.
+    #[error("one model cannot be converted as the other is: {reason}")]
+    NotConverted {
+        /// What has no counterpart.
+        reason: String,
+    },
 }
 
 impl ModelError {
@@ -31,6 +37,10 @@ impl ModelError {
     pub(super) fn hint(&self) -> &str {
         match self {
             Self::Adapter { hint, .. } | Self::NoBase { hint } => hint,
+            Self::NotConverted { .. } => {
+                "--reference is the same base in the other container: a checkpoint of transformers' for one in GGUF, \
+                 or the GGUF file that llama.cpp's convert_hf_to_gguf.py made of it"
+            }
         }
     }
 }

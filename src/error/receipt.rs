@@ -27,14 +27,6 @@ pub enum ReceiptError {
         /// The output.
         output: PathBuf,
     },
-    /// A GGUF base, whose file has more than a header and tensors.
-    #[error(
-        "the base's `{base_tensor}` lies in a GGUF file and the result's does not: no receipt gives it back"
-    )]
-    Dequantised {
-        /// The first weight that changes.
-        base_tensor: String,
-    },
     /// Another merge's, or a checkpoint that was changed since.
     #[error("it is not the file that the receipt was made for")]
     OtherMerge,
@@ -55,7 +47,6 @@ impl ReceiptError {
             Self::SidesMissing { .. } => {
                 "put them back beside the merged weights, or pass --allow-missing to restore without them"
             }
-            Self::Dequantised { .. } => "keep the base, and leave out --receipt",
             Self::InOutput { .. } => "keep it beside the output, such as OUT.receipt",
             Self::Damaged | Self::NotTheBase => {
                 "nothing was written; fetch the base again from its source"

@@ -3,6 +3,7 @@
 
 mod computed;
 mod find;
+mod gguf_set;
 mod held;
 
 pub use super::shard::{ComputedTensors, PICKLES, Shard, is_pickle};
@@ -12,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use find::{Model, find_model, gguf_parts, list};
+pub(crate) use find::gguf_parts;
+use find::{Model, find_model, list};
 
 use super::access::Access;
 use super::index::{INDEX_SUFFIX, Index};
@@ -196,6 +198,7 @@ impl Checkpoint {
             self.shards.push(Shard::open(&path, format!("{prefix}{file}"), access)?);
         }
         let shards = first..self.shards.len();
+        gguf_set::check(self.shards.get(shards.clone()).unwrap_or_default())?;
         self.register(&prefix, shards.clone())?;
         if let Some(index) = &index {
             self.check_index(index, &prefix, directory)?;

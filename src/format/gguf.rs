@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, HeaderError, Locate, Result};
 pub const MAGIC: [u8; 4] = *b"GGUF";
 
 /// Tensors begin at multiples of this, unless the file says otherwise.
-const ALIGNMENT: u64 = 32;
+pub const ALIGNMENT: u64 = 32;
 /// Pairs of one file; models have some fifty.
 const MOST_PAIRS: u64 = 4096;
 /// Longest text of a pair, a chat template say, or of a name.
@@ -246,6 +246,33 @@ pub enum Value {
     Text(String),
     /// A number.
     Float(f32),
+    /// A whole number of 16 bits.
+    U16(u16),
+    /// A whole number of 32 bits, with a sign.
+    I32(i32),
+}
+
+impl Value {
+    /// Appends a pair of this value to a header.
+    fn put(&self, key: &str, bytes: &mut Vec<u8>) {
+        put_text(bytes, key);
+        let (kind, value): (u32, &[u8]) = match self {
+            Self::U16(value) => (2, &value.to_le_bytes()),
+            Self::I32(value) => (5, &value.to_le_bytes()),
+            Self::Float(value) => (6, &value.to_le_bytes()),
+            Self::Text(_) => (8, &[]),
+        };
+        bytes.extend_from_slice(&kind.to_le_bytes());
+        match self {
+            Self::Text(text) => put_text(bytes, text),
+            _ => bytes.extend_from_slice(value),
+        }
+    }
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
 }
 
 /// The bytes before the tensors' data, and each tensor's place after them.
@@ -260,27 +287,13 @@ pub fn encode(
     bytes.extend_from_slice(&3u32.to_le_bytes());
     bytes.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&(pairs.len() as u64).to_le_bytes());
-    let text = |bytes: &mut Vec<u8>, text: &str| {
-        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(text.as_bytes());
-    };
     for (key, value) in pairs {
-        text(&mut bytes, key);
-        match value {
-            Value::Text(value) => {
-                bytes.extend_from_slice(&8u32.to_le_bytes());
-                text(&mut bytes, value);
-            }
-            Value::Float(value) => {
-                bytes.extend_from_slice(&6u32.to_le_bytes());
-                bytes.extend_from_slice(&value.to_le_bytes());
-            }
-        }
+        value.put(key, &mut bytes);
     }
     let mut place = 0;
     let mut places = Vec::with_capacity(tensors.len());
     for (name, dtype, shape) in tensors {
-        text(&mut bytes, name);
+        put_text(&mut bytes, name);
         bytes.extend_from_slice(&(shape.len() as u32).to_le_bytes());
         for size in shape.iter().rev() {
             bytes.extend_from_slice(&(*size as u64).to_le_bytes());

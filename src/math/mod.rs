@@ -12,6 +12,7 @@ pub mod rank;
 
 pub use forms::chain::{Chain, Stage};
 pub use forms::composite::{Composite, Joint};
+pub use forms::row_matrix::RowMatrix;
 pub use forms::transform::Transform;
 pub use kernel::delta::DeltaStats;
 pub use kernel::element::{Element, ElementType};

@@ -19,7 +19,7 @@ pub struct Options {
     pub merged: PathBuf,
     /// The receipt that the merge kept.
     pub receipt: PathBuf,
-    /// Where the base goes: one file if it ends in `.safetensors`, else a directory.
+    /// Where the base goes: one file if it ends in `.safetensors` or `.gguf`, else a directory.
     pub output: PathBuf,
     /// How inputs are read.
     pub access: Access,
@@ -93,7 +93,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
 }
 
 fn is_one_file(options: &Options) -> bool {
-    options.output.extension().is_some_and(|end| end == "safetensors")
+    options.output.extension().is_some_and(|end| end == "safetensors" || end == "gguf")
 }
 
 fn warnings(receipt: &Receipt, missing: &[String]) -> Vec<String> {
@@ -117,6 +117,13 @@ fn check<'a>(options: &Options, receipt: &'a Receipt, merged: &Checkpoint) -> Re
     let one_file = is_one_file(options);
     if one_file && files.len() != 1 {
         let reason = format!("the base has {} weight files; give a directory", files.len());
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    let is_gguf = |path: &Path| path.extension().is_some_and(|end| end == "gguf");
+    let of_base = files.iter().any(|file| is_gguf(Path::new(&file.mark.relative)));
+    if one_file && is_gguf(&options.output) != of_base {
+        let format = if of_base { "a GGUF file" } else { "no GGUF file" };
+        let reason = format!("the base is {format}: its name should end as the base's");
         return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
     }
     let needed = files.iter().map(|file| file.mark.bytes).sum();

@@ -36,10 +36,11 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     if options.sample == Some(0) {
         return Err(ErrorKind::BadOption("no rows are a sample of nothing".to_owned()).into());
     }
-    // Whether the result is one file is told by its name, as merge does.
-    let merge = merge::Options { output: options.merged.clone(), ..options.merge.clone() };
-    let mut merge = merge::prepare(&merge)?;
     let merged = open_merged(&options.merged, options.merge.open.access)?;
+    // Whether the result is one file is told by its name, as merge does; of a directory it shows whether it is GGUF.
+    let types = options.merge.types.or_else(|| merged.is_gguf().then(merge::Types::default));
+    let output = options.merged.clone();
+    let mut merge = merge::prepare(&merge::Options { output, types, ..options.merge.clone() })?;
     let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
     let recipe = header.and_then(|header| header.get(RECIPE)).cloned();
     let taken = recipe.is_some_and(|text| merge.take_recipe(text));

@@ -60,6 +60,18 @@ impl Weight {
         self.writer.as_ref()
     }
 
+    /// A weight in the place of a stored tensor, whose numbers are elsewhere: rows of `shape`, as `codes` has them.
+    pub(crate) fn elsewhere(
+        stored: Stored,
+        shape: Vec<usize>,
+        detail: String,
+        codes: Arc<dyn Decode>,
+    ) -> Self {
+        let name = stored.name.clone();
+        let (encoding, parts) = ("ggml", vec![stored]);
+        Self { name, shape, encoding, detail, parts, codes: Some(codes), writer: None }
+    }
+
     /// The same weight, written in another way.
     pub(crate) fn written_by(&self, writer: Option<Arc<dyn Encode>>) -> Self {
         Self { writer, ..self.clone() }

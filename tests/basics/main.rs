@@ -6,6 +6,7 @@ mod common;
 
 mod architecture;
 mod check;
+mod check_spellings;
 mod check_tables;
 mod circles;
 mod compare;
@@ -21,6 +22,7 @@ mod page;
 mod readme;
 mod spellings;
 mod weights;
+mod weights_layouts;
 mod weights_made;
 mod weights_refused;
 mod weights_rules;

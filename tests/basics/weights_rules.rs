@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::weights_refused::Case;
 use crate::common::{Bench, Tensors};
 
-fn words(words: &[u32]) -> Vec<u8> {
+pub(super) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn halves(values: &[f32]) -> Vec<u8> {
+pub(super) fn halves(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect()
 }
 
-fn brains(values: &[f32]) -> Vec<u8> {
+pub(super) fn brains(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect()
 }
 
@@ -302,7 +302,7 @@ fn rule_8_a_zero_point_that_two_readers_read_differently_is_refused() {
 }
 
 /// bitsandbytes, 3 × 5 and blocks of 4: blocks cross rows, the last byte is half used.
-fn nf4(shape: &[usize], magnitudes: &[f32]) -> (Tensors, Vec<u32>, Vec<f32>) {
+pub(super) fn nf4(shape: &[usize], magnitudes: &[f32]) -> (Tensors, Vec<u32>, Vec<f32>) {
     let elements: usize = shape.iter().product();
     let codes: Vec<u32> = (0..elements).map(|at| (at * 7 + 3) as u32 % 16).collect();
     let bytes: Vec<u8> = codes

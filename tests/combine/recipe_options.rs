@@ -126,6 +126,7 @@ const MERGE: &[Case] = &[
         "residual: recipe.lost\nresidual_rank: 2",
     ),
     ("types", "blocks.gguf blocks", "--types f32", "adapters: [blocks]", "types: f32"),
+    ("reference", "llama.gguf style", "--reference base", "adapters: [style]", "reference: base"),
     ("verify", "base style", "--verify", "adapters: [style]", "verify: true"),
     ("resume", "base style", "--resume", "adapters: [style]", "resume: true"),
     ("receipt", "base style", "--receipt line.kept", "adapters: [style]", "receipt: recipe.kept"),
@@ -262,6 +263,7 @@ fn scene() -> Scene {
     Tensors::new().f32(TARGET, &[4, 3], &[0.4; 12]).save(&scene.path("base16.safetensors"));
     let blocks = fixture("quant/gguf_llama_q8q4/base/model.gguf");
     std::fs::copy(blocks, scene.path("blocks.gguf")).expect("copied");
+    std::fs::copy(fixture("llama/base.gguf"), scene.path("llama.gguf")).expect("copied");
     let (down, up) = (ramp(128), ramp(96));
     Peft::new(1, 1.0)
         .linear("model.layers.0.self_attn.q_proj", 1, &down, &up)

@@ -1,7 +1,7 @@
 //! Every family's formula: merged tensors against plain dense matrices in f64, on bases stored either
 //! way round, whole and in part.
 
-mod case;
+pub(crate) mod case;
 mod factors;
 mod products;
 mod transforms;

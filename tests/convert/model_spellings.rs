@@ -217,6 +217,48 @@ fn ltx2_s_connectors_are_a_component_of_their_own() {
     assert!(said.contains("connectors.text_proj_in"), "{said}");
 }
 
+#[test]
+fn anima_s_text_conditioner_is_a_component_of_its_own() {
+    let bench = Bench::new();
+    let (body, adapter) = ("blocks.0.adaln_modulation_mlp.1", "blocks.0.cross_attn.o_proj");
+    let [dotted, flat] = [
+        [format!("diffusion_model.{body}"), format!("diffusion_model.llm_adapter.{adapter}")],
+        [body, adapter].map(|path| {
+            let adapter = if path == body { "" } else { "llm_adapter_" };
+            format!("lora_unet_{adapter}{}", path.replace('.', "_"))
+        }),
+    ];
+    let component = [
+        "transformer.transformer_blocks.0.norm3.linear_1",
+        "text_conditioner.blocks.0.cross_attn.o_proj",
+    ];
+    let modules = [(dotted[0].as_str(), 6, 4), (dotted[1].as_str(), 8, 4)];
+    let own = made(&bench.path("a.safetensors"), ["lora_A", "lora_B"], &modules);
+    let there = bench.convert(&own.path, "--to diffusers", "d.safetensors");
+    let found = deltas(&there);
+    for (component, name) in component.iter().zip(&dotted) {
+        close(&found[*component], &own.deltas[name], name);
+    }
+    for (to, names) in [("comfyui", &dotted), ("kohya", &flat)] {
+        let out = bench.convert(&there, &format!("--to {to}"), "o.safetensors");
+        let back = deltas(&out);
+        for (name, first) in names.iter().zip(&dotted) {
+            close(&back[name], &own.deltas[first], name);
+        }
+        let again = deltas(&bench.convert(&out, "--to diffusers", "e.safetensors"));
+        assert_eq!(again, found, "{to}");
+        for root in ["net.", "model.diffusion_model."] {
+            let tensors = [format!("{root}{body}"), format!("{root}llm_adapter.{adapter}")];
+            let base =
+                zeros(&bench.path("base.safetensors"), &[(&tensors[0], 6, 4), (&tensors[1], 8, 4)]);
+            let found = merged(&bench, &base, &out);
+            for (tensor, first) in tensors.iter().zip(&dotted) {
+                close(&found[&format!("{tensor}.weight")], &own.deltas[first], tensor);
+            }
+        }
+    }
+}
+
 /// Cosmos' checkpoints have a root of their own, which adapters do not have.
 #[test]
 fn cosmos_lands_below_its_root() {
@@ -240,12 +282,12 @@ fn cosmos_lands_below_its_root() {
 fn what_no_table_knows_is_refused() {
     let bench = Bench::new();
     let modules = [
-        ("diffusion_model.llm_adapter.blocks.0.mlp.0", 4, 4),
+        ("diffusion_model.brand_new.blocks.0.mlp.0", 4, 4),
         ("diffusion_model.blocks.0.self_attn.q_proj", 4, 4),
     ];
     let own = made(&bench.path("a.safetensors"), ["lora_A", "lora_B"], &modules);
     let said = bench.refuse(&own.path, "--to diffusers", "d.safetensors");
-    assert!(said.contains("llm_adapter.blocks.0.mlp.0"), "{said}");
+    assert!(said.contains("brand_new.blocks.0.mlp.0"), "{said}");
 }
 
 /// ai-toolkit has the lengths of DoRA in a tensor of a name of its own.

@@ -174,14 +174,14 @@ fn dora_for_a_server_is_merged_and_extracted() {
     assert_eq!(code, 1, "{report}");
     let fix = report["programs"][0]["fix"].as_str().expect("a fix");
     assert!(
-        fix.contains(" merge ") && fix.contains(" extract ") && fix.contains("--rank auto"),
+        fix.contains(" merge ") && fix.contains(" extract ") && fix.contains("--rank lossless"),
         "{fix}"
     );
     let done = shell(fix, scratch.path());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let (report, _) = check(&scratch.path().join("OUT"), "vllm", Some(&base));
     assert!(!report.to_string().contains("DoRA"), "{report}");
-    // Converting says the same commands, and with a loss no number that hides it.
+    // Converting says the commands too, and with a loss no number that hides it.
     let mut command = lora_tool();
     command
         .arg("convert")

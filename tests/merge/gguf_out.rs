@@ -14,26 +14,26 @@ const CASE: &str = "quant/gguf_llama_q8q4";
 const Q: &str = "model.layers.0.self_attn.q_proj";
 const DOWN: &str = "model.layers.0.mlp.down_proj";
 
-fn base() -> PathBuf {
+pub(super) fn base() -> PathBuf {
     let directory = fixture(CASE).join("base");
     let mut entries = std::fs::read_dir(directory).expect("a case");
     entries.next().expect("a file").expect("an entry").path()
 }
 
 /// ggml's name of the type of a tensor, and its bytes.
-fn stored(checkpoint: &Checkpoint, name: &str) -> (String, Vec<u8>) {
+pub(super) fn stored(checkpoint: &Checkpoint, name: &str) -> (String, Vec<u8>) {
     let weights = Weights::of(checkpoint).expect("weights");
     let detail = weights.get(name).expect("a weight").detail.clone();
     let view = checkpoint.tensor(name).expect("a tensor");
     (detail, view.all(&mut Vec::new()).expect("read").to_vec())
 }
 
-fn open(path: &Path) -> Checkpoint {
+pub(super) fn open(path: &Path) -> Checkpoint {
     Checkpoint::open(path, Access::Map).expect("opens")
 }
 
 /// An adapter of one module that adds `size` times a ramp.
-fn adapter(bench: &Bench, size: f32) -> PathBuf {
+pub(super) fn adapter(bench: &Bench, size: f32) -> PathBuf {
     let old = weight::open(&base(), Access::Map).expect("opens");
     let shape = old.tensor("blk.0.attn_q.weight").expect("a tensor").spec.shape.clone();
     let up: Vec<f32> = (0..shape[0]).map(|row| size * (row % 7) as f32 - size).collect();
@@ -41,7 +41,7 @@ fn adapter(bench: &Bench, size: f32) -> PathBuf {
     Peft::new(1, 1.0).linear(Q, 1, &down, &up).save(&bench.path("adapter"))
 }
 
-fn merge(
+pub(super) fn merge(
     bench: &Bench,
     adapter: &Path,
     out: &str,
@@ -177,11 +177,13 @@ fn what_cannot_be_is_refused() {
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     let (out_text, base_text) = (text(&out), text(&base()));
     let good = text(&adapter(&bench, 0.5));
-    let directory = text(&bench.path("out"));
+    let dense = text(&bench.path("out.safetensors"));
+    let part = text(&bench.path("out-00001-of-00002.gguf"));
     for (words, expected) in [
         (vec!["merge", &text(&llama), &text(&style), "-o", &out_text], "only a base in GGUF"),
-        (vec!["merge", &base_text, &good, "-o", &directory, "--types", "q8_0"], "-o OUT.gguf"),
-        (vec!["merge", &base_text, &good, "-o", &out_text, "--verify"], "--verify"),
+        (vec!["merge", &base_text, &good, "-o", &dense, "--types", "q8_0"], "-o OUT.gguf"),
+        (vec!["merge", &base_text, &good, "-o", &out_text, "--max-shard-size", "1MB"], "directory"),
+        (vec!["merge", &base_text, &good, "-o", &part], "one of a set of 2"),
         (vec!["merge", &base_text, &good, "-o", &out_text, "--types", "q9"], "q9"),
         (vec!["merge", &base_text, &good, "-o", &out_text, "--dtype", "f16"], "--types"),
         (vec!["merge", &base_text, &good, "-o", &out_text, "--quantized", "hybrid"], "--types"),

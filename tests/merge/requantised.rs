@@ -243,9 +243,6 @@ fn what_cannot_be_done_is_said_before_anything_is_written() {
     let refuse = |case: &str, options: &str| bench.refuse(&base(case), &[&adapter(case)], options);
     let said = refuse("gguf_llama_q8q4", "--quantized hybrid");
     assert!(said.contains("GGUF"), "{said}");
-    let receipt = format!("--receipt {}", bench.path("receipt").display());
-    let said = refuse("gguf_llama_q8q4", &receipt);
-    assert!(said.contains("lies in a GGUF file"), "{said}");
     let said = refuse("int4_sym_g32_ct", "--scales reuse");
     assert!(said.contains("--quantized requantize"), "{said}");
     let said = refuse("int4_sym_g32_ct", "--quantized requantize --min-survival 2");

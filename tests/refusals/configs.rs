@@ -13,7 +13,13 @@ fn types_that_hold_no_weights_to_merge() {
         ("XLORA", "every token"),
         ("PROMPT_TUNING", "virtual tokens"),
         ("PREFIX_TUNING", "virtual keys"),
-        ("FOURIERFT", "random numbers"),
+        ("LILY", "every batch"),
+        ("SHADOW", "hidden states"),
+        ("PSOFT", "signs differ"),
+        ("ADAMSS", "clustering"),
+        ("OSF", "smaller singular values"),
+        ("FROD", "rotations"),
+        ("PEANUT", "network of its own"),
         ("BRAND_NEW", "does not know the type"),
     ];
     for (peft_type, reason) in cases {

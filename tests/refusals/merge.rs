@@ -132,7 +132,7 @@ fn quantised_targets_where_they_may_not_change() {
     let scene = Scene::of(&scaled(), &adapter(1.0));
     let says = [TARGET, "is quantised (fp8_scaled, F8_E4M3, one scale)", "--quantized refuse"];
     scene.refuses(&format!("{MERGE} --quantized refuse"), &says, "");
-    let says = ["out.gguf", "only a base in GGUF becomes a GGUF file"];
+    let says = ["out.gguf", "only a base in GGUF becomes a GGUF file by itself", "--reference"];
     let line = "merge base.safetensors adapter -o out.gguf";
     scene.refuses(line, &says, "");
     scene.runs(MERGE);

@@ -6,6 +6,7 @@
 //! [`Catalogue`](super::catalogue::Catalogue) turns it into names that a base's tensors also answer to.
 
 mod ace_step;
+mod anima;
 mod auraflow;
 mod chroma;
 mod clip;
@@ -21,6 +22,7 @@ mod fibo2;
 mod flux;
 mod flux2;
 mod flux3;
+mod glm_image;
 mod hidream;
 mod hunyuan_image;
 mod hunyuan_video;
@@ -35,10 +37,12 @@ mod ltx2_connectors;
 mod lumina;
 mod minimax_h3;
 mod mochi;
+mod omnigen1;
 mod omnigen2;
 mod ovis_image;
 mod pattern;
 mod pixart;
+mod prx;
 mod qwen_image;
 mod qwen_image_2_1;
 mod registry;
@@ -52,6 +56,7 @@ mod table;
 mod unet;
 mod wan;
 
+pub(super) use anima::ANIMA_CONDITIONER;
 pub(super) use clip::is_turned;
 pub(super) use cut::Cut;
 pub(super) use definition::{Architecture, Names, Rule, Side};

@@ -6,16 +6,16 @@ use super::cut::Cut;
 use super::definition::{Architecture, Names, OfBase, Rule};
 use super::evidence::Evidence;
 use super::{
-    ace_step, auraflow, chroma, clip, cogvideox, cosmos, cosmos1, ernie_image, experts, fibo2,
-    flux, flux2, flux3, hidream, hunyuan_image, hunyuan_video, hunyuan_video_1_5, ideogram4,
-    kandinsky, krea2, language, ltx, ltx2, ltx2_connectors, lumina, minimax_h3, mochi, omnigen2,
-    ovis_image, pixart, qwen_image, qwen_image_2_1, releases, sana, sd3, stable_audio,
-    stable_audio_3, t5, unet, wan,
+    ace_step, anima, auraflow, chroma, clip, cogvideox, cosmos, cosmos1, ernie_image, experts,
+    fibo2, flux, flux2, flux3, glm_image, hidream, hunyuan_image, hunyuan_video, hunyuan_video_1_5,
+    ideogram4, kandinsky, krea2, language, ltx, ltx2, ltx2_connectors, lumina, minimax_h3, mochi,
+    omnigen1, omnigen2, ovis_image, pixart, prx, qwen_image, qwen_image_2_1, releases, sana, sd3,
+    stable_audio, stable_audio_3, t5, unet, wan,
 };
 
 /// All architectures; of those that an adapter could be of, the first is taken: what has signs of its own
 /// comes before those that share its names.
-pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 40] = [
+pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 44] = [
     &kandinsky::ARCHITECTURE,
     &hidream::ARCHITECTURE,
     &flux2::ARCHITECTURE,
@@ -26,8 +26,12 @@ pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 40] = [
     &auraflow::ARCHITECTURE,
     &mochi::ARCHITECTURE,
     &minimax_h3::ARCHITECTURE,
+    &omnigen1::ARCHITECTURE,
+    &prx::ARCHITECTURE,
+    &glm_image::ARCHITECTURE,
     &ace_step::ARCHITECTURE,
     &cosmos1::ARCHITECTURE,
+    &anima::ARCHITECTURE,
     &cosmos::ARCHITECTURE,
     &ltx2_connectors::ARCHITECTURE,
     &ltx2::ARCHITECTURE,

@@ -1,4 +1,4 @@
-//! Wan 2.1 and 2.2 and what is made of them (VACE, SkyReels 2, ChronoEdit, Helios): the layouts differ in
+//! Wan 2.1 and 2.2 and what is made of them (VACE, Animate, SkyReels 2, ChronoEdit, Helios): the layouts differ in
 //! names alone (diffusers `convert_wan_transformer_to_diffusers`).
 
 use super::{Architecture, Detected, Evidence, Names, OfBase, Rule, has, rules_of};
@@ -25,6 +25,15 @@ vace_blocks.{i}.{attn1,attn2}.{norm_q,norm_k}  vace_blocks.{i}.{self_attn,cross_
 vace_blocks.{i}.ffn.net.{0.proj,2}  vace_blocks.{i}.ffn.{0,2}
 vace_blocks.{i}.{proj_in,proj_out,norm2}  vace_blocks.{i}.{before_proj,after_proj,norm3}
 vace_patch_embedding
+{patch_short,patch_mid,patch_long}
+pose_patch_embedding
+face_adapter.{i}.{to_q,to_out}  face_adapter.fuser_blocks.{i}.{linear1_q,linear2}
+face_adapter.{i}.{to_k,to_v}  face_adapter.fuser_blocks.{i}.linear1_kv  1:1  any
+face_encoder.{conv1_local,conv2,conv3}  face_encoder.{conv1_local.conv,conv2.conv,conv3.conv}
+face_encoder.out_proj
+motion_encoder.{conv_in,conv_out}  motion_encoder.enc.net_app.convs.{0.0,8}
+motion_encoder.res_blocks.{0,1,2,3,4,5,6}.{conv1,conv2,conv_skip}  motion_encoder.enc.net_app.convs.{1,2,3,4,5,6,7}.{conv1.0,conv2.1,skip.1}
+motion_encoder.motion_network.{0,1,2,3,4}  motion_encoder.enc.fc.{0,1,2,3,4}
 ";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {

@@ -58,9 +58,43 @@ pub struct Architecture {
     in_layer: &'static [(&'static str, &'static str)],
     /// (transformers' name, llama.cpp's) outside the layers.
     outside: &'static [(&'static str, &'static str)],
+    /// The norms and what adapters leave alone; none, if no whole checkpoint is converted.
+    rest: Option<Rest>,
     /// Where transformers has a layer's experts, and what it calls their gate, up and down.
     experts: Option<(&'static str, [&'static str; 3])>,
 }
+
+/// What a checkpoint has beside the modules of adapters.
+#[derive(Debug)]
+struct Rest {
+    /// (transformers' name, llama.cpp's) below a layer.
+    in_layer: &'static [(&'static str, &'static str)],
+    /// Whether llama.cpp's norms are transformers' plus 1.
+    shifted: bool,
+}
+
+/// The norm behind the last layer, in all architectures.
+const LAST_NORM: (&str, &str) = ("model.norm", "output_norm");
+
+const NORMS: [(&str, &str); 4] = [
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+];
+
+const FOUR_NORMS: [(&str, &str); 6] = [
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "post_attention_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+];
+
+const PLAIN_NORMS: Option<Rest> = Some(Rest { in_layer: &NORMS, shifted: false });
+const GEMMA_NORMS: Option<Rest> = Some(Rest { in_layer: &NORMS, shifted: true });
+const LATER_GEMMA_NORMS: Option<Rest> = Some(Rest { in_layer: &FOUR_NORMS, shifted: true });
 
 const LLAMA: [(&str, &str); 7] = [
     ("self_attn.q_proj", "attn_q"),
@@ -147,7 +181,8 @@ const fn like_llama(
 ) -> Architecture {
     let layers = "model.layers.";
     let (in_layer, outside): (&[_], &[_]) = (&LLAMA, &OUTSIDE);
-    Architecture { name, model_types, permuted, layers, in_layer, outside, experts: None }
+    let rest = PLAIN_NORMS;
+    Architecture { name, model_types, permuted, layers, in_layer, outside, rest, experts: None }
 }
 
 const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str]) -> Architecture {
@@ -167,17 +202,21 @@ pub static ARCHITECTURES: [Architecture; 16] = [
     Architecture { in_layer: &OLMOE, ..like_qwen_moe("olmoe", &["olmoe"]) },
     like_llama("qwen2", &["qwen2"], false),
     like_llama("qwen3", &["qwen3"], false),
-    like_llama("gemma", &["gemma"], false),
-    like_llama("gemma2", &["gemma2"], false),
-    like_llama("gemma3", &["gemma3_text", "gemma3"], false),
-    like_llama("qwen2vl", &["qwen2_vl", "qwen2_5_vl"], false),
-    like_llama("qwen3vl", &["qwen3_vl"], false),
-    like_qwen_moe("qwen3vlmoe", &["qwen3_vl_moe"]),
+    Architecture { rest: GEMMA_NORMS, ..like_llama("gemma", &["gemma"], false) },
+    Architecture { rest: LATER_GEMMA_NORMS, ..like_llama("gemma2", &["gemma2"], false) },
+    Architecture {
+        rest: LATER_GEMMA_NORMS,
+        ..like_llama("gemma3", &["gemma3_text", "gemma3"], false)
+    },
+    Architecture { rest: None, ..like_llama("qwen2vl", &["qwen2_vl", "qwen2_5_vl"], false) },
+    Architecture { rest: None, ..like_llama("qwen3vl", &["qwen3_vl"], false) },
+    Architecture { rest: None, ..like_qwen_moe("qwen3vlmoe", &["qwen3_vl_moe"]) },
     Architecture {
         in_layer: &DEEPSEEK2,
+        rest: None,
         ..like_qwen_moe("deepseek2", &["deepseek_v2", "deepseek_v3"])
     },
-    like_llama("mistral3", &["mistral3", "ministral3"], true),
+    Architecture { rest: None, ..like_llama("mistral3", &["mistral3", "ministral3"], true) },
     Architecture {
         name: "phi3",
         model_types: &["phi3"],
@@ -185,6 +224,7 @@ pub static ARCHITECTURES: [Architecture; 16] = [
         layers: "model.layers.",
         in_layer: &PHI3,
         outside: &OUTSIDE,
+        rest: PLAIN_NORMS,
         experts: None,
     },
     Architecture {
@@ -194,6 +234,8 @@ pub static ARCHITECTURES: [Architecture; 16] = [
         layers: "transformer.h.",
         in_layer: &GPT2,
         outside: &[("transformer.wte", "token_embd"), ("lm_head", "output")],
+        // Its matrices lie the other way round.
+        rest: None,
         experts: None,
     },
 ];
@@ -223,6 +265,26 @@ impl Architecture {
         }
         let found = self.outside.iter().find(|(own, _)| *own == module)?;
         Some(found.1.to_owned())
+    }
+
+    /// Whether whole checkpoints are converted, and not adapters alone.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// As [`Architecture::to_gguf`], of norms too; and what llama.cpp adds to the numbers.
+    pub fn any_to_gguf(&self, module: &str) -> Option<(String, f32)> {
+        if let Some(name) = self.to_gguf(module) {
+            return Some((name, 0.0));
+        }
+        let rest = self.rest.as_ref()?;
+        let shift = if rest.shifted { 1.0 } else { 0.0 };
+        if module == LAST_NORM.0 {
+            return Some((LAST_NORM.1.to_owned(), shift));
+        }
+        let (number, name) = numbered(module.strip_prefix(self.layers)?)?;
+        let found = rest.in_layer.iter().find(|(own, _)| *own == name)?;
+        Some((format!("blk.{number}.{}", found.1), shift))
     }
 
     /// llama.cpp's name → transformers' path.

@@ -64,7 +64,8 @@ fn parse(key: &str) -> Option<Key> {
     let shared = matches!(part, Part::Named(name) if tensors::SHARED.contains(&name));
     // A module below a factor is none.
     let below = path.iter().any(|part| is_factor(part));
-    (shared || !module.is_empty() && !below).then_some(Key { module, part })
+    let known = shared || part == Part::Foreign;
+    (known || !module.is_empty() && !below).then_some(Key { module, part })
 }
 
 /// Makes `to_q.lora.down` of `to_q_lora.down`, as older writers call the factors of attention processors.
@@ -96,7 +97,7 @@ fn is_factor(part: &str) -> bool {
     ];
     LOW_RANK.contains(&part)
         || tensors::SHARED.contains(&part)
-        || tensors::PEFT.iter().any(|(name, _)| *name == part)
+        || tensors::PEFT.iter().any(|(name, _)| name.split('.').next() == Some(part))
 }
 
 /// How many leading parts are wrappers: `base_model`, `model` (once, after it), and DDP's `module`.
@@ -140,7 +141,14 @@ fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
             "dora_scale" if at > 0 && rest.is_empty() => Some(Part::Named("dora_scale")),
             "lora_mid" if at > 0 => factor(rest, Part::Named("lora_mid"), None),
             "trainable_tokens_delta" => named(rest, Part::TokenRows),
-            name => named_part(name, at).and_then(|part| factor(rest, part, None)),
+            // One vector a group of layers; only the first has a name without the others.
+            "tinylora_v" if at == 0 && matches!(rest, [group] if *group != "0") => {
+                return Some((parts, Part::Foreign));
+            }
+            name => match nested_part(name, rest).filter(|_| at > 0) {
+                Some(part) => Some(part),
+                None => named_part(name, at).and_then(|part| factor(rest, part, None)),
+            },
         };
         if let Some(part) = part {
             return Some((parts.get(..at)?, part));
@@ -163,6 +171,14 @@ fn named_part(name: &str, at: usize) -> Option<Part> {
     own.filter(|_| at > 0).or(shared).map(Part::Named)
 }
 
+/// The tensor of another family that has a name of its own in what is called so (`glora_A.Xd`).
+fn nested_part(name: &str, rest: &[&str]) -> Option<Part> {
+    let ([leaf] | [_, leaf]) = rest else { return None };
+    let is_own = |known: &str| known.strip_prefix(name)?.strip_prefix('.').map(|own| own == *leaf);
+    let known = tensors::PEFT.iter().find(|(known, _)| is_own(known) == Some(true));
+    known.map(|(known, _)| Part::Named(known))
+}
+
 /// `weight`, `<adapter>.weight`, nothing, or `<adapter>`; `bias` likewise where there can be one.
 fn factor(rest: &[&str], weight: Part, bias: Option<Part>) -> Option<Part> {
     match rest {
@@ -183,7 +199,9 @@ fn format(key: &Key) -> Option<String> {
         && key.module.is_empty()
         && tensors::SHARED.contains(&shared)
     {
-        return Some(format!("base_model.{shared}"));
+        // The only one of its vectors that a file can be read with.
+        let group = if shared == "tinylora_v" { ".0" } else { "" };
+        return Some(format!("base_model.{shared}{group}"));
     }
     let ending = match key.part {
         Part::Down => "lora_A.weight",
@@ -210,6 +228,10 @@ pub(crate) fn respelled(key: &str, peft_type: &str) -> Option<String> {
         // AdaLoRA's factors are parameters, no layers (peft `tuners/adalora/layer.py`).
         Part::Down | Part::Up if peft_type == "ADALORA" => {
             spelled.strip_suffix(".weight").map(str::to_owned)
+        }
+        // As a type of its own they have no wrapper (peft `tuners/trainable_tokens/layer.py`).
+        Part::TokenRows if peft_type == "TRAINABLE_TOKENS" => {
+            Some(spelled.replace(".token_adapter.", "."))
         }
         Part::Weight | Part::Bias => {
             let (above, ending) = spelled.rsplit_once('.')?;

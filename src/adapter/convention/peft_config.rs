@@ -75,6 +75,10 @@ pub(super) fn config(adapter: &NewAdapter, places: &BTreeMap<String, String>) ->
         // PEFT lets exclusions win over full names too.
         config.insert("exclude_modules".to_owned(), Value::Null);
     }
+    if config.contains_key("use_bdlora") {
+        // Factors are written whole.
+        config.insert("use_bdlora".to_owned(), Value::Null);
+    }
     check(adapter, &config)?;
     text(&config)
 }

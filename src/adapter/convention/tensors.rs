@@ -1,14 +1,40 @@
 //! Tensors of the families beside LoRA. They are spelled alike wherever they occur: the module, a
 //! dot, the ending.
 
-/// (name, ending) of what PEFT's types other than LoRA store (peft `tuners/*/layer.py`).
+/// (name, ending) of what PEFT's types other than LoRA store (peft `tuners/*/layer.py`). A name with a dot in it is a
+/// tensor of a module's own, before which an adapter's name may stand.
 pub(super) static PEFT: &[(&str, &str)] = &[
+    ("beft_bias", "beft_bias"),
     ("boft_R", "boft_R"),
     ("boft_s", "boft_s"),
+    ("c3a_kernel", "c3a_kernel"),
+    ("deft_P", "deft_P"),
+    ("deft_R", "deft_R"),
     ("delora_A", "delora_A"),
     ("delora_B", "delora_B"),
     ("delora_lambda", "delora_lambda"),
     ("delora_w_norm", "delora_w_norm"),
+    ("fourierft_spectrum", "fourierft_spectrum"),
+    ("glora_A.X", "glora_A.X"),
+    ("glora_A.Xd", "glora_A.Xd"),
+    ("glora_A.Xu", "glora_A.Xu"),
+    ("glora_A.zeros", "glora_A.zeros"),
+    ("glora_B.X", "glora_B.X"),
+    ("glora_B.Xd", "glora_B.Xd"),
+    ("glora_B.Xu", "glora_B.Xu"),
+    ("glora_B.zeros", "glora_B.zeros"),
+    ("glora_C.X", "glora_C.X"),
+    ("glora_C.Xd", "glora_C.Xd"),
+    ("glora_C.Xu", "glora_C.Xu"),
+    ("glora_C.zeros", "glora_C.zeros"),
+    ("glora_D.X", "glora_D.X"),
+    ("glora_D.Xd", "glora_D.Xd"),
+    ("glora_D.Xu", "glora_D.Xu"),
+    ("glora_D.zeros", "glora_D.zeros"),
+    ("glora_E.X", "glora_E.X"),
+    ("glora_E.Xd", "glora_E.Xd"),
+    ("glora_E.Xu", "glora_E.Xu"),
+    ("glora_E.zeros", "glora_E.zeros"),
     ("gralora_A", "gralora_A"),
     ("gralora_A_general", "gralora_A_general.weight"),
     ("gralora_B", "gralora_B"),
@@ -33,20 +59,47 @@ pub(super) static PEFT: &[(&str, &str)] = &[
     ("lora_E", "lora_E"),
     ("miss_block", "miss_block"),
     ("oft_R", "oft_R.weight"),
+    ("pvera_lambda_b", "pvera_lambda_b"),
+    ("pvera_lambda_d", "pvera_lambda_d"),
     ("randlora_A", "randlora_A"),
     ("randlora_B", "randlora_B"),
     ("randlora_gamma", "randlora_gamma"),
     ("randlora_lambda", "randlora_lambda"),
     ("ranknum", "ranknum"),
+    ("road_alpha", "road_alpha"),
+    ("road_theta", "road_theta"),
+    ("shira_indices", "shira_indices"),
+    ("shira_weight", "shira_weight"),
+    ("supertuning_indices", "supertuning_indices"),
+    ("supertuning_lora_A", "supertuning_lora_A.weight"),
+    ("supertuning_lora_B", "supertuning_lora_B.weight"),
+    ("supertuning_values", "supertuning_values"),
+    ("tinylora_A", "tinylora_A"),
+    ("tinylora_B", "tinylora_B"),
+    ("tinylora_P", "tinylora_P"),
+    ("unilora_indices_A", "unilora_indices_A"),
+    ("unilora_indices_B", "unilora_indices_B"),
+    ("unilora_scales_A", "unilora_scales_A"),
+    ("unilora_scales_B", "unilora_scales_B"),
     ("vblora_logits_A", "vblora_logits_A"),
     ("vblora_logits_B", "vblora_logits_B"),
     ("vera_lambda_b", "vera_lambda_b"),
     ("vera_lambda_d", "vera_lambda_d"),
+    ("waveft_spectrum", "waveft_spectrum"),
 ];
 
 /// Projections and vectors that all modules of a PEFT file share; they belong to no module.
-pub(super) static SHARED: &[&str] =
-    &["randlora_A", "randlora_B", "vblora_vector_bank", "vera_A", "vera_B"];
+pub(super) static SHARED: &[&str] = &[
+    "pvera_A",
+    "pvera_B",
+    "randlora_A",
+    "randlora_B",
+    "tinylora_v",
+    "unilora_theta_d",
+    "vblora_vector_bank",
+    "vera_A",
+    "vera_B",
+];
 
 /// (name, ending) of what LyCORIS and kohya's scripts store (LyCORIS `modules/*.py`).
 pub(super) static KOHYA: &[(&str, &str)] = &[

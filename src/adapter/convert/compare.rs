@@ -122,7 +122,7 @@ fn update(adapter: &Adapter, module: &Module) -> Result<Option<LowRank>> {
         Update::Factors(up, down) => Some(LowRank::from_factors(&up, &down, 1.0)),
         Update::LowRank(matrix) => Some(matrix),
         Update::Composite(composite) => Some(composite.low_rank()),
-        Update::Stored(_) | Update::Transform(_) => None,
+        Update::Rows(_) | Update::Stored(_) | Update::Transform(_) => None,
     })
 }
 

@@ -23,6 +23,10 @@ pub(super) static FAMILY: Family = Family {
 pub(super) static BIAS: Family =
     Family { name: "full", signs: &[Part::Named("diff_b")], parts: &[], build: build_bias };
 
+/// PEFT's BEFT (`tuners/beft/layer.py`): what is added to the bias of a layer that has one.
+pub(super) static BEFT: Family =
+    Family { name: "beft", signs: &[Part::Named("beft_bias")], parts: &[], build: build_beft };
+
 /// A stored difference.
 #[derive(Debug)]
 struct Difference {
@@ -67,7 +71,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         (diff, norm) => diff.or(norm),
     };
     let bias = source.named("b_norm");
-    let Some(tensor) = weight else { return without_weight(source, bias) };
+    let Some(tensor) = weight else { return without_weight(source, FAMILY.name, bias) };
     let shape = source.view(tensor)?.spec.shape.clone();
     let (outputs, inputs) = match shape.as_slice() {
         [outputs, rest @ ..] => (*outputs, rest.iter().product()),
@@ -88,13 +92,18 @@ fn build(source: &Source<'_>) -> Result<Module> {
 }
 
 fn build_bias(source: &Source<'_>) -> Result<Module> {
-    without_weight(source, None)
+    without_weight(source, FAMILY.name, None)
 }
 
-fn without_weight(source: &Source<'_>, bias: Option<&str>) -> Result<Module> {
+fn build_beft(source: &Source<'_>) -> Result<Module> {
+    let bias = source.required("beft_bias", "a module")?;
+    without_weight(source, BEFT.name, Some(bias))
+}
+
+fn without_weight(source: &Source<'_>, family: &'static str, bias: Option<&str>) -> Result<Module> {
     Ok(Module {
         name: source.name.to_owned(),
-        family: FAMILY.name,
+        family,
         kind: Kind::Linear,
         rank: 0,
         inputs: 0,

@@ -40,10 +40,11 @@ impl Form for Hira {
     }
 
     fn load(&self, file: &Checkpoint, (outputs, inputs): (usize, usize)) -> Result<Update> {
-        Ok(Update::Transform(Transform::Gate(LowRank::new(
+        let by = LowRank::new(
             read_matrix(file, &self.up, outputs, self.rank)?,
             read_matrix(file, &self.down, self.rank, inputs)?,
-        ))))
+        );
+        Ok(Update::Transform(Transform::Gate { by, plus: None }))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Family, Source, check_length};
+use super::{Family, Source, bdlora, check_length};
 use crate::adapter::convention::Part;
 use crate::adapter::module::{BiasEffect, Form, Kind, Module, Nature, Update};
 use crate::adapter::slice::{Slice, find};
@@ -129,6 +129,9 @@ pub(super) fn folded_core(
 
 /// Pairs a module's factors and checks that they belong together.
 fn build(source: &Source<'_>) -> Result<Module> {
+    if let Some(sides) = bdlora::sides(source)? {
+        return bdlora::build(source, sides);
+    }
     let (down, up, embedding) = factors(source)?;
     let (down_view, up_view) = (source.view(down)?, source.view(up)?);
     let (inner, inputs, kernel) = split_down(down_view)?;
@@ -177,7 +180,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     })
 }
 
-fn factors<'a>(source: &Source<'a>) -> Result<(&'a str, &'a str, bool)> {
+pub(super) fn factors<'a>(source: &Source<'a>) -> Result<(&'a str, &'a str, bool)> {
     let pairs = [(Part::Down, Part::Up, false), (Part::EmbeddingDown, Part::EmbeddingUp, true)];
     for (down, up, embedding) in pairs {
         let (present, missing) = match (source.parts.get(&down), source.parts.get(&up)) {

@@ -4,12 +4,17 @@
 //! and how a module is made of them; a part that none of a module's family takes is a fault.
 
 mod adalora;
+mod bdlora;
 mod boft;
+mod c3a;
 mod decompose;
 mod definition;
+mod deft;
 mod delora;
+mod fourierft;
 mod full;
 mod glora;
+mod glora_paths;
 mod gralora;
 mod hira;
 mod hra;
@@ -20,12 +25,18 @@ pub mod lora;
 mod miss;
 mod oft;
 pub(crate) mod oft_blocks;
+mod positions;
 mod randlora;
 mod registry;
 pub(super) mod replaced;
+mod road;
+mod shira;
 mod source;
+mod tinylora;
+mod unilora;
 mod vblora;
 mod vera;
+mod waveft;
 
 use definition::Family;
 pub(super) use registry::module;

@@ -3,8 +3,9 @@
 use super::definition::Family;
 use super::source::Source;
 use super::{
-    adalora, boft, decompose, delora, full, glora, gralora, hira, hra, ia3, loha, lokr, lora, miss,
-    oft, oft_blocks, randlora, vblora, vera,
+    adalora, boft, c3a, decompose, deft, delora, fourierft, full, glora, glora_paths, gralora,
+    hira, hra, ia3, loha, lokr, lora, miss, oft, oft_blocks, randlora, road, shira, tinylora,
+    unilora, vblora, vera, waveft,
 };
 use crate::adapter::key::{Part, foreign_family};
 use crate::adapter::module::{BiasEffect, Module};
@@ -12,11 +13,23 @@ use crate::adapter::slice::{check_dtype, find};
 use crate::error::{ErrorKind, Result};
 
 /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-static FAMILIES: [&Family; 20] = [
+static FAMILIES: [&Family; 32] = [
     &loha::FAMILY,
     &lokr::FAMILY,
     &adalora::FAMILY,
     &vera::FAMILY,
+    &vera::PVERA,
+    &unilora::FAMILY,
+    &fourierft::FAMILY,
+    &waveft::FAMILY,
+    &c3a::FAMILY,
+    &shira::SHIRA,
+    &shira::SUPERTUNING,
+    &road::FAMILY,
+    &deft::FAMILY,
+    &glora_paths::FAMILY,
+    &tinylora::FAMILY,
+    &full::BEFT,
     &delora::FAMILY,
     &gralora::FAMILY,
     &vblora::FAMILY,

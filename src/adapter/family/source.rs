@@ -39,6 +39,25 @@ impl<'a> Source<'a> {
         self.named(part).ok_or_else(|| ErrorKind::MissingFactor { present, missing: part }.into())
     }
 
+    /// The config, without which the tensors mean nothing.
+    pub(super) fn required_config(&self) -> Result<&'a PeftConfig> {
+        self.config.ok_or_else(|| {
+            let reason = "it is missing, and alone says what the tensors mean".to_owned();
+            ErrorKind::BadConfig { reason }.into()
+        })
+    }
+
+    /// The length of a tensor of one dimension.
+    pub(super) fn vector(&self, name: &str) -> Result<usize> {
+        match self.view(name)?.spec.shape.as_slice() {
+            [length] => Ok(*length),
+            shape => {
+                let expected = "one dimension".to_owned();
+                Err(ErrorKind::BadShape { expected, found: shape.to_vec() }).in_tensor(name)
+            }
+        }
+    }
+
     /// A tensor of the file, none of whose dimensions is 0.
     pub(super) fn view(&self, name: &str) -> Result<TensorView<'a>> {
         let view = find(self.file, name)?;

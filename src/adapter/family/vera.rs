@@ -2,12 +2,15 @@
 //! random projections A and B that all modules share, each taking as much of them as it is large (PEFT
 //! `tuners/vera/layer.py`). There is no other scale.
 //!
+//! PVeRA (<https://arxiv.org/abs/2512.07703>, PEFT `tuners/pvera/layer.py`) has twice as many inner factors and rows of A: the first half
+//! of either is the mean that a merge takes, the second the variance of its training.
+//!
 //! Projections that were not saved would have to be made by PyTorch's random numbers; such a file is
 //! refused.
 
 use std::sync::Arc;
 
-use super::{Family, Source};
+use super::{Family, Source, check_length};
 use crate::adapter::convention::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::adapter::scale::Scale;
@@ -17,14 +20,31 @@ use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
 use crate::math::{LowRank, Matrix};
 
-const OUTPUTS: &str = "vera_lambda_b";
-
 pub(super) static FAMILY: Family = Family {
     name: "vera",
-    signs: &[Part::Named(OUTPUTS), Part::Named("vera_lambda_d")],
+    signs: &[Part::Named("vera_lambda_b"), Part::Named("vera_lambda_d")],
     parts: &[],
     build,
 };
+
+pub(super) static PVERA: Family = Family {
+    name: "pvera",
+    signs: &[Part::Named("pvera_lambda_b"), Part::Named("pvera_lambda_d")],
+    parts: &[],
+    build: build_pvera,
+};
+
+/// What the two call their tensors, and what part of A is of use.
+struct Kin {
+    family: &'static str,
+    outputs: &'static str,
+    inner: &'static str,
+    down: &'static str,
+    up: &'static str,
+    missing: &'static str,
+    /// How many rows of A stand for one level.
+    rows: usize,
+}
 
 #[derive(Debug)]
 struct Vera {
@@ -79,25 +99,50 @@ impl Form for Vera {
 }
 
 fn build(source: &Source<'_>) -> Result<Module> {
+    let kin = Kin {
+        family: FAMILY.name,
+        outputs: "vera_lambda_b",
+        inner: "vera_lambda_d",
+        down: "vera_A",
+        up: "vera_B",
+        missing: "vera_A and vera_B: save the adapter with save_projection",
+        rows: 1,
+    };
+    build_kin(source, &kin)
+}
+
+fn build_pvera(source: &Source<'_>) -> Result<Module> {
+    let kin = Kin {
+        family: PVERA.name,
+        outputs: "pvera_lambda_b",
+        inner: "pvera_lambda_d",
+        down: "pvera_A",
+        up: "pvera_B",
+        missing: "pvera_A and pvera_B: save the adapter with save_projection",
+        rows: 2,
+    };
+    build_kin(source, &kin)
+}
+
+fn build_kin(source: &Source<'_>, kin: &Kin) -> Result<Module> {
     let shared = |part: &'static str| {
         let tensor = source.shared.get(&Part::Named(part));
-        tensor.ok_or(ErrorKind::MissingFactor {
-            present: OUTPUTS,
-            missing: "vera_A and vera_B: save the adapter with save_projection",
-        })
+        tensor.ok_or(ErrorKind::MissingFactor { present: kin.outputs, missing: kin.missing })
     };
-    let (down, up) = (shared("vera_A")?, shared("vera_B")?);
-    let outer = source.required(OUTPUTS, "vera_lambda_d")?;
-    let inner = source.required("vera_lambda_d", OUTPUTS)?;
-    let (outputs, rank) =
+    let (down, up) = (shared(kin.down)?, shared(kin.up)?);
+    let outer = source.required(kin.outputs, kin.inner)?;
+    let inner = source.required(kin.inner, kin.outputs)?;
+    let (outputs, levels) =
         (source.view(outer)?.spec.elements(), source.view(inner)?.spec.elements());
+    let rank = levels / kin.rows;
     let (_, inputs, _) = source.matrix(down)?;
     let (rows, _, _) = source.matrix(up)?;
-    source.expect(down, rank, inputs, &[])?;
+    check_length(source.view(inner)?, rank * kin.rows)?;
+    source.expect(down, levels, inputs, &[])?;
     source.expect(up, rows, rank, &[])?;
     Ok(Module {
         name: source.name.to_owned(),
-        family: FAMILY.name,
+        family: kin.family,
         kind: Kind::Linear,
         rank,
         inputs: 0,

@@ -35,6 +35,26 @@ pub fn architectures(adapter: &Adapter) -> BTreeSet<&'static str> {
     parts(adapter, None).iter().filter_map(detected).collect()
 }
 
+/// Modules whose names are of one of their model's two layouts alone: the published one, or diffusers'.
+pub fn of_one_layout(adapter: &Adapter, published: bool) -> BTreeSet<&str> {
+    let (own, other) = match published {
+        true => (Side::Published, Side::Split),
+        false => (Side::Split, Side::Published),
+    };
+    let mut found = BTreeSet::new();
+    for part in parts(adapter, None) {
+        let Some(detected) = &part.detected else { continue };
+        let fits = |body: &ModuleShape<'_>, side| {
+            detected.all().any(|rule| body.capture(rule.side(side)).is_some())
+        };
+        let alone = part.modules.iter().filter(|at| {
+            body(adapter, **at).is_some_and(|body| fits(&body, own) && !fits(&body, other))
+        });
+        found.extend(alone.filter_map(|at| Some(adapter.modules.get(*at)?.name.as_str())));
+    }
+    found
+}
+
 /// Sorts the modules by the part of a model they are of, and finds each part's layouts.
 pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<ModelPart> {
     let mut modules: BTreeMap<Scope, Vec<usize>> = BTreeMap::new();
@@ -84,7 +104,7 @@ fn told_by_base(base: &Checkpoint, scope: Scope) -> Option<Detected> {
     };
     let rooted = of(scope);
     let encoder = matches!(scope, Scope::TextEncoder(_));
-    let encoder = encoder || scope == Scope::Connectors;
+    let encoder = encoder || [Scope::Connectors, Scope::Conditioner].contains(&scope);
     let bodies = if rooted.is_empty() && !encoder { of(Scope::Any) } else { rooted };
     detect(&Evidence(&bodies))
 }

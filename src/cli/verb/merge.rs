@@ -35,6 +35,9 @@ Examples:
   lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized requantize --residual OUT-LOST
   lora-tool merge BASE-16BIT QLORA-ADAPTER -o OUT --as-trained nf4-nested
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.gguf
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT --reference BASE
+  lora-tool merge BASE ADAPTER -o OUT.gguf --reference base-Q4_K.gguf
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16
@@ -134,6 +137,8 @@ pub(crate) struct MergeOptions {
     pub(crate) min_survival: f64,
     #[arg(long, value_parser = PossibleValuesParser::new(GGUF_TYPES).try_map(|name| name.parse::<Types>()))]
     pub(crate) types: Option<Types>,
+    #[arg(long, value_parser = location())]
+    pub(crate) reference: Option<PathBuf>,
     #[arg(long)]
     pub(crate) module_weight: Vec<ModuleWeight>,
     #[arg(long)]
@@ -170,6 +175,7 @@ impl MergeOptions {
             writing: writing(self.scales, self.rounding, self.rounding_seed),
             min_survival: LeastSurvival(self.min_survival),
             types: self.types,
+            reference: self.reference.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             module_weights: self.module_weight.iter().map(ModuleWeight::parts).collect(),

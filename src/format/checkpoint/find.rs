@@ -67,12 +67,25 @@ pub(super) fn find_model(directory: &Path) -> Result<Option<Model>> {
         return Ok(None);
     }
     match weights.as_slice() {
-        [] => match files.iter().find(|file| is_pickle(Path::new(file))) {
-            Some(pickle) => Err(ErrorKind::Pickle).in_file(&directory.join(pickle)),
-            None => Ok(None),
-        },
+        [] => find_gguf(directory, &files),
         [only] => Ok(Some(Model::Files(vec![(*only).clone()]))),
         several => Err(several_models(directory, several)),
+    }
+}
+
+/// The one GGUF model of a directory without safetensors: a file, or a set of them.
+fn find_gguf(directory: &Path, files: &[String]) -> Result<Option<Model>> {
+    let ggufs: Vec<_> = files.iter().filter(|file| file.ends_with(".gguf")).collect();
+    let Some(first) = ggufs.first() else {
+        return match files.iter().find(|file| is_pickle(Path::new(file))) {
+            Some(pickle) => Err(ErrorKind::Pickle).in_file(&directory.join(pickle)),
+            None => Ok(None),
+        };
+    };
+    let parts = gguf_parts(first).unwrap_or_else(|| vec![(*first).clone()]);
+    match ggufs.iter().all(|file| parts.contains(*file)) {
+        true => Ok(Some(Model::Files(parts))),
+        false => Err(several_models(directory, &ggufs)),
     }
 }
 
@@ -101,7 +114,7 @@ fn numbered_shards(directory: &Path, files: &[&String]) -> Result<Option<Vec<Str
 }
 
 /// All files of a split GGUF model, from the name of any.
-pub(super) fn gguf_parts(file: &str) -> Option<Vec<String>> {
+pub(crate) fn gguf_parts(file: &str) -> Option<Vec<String>> {
     let (stem, _, total) = numbered(file.strip_suffix(".gguf")?)?;
     Some((1..=total).map(|number| format!("{stem}-{number:05}-of-{total:05}.gguf")).collect())
 }

@@ -3,12 +3,19 @@
 use std::ops::Range;
 
 use super::cursor::Cursor;
-use super::{ALIGNMENT, ALIGNMENT_KEY, FIRST_LOOK, MAGIC, MAX_HEADER, MOST_PAIRS, bad, is_cut};
+use super::{FIRST_LOOK, MAGIC, MAX_HEADER, MOST_PAIRS, Value, bad, is_cut, put_text};
 use crate::error::{ErrorKind, Result};
 use crate::format::{Dtype, Source, ggml};
 
 /// How keys of files that belong to a set of several begin.
 pub const SPLIT: &str = "split.";
+
+/// Which file of a set it is, counted from 0.
+pub const SPLIT_NUMBER: &str = "split.no";
+/// How many files the set has.
+pub const SPLIT_COUNT: &str = "split.count";
+/// How many tensors all of them have together.
+pub const SPLIT_TENSORS: &str = "split.tensors.count";
 
 /// The pairs of a file, as they are stored.
 #[derive(Debug)]
@@ -16,14 +23,17 @@ pub struct Pairs {
     bytes: Vec<u8>,
     /// Each key and its pair's bytes.
     places: Vec<(String, Range<usize>)>,
-    /// What tensors' places are multiples of.
-    alignment: u64,
 }
 
 /// A tensor to write: its name, ggml's number of its type, its shape (outermost first) and its bytes.
 pub type Entry<'a> = (&'a str, u32, &'a [usize], u64);
 
 impl Pairs {
+    /// No pairs at all, as further files of a set begin.
+    pub fn none() -> Self {
+        Self { bytes: Vec::new(), places: Vec::new() }
+    }
+
     /// Reads those of a file.
     ///
     /// # Errors
@@ -39,7 +49,11 @@ impl Pairs {
         }
     }
 
-    fn parse(head: &[u8]) -> Result<Self> {
+    /// Those that a file begins with.
+    ///
+    /// # Errors
+    /// If it is cut short or breaks a rule of the format.
+    pub fn parse(head: &[u8]) -> Result<Self> {
         let mut cursor = Cursor { bytes: head, at: 0 };
         if cursor.take(4)? != MAGIC {
             return Err(bad("it does not begin with GGUF"));
@@ -48,49 +62,51 @@ impl Pairs {
         if pairs > MOST_PAIRS {
             return Err(ErrorKind::TooMany { what: "pairs", limit: MOST_PAIRS }.into());
         }
-        let (mut places, mut alignment) = (Vec::new(), ALIGNMENT);
+        let mut places = Vec::new();
         for _ in 0..pairs {
             let start = cursor.at;
             let key = cursor.text()?;
             let kind = cursor.u32()?;
-            let value = cursor.value(kind, true)?;
-            if key == ALIGNMENT_KEY {
-                alignment = value.parse().ok().filter(|n| *n > 0).unwrap_or(ALIGNMENT);
-            }
+            cursor.value(kind, true)?;
             places.push((key, start..cursor.at));
         }
-        Ok(Self { bytes: head.get(..cursor.at).unwrap_or_default().to_vec(), places, alignment })
+        Ok(Self { bytes: head.get(..cursor.at).unwrap_or_default().to_vec(), places })
     }
 
-    /// What tensors' places are multiples of.
-    pub fn alignment(&self) -> u64 {
-        self.alignment
+    /// Each key, and its pair's bytes.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let bytes = |place: &Range<usize>| self.bytes.get(place.clone()).unwrap_or_default();
+        self.places.iter().map(move |(key, place)| (key.as_str(), bytes(place)))
     }
 
-    /// All bytes before the tensors' data: the pairs that `keep` wants, `texts` behind them in place of pairs of the
-    /// same key, and the tensors one after the other, each at the next multiple of the alignment.
+    /// All bytes before the tensors' data: the pairs that `keep` wants, `new` ones in place of those of the same key or
+    /// behind all, and the tensors one after the other, each at the next multiple of `alignment`.
     pub fn head<'a>(
         &self,
         keep: impl Fn(&str) -> bool,
-        texts: &[(String, String)],
+        new: &[(String, Value)],
         tensors: impl ExactSizeIterator<Item = Entry<'a>>,
+        alignment: u64,
     ) -> Vec<u8> {
-        let is_new = |key: &str| texts.iter().any(|(new, _)| new == key);
-        let kept = self.places.iter().filter(|(key, _)| keep(key) && !is_new(key));
-        let kept: Vec<&[u8]> =
-            kept.filter_map(|(_, place)| self.bytes.get(place.clone())).collect();
+        let (mut count, mut pairs) = (0u64, Vec::new());
+        for (key, stored) in self.entries() {
+            match new.iter().find(|(own, _)| own == key) {
+                Some((key, value)) => value.put(key, &mut pairs),
+                None if keep(key) => pairs.extend_from_slice(stored),
+                None => continue,
+            }
+            count += 1;
+        }
+        let is_stored = |key: &str| self.places.iter().any(|(own, _)| own == key);
+        for (key, value) in new.iter().filter(|(key, _)| !is_stored(key)) {
+            value.put(key, &mut pairs);
+            count += 1;
+        }
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&3u32.to_le_bytes());
         bytes.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&((kept.len() + texts.len()) as u64).to_le_bytes());
-        for pair in &kept {
-            bytes.extend_from_slice(pair);
-        }
-        for (key, value) in texts {
-            put_text(&mut bytes, key);
-            bytes.extend_from_slice(&8u32.to_le_bytes());
-            put_text(&mut bytes, value);
-        }
+        bytes.extend_from_slice(&count.to_le_bytes());
+        bytes.append(&mut pairs);
         let mut place: u64 = 0;
         for (name, kind, shape, size) in tensors {
             put_text(&mut bytes, name);
@@ -100,18 +116,13 @@ impl Pairs {
                 bytes.extend_from_slice(&(*size as u64).to_le_bytes());
             }
             bytes.extend_from_slice(&kind.to_le_bytes());
-            place = place.next_multiple_of(self.alignment);
+            place = place.next_multiple_of(alignment);
             bytes.extend_from_slice(&place.to_le_bytes());
             place += size;
         }
-        bytes.resize(bytes.len().next_multiple_of(self.alignment as usize), 0);
+        bytes.resize(bytes.len().next_multiple_of(alignment as usize), 0);
         bytes
     }
-}
-
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(text.as_bytes());
 }
 
 /// ggml's number of a type whose elements stand alone.
@@ -125,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::format::Access;
-    use crate::format::gguf::{Value, encode, header};
+    use crate::format::gguf::{encode, header};
 
     fn source(bytes: &[u8]) -> Source {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
@@ -140,15 +151,15 @@ mod tests {
         let (old, _) = encode(&pairs, &[]).expect("encodes");
         let pairs = Pairs::read(&source(&old)).expect("reads");
         let tensors: [Entry<'_>; 2] = [("a", 8, &[2, 64], 136), ("b", 0, &[3], 12)];
-        let texts = [("lora_tool.a".to_owned(), "new".to_owned())];
-        let mut new = pairs.head(|key| !key.starts_with(SPLIT), &texts, tensors.into_iter());
+        let texts = [text("lora_tool.a", "new"), ("split.no".to_owned(), Value::U16(2))];
+        let mut new = pairs.head(|key| !key.starts_with(SPLIT), &texts, tensors.into_iter(), 32);
         let data = new.len() as u64;
         new.resize(new.len() + 160 + 12, 7);
         let read = header(&source(&new)).expect("reads");
         let metadata = read.metadata.expect("pairs");
         assert_eq!(metadata["general.name"], "x");
         assert_eq!(metadata["lora_tool.a"], "new");
-        assert!(metadata.get("split.no").is_none());
+        assert_eq!(metadata["split.no"], "2");
         assert_eq!(read.data_start, data);
         let places: Vec<_> =
             read.tensors.iter().map(|t| (t.name.as_str(), t.start, t.end)).collect();

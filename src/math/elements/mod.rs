@@ -4,3 +4,4 @@ pub mod blend;
 pub mod random;
 pub mod select;
 pub mod sparsify;
+pub mod torch_random;

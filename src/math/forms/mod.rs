@@ -3,4 +3,6 @@
 pub mod chain;
 pub mod composite;
 pub mod residual;
+pub mod row_matrix;
 pub mod transform;
+pub mod wavelet;

@@ -15,8 +15,13 @@ pub enum Transform {
         /// out × in.
         plus: Option<LowRank>,
     },
-    /// W + W ⊙ (this matrix).
-    Gate(LowRank),
+    /// W + W ⊙ by + plus.
+    Gate {
+        /// out × in.
+        by: LowRank,
+        /// out × in.
+        plus: Option<LowRank>,
+    },
 }
 
 impl Transform {
@@ -34,7 +39,9 @@ impl Transform {
     #[must_use]
     pub fn transposed(&self) -> Self {
         match self {
-            Self::Gate(matrix) => Self::Gate(matrix.transposed()),
+            Self::Gate { by, plus } => {
+                Self::Gate { by: by.transposed(), plus: plus.as_ref().map(LowRank::transposed) }
+            }
             Self::Linear { left, right, plus } => Self::Linear {
                 left: right.transposed(),
                 right: left.transposed(),

@@ -6,6 +6,7 @@ use super::open::AsLora;
 use super::options::DTYPE;
 use super::origin::{Origin, Planned};
 use super::report::ModuleReport;
+use crate::adapter::module::Update;
 use crate::adapter::save::{NewModule, Sized, bias_part, file_size};
 use crate::adapter::tensor::read_f64;
 use crate::error::{Error, ErrorKind, Locate, Result};
@@ -14,7 +15,7 @@ use crate::math::elements::random::Stream;
 use crate::math::linalg::panels::Panels;
 use crate::math::linalg::sketch::Sketch;
 use crate::math::rank::policy::{Candidate, TooSmall};
-use crate::math::{LowRank, Matrix, RankPolicy};
+use crate::math::{LowRank, Matrix, RankPolicy, RowMatrix};
 use crate::ops::Progress;
 use crate::ops::extract::{self, RankChoice, depth};
 use crate::ops::merge::compute::module_delta::TransformedPlace;
@@ -81,6 +82,14 @@ fn look(plan: &AsLora, planned: &Planned, least: usize) -> Result<Option<Sketch>
             let (rows, columns) = planned.size;
             let mut stored = StoredUpdate { view, scale: module.scale.value, rows, columns };
             decompose(plan, &mut stored, name, least)?
+        }
+        Origin::Rows => {
+            let Update::Rows(matrix) = plan.adapter.update(module, planned.size)? else {
+                return Err(ErrorKind::NotFound.into());
+            };
+            let (rows, columns) = planned.size;
+            let scale = module.scale.value;
+            decompose(plan, &mut MadeUpdate { matrix, scale, rows, columns }, name, least)?
         }
         Origin::Base(number) => {
             let merge = plan.merge.as_ref().ok_or(ErrorKind::NotFound)?;
@@ -196,6 +205,35 @@ fn rounding(factors: &LowRank) -> f64 {
         LowRank::new(up, down - &factors.down),
     ];
     LowRank::sum(factors.rows(), factors.columns(), &parts).squared_norm()
+}
+
+/// An update that is made row by row.
+struct MadeUpdate {
+    matrix: RowMatrix,
+    scale: f64,
+    rows: usize,
+    columns: usize,
+}
+
+impl Panels for MadeUpdate {
+    type Error = Error;
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn fill(&mut self, first: usize, out: &mut [f32]) -> Result<()> {
+        let mut values = vec![0.0; out.len()];
+        self.matrix.add_to(&mut values, self.columns, first, self.scale);
+        for (slot, value) in out.iter_mut().zip(values) {
+            *slot = value as f32;
+        }
+        Ok(())
+    }
 }
 
 /// A stored update, read by rows.

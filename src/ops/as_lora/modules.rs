@@ -3,7 +3,6 @@
 use super::open::AsLora;
 use super::options::DTYPE;
 use super::origin::{Origin, Planned};
-use crate::adapter::module::BiasEffect;
 use crate::adapter::save::{NewModule, PartTensor, bias_part};
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
@@ -66,8 +65,8 @@ impl Planned {
 
     fn place_of_bias<'a>(&self, plan: &'a AsLora) -> Result<Option<TransformedPlace<'a>>> {
         let bias = plan.module(self)?.bias.as_ref();
-        let multiplied = bias.is_some_and(|bias| bias.effect == BiasEffect::Multiply);
-        let (Some(merge), Origin::Base(number), true) = (&plan.merge, &self.origin, multiplied)
+        let transformed = bias.is_some_and(|bias| bias.effect.transforms());
+        let (Some(merge), Origin::Base(number), true) = (&plan.merge, &self.origin, transformed)
         else {
             return Ok(None);
         };

@@ -28,6 +28,8 @@ pub(super) enum Origin {
     Factors,
     /// A tensor of the adapter, as large as the weight.
     Stored(String),
+    /// A matrix that the adapter makes row by row.
+    Rows,
     /// The module of this number of the merge transforms the base's weight.
     Base(usize),
     /// It has no matrix to factor, and stays the tensors that it is.
@@ -41,6 +43,7 @@ pub(super) fn needs_base(module: &Module) -> bool {
         Nature::Dependent => true,
         Nature::LowRank(rank) => rank > 0 && open,
         Nature::Full => false,
+        Nature::Dense => open,
     }
 }
 
@@ -82,6 +85,7 @@ fn of(adapter: &Adapter, merge: Option<&Merge>, at: usize, module: &Module) -> R
             adapter.check_factors(module)?;
             Ok(planned(Origin::Factors, module.kind.clone(), size))
         }
+        Nature::Dense => Ok(planned(Origin::Rows, module.kind.clone(), size)),
         Nature::Full => {
             let Update::Stored(tensor) = adapter.update(module, size)? else {
                 return Err(ErrorKind::NotAdditive { family: module.family }.into());

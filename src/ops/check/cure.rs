@@ -4,7 +4,12 @@ use super::program::Program;
 use super::rule::Cure;
 use super::subject::Subject;
 use crate::adapter::convention::{self, Names, Output};
+use crate::adapter::layout;
+use crate::adapter::module::Module;
 use crate::error::quoted;
+
+/// The highest rank that every server takes.
+const HIGHEST: usize = 512;
 
 /// What commands are made of.
 #[derive(Clone, Copy)]
@@ -40,7 +45,8 @@ impl Cures<'_> {
             let base = self.base().unwrap_or_else(|| "BASE".to_owned());
             let to = if last || rank.is_some() { "LORA" } else { "OUT" };
             commands.push(format!("lora-tool merge {base} {from} -o MERGED"));
-            commands.push(format!("lora-tool extract {base} MERGED --rank auto -o {to}"));
+            let policy = self.extraction();
+            commands.push(format!("lora-tool extract {base} MERGED --rank {policy} -o {to}"));
             to.clone_into(&mut from);
         }
         if let Some(rank) = rank {
@@ -56,12 +62,23 @@ impl Cures<'_> {
         Some(commands.join(" && "))
     }
 
+    /// The ranks of an extraction: all of them where none is too high for a server, else what stands out.
+    fn extraction(self) -> &'static str {
+        let least = |module: &Module| module.outputs.min(module.inputs);
+        let most = self.subject.adapter.modules.iter().map(least).max().unwrap_or(0);
+        if most <= HIGHEST { "lossless" } else { "auto" }
+    }
+
     /// `convert --for` the program.
     pub(super) fn convert(self, from: &str) -> String {
         let name = self.program.name;
         let convention = self.convention();
-        let needs_base =
-            [Names::Gguf, Names::Component, Names::Checkpoint].contains(&convention.names);
+        // Names of a known layout need no base, but for llama.cpp's, whose rows depend on it.
+        let needs_base = match convention.names {
+            Names::Gguf => true,
+            Names::Component | Names::Checkpoint => !layout::is_known(self.subject.adapter),
+            Names::Dotted | Names::Flattened => false,
+        };
         let base = self.base().or_else(|| needs_base.then(|| "BASE".to_owned()));
         let reference = base.map_or_else(String::new, |base| format!(" --reference {base}"));
         let out = match convention.output {

@@ -53,12 +53,10 @@ pub(super) fn models(adapter: &Adapter, base: Option<&Base>) -> BTreeSet<&'stati
     if let Some((name, ..)) = by_class {
         return BTreeSet::from([*name]);
     }
+    let told = layout::architectures(adapter);
     let has = |part: &&str| adapter.modules.iter().any(|module| module.name.contains(part));
-    let by_names = MODELS.iter().find(|(_, _, parts)| parts.iter().any(has));
-    match by_names {
-        Some((name, ..)) => BTreeSet::from([*name]),
-        None => layout::architectures(adapter),
-    }
+    let by_parts = || MODELS.iter().find(|(_, _, parts)| parts.iter().any(has));
+    if told.is_empty() { by_parts().map(|(name, ..)| *name).into_iter().collect() } else { told }
 }
 
 /// Layers of language models: what stands before a layer's number.

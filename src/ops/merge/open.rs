@@ -11,7 +11,7 @@ use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::recoding::Recoding;
 use super::plan::{
-    bind, consensus, inputs, layout, method_choice, origin, quantised, sibling, side, trained,
+    bind, consensus, inputs, layout, method_choice, origin, recast, sibling, side, trained,
 };
 use crate::adapter::promised;
 use crate::error::Result;
@@ -32,12 +32,8 @@ pub struct Merge {
     pub(in crate::ops::merge) resume: Option<String>,
 }
 
-/// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
-pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
-    prepare_with(asked, &BTreeMap::new())
-}
-
-/// As [`prepare`]; `raised` has types of weights of a GGUF result that their own is too small for.
+/// Opens the inputs and decides the output; `raised` has types of weights of a GGUF result that their own is too small
+/// for.
 pub(in crate::ops::merge) fn prepare_with(
     asked: &Options,
     raised: &BTreeMap<String, Type>,
@@ -45,24 +41,27 @@ pub(in crate::ops::merge) fn prepare_with(
     let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     options.check_together()?;
-    let base = || open_stored(&options.base, "a base", &with, options.open.access);
+    let open = |path: &Path| open_stored(path, "a base", &with, options.open.access);
     let sibling = |path: &Path| open_stored(path, "a quantised", &[], options.open.access);
     let (mut values, mut as_trained) = (None, None);
     let mut quantised = match (&options.quantize_like, &options.as_trained) {
         (Some(path), _) => {
-            let (base, own) = sibling::read(base()?, sibling(path)?)?;
+            let (base, own) = sibling::read(open(&options.base)?, sibling(path)?)?;
             values = Some(own);
             base
         }
         (None, Some(scheme)) => {
-            let (base, report, read) = trained::read(options, scheme, base()?)?;
+            let (base, report, read) = trained::read(options, scheme, open(&options.base)?)?;
             as_trained = Some((report, read));
             base
         }
-        (None, None) => quantised::read(base()?)?,
+        (None, None) => recast::open(options, open(&options.base)?)?,
     };
     let (as_trained, trained) = as_trained.unzip();
-    let open = || options.quantize_like.as_deref().map_or_else(base, sibling);
+    let kept = || match &options.quantize_like {
+        Some(path) => sibling(path),
+        None => open(recast::kept_from(options)),
+    };
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
     let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
@@ -78,7 +77,7 @@ pub(in crate::ops::merge) fn prepare_with(
     options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = layout::is_file(options, base)?;
     gguf_types::check(options.types, options.is_gguf())?;
-    quantised.settle(options, &bound, raised, open)?;
+    quantised.settle(options, &bound, raised, kept)?;
     let dtypes = quantised.dtypes(options)?;
     let base = &quantised.checkpoint;
     let shards =
@@ -112,6 +111,7 @@ pub(in crate::ops::merge) fn prepare_with(
         warnings: bound.warnings,
     };
     let inputs::Inputs { adapters, tuned, .. } = inputs;
+    let recast = quantised.recast;
     let stored = quantised.recoding.map(|recoding| {
         let Recoding { stored, weights, .. } = recoding;
         Quantised { stored, weights, writing: options.writing }
@@ -125,6 +125,7 @@ pub(in crate::ops::merge) fn prepare_with(
             quantised: stored,
             values,
             trained,
+            recast,
         },
         options: asked.clone(),
         resume: None,

@@ -154,7 +154,7 @@ impl Merge {
         let modules = self.inputs.adapters.iter().flat_map(|adapter| &adapter.modules);
         let ranks = modules.filter_map(|module| match module.form.nature() {
             Nature::LowRank(rank) => Some(rank),
-            Nature::Full | Nature::Dependent => None,
+            Nature::Full | Nature::Dense | Nature::Dependent => None,
         });
         ranks.max().unwrap_or(DEFAULT_RANK)
     }

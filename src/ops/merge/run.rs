@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::check::comparison::check;
-use super::open::{Merge, prepare};
+use super::open::Merge;
 use super::plan::options::Options;
 use super::report::Report;
-use super::trial;
+use super::trial::prepare;
 use super::write::{resume, stream};
 use crate::adapter::convention;
 use crate::adapter::write::check_ending;
@@ -23,7 +23,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     let inputs = options.adapters.iter().map(|adapter| adapter.path.as_path());
     let inputs = inputs.chain([options.base.as_path()]);
     check_output(&options.output, inputs, options.force)?;
-    let mut merge = trial::settled(options, prepare(options)?)?;
+    let mut merge = prepare(options)?;
     merge.plan.prediction = merge.predict()?;
     let files = merge.input_files();
     check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;

@@ -26,11 +26,19 @@ impl Sink for Nowhere {
     }
 }
 
+/// As [`plan`](super::plan()), without a look at the output's path: what [`verify`](crate::ops::verify) compares with.
+///
+/// # Errors
+/// Those of planning, and of the base's values where the types of a GGUF result depend on them.
+pub(in crate::ops) fn prepare(asked: &Options) -> Result<Merge> {
+    settled(asked, prepare_with(asked, &BTreeMap::new())?)
+}
+
 /// A merge whose weights have the smallest types in which enough of their updates survives, if that was asked for.
 ///
 /// # Errors
 /// Those of planning, and of the base's values.
-pub(in crate::ops::merge) fn settled(options: &Options, mut merge: Merge) -> Result<Merge> {
+fn settled(options: &Options, mut merge: Merge) -> Result<Merge> {
     if !options.is_gguf() || options.types.unwrap_or_default() != Types::Auto {
         return Ok(merge);
     }
@@ -41,7 +49,9 @@ pub(in crate::ops::merge) fn settled(options: &Options, mut merge: Merge) -> Res
         let tensors: Vec<&OutputTensor> = merge
             .plan
             .tensors()
-            .filter(|tensor| matches!(tensor.plan, TensorPlan::Encode(_)))
+            .filter(|tensor| {
+                matches!(&tensor.plan, TensorPlan::Encode(encode) if encode.dense.plan.changes())
+            })
             .filter(|tensor| is_first || raised.contains_key(&tensor.full_name))
             .collect();
         let placed = tensors.iter().map(|tensor| (*tensor, 0));

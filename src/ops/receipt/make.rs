@@ -1,5 +1,6 @@
 //! From a base and what was merged of it to a receipt.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ use super::file::Writer;
 use crate::adapter::tensor::element_type;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::checkpoint::Layout;
-use crate::format::{Checkpoint, OutputFile, TensorView, hash};
+use crate::format::{Checkpoint, OutputFile, Shard, TensorView, hash};
 use crate::math::elements::random::Stream;
 use crate::math::forms::residual::Guess;
 use crate::math::linalg::sketch::{Settings, sketch};
@@ -51,14 +52,7 @@ pub(in crate::ops) fn make(
         let mut scratch = Vec::new();
         let head = shard.source.bytes(0..shard.header.data_start, &mut scratch);
         let head = writer.add(head.in_file(&shard.path)?)?;
-        let prefix = base.component_of(number).map_or("", |component| &component.prefix);
-        let mut parts = Vec::with_capacity(shard.header.tensors.len());
-        for spec in &shard.header.tensors {
-            let name = format!("{prefix}{}", spec.name);
-            let view = TensorView { spec, shard };
-            let part = part(view, &name, merged, &mut writer).map_err(|e| e.in_tensor(&name))?;
-            parts.push(part);
-        }
+        let parts = parts(base, (number, shard), merged, &mut writer)?;
         let lone = base.layout == Layout::File;
         let mut mark = mark(base, number, lone)?;
         if lone {
@@ -70,6 +64,39 @@ pub(in crate::ops) fn make(
     let sides = keep_sides(base, sides, one_file, &mut writer)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     writer.finish(&Contents { version, merged: marks, base: files, sides })
+}
+
+/// All that follows the header of a base file, in the order of its bytes.
+fn parts(
+    base: &Checkpoint,
+    (number, shard): (usize, &Shard),
+    merged: &Checkpoint,
+    writer: &mut Writer,
+) -> Result<Vec<ReceiptPiece>> {
+    let prefix = base.component_of(number).map_or("", |component| &component.prefix);
+    let mut parts = Vec::with_capacity(shard.header.tensors.len());
+    let mut end = shard.header.data_start;
+    for spec in &shard.header.tensors {
+        let name = format!("{prefix}{}", spec.name);
+        let start = shard.header.data_start + spec.start;
+        parts.extend(between(shard, end..start, writer)?);
+        let view = TensorView { spec, shard };
+        let part = part(view, &name, merged, writer).map_err(|e| e.in_tensor(&name))?;
+        parts.push(part);
+        end = start + spec.bytes();
+    }
+    parts.extend(between(shard, end..shard.source.length(), writer)?);
+    Ok(parts)
+}
+
+/// Bytes of a file that no tensor has: between those of a GGUF file, and behind the last.
+fn between(shard: &Shard, range: Range<u64>, writer: &mut Writer) -> Result<Option<ReceiptPiece>> {
+    if range.is_empty() {
+        return Ok(None);
+    }
+    let mut scratch = Vec::new();
+    let bytes = shard.source.bytes(range, &mut scratch).in_file(&shard.path)?;
+    Ok(Some(ReceiptPiece::Kept(writer.add(bytes)?)))
 }
 
 /// Indexes, configs that the merge changed and whatever it did not copy, by their bytes; the rest by

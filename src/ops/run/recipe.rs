@@ -285,6 +285,10 @@ impl Common {
                 .map(merge::LeastSurvival)
                 .unwrap_or_default(),
             types: fields.parse("types")?,
+            reference: fields
+                .get("reference")
+                .map(|node| input("reference", node, folder))
+                .transpose()?,
             max_shard_size: fields.get("max_shard_size").map(shard_size).transpose()?.flatten(),
             include: fields.read("include", regex)?,
             exclude: fields.read("exclude", regex)?,

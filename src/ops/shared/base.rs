@@ -5,9 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapter::files::as_adapter;
-use crate::error::{ErrorKind, FileKind, HeaderError, Locate, ModelError, Result};
+use crate::error::{ErrorKind, Locate, ModelError, Result};
 use crate::format::access::read_config_if_there;
-use crate::format::gguf::MAGIC;
 use crate::format::location::{fetch_command, locate};
 use crate::format::{Access, Checkpoint, json};
 use crate::weight::numbers;
@@ -48,13 +47,9 @@ pub(crate) fn open_model(
 /// Opens what a merge wrote, as it is stored.
 ///
 /// # Errors
-/// As [`open_stored`]; of GGUF files, which no merge writes.
+/// As [`open_stored`].
 pub(crate) fn open_merged(path: &Path, access: Access) -> Result<Checkpoint> {
-    let merged = open_stored(path, "a merged", &[], access)?;
-    match FileKind::of(&MAGIC).filter(|_| merged.is_gguf()) {
-        Some(kind) => Err(HeaderError::OtherFormat { kind }).in_file(path),
-        None => Ok(merged),
-    }
+    open_stored(path, "a merged", &[], access)
 }
 
 /// Opens a checkpoint that is to be a base, or made of one, as it is stored.

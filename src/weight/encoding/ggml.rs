@@ -4,8 +4,11 @@
 //! In ComfyUI's GGUF files `comfy.gguf.orig_shape.NAME` is a tensor's true shape.
 
 mod k_quants;
+mod k_written;
 mod nonlinear;
+mod search;
 mod simple;
+mod table_written;
 mod ternary;
 mod written;
 
@@ -18,7 +21,7 @@ use crate::format::Dtype;
 use crate::format::ggml;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing, stored};
-use written::{BlockWriter, ELEMENTS};
+use written::Put;
 
 pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
 
@@ -81,10 +84,10 @@ struct Writer {
     stored: Stored,
     /// Whether that tensor has blocks of the same type, whose scales can be kept.
     is_same: bool,
-    block: BlockWriter,
+    put: Put,
     decode: Block,
-    /// Bytes of a block.
-    bytes: usize,
+    /// Elements and bytes of a block.
+    size: (usize, usize),
     /// The weight's shape.
     shape: Vec<usize>,
 }
@@ -97,16 +100,16 @@ pub(crate) fn writer(stored: &Stored, kind: u32, shape: &[usize]) -> Option<Arc<
 
 impl Writer {
     fn new((stored, is_same): (&Stored, bool), kind: u32, shape: &[usize]) -> Option<Self> {
-        let (elements, bytes) = ggml::block(kind)?;
-        let (block, decode) = (written::writer(kind)?, TYPES.iter().find(|row| row.0 == kind)?.1);
-        let is_whole = elements == ELEMENTS && shape.last()?.is_multiple_of(ELEMENTS);
+        let size = ggml::block(kind)?;
+        let (put, decode) = (written::writer(kind)?, TYPES.iter().find(|row| row.0 == kind)?.1);
+        let is_whole = shape.last()?.is_multiple_of(size.0);
         let (stored, shape) = (stored.clone(), shape.to_vec());
-        is_whole.then_some(Self { stored, is_same, block, decode, bytes, shape })
+        is_whole.then_some(Self { stored, is_same, put, decode, size, shape })
     }
 
     /// Bytes of a row of some columns.
     fn row_bytes(&self, columns: usize) -> usize {
-        columns / ELEMENTS * self.bytes
+        columns / self.size.0 * self.size.1
     }
 }
 
@@ -133,16 +136,15 @@ impl Encode for Writer {
             false => None,
         };
         out.values.resize(panel.values.len(), 0.0);
-        let pairs = panel.values.chunks_exact(ELEMENTS).zip(out.values.chunks_exact_mut(ELEMENTS));
-        for ((at, (values, read)), block) in
-            pairs.enumerate().zip(bytes.chunks_exact_mut(self.bytes))
-        {
-            let draw = |element: usize| panel.draw(at * ELEMENTS + element);
-            let stored = kept.and_then(|kept| kept.get(at * self.bytes..(at + 1) * self.bytes));
-            self.block.put(values, stored, draw, block);
+        let (elements, size) = self.size;
+        let pairs = panel.values.chunks_exact(elements).zip(out.values.chunks_exact_mut(elements));
+        for ((at, (values, read)), block) in pairs.enumerate().zip(bytes.chunks_exact_mut(size)) {
+            let draw = |element: usize| panel.draw(at * elements + element);
+            let stored = kept.and_then(|kept| kept.get(at * size..(at + 1) * size));
+            (self.put)(values, stored, &draw, block);
             (self.decode)(block, read);
             if let Some(value) = read.iter().find(|value| !value.is_finite()) {
-                let (index, value) = (place / self.bytes + at, *value);
+                let (index, value) = (place / size + at, *value);
                 return Err(self.stored.error(QuantError::ScaleNotFinite { index, value }));
             }
         }

@@ -8,32 +8,32 @@ use lora_tool::format::Dtype;
 use serde_json::{Map, Value, json};
 
 /// One adapter of one module, and what it makes of a weight.
-pub(super) struct Case<'a> {
-    pub(super) random: Random,
-    pub(super) tensors: Tensors,
+pub(crate) struct Case<'a> {
+    pub(crate) random: Random,
+    pub(crate) tensors: Tensors,
     /// A PEFT config; a single file if none.
-    pub(super) config: Option<Value>,
-    pub(super) prefix: &'a str,
+    pub(crate) config: Option<Value>,
+    pub(crate) prefix: &'a str,
 }
 
 impl Case<'_> {
-    pub(super) fn kohya(seed: u64) -> Self {
+    pub(crate) fn kohya(seed: u64) -> Self {
         let tensors = Tensors::new();
         Self { random: Random::new(seed), tensors, config: None, prefix: "lora_unet_layer" }
     }
 
-    pub(super) fn peft(seed: u64, config: Value) -> Self {
+    pub(crate) fn peft(seed: u64, config: Value) -> Self {
         let (random, tensors) = (Random::new(seed), Tensors::new());
         Self { random, tensors, config: Some(config), prefix: "base_model.model.layer" }
     }
 
     /// Adds a random tensor; as (first dimension) × (the others).
-    pub(super) fn tensor(&mut self, part: &str, shape: &[usize], size: f32) -> Dense {
+    pub(crate) fn tensor(&mut self, part: &str, shape: &[usize], size: f32) -> Dense {
         let values = self.random.values(shape.iter().product(), size);
         self.add(part, shape, &values)
     }
 
-    pub(super) fn add(&mut self, part: &str, shape: &[usize], values: &[f32]) -> Dense {
+    pub(crate) fn add(&mut self, part: &str, shape: &[usize], values: &[f32]) -> Dense {
         let name = format!("{}.{part}", self.prefix);
         self.tensors = std::mem::take(&mut self.tensors).f32(&name, shape, values);
         let rest = shape.get(1..).unwrap_or_default().iter().product();
@@ -42,7 +42,7 @@ impl Case<'_> {
     }
 
     /// Merges at some weight, and holds the result to W + weight · (full(W) − W).
-    pub(super) fn check(&self, shape: &[usize], turned: bool, full: &dyn Fn(&Dense) -> Dense) {
+    pub(crate) fn check(&self, shape: &[usize], turned: bool, full: &dyn Fn(&Dense) -> Dense) {
         for (dtype, weight) in [(Dtype::F32, 1.0), (Dtype::BF16, 0.7), (Dtype::F32, -0.5)] {
             let bench = Bench::new();
             let mut random = Random::new(99);
@@ -68,7 +68,7 @@ impl Case<'_> {
 
     /// Converts with `--as lora`: at full rank it merges as the adapter itself does, bias and all; at a rank it is as
     /// near as any matrix of that rank, and says how near.
-    pub(super) fn check_as_lora(
+    pub(crate) fn check_as_lora(
         &self,
         shape: &[usize],
         turned: bool,
@@ -123,7 +123,7 @@ impl Case<'_> {
         }
     }
 
-    pub(super) fn save(&self, bench: &Bench) -> std::path::PathBuf {
+    pub(crate) fn save(&self, bench: &Bench) -> std::path::PathBuf {
         let Some(config) = &self.config else {
             return self.tensors.save(&bench.path("adapter.safetensors"));
         };
@@ -135,7 +135,7 @@ impl Case<'_> {
     }
 }
 
-pub(super) fn config(peft_type: &str, fields: Value) -> Value {
+pub(crate) fn config(peft_type: &str, fields: Value) -> Value {
     let mut config = Map::new();
     config.insert("peft_type".to_owned(), json!(peft_type));
     let Value::Object(fields) = fields else { unreachable!() };
@@ -144,7 +144,7 @@ pub(super) fn config(peft_type: &str, fields: Value) -> Value {
 }
 
 /// Factors of rank r for out × in, and their product.
-pub(super) fn pair(
+pub(crate) fn pair(
     case: &mut Case,
     names: [&str; 2],
     (outputs, rank, inputs): (usize, usize, usize),
@@ -153,13 +153,13 @@ pub(super) fn pair(
     up.times(&case.tensor(names[1], &[rank, inputs], 0.5))
 }
 
-pub(super) fn loha(case: &mut Case, (outputs, rank, inputs): (usize, usize, usize)) -> Dense {
+pub(crate) fn loha(case: &mut Case, (outputs, rank, inputs): (usize, usize, usize)) -> Dense {
     let first = pair(case, ["hada_w1_a", "hada_w1_b"], (outputs, rank, inputs));
     hadamard(&first, &pair(case, ["hada_w2_a", "hada_w2_b"], (outputs, rank, inputs)))
 }
 
 /// All ways to store one of LoKr's parts, of rows × columns.
-pub(super) fn lokr_part(
+pub(crate) fn lokr_part(
     case: &mut Case,
     number: usize,
     rank: usize,
@@ -176,7 +176,7 @@ pub(super) fn lokr_part(
 }
 
 /// A dense matrix of these values, by row and column.
-pub(super) fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> Dense {
+pub(crate) fn dense(rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64) -> Dense {
     let at = |row| (0..columns).map(move |column| value(row, column));
     Dense::new(rows, columns, (0..rows).flat_map(at).collect())
 }

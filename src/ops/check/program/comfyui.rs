@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::comfyui_names as names;
 use super::{Field, Program, Takes, nothing};
 use crate::adapter::convention::ScalePlace;
 use crate::adapter::layout;
@@ -11,7 +12,7 @@ use crate::adapter::target::flat_module;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{misfits, replaced};
-use crate::ops::check::subject::{Subject, named};
+use crate::ops::check::subject::{Subject, named, some};
 
 pub(super) static PROGRAM: Program = Program {
     name: "comfyui",
@@ -30,8 +31,14 @@ const MAP: &str = "comfy/lora.py, model_lora_keys_unet and model_lora_keys_clip"
 const ADAPTERS: &str = "comfy/weight_adapter";
 
 static RULES: [Rule; 11] = [
-    Rule::new("names", Effect::Ignored, "it passes over these names of diffusers", MAP, unmapped)
-        .converts(),
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it passes over these names of diffusers, or of another layout than its own",
+        MAP,
+        unmapped,
+    )
+    .converts(),
     Rule::new(
         "base-names",
         Effect::Ignored,
@@ -104,35 +111,25 @@ static RULES: [Rule; 11] = [
     ),
 ];
 
-/// Where its map of keys has no name of diffusers' (`model_lora_keys_unet`, `model_lora_keys_clip`).
+/// Where its map of keys has no such name (`model_lora_keys_unet`, `model_lora_keys_clip`).
 fn unmapped(subject: &Subject<'_>) -> Found {
-    if subject.adapter.convention.name != "diffusers" {
-        return None;
-    }
-    let models = subject.models;
-    let has = |model: &str| models.contains(model);
-    subject.modules(|module| {
-        let Some((component, path)) = module.name.split_once('.') else { return false };
-        match component {
+    let mut found = names::lost(subject).unwrap_or_default();
+    if subject.adapter.convention.name == "diffusers" {
+        let old = subject.modules(|module| match module.name.split_once('.') {
             // It has attention's projections as the first release of diffusers spelled them.
-            "unet" => {
+            Some(("unet", path)) => {
                 path.contains(".to_")
                     && !module.tensors().any(|tensor| tensor.contains(".processor."))
             }
-            "transformer" if has("lumina") => !path.contains(".attention."),
-            // `flux_to_diffusers` has the blocks, and of the rest what Flux.1 has too.
-            "transformer" if has("flux2") => {
-                ["stream_modulation", "time_guidance_embed"].iter().any(|part| path.contains(part))
+            Some(("text_encoder" | "text_encoder_2", path)) => {
+                !path.starts_with("text_model.encoder.layers.")
             }
-            "transformer" => {
-                ["hunyuan_video", "wan", "cosmos1", "cosmos", "anima", "ideogram4", "sana"]
-                    .iter()
-                    .any(|model| has(model))
-            }
-            "text_encoder" | "text_encoder_2" => !path.starts_with("text_model.encoder.layers."),
-            _ => true,
-        }
-    })
+            Some(("transformer", _)) | None => false,
+            Some(_) => !found.iter().any(|place| place.name == module.name),
+        });
+        found.extend(old.into_iter().flatten());
+    }
+    some(found)
 }
 
 /// Names that the generic map makes of the base's own: dotted below `diffusion_model.`, or flattened.
@@ -177,7 +174,8 @@ const EVERY_MODELS: [&str; 4] =
 fn unknown(subject: &Subject<'_>) -> Found {
     let own = subject.adapter.convention.name == "diffusers";
     let judged = subject.base.is_some_and(|base| !base.is_diffusers() && !own);
-    if judged || !subject.models.is_empty() {
+    let pictures = ["unet", "clip", "t5"].iter().any(|model| subject.models.contains(model));
+    if judged || pictures || names::is_known(subject) {
         return None;
     }
     let mapped = unmapped(subject).unwrap_or_default();

@@ -1,14 +1,14 @@
 //! diffusers (`loaders/lora_base.py`, `loaders/lora_conversion_utils.py`), read at 0.33 to 0.42: LoRA,
 //! through PEFT, and LoKr for two models.
 
+use super::diffusers_names as names;
+use super::readings::Fate;
 use super::{Field, Program, Takes, nothing};
-use crate::adapter::convention::ScalePlace;
-use crate::adapter::module::Module;
 use crate::ops::check::base::Base;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{decomposed, misfits, replaced};
-use crate::ops::check::subject::{Subject, named, some};
+use crate::ops::check::subject::{Subject, named, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
     name: "diffusers",
@@ -16,7 +16,7 @@ pub(super) static PROGRAM: Program = Program {
     version: "0.42.0",
     oldest: "0.33",
     field: Field::Image,
-    reads: &["diffusers", "kohya", "comfyui", "xlabs", "bfl"],
+    reads: &["diffusers", "kohya", "comfyui", "xlabs", "bfl", "peft"],
     converts: &[],
     takes: Takes::convention(&["diffusers"]),
     needs: nothing,
@@ -25,12 +25,30 @@ pub(super) static PROGRAM: Program = Program {
 
 const CONVERT: &str = "loaders/lora_conversion_utils.py";
 const BASE: &str = "loaders/lora_base.py";
+const PIPELINES: &str = "loaders/lora_pipeline.py, lora_state_dict";
 
-/// Models, by the first release whose mixin converts names that are not diffusers' own.
-const SINCE: [(&str, &str); 4] =
-    [("qwen_image", "0.35.2"), ("lumina", "0.36"), ("flux2", "0.36"), ("ltx2", "0.37")];
-
-static RULES: [Rule; 12] = [
+static RULES: [Rule; 21] = [
+    Rule::new(
+        "convention",
+        Effect::Refused,
+        "it does not read PEFT's names of this model",
+        PIPELINES,
+        |subject| {
+            let peft = subject.adapter.convention.name == "peft";
+            whole(peft && !names::reads_peft(subject))
+        },
+    ),
+    Rule::new(
+        "config",
+        Effect::ScaledWrongly,
+        "it does not read PEFT's config, and takes the rank for alpha",
+        BASE,
+        |subject| {
+            let peft = subject.adapter.convention.name == "peft" && names::reads_peft(subject);
+            if peft { subject.scaled(|_| 1.0) } else { None }
+        },
+    )
+    .converts(),
     Rule::new(
         "family",
         Effect::Refused,
@@ -59,20 +77,7 @@ static RULES: [Rule; 12] = [
         Effect::ScaledWrongly,
         "it drops alphas beside lora_A and lora_B without a word, and multiplies by 1",
         "loaders/lora_conversion_utils.py, _convert_non_diffusers_ltx2_lora_to_diffusers and its like",
-        dropped_alphas,
-    )
-    .converts(),
-    Rule::new(
-        "alpha-keys",
-        Effect::Refused,
-        "its converter refuses what it does not use up, here the alphas",
-        CONVERT,
-        |subject| {
-            let strict = ["flux2", "krea2"].iter().any(|model| subject.models.contains(model));
-            let published = subject.adapter.convention.name == "comfyui" && has_lora_a(subject);
-            let alphas = |name: &&str| name.ends_with(".alpha");
-            if strict && published { named(subject.adapter.file.names().filter(alphas)) } else { None }
-        },
+        names::dropped_alphas,
     )
     .converts(),
     Rule::new(
@@ -81,12 +86,11 @@ static RULES: [Rule; 12] = [
         "its LoRA converter leaves shift and scale in the published order, its model has them the other way round",
         "loaders/lora_conversion_utils.py, _convert_non_diffusers_flux2_lora_to_diffusers",
         |subject| {
-            let flux2 = subject.models.contains("flux2") && !is_own(subject);
-            let last = |module: &Module| {
-                let name = module.name.replace('_', ".");
-                name.ends_with("final.layer.adaLN.modulation.1")
-            };
-            if flux2 { subject.modules(last) } else { None }
+            let dotted = ["comfyui", "peft"].contains(&subject.adapter.convention.name);
+            let flux2 = dotted && subject.models.contains("flux2");
+            let last = |name: &str| name.ends_with("final_layer.adaLN_modulation.1");
+            let taken = names::modules(subject, Fate::Taken).filter(|_| flux2)?;
+            some(taken.into_iter().filter(|place| last(&place.name)).collect())
         },
     )
     .converts(),
@@ -108,30 +112,35 @@ static RULES: [Rule; 12] = [
     Rule::new(
         "names",
         Effect::Ignored,
-        "this release does not convert the names of this model, and passes over all of them",
-        BASE,
-        |subject| newer(subject, "qwen_image"),
+        "it finds no modules under these names, and says so in one warning at most",
+        PIPELINES,
+        |subject| names::modules(subject, Fate::Lost),
     )
-    .until(SINCE[0].1)
+    .converts(),
+    Rule::new(
+        "leftovers",
+        Effect::Refused,
+        "its converter refuses the whole file for what it does not use up, here these",
+        CONVERT,
+        |subject| names::modules(subject, Fate::Refused),
+    )
     .converts(),
     Rule::new(
         "names",
-        Effect::Ignored,
-        "this release does not convert the names of this model, and passes over all of them",
-        BASE,
-        |subject| newer(subject, "flux2").or_else(|| newer(subject, "lumina")),
+        Effect::Unknown,
+        "nothing tells which of the pipelines with such names the adapter is for; one converts them, another passes over them",
+        PIPELINES,
+        |subject| names::modules(subject, Fate::Unknown),
     )
-    .until(SINCE[2].1)
     .converts(),
-    Rule::new(
-        "names",
-        Effect::Ignored,
-        "this release does not convert the names of this model, and passes over all of them",
-        BASE,
-        |subject| newer(subject, "ltx2"),
-    )
-    .until(SINCE[3].1)
-    .converts(),
+    unconverted(|subject| names::before(subject, names::RELEASES[0])).until(names::RELEASES[0]),
+    unconverted(|subject| names::before(subject, names::RELEASES[1])).until(names::RELEASES[1]),
+    unconverted(|subject| names::before(subject, names::RELEASES[2])).until(names::RELEASES[2]),
+    unconverted(|subject| names::before(subject, names::RELEASES[3])).until(names::RELEASES[3]),
+    unconverted(|subject| names::before(subject, names::RELEASES[4])).until(names::RELEASES[4]),
+    unconverted(|subject| names::before(subject, names::RELEASES[5])).until(names::RELEASES[5]),
+    unconverted(|subject| names::before(subject, names::RELEASES[6])).until(names::RELEASES[6]),
+    unconverted(|subject| names::before(subject, names::RELEASES[7])).until(names::RELEASES[7]),
     Rule::new(
         "model",
         Effect::Unknown,
@@ -160,10 +169,6 @@ fn is_own(subject: &Subject<'_>) -> bool {
     subject.adapter.convention.name == "diffusers"
 }
 
-fn has_lora_a(subject: &Subject<'_>) -> bool {
-    subject.adapter.file.names().any(|name| name.contains(".lora_A."))
-}
-
 fn has_dora_scale(subject: &Subject<'_>) -> bool {
     subject.adapter.file.names().any(|name| name.ends_with(".dora_scale"))
 }
@@ -184,23 +189,8 @@ fn ignored(subject: &Subject<'_>) -> Found {
     if control { None } else { replaced(subject) }
 }
 
-/// Modules with an alpha tensor beside `lora_A` and `lora_B`, of models whose converters drop it.
-fn dropped_alphas(subject: &Subject<'_>) -> Found {
-    const MODELS: [&str; 8] =
-        ["ltx", "ltx2", "cosmos1", "cosmos", "anima", "ace_step", "wan", "flux2"];
-    let drops = MODELS.iter().any(|model| subject.models.contains(model));
-    let tensors = subject.adapter.convention.scale == ScalePlace::Tensor;
-    let published =
-        subject.models.contains("flux2") && subject.adapter.convention.name == "comfyui";
-    if !drops || !tensors || !has_lora_a(subject) || published {
-        return None;
-    }
-    subject.scaled(|_| 1.0)
-}
-
-/// Modules of a model in names that are not diffusers' own.
-fn newer(subject: &Subject<'_>, model: &str) -> Found {
-    let foreign = subject.models.contains(model) && !is_own(subject);
-    let all = subject.adapter.modules.iter().map(|module| module.name.as_str().into());
-    if foreign { some(all.collect()) } else { None }
+/// Names that releases before do not convert.
+const fn unconverted(finds: fn(&Subject<'_>) -> Found) -> Rule {
+    let says = "this release does not convert the names of this model, and passes over all of them";
+    Rule::new("names", Effect::Ignored, says, BASE, finds).converts()
 }

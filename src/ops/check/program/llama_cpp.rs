@@ -5,7 +5,8 @@ use super::{Experts, Field, Program, Takes, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, config_alpha, decomposed, factorable, misfits, replaced, stacks, unfactorable, unplaced,
+    biased, config_alpha, decomposed, factorable, incomplete_experts, misfits, replaced, stacks,
+    unfactorable, unplaced,
 };
 use crate::ops::check::subject::Subject;
 
@@ -25,7 +26,7 @@ pub(super) static PROGRAM: Program = Program {
 const CONVERTER: &str = "convert_lora_to_gguf.py";
 const RUNTIME: &str = "src/llama-adapter.cpp";
 
-static RULES: [Rule; 8] = [
+static RULES: [Rule; 9] = [
     Rule::new(
         "scale",
         Effect::ScaledWrongly,
@@ -40,6 +41,14 @@ static RULES: [Rule; 8] = [
         "its converter does not read PEFT's stacks of experts",
         CONVERTER,
         stacks,
+    )
+    .converts(),
+    Rule::new(
+        "all-experts",
+        Effect::Refused,
+        "its converter wants factors of all three matrices of every expert in a layer",
+        CONVERTER,
+        incomplete_experts,
     )
     .converts(),
     Rule::new("dora", Effect::Refused, "it has no DoRA", CONVERTER, decomposed).extracts(),

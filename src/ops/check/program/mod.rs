@@ -2,8 +2,10 @@
 //! `registry.rs` has the one list.
 
 mod comfyui;
+mod comfyui_names;
 mod definition;
 mod diffusers;
+mod diffusers_names;
 mod invokeai;
 mod llama_cpp;
 mod lmdeploy;
@@ -12,6 +14,7 @@ mod mlx_lm;
 mod ollama;
 mod openvino;
 mod peft;
+mod readings;
 mod registry;
 mod sglang;
 mod spelling;

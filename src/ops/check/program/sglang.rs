@@ -1,6 +1,8 @@
 //! SGLang (`srt/lora/*`), read at 0.5.23.
 
 use super::{Field, Program, Takes};
+use crate::format::access::read_config_if_there;
+use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
@@ -8,6 +10,7 @@ use crate::ops::check::shared::{
     no_directory, not_language, other_ranks, replaced, stacks, unfactorable,
 };
 use crate::ops::check::subject::{Subject, named, some};
+use serde_json::Value;
 
 pub(super) static PROGRAM: Program = Program {
     name: "sglang",
@@ -20,7 +23,11 @@ pub(super) static PROGRAM: Program = Program {
     takes: Takes {
         // The names' beginnings are not looked at.
         leaf_targets: true,
-        complete: &[&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]],
+        complete: &[
+            &["q_proj", "k_proj", "v_proj"],
+            &["gate_proj", "up_proj"],
+            &["q_a_proj", "kv_a_proj_with_mqa"],
+        ],
         ..Takes::SERVER
     },
     needs: |subject| vec![format!("--max-lora-rank {}", subject.rank())],
@@ -29,7 +36,7 @@ pub(super) static PROGRAM: Program = Program {
 
 const LORA: &str = "srt/lora/lora.py, LoRAAdapter.__init__";
 
-static RULES: [Rule; 21] = [
+static RULES: [Rule; 22] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -115,8 +122,7 @@ static RULES: [Rule; 21] = [
         "it refuses added_tokens.json with tokens that the base does not have",
         "srt/lora/lora_config.py, validate_new_adapter",
         |subject| {
-            let path = subject.adapter.path.join("added_tokens.json");
-            named(path.is_file().then_some("added_tokens.json"))
+            named(added_tokens(subject).then_some("added_tokens.json"))
         },
     ),
     Rule::new(
@@ -172,6 +178,18 @@ static RULES: [Rule; 21] = [
     )
     .converts(),
     Rule::new(
+        "latent-queries",
+        Effect::Refused,
+        "it puts q_a_proj and kv_a_proj_with_mqa one under the other, and makes zeros of a wrong size for a missing one",
+        "srt/lora/lora.py, normalize_fused_qkv_a_proj",
+        |subject| {
+            let pair = ["q_a_proj", "kv_a_proj_with_mqa"];
+            let one = without(subject, pair[0], pair[1]);
+            some(one.into_iter().chain(without(subject, pair[1], pair[0])).flatten().collect())
+        },
+    )
+    .converts(),
+    Rule::new(
         "stacked-experts",
         Effect::Ignored,
         "it ignores PEFT's stacks of experts, and reads experts one by one",
@@ -209,6 +227,17 @@ static RULES: [Rule; 21] = [
         misfits,
     ),
 ];
+
+/// Whether tokens were added whose numbers the base's vocabulary does not reach; of an unknown base, any.
+fn added_tokens(subject: &Subject<'_>) -> bool {
+    let path = subject.adapter.path.join("added_tokens.json");
+    let Ok(Some(text)) = read_config_if_there(&path) else { return path.is_file() };
+    let Ok(tokens) = object(&text) else { return true };
+    let known = subject.base.and_then(|base| base.number("vocab_size"));
+    let beyond =
+        |number: &Value| number.as_u64().is_none_or(|at| known.is_none_or(|n| at >= n as u64));
+    tokens.values().any(beyond)
+}
 
 /// Modules with this last part in whose layer there is none with the other.
 fn without(subject: &Subject<'_>, last: &str, other: &str) -> Found {

@@ -1,11 +1,11 @@
 //! vLLM (`vllm/lora/*`, `model_executor/models/*`), read at 0.14 to 0.33.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::spelling::{Spelling, spelling};
 use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, STACKED, is_stacked, wrapper};
 use super::{Experts, Field, Program, Takes};
-use crate::adapter::module::Module;
+use crate::adapter::module::{Module, Replacement};
 use crate::ops::check::place::{Found, Place};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
@@ -31,7 +31,7 @@ pub(super) static PROGRAM: Program = Program {
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const DEFAULT_RANK: usize = 16;
 
-static RULES: [Rule; 27] = [
+static RULES: [Rule; 32] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -103,15 +103,31 @@ static RULES: [Rule; 27] = [
         "replaced",
         Effect::Refused,
         "it refuses tensors that replace the base's (modules_to_save, biases); merge them instead",
+        "vllm/lora/peft_helper.py, _validate_classification_head_lora",
+        |subject| if scores(subject) { None } else { replaced(subject) },
+    )
+    .since("0.31"),
+    Rule::new(
+        "replaced",
+        Effect::Refused,
+        "it refuses tensors that replace the base's (modules_to_save, biases); merge them instead",
         "vllm/lora/peft_helper.py, _validate_features",
         replaced,
+    )
+    .until("0.31"),
+    Rule::new(
+        "base-layers",
+        Effect::Ignored,
+        "it passes over whole embeddings and heads that were saved beside their factors, without a word; merge them instead",
+        "vllm/lora/utils.py, is_base_embedding_weights",
+        |subject| named(subject.adapter.file.names().filter(|name| name.ends_with(".base_layer.weight"))),
     ),
     Rule::new(
         "initialisation",
         Effect::Refused,
         "it refuses initialisations that changed the base",
         "vllm/lora/peft_helper.py, _init_is_supported",
-        changed_base,
+        |subject| if is_gradient(subject) { None } else { changed_base(subject) },
     )
     .since("0.32"),
     Rule::new(
@@ -122,6 +138,14 @@ static RULES: [Rule; 27] = [
         changed_base,
     )
     .until("0.32"),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        "vllm/lora/peft_helper.py, _init_is_supported",
+        |subject| if is_gradient(subject) { changed_base(subject) } else { None },
+    )
+    .since("0.32"),
     Rule::new(
         "variant",
         Effect::Refused,
@@ -261,6 +285,29 @@ static RULES: [Rule; 27] = [
     )
     .converts(),
     Rule::new(
+        "expert-ranks",
+        Effect::Refused,
+        "it wants one rank for a projection of all experts of a layer",
+        "vllm/lora/lora_weights.py, pack_moe",
+        |subject| {
+            known_class(subject).filter(|class| !is_stacked(class))?;
+            expert_ranks(subject)
+        },
+    )
+    .converts(),
+    Rule::new(
+        "skipped",
+        Effect::Ignored,
+        "it passes over these modules of this class, without a word",
+        "vllm/model_executor/models/nemotron_h.py, lora_skip_prefixes and mixer.gate",
+        |subject| {
+            known_class(subject).filter(|class| class.starts_with("NemotronH"))?;
+            subject.modules(|module| {
+                module.name.starts_with("mtp.") || module.name.ends_with(".mixer.gate")
+            })
+        },
+    ),
+    Rule::new(
         "shapes",
         Effect::Refused,
         "their updates have other shapes than the base's weights",
@@ -288,6 +335,37 @@ fn missing_fields(subject: &Subject<'_>) -> Found {
     let fields = ["r", "lora_alpha", "target_modules"];
     let missing = |field: &&str| config.get(*field).is_none_or(serde_json::Value::is_null);
     named(fields.into_iter().filter(missing))
+}
+
+/// Whether all that replaces something is the head of a class that scores.
+fn scores(subject: &Subject<'_>) -> bool {
+    let pools = subject.class().is_some_and(|class| class.ends_with("ForSequenceClassification"));
+    let heads = ["score", "classifier"];
+    let head = |replacement: &Replacement| {
+        let label = replacement.label();
+        let stem = label.trim_end_matches(".weight").trim_end_matches(".bias");
+        heads.contains(&stem.rsplit('.').next().unwrap_or_default())
+    };
+    pools && subject.adapter.replacements.iter().all(head)
+}
+
+/// Whether the factors began as a gradient's: taken for an initialisation that leaves the base alone.
+fn is_gradient(subject: &Subject<'_>) -> bool {
+    subject.text("init_lora_weights").is_some_and(|init| init.eq_ignore_ascii_case("lora_ga"))
+}
+
+/// Projections of a layer's experts whose ranks differ.
+fn expert_ranks(subject: &Subject<'_>) -> Found {
+    let mut ranks: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
+    for (module, (holder, _, matrix)) in subject.single_experts() {
+        ranks.entry((holder, matrix)).or_default().insert(module.rank);
+    }
+    let several = ranks.into_iter().filter(|(_, ranks)| ranks.len() > 1);
+    some(
+        several
+            .map(|((holder, matrix), _)| format!("{holder}.*.{matrix}").as_str().into())
+            .collect(),
+    )
 }
 
 fn possible_rank(subject: &Subject<'_>) -> usize {

@@ -100,7 +100,7 @@ impl Difference {
                 let (row, column) = (index / columns, index % columns);
                 format!("row {row}, column {column} is {found}, expected {expected}")
             }
-            _ => format!("its bytes differ from the base's, first at byte {within}"),
+            _ => format!("its bytes are not those that merge writes, first at byte {within}"),
         }
     }
 }

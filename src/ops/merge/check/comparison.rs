@@ -11,12 +11,14 @@ use super::expected::expected;
 use super::verdict::{Fault, Report};
 use super::{files, rows};
 use crate::error::Result;
-use crate::format::{Checkpoint, Metadata, Shard, TensorView};
+use crate::format::ggml::{self, Blocks};
+use crate::format::{Checkpoint, Dtype, Metadata, Shard, TensorView};
 use crate::ops::merge::open::Merge;
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::side::beside;
 use crate::ops::merge::plan::tensor_plan::TensorPlan;
-use crate::ops::merge::write::stream::{header_bytes, work_through};
+use crate::ops::merge::write::head::header_bytes;
+use crate::ops::merge::write::stream::work_through;
 use crate::ops::{Progress, thread_pool};
 
 /// Rows of each changed tensor that are computed again in f64, beside the comparison of all bytes.
@@ -80,14 +82,24 @@ fn pair<'a>(
 ) -> Result<std::result::Result<Pair<'a>, Option<Fault>>> {
     let name = &tensor.full_name;
     let Some(found) = merged.tensor(name) else { return Ok(Err(None)) };
-    if found.spec.dtype != tensor.dtype || found.spec.shape != tensor.shape {
-        let (dtype, shape) = (found.spec.dtype, &found.spec.shape);
-        let (expected, expected_shape) = (tensor.dtype, &tensor.shape);
-        let what = format!("it is {dtype} {shape:?}, expected {expected} {expected_shape:?}");
+    let blocks = found.shard.header.blocks.get(&found.spec.name);
+    let same = found.spec.dtype == tensor.dtype && found.spec.shape == tensor.shape;
+    if !same || blocks != tensor.blocks.as_ref() {
+        let found = described(blocks, found.spec.dtype, &found.spec.shape);
+        let expected = described(tensor.blocks.as_ref(), tensor.dtype, &tensor.shape);
+        let what = format!("it is {found}, expected {expected}");
         return Ok(Err(Some(Fault::of_tensor(name, what))));
     }
     let base = merge.inputs.source(tensor)?;
     Ok(Ok(Pair { tensor, found, base }))
+}
+
+/// A tensor's type and shape, in words.
+fn described(blocks: Option<&Blocks>, dtype: Dtype, shape: &[usize]) -> String {
+    match blocks {
+        Some(Blocks { kind, shape }) => format!("{} {shape:?}", ggml::name(*kind)),
+        None => format!("{dtype} {shape:?}"),
+    }
 }
 
 impl Checker<'_> {

@@ -9,7 +9,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::format::TensorView;
-use crate::math::{Factor, LowRank, Transform};
+use crate::math::{Factor, LowRank, RowMatrix, Transform};
 use crate::ops::merge::compute::elementwise::{Buffers, Deltas, Statistics};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::product::{factors, module};
@@ -48,6 +48,7 @@ struct Added<'a> {
 enum Update<'a> {
     Factors(Factor, Factor, f64),
     LowRank(LowRank, f64),
+    Rows(RowMatrix, f64),
     Stored(TensorView<'a>, f64),
 }
 
@@ -170,16 +171,17 @@ impl<'a> Exact<'a> {
         Ok((values, bounds))
     }
 
-    /// One row of left · W · right + plus, or of W + W ⊙ gate.
+    /// One row of left · W · right + plus, or of W + W ⊙ by + plus.
     fn transformed(&self, transform: &Transform, own: &Transformed<'_>, row: usize) -> Result<Row> {
         let (first, (rows, columns)) = (own.rows.start, own.size);
         let (left, right, plus) = match transform {
             Transform::Linear { left, right, plus } => (left, right, plus),
-            Transform::Gate(matrix) => {
+            Transform::Gate { by, plus } => {
                 let (mut values, mut bounds) = self.before(first + row)?;
                 for (column, (value, bound)) in values.iter_mut().zip(&mut bounds).enumerate() {
-                    let factor = 1.0 + element(matrix, row, column);
-                    (*value, *bound) = (*value * factor, *bound * factor.abs());
+                    let factor = 1.0 + element(by, row, column);
+                    let plus = plus.as_ref().map_or(0.0, |plus| element(plus, row, column));
+                    (*value, *bound) = (*value * factor + plus, *bound * factor.abs());
                 }
                 return Ok((values, bounds));
             }
@@ -308,6 +310,15 @@ impl<'a> Update<'a> {
                 let turned = term.source == TermForm::Transposed;
                 Ok(Self::LowRank(if turned { matrix.transposed() } else { matrix }, coefficient))
             }
+            Nature::Dense if term.source != TermForm::Bias => {
+                match adapter.update(own, sides(own, term.source, part))? {
+                    Loaded::Rows(matrix) if term.source == TermForm::Transposed => {
+                        Ok(Self::Rows(matrix.transposed(), coefficient))
+                    }
+                    Loaded::Rows(matrix) => Ok(Self::Rows(matrix, coefficient)),
+                    _ => Err(ErrorKind::NotFound.into()),
+                }
+            }
             Nature::Full if term.source != TermForm::Bias => {
                 match adapter.update(own, sides(own, term.source, part))? {
                     Loaded::Stored(name) => {
@@ -333,6 +344,10 @@ impl<'a> Update<'a> {
                 for (column, value) in values.iter_mut().enumerate() {
                     *value += coefficient * element(matrix, row, column);
                 }
+            }
+            Self::Rows(matrix, coefficient) => {
+                let columns = values.len();
+                matrix.add_to(values, columns, row, *coefficient);
             }
             Self::Stored(view, coefficient) => {
                 let stored = read_f64(*view, row * values.len(), values.len())?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::format::Checkpoint;
 use crate::format::checkpoint::Layout;
 use crate::ops::merge::open::Merge;
+use crate::ops::merge::plan::kept::number_parts;
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::plan::side::relaid;
 use crate::ops::shared::side_file::SideFile;
@@ -40,13 +41,16 @@ pub(super) fn expected(merge: &Merge, merged: &Checkpoint) -> Expected {
                 metadata: first_of.get(&planned.component).and_then(|first| first.metadata.clone()),
                 tensors: Vec::new(),
                 same_header_as: None,
-                gguf: None,
+                gguf: first_of
+                    .get(&planned.component)
+                    .and_then(|first| Some(first.gguf?.of_set(number))),
             });
             shard.tensors.push(tensor.clone());
         }
     }
-    let shards: Vec<_> = shards.into_iter().map(|(number, shard)| (shard, number)).collect();
-    let plain: Vec<OutputShard> = shards.iter().map(|(shard, _)| shard.clone()).collect();
+    let (numbers, mut plain): (Vec<_>, Vec<OutputShard>) = shards.into_iter().unzip();
+    number_parts(&mut plain);
+    let shards = plain.iter().cloned().zip(numbers).collect();
     let sides = if plan.one_file {
         Vec::new()
     } else {

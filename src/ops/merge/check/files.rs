@@ -5,6 +5,7 @@ use std::path::Path;
 use super::verdict::Fault;
 use crate::error::{Locate, Result};
 use crate::format::access::Source;
+use crate::format::gguf::container::Pairs;
 use crate::format::header::Header;
 use crate::format::{Access, Checkpoint, Metadata, Shard};
 use crate::ops::shared::side_file::SideFile;
@@ -13,22 +14,42 @@ use crate::ops::shared::side_file::SideFile;
 const PIECE: u64 = 4 << 20;
 
 /// What is wrong with the header of a weight file, which should begin with `expected`.
-pub(super) fn header(expected: &[u8], found: &Shard) -> Result<Option<Fault>> {
+pub(super) fn header(expected: &[u8], shard: &Shard) -> Result<Option<Fault>> {
     let mut scratch = Vec::new();
     let bytes =
-        found.source.bytes(0..found.header.data_start, &mut scratch).in_file(&found.path)?;
+        shard.source.bytes(0..shard.header.data_start, &mut scratch).in_file(&shard.path)?;
     if bytes == expected {
         return Ok(None);
     }
+    if let (Ok(expected), Ok(found)) = (Pairs::parse(expected), Pairs::parse(bytes)) {
+        return Ok(Some(Fault::of_file(&shard.relative, pairs_fault(&expected, &found))));
+    }
     let what = expected.get(8..).and_then(|json| {
-        let length = found.source.length() - found.header.data_start + expected.len() as u64;
+        let length = shard.source.length() - shard.header.data_start + expected.len() as u64;
         let expected = Header::parse(json, length).ok()?;
         let none = Metadata::new();
         let metadata = |header: &Header| header.metadata.clone().unwrap_or_else(|| none.clone());
-        metadata_fault(&metadata(&expected), &metadata(&found.header))
+        metadata_fault(&metadata(&expected), &metadata(&shard.header))
     });
     let what = what.unwrap_or_else(|| "its header is spelled in another way or order".to_owned());
-    Ok(Some(Fault::of_file(&found.relative, what)))
+    Ok(Some(Fault::of_file(&shard.relative, what)))
+}
+
+/// What is wrong with the pairs of a GGUF file.
+fn pairs_fault(expected: &Pairs, found: &Pairs) -> String {
+    let get = |pairs: &Pairs, key: &str| {
+        pairs.entries().find(|(own, _)| *own == key).map(|(_, bytes)| bytes.to_vec())
+    };
+    if let Some((key, _)) =
+        expected.entries().find(|(key, own)| get(found, key).as_deref() != Some(*own))
+    {
+        let what = if get(found, key).is_some() { "another" } else { "no" };
+        return format!("it has {what} pair `{key}`");
+    }
+    match found.entries().find(|(key, _)| get(expected, key).is_none()) {
+        Some((key, _)) => format!("it has a pair `{key}`, which merge does not write"),
+        None => "its header is spelled in another way or order".to_owned(),
+    }
 }
 
 fn metadata_fault(expected: &Metadata, found: &Metadata) -> Option<String> {

@@ -100,7 +100,7 @@ pub(in crate::ops) fn factors(
         Update::Factors(up, down) => (up, down),
         Update::LowRank(matrix) => matrix.to_factors(),
         Update::Composite(composite) => composite.low_rank().to_factors(),
-        Update::Stored(_) | Update::Transform(_) => {
+        Update::Rows(_) | Update::Stored(_) | Update::Transform(_) => {
             return Err(FamilyError::NotLowRank { family: module.family }.into());
         }
     };

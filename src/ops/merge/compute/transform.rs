@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::product::{bias, module};
 use super::update::Addition;
 use crate::adapter::Adapter;
-use crate::adapter::module::{Magnitude, Side, Update};
+use crate::adapter::module::{BiasEffect, Magnitude, Side, Update};
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
@@ -37,7 +37,7 @@ pub(in crate::ops::merge) struct Ready<'a> {
 enum Way<'a> {
     Decompose(Lengths<'a>),
     Linear { left: Chain, right: Chain, plus: Option<LowRank> },
-    Gate(LowRank),
+    Gate { by: LowRank, plus: Option<LowRank> },
 }
 
 /// (m / (‖V‖ + ε)) · V of a weight decomposition, V = W + the update.
@@ -73,7 +73,7 @@ impl<'a> Ready<'a> {
             }
             _ => match transform(&term, adapters, size)? {
                 Transform::Linear { left, right, plus } => Way::Linear { left, right, plus },
-                Transform::Gate(matrix) => Way::Gate(matrix),
+                Transform::Gate { by, plus } => Way::Gate { by, plus },
             },
         };
         Ok(Self { weight: step.weight, rows, size, way })
@@ -111,13 +111,16 @@ impl<'a> Ready<'a> {
         let mut full = panel.clone();
         match &self.way {
             Way::Decompose(lengths) => lengths.apply(&mut full, first, scratch)?,
-            Way::Gate(matrix) => {
+            Way::Gate { by, plus } => {
                 let mut factor = Panel { values: vec![1.0; full.values.len()], ..full };
-                add_low_rank(&mut factor, matrix, first);
+                add_low_rank(&mut factor, by, first);
                 for (value, before) in factor.values.iter_mut().zip(&panel.values) {
                     *value *= before;
                 }
                 full = factor;
+                if let Some(plus) = plus {
+                    add_low_rank(&mut full, plus, first);
+                }
             }
             Way::Linear { left, right, plus } => {
                 if left.is_identity() {
@@ -250,6 +253,10 @@ pub(in crate::ops) fn transform(
     size: (usize, usize),
 ) -> Result<Transform> {
     let (adapter, own) = module(term, adapters)?;
+    let effect = own.bias.as_ref().map(|bias| bias.effect);
+    if term.source == TermForm::Bias && effect == Some(BiasEffect::Transform) {
+        return own.form.bias(&adapter.file, size.1);
+    }
     if term.source == TermForm::Bias {
         let factors = bias(own)?.read(&adapter.file, 1, size.1)?;
         let factors = factors.values.into_iter().map(f64::from).collect();

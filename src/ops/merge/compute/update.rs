@@ -8,6 +8,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::Result;
 use crate::format::TensorView;
+use crate::math::RowMatrix;
 use crate::math::forms::composite::Rows;
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::stored_delta;
@@ -25,6 +26,7 @@ pub(in crate::ops) struct Addition<'a> {
 enum Made<'a> {
     Product(Bands),
     Rows(Rows),
+    Matrix(RowMatrix),
     Stored(TensorView<'a>),
 }
 
@@ -42,6 +44,10 @@ impl<'a> Addition<'a> {
         let size = region.size((rows, columns));
         let made = match adapter.update(module, sides(module, term.source, size))? {
             Update::Stored(name) => Made::Stored(find(&adapter.file, &name)?),
+            Update::Rows(matrix) if term.source == TermForm::Transposed => {
+                Made::Matrix(matrix.transposed())
+            }
+            Update::Rows(matrix) => Made::Matrix(matrix),
             Update::Composite(composite) if !kernel_sized(composite.rank()) => {
                 let turned = term.source == TermForm::Transposed;
                 let composite = if turned { composite.transposed() } else { composite };
@@ -110,6 +116,7 @@ impl Made<'_> {
         match self {
             Self::Product(_) => {}
             Self::Rows(rows) => rows.add_to(target, columns, from, coefficient),
+            Self::Matrix(matrix) => matrix.add_to(target, columns, from, coefficient),
             Self::Stored(view) => {
                 let stored = read_f64(*view, from * columns, target.len())?;
                 for (value, stored) in target.iter_mut().zip(stored) {

@@ -14,12 +14,13 @@ use crate::format::Staging;
 use crate::format::access::read_bounded;
 use crate::format::hash;
 use crate::format::remote::is_remote;
-use crate::ops::merge::open::{Merge, prepare};
+use crate::ops::merge::open::Merge;
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::plan::options::Options;
 use crate::ops::merge::plan::origin;
 use crate::ops::merge::plan::output::Plan;
 use crate::ops::merge::run::warnings_of_left_over;
+use crate::ops::merge::trial::prepare;
 use crate::ops::{check_output, thread_pool};
 
 /// Of the form of the file.

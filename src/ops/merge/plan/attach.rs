@@ -4,7 +4,7 @@ use super::binder::Binder;
 use super::region::Region;
 use super::sides::{kernel_sized, sides};
 use super::step::{Change, Step, Term, TermForm};
-use crate::adapter::module::{BiasEffect, Kind, Module, Nature, Side};
+use crate::adapter::module::{Kind, Module, Nature, Side};
 use crate::adapter::orientation::{undecided, ways};
 use crate::adapter::place::Placement;
 use crate::adapter::slice::Span;
@@ -42,7 +42,7 @@ impl Binder<'_> {
             change.add(match nature {
                 Nature::Dependent => Step::Transform(term),
                 Nature::LowRank(rank) if kernel_sized(rank) => Step::Factors(term),
-                Nature::LowRank(_) | Nature::Full => Step::Rowwise(term),
+                Nature::LowRank(_) | Nature::Full | Nature::Dense => Step::Rowwise(term),
             });
         }
         self.add_bias((adapter, index), module, place, weight)
@@ -62,7 +62,7 @@ impl Binder<'_> {
         }
         let name = bias_of(&place.tensor);
         let found = self.base.tensor(&name).map(|view| view.spec.shape.clone());
-        if found.is_none() && own.effect == BiasEffect::Multiply {
+        if found.is_none() && own.effect.transforms() {
             return Ok(());
         }
         if place.expert.is_some() || place.columns.is_some() {
@@ -73,7 +73,8 @@ impl Binder<'_> {
             (None, Some(rows)) => rows.len(),
             (None, None) => found.as_ref().and_then(|shape| shape.first().copied()).unwrap_or(0),
         };
-        let fits = matches!(found.as_deref(), Some([_])) && own.length == wanted;
+        // One number for all is for a bias of any length.
+        let fits = matches!(found.as_deref(), Some([_])) && [0, wanted].contains(&own.length);
         if !fits {
             return Err(ErrorKind::ShapeMismatch {
                 delta: vec![own.length],
@@ -97,14 +98,14 @@ impl Binder<'_> {
         if change.is_transformed(region.as_ref()) {
             return Err(FamilyError::Order.into());
         }
-        let multiplies = own.effect == BiasEffect::Multiply;
-        if multiplies && region.is_some() {
+        let transforms = own.effect.transforms();
+        if transforms && region.is_some() {
             return Err(FamilyError::Part { family: module.family }.into());
         }
-        let scale = module.added_bias().filter(|_| !multiplies).map_or(1.0, |(_, scale)| scale);
+        let scale = module.added_bias().filter(|_| !transforms).map_or(1.0, |(_, scale)| scale);
         let source = TermForm::Bias;
         let term = Term { adapter, module: index, source, weight, scale, region };
-        change.add(if multiplies { Step::Transform(term) } else { Step::Factors(term) });
+        change.add(if transforms { Step::Transform(term) } else { Step::Factors(term) });
         Ok(())
     }
 

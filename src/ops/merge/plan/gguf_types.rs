@@ -11,9 +11,15 @@ use crate::format::{Dtype, ggml};
 use crate::ops::shared::options::GGUF_TYPES;
 use crate::weight::{Encode, Weight, ggml_writer};
 
-/// ggml's numbers of the types that are written, the smallest first.
-const LADDER: [u32; 5] = [2, 3, 6, 7, Q8_0];
+/// ggml's numbers of the types that are written, by blocks of 256 and of 32 or 64 elements, the smallest first.
+const LADDERS: [&[u32]; 2] =
+    [&[34, 35, 10, 11, 23, 12, 13, 14, Q8_0], &[39, 40, 20, 2, 3, 6, 7, Q8_0]];
 const Q8_0: u32 = 8;
+
+/// All types that are written.
+fn written() -> impl Iterator<Item = u32> {
+    LADDERS.iter().flat_map(|ladder| ladder.iter().copied())
+}
 
 /// What is asked of the types of weights that change; all others keep their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +55,7 @@ impl FromStr for Types {
             "bf16" => plain(Dtype::BF16),
             "f32" => plain(Dtype::F32),
             name => {
-                let mut kinds = LADDER.iter().copied();
-                let kind = kinds.find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
+                let kind = written().find(|kind| ggml::name(*kind).eq_ignore_ascii_case(name));
                 let unknown = || format!("`{name}` is none of {}", GGUF_TYPES.join(", "));
                 Ok(Self::All(Type::Blocks(kind.ok_or_else(unknown)?)))
             }
@@ -77,6 +82,14 @@ impl From<Types> for String {
 }
 
 impl Type {
+    /// The type of this name of ggml's, if it is written.
+    fn named(name: &str) -> Option<Self> {
+        let blocks = written().find(|kind| ggml::name(*kind) == name).map(Self::Blocks);
+        let plain = [Dtype::F32, Dtype::F16, Dtype::BF16];
+        let plain = plain.into_iter().find(|dtype| dtype.to_string() == name).map(Self::Plain);
+        blocks.or(plain)
+    }
+
     /// ggml's name of it.
     pub fn name(self) -> String {
         match self {
@@ -112,15 +125,17 @@ impl Types {
         weight: &Weight,
         raised: &BTreeMap<String, Type>,
     ) -> Result<Type> {
-        let own = LADDER.into_iter().find(|kind| ggml::name(*kind) == weight.detail);
+        let own = Type::named(&weight.detail);
         match (self, own) {
+            (Self::All(found), Some(Type::Plain(_))) if is_matrix(weight) => Ok(found),
+            (_, Some(plain @ Type::Plain(_))) => Ok(plain),
             (Self::All(found), _) => Ok(found),
             (Self::Auto, own) => Ok(raised.get(&weight.name).copied().unwrap_or_else(|| {
                 let whole = weight.matrix().1.is_multiple_of(32);
-                let blocks = Type::Blocks(own.unwrap_or(Q8_0));
+                let blocks = own.unwrap_or(Type::Blocks(Q8_0));
                 if whole { blocks } else { Type::Plain(Dtype::BF16) }
             })),
-            (Self::Keep, Some(kind)) => Ok(Type::Blocks(kind)),
+            (Self::Keep, Some(own)) => Ok(own),
             (Self::Keep, None) => {
                 let encoding = format!("{}, which is only read,", weight.detail);
                 let error = QuantError::Unwritten { encoding };
@@ -133,11 +148,24 @@ impl Types {
     }
 }
 
+/// Endings of matrices that llama.cpp leaves as they are (`llama-quant.cpp`, `tensor_allows_quantization`).
+const UNQUANTISED: [&str; 4] =
+    ["_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "token_types.weight"];
+
+/// Whether a weight is of those that llama.cpp quantises.
+fn is_matrix(weight: &Weight) -> bool {
+    let name = weight.name.as_str();
+    weight.shape.len() > 1
+        && name.ends_with(".weight")
+        && !UNQUANTISED.iter().any(|ending| name.ends_with(ending))
+}
+
 /// The next larger type.
 pub(in crate::ops::merge) fn above(found: Type) -> Option<Type> {
     let Type::Blocks(kind) = found else { return None };
-    let at = LADDER.iter().position(|next| *next == kind)?;
-    Some(LADDER.get(at + 1).map_or(Type::Plain(Dtype::BF16), |next| Type::Blocks(*next)))
+    let ladder = LADDERS.iter().find(|ladder| ladder.contains(&kind))?;
+    let above = ladder.iter().skip_while(|found| **found != kind).nth(1);
+    Some(above.map_or(Type::Plain(Dtype::BF16), |next| Type::Blocks(*next)))
 }
 
 /// Fails if types are asked for and the result has none.
@@ -147,7 +175,7 @@ pub(in crate::ops::merge) fn above(found: Type) -> Option<Type> {
 pub(in crate::ops::merge) fn check(types: Option<Types>, is_gguf: bool) -> Result<()> {
     match types {
         Some(_) if !is_gguf => {
-            let reason = "--types is for a result in GGUF: -o OUT.gguf";
+            let reason = "--types is for a result in GGUF: -o OUT.gguf, or a directory";
             Err(ErrorKind::BadOption(reason.to_owned()).into())
         }
         _ => Ok(()),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::binder::Bound;
 use super::quantised::Dtypes;
 use super::tensor_plan::{OutputTensor, TensorPlan};
+use crate::format::gguf::ALIGNMENT;
 use crate::format::{
     Checkpoint, Component, Dtype, Metadata, Shard, TensorSpec, TensorView, header,
 };
@@ -34,10 +35,57 @@ pub struct OutputShard {
 /// How a GGUF file of the output begins.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct GgufHead {
-    /// Number of the base shard whose pairs it has.
-    pub pairs_of: usize,
+    /// Number of the base shard whose pairs it has; none, if it has none but those of a set.
+    pub pairs_of: Option<usize>,
     /// What tensors' places are multiples of.
     pub alignment: u64,
+    /// Which file of a set it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<GgufPart>,
+}
+
+/// A file of a set of GGUF files.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GgufPart {
+    /// Its number, from 0.
+    pub number: u16,
+    /// How many files the set has.
+    pub count: u16,
+    /// How many tensors all of them have.
+    pub tensors: i32,
+}
+
+impl GgufHead {
+    /// One with the pairs of a base shard, by its number.
+    pub(super) fn like(at: usize, shard: &Shard) -> Self {
+        Self { pairs_of: Some(at), alignment: shard.header.alignment, part: None }
+    }
+
+    /// That of file number `number` where the same tensors are split anew, as llama.cpp splits a model: what describes
+    /// it stands in the first file alone.
+    pub(in crate::ops) fn of_set(self, number: usize) -> Self {
+        match number {
+            0 => self,
+            _ => Self { pairs_of: None, alignment: ALIGNMENT, ..self },
+        }
+    }
+}
+
+/// The most files that a set of GGUF files has.
+pub(super) const MOST_PARTS: usize = u16::MAX as usize;
+
+/// Says in each file of a set of at most [`MOST_PARTS`] GGUF files which one it is; a lone file says nothing.
+pub(in crate::ops) fn number_parts(shards: &mut [OutputShard]) {
+    let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
+    let tensors: usize = shards.iter().map(|shard| shard.tensors.len()).sum();
+    // A header has fewer than a million.
+    let tensors = i32::try_from(tensors).unwrap_or(i32::MAX);
+    for (number, shard) in (0..count).zip(shards.iter_mut()) {
+        let part = (count > 1).then_some(GgufPart { number, count, tensors });
+        if let Some(head) = &mut shard.gguf {
+            head.part = part;
+        }
+    }
 }
 
 impl OutputShard {

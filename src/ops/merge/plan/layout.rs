@@ -2,14 +2,14 @@
 
 use super::binder::Bound;
 pub use super::kept::OutputShard;
-use super::kept::keep;
+use super::kept::{MOST_PARTS, keep, number_parts};
 use super::quantised::Dtypes;
 use super::recoding::Recoding;
 use super::step::{Added, Step};
 pub use super::tensor_plan::OutputTensor;
 use super::tensor_plan::TensorPlan;
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::checkpoint::Layout;
+use crate::format::checkpoint::{Layout, gguf_parts};
 use crate::format::{Checkpoint, Component, Dtype};
 use crate::ops::merge::{Options, Quantized};
 use crate::weight::as_matrix;
@@ -21,12 +21,9 @@ use crate::weight::element::is_float;
 /// If it means a GGUF file, which only one can become.
 pub(in crate::ops::merge) fn is_file(options: &Options, base: &Checkpoint) -> Result<bool> {
     if options.is_gguf() && !base.is_gguf() {
-        let reason = "only a base in GGUF becomes a GGUF file: merge into a directory and convert that with \
-                      llama.cpp's convert_hf_to_gguf.py, or convert the base first";
-        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
-    }
-    if options.is_gguf() && (options.verify || options.receipt.is_some()) {
-        let reason = "--verify and --receipt are for results in safetensors";
+        let reason = "only a base in GGUF becomes a GGUF file by itself: name a GGUF file of the same base, for its \
+                      metadata and tokenizer (--reference BASE.gguf), or merge into a directory and convert that \
+                      with llama.cpp's convert_hf_to_gguf.py";
         return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
     }
     if options.is_gguf() && (options.dtype.is_some() || options.quantized == Quantized::Hybrid) {
@@ -35,8 +32,26 @@ pub(in crate::ops::merge) fn is_file(options: &Options, base: &Checkpoint) -> Re
         return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
     }
     let ending = options.output.extension().unwrap_or_default();
-    Ok(ending == "safetensors" || options.is_gguf())
+    let is_file = ending == "safetensors" || ending == GGUF;
+    if is_file && options.max_shard_size.is_some() {
+        let reason = "one file has no shards: leave out --max-shard-size, or give a directory; with --types, it gets \
+                      a set of GGUF files";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(&options.output);
+    }
+    let name = options.output.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(parts) = gguf_parts(&name).filter(|_| ending == GGUF) {
+        let reason = format!(
+            "its name says that it is one of a set of {}: for a set give a directory and --types, for one file \
+             another name",
+            parts.len()
+        );
+        return Err(ErrorKind::BadOption(reason)).in_file(&options.output);
+    }
+    Ok(is_file)
 }
+
+/// The ending of names of GGUF files.
+const GGUF: &str = "gguf";
 
 /// Decides all output files.
 pub(in crate::ops::merge) fn shards(
@@ -66,6 +81,12 @@ pub(in crate::ops::merge) fn shards(
             (false, Some(limit)) => shards.extend(split(component, kept, limit)),
             (false, None) => shards.extend(kept),
         }
+    }
+    if shards.iter().any(|shard| shard.gguf.is_some()) {
+        if shards.len() > MOST_PARTS {
+            return Err(ErrorKind::TooMany { what: "files", limit: MOST_PARTS as u64 }.into());
+        }
+        number_parts(&mut shards);
     }
     Ok(shards)
 }
@@ -97,10 +118,11 @@ fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<Out
         shards.first().map(|shard| stem(&shard.relative, &component.prefix)).unwrap_or_default();
     let number = shards.first().map_or(0, |shard| shard.component);
     let metadata = shards.first().and_then(|shard| shard.metadata.clone());
+    let head = shards.first().and_then(|shard| shard.gguf);
     let mut groups: Vec<Vec<OutputTensor>> = vec![Vec::new()];
     let mut filled = 0;
     for tensor in shards.into_iter().flat_map(|shard| shard.tensors) {
-        let bytes = tensor.bytes();
+        let bytes = tensor.bytes().next_multiple_of(head.map_or(1, |head| head.alignment));
         if filled > 0 && filled + bytes > limit {
             groups.push(Vec::new());
             filled = 0;
@@ -111,9 +133,10 @@ fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<Out
         }
     }
     let total = groups.len();
+    let ending = if head.is_some() { GGUF } else { "safetensors" };
     let name = |at: usize| match total {
-        1 => format!("{stem}.safetensors"),
-        _ => format!("{stem}-{:05}-of-{total:05}.safetensors", at + 1),
+        1 => format!("{stem}.{ending}"),
+        _ => format!("{stem}-{:05}-of-{total:05}.{ending}", at + 1),
     };
     let prefix = &component.prefix;
     groups
@@ -125,7 +148,7 @@ fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<Out
             metadata: metadata.clone(),
             tensors,
             same_header_as: None,
-            gguf: None,
+            gguf: head.map(|head| head.of_set(at)),
         })
         .collect()
 }
@@ -133,7 +156,8 @@ fn split(component: &Component, shards: Vec<OutputShard>, limit: u64) -> Vec<Out
 /// `model` of `unet/model-00001-of-00002.safetensors`.
 fn stem(relative: &str, prefix: &str) -> String {
     let name = relative.strip_prefix(prefix).unwrap_or(relative);
-    let name = name.strip_suffix(".safetensors").unwrap_or(name);
+    let name =
+        name.strip_suffix(".safetensors").or_else(|| name.strip_suffix(".gguf")).unwrap_or(name);
     let cut = name.rsplit_once("-of-").and_then(|(rest, _)| rest.rsplit_once('-'));
     cut.map_or(name, |(stem, _)| stem).to_owned()
 }
@@ -172,6 +196,7 @@ mod tests {
     fn stems() {
         assert_eq!(stem("unet/model-00001-of-00002.safetensors", "unet/"), "model");
         assert_eq!(stem("model.safetensors", ""), "model");
+        assert_eq!(stem("model-Q4_K-00002-of-00002.gguf", ""), "model-Q4_K");
         assert_eq!(stem("x-of-y.safetensors", ""), "x-of-y");
     }
 }

@@ -17,6 +17,7 @@ pub(in crate::ops) mod origin;
 pub(in crate::ops) mod output;
 pub(in crate::ops) mod predicted;
 pub(in crate::ops) mod quantised;
+pub(in crate::ops) mod recast;
 pub(in crate::ops) mod recoded;
 pub(in crate::ops) mod recoding;
 pub(in crate::ops) mod region;

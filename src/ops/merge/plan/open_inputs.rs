@@ -1,5 +1,7 @@
 //! What the shards of a plan are made from: the inputs, open.
 
+use std::sync::Arc;
+
 use super::tensor_plan::{OutputTensor, TensorPlan};
 use crate::adapter::Adapter;
 use crate::error::{ErrorKind, Locate, Result};
@@ -21,6 +23,8 @@ pub struct OpenInputs {
     pub(in crate::ops) values: Option<Checkpoint>,
     /// What of the base is read as it was trained on.
     pub(in crate::ops) trained: Option<Trained>,
+    /// Where the base's numbers are, if it has the names of another checkpoint than it is stored in.
+    pub(in crate::ops) recast: Option<Arc<Checkpoint>>,
 }
 
 /// A quantised base as it is stored.
@@ -35,6 +39,11 @@ pub(in crate::ops) struct Quantised {
 }
 
 impl OpenInputs {
+    /// The base's files: those that it is described by, and those with its numbers if they are others.
+    pub(in crate::ops) fn bases(&self) -> impl Iterator<Item = &Checkpoint> {
+        std::iter::once(&self.base).chain(self.recast.as_deref()).chain(&self.values)
+    }
+
     /// The base tensor that one of the result is made of: as it is stored, if its bytes are copied.
     ///
     /// # Errors
@@ -60,7 +69,7 @@ impl OpenInputs {
 
     /// All checkpoints of models that are read.
     pub(in crate::ops) fn models(&self) -> impl Iterator<Item = &Checkpoint> {
-        std::iter::once(&self.base).chain(&self.values).chain(&self.tuned)
+        self.bases().chain(&self.tuned)
     }
 
     /// Fails if a weight file was written to since it was opened.

@@ -111,6 +111,9 @@ pub struct Options {
     pub residual_rank: Option<usize>,
     /// The types of weights that change, in a GGUF result; [`Types::Auto`] if `None`.
     pub types: Option<Types>,
+    /// The same base in the other container: a checkpoint of transformers' whose names and files a GGUF base's result
+    /// has, or a GGUF model whose names, metadata and types a result in GGUF has.
+    pub reference: Option<PathBuf>,
     /// Bytes a shard may have; the base's own shards if `None`.
     pub max_shard_size: Option<u64>,
     /// Only modules that match.
@@ -171,6 +174,9 @@ impl Options {
                 "--as-trained is for a 16-bit base that stays one; leave out --quantized and --quantize-like",
             );
         }
+        if self.reference.is_some() && (self.as_trained.is_some() || self.quantize_like.is_some()) {
+            return together("--reference goes without --as-trained and --quantize-like");
+        }
         if self.touched != Touched::SixteenBit && self.quantized != Quantized::Hybrid {
             return together(
                 "--touched says what a weight becomes that changes in --quantized hybrid",
@@ -222,9 +228,10 @@ impl Options {
             || self.touched != Touched::SixteenBit
     }
 
-    /// Whether the result is a GGUF file.
+    /// Whether the result is a GGUF file, or a directory of some: types are asked for there.
     pub(in crate::ops::merge) fn is_gguf(&self) -> bool {
-        self.output.extension().is_some_and(|ending| ending == "gguf")
+        let ending = self.output.extension().unwrap_or_default();
+        ending == "gguf" || (self.types.is_some() && ending != "safetensors")
     }
 
     /// Which modules the options are for, by their names and those of the tensors they land on.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use super::gguf_types::Type;
 use super::options::{Options, Quantized};
 use super::recoding::Recoding;
 use super::step::Change;
-use crate::error::{Error, ErrorKind, QuantError, ReceiptError, Result};
+use crate::error::{Error, ErrorKind, QuantError, Result};
 use crate::format::{Checkpoint, Component, Dtype, TensorView, json};
 use crate::weight::element::{is_float, of_torch_name};
 use crate::weight::{Stored, Weight, Weights, Writing, decoded};
@@ -65,6 +66,8 @@ pub(in crate::ops::merge) struct Base {
     pub(super) origin: Origin,
     /// Dtypes of tensors of the result that are not those of what is read.
     pub(super) named: BTreeMap<String, Dtype>,
+    /// Where its numbers are, if it has the names of another checkpoint than it is stored in.
+    pub(in crate::ops::merge) recast: Option<Arc<Checkpoint>>,
 }
 
 /// Whose the numbers of a base are.
@@ -101,9 +104,18 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
 }
 
 impl Base {
-    fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
+    pub(super) fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
         let (origin, named) = (Origin::Stored, BTreeMap::new());
-        Self { checkpoint, weights, recoding: None, unread, origin, named }
+        Self { checkpoint, weights, recoding: None, unread, origin, named, recast: None }
+    }
+
+    /// One with the names of another checkpoint: its weights as they are written, or as they were stored.
+    pub(super) fn recast(
+        checkpoint: Checkpoint,
+        weights: Weights,
+        source: Arc<Checkpoint>,
+    ) -> Self {
+        Self { recast: Some(source), ..Self::new(checkpoint, weights, None) }
     }
 
     /// Of a base that cannot be decoded, what is to be said where something does not fit it.
@@ -122,7 +134,7 @@ impl Base {
     /// Takes the base as it is stored, if nothing changes any of its quantised weights.
     ///
     /// # Errors
-    /// If one changes and that was to be refused, or a receipt is asked for; if tensors of a scheme that is not read
+    /// If one changes and that was to be refused; if tensors of a scheme that is not read
     /// would be converted; if the base cannot be opened again.
     pub(in crate::ops::merge) fn settle(
         &mut self,
@@ -143,6 +155,9 @@ impl Base {
             let sibling = (open()?, self.weights.clone());
             self.recoding = Some(Recoding::new(options, sibling, &all, (bound, raised))?);
             return Ok(());
+        }
+        if self.recast.is_some() && !options.is_gguf() {
+            return options.check_writing();
         }
         let touched = self.touched(bound);
         let may_change = options.quantized != Quantized::Refuse || touched.is_empty();
@@ -168,11 +183,6 @@ impl Base {
             );
             return Err(ErrorKind::BadOption(reason).into());
         }
-        // A receipt tells the tensors of a file one after the other, without what lies between those of a GGUF file.
-        if options.receipt.is_some() && self.checkpoint.is_gguf() {
-            let base_tensor = first.name.clone();
-            return Err(ReceiptError::Dequantised { base_tensor }.into());
-        }
         if matches!(options.quantized, Quantized::Requantize | Quantized::Hybrid) {
             let touched = touched.iter().map(|weight| weight.name.clone()).collect();
             let base = (open()?, self.weights.clone());
@@ -183,6 +193,9 @@ impl Base {
 
     /// The quantised weights that the result holds otherwise than the base.
     fn touched(&self, bound: &Bound) -> Vec<&Weight> {
+        if self.recast.is_some() {
+            return self.weights.iter().collect();
+        }
         let changed = bound.changes.iter().filter(|(_, change)| !Change::is_empty(change));
         let untied = bound.untied.iter().map(|tied| &tied.embedding);
         let names = changed.map(|(name, _)| name).chain(untied);
@@ -199,7 +212,8 @@ impl Base {
         &self,
         tensors: impl Iterator<Item = (&'a str, Dtype, u64)>,
     ) -> Option<Dequantised> {
-        if !self.checkpoint.is_computed() || self.origin != Origin::Stored {
+        let is_whole = self.recast.is_some() && self.recoding.is_some();
+        if !self.checkpoint.is_computed() || self.origin != Origin::Stored || is_whole {
             return None;
         }
         let computed = |base: &str| self.checkpoint.tensor(base).is_some_and(|v| v.is_computed());
@@ -209,7 +223,7 @@ impl Base {
             return None;
         }
         let all = || self.weights.quantised();
-        let quantised = || all().filter(|weight| names.contains(weight.name.as_str()));
+        let quantised = || all().filter(|weight| is_whole || names.contains(weight.name.as_str()));
         let name = |weight: &Weight| format!("{}, {}", weight.encoding, weight.detail);
         let distinct = |texts: BTreeSet<String>| texts.into_iter().collect();
         Some(Dequantised {

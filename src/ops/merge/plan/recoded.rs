@@ -68,7 +68,7 @@ impl Recoding {
             same_header_as: None,
             gguf: shard
                 .filter(|shard| shard.header.alignment > 0)
-                .map(|shard| GgufHead { pairs_of: at, alignment: shard.header.alignment }),
+                .map(|shard| GgufHead::like(at, shard)),
         }
     }
 

@@ -35,7 +35,7 @@ pub(in crate::ops::merge) fn read(
     let named = dtypes(&form);
     let checkpoint = relabelled(form, &values, &names)?;
     let origin = Origin::Sibling;
-    let base = Base { checkpoint, weights, recoding: None, unread: None, origin, named };
+    let base = Base { origin, named, ..Base::new(checkpoint, weights, None) };
     Ok((base, values))
 }
 

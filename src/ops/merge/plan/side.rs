@@ -291,7 +291,9 @@ fn add_index(
     shards: &[&OutputShard],
     files: &mut BTreeMap<String, SideFile>,
 ) {
-    if component.index.is_none() && shards.len() < 2 {
+    // Files of a GGUF set number themselves.
+    let is_set = shards.iter().any(|shard| shard.gguf.is_some());
+    if is_set || component.index.is_none() && shards.len() < 2 {
         return;
     }
     let file_name = match &component.index {

@@ -15,21 +15,20 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::beside::Beside;
+use super::head::header_bytes;
 use super::jobs::{
     COPY_PIECE, CopyJob, EncodeJob, EncodeState, Job, Stats, TensorJob, TensorState, batches, jobs,
     lock,
 };
 use super::resume;
 use crate::error::{Error, ErrorKind, Locate, Result};
-use crate::format::gguf::container::{self, Pairs, SPLIT};
 use crate::format::staging::kept_root;
-use crate::format::{Metadata, OutputFile, Shard, Staging, header};
+use crate::format::{Metadata, OutputFile, Shard, Staging};
 use crate::math::DeltaStats;
 use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::Encoding;
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
-use crate::ops::merge::plan::kept::GgufHead;
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
 use crate::ops::{Progress, thread_pool};
@@ -207,62 +206,6 @@ pub(in crate::ops) fn work_through<'a>(
         }
     }
     Ok(jobs.iter().filter_map(Job::stats).collect())
-}
-
-/// The header of one weight file, with its length before it.
-///
-/// # Errors
-/// If the base's own cannot be read, or a new one is longer than the format allows.
-pub(in crate::ops) fn header_bytes(
-    making: Making<'_>,
-    shard: &OutputShard,
-    origin: Option<&Metadata>,
-) -> Result<Vec<u8>> {
-    if let Some(head) = shard.gguf {
-        return gguf_head(making, shard, head, origin);
-    }
-    if let Some(origin) = origin {
-        let mut metadata = shard.metadata.clone().unwrap_or_default();
-        // Readers refuse metadata without it, though they take a file without metadata.
-        metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
-        metadata.extend(origin.clone());
-        return header::encode(Some(&metadata), &shard.specs());
-    }
-    let same = shard.same_header_as.and_then(|number| making.inputs.base.shards.get(number));
-    let same = same.filter(|base| base.header.metadata == shard.metadata);
-    match same {
-        Some(base) => {
-            let mut scratch = Vec::new();
-            let bytes = base.source.bytes(0..base.header.data_start, &mut scratch);
-            Ok(bytes.in_file(&base.path)?.to_vec())
-        }
-        None => header::encode(shard.metadata.as_ref(), &shard.specs()),
-    }
-}
-
-/// The head of a GGUF file: the pairs of a base file byte for byte, but for those of a set of several files.
-fn gguf_head(
-    making: Making<'_>,
-    shard: &OutputShard,
-    head: GgufHead,
-    origin: Option<&Metadata>,
-) -> Result<Vec<u8>> {
-    let stored = making.inputs.quantised.as_ref().map_or(&making.inputs.base, |base| &base.stored);
-    let base = stored.shards.get(head.pairs_of).ok_or(ErrorKind::NotFound)?;
-    let pairs = Pairs::read(&base.source).in_file(&base.path)?;
-    let texts = origin.into_iter().flatten();
-    let texts: Vec<_> = texts.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let mut entries = Vec::with_capacity(shard.tensors.len());
-    for tensor in &shard.tensors {
-        let (kind, shape) = match &tensor.blocks {
-            Some(blocks) => (Some(blocks.kind), &blocks.shape),
-            None => (container::kind(tensor.dtype), &tensor.shape),
-        };
-        let unknown = || ErrorKind::BadDtype { dtype: tensor.dtype.to_string() };
-        let kind = kind.ok_or_else(unknown).in_tensor(&tensor.full_name)?;
-        entries.push((tensor.name.as_str(), kind, shape.as_slice(), tensor.bytes()));
-    }
-    Ok(pairs.head(|key| !key.starts_with(SPLIT), &texts, entries.into_iter()))
 }
 
 /// Sums of all panels, in the order of the rows.

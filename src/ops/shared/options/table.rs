@@ -20,8 +20,10 @@ const OPENING: &[&str] =
 const ORIENTING: &[&str] = &["merge", "verify", "extract", "inspect"];
 
 /// What can be asked of the types of a GGUF result.
-pub const GGUF_TYPES: [&str; 10] =
-    ["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"];
+pub const GGUF_TYPES: [&str; 21] = [
+    "auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
+    "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32",
+];
 const DTYPES: Kind = Word(&["keep", "f32", "f16", "bf16"]);
 const OUTPUTS: &[&str] = &["save-to", "out-path", "save-path", "save-merged-model"];
 
@@ -63,7 +65,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("adapter", (&["resize", "convert"], Recipe::None), (Path, "ADAPTER"),
         "The adapter: a PEFT directory or a file of any convention"),
     option("output", (&["merge"], Recipe::Key), (Path, "OUT"),
-        "Where the result goes: one file if it ends in .safetensors, otherwise a directory").also(OUTPUTS),
+        "Where the result goes: one file if it ends in .safetensors or .gguf, otherwise a directory").also(OUTPUTS),
     option("output", (&["combine"], Recipe::Key), (Path, "OUT"),
         "Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others").also(OUTPUTS),
     option("output", (&["resize"], Recipe::None), (Path, "OUT"),
@@ -194,7 +196,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("residual_rank", (&["merge"], Recipe::Key), (Count, "R"),
         "Rank of --residual").or("the adapters' largest"),
     option("types", (MERGING, Recipe::Key), (Word(&GGUF_TYPES), "TYPE"),
-        "Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which \
+        "Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one \
+         by --max-shard-size): for each the smallest from its own upwards in which \
          --min-survival of its update survives, its own, or one for all; everything else keeps its bytes").or("auto"),
     option("to", (&["combine"], Recipe::Key), (Text, "CONVENTION"),
         "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf").or("the inputs'"),
@@ -211,6 +214,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("rank", (&["convert"], Recipe::None), (Rank, "POLICY"),
         "Rank of the result of --as lora: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, \
          error:0.05, size:32MiB, params:2M"),
+    option("reference", (MERGING, Recipe::Key), (Path, "BASE"),
+        "The same base in the other container: a checkpoint of transformers' whose names and files the result of a GGUF \
+         base has, or the GGUF file whose names, metadata, tokenizer and types the -o OUT.gguf of another base has"),
     option("reference", (&["combine"], Recipe::Key), (Path, "BASE"),
         "The base model, if --to needs its module names, or for gguf its architecture"),
     option("reference", (&["resize"], Recipe::None), (Path, "BASE"),

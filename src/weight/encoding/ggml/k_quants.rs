@@ -22,9 +22,7 @@ pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
     let (high, codes, scales) = (&block[..32], &block[32..96], &block[96..108]);
     let d = half(block, 108);
     for (group, values) in out.chunks_exact_mut(16).enumerate() {
-        let low = scales[group % 8] >> (group / 8 * 4) & 15;
-        let upper = scales[8 + group % 4] >> (group / 4 * 2) & 3;
-        let scale = d * (f32::from(low | upper << 4) - 32.0);
+        let scale = d * three_bit_scale(scales, group);
         let (within, shift) = (group % 2 * 16, group / 2 % 4 * 2);
         let first = group / 8 * 32 + within;
         let bytes = codes[first..first + 16].iter().zip(&high[within..within + 16]);
@@ -35,8 +33,15 @@ pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
+/// The scale of one of Q3_K's sixteen groups, six bits in twelve bytes.
+pub(super) fn three_bit_scale(scales: &[u8], group: usize) -> f32 {
+    let low = scales[group % 8] >> (group / 8 * 4) & 15;
+    let upper = scales[8 + group % 4] >> (group / 4 * 2) & 3;
+    f32::from(low | upper << 4) - 32.0
+}
+
 /// Scale and least value of one of eight groups, six bits each in twelve bytes.
-fn six_bits(packed: &[u8], group: usize) -> (f32, f32) {
+pub(super) fn six_bits(packed: &[u8], group: usize) -> (f32, f32) {
     let (scale, least) = if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
     } else {

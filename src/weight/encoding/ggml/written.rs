@@ -1,37 +1,65 @@
-//! Blocks of 32 for new values: the arithmetic of ggml's reference quantisers (`quantize_row_q*_ref`, as gguf-py's
-//! `quants.py` has it), in f32, operation by operation. Types with better searches than a block's largest value (the K
-//! types, IQ) are not written.
+//! Blocks for new values: the arithmetic of ggml's reference quantisers (`quantize_row_q*_ref`), in f32, operation by
+//! operation. Here are those whose step follows from a block's largest value; the others are looked for (`k_written.rs`,
+//! `table_written.rs`).
 
 use half::f16;
 
-use super::half;
+use super::{half, k_written, table_written};
 use crate::weight::rounding::whole;
 
-/// Elements of a block of every type that is written.
-pub(super) const ELEMENTS: usize = 32;
+/// An element's random number, if it is rounded by one.
+pub(super) type Draw<'a> = &'a dyn Fn(usize) -> Option<f32>;
 
-/// How one block's values become bytes.
+/// Puts the bytes of a block of values; those of a stored one keep its scales.
+pub(super) type Put = fn(&[f32], Option<&[u8]>, Draw<'_>, &mut [u8]);
+
+/// A whole number by a draw, or the nearest.
+pub(super) fn code(scaled: f32, draw: Option<f32>) -> f32 {
+    whole(scaled, draw)
+}
+
+/// The types that are written, by ggml's number.
+const WRITERS: [(u32, Put); 16] = [
+    (2, |values, stored, draw, out| Q4_0.put(values, stored, draw, out)),
+    (3, |values, stored, draw, out| Q4_1.put(values, stored, draw, out)),
+    (6, |values, stored, draw, out| Q5_0.put(values, stored, draw, out)),
+    (7, |values, stored, draw, out| Q5_1.put(values, stored, draw, out)),
+    (8, |values, stored, draw, out| Q8_0.put(values, stored, draw, out)),
+    (10, k_written::q2_k),
+    (11, k_written::q3_k),
+    (12, k_written::q4_k),
+    (13, k_written::q5_k),
+    (14, k_written::q6_k),
+    (20, table_written::iq4_nl),
+    (23, table_written::iq4_xs),
+    (34, table_written::tq1_0),
+    (35, table_written::tq2_0),
+    (39, table_written::mxfp4),
+    (40, table_written::nvfp4),
+];
+
+/// The writer of a type, if it has one.
+pub(super) fn writer(kind: u32) -> Option<Put> {
+    WRITERS.iter().find(|row| row.0 == kind).map(|row| row.1)
+}
+
+/// Elements of a block of the types here.
+const ELEMENTS: usize = 32;
+
+/// How one block's values become bytes, where its step is that of its largest.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BlockWriter {
+struct Simple {
     /// Bits of a code: 4, 5 or 8.
     bits: u32,
     /// Whether the block stores its least value beside the step.
     has_least: bool,
 }
 
-/// The types that are written, by ggml's number.
-const WRITERS: [(u32, BlockWriter); 5] = [
-    (2, BlockWriter { bits: 4, has_least: false }),
-    (3, BlockWriter { bits: 4, has_least: true }),
-    (6, BlockWriter { bits: 5, has_least: false }),
-    (7, BlockWriter { bits: 5, has_least: true }),
-    (8, BlockWriter { bits: 8, has_least: false }),
-];
-
-/// The writer of a type, if it has one.
-pub(super) fn writer(kind: u32) -> Option<BlockWriter> {
-    WRITERS.iter().find(|row| row.0 == kind).map(|row| row.1)
-}
+const Q4_0: Simple = Simple { bits: 4, has_least: false };
+const Q4_1: Simple = Simple { bits: 4, has_least: true };
+const Q5_0: Simple = Simple { bits: 5, has_least: false };
+const Q5_1: Simple = Simple { bits: 5, has_least: true };
+const Q8_0: Simple = Simple { bits: 8, has_least: false };
 
 /// What codes are counted in: value = step · (code − middle) + least.
 #[derive(Debug, Clone, Copy)]
@@ -42,16 +70,8 @@ struct Grid {
     inverse: f32,
 }
 
-impl BlockWriter {
-    /// Puts the bytes of a block of values; those of `stored` keep their step and least value. `draw` gives an
-    /// element's random number, if it is rounded by one.
-    pub(super) fn put(
-        self,
-        values: &[f32],
-        stored: Option<&[u8]>,
-        draw: impl Fn(usize) -> Option<f32>,
-        out: &mut [u8],
-    ) {
+impl Simple {
+    fn put(self, values: &[f32], stored: Option<&[u8]>, draw: Draw<'_>, out: &mut [u8]) {
         let grid = stored.map_or_else(|| self.fresh(values), |block| self.reused(block));
         out[..2].copy_from_slice(&f16::from_f32(grid.step).to_le_bytes());
         let mut at = 2;
