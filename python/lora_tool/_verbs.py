@@ -30,11 +30,10 @@ def merge(
     rounding: Literal["nearest", "stochastic"] | None = None,
     rounding_seed: int | None = None,
     min_survival: float | None = None,
-    types: Literal["auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32"] | None = None,
-    reference: Path | None = None,
     residual: Path | None = None,
     residual_rank: int | None = None,
-    types: Literal["auto", "keep", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"] | None = None,
+    types: Literal["auto", "keep", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "tq1_0", "tq2_0", "f16", "bf16", "f32"] | None = None,
+    reference: Path | None = None,
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
@@ -89,11 +88,10 @@ def merge(
     rounding: How what is quantised again is rounded: to the nearest code, or at random with chances that keep the mean, so that updates smaller than a step of 4 bits survive [default: nearest]
     rounding_seed: Seed of --rounding stochastic [default: 0]
     min_survival: The least share of an update that must survive in every weight that is quantised again; else nothing is written [default: 0.9]
-    types: Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one by --max-shard-size): for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
-    reference: The same base in the other container: a checkpoint of transformers' whose names and files the result of a GGUF base has, or the GGUF file whose names, metadata, tokenizer and types the -o OUT.gguf of another base has
     residual: Also write the PEFT adapter that gives back what quantising takes from the merge; with it, that is no longer lost to --min-survival
     residual_rank: Rank of --residual [default: the adapters' largest]
-    types: Types of what changes in a GGUF result, -o OUT.gguf: for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
+    types: Types of what changes in a GGUF result, -o OUT.gguf or a directory (which gets the base's set of files, or one by --max-shard-size): for each the smallest from its own upwards in which --min-survival of its update survives, its own, or one for all; everything else keeps its bytes [default: auto]
+    reference: The same base in the other container: a checkpoint of transformers' whose names and files the result of a GGUF base has, or the GGUF file whose names, metadata, tokenizer and types the -o OUT.gguf of another base has
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit

@@ -12,7 +12,7 @@ use crate::architecture::sources;
 const PLACES: [&str; 3] = ["adapter/convention/", "ops/check/program/", "cli/"];
 
 /// Words that are a convention's name too and mean something else: file, word, and what it is there.
-const OTHER_MEANINGS: [(&str, &str, &str); 17] = [
+const OTHER_MEANINGS: [(&str, &str, &str); 18] = [
     ("adapter/convert/requirements.rs", "peft", "what servers read, as in `ops/check/program/`"),
     ("adapter/write.rs", "gguf", "a file's ending"),
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
@@ -29,6 +29,7 @@ const OTHER_MEANINGS: [(&str, &str, &str); 17] = [
     ("ops/shared/options/table.rs", "", "programs whose arithmetic is reproduced"),
     ("weight/config.rs", "mlx", "a quantisation"),
     ("weight/encoding/mlx.rs", "mlx", "a quantisation"),
+    ("weight/retyped.rs", "mlx", "a quantisation"),
     ("weight/skip.rs", "mlx", "a quantisation"),
 ];
 

@@ -32,10 +32,7 @@ pub(in crate::ops::merge) fn metadata(
     let made = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "method": plan.method.as_ref().map_or("linear", |choice| choice.method.name),
-        "base": match &inputs.values {
-            Some(values) => provenance::hashes(&shards_of(values))?,
-            None => provenance::hashes(&inputs.bases().flat_map(shards_of).collect::<Vec<_>>())?,
-        },
+        "base": provenance::hashes(&inputs.bases().flat_map(shards_of).collect::<Vec<_>>())?,
         "inputs": described.collect::<Result<Vec<Value>>>()?,
     });
     let mut metadata = Metadata::new();
