@@ -10,7 +10,11 @@ fn main() -> ExitCode {
     cli::open_many_files();
     cli::interruptible(move || {
         let session = cli.session();
-        let answer = match cli.run(&session) {
+        let outcome = cli.run(&session);
+        if outcome.is_ok() {
+            session.took();
+        }
+        let answer = match outcome {
             Ok(cli::Answer::Yes) => 0,
             Ok(cli::Answer::No) => 1,
             Ok(cli::Answer::Unknown) => 2,

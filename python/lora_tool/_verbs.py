@@ -37,6 +37,7 @@ def merge(
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
+    no_provenance: bool = False,
     resume: bool = False,
     plan: Path | None = None,
     workers: int | None = None,
@@ -95,6 +96,7 @@ def merge(
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
+    no_provenance: Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; `verify` then needs --base and --adapter
     resume: Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, and keep this run's if it is interrupted
     plan: Merge nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
     workers: With --plan: share the shards out for this many workers
@@ -151,6 +153,7 @@ def merge(
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,
+        no_provenance=no_provenance,
         resume=resume,
         plan=plan,
         workers=workers,

@@ -29,11 +29,25 @@ pub(crate) struct Cli {
     /// Threads that compute; one a core by default
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
+    /// When to use colours: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "WHEN", value_enum, default_value = "auto", hide_default_value = true, hide_possible_values = true)]
+    color: When,
     /// Download what the local Hub cache lacks of inputs named org/name (HF_ENDPOINT, HF_TOKEN)
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     fetch: bool,
     #[command(subcommand)]
     command: verb::Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum When {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// Threads that can be asked for; more only cost time to start.
@@ -71,6 +85,11 @@ pub(crate) fn command() -> Command {
 impl Cli {
     /// How to talk to this user, and what holds for every verb.
     pub(crate) fn session(&self) -> Session {
+        match self.color {
+            When::Auto => {}
+            When::Always => anstream::ColorChoice::Always.write_global(),
+            When::Never => anstream::ColorChoice::Never.write_global(),
+        }
         Session::new(self.quiet, self.verbose > 0, self.threads)
     }
 

@@ -1,5 +1,7 @@
 //! One run of the command: what holds for every verb, and the ways in which a verb speaks.
 
+use std::time::Instant;
+
 use lora_tool::ops::Progress;
 use serde::Serialize;
 
@@ -9,6 +11,7 @@ use super::terminal::{Terminal, Unit};
 /// What a verb is given beside its arguments.
 pub(crate) struct Session {
     terminal: Terminal,
+    started: Instant,
     /// Threads that compute; 0 for one a core.
     pub(crate) threads: usize,
     /// Say more: every module and tensor.
@@ -27,7 +30,7 @@ struct Named<'a, T> {
 
 impl Session {
     pub(crate) fn new(quiet: bool, verbose: bool, threads: usize) -> Self {
-        Self { terminal: Terminal::new(quiet), threads, verbose }
+        Self { terminal: Terminal::new(quiet), started: Instant::now(), threads, verbose }
     }
 
     /// Prints a report: as one JSON object if that was asked for, else as `text` makes it.
@@ -73,7 +76,12 @@ impl Session {
         self.terminal.error(failure);
     }
 
-    /// A bar of bytes on a terminal, silence elsewhere.
+    /// Says on standard error how long the run took, where that is long enough to be told.
+    pub(crate) fn took(&self) {
+        self.terminal.took(self.started.elapsed());
+    }
+
+    /// A bar of bytes on a terminal, a line every ten seconds elsewhere.
     pub(crate) fn bytes(&self, what: &'static str) -> Box<dyn Progress> {
         self.terminal.progress(what, Unit::Bytes)
     }

@@ -2,9 +2,12 @@
 //! they are wanted, and hostile names made harmless.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lora_tool::error::{harmless, short};
 use lora_tool::format::remote::as_written;
 use lora_tool::ops::Progress;
@@ -98,12 +101,29 @@ impl Terminal {
         }
     }
 
-    /// A bar on a terminal, silence elsewhere.
+    /// A bar on a terminal, a line every ten seconds elsewhere.
     pub(crate) fn progress(&self, what: &'static str, unit: Unit) -> Box<dyn Progress> {
-        if self.quiet || !std::io::stderr().is_terminal() {
-            return Box::new(());
+        match std::io::stderr().is_terminal() {
+            _ if self.quiet => Box::new(()),
+            true => Box::new(Bar::new(what, unit)),
+            false => Box::new(Log::new(what)),
         }
-        Box::new(Bar::new(what, unit))
+    }
+
+    /// How long a run took, where that is long enough to be told.
+    pub(crate) fn took(&self, time: Duration) {
+        const LONG: Duration = Duration::from_secs(2);
+        if time >= LONG {
+            self.note(&format!("in {}", seconds(time)));
+        }
+    }
+}
+
+/// `12.3 s`, `4 min 5 s`.
+fn seconds(time: Duration) -> String {
+    match time.as_secs() {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        all => format!("{} min {} s", all / 60, all % 60),
     }
 }
 
@@ -122,15 +142,23 @@ struct Bar {
 
 impl Bar {
     fn new(what: &'static str, unit: Unit) -> Self {
+        /// Of less work nobody can tell when all of it will be done.
+        const FEW: f32 = 0.02;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let template = match unit {
             Unit::Bytes => {
-                "{msg} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}"
+                "{msg} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {left}"
             }
-            Unit::Steps => "{msg} {bar:30} {percent} % eta {eta}",
+            Unit::Steps => "{msg} {bar:30} {percent} % {left}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let left = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                if (FEW..1.0).contains(&state.fraction()) {
+                    // Nobody is left to tell of a text that cannot be written.
+                    let _ = write!(text, "eta {}", seconds(state.eta()));
+                }
+            };
+            bar.set_style(style.with_key("left", left));
         }
         bar.set_message(what);
         Self { bar }
@@ -138,6 +166,12 @@ impl Bar {
 }
 
 impl Progress for Bar {
+    fn phase(&self, name: &'static str) {
+        self.bar.set_message(name);
+        self.bar.reset_elapsed();
+        self.bar.reset_eta();
+    }
+
     fn begin(&self, bytes: u64) {
         self.bar.set_length(bytes);
         self.bar.set_position(0);
@@ -151,5 +185,81 @@ impl Progress for Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Progress for a file or a pipe: a line every ten seconds, none of what is done before.
+struct Log {
+    started: Instant,
+    phase: Mutex<&'static str>,
+    all: AtomicU64,
+    done: AtomicU64,
+    /// Seconds after the start when the next line is due.
+    due: AtomicU64,
+}
+
+impl Log {
+    /// Seconds between two lines.
+    const EVERY: u64 = 10;
+
+    fn new(what: &'static str) -> Self {
+        Self {
+            started: Instant::now(),
+            phase: Mutex::new(what),
+            all: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            due: AtomicU64::new(Self::EVERY),
+        }
+    }
+
+    /// The line that is due after so much time, if one is.
+    fn line(&self, time: Duration) -> Option<String> {
+        let (due, now) = (self.due.load(Ordering::Relaxed), time.as_secs());
+        let next = now + Self::EVERY;
+        let mine = now >= due
+            && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !mine {
+            return None;
+        }
+        let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
+        let share = if all == 0 { 0.0 } else { done as f64 / all as f64 * 100.0 };
+        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(format!("{phase}: {share:.0} % after {}", seconds(time)))
+    }
+}
+
+impl Progress for Log {
+    fn phase(&self, name: &'static str) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    fn begin(&self, bytes: u64) {
+        self.all.store(bytes, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(line) = self.line(self.started.elapsed()) {
+            Terminal::tell(&line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_has_a_line_every_ten_seconds() {
+        let log = Log::new("reading");
+        log.begin(200);
+        log.phase("merging");
+        log.done.store(50, Ordering::Relaxed);
+        let at = |tenths: u64| log.line(Duration::from_millis(tenths * 100));
+        assert_eq!(at(99), None);
+        assert_eq!(at(104).as_deref(), Some("merging: 25 % after 10.4 s"));
+        assert_eq!(at(150), None);
+        assert_eq!(at(654).as_deref(), Some("merging: 25 % after 1 min 5 s"));
     }
 }

@@ -70,6 +70,11 @@ impl Source {
         Self { map: None, remote: None, held: Some(Arc::new(bytes)), ..self }
     }
 
+    /// Whether what is read is what the file holds, and not [`Source::holding`]'s bytes.
+    pub fn is_of_file(&self) -> bool {
+        self.held.is_none()
+    }
+
     /// Bytes in the file when it was opened.
     pub fn length(&self) -> u64 {
         self.length

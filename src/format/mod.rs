@@ -8,6 +8,7 @@ pub mod checkpoint;
 #[cfg(feature = "cloud")]
 mod cloud;
 pub mod coder;
+pub mod folder;
 pub mod ggml;
 pub mod gguf;
 pub(crate) mod hash;
@@ -18,6 +19,7 @@ pub mod json;
 mod kept;
 mod live;
 pub mod location;
+pub mod natural;
 pub(crate) mod pattern;
 pub mod remote;
 mod shard;

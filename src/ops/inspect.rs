@@ -11,11 +11,13 @@ use serde_json::{Map, Value};
 
 use crate::adapter::module::{Kind, Module, Replaces};
 use crate::adapter::place::Placement;
+use crate::adapter::scale::ScaleSource;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
 use crate::adapter::{Adapter, OpenOptions, convention, orientation, promised, target};
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::checkpoint::{Layout, PICKLES};
+use crate::format::natural::natural;
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
 use crate::ops::merge::plan::misfit::{self, Misfit};
@@ -141,6 +143,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     let mut item = common(path, "adapter", &adapter.file);
     item.convention = Some(adapter.convention.name);
     item.base_model = adapter.base_model().map(str::to_owned);
+    item.rslora = adapter.config.as_ref().is_some_and(|config| config.rslora);
     let mut ranks = BTreeMap::new();
     for module in adapter.modules.iter().filter(|module| module.rank > 0) {
         *ranks.entry(module.rank).or_default() += 1;
@@ -167,6 +170,7 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     if options.spectrum {
         add_spectra(&adapter, &mut modules)?;
     }
+    modules.sort_by(|a, b| natural(&a.name, &b.name));
     item.modules = Some(modules);
     let replacements = adapter.replacements.iter().enumerate().map(|(at, replacement)| {
         let rows = match &replacement.replaces {
@@ -244,7 +248,11 @@ fn module_item(module: &Module, adapter: &Adapter, places: Vec<Placement>) -> Mo
         rank: module.rank,
         alpha: module.scale.alpha,
         scale: module.scale.value,
-        scale_source: module.scale.source.name(),
+        // A convention without a file of its own keeps PEFT's config in the header.
+        scale_source: match module.scale.source {
+            ScaleSource::Config if adapter.config_path.is_none() => ScaleSource::Header.name(),
+            source => source.name(),
+        },
         inputs: module.inputs,
         outputs: module.outputs,
         dtype: dtype.unwrap_or_default(),
@@ -294,15 +302,34 @@ fn not_finite(modules: &[ModuleItem]) -> Option<String> {
     ))
 }
 
-fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {
-    let mut warnings: Vec<String> = adapter
-        .faults
-        .iter()
-        .map(|fault| match fault.hint() {
-            Some(hint) => format!("{fault} ({hint})"),
-            None => fault.to_string(),
+/// What is wrong with single modules, those of one reason together.
+fn grouped(faults: &[Error]) -> Vec<String> {
+    let mut reasons: Vec<(String, Vec<&Error>)> = Vec::new();
+    for fault in faults {
+        let reason = fault.kind().to_string();
+        match reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, faults)) => faults.push(fault),
+            None => reasons.push((reason, vec![fault])),
+        }
+    }
+    let told = reasons.iter().filter_map(|(reason, faults)| {
+        let first = faults.first()?;
+        let text = match (faults.len(), first.tensor()) {
+            (count, Some(name)) if count > 1 => {
+                format!("{count} modules, such as `{name}`: {reason}")
+            }
+            _ => first.to_string(),
+        };
+        Some(match first.hint() {
+            Some(hint) => format!("{text} ({hint})"),
+            None => text,
         })
-        .collect();
+    });
+    told.collect()
+}
+
+fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String> {
+    let mut warnings = grouped(&adapter.faults);
     if !adapter.inert.is_empty() {
         warnings.push(format!("{} copies of base tensors that carry nothing", adapter.inert.len()));
     }

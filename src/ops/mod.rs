@@ -13,6 +13,7 @@ pub mod convert;
 pub mod diff;
 pub mod extract;
 pub mod inspect;
+pub mod list;
 pub mod merge;
 pub mod metadata;
 mod receipt;

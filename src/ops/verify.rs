@@ -5,6 +5,8 @@
 //! tensor are computed once more in f64, by plain loops that share nothing with the kernels, and held to
 //! what one rounding (and f32 accumulation) can explain.
 
+mod recorded;
+
 use std::path::PathBuf;
 
 use super::Progress;
@@ -15,6 +17,7 @@ use crate::ops::shared::base::open_merged;
 use crate::ops::shared::provenance::RECIPE;
 
 pub use super::merge::check::verdict::{Fault, Report};
+pub use recorded::recorded;
 
 /// What to verify: the merged checkpoint, and the options of the merge that should have made it
 /// (whose `output` is not looked at).
@@ -42,6 +45,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let output = options.merged.clone();
     let mut merge = merge::prepare(&merge::Options { output, types, ..options.merge.clone() })?;
     let header = merged.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    merge.expect_origin(header)?;
     let recipe = header.and_then(|header| header.get(RECIPE)).cloned();
     let taken = recipe.is_some_and(|text| merge.take_recipe(text));
     let mut report = check(&merge, &merged, options.sample, progress)?;

@@ -16,6 +16,7 @@ mod folders;
 mod hints;
 mod inspect;
 mod library;
+mod list;
 mod metadata;
 mod options;
 mod page;

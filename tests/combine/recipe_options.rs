@@ -13,7 +13,8 @@ use crate::common::refusal::{MODULE, Scene, TARGET, adapter, tree};
 use crate::common::{Peft, Tensors, fixture, lora_tool, read};
 
 /// Options that no output shows: the report does, or another file.
-const NOT_IN_THE_OUTPUT: [&str; 5] = ["verify", "receipt", "resume", "residual", "residual_rank"];
+const NOT_IN_THE_OUTPUT: [&str; 6] =
+    ["verify", "receipt", "resume", "residual", "residual_rank", "no_provenance"];
 
 /// A verb's option, the line without it, what the line says more, the inputs of a recipe and what it says more.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -45,6 +46,7 @@ const MERGE: &[Case] = &[
         "adapters: [unmatched]",
         "allow_unmatched: true",
     ),
+    ("no_provenance", "base style", "--no-provenance", "adapters: [style]", "no_provenance: true"),
     ("add_new", "base whole", "--add-new", "adapters: [whole]", "add_new: true"),
     ("keep_tied", "tied embedding", "--keep-tied", "adapters: [embedding]", "keep_tied: true"),
     (

@@ -343,7 +343,12 @@ fn an_output_says_where_it_comes_from() {
     let again = metadata(&scene.path("again/model-00001-of-00002.safetensors"));
     assert_eq!(again["lora_tool.base.recipe"], recipe);
     assert_eq!(again["lora_tool.base"], said["lora_tool"]);
-    assert!(!again.contains_key("lora_tool.recipe") && !again.contains_key("lora_tool"));
+    assert!(!again.contains_key("lora_tool.recipe"));
+    let made: Value = serde_json::from_str(&again["lora_tool"]).expect("JSON");
+    assert_eq!(
+        (&made["base_name"], &made["inputs"][0]["name"]),
+        (&"merged".into(), &"style".into())
+    );
     scene.runs("verify again --base merged --adapter style");
     scene.runs("undo again --receipt kept -o undone");
     assert!(tree(&scene.path("undone")) == tree(&scene.path("merged")));

@@ -159,7 +159,7 @@ proptest! {
         let (base, adapters) = scene.build(&bench, 2);
         let merged = |name: &str, adapters: &[&Path], weights: &str| {
             let out = bench.path(name);
-            bench.merge(&base, adapters, &format!("-w {weights} -o {}", out.display()));
+            bench.merge(&base, adapters, &format!("-w {weights} --no-provenance -o {}", out.display()));
             std::fs::read(&out).expect("written")
         };
         let with = merged("with.safetensors", &paths(&adapters), "1 0");

@@ -24,6 +24,7 @@ mod names;
 mod orientation;
 mod places;
 mod plans;
+mod provenance;
 mod quantised;
 mod quantised_once;
 mod quantised_rules;

@@ -12,6 +12,6 @@ mod names;
 mod target;
 
 pub use experts::divide_experts;
-pub use model_part::{architectures, is_known, of_one_layout};
+pub use model_part::{architectures, counts, is_known, of_one_layout};
 pub use names::of;
 pub use target::{Layout, MadeOf, Piece, Target, Wanted};

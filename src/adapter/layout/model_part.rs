@@ -35,6 +35,25 @@ pub fn architectures(adapter: &Adapter) -> BTreeSet<&'static str> {
     parts(adapter, None).iter().filter_map(detected).collect()
 }
 
+/// How many modules are of each part of the model: `denoiser`, `te1`, `te2`, `te3`, `connectors`, or `model` where
+/// their names say no part.
+pub fn counts(adapter: &Adapter) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for module in &adapter.modules {
+        let part = match place(adapter, &module.name).0 {
+            Scope::Any => "model",
+            Scope::Denoiser => "denoiser",
+            Scope::Connectors => "connectors",
+            Scope::Conditioner => "conditioner",
+            Scope::TextEncoder(1) => "te1",
+            Scope::TextEncoder(2) => "te2",
+            Scope::TextEncoder(_) => "te3",
+        };
+        *counts.entry(part).or_default() += 1;
+    }
+    counts
+}
+
 /// Modules whose names are of one of their model's two layouts alone: the published one, or diffusers'.
 pub fn of_one_layout(adapter: &Adapter, published: bool) -> BTreeSet<&str> {
     let (own, other) = match published {

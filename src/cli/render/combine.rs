@@ -7,6 +7,9 @@ use lora_tool::ops::shared::advice::Advice;
 use super::compare::{both_ways, spill};
 use super::{Lines, bytes, count, percent, table, weight};
 
+/// Energy kept below which a rank is told to be low.
+const LITTLE: f64 = 0.9;
+
 /// What a combination will be.
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     let mut lines = Lines::default();
@@ -66,14 +69,20 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     if !report.stored.is_empty() {
         lines.add("stored", format!("{} differences, summed whole", report.stored.len()));
     }
+    if report.energy_kept < LITTLE {
+        let (kept, error) = (percent(report.energy_kept, 0), super::error(report.relative_error));
+        lines.add("warning", format!(
+            "the rank keeps only {kept} of the energy (error {error}): a higher --rank, or energy:0.95, keeps more"
+        ));
+    }
     let (before, after) = (count(report.parameters_before), count(report.parameters_after));
     lines.add("parameters", format!("{before} before, {after} now, {}", bytes(report.bytes)));
     lines.add(
         "kept",
         format!(
-            "{} of the energy, relative error {:.2e}",
-            percent(report.energy_kept, 4),
-            report.relative_error
+            "{} of the energy; error {} of the update",
+            percent(report.energy_kept, 1),
+            super::error(report.relative_error)
         ),
     );
     for input in report.inputs.iter().filter(|_| report.inputs.len() > 1) {
@@ -87,7 +96,7 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
         lines.add("spill", format!("inputs {a} / {b} over each other: {}", both_ways(pair)));
     }
     if modules {
-        let head = ["module", "rank before", "rank", "energy kept", "relative error"];
+        let head = ["module", "rank before", "rank", "energy kept", "error"];
         let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
         rows.extend(report.modules.iter().map(|module| {
             vec![
@@ -95,7 +104,7 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
                 module.rank_before.to_string(),
                 module.rank.to_string(),
                 percent(module.energy_kept, 4),
-                format!("{:.2e}", module.relative_error),
+                super::error(module.relative_error),
             ]
         }));
         lines.text(&table(&rows));

@@ -42,9 +42,9 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
     lines.add(
         "kept",
         format!(
-            "{} of the energy, relative error {:.2e}",
-            percent(report.energy_kept, 4),
-            report.relative_error
+            "{} of the energy; error {} of the difference",
+            percent(report.energy_kept, 1),
+            super::error(report.relative_error)
         ),
     );
     if !report.whole.is_empty() {
@@ -65,7 +65,7 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
         }
     }
     if modules {
-        let head = ["module", "rank", "norm", "energy kept", "relative error", "gap"];
+        let head = ["module", "rank", "norm", "energy kept", "error", "gap"];
         let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
         rows.extend(report.modules.iter().map(|module| {
             vec![
@@ -73,7 +73,7 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
                 module.rank.to_string(),
                 format!("{:.3e}", module.norm),
                 percent(module.energy_kept, 4),
-                format!("{:.2e}", module.relative_error),
+                super::error(module.relative_error),
                 module.gap.map_or(String::new(), |gap| format!("{gap:.3}")),
             ]
         }));

@@ -6,7 +6,7 @@ use lora_tool::adapter::training::is_training;
 use lora_tool::error::counted;
 use lora_tool::ops::inspect;
 
-use super::{LISTED, Lines, bytes, count, percent, table};
+use super::{LISTED, Lines, bytes, count, number, percent, table};
 
 /// What is in adapters and checkpoints.
 pub(crate) fn report(report: &inspect::Report, modules: bool, metadata: bool) -> String {
@@ -86,7 +86,15 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
         *targets.entry(last).or_default() += 1;
         let alpha =
             module.alpha.map_or_else(|| "no alpha".to_owned(), |alpha| format!("alpha {alpha}"));
-        let text = format!("{} ({alpha}, from {})", module.scale, module.scale_source);
+        let rslora = item.rslora && module.alpha.is_some();
+        let scale = number(module.scale);
+        let text = match module.alpha.filter(|_| rslora) {
+            Some(alpha) => {
+                let (rank, source) = (module.rank, module.scale_source);
+                format!("{scale} = {alpha}/√{rank}, rslora (from {source})")
+            }
+            None => format!("{scale} ({alpha}, from {})", module.scale_source),
+        };
         *scales.entry(text).or_default() += 1;
     }
     lines.add("modules", format!("{} ({})", modules.len(), tally(&families)));

@@ -27,6 +27,22 @@ fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
     }
 }
 
+/// What rounding left of the updates, in words.
+fn plainly(effective: &Effective) -> String {
+    // The part of what was added that was not asked for, or the reverse, against what was asked for.
+    let Effective { cosine, norm_ratio, unchanged, untouched, .. } = *effective;
+    let error = (1.0 + norm_ratio * norm_ratio - 2.0 * cosine * norm_ratio).max(0.0).sqrt();
+    let lost = match percent(unchanged, 1) {
+        share if share == percent(0.0, 1) => "nothing lost to rounding".to_owned(),
+        share => format!("{share} of changes lost to rounding"),
+    };
+    let left = match percent(untouched, 1) {
+        share if share == percent(0.0, 1) => String::new(),
+        share => format!("; nothing was added to {share} of elements"),
+    };
+    format!("error {} of the update; {lost}{left}", super::error(error))
+}
+
 fn effective(effective: &Effective) -> String {
     let untouched = match percent(effective.untouched, 1) {
         share if share == percent(0.0, 1) => String::new(),
@@ -264,7 +280,10 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         lines.add("resumed", format!("{} finished already", counted(report.shards_reused, "file")));
     }
     if let Some(found) = &report.effective {
-        lines.add("effective", effective(found));
+        lines.add("effective", plainly(found));
+        if verbose {
+            lines.add("in numbers", effective(found));
+        }
     }
     not_carried(&mut lines, &report.not_carried);
     unmatched(&mut lines, &report.unmatched);

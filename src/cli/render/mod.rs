@@ -9,6 +9,7 @@ pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 mod lines;
+pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod methods;
@@ -18,5 +19,5 @@ pub(crate) mod verify;
 
 use lines::LISTED;
 
-pub(crate) use lines::{Lines, table};
-pub(crate) use numbers::{bytes, count, percent, weight};
+pub(crate) use lines::{Cell, Lines, columns, cut, table};
+pub(crate) use numbers::{bytes, count, error, number, percent, weight};

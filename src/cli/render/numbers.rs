@@ -37,6 +37,25 @@ pub(crate) fn percent(share: f64, digits: usize) -> String {
     }
 }
 
+/// A relative error in per cent, with two digits that tell something.
+pub(crate) fn error(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".to_owned(),
+        percent if percent < 1e-4 => "below 0.0001 %".to_owned(),
+        percent if percent < 9.95 => {
+            let digits = (1.0 - percent.log10().floor()).clamp(1.0, 5.0) as usize;
+            format!("{percent:.digits$} %")
+        }
+        percent => format!("{percent:.0} %"),
+    }
+}
+
+/// A number with at most four digits that tell something.
+pub(crate) fn number(value: f64) -> String {
+    let rounded = format!("{value:.3e}").parse().unwrap_or(value);
+    format!("{rounded}")
+}
+
 /// An adapter's weight.
 pub(crate) fn weight(weight: f64, by_module: bool) -> String {
     if by_module { "weights by module".to_owned() } else { format!("weight {weight}") }
@@ -53,6 +72,17 @@ mod tests {
         assert_eq!(bytes(1234), "1.2 kB");
         assert_eq!(bytes(999_900), "1.0 MB");
         assert_eq!(bytes(4_200_000_000), "4.2 GB");
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_tell_something() {
+        assert_eq!(number(0.353_553_390_6), "0.3536");
+        assert_eq!(number(1e-9), "0.000000001");
+        assert_eq!(number(8.0), "8");
+        assert_eq!(error(0.14), "14 %");
+        assert_eq!(error(0.0), "0 %");
+        assert_eq!(error(0.0123), "1.2 %");
+        assert_eq!(error(1e-9), "below 0.0001 %");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lora_tool::ops::inspect;
+use lora_tool::ops::{inspect, list};
 
 use crate::cli::args::{OpenArgs, OrientationArgs, PageArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, page, render};
@@ -15,7 +15,9 @@ Examples:
   lora-tool inspect ADAPTER --modules --against BASE
   lora-tool inspect ADAPTER --spectrum
   lora-tool inspect ADAPTER --report adapter.html
-  lora-tool inspect BASE ADAPTER --json")]
+  lora-tool inspect BASE ADAPTER --json
+
+A folder of adapters is listed, as `lora-tool list` does.")]
 pub(crate) struct InspectArgs {
     /// Adapters or checkpoints
     #[arg(required = true, value_name = "PATH", value_parser = location())]
@@ -54,8 +56,32 @@ impl InspectArgs {
     }
 }
 
+impl InspectArgs {
+    /// The options of `list`, if a folder of adapters is all that was named and nothing was asked of modules.
+    fn folder(&self, session: &Session) -> Option<list::Options> {
+        let open = self.orientation.open(&self.open);
+        let plain = !self.modules && !self.spectrum && !self.metadata;
+        let plain = plain && self.against.is_none() && self.page.report.is_none();
+        let folders = || self.paths.iter().all(|path| list::is_folder(path, open.access));
+        (plain && folders()).then(|| list::Options {
+            paths: self.paths.clone(),
+            open: open.clone(),
+            threads: session.threads,
+            ..list::Options::default()
+        })
+    }
+}
+
 impl Verb for InspectArgs {
     fn run(&self, session: &Session) -> Outcome {
+        if let Some(folder) = self.folder(session) {
+            let report = list::run(&folder)?;
+            session.warn(&report.warnings);
+            session.answer("list", self.json, &report, |report| {
+                render::list::report(report, session.verbose)
+            })?;
+            return Ok(Answer::Yes);
+        }
         self.page.check(self.paths.iter().map(PathBuf::as_path))?;
         let mut report = inspect::run(&self.options())?;
         self.page.write(|| page::inspect::page(&report))?;

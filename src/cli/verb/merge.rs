@@ -89,6 +89,8 @@ pub(crate) struct MergeArgs {
     pub(crate) residual: Option<PathBuf>,
     #[arg(long)]
     pub(crate) residual_rank: Option<usize>,
+    #[arg(long)]
+    no_provenance: bool,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
     #[arg(long)]
@@ -243,6 +245,7 @@ impl MergeArgs {
             resume: self.resume,
             verify: self.verify,
             receipt: self.receipt.clone(),
+            provenance: !self.no_provenance,
             residual: self.residual.clone(),
             residual_rank: self.residual_rank,
             threads,

@@ -10,6 +10,7 @@ mod definition;
 pub(crate) mod diff;
 pub(crate) mod extract;
 pub(crate) mod inspect;
+pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod metadata;

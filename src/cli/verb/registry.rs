@@ -2,8 +2,8 @@
 
 use super::definition::Verb;
 use super::{
-    check, combine, commit, compare, completions, convert, diff, extract, inspect, man, merge,
-    metadata, methods, resize, run, tune, undo, verify, work,
+    check, combine, commit, compare, completions, convert, diff, extract, inspect, list, man,
+    merge, metadata, methods, resize, run, tune, undo, verify, work,
 };
 use crate::cli::{Outcome, Session};
 
@@ -29,6 +29,8 @@ macro_rules! verbs {
 verbs! {
     /// Show what is in adapters or checkpoints, from their headers alone
     Inspect(inspect::InspectArgs),
+    /// List the adapters in folders, a row each, and mark those that are the same
+    List(list::ListArgs),
     /// Bake adapters into base weights
     Merge(merge::MergeArgs),
     /// Make some shards of a merge that was planned for several machines

@@ -14,6 +14,7 @@ use crate::cli::{Answer, Outcome, Session, Verb, render};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  lora-tool verify MERGED
   lora-tool verify MERGED --base BASE --adapter ADAPTER
   lora-tool verify MERGED --base BASE --adapter style task -w 1 0.5 --dtype bf16
   lora-tool verify MERGED --base BASE --adapter ADAPTER --sample 4")]
@@ -21,11 +22,11 @@ pub(crate) struct VerifyArgs {
     /// The merged checkpoint to judge
     #[arg(value_parser = location())]
     merged: PathBuf,
-    /// The base it was made from
+    /// The base it was made from [default: the one that the header names, beside MERGED or here]
     #[arg(long, value_name = "BASE", value_parser = location())]
-    base: PathBuf,
-    /// The adapters that were merged, in order
-    #[arg(long, required = true, num_args = 1.., value_name = "ADAPTER")]
+    base: Option<PathBuf>,
+    /// The adapters that were merged, in order [default: as for --base]
+    #[arg(long, num_args = 1.., value_name = "ADAPTER")]
     adapter: Vec<OsString>,
     #[command(flatten)]
     how: MergeOptions,
@@ -39,7 +40,11 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     fn options(&self) -> Result<verify::Options> {
-        let merge = self.how.options(self.base.clone(), &self.adapter)?;
+        let told = self.how.options(self.base.clone().unwrap_or_default(), &self.adapter)?;
+        let merge = match &self.base {
+            Some(_) if !self.adapter.is_empty() => told,
+            _ => verify::recorded(&self.merged, &told)?,
+        };
         Ok(verify::Options { merged: self.merged.clone(), merge, sample: self.sample })
     }
 }

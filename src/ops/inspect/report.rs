@@ -29,6 +29,9 @@ pub struct Item {
     pub convention: Option<&'static str>,
     /// The base an adapter says it was trained on.
     pub base_model: Option<String>,
+    /// Whether the adapter's scales are alpha/√rank.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rslora: bool,
     /// Tensors.
     pub tensors: usize,
     /// Values in all tensors.

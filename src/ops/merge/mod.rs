@@ -26,6 +26,7 @@ pub use job::identity::{InputFile, Looked};
 pub use job::worker_part::WorkerPart;
 pub use open::Merge;
 pub(super) use open::tied_head;
+pub(super) use plan::asked::{CHECKPOINTS, asked, restored};
 pub use plan::gguf_types::Types;
 pub use plan::layout::{OutputShard, OutputTensor};
 pub use plan::method_choice::MethodChoice;

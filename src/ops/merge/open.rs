@@ -11,14 +11,15 @@ use super::plan::options::Options;
 use super::plan::output::Plan;
 use super::plan::recoding::Recoding;
 use super::plan::{
-    bind, consensus, inputs, layout, method_choice, origin, recast, sibling, side, trained,
+    self, bind, consensus, inputs, layout, method_choice, origin, recast, sibling, side, trained,
 };
 use crate::adapter::promised;
 use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
-use crate::ops::files_of;
 use crate::ops::merge::OutputTensor;
 use crate::ops::shared::base::open_stored;
+use crate::ops::shared::provenance;
+use crate::ops::{files_of, thread_pool};
 
 /// A plan, its inputs open, and the options that asked for it.
 #[derive(Debug)]
@@ -95,6 +96,7 @@ pub(in crate::ops::merge) fn prepare_with(
         output: options.output.clone(),
         method,
         recipe: options.recipe.clone(),
+        asked: asked.provenance.then(|| plan::asked::asked(asked)).transpose()?,
         origin: None,
         one_file,
         bytes: shards.iter().map(OutputShard::bytes).sum(),
@@ -165,6 +167,25 @@ impl Merge {
     /// If an input cannot be read for its hash.
     pub(in crate::ops) fn origin(&self) -> Result<Option<Metadata>> {
         origin::metadata(&self.plan, &self.inputs)
+    }
+
+    /// Takes what the header of a result says of where it comes from for its own, where it is true of these inputs.
+    ///
+    /// # Errors
+    /// If an input cannot be read for its hash.
+    pub(in crate::ops) fn expect_origin(&mut self, header: Option<&Metadata>) -> Result<()> {
+        let found = header.map(provenance::entries).unwrap_or_default();
+        let Some(made) = found.get(provenance::MADE) else {
+            self.plan.asked = None;
+            return Ok(());
+        };
+        self.plan.asked = Some(plan::asked::asked(&self.options)?);
+        let expected = thread_pool(self.options.threads)?.install(|| self.origin())?;
+        let expected = expected.as_ref().and_then(|expected| expected.get(provenance::MADE));
+        if expected.is_some_and(|expected| provenance::agree(expected, made)) {
+            self.plan.origin = Some(found);
+        }
+        Ok(())
     }
 
     /// Takes a text for the recipe that asked for the merge, if there is none; whether it did.

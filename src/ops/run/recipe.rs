@@ -301,7 +301,8 @@ impl Common {
             residual: path("residual")?,
             residual_rank: fields.read("residual_rank", count)?,
             resume: is("resume")?,
-            recipe: Some(self.recipe),
+            provenance: !is("no_provenance")?,
+            recipe: if is("no_provenance")? { None } else { Some(self.recipe) },
             ..merge::Options::default()
         })
     }

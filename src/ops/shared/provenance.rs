@@ -61,7 +61,49 @@ pub(crate) fn of_base(metadata: &Metadata) -> Metadata {
     metadata.iter().map(renamed).collect()
 }
 
-/// What a path is called in metadata, which tells nothing of its folders.
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// The entries of a header that say where its file comes from itself, and not its base.
+pub(crate) fn entries(metadata: &Metadata) -> Metadata {
+    let of_itself = |key: &str| key == MADE || key == RECIPE;
+    let own = metadata.iter().filter(|(key, _)| of_itself(key));
+    own.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Whether two entries say the same of method, weights and bytes of the inputs, whatever these are called and
+/// whichever version wrote it.
+pub(crate) fn agree(a: &str, b: &str) -> bool {
+    let said = |text: &str| {
+        let made: Value = serde_json::from_str(text).ok()?;
+        let values = |files: &Value| {
+            let files = files.as_object();
+            let mut values: Vec<String> =
+                files.into_iter().flatten().map(|(_, v)| v.to_string()).collect();
+            values.sort();
+            values
+        };
+        let inputs = made.get("inputs")?.as_array()?.iter();
+        let inputs: Vec<_> =
+            inputs.map(|input| (input.get("weight").cloned(), values(&input["files"]))).collect();
+        Some((
+            made.get("method").cloned(),
+            values(&made["base"]),
+            values(&made["base_bytes"]),
+            inputs,
+        ))
+    };
+    said(a).is_some_and(|a| said(b) == Some(a))
+}
+
+/// What a path is called in metadata, which tells nothing of its folders: a repository by its name and revision.
+pub(crate) fn name(path: &Path) -> String {
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let above = path.parent().filter(|above| above.ends_with("snapshots"));
+    let repository = above.and_then(Path::parent).and_then(last);
+    let repository =
+        repository.and_then(|name| Some(name.strip_prefix("models--")?.replace("--", "/")));
+    match (repository, last(path)) {
+        (Some(repository), Some(revision)) => format!("{repository}@{revision}"),
+        (_, Some(name)) => name,
+        // `.` and `..` have names of their own.
+        (_, None) => path.canonicalize().ok().as_deref().and_then(last).unwrap_or_default(),
+    }
 }

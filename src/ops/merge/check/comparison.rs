@@ -31,6 +31,7 @@ pub(in crate::ops) fn check(
     sample: Option<usize>,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    progress.phase("verifying");
     progress.begin(merge.plan.bytes);
     let pool = thread_pool(merge.threads())?;
     let mut checker = Checker { merge, merged, sample, pool, progress, report: Report::default() };

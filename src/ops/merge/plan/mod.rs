@@ -1,6 +1,7 @@
 //! What a merge is asked to do, and what that means for every tensor of the output; no base data is read.
 
 pub(in crate::ops) mod added;
+pub(in crate::ops) mod asked;
 pub(in crate::ops) mod attach;
 pub(in crate::ops) mod bind;
 pub(in crate::ops) mod binder;

@@ -131,6 +131,8 @@ pub struct Options {
     pub add_new: bool,
     /// Leave tied embeddings tied, though the adapter changes only one side.
     pub keep_tied: bool,
+    /// Say in every header what the result was made of, and how.
+    pub provenance: bool,
     /// The text of the recipe that asks for this, for the output's metadata.
     pub recipe: Option<String>,
     /// Replace an existing output.

@@ -1,8 +1,8 @@
-//! What a merge writes into its files' headers of where they come from, if a recipe asked for it.
+//! What a merge writes into its files' headers of where they come from.
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::open_inputs::OpenInputs;
 use super::output::Plan;
@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::format::{Checkpoint, Metadata};
 use crate::ops::shared::provenance;
 
-/// The entries for every header, those that the plan has already if it has; none without a recipe, since then all inputs would be read once more
-/// for their hashes.
+/// The entries for every header, those that the plan has already if it has. The base's bytes are hashed where a recipe
+/// asked for the merge; else only the adapters' are, since the base would be read once more for it.
 ///
 /// # Errors
 /// If an input cannot be read.
@@ -22,22 +22,45 @@ pub(in crate::ops::merge) fn metadata(
     if plan.origin.is_some() {
         return Ok(plan.origin.clone());
     }
-    let Some(recipe) = &plan.recipe else { return Ok(None) };
+    if plan.recipe.is_none() && plan.asked.is_none() {
+        return Ok(None);
+    }
     let mut adapters = inputs.adapters.iter().map(provenance::files);
     let mut tuned = inputs.tuned.iter().map(shards_of);
     let described = plan.adapters.iter().map(|input| {
         let own = if input.convention == "checkpoint" { tuned.next() } else { adapters.next() };
         provenance::input(&input.path, input.weight, &own.unwrap_or_default())
     });
-    let made = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "method": plan.method.as_ref().map_or("linear", |choice| choice.method.name),
-        "base": provenance::hashes(&inputs.bases().flat_map(shards_of).collect::<Vec<_>>())?,
-        "inputs": described.collect::<Result<Vec<Value>>>()?,
-    });
+    let bases: Vec<&Checkpoint> = match &inputs.values {
+        Some(values) => vec![values],
+        None => inputs.bases().collect(),
+    };
+    let mut made = Map::new();
+    let mut say = |key: &str, value: Value| made.insert(key.to_owned(), value);
+    say("version", env!("CARGO_PKG_VERSION").into());
+    say("method", plan.method.as_ref().map_or("linear", |choice| choice.method.name).into());
+    say("base_name", provenance::name(&plan.base).into());
+    match plan.recipe {
+        Some(_) => say(
+            "base",
+            provenance::hashes(&bases.iter().copied().flat_map(shards_of).collect::<Vec<_>>())?
+                .into(),
+        ),
+        None => say("base_bytes", sizes(bases.iter().copied()).into()),
+    };
+    say("inputs", described.collect::<Result<Vec<Value>>>()?.into());
+    if let Some(asked) = &plan.asked {
+        say("options", asked.clone().into());
+    }
     let mut metadata = Metadata::new();
-    provenance::describe(&mut metadata, &made, Some(recipe));
+    provenance::describe(&mut metadata, &made.into(), plan.recipe.as_deref());
     Ok(Some(metadata))
+}
+
+/// Bytes of every file of checkpoints.
+fn sizes<'a>(checkpoints: impl Iterator<Item = &'a Checkpoint>) -> Map<String, Value> {
+    let shards = checkpoints.flat_map(|checkpoint| &checkpoint.shards);
+    shards.map(|shard| (shard.relative.clone(), shard.source.length().into())).collect()
 }
 
 fn shards_of(checkpoint: &Checkpoint) -> Vec<(String, PathBuf)> {

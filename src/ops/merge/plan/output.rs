@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::layout::{OutputShard, OutputTensor};
 use super::method_choice::MethodChoice;
@@ -56,6 +57,9 @@ pub struct Plan {
     pub method: Option<MethodChoice>,
     /// The text of the recipe that asked for it, for the headers of its files.
     pub recipe: Option<String>,
+    /// The options that every header says, if the headers are to say what the result was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Map<String, Value>>,
     /// What every header says of where the result comes from, once the inputs were hashed for it.
     pub origin: Option<Metadata>,
     /// Whether the output is one file.

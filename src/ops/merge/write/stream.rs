@@ -82,7 +82,9 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
     let (mut stats, mut reused) = (Stats::new(), 0);
     let staged = &staging;
     let (making, inputs) = (merge.making(), &merge.inputs);
+    progress.phase("hashing");
     let origin = pool.install(|| origin::metadata(plan, inputs))?;
+    progress.phase("merging");
     std::thread::scope(|scope| -> Result<()> {
         let mut syncing = Vec::new();
         for (number, shard) in plan.shards.iter().enumerate() {
@@ -113,6 +115,7 @@ fn fill(merge: &Merge, staging: Staging, progress: &dyn Progress) -> Result<Writ
                 }
             }
         }
+        progress.phase("syncing");
         for handle in syncing {
             finished(handle)?;
         }

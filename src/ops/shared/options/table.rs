@@ -15,8 +15,10 @@ const MERGING: &[&str] = &["merge", "verify"];
 const MODULES: &[&str] = &["merge", "verify", "combine", "resize"];
 /// Verbs whose options of this name no recipe says.
 const OTHERS: &[&str] = &["resize", "extract", "convert", "run"];
-const OPENING: &[&str] =
-    &["merge", "verify", "combine", "resize", "convert", "inspect", "compare", "diff", "check"];
+const OPENING: &[&str] = &[
+    "merge", "verify", "combine", "resize", "convert", "inspect", "list", "compare", "diff",
+    "check",
+];
 const ORIENTING: &[&str] = &["merge", "verify", "extract", "inspect"];
 
 /// What can be asked of the types of a GGUF result.
@@ -236,6 +238,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Open the result again and compare it with a recomputation in f64"),
     option("receipt", (&["merge"], Recipe::Key), (Path, "FILE"),
         "Also write this file, from which `undo` restores the base bit for bit"),
+    option("no_provenance", (&["merge"], Recipe::Key), (Flag, ""),
+        "Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; \
+         `verify` then needs --base and --adapter"),
     option("resume", (&["merge"], Recipe::Key), (Flag, ""),
         "Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, \
          and keep this run's if it is interrupted"),
@@ -273,7 +278,7 @@ pub const OPTIONS: &[OptionSpec] = &[
          only where an error asks for it; the first match wins"),
     option("no_mmap", (BOTH, Recipe::Run), (Flag, ""),
         "Read inputs instead of memory-mapping them, for network file systems"),
-    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "compare", "diff", "check"],
+    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "list", "compare", "diff", "check"],
         Recipe::None), (Flag, ""),
         "Read inputs instead of memory-mapping them, for network file systems"),
     // What is printed.

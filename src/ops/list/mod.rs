@@ -1,0 +1,14 @@
+//! list: the adapters in folders, a row each, from their headers alone.
+
+mod alike;
+mod content;
+mod filter;
+mod find;
+mod model;
+mod row;
+mod run;
+
+pub use filter::Condition;
+pub use find::is_folder;
+pub use row::{FIELDS, Like, Row, Scales};
+pub use run::{Options, Report, Unread, run};

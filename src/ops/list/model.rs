@@ -1,0 +1,38 @@
+//! What model an adapter is for, as far as its names, widths and header say.
+
+use crate::adapter::Adapter;
+use crate::adapter::layout::architectures;
+
+/// Architectures that tell of a text encoder or of layers that many models have.
+const PARTS: [&str; 6] = ["clip", "t5", "language", "experts", "releases", "ltx2_connectors"];
+
+/// Entries of a header that name the model.
+const ENTRIES: [&str; 2] = ["modelspec.architecture", "ss_base_model_version"];
+
+/// Widths of the text that a U-Net attends to, and the model that has it.
+const CONTEXTS: [(usize, &str); 3] = [(768, "SD 1.x"), (1024, "SD 2.x"), (2048, "SDXL")];
+
+/// The family of models, if anything tells it.
+pub(super) fn family(adapter: &Adapter) -> Option<String> {
+    let found = architectures(adapter);
+    let known = found.iter().find(|name| !PARTS.contains(name));
+    if let Some(known) = known {
+        let version = if *known == "unet" { unet(adapter) } else { None };
+        return Some(version.unwrap_or(known).to_owned());
+    }
+    let header = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
+    let said = ENTRIES.iter().find_map(|entry| header?.get(*entry));
+    if let Some(said) = said {
+        return Some(said.split('/').next().unwrap_or_default().to_owned());
+    }
+    let base = adapter.base_model().map(|base| base.trim_end_matches('/'));
+    let base = base.and_then(|base| base.rsplit('/').next()).filter(|base| !base.is_empty());
+    base.map(str::to_owned).or_else(|| found.first().map(|&part| part.to_owned()))
+}
+
+/// Which Stable Diffusion a U-Net is of, by the text that its cross-attention reads.
+fn unet(adapter: &Adapter) -> Option<&'static str> {
+    let reads_text = |name: &str| name.contains("attn2") && name.contains("to_k");
+    let module = adapter.modules.iter().find(|module| reads_text(&module.name))?;
+    CONTEXTS.iter().find(|(width, _)| *width == module.inputs).map(|(_, name)| *name)
+}
