@@ -85,6 +85,11 @@ pub trait Form: Debug + Send + Sync {
         None
     }
 
+    /// Whether its tensors would have a convolution's kernel, had the module one.
+    fn has_kernel(&self) -> bool {
+        false
+    }
+
     /// Whether its tensors are also other modules', of which it is a part.
     fn is_part(&self) -> bool {
         false

@@ -12,13 +12,15 @@ use crate::architecture::sources;
 const PLACES: [&str; 3] = ["adapter/convention/", "ops/check/program/", "cli/"];
 
 /// Words that are a convention's name too and mean something else: file, word, and what it is there.
-const OTHER_MEANINGS: [(&str, &str, &str); 16] = [
+const OTHER_MEANINGS: [(&str, &str, &str); 19] = [
     ("adapter/convert/requirements.rs", "peft", "what servers read, as in `ops/check/program/`"),
     ("adapter/write.rs", "gguf", "a file's ending"),
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
     ("method/compat.rs", "peft", "a program whose arithmetic is reproduced"),
     ("format/cloud/mirror.rs", "gguf", "a file's ending"),
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
+    ("ops/merge/plan/layout.rs", "gguf", "a file's ending"),
+    ("ops/undo.rs", "gguf", "a file's ending"),
     ("ops/convert/run.rs", "gguf", "a file's ending"),
     ("ops/list/find.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/options.rs", "gguf", "a file's ending"),
@@ -28,6 +30,7 @@ const OTHER_MEANINGS: [(&str, &str, &str); 16] = [
     ("ops/shared/options/table.rs", "", "programs whose arithmetic is reproduced"),
     ("weight/config.rs", "mlx", "a quantisation"),
     ("weight/encoding/mlx.rs", "mlx", "a quantisation"),
+    ("weight/retyped.rs", "mlx", "a quantisation"),
     ("weight/skip.rs", "mlx", "a quantisation"),
 ];
 

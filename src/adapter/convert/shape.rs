@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::adapter::family::lora;
 use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::{Adapter, target};
 use crate::error::{Locate, Result};
@@ -52,8 +51,7 @@ fn is_open(module: &Module) -> bool {
 /// A sum of known size that could be for a convolution: LoRA's own factors would have its kernel.
 fn is_flat(module: &Module) -> bool {
     let adds = matches!(module.nature(), Nature::LowRank(rank) if rank > 0);
-    let other = module.family != lora::NAME;
-    other && !has_open_size(module) && module.kind == Kind::Linear && adds
+    !module.form.has_kernel() && !has_open_size(module) && module.kind == Kind::Linear && adds
 }
 
 fn has_open_size(module: &Module) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Source;
-use super::lora::{factors, read_matrix};
+use super::matrices::{factors, read_matrix};
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};
 use crate::error::{ErrorKind, FamilyError, Locate, Result};
 use crate::format::Checkpoint;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::lora::read_matrix;
+use super::matrices::read_matrix;
 use super::{Family, Source};
 use crate::adapter::key::Part;
 use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::lora::read_matrix;
+use super::matrices::read_matrix;
 use super::{Family, Source};
 use crate::adapter::convention::Part;
 use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};

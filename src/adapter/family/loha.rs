@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::lora::{folded_core, read_matrix};
+use super::matrices::{folded_core, read_matrix};
 use super::{Family, Source};
 use crate::adapter::convention::Part;
 use crate::adapter::module::{Form, Kind, Module, Nature, Update};

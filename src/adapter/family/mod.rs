@@ -22,6 +22,7 @@ mod ia3;
 mod loha;
 mod lokr;
 pub mod lora;
+mod matrices;
 mod miss;
 mod oft;
 pub(crate) mod oft_blocks;

@@ -25,7 +25,7 @@ pub(super) fn read(file: &Checkpoint, tensor: &str, limit: u64) -> Result<Vec<us
             let (values, _) = bytes.as_chunks::<8>();
             values.iter().map(|bytes| i64::from_le_bytes(*bytes) as f64).collect()
         }
-        Dtype::F32 | Dtype::F64 => read_f64(view, 0, view.spec.elements())?,
+        Dtype::F32 => read_f64(view, 0, view.spec.elements())?,
         dtype => {
             let dtype = format!("{dtype}, where positions are I32 or I64");
             return Err(ErrorKind::BadDtype { dtype }).in_tensor(tensor);

@@ -30,13 +30,14 @@ Examples:
   lora-tool merge BASE style:0.7 task:-0.2 -o OUT
   lora-tool merge BASE ADAPTER -o OUT --dtype bf16 --max-shard-size 5GB
   lora-tool merge BASE-FP8 ADAPTER -o OUT --dtype bf16
-  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.gguf
-  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT --reference BASE
-  lora-tool merge BASE ADAPTER -o OUT.gguf --reference base-Q4_K.gguf
   lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized hybrid --touched int8
   lora-tool merge BASE-16BIT ADAPTER -o OUT --quantize-like BASE-INT4
   lora-tool merge BASE-INT4 ADAPTER -o OUT --quantized requantize --residual OUT-LOST
   lora-tool merge BASE-16BIT QLORA-ADAPTER -o OUT --as-trained nf4-nested
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.safetensors
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT.gguf
+  lora-tool merge base-Q4_K.gguf ADAPTER -o OUT --reference BASE
+  lora-tool merge BASE ADAPTER -o OUT.gguf --reference base-Q4_K.gguf
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16

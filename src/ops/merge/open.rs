@@ -42,26 +42,27 @@ pub(in crate::ops::merge) fn prepare_with(
     let (options, chosen) = &method_choice::settle(asked)?;
     let with: Vec<_> = options.adapters.iter().map(|input| input.path.as_path()).collect();
     options.check_together()?;
-    let stored = |path: &Path| open_stored(path, "a base", &with, options.open.access);
-    let base = || stored(&options.base);
+    let open = |path: &Path| open_stored(path, "a base", &with, options.open.access);
     let sibling = |path: &Path| open_stored(path, "a quantised", &[], options.open.access);
     let (mut values, mut as_trained) = (None, None);
     let mut quantised = match (&options.quantize_like, &options.as_trained) {
         (Some(path), _) => {
-            let (base, own) = sibling::read(base()?, sibling(path)?)?;
+            let (base, own) = sibling::read(open(&options.base)?, sibling(path)?)?;
             values = Some(own);
             base
         }
         (None, Some(scheme)) => {
-            let (base, report, read) = trained::read(options, scheme, base()?)?;
+            let (base, report, read) = trained::read(options, scheme, open(&options.base)?)?;
             as_trained = Some((report, read));
             base
         }
-        (None, None) => recast::open(options, base()?)?,
+        (None, None) => recast::open(options, open(&options.base)?)?,
     };
     let (as_trained, trained) = as_trained.unzip();
-    let kept = || stored(recast::kept_from(options));
-    let open = || options.quantize_like.as_deref().map_or_else(kept, sibling);
+    let kept = || match &options.quantize_like {
+        Some(path) => sibling(path),
+        None => open(recast::kept_from(options)),
+    };
     let method = method_choice::choose(options)?;
     let base = &quantised.checkpoint;
     let options = &method_choice::weights(&options.over_layers(base), method.as_ref())?;
@@ -77,7 +78,7 @@ pub(in crate::ops::merge) fn prepare_with(
     options.check_selection(&bound.usage, &bound.adapters)?;
     let one_file = layout::is_file(options, base)?;
     gguf_types::check(options.types, options.is_gguf())?;
-    quantised.settle(options, &bound, raised, open)?;
+    quantised.settle(options, &bound, raised, kept)?;
     let dtypes = quantised.dtypes(options)?;
     let base = &quantised.checkpoint;
     let shards =
@@ -124,9 +125,9 @@ pub(in crate::ops::merge) fn prepare_with(
             adapters,
             tuned,
             quantised: stored,
-            recast,
             values,
             trained,
+            recast,
         },
         options: asked.clone(),
         resume: None,

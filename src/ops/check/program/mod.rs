@@ -22,6 +22,7 @@ mod tensorrt_llm;
 mod tgi;
 mod vllm;
 mod vllm_classes;
+mod vllm_findings;
 
 use crate::adapter::convert::{Experts, Takes};
 use definition::nothing;

@@ -1,18 +1,18 @@
 //! vLLM (`vllm/lora/*`, `model_executor/models/*`), read at 0.14 to 0.33.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::spelling::{Spelling, spelling};
-use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, STACKED, is_stacked, wrapper};
+use super::vllm_classes::{EMBEDDINGS, STACKED, is_stacked};
+use super::vllm_findings::{
+    DEFAULT_RANK, expert_ranks, is_gradient, known_class, missing_fields, needless, needs,
+    otherwise_fused, patterned, possible_rank, scores, strange_tensors, unknown_class,
+    unknown_names,
+};
 use super::{Experts, Field, Program, Takes};
-use crate::adapter::module::{Module, Replacement};
-use crate::ops::check::place::{Found, Place};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, config_scale, decomposed, factorable, incomplete_experts, is_embedding,
-    misfits, no_directory, not_language, replaced, unfactorable, variants,
+    biased, changed_base, decomposed, factorable, incomplete_experts, is_embedding, misfits,
+    no_directory, replaced, unfactorable, variants,
 };
-use crate::ops::check::subject::{Subject, named, some, whole};
+use crate::ops::check::subject::{Subject, named, some};
 
 pub(super) static PROGRAM: Program = Program {
     name: "vllm",
@@ -26,10 +26,6 @@ pub(super) static PROGRAM: Program = Program {
     needs,
     rules: &RULES,
 };
-
-/// Values of `--max-lora-rank` (`config/lora.py`, `MaxLoRARanks`), and the default.
-const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
-const DEFAULT_RANK: usize = 16;
 
 static RULES: [Rule; 32] = [
     Rule::new(
@@ -315,153 +311,3 @@ static RULES: [Rule; 32] = [
         misfits,
     ),
 ];
-
-fn needs(subject: &Subject<'_>) -> Vec<String> {
-    let rank = subject.rank();
-    let flag = RANKS.iter().find(|allowed| **allowed >= rank);
-    let mut needs: Vec<String> = flag
-        .filter(|_| rank > DEFAULT_RANK)
-        .map(|allowed| format!("--max-lora-rank {allowed}"))
-        .into_iter()
-        .collect();
-    if subject.adapter.modules.iter().any(|module| Subject::is_tower(&module.name)) {
-        needs.push("--enable-tower-connector-lora".to_owned());
-    }
-    needs
-}
-
-fn missing_fields(subject: &Subject<'_>) -> Found {
-    let config = subject.config()?;
-    let fields = ["r", "lora_alpha", "target_modules"];
-    let missing = |field: &&str| config.get(*field).is_none_or(serde_json::Value::is_null);
-    named(fields.into_iter().filter(missing))
-}
-
-/// Whether all that replaces something is the head of a class that scores.
-fn scores(subject: &Subject<'_>) -> bool {
-    let pools = subject.class().is_some_and(|class| class.ends_with("ForSequenceClassification"));
-    let heads = ["score", "classifier"];
-    let head = |replacement: &Replacement| {
-        let label = replacement.label();
-        let stem = label.trim_end_matches(".weight").trim_end_matches(".bias");
-        heads.contains(&stem.rsplit('.').next().unwrap_or_default())
-    };
-    pools && subject.adapter.replacements.iter().all(head)
-}
-
-/// Whether the factors began as a gradient's: taken for an initialisation that leaves the base alone.
-fn is_gradient(subject: &Subject<'_>) -> bool {
-    subject.text("init_lora_weights").is_some_and(|init| init.eq_ignore_ascii_case("lora_ga"))
-}
-
-/// Projections of a layer's experts whose ranks differ.
-fn expert_ranks(subject: &Subject<'_>) -> Found {
-    let mut ranks: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
-    for (module, (holder, _, matrix)) in subject.single_experts() {
-        ranks.entry((holder, matrix)).or_default().insert(module.rank);
-    }
-    let several = ranks.into_iter().filter(|(_, ranks)| ranks.len() > 1);
-    some(
-        several
-            .map(|((holder, matrix), _)| format!("{holder}.*.{matrix}").as_str().into())
-            .collect(),
-    )
-}
-
-fn possible_rank(subject: &Subject<'_>) -> usize {
-    subject.possible_rank()
-}
-
-/// Ranks above the default that no weight of the adapter can have.
-fn needless(subject: &Subject<'_>) -> Found {
-    let (rank, possible) = (subject.rank(), subject.possible_rank());
-    let over =
-        rank > DEFAULT_RANK && possible < rank && subject.max_rank.is_none_or(|max| rank <= max);
-    if over { subject.modules(|module| module.rank == rank) } else { None }
-}
-
-/// Modules whose scale is another than the config's r and alpha say.
-fn patterned(subject: &Subject<'_>) -> Found {
-    let patterned = ["rank_pattern", "alpha_pattern"].iter().any(|field| subject.flag(field));
-    if !patterned {
-        return None;
-    }
-    if !subject.flag("use_rslora") {
-        return config_scale(subject);
-    }
-    let common = subject.common_alpha() / (subject.common_rank() as f64).sqrt();
-    subject.scaled(|_| common)
-}
-
-fn strange_tensors(subject: &Subject<'_>) -> Found {
-    let strange = |name: &&str| name.contains(".default.") || name.ends_with(".alpha");
-    named(subject.adapter.file.names().filter(strange))
-}
-
-/// The base's class, if it is one whose LoRA is known.
-fn known_class<'a>(subject: &Subject<'a>) -> Option<&'a str> {
-    subject.class().filter(|class| KNOWN.contains(class))
-}
-
-fn unknown_class(subject: &Subject<'_>) -> Found {
-    let Some(class) = subject.class() else {
-        return match subject.base {
-            // A base without a config may be of any class.
-            Some(base) if base.config.is_empty() => whole(names_differ(subject)),
-            _ => not_language(subject),
-        };
-    };
-    if KNOWN.contains(&class) { None } else { some(vec![Place::from(class)]) }
-}
-
-fn names_differ(subject: &Subject<'_>) -> bool {
-    !subject.respelled().is_empty() || !subject.unplaced().is_empty()
-}
-
-/// Projections that the class has fused, and the adapter divided, or the reverse.
-fn otherwise_fused(subject: &Subject<'_>) -> Found {
-    let class = known_class(subject)?;
-    let fused = FUSED.iter().find(|(name, _)| *name == class).map_or(&[][..], |found| found.1);
-    let parts = |name: &str| match name {
-        "qkv_proj" | "query_key_value" | "wqkv" => ["q_proj", "k_proj", "v_proj"].as_slice(),
-        "gate_up_proj" | "dense_h_to_4h" => ["gate_proj", "up_proj"].as_slice(),
-        _ => [].as_slice(),
-    };
-    let wrong = |module: &Module| {
-        let last = module.name.rsplit('.').next().unwrap_or_default();
-        let divided = fused.iter().any(|name| parts(name).contains(&last));
-        let joined = ["qkv_proj", "gate_up_proj"].contains(&last) && !fused.contains(&last);
-        let expert = module.name.contains(".experts.");
-        let tower = Subject::is_tower(&module.name);
-        !tower && !expert && (divided || joined)
-    };
-    subject.modules(wrong)
-}
-
-/// Names that the class's mapper does not lead to a module.
-fn unknown_names(subject: &Subject<'_>, falls_back: bool) -> Found {
-    let class = known_class(subject)?;
-    let names = |modules: Vec<&Module>| -> BTreeSet<String> {
-        modules.into_iter().map(|module| module.name.clone()).collect()
-    };
-    let (unplaced, respelled) = (names(subject.unplaced()), names(subject.respelled()));
-    let fused = otherwise_fused(subject).unwrap_or_default();
-    let stacked = !subject.adapter.stacks.is_empty();
-    let lost = |module: &Module| {
-        let name = module.name.as_str();
-        if unplaced.contains(name) {
-            return true;
-        }
-        let expert = stacked && name.contains(".experts.");
-        if expert || Subject::is_tower(name) || fused.iter().any(|place| place.name == name) {
-            return false;
-        }
-        match wrapper(class) {
-            Some(spellings) => spelling(name).is_none_or(|own| {
-                !(spellings.contains(&own) || falls_back && own == Spelling::Text)
-            }),
-            None => respelled.contains(name),
-        }
-    };
-    subject.modules(lost)
-}

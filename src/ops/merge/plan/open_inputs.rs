@@ -19,12 +19,12 @@ pub struct OpenInputs {
     pub(in crate::ops) tuned: Vec<Checkpoint>,
     /// Where weights of the base keep their codes or are quantised again: the base as it is stored.
     pub(in crate::ops) quantised: Option<Quantised>,
-    /// Where the base's numbers are, if it has the names of another checkpoint than it is stored in.
-    pub(in crate::ops) recast: Option<Arc<Checkpoint>>,
     /// Where the base has the names and files of a quantised sibling: the checkpoint that its values are in.
     pub(in crate::ops) values: Option<Checkpoint>,
     /// What of the base is read as it was trained on.
     pub(in crate::ops) trained: Option<Trained>,
+    /// Where the base's numbers are, if it has the names of another checkpoint than it is stored in.
+    pub(in crate::ops) recast: Option<Arc<Checkpoint>>,
 }
 
 /// A quantised base as it is stored.
@@ -41,7 +41,7 @@ pub(in crate::ops) struct Quantised {
 impl OpenInputs {
     /// The base's files: those that it is described by, and those with its numbers if they are others.
     pub(in crate::ops) fn bases(&self) -> impl Iterator<Item = &Checkpoint> {
-        std::iter::once(&self.base).chain(&self.values).chain(self.recast.as_deref())
+        std::iter::once(&self.base).chain(self.recast.as_deref()).chain(&self.values)
     }
 
     /// The base tensor that one of the result is made of: as it is stored, if its bytes are copied.

@@ -177,9 +177,7 @@ impl Options {
             );
         }
         if self.reference.is_some() && (self.as_trained.is_some() || self.quantize_like.is_some()) {
-            return together(
-                "--reference names the base in another container; leave out --quantize-like and --as-trained",
-            );
+            return together("--reference goes without --as-trained and --quantize-like");
         }
         if self.touched != Touched::SixteenBit && self.quantized != Quantized::Hybrid {
             return together(

@@ -64,10 +64,10 @@ pub(in crate::ops::merge) struct Base {
     pub(super) unread: Option<Error>,
     /// Whose numbers it has.
     pub(super) origin: Origin,
-    /// Where its numbers are, if it has the names of another checkpoint than it is stored in.
-    pub(in crate::ops::merge) recast: Option<Arc<Checkpoint>>,
     /// Dtypes of tensors of the result that are not those of what is read.
     pub(super) named: BTreeMap<String, Dtype>,
+    /// Where its numbers are, if it has the names of another checkpoint than it is stored in.
+    pub(in crate::ops::merge) recast: Option<Arc<Checkpoint>>,
 }
 
 /// Whose the numbers of a base are.
@@ -104,6 +104,11 @@ pub(in crate::ops::merge) fn read(stored: Checkpoint) -> Result<Base> {
 }
 
 impl Base {
+    pub(super) fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
+        let (origin, named) = (Origin::Stored, BTreeMap::new());
+        Self { checkpoint, weights, recoding: None, unread, origin, named, recast: None }
+    }
+
     /// One with the names of another checkpoint: its weights as they are written, or as they were stored.
     pub(super) fn recast(
         checkpoint: Checkpoint,
@@ -111,11 +116,6 @@ impl Base {
         source: Arc<Checkpoint>,
     ) -> Self {
         Self { recast: Some(source), ..Self::new(checkpoint, weights, None) }
-    }
-
-    pub(super) fn new(checkpoint: Checkpoint, weights: Weights, unread: Option<Error>) -> Self {
-        let (origin, named) = (Origin::Stored, BTreeMap::new());
-        Self { checkpoint, weights, recoding: None, unread, origin, named, recast: None }
     }
 
     /// Of a base that cannot be decoded, what is to be said where something does not fit it.
@@ -146,9 +146,6 @@ impl Base {
         if let Some(error) = self.unread.take_if(|_| options.dtype.is_some()) {
             return Err(error);
         }
-        if self.recast.is_some() && !options.is_gguf() {
-            return options.check_writing();
-        }
         if self.origin == Origin::Trained {
             return options.check_writing();
         }
@@ -158,6 +155,9 @@ impl Base {
             let sibling = (open()?, self.weights.clone());
             self.recoding = Some(Recoding::new(options, sibling, &all, (bound, raised))?);
             return Ok(());
+        }
+        if self.recast.is_some() && !options.is_gguf() {
+            return options.check_writing();
         }
         let touched = self.touched(bound);
         let may_change = options.quantized != Quantized::Refuse || touched.is_empty();

@@ -84,8 +84,8 @@ pub(in crate::ops::merge) fn read(
         .filter_map(|name| Some((name.to_owned(), checkpoint.tensor(name)?.spec.dtype)));
     let named: BTreeMap<_, _> = named.filter(|(name, _)| quantised.contains(name)).collect();
     let (checkpoint, trained) = as_trained(checkpoint, setting, |name| quantised.contains(name))?;
-    let plain = Base::new(checkpoint, Weights::default(), None);
-    let base = Base { origin: Origin::Trained, named, ..plain };
+    let origin = Origin::Trained;
+    let base = Base { origin, named, ..Base::new(checkpoint, Weights::default(), None) };
     let weights = trained.count();
     let report = AsTrained { scheme: scheme.to_owned(), weights, others, moved: None };
     Ok((base, report, trained))

@@ -5,8 +5,8 @@ use half::f16;
 
 use super::half;
 use super::k_quants::{six_bits, three_bit_scale};
-use super::search::{LEAST, Search, nearest, refined, symmetric};
-use super::written::{Draw, code};
+use super::search::{Draw, LEAST, Search, nearest, refined, symmetric};
+use crate::weight::rounding::whole;
 
 /// Elements of a block.
 const BLOCK: usize = 256;
@@ -25,7 +25,7 @@ fn recode(
         let scaled = (value + least) / step;
         let code = match draw(at) {
             None => nearest(scaled),
-            draw => code(scaled, draw) as i32,
+            draw => whole(scaled, draw) as i32,
         };
         *slot = code.clamp(-middle, most - middle).wrapping_add(middle) as u8;
     }

@@ -2,6 +2,9 @@
 //! the search of `quantize_row_iq4_nl_impl`): the same operations on f32 in the same order, as a build without fused
 //! multiplication does them, so that the same bytes come out.
 
+/// An element's random number, if it is rounded by one.
+pub(super) type Draw<'a> = &'a dyn Fn(usize) -> Option<f32>;
+
 /// A group whose largest magnitude is below it is all zero.
 pub(super) const LEAST: f32 = 1e-15;
 

@@ -5,11 +5,11 @@ use half::f16;
 
 use super::half;
 use super::nonlinear::{IQ4, TWICE, mxfp4_step, nvfp4_step};
-use super::search::{extreme, nearest, of_table};
-use super::written::{Draw, code};
+use super::search::{Draw, extreme, nearest, of_table};
 use crate::math::kernel::small_float::E4M3_MAX;
 use crate::weight::fp4;
 use crate::weight::rounding::upper;
+use crate::weight::rounding::whole;
 
 /// The place of the nearest number of IQ4's table; the larger one where two are as near.
 fn place(value: f32) -> usize {
@@ -151,7 +151,7 @@ fn three(values: &[f32], stored: Option<f32>, draw: Draw<'_>) -> ([u8; 256], f32
         let scaled = value * inverse;
         let whole = match draw(at) {
             None => scaled.round(),
-            draw => code(scaled, draw),
+            draw => whole(scaled, draw),
         };
         *slot = (whole.clamp(-1.0, 1.0) + 1.0) as u8;
     }

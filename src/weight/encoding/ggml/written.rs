@@ -4,19 +4,12 @@
 
 use half::f16;
 
+use super::search::Draw;
 use super::{half, k_written, table_written};
 use crate::weight::rounding::whole;
 
-/// An element's random number, if it is rounded by one.
-pub(super) type Draw<'a> = &'a dyn Fn(usize) -> Option<f32>;
-
 /// Puts the bytes of a block of values; those of a stored one keep its scales.
 pub(super) type Put = fn(&[f32], Option<&[u8]>, Draw<'_>, &mut [u8]);
-
-/// A whole number by a draw, or the nearest.
-pub(super) fn code(scaled: f32, draw: Option<f32>) -> f32 {
-    whole(scaled, draw)
-}
 
 /// The types that are written, by ggml's number.
 const WRITERS: [(u32, Put); 16] = [
