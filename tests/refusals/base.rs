@@ -35,7 +35,7 @@ fn every_verb_refuses_an_adapter_as_base() {
     let says = ["a.safetensors: this is an adapter (kohya, 1 module), not a base checkpoint"];
     scene.refuses("merge a.safetensors b.safetensors -o out", &says, both);
     scene.refuses("extract a.safetensors b.safetensors --rank 1 -o out", &says, both);
-    let line = "verify b.safetensors --base a.safetensors --adapter b.safetensors";
+    let line = "verify base.safetensors --base a.safetensors --adapter b.safetensors";
     scene.refuses_late(line, &says, both);
     scene.refuses_late("inspect b.safetensors --against a.safetensors", &says, both);
     scene.refuses_late("check b.safetensors --for comfyui --against a.safetensors", &says, both);

@@ -92,8 +92,9 @@ fn refused(scene: &Scene, recipe: &str, says: &str, hint: &str) {
 
 const TOP: &str = "a recipe takes base, adapters, output, method, compat, space, module_weight, include, exclude, \
                    on_conflict, allow_disjoint, allow_unmatched, add_new, keep_tied, rank, conv_rank, max_rank, \
-                   uniform, dtype, quantized, scales, rounding, rounding_seed, min_survival, types, to, reference, title, trigger, \
-                   max_shard_size, verify, receipt, resume, alpha, rslora, scale, convention, ignore_field, residual_base, orientation, parameters, seed";
+                   uniform, dtype, quantized, touched, quantize_like, as_trained, scales, rounding, rounding_seed, \
+                   min_survival, residual, residual_rank, types, to, reference, title, trigger, \
+                   max_shard_size, verify, receipt, no_provenance, resume, alpha, rslora, scale, convention, ignore_field, residual_base, orientation, parameters, seed";
 const ONE: &str = "an adapter takes path, weight, parameters, include, exclude, lbw";
 
 #[test]

@@ -3,12 +3,8 @@
 //! What headers say decides for almost all of them. Those of which names, shapes and scales agree are told apart
 //! by a few bytes of every tensor; only where these agree too is everything hashed.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rayon::prelude::*;
-
-use super::run::Found;
 use crate::adapter::Adapter;
 use crate::error::{Locate, Result};
 use crate::format::hash::Hasher;
@@ -21,10 +17,13 @@ const SAMPLE: u64 = 64;
 /// Bytes read at a time.
 const PIECE: u64 = 4 << 20;
 
+/// A hash in hexadecimal.
+pub(super) type Digested = String;
+
 /// What tells whether an adapter is another one.
 pub(super) struct Content {
     /// Names, dtypes and shapes of all tensors, and the scales of all modules.
-    header: String,
+    pub(super) header: Digested,
     path: PathBuf,
     /// Where the tensors' bytes are, by the tensors' names.
     places: Vec<(u64, u64)>,
@@ -53,17 +52,17 @@ impl Content {
     }
 
     /// A hash of the first bytes of some tensors.
-    fn sampled(&self, access: Access) -> Result<String> {
+    pub(super) fn sampled(&self, access: Access) -> Result<Digested> {
         let step = self.places.len().div_ceil(SAMPLES).max(1);
         let some = self.places.iter().step_by(step);
         self.hash(some.map(|&(start, end)| (start, end.min(start + SAMPLE))), access)
     }
 
-    fn whole(&self, access: Access) -> Result<String> {
+    pub(super) fn whole(&self, access: Access) -> Result<Digested> {
         self.hash(self.places.iter().copied(), access)
     }
 
-    fn hash(&self, places: impl Iterator<Item = (u64, u64)>, access: Access) -> Result<String> {
+    fn hash(&self, places: impl Iterator<Item = (u64, u64)>, access: Access) -> Result<Digested> {
         let source = Source::open(&self.path, access).in_file(&self.path)?;
         let (mut hash, mut scratch) = (Hasher::default(), Vec::new());
         for (start, end) in places {
@@ -76,44 +75,4 @@ impl Content {
         }
         Ok(hash.finish())
     }
-}
-
-/// Says of every adapter that holds the same as one before it which that is.
-pub(super) fn mark(found: &mut [Found], access: Access) -> Result<()> {
-    let all = (0..found.len()).map(|at| (at, ()));
-    let by_header = groups(found, all, |content, ()| Ok(content.header.clone()))?;
-    let by_sample =
-        groups(found, by_header, |content, header| Ok((header, content.sampled(access)?)))?;
-    let by_all =
-        groups(found, by_sample, |content, sampled| Ok((sampled, content.whole(access)?)))?;
-    let mut first = BTreeMap::new();
-    for (at, key) in by_all {
-        let first = *first.entry(key).or_insert(at);
-        let name = found.get(first).map(|found| found.row.name.clone());
-        if let Some(found) = found.get_mut(at).filter(|_| first != at) {
-            found.row.same_as = name;
-        }
-    }
-    Ok(())
-}
-
-/// Those whose key another one has too, in their order.
-fn groups<Before: Send, Key: Ord + Clone + Send>(
-    found: &[Found],
-    of: impl IntoIterator<Item = (usize, Before)>,
-    key: impl Fn(&Content, Before) -> Result<Key> + Sync,
-) -> Result<Vec<(usize, Key)>> {
-    let contents: Vec<_> = of
-        .into_iter()
-        .filter_map(|(at, before)| Some((at, found.get(at)?.content.as_ref()?, before)))
-        .collect();
-    let keyed =
-        contents.into_par_iter().map(|(at, content, before)| Ok((at, key(content, before)?)));
-    let mut keyed: Vec<(usize, Key)> = keyed.collect::<Result<_>>()?;
-    let mut counts = BTreeMap::new();
-    for (_, key) in &keyed {
-        *counts.entry(key.clone()).or_insert(0_usize) += 1;
-    }
-    keyed.retain(|(_, key)| counts.get(key).is_some_and(|count| *count > 1));
-    Ok(keyed)
 }

@@ -1,12 +1,14 @@
 //! list: the adapters in folders, a row each, from their headers alone.
 
-mod alike;
 mod content;
 mod filter;
 mod find;
+mod found;
+mod marks;
 mod model;
 mod row;
 mod run;
+mod sketch;
 
 pub use filter::Condition;
 pub use find::is_folder;

@@ -12,8 +12,9 @@ use crate::ops::thread_pool;
 
 use super::content::Content;
 use super::filter::{self, Condition};
+use super::found::Found;
 use super::row::{self, Row};
-use super::{alike, content, find};
+use super::{find, marks, sketch};
 
 /// What to list.
 #[derive(Debug, Clone, Default)]
@@ -57,13 +58,6 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// An adapter that was read, with what tells whether it is another one too.
-pub(super) struct Found {
-    pub(super) row: Row,
-    pub(super) content: Option<Content>,
-    pub(super) sketch: Option<alike::Sketch>,
-}
-
 /// Lists the adapters below every path.
 ///
 /// # Errors
@@ -85,9 +79,9 @@ pub fn run(options: &Options) -> Result<Report> {
             Err(unread) => report.unread.push(unread),
         }
     }
-    pool.install(|| content::mark(&mut found, options.open.access))?;
+    pool.install(|| marks::same(&mut found, options.open.access))?;
     if options.alike {
-        alike::mark(&mut found);
+        marks::alike(&mut found);
         let count = found.iter().filter(|found| found.sketch.is_none()).count();
         if count > 0 {
             report.warnings.push(format!(
@@ -134,6 +128,6 @@ fn read(candidate: &find::Candidate, options: &Options) -> std::result::Result<F
     let adapter = Adapter::open(&candidate.path, &options.open).map_err(unread)?;
     let row = row::row(candidate, &adapter);
     let content = Content::of(&adapter);
-    let sketch = if options.alike { alike::sketch(&adapter).map_err(unread)? } else { None };
+    let sketch = if options.alike { sketch::sketch(&adapter).map_err(unread)? } else { None };
     Ok(Found { row, content, sketch })
 }

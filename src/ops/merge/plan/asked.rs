@@ -59,8 +59,18 @@ pub(in crate::ops) fn asked(options: &Options) -> Result<Map<String, Value>> {
     Ok(asked)
 }
 
+/// All options but those about paths, which need be no text.
 fn entries(options: &Options) -> Result<Map<String, Value>> {
-    let mut options = options.clone();
+    let mut options = Options {
+        base: PathBuf::new(),
+        adapters: Vec::new(),
+        output: PathBuf::new(),
+        receipt: None,
+        residual: None,
+        quantize_like: None,
+        reference: None,
+        ..options.clone()
+    };
     options.open.access = Access::default();
     match serde_json::to_value(options).map_err(io::Error::other)? {
         Value::Object(entries) => Ok(entries),

@@ -5,10 +5,6 @@
 //! the factors that they are written with. Modules are paired by their names, or else by what the probe makes of
 //! them, so that another convention's names do not matter; one that joins projections in one module has others.
 
-use std::collections::BTreeMap;
-
-use super::row::Like;
-use super::run::Found;
 use crate::adapter::Adapter;
 use crate::adapter::module::Module;
 use crate::error::{Locate, Result};
@@ -17,18 +13,16 @@ use crate::math::{LowRank, Matrix};
 
 /// Numbers that a module's outputs are folded to.
 const FOLDED: usize = 4;
-/// Updates that are no farther apart than this, relative to the larger, are nearly equal.
-const NEAR: f64 = 0.02;
 /// The seed of the signs: any will do, and this one always gives the same answer.
 const SEED: u64 = 0;
 
 type Values = [f64; FOLDED];
-type Shapes = Vec<(usize, usize)>;
+pub(super) type Shapes = Vec<(usize, usize)>;
 
 /// What the modules of an adapter make of the probe.
 pub(super) struct Sketch {
     /// Outputs and inputs of every module, ascending.
-    shapes: Shapes,
+    pub(super) shapes: Shapes,
     /// What comes of each, modules of one shape by name.
     by_name: Vec<Values>,
     /// The same, modules of one shape by what comes of them.
@@ -85,37 +79,8 @@ fn squared(values: &Values) -> f64 {
     values.iter().map(|value| value * value).sum()
 }
 
-/// Says of every adapter that adds nearly the same as one before it which that is, where it is not the same bit for
-/// bit.
-pub(super) fn mark(found: &mut [Found]) {
-    let mut alike: BTreeMap<&Shapes, Vec<(usize, &Sketch)>> = BTreeMap::new();
-    let mut marks = Vec::new();
-    for (at, sketch) in
-        found.iter().enumerate().filter_map(|(at, f)| Some((at, f.sketch.as_ref()?)))
-    {
-        if found.get(at).is_some_and(|found| found.row.same_as.is_some()) {
-            continue;
-        }
-        let before = alike.entry(&sketch.shapes).or_default();
-        let nearest = before.iter().map(|(first, other)| (*first, distance(sketch, other)));
-        let nearest = nearest.min_by(|(_, a), (_, b)| a.total_cmp(b));
-        match nearest.filter(|(_, distance)| *distance <= NEAR) {
-            Some((first, distance)) => {
-                let name = found.get(first).map(|found| found.row.name.clone());
-                marks.push((at, name.unwrap_or_default(), distance));
-            }
-            None => before.push((at, sketch)),
-        }
-    }
-    for (at, name, distance) in marks {
-        if let Some(found) = found.get_mut(at) {
-            found.row.like = Some(Like { name, distance });
-        }
-    }
-}
-
 /// How far two updates of the same shapes are apart, relative to the larger.
-fn distance(a: &Sketch, b: &Sketch) -> f64 {
+pub(super) fn distance(a: &Sketch, b: &Sketch) -> f64 {
     let larger = a.norm.max(b.norm);
     if larger == 0.0 {
         return 0.0;
