@@ -250,5 +250,5 @@ fn stored_differences_are_summed() {
     let (code, said) =
         bench.line("combine a.safetensors b.safetensors --method ties -o none.safetensors");
     assert!(code == Some(2) && said.contains("lora_unet_norm"), "{said}");
-    assert!(said.contains("stored whole"), "{said}");
+    assert!(said.contains("as large as the weight"), "{said}");
 }

@@ -100,7 +100,7 @@ comfyui/flux                   ~                                =          ~    
 const REASONS: [(&str, &str, &str, &str); 17] = [
     ("comfyui", "", "diffusers", "its name in the diffusers convention is unknown"),
     ("kohya comfyui", "dora-inputs", "peft diffusers", "its magnitudes of inputs (DoRA)"),
-    ("kohya comfyui", "full norm", "peft diffusers", "a full update is stored whole"),
+    ("kohya comfyui", "full norm", "peft diffusers", "a full update is as large as the weight"),
     ("kohya comfyui", "bias", "peft diffusers", "it changes a bias alone"),
     ("kohya comfyui", "glora", "peft diffusers", "glora updates depend on the base's weights"),
     (
