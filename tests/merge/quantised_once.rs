@@ -128,7 +128,7 @@ fn a_gguf_sibling_gives_every_tensor_its_type() {
     let bench = Bench::new();
     let (file, adapter) = (base("gguf_llama_q8q4"), adapter("gguf_llama_q8q4"));
     let (out, again) = (bench.path("once.gguf"), bench.path("again.gguf"));
-    let options = "--types keep --min-survival 0 -o";
+    let options = "--no-provenance --types keep --min-survival 0 -o";
     let like = format!("--quantize-like {} {options} {}", file.display(), out.display());
     let (_, done) = bench.run(&file, &[&adapter], &like);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
