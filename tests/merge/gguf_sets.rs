@@ -43,7 +43,8 @@ fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// The base split into files of at most 2 kB, by a merge that changes nothing to speak of.
 fn split(bench: &Bench, adapter: &Path) -> PathBuf {
-    let (code, said, out) = merge(bench, adapter, "set", "--types keep --max-shard-size 2kB");
+    let (code, said, out) =
+        merge(bench, adapter, "set", "--types keep --max-shard-size 2kB --no-provenance");
     assert_eq!(code, Some(0), "{said}");
     out
 }
@@ -103,7 +104,7 @@ fn a_set_becomes_a_set_of_the_same_files_or_one_file() {
     let (code, said) = run(&words, &[&set, &adapter, &whole]);
     assert_eq!(code, Some(0), "{said}");
     // As of the base in one file, merged twice.
-    let (_, _, once) = merge(&bench, &adapter, "once.gguf", "--types keep");
+    let (_, _, once) = merge(&bench, &adapter, "once.gguf", "--types keep --no-provenance");
     let twice = bench.path("twice.gguf");
     let (code, said) = run(&words, &[&once, &adapter, &twice]);
     assert_eq!(code, Some(0), "{said}");
