@@ -1,7 +1,11 @@
 //! What model an adapter is for, as far as its names, widths and header say.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
 use crate::adapter::Adapter;
 use crate::adapter::layout::architectures;
+use crate::format::hash::Hasher;
 
 /// Architectures that tell of a text encoder or of layers that many models have.
 const PARTS: [&str; 6] = ["clip", "t5", "language", "experts", "releases", "ltx2_connectors"];
@@ -12,9 +16,36 @@ const ENTRIES: [&str; 2] = ["modelspec.architecture", "ss_base_model_version"];
 /// Widths of the text that a U-Net attends to, and the model that has it.
 const CONTEXTS: [(usize, &str); 3] = [(768, "SD 1.x"), (1024, "SD 2.x"), (2048, "SDXL")];
 
+/// What modules were found to be of, by a hash of their names and sizes: files of a folder have few different sets
+/// of them, and to recognise one takes longer than to read its header.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<BTreeMap<String, BTreeSet<&'static str>>>);
+
+impl Seen {
+    fn architectures(&self, adapter: &Adapter) -> BTreeSet<&'static str> {
+        let mut hash = Hasher::default();
+        hash.update(adapter.convention.name);
+        for module in &adapter.modules {
+            hash.update(format!("\0{}\0{} {}", module.name, module.outputs, module.inputs));
+            // Of a bias alone its length is the outputs.
+            let bias = module.bias.as_ref().map_or(0, |bias| bias.length);
+            hash.update(bias.to_le_bytes());
+        }
+        let key = hash.finish();
+        let seen = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = seen().get(&key) {
+            return found.clone();
+        }
+        // Two threads may look at the same set at once, and find the same.
+        let found = architectures(adapter);
+        seen().insert(key, found.clone());
+        found
+    }
+}
+
 /// The family of models, if anything tells it.
-pub(super) fn family(adapter: &Adapter) -> Option<String> {
-    let found = architectures(adapter);
+pub(super) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
+    let found = seen.architectures(adapter);
     let known = found.iter().find(|name| !PARTS.contains(name));
     if let Some(known) = known {
         let version = if *known == "unet" { unet(adapter) } else { None };

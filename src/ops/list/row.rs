@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::find::Candidate;
-use super::model;
+use super::model::{self, Seen};
 use crate::adapter::Adapter;
 use crate::adapter::identity::{TITLE, TRIGGER};
 use crate::adapter::layout;
@@ -169,7 +169,7 @@ fn some_first<T>(a: Option<T>, b: Option<T>, order: impl Fn(&T, &T) -> Ordering)
 }
 
 /// What the header of an open adapter says, as a row.
-pub(super) fn row(candidate: &Candidate, adapter: &Adapter) -> Row {
+pub(super) fn row(candidate: &Candidate, adapter: &Adapter, seen: &Seen) -> Row {
     let tensors = || adapter.file.shards.iter().flat_map(|shard| &shard.header.tensors);
     let header = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
     let entry =
@@ -191,7 +191,7 @@ pub(super) fn row(candidate: &Candidate, adapter: &Adapter) -> Row {
     Row {
         name: candidate.name.clone(),
         path: candidate.path.clone(),
-        model: model::family(adapter),
+        model: model::family(adapter, seen),
         base_model: adapter.base_model().map(str::to_owned),
         convention: adapter.convention.name,
         families: families.into_iter().collect(),

@@ -13,6 +13,7 @@ use crate::ops::thread_pool;
 use super::content::Content;
 use super::filter::{self, Condition};
 use super::found::Found;
+use super::model::Seen;
 use super::row::{self, Row};
 use super::{find, marks, sketch};
 
@@ -68,7 +69,8 @@ pub fn run(options: &Options) -> Result<Report> {
     for path in &options.paths {
         candidates.extend(find::candidates(path)?);
     }
-    let read = |candidate: &find::Candidate| read(candidate, options);
+    let seen = Seen::default();
+    let read = |candidate: &find::Candidate| read(candidate, options, &seen);
     let pool = thread_pool(options.threads)?;
     let results: Vec<_> = pool.install(|| candidates.par_iter().map(read).collect());
     let mut report = Report::default();
@@ -116,7 +118,11 @@ fn order(text: &str) -> Result<(&'static str, bool)> {
     }
 }
 
-fn read(candidate: &find::Candidate, options: &Options) -> std::result::Result<Found, Unread> {
+fn read(
+    candidate: &find::Candidate,
+    options: &Options,
+    seen: &Seen,
+) -> std::result::Result<Found, Unread> {
     let unread = |error: crate::Error| Unread {
         path: candidate.path.clone(),
         error: match error.tensor() {
@@ -126,7 +132,7 @@ fn read(candidate: &find::Candidate, options: &Options) -> std::result::Result<F
         hint: error.hint(),
     };
     let adapter = Adapter::open(&candidate.path, &options.open).map_err(unread)?;
-    let row = row::row(candidate, &adapter);
+    let row = row::row(candidate, &adapter, seen);
     let content = Content::of(&adapter);
     let sketch = if options.alike { sketch::sketch(&adapter).map_err(unread)? } else { None };
     Ok(Found { row, content, sketch })
