@@ -15,6 +15,8 @@ use crate::format::remote::{self, Sink};
 
 /// Files up to this size are sent at once.
 const AT_ONCE: u64 = 8 << 20;
+/// An index up to this size is: only what is sent at once can be refused where something is.
+const MOST_AT_ONCE: u64 = 64 << 20;
 /// Bytes of a part, at least; stores take ten thousand parts.
 const PART: u64 = 8 << 20;
 const MOST_PARTS: u64 = 9_000;
@@ -53,6 +55,8 @@ struct Piece {
 enum Ended {
     Store(object_store::Error),
     Local(PathBuf, io::Error),
+    /// Something has appeared at the place meanwhile.
+    Taken,
 }
 
 impl Sink for Upload {
@@ -60,15 +64,7 @@ impl Sink for Upload {
         if force {
             return Ok(());
         }
-        let asked = wait(async {
-            match self.bucket.store.head(&self.bucket.path).await {
-                Ok(_) => return Ok(true),
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            let first = self.bucket.store.list(Some(&self.bucket.path)).next().await;
-            first.transpose().map(|first| first.is_some())
-        });
+        let asked = wait(self.is_taken());
         let asked = asked.map_err(|error| self.bucket.local(LocalPath::new("threads"), &error))?;
         match asked.map_err(|error| self.bucket.error(&error))? {
             true => Err(CloudError::Exists { location: self.bucket.location.clone() }.into()),
@@ -84,6 +80,7 @@ impl Sink for Upload {
             let error = match ended {
                 Ended::Store(error) => self.bucket.error(&error),
                 Ended::Local(path, error) => self.bucket.local(&path, &error),
+                Ended::Taken => CloudError::Exists { location: self.bucket.location.clone() },
             };
             error.into()
         })
@@ -114,39 +111,65 @@ impl Upload {
         files.into_iter().map(piece).collect()
     }
 
-    /// Sends all parts, and lets them appear when all have come; the last file only if it is not there.
+    /// Whether something is at this place, or below it.
+    async fn is_taken(&self) -> object_store::Result<bool> {
+        match self.bucket.store.head(&self.bucket.path).await {
+            Ok(_) => return Ok(true),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let first = self.bucket.store.list(Some(&self.bucket.path)).next().await;
+        first.transpose().map(|first| first.is_some())
+    }
+
+    /// Sends all parts, and lets them appear when all have come; the last file, if it is a small one, after all others
+    /// and only if it is not there.
     async fn send_all(&self, pieces: &[Piece], force: bool) -> Result<(), Ended> {
+        let Some((last, others)) = pieces.split_last() else { return Ok(()) };
+        let is_large = |piece: &&Piece| piece.bytes > AT_ONCE;
+        let last_in_parts = Some(last).filter(|last| last.bytes > MOST_AT_ONCE);
+        let large: Vec<&Piece> = others.iter().filter(is_large).chain(last_in_parts).collect();
         let mut waiting = Vec::new();
-        let sent = self.send_parts(pieces, &mut waiting).await;
-        if sent.is_err() {
+        if let Err(error) = self.send_parts(&large, &mut waiting).await {
             for mut upload in waiting {
                 // What cannot be taken back is removed by the store's own rules; the first error is the one to tell.
                 let _ = upload.abort().await;
             }
-            return sent;
+            return Err(error);
+        }
+        // Others may have written there while the parts were sent.
+        if !force && self.is_taken().await.map_err(Ended::Store)? {
+            for mut upload in waiting {
+                let _ = upload.abort().await;
+            }
+            return Err(Ended::Taken);
         }
         for mut upload in waiting {
             upload.complete().await.map_err(Ended::Store)?;
         }
-        let small: Vec<&Piece> = pieces.iter().filter(|piece| piece.bytes <= AT_ONCE).collect();
-        for (at, piece) in small.iter().enumerate() {
-            let is_last = at + 1 == small.len();
-            let mode = if is_last && !force { PutMode::Create } else { PutMode::Overwrite };
-            let bytes = read_whole(piece)?;
-            let options = PutOptions::from(mode);
-            let put = self.bucket.store.put_opts(&piece.to, PutPayload::from(bytes), options).await;
-            put.map_err(Ended::Store)?;
+        for piece in others.iter().filter(|piece| !is_large(piece)) {
+            self.put(piece, PutMode::Overwrite).await?;
         }
-        Ok(())
+        if last_in_parts.is_some() {
+            return Ok(());
+        }
+        self.put(last, if force { PutMode::Overwrite } else { PutMode::Create }).await
+    }
+
+    /// Sends a file at once.
+    async fn put(&self, piece: &Piece, mode: PutMode) -> Result<(), Ended> {
+        let payload = PutPayload::from(read_whole(piece)?);
+        let put = self.bucket.store.put_opts(&piece.to, payload, PutOptions::from(mode)).await;
+        put.map(|_| ()).map_err(Ended::Store)
     }
 
     /// Sends the parts of all large files.
     async fn send_parts(
         &self,
-        pieces: &[Piece],
+        pieces: &[&Piece],
         waiting: &mut Vec<Box<dyn MultipartUpload>>,
     ) -> Result<(), Ended> {
-        for piece in pieces.iter().filter(|piece| piece.bytes > AT_ONCE) {
+        for piece in pieces {
             let upload = self.bucket.store.put_multipart(&piece.to).await.map_err(Ended::Store)?;
             waiting.push(upload);
             let Some(upload) = waiting.last_mut() else { continue };
@@ -167,7 +190,8 @@ impl Upload {
 
 fn read_whole(piece: &Piece) -> Result<Vec<u8>, Ended> {
     let mut bytes = Vec::with_capacity(piece.bytes as usize);
-    let read = File::open(&piece.local).and_then(|file| file.take(AT_ONCE).read_to_end(&mut bytes));
+    let read =
+        File::open(&piece.local).and_then(|file| file.take(MOST_AT_ONCE).read_to_end(&mut bytes));
     read.map_err(|error| Ended::Local(piece.local.clone(), error))?;
     Ok(bytes)
 }
