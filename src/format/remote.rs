@@ -100,6 +100,14 @@ pub fn as_written(text: &str) -> Cow<'_, str> {
     })
 }
 
+/// What the user wrote for the place in a store that a path stands for, or lies below.
+pub(crate) fn written(path: &Path) -> Option<String> {
+    known(|known| {
+        let mut names = known.names.iter().rev();
+        names.find(|(local, _)| path.starts_with(local)).map(|(_, written)| written.clone())
+    })
+}
+
 /// Removes all mirrors, for a process that ends.
 pub fn release() {
     let mirrors = know(|known| {

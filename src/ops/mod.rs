@@ -5,6 +5,7 @@
 //! knows clap, colours, or stdout.
 
 pub mod as_lora;
+pub mod batch;
 pub mod check;
 pub mod combine;
 pub mod commit;
@@ -13,6 +14,7 @@ pub mod convert;
 pub mod diff;
 pub mod extract;
 pub mod inspect;
+pub mod job;
 pub mod list;
 pub mod merge;
 pub mod metadata;

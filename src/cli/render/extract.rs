@@ -12,7 +12,7 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     let mut lines = Lines::default();
     lines.plain(format!("would extract into {}", plan.output.display()));
     lines.add("rank", &plan.rank);
-    lines.add("convention", plan.convention);
+    lines.add("convention", &plan.convention);
     lines.add("tensors", plan.pairs.len());
     if modules {
         let rows = plan.pairs.iter().map(|pair| {
@@ -52,7 +52,7 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
     }
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for tensor in &report.left_out {
-        reasons.entry(tensor.reason).or_default().push(&tensor.tensor);
+        reasons.entry(&tensor.reason).or_default().push(&tensor.tensor);
     }
     for (reason, tensors) in reasons {
         lines.add("left out", format!("{}: {reason}", counted(tensors.len(), "tensor")));

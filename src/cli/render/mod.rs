@@ -1,6 +1,7 @@
 //! Reports as text for people: one file a verb, and what they are made of.
 
 pub(crate) mod as_lora;
+pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod combine;
 pub(crate) mod compare;
@@ -16,6 +17,7 @@ pub(crate) mod methods;
 mod numbers;
 pub(crate) mod tune;
 pub(crate) mod verify;
+pub(crate) mod work;
 
 use lines::LISTED;
 

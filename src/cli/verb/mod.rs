@@ -1,5 +1,6 @@
 //! One verb a file: its arguments, how they become the library's options, and how it runs.
 
+pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod combine;
 pub(crate) mod commit;
@@ -18,6 +19,7 @@ pub(crate) mod methods;
 mod registry;
 pub(crate) mod resize;
 pub(crate) mod run;
+pub(crate) mod shared_work;
 pub(crate) mod tune;
 pub(crate) mod undo;
 pub(crate) mod verify;
