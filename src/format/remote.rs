@@ -42,8 +42,8 @@ pub trait Sink: Debug + Send + Sync {
     /// Sends a file or a directory; what others read last appears last.
     ///
     /// # Errors
-    /// What the store says. Nothing of it is to be seen before all parts have come; a store that fails after that may
-    /// keep files of it, without the index.
+    /// What the store says. Nothing of it is to be seen before all parts have come; what a store that fails after that
+    /// has shown is removed again, unless it replaces an output: then files of it may stay, without the index.
     fn send(&self, local: &Path, force: bool) -> Result<()>;
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::lora_tool;
 use crate::common::refusal::{Scene, adapter, base, tree};
+use crate::common::{Peft, lora_tool};
 
 const JOBS: &str = "\
 defaults:
@@ -29,7 +29,7 @@ items:
     output: merged-{name}.safetensors
   - {verb: combine, adapters: [loras/one, {path: loras/two, weight: -0.5}], output: both}
   - {verb: convert, as: lora, adapter: loras/three, output: as-lora}
-  - {verb: extract, base: base.safetensors, tuned: tuned.safetensors, rank: auto, output: 'back-{name}'}
+  - {verb: extract, base: base.safetensors, tuned: tuned.safetensors, output: 'back-{name}'}
 ";
 
 /// Lines that make one by one what the batch makes.
@@ -43,7 +43,7 @@ const LINES: [&str; 10] = [
     "merge base.safetensors loras/three:0.5 loras/one -o one/merged-three.safetensors",
     "combine loras/one loras/two:-0.5 -o one/both --rank 1",
     "convert loras/three --as lora --rank 1 -o one/as-lora",
-    "extract base.safetensors tuned.safetensors --rank auto -o one/back-tuned",
+    "extract base.safetensors tuned.safetensors --rank 1 -o one/back-tuned",
 ];
 
 /// Three adapters in a folder, among other things, a base, and what one of them makes of it.
@@ -179,16 +179,11 @@ fn an_item_that_fails_does_not_stop_the_others() {
     assert_eq!((code, statuses(&report)), (Some(0), vec!["skipped", "skipped", "done"]));
     assert!(before.iter().all(|(path, bytes)| tree(&scene.path("small")).get(path) == Some(bytes)));
 
-    scene.write("loras/one/adapter_model.safetensors", "no header");
-    let line = "batch jobs.yaml --force --fail-fast --at-once 1";
-    let (code, report) = runs(&scene, line);
-    assert_eq!(code, Some(2));
-    assert!(
-        statuses(&report).contains(&"failed") && !statuses(&report).contains(&"done") || {
-            // The largest come first, and the broken one is the smallest.
-            statuses(&report) == ["failed", "done", "done"]
-        }
-    );
+    for name in ["one", "two", "three"] {
+        scene.write(&format!("loras/{name}/adapter_model.safetensors"), "no header");
+    }
+    let (code, report) = runs(&scene, "batch jobs.yaml --force --fail-fast --at-once 1");
+    assert_eq!((code, statuses(&report)), (Some(2), vec!["failed", "stopped", "stopped"]));
 }
 
 #[test]
@@ -201,9 +196,12 @@ fn answers_decide_the_exit_code() {
     };
     let (code, report) = check("for: peft");
     assert_eq!((code, statuses(&report)), (Some(0), vec!["done"; 3]), "{report:#}");
-    let (code, report) = check("for: vllm, max-rank: 1");
-    assert_eq!((code, statuses(&report)), (Some(1), vec!["no"; 3]), "{report:#}");
-    assert!(report["items"][1]["reason"].as_str().is_some_and(|reason| reason.contains("rank")));
+    let factors = vec![0.1; 24];
+    let wide = Peft::new(3, 3.0).linear("model.layers.0.q_proj", 3, &factors, &factors);
+    wide.save(&scene.path("loras/two"));
+    let (code, report) = check("for: vllm, max-rank: 2");
+    assert_eq!((code, statuses(&report)[2]), (Some(1), "no"), "{report:#}");
+    assert!(report["items"][2]["reason"].as_str().is_some_and(|reason| reason.contains("rank")));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn what_the_file_says_is_held_to_the_table() {
         ),
         (
             "items:\n- {verb: resize, adapter: adapter, to_: kohya}",
-            "2:37: unknown key `to_`",
+            "2:36: unknown key `to_`",
             "`to`",
         ),
         ("items:\n- {verb: resize, adapter: adapter, output: x}", "needs `rank`", ""),
@@ -39,7 +39,7 @@ fn what_the_file_says_is_held_to_the_table() {
             "1:12: `base` is a key of no item",
             "",
         ),
-        ("items:\n- {verb: check, adapter: none/*}", "2:27: nothing matches `none/*`", ""),
+        ("items:\n- {verb: check, adapter: none/*}", "2:26: nothing matches `none/*`", ""),
         ("items:\n- {verb: check, adapter: 's3://b/*'}", "patterns are for paths", ""),
         (
             "items:\n- {verb: resize, adapter: adapter, rank: 1, output: 'x/{stem}'}",
@@ -67,7 +67,7 @@ fn what_the_file_says_is_held_to_the_table() {
         scene.write("jobs.yaml", text);
         scene.refuses("batch jobs.yaml", &["error: jobs.yaml", says], hint);
     }
-    scene.refuses("batch nothing.yaml", &["nothing.yaml"], "-");
+    scene.refuses("batch nothing.yaml", &["nothing.yaml: no such file"], "");
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn workers_in_any_order_write_the_bytes_of_one_process() {
         "--rank auto --full-norms",
         "--rank 2 --dtype bf16 --seed 3",
         "--rank energy:0.9 --to comfyui --full-norms",
-        "--rank 4 --to diffusers",
+        "--rank 4 --to kohya --min-diff 1e-6",
         "--rank 3 --exact --clamp-quantile 0.99 --exclude layers.2",
     ]
     .into_iter()

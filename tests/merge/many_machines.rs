@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lora_tool::format::Dtype;
+use lora_tool::format::yaml::{Node, Value as Yaml};
 use serde_json::{Value, json};
 
 use crate::common::refusal::{Scene, tree};
@@ -217,6 +218,62 @@ fn schedulers_say_the_part() {
     pod.current_dir(scene.path("")).args(["--quiet", "work", "plan.json"]);
     pod.env("JOB_COMPLETION_INDEX", "1").env("JOB_COMPLETIONS", "3").assert().success();
     scene.runs("commit plan.json");
+    assert!(tree(&scene.path("out")) == tree(&scene.path("whole")), "other bytes");
+}
+
+/// The scalar at a path of keys and places in lists.
+fn at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
+    let Some((key, rest)) = path.split_first() else { return node };
+    let found = match &node.value {
+        Yaml::Mapping(entries) => {
+            entries.iter().find(|(found, _)| found.text == *key).map(|(_, node)| node)
+        }
+        Yaml::List(nodes) => key.parse::<usize>().ok().and_then(|place| nodes.get(place)),
+        Yaml::Scalar(..) => None,
+    };
+    at(found.unwrap_or_else(|| panic!("no `{key}`")), rest)
+}
+
+fn scalar(node: &Node) -> String {
+    match &node.value {
+        Yaml::Scalar(text, _) => text.clone(),
+        _ => panic!("no scalar: {node:?}"),
+    }
+}
+
+/// The lines of the workflow's steps, its parameters put in as Argo does, through the shell of its container.
+#[test]
+fn argo_plans_works_and_commits() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let text = std::fs::read(examples.join("argo_workflow.yaml")).expect("a workflow");
+    let workflow = lora_tool::format::yaml::parse(&text).expect("YAML");
+    let spec = at(&workflow, &["spec"]);
+    let binary =
+        std::path::Path::new(env!("CARGO_BIN_EXE_lora-tool")).parent().expect("a directory");
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
+    let scene = scene();
+    let container = at(spec, &["templates", "1", "container"]);
+    let shell = scalar(at(container, &["command", "0"]));
+    assert_eq!(scalar(at(container, &["command", "1"])), "-c");
+    let exec = scalar(at(container, &["args", "0"]));
+    let run = |step: &str, item: &str| {
+        let line = ["templates", "0", "steps", step, "0", "arguments", "parameters", "0", "value"];
+        let mut line = exec.replace("{{inputs.parameters.line}}", &scalar(at(spec, &line)));
+        for (name, value) in
+            [("base", "base"), ("adapter", "adapter:0.7"), ("output", "out"), ("workers", "3")]
+        {
+            line = line.replace(&format!("{{{{workflow.parameters.{name}}}}}"), value);
+        }
+        line = line.replace("{{item}}", item);
+        assert!(!line.contains('{'), "{line}");
+        let mut command = std::process::Command::new(&shell);
+        command.current_dir(scene.path("")).args(["-c", &line]).env("PATH", &path);
+        let done = command.output().expect("a shell");
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    run("0", "");
+    ["2", "3", "1"].map(|item| run("1", item));
+    run("2", "");
     assert!(tree(&scene.path("out")) == tree(&scene.path("whole")), "other bytes");
 }
 

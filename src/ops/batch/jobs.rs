@@ -79,11 +79,17 @@ fn expanded(
     };
     let verb = by_name(&text("verb", verb)?, verb.place)?;
     let mut keys = (verb.keys)();
-    keys.extend(["verb", verb.each]);
+    let others: Vec<_> =
+        [verb.each, "verb"].into_iter().filter(|key| !keys.contains(key)).collect();
+    keys.extend(others);
     // Says what is unknown or twice.
     Fields::new(node, "an item", &keys, |_| None)?;
     own.retain(|(key, _)| key.text != "verb");
     for (key, value) in defaults.iter().filter(|(key, _)| keys.contains(&key.text.as_str())) {
+        let other = verb.beside.iter().find(|(beside, _)| *beside == key.text);
+        if other.is_some_and(|(_, other)| find(&own, other).or(find(defaults, other)).is_none()) {
+            continue;
+        }
         used.insert(key.text.clone());
         if key.text != "verb" && find(&own, &key.text).is_none() {
             own.push((key.clone(), value.clone()));

@@ -1,5 +1,7 @@
 //! A batch on one machine: several items at once, the threads shared among them.
 
+use std::path::Path;
+
 use super::asked::{Answer, Asked};
 use super::open::{Batch, Ready};
 use super::report::{ItemReport, Report, Status};
@@ -37,10 +39,9 @@ impl Batch {
             let mut asked = item.asked.clone();
             self.shape(&mut asked, threads);
             // A folder that is still to be made keeps nobody from planning.
-            if let Some(output) = item.asked.output()
-                && let Some(above) = output.ancestors().skip(1).find(|above| above.is_dir())
-                && let Some(name) = output.file_name()
-                && Some(above) != output.parent()
+            let output = item.asked.output();
+            if let Some(name) = output.and_then(Path::file_name)
+                && let Some(above) = output.and_then(missing_parent)
             {
                 asked.go_to(above.join(name), true);
             }
@@ -49,7 +50,7 @@ impl Batch {
     }
 
     fn shape(&self, asked: &mut Asked, threads: usize) {
-        if let Some(output) = asked.output().map(std::path::Path::to_path_buf) {
+        if let Some(output) = asked.output().map(Path::to_path_buf) {
             asked.go_to(output, self.options.force);
         }
         asked.set(self.options.access, threads);
@@ -96,6 +97,13 @@ impl Batch {
     }
 }
 
+/// The nearest folder above an output whose own folder is still to be made.
+fn missing_parent(output: &Path) -> Option<&Path> {
+    let exists = |folder: &Path| folder.as_os_str().is_empty() || folder.is_dir();
+    let above = output.ancestors().skip(1).find(|folder| exists(folder))?;
+    (output.parent() != Some(above)).then_some(above)
+}
+
 /// What became of an item.
 pub(super) fn report(item: &Ready, answer: Result<Answer>) -> ItemReport {
     let base = of(item, Status::Done);
@@ -122,7 +130,7 @@ fn of(item: &Ready, status: Status) -> ItemReport {
         item: item.item.name(),
         verb: item.item.verb.clone(),
         line: item.item.keys.place.line,
-        output: item.asked.output().map(std::path::Path::to_path_buf),
+        output: item.asked.output().map(Path::to_path_buf),
         status,
         reason: None,
         hint: None,
