@@ -7,7 +7,7 @@ use super::location::LocationError;
 use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    ConvertError, ExpertsError, FamilyError, HeaderError, JobError, OrientationError, PairError,
+    CollectionError, ConvertError, ExpertsError, FamilyError, HeaderError, JobError, OrientationError, PairError,
     QuantError, ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName, counted,
 };
 
@@ -153,6 +153,9 @@ pub enum ErrorKind {
     /// What another convention cannot say.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// A collection of adapters that share their directions.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),

@@ -5,6 +5,7 @@
 mod common;
 
 mod auto;
+mod collections;
 mod combine_peft;
 mod combining;
 mod dynamic;
