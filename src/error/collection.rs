@@ -54,13 +54,13 @@ impl CollectionError {
                 "serve it as it is; `convert --as lora` makes plain factors of other families"
             }
             Self::NoAdapter { .. } => "`collect info STORE` lists them",
-            Self::Twice(_) => {
-                "adapters are called as their paths below DIR; rename one of the two"
-            }
+            Self::Twice(_) => "adapters are called as their paths below DIR; rename one of the two",
             Self::NewModule => {
                 "build the collection anew with this adapter among the others, which finds directions for it"
             }
-            Self::Convention(_) => "convert the adapters first: `convert --to peft` or `--to kohya`",
+            Self::Convention(_) => {
+                "convert the adapters first: `convert --to peft` or `--to kohya`"
+            }
         }
     }
 }

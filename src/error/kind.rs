@@ -3,12 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::location::LocationError;
-use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    CollectionError, ConvertError, ExpertsError, FamilyError, HeaderError, JobError, OrientationError, PairError,
-    QuantError, ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName, counted,
+    CollectionError, ConvertError, ExpertsError, FamilyError, HeaderError, JobError, LocationError,
+    ModelError, OrientationError, PairError, QuantError, ReceiptError, RecipeError, RuleError,
+    TunedError, UnmatchedName, counted,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.

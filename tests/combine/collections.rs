@@ -35,8 +35,8 @@ fn f32s(matrix: &Dense) -> Vec<f32> {
 }
 
 impl Scene {
-    /// Adapters whose factors are combinations of shared directions, plus noise; each in a gauge of its own, which
-    /// squares the loudness of one of its units and takes it back on the other side.
+    /// Adapters whose factors are combinations of shared directions, plus noise; every fiftieth in another gauge, one of
+    /// its units louder on one side and quieter on the other.
     fn new(count: usize, noise: f32, gauge: f64) -> Self {
         Self::of_families(&[1], count, noise, gauge)
     }
@@ -57,22 +57,17 @@ impl Scene {
         for number in 0..count {
             let (outputs, inputs) = &shared[number % shared.len()];
             let own = random(&mut source, SHARED, RANK, 1.0);
-            let mut up =
-                outputs.times(&own).plus(&random(&mut source, OUTPUTS, RANK, noise));
+            let mut up = outputs.times(&own).plus(&random(&mut source, OUTPUTS, RANK, noise));
             let own = random(&mut source, RANK, SHARED, 1.0);
             let mut down = own.times(inputs).plus(&random(&mut source, RANK, INPUTS, noise));
+            let gauge = if number % 50 == 0 { gauge } else { 1.0 };
             for row in 0..OUTPUTS {
-                up.values[row * RANK + number % RANK] *= gauge;
+                up.values[row * RANK] *= gauge;
             }
             for column in 0..INPUTS {
-                down.values[(number % RANK) * INPUTS + column] /= gauge;
+                down.values[column] /= gauge;
             }
-            let peft = Peft::new(RANK, RANK as f64).linear(
-                MODULE,
-                RANK,
-                &f32s(&down),
-                &f32s(&up),
-            );
+            let peft = Peft::new(RANK, RANK as f64).linear(MODULE, RANK, &f32s(&down), &f32s(&up));
             peft.save(&root.path().join(format!("loras/a{number:03}")));
             factors.push((up, down));
         }
@@ -127,7 +122,7 @@ fn stated(report: &Value, at: usize) -> f64 {
 #[test]
 fn directions_are_as_good_as_the_alternation_s_whatever_the_gauge() {
     let plain = Scene::new(200, 0.3, 1.0);
-    let turned = Scene::new(200, 0.3, 30.0);
+    let turned = Scene::new(200, 0.3, 256.0);
     for rank in [3, SHARED, 9] {
         let best = optimum(&plain.deltas(), rank);
         let found = [&plain, &turned].map(|scene| {
@@ -140,7 +135,7 @@ fn directions_are_as_good_as_the_alternation_s_whatever_the_gauge() {
     // What looks at the factors themselves sees the gauge.
     let pca = [&plain, &turned].map(|scene| pca_of_factors(&scene.factors, SHARED));
     let best = optimum(&plain.deltas(), SHARED);
-    assert!(pca[1] > 1.05 * best && pca[1] > 1.03 * pca[0], "{pca:?} beside {best}");
+    assert!(pca[1] > 1.03 * best && pca[1] > 1.02 * pca[0], "{pca:?} beside {best}");
 }
 
 #[test]

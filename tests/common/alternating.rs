@@ -18,7 +18,7 @@ fn leading(deltas: &[Dense], v: &Dense, count: usize) -> Dense {
 }
 
 fn identity(size: usize) -> Dense {
-    let value = |at: usize| if at % (size + 1) == 0 { 1.0 } else { 0.0 };
+    let value = |at: usize| if at.is_multiple_of(size + 1) { 1.0 } else { 0.0 };
     Dense::new(size, size, (0..size * size).map(value).collect())
 }
 

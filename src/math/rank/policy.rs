@@ -93,10 +93,12 @@ impl RankPolicy {
             Self::Nuclear(share) => reaching(values, share, |value| value),
             Self::Ratio(ratio) => count(&|value| value > first / ratio),
             Self::Absolute(least) => count(&|value| value > least),
-            Self::MarchenkoPastur => match above_factor_noise(values, module.rows.max(module.columns)) {
-                0 => count(&|value| value > first * NEGLIGIBLE),
-                rank => rank,
-            },
+            Self::MarchenkoPastur => {
+                match above_factor_noise(values, module.rows.max(module.columns)) {
+                    0 => count(&|value| value > first * NEGLIGIBLE),
+                    rank => rank,
+                }
+            }
             Self::Error(error) => reaching(values, 1.0 - error * error, |value| value * value),
             Self::Size(_) | Self::Parameters(_) => values.len(),
             Self::KohyaRatio(_) | Self::KohyaFrobenius(_) | Self::KohyaCumulative(_) => {

@@ -83,7 +83,7 @@ impl Bases {
         };
         let fits = |spec: &ModuleSpec| {
             let kernel = kernel(spec);
-            kernel > 0 && spec.inputs % kernel == 0
+            kernel > 0 && spec.inputs.is_multiple_of(kernel)
         };
         if !shared.modules.iter().all(fits) {
             return Err(damaged("a kernel does not divide its inputs")).in_file(&path);
@@ -131,11 +131,7 @@ impl Bases {
         let side = |which: Which, size: usize| {
             let (name, scales) = names(cluster, &spec.name, which);
             let values = codes::read(&self.file, (&name, &scales), (count, size));
-            Ok::<_, crate::Error>(Matrix::from_vec(
-                size,
-                count,
-                values.in_file(&self.file.path)?,
-            ))
+            Ok::<_, crate::Error>(Matrix::from_vec(size, count, values.in_file(&self.file.path)?))
         };
         Ok((side(Which::Left, spec.outputs)?, side(Which::Right, spec.inputs)?))
     }
@@ -213,8 +209,7 @@ impl Writer {
             modules: modules.to_vec(),
         };
         let file = staging.create(BASES)?;
-        let mut writer =
-            Self { file, shared, number, start: 0, at: 0, hash: Hasher::default() };
+        let mut writer = Self { file, shared, number, start: 0, at: 0, hash: Hasher::default() };
         writer.start = writer.header()?.len() as u64;
         Ok(writer)
     }

@@ -147,11 +147,7 @@ impl Batch<'_> {
     }
 
     /// An adapter's updates as a group's directions see them, and how much of them they hold.
-    fn see(
-        &self,
-        group: &[Directions],
-        deltas: &[Option<LowRank>],
-    ) -> (Vec<Option<Seen>>, f64) {
+    fn see(&self, group: &[Directions], deltas: &[Option<LowRank>]) -> (Vec<Option<Seen>>, f64) {
         let pairs = group.par_iter().zip(deltas);
         let seen: Vec<Option<Seen>> = pairs
             .map(|(directions, delta)| delta.as_ref().map(|delta| directions.see(delta)))

@@ -1,5 +1,7 @@
 //! A collection from the options to the report.
 
+use std::path::PathBuf;
+
 use super::bases::{self, Bases};
 use super::batch::{Batch, Sides, batches, sample};
 use super::common;
@@ -33,7 +35,7 @@ pub struct Collect {
 /// Everything a user can get wrong; nothing has been written then.
 pub fn plan(options: &Options, progress: &dyn Progress) -> Result<Collect> {
     check(options)?;
-    check_output(&options.output, options.paths.iter().map(|path| path.as_path()), options.force)?;
+    check_output(&options.output, options.paths.iter().map(PathBuf::as_path), options.force)?;
     let sources = Sources::find(&options.paths, &options.open)?;
     if options.common_a && sources.convention.names != Names::Dotted {
         return Err(CollectionError::Convention(sources.convention.name).into());
@@ -242,7 +244,8 @@ impl Collect {
         let adapters = self.survey.adapters.iter().zip(&found.groups).zip(&self.sources.all);
         for (at, ((surveyed, group), source)) in adapters.enumerate() {
             let adapter = self.sources.open(at)?;
-            let made = shared.adapter((&adapter, surveyed), *group, &self.survey.modules, peft())?;
+            let made =
+                shared.adapter((&adapter, surveyed), *group, &self.survey.modules, peft())?;
             let written = made.write(staging, &source.name, &adapter.file)?;
             bytes += written;
             entries.push(Entry {

@@ -95,7 +95,9 @@ pub(super) fn read(
     let codes = match view.spec.dtype {
         Dtype::I8 => {
             let scales = file.tensor(scales);
-            scales.ok_or_else(|| damaged(format!("it lacks the scales of `{name}`")))?.all(&mut other)?
+            scales
+                .ok_or_else(|| damaged(format!("it lacks the scales of `{name}`")))?
+                .all(&mut other)?
         }
         _ => &[],
     };

@@ -93,7 +93,8 @@ impl SharedA {
         let made: Vec<Option<(NewModule, f64)>> = modules.collect::<Result<_>>()?;
         let (modules, lost): (Vec<NewModule>, Vec<f64>) = made.into_iter().flatten().unzip();
         let error = (lost.iter().sum::<f64>() * surveyed.weight()).sqrt();
-        let said = json!({ "version": VERSION, "common_a": true, "cluster": group, "error": error });
+        let said =
+            json!({ "version": VERSION, "common_a": true, "cluster": group, "error": error });
         let new = NewAdapter {
             modules,
             replacements: Vec::new(),

@@ -156,16 +156,14 @@ impl Writer {
         let mut tensors = Vec::new();
         for member in &adapters {
             let (name, scales) = names(&member.name);
-            let count: usize =
-                rows(bases, &member.ranks).map(|(rows, count)| rows * count).sum();
+            let count: usize = rows(bases, &member.ranks).map(|(rows, count)| rows * count).sum();
             tensors.push((name, number.dtype(), vec![count]));
             if number == Number::Int8 {
                 let rows = rows(bases, &member.ranks).map(|(rows, _)| rows).sum();
                 tensors.push((scales, Dtype::F32, vec![rows]));
             }
         }
-        let members =
-            Members { version: VERSION, bases: bases.shared.id.clone(), adapters };
+        let members = Members { version: VERSION, bases: bases.shared.id.clone(), adapters };
         let specs = lay_out(tensors);
         let header = encode(Some(&metadata(&members)?), &specs)?;
         let room = header.len() + 2 * DIGITS * members.adapters.len();

@@ -100,8 +100,9 @@ impl Sources {
 /// # Errors
 /// If reading fails, or the update has no factors.
 pub(super) fn delta(adapter: &Adapter, module: &Module) -> Result<LowRank> {
-    let factors = adapter.factors(module).in_tensor(&module.name).in_file(&adapter.path)?;
-    Ok(LowRank::new(factors.up * module.scale.value, factors.down))
+    let mut delta = adapter.factors(module).in_tensor(&module.name).in_file(&adapter.path)?;
+    delta.up.scale_mut(module.scale.value);
+    Ok(delta)
 }
 
 /// Fails if an adapter holds what factors do not say.

@@ -11,7 +11,7 @@ mod run;
 mod sketch;
 
 pub use filter::Condition;
-pub(in crate::ops) use find::{Candidate, candidates};
 pub use find::is_folder;
+pub(in crate::ops) use find::{Candidate, candidates};
 pub use row::{FIELDS, Like, Row, Scales};
 pub use run::{Options, Report, Unread, run};
