@@ -3,6 +3,7 @@
 pub(crate) mod as_lora;
 pub(crate) mod batch;
 pub(crate) mod check;
+pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod convert;

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod check;
+pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod commit;
 pub(crate) mod compare;

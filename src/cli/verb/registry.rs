@@ -2,7 +2,7 @@
 
 use super::definition::Verb;
 use super::{
-    batch, check, combine, commit, compare, completions, convert, diff, extract, inspect, list,
+    batch, check, collect, combine, commit, compare, completions, convert, diff, extract, inspect, list,
     man, merge, metadata, methods, resize, run, tune, undo, verify, work,
 };
 use crate::cli::{Outcome, Session};
@@ -41,6 +41,8 @@ verbs! {
     Commit(commit::CommitArgs),
     /// Make one adapter of several
     Combine(combine::CombineArgs),
+    /// Keep many adapters of one model in little space
+    Collect(collect::CollectArgs),
     /// Lower or fit an adapter's rank
     #[command(alias = "compress")]
     Resize(resize::ResizeArgs),
