@@ -11,6 +11,7 @@ use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::TensorView;
 use crate::math::DeltaStats;
+use crate::math::kernel::loops::same_elements;
 use crate::ops::merge::plan::tensor_plan::OutputTensor;
 use crate::weight::{Encode, Encoded, Panel, Weight, Writing};
 
@@ -28,6 +29,13 @@ pub(in crate::ops::merge) struct Encoding<'a> {
     survey: Vec<f32>,
     /// The base's own tensor, where the weight is that of a quantised sibling.
     base: Option<TensorView<'a>>,
+}
+
+/// Some rows of a weight, as they are to become and as they are.
+pub(in crate::ops::merge) struct Sample {
+    pub(in crate::ops::merge) rows: Range<usize>,
+    pub(in crate::ops::merge) values: Vec<f32>,
+    pub(in crate::ops::merge) before: Vec<f32>,
 }
 
 /// Rows of a weight's matrix that one of the dense result's holds.
@@ -92,6 +100,15 @@ impl<'a> Encoding<'a> {
         self.writer.settle(&found.concat())
     }
 
+    /// Rows whose new values cost least together.
+    fn grain(&self) -> usize {
+        let mut grain = self.weight.grain().max(1);
+        while !grain.is_multiple_of(self.times) {
+            grain += self.weight.grain().max(1);
+        }
+        grain
+    }
+
     /// New values of some rows.
     pub(in crate::ops::merge) fn values(
         &self,
@@ -102,6 +119,28 @@ impl<'a> Encoding<'a> {
         let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
         self.dense.compute(first, end - first, &mut bytes, scratch)?;
         Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+    }
+
+    /// Some panels that lie apart, of about so many elements in all.
+    pub(in crate::ops::merge) fn samples(
+        &self,
+        elements: usize,
+        places: usize,
+    ) -> Result<Vec<Sample>> {
+        let (rows, columns) = self.weight.matrix();
+        let step = (elements / places.max(1) / columns.max(1)).clamp(1, rows.max(1));
+        let step = step.next_multiple_of(self.grain());
+        let panels = rows.div_ceil(step);
+        let count = places.min(panels);
+        let mut scratch = Scratch::default();
+        let sample = |place: usize| {
+            let first = place * panels / count * step;
+            let rows = first..(first + step).min(rows);
+            let values = self.values(&rows, &mut scratch)?;
+            let before = self.before(rows.clone(), values.len())?;
+            Ok(Sample { rows, values, before })
+        };
+        (0..count).map(sample).collect()
     }
 
     /// The base's values of some rows.
@@ -185,16 +224,7 @@ impl<'a> Encoding<'a> {
         if rows.start == 0 {
             self.writer.rest(self.writing, &self.survey, &mut encoded)?;
         }
-        let mut stats = DeltaStats::default();
-        for ((value, stored), old) in values.iter().zip(&encoded.values).zip(&base) {
-            let (asked, added) = (f64::from(value - old), f64::from(stored - old));
-            stats.asked += asked * asked;
-            stats.added += added * added;
-            stats.dot += asked * added;
-            stats.touched += u64::from(asked != 0.0);
-            stats.lost += u64::from(asked != 0.0 && added == 0.0);
-            stats.elements += 1;
-        }
+        let mut stats = DeltaStats::of(&values, &encoded.values, &base);
         if let Some(same) = self.same_codes(&encoded)? {
             // With new scales a number moves though its code does not.
             let untouched = stats.elements - stats.touched;
@@ -219,12 +249,11 @@ impl<'a> Encoding<'a> {
         let (mut same, mut scratch) = (0, Vec::new());
         for piece in encoded.pieces.iter().filter(|piece| piece.part == 0) {
             let old = stored.bytes(piece.at..piece.at + piece.bytes.len(), &mut scratch)?;
-            for differs in old.iter().zip(&piece.bytes).map(|(old, new)| old ^ new) {
-                same += match bits {
-                    8 => u64::from(differs == 0),
-                    _ => u64::from(differs << 4 == 0) + u64::from(differs >> 4 == 0),
-                };
-            }
+            same += if bits == 8 {
+                same_elements::<8>(old, &piece.bytes)
+            } else {
+                same_elements::<4>(old, &piece.bytes)
+            };
         }
         Ok(Some(same))
     }
