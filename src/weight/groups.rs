@@ -111,6 +111,75 @@ pub(super) fn nibbles(codes: &[u8], high_first: bool, last: u8) -> Vec<u8> {
     bytes
 }
 
+/// Rows of codes in words of 32 bits, the first lowest, each `middle` more than the whole number it stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) bits: usize,
+    pub(super) middle: f32,
+}
+
+impl Words<'_> {
+    /// Their numbers, (code − zero point) · scale, by the scale and zero point of each group of so many columns, row
+    /// after row.
+    pub(super) fn read(
+        self,
+        (columns, group): (usize, usize),
+        steps: &[(f32, f32)],
+        out: &mut [f32],
+    ) {
+        widest(Read { words: self, size: (columns.max(1), group.max(1)), steps, out });
+    }
+
+    /// The codes of a row.
+    #[inline(always)]
+    fn widen(self, bytes: &[u8], values: &mut [f32]) {
+        if self.bits == 4 {
+            let (pairs, last) = values.as_chunks_mut::<2>();
+            for (pair, byte) in pairs.iter_mut().zip(bytes) {
+                *pair = [f32::from(byte & 15), f32::from(byte >> 4)];
+            }
+            if let (Some(value), Some(byte)) = (last.first_mut(), bytes.get(pairs.len())) {
+                *value = f32::from(byte & 15);
+            }
+            return;
+        }
+        let (mask, words) = ((1u32 << self.bits) - 1, bytes.as_chunks::<4>().0);
+        for (word, values) in words.iter().zip(values.chunks_mut(32 / self.bits)) {
+            let word = u32::from_le_bytes(*word);
+            for (at, value) in values.iter_mut().enumerate() {
+                *value = (word >> (at * self.bits) & mask) as f32;
+            }
+        }
+    }
+}
+
+struct Read<'a> {
+    words: Words<'a>,
+    size: (usize, usize),
+    steps: &'a [(f32, f32)],
+    out: &'a mut [f32],
+}
+
+impl Loop for Read<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (columns, group) = self.size;
+        let stride = columns.div_ceil(32 / self.words.bits) * 4;
+        let rows = self.words.bytes.chunks(stride).zip(self.out.chunks_mut(columns));
+        for ((bytes, values), steps) in rows.zip(self.steps.chunks(columns.div_ceil(group))) {
+            self.words.widen(bytes, values);
+            for (values, (scale, zero)) in values.chunks_mut(group).zip(steps) {
+                for value in values {
+                    *value = ((*value - self.words.middle) - zero) * scale;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

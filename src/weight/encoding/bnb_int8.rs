@@ -114,7 +114,8 @@ impl Round for Steps {
 
     #[inline(always)]
     fn round(self, value: f32, (largest, factor): Self::Step, draw: Option<f32>) -> (u8, f32) {
-        let code = whole(value * factor, draw).clamp(-128.0, 127.0);
+        // Codes know no zero with a sign.
+        let code = whole(value * factor, draw).clamp(-128.0, 127.0) + 0.0;
         (low_byte(code), code * largest * PER_STEP)
     }
 }

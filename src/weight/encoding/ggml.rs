@@ -12,6 +12,7 @@ mod table_written;
 mod ternary;
 mod written;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,45 +30,64 @@ pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
 /// Decodes whole blocks.
 type Read = fn(&[u8], &mut [f32]);
 
-/// Decodes blocks of so many bytes and elements, each by `read`.
-fn blocks<const BYTES: usize, const ELEMENTS: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    read: impl Fn(&[u8], &mut [f32]),
-) {
-    struct Blocks<'a, const B: usize, const E: usize, R>(&'a [u8], &'a mut [f32], R);
-    impl<const B: usize, const E: usize, R: Fn(&[u8], &mut [f32])> Loop for Blocks<'_, B, E, R> {
-        type Output = ();
+/// A type, known when the loop over its blocks is compiled.
+trait Kind {
+    fn read(block: &[u8], out: &mut [f32]);
+}
 
-        #[inline(always)]
-        fn run(self) {
-            let blocks = self.0.as_chunks::<B>().0.iter().zip(self.1.as_chunks_mut::<E>().0);
-            for (block, values) in blocks {
-                (self.2)(block, values);
-            }
+/// Blocks of so many bytes and elements.
+struct All<'a, const BYTES: usize, const ELEMENTS: usize, K>(
+    &'a [u8],
+    &'a mut [f32],
+    PhantomData<K>,
+);
+
+impl<const BYTES: usize, const ELEMENTS: usize, K: Kind> Loop for All<'_, BYTES, ELEMENTS, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let blocks = self.0.as_chunks::<BYTES>().0.iter();
+        for (block, values) in blocks.zip(self.1.as_chunks_mut::<ELEMENTS>().0) {
+            K::read(block, values);
         }
     }
-    widest(Blocks::<BYTES, ELEMENTS, _>(bytes, out, read));
+}
+
+/// What decodes blocks of so many bytes and elements, each by a function that is inlined into the loop.
+macro_rules! read {
+    ($bytes:literal, $elements:literal, $read:path) => {
+        |bytes, out| {
+            struct This;
+            impl Kind for This {
+                #[inline(always)]
+                fn read(block: &[u8], out: &mut [f32]) {
+                    $read(block, out);
+                }
+            }
+            widest(All::<$bytes, $elements, This>(bytes, out, PhantomData));
+        }
+    };
 }
 
 /// Types that are read, by ggml's number.
 const TYPES: [(u32, Read); 16] = [
-    (2, |bytes, out| blocks::<18, 32>(bytes, out, simple::q4_0)),
-    (3, |bytes, out| blocks::<20, 32>(bytes, out, simple::q4_1)),
-    (6, |bytes, out| blocks::<22, 32>(bytes, out, simple::q5_0)),
-    (7, |bytes, out| blocks::<24, 32>(bytes, out, simple::q5_1)),
-    (8, |bytes, out| blocks::<34, 32>(bytes, out, simple::q8_0)),
-    (10, |bytes, out| blocks::<84, 256>(bytes, out, k_quants::q2_k)),
-    (11, |bytes, out| blocks::<110, 256>(bytes, out, k_quants::q3_k)),
-    (12, |bytes, out| blocks::<144, 256>(bytes, out, k_quants::q4_k)),
-    (13, |bytes, out| blocks::<176, 256>(bytes, out, k_quants::q5_k)),
-    (14, |bytes, out| blocks::<210, 256>(bytes, out, k_quants::q6_k)),
-    (20, |bytes, out| blocks::<18, 32>(bytes, out, nonlinear::iq4_nl)),
-    (23, |bytes, out| blocks::<136, 256>(bytes, out, nonlinear::iq4_xs)),
-    (34, |bytes, out| blocks::<54, 256>(bytes, out, ternary::tq1_0)),
-    (35, |bytes, out| blocks::<66, 256>(bytes, out, ternary::tq2_0)),
-    (39, |bytes, out| blocks::<17, 32>(bytes, out, nonlinear::mxfp4)),
-    (40, |bytes, out| blocks::<36, 64>(bytes, out, nonlinear::nvfp4)),
+    (2, read!(18, 32, simple::q4_0)),
+    (3, read!(20, 32, simple::q4_1)),
+    (6, read!(22, 32, simple::q5_0)),
+    (7, read!(24, 32, simple::q5_1)),
+    (8, read!(34, 32, simple::q8_0)),
+    (10, read!(84, 256, k_quants::q2_k)),
+    (11, read!(110, 256, k_quants::q3_k)),
+    (12, read!(144, 256, k_quants::q4_k)),
+    (13, read!(176, 256, k_quants::q5_k)),
+    (14, read!(210, 256, k_quants::q6_k)),
+    (20, read!(18, 32, nonlinear::iq4_nl)),
+    (23, read!(136, 256, nonlinear::iq4_xs)),
+    (34, read!(54, 256, ternary::tq1_0)),
+    (35, read!(66, 256, ternary::tq2_0)),
+    (39, read!(17, 32, nonlinear::mxfp4)),
+    (40, read!(36, 64, nonlinear::nvfp4)),
 ];
 
 #[derive(Debug)]

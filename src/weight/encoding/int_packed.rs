@@ -12,7 +12,7 @@ use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::math::kernel::loops::{Greatest, Least, fold_groups};
 use crate::weight::grid::Grid;
-use crate::weight::groups::{nibbles, round};
+use crate::weight::groups::{Words, nibbles, round};
 use crate::weight::integers::Integers;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
@@ -189,51 +189,14 @@ impl Packed {
 
 impl Decode for Packed {
     fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let per_word = 32 / self.bits;
-        let stride = self.columns.div_ceil(per_word) * 4;
-        let (mut scratch, mut more) = (Vec::new(), Vec::new());
+        let stride = self.columns.div_ceil(32 / self.bits) * 4;
+        let mut scratch = Vec::new();
         let bytes = self.codes.bytes(rows.start * stride..rows.end * stride, &mut scratch)?;
-        let zeros = match &self.zeros {
-            None => &[][..],
-            Some(zeros) => {
-                let lines = rows.start / per_word..rows.end.div_ceil(per_word);
-                let range = lines.start * self.groups * 4..lines.end * self.groups * 4;
-                zeros.bytes(range, &mut more)?.as_chunks::<4>().0
-            }
-        };
         let indices = self.indices.as_ref().map(Stored::integers).transpose()?;
-        let scales = self.grid.read(rows.clone())?;
-        let mut zero = vec![0; self.groups];
-        let lines = bytes.chunks(stride.max(1)).zip(out.chunks_mut(self.columns.max(1)));
-        for (row, (words, values)) in rows.clone().zip(lines) {
-            let scale = self.grid.row(&scales, row);
-            for (word, values) in words.as_chunks::<4>().0.iter().zip(values.chunks_mut(per_word)) {
-                let word = u32::from_le_bytes(*word);
-                for (at, value) in values.iter_mut().enumerate() {
-                    *value = code(word, at, self.bits) as f32;
-                }
-            }
-            if self.zeros.is_some() {
-                self.zeros_of(zeros, row, rows.start, &mut zero);
-            }
-            let number = |group: usize| {
-                let zero = zero.get(group).copied().unwrap_or_default() as f32;
-                (zero, scale.get(group).or(scale.first()).copied().unwrap_or_default())
-            };
-            if let Some(indices) = &indices {
-                for (value, group) in values.iter_mut().zip(indices) {
-                    let (zero, scale) = number(*group as usize);
-                    *value = (*value - zero) * scale;
-                }
-            } else {
-                for (group, values) in values.chunks_mut(self.grid.group()).enumerate() {
-                    let (zero, scale) = number(group);
-                    for value in values {
-                        *value = (*value - zero) * scale;
-                    }
-                }
-            }
-        }
+        let (group, steps) = self.steps(&self.stored(&rows)?, indices.as_deref());
+        let words =
+            Words { bytes, bits: self.bits, middle: -Integers { bits: self.bits }.bottom() };
+        words.read((self.columns, group), &steps, out);
         Ok(())
     }
 }

@@ -115,10 +115,27 @@ impl<'a> Encoding<'a> {
         rows: &Range<usize>,
         scratch: &mut Scratch,
     ) -> Result<Vec<f32>> {
-        let mut bytes = Vec::new();
+        let mut values = Vec::new();
+        self.put_values(rows, &mut values, scratch)?;
+        Ok(values)
+    }
+
+    fn put_values(
+        &self,
+        rows: &Range<usize>,
+        values: &mut Vec<f32>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let mut bytes = std::mem::take(&mut scratch.dense);
         let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
-        self.dense.compute(first, end - first, &mut bytes, scratch)?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+        let computed = self.dense.compute(first, end - first, &mut bytes, scratch);
+        let numbers = bytes.as_chunks::<4>().0;
+        values.resize(numbers.len(), 0.0);
+        for (value, four) in values.iter_mut().zip(numbers) {
+            *value = f32::from_le_bytes(*four);
+        }
+        scratch.dense = bytes;
+        computed.map(|_| ())
     }
 
     /// Some panels that lie apart, of about so many elements in all.
@@ -149,13 +166,18 @@ impl<'a> Encoding<'a> {
         rows: Range<usize>,
         count: usize,
     ) -> Result<Vec<f32>> {
-        if let Some(base) = self.base {
-            let values = read_f64(base, rows.start * self.weight.matrix().1, count)?;
-            return Ok(values.into_iter().map(|value| value as f32).collect());
-        }
         let mut values = vec![0.0; count];
-        self.weight.rows(rows, &mut values)?;
+        self.put_before(rows, &mut values)?;
         Ok(values)
+    }
+
+    fn put_before(&self, rows: Range<usize>, values: &mut [f32]) -> Result<()> {
+        let Some(base) = self.base else { return self.weight.rows(rows, values) };
+        let found = read_f64(base, rows.start * self.weight.matrix().1, values.len())?;
+        for (slot, value) in values.iter_mut().zip(found) {
+            *slot = value as f32;
+        }
+        Ok(())
     }
 
     /// Rows of the stored tensors, of new values.
@@ -217,14 +239,28 @@ impl<'a> Encoding<'a> {
         rows: Range<usize>,
         scratch: &mut Scratch,
     ) -> Result<(Encoded, DeltaStats)> {
-        let values = self.values(&rows, scratch)?;
-        let base = self.before(rows.clone(), values.len())?;
-        let mut encoded = self.encode(rows.clone(), &values)?;
-        self.keep_untouched(&rows, (&values, &base), &mut encoded)?;
+        let mut values = std::mem::take(&mut scratch.values);
+        let mut base = std::mem::take(&mut scratch.before);
+        self.put_values(&rows, &mut values, scratch)?;
+        base.resize(values.len(), 0.0);
+        self.put_before(rows.clone(), &mut base)?;
+        let found = self.compute_from(&rows, &values, &base);
+        (scratch.values, scratch.before) = (values, base);
+        found
+    }
+
+    fn compute_from(
+        &self,
+        rows: &Range<usize>,
+        values: &[f32],
+        base: &[f32],
+    ) -> Result<(Encoded, DeltaStats)> {
+        let mut encoded = self.encode(rows.clone(), values)?;
+        self.keep_untouched(rows, (values, base), &mut encoded)?;
         if rows.start == 0 {
             self.writer.rest(self.writing, &self.survey, &mut encoded)?;
         }
-        let mut stats = DeltaStats::of(&values, &encoded.values, &base);
+        let mut stats = DeltaStats::of(values, &encoded.values, base);
         if let Some(same) = self.same_codes(&encoded)? {
             // With new scales a number moves though its code does not.
             let untouched = stats.elements - stats.touched;
