@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::compute::encoded::Encoding;
+use super::compute::encoded::{Encoding, Survey};
 use super::open::Merge;
 use super::plan::predicted::{Prediction, SchemePrediction};
 use super::plan::tensor_plan::{Encode, TensorPlan};
@@ -140,7 +140,7 @@ impl Merge {
 
     /// Norms of a few rows of a weight and of its update.
     fn norms(&self, dense: &OutputTensor) -> Result<(f64, f64)> {
-        let encoding = Encoding::new(self.making(), dense, Vec::new())?;
+        let encoding = Encoding::new(self.making(), dense, Survey::default())?;
         let (mut norm, mut update) = (0.0, 0.0);
         // Values, not codes: rows that are written together need not be looked at together.
         for sample in encoding.samples(ELEMENTS, PLACES)? {

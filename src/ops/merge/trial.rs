@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::compute::encoded::Encoding;
+use super::compute::encoded::{Encoding, Survey};
 use super::open::{Merge, prepare_with};
 use super::plan::gguf_types::{Type, Types, above};
 use super::plan::layout::OutputTensor;
@@ -63,7 +63,7 @@ fn sampled(merge: &Merge, min_survival: f64) -> Result<BTreeMap<String, Type>> {
             return Ok(None);
         };
         let (weight, writing) = merge.inputs.weight(&encode.dense.full_name)?;
-        let samples = Encoding::new(merge.making(), &encode.dense, Vec::new())?
+        let samples = Encoding::new(merge.making(), &encode.dense, Survey::default())?
             .samples(SAMPLE, PLACES)
             .in_tensor(&tensor.full_name)?;
         let first = Type::Blocks(blocks.kind);

@@ -2,6 +2,7 @@
 //! survived.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -13,7 +14,7 @@ use crate::format::TensorView;
 use crate::math::DeltaStats;
 use crate::math::kernel::loops::same_elements;
 use crate::ops::merge::plan::tensor_plan::OutputTensor;
-use crate::weight::{Encode, Encoded, Panel, Weight, Writing};
+use crate::weight::{Encode, Encoded, Panel, Piece, Stored, Weight, Writing};
 
 /// Elements that one panel has, about.
 const PANEL: usize = 64 << 10;
@@ -26,9 +27,18 @@ pub(in crate::ops::merge) struct Encoding<'a> {
     dense: Work<'a>,
     /// Rows of the dense result's matrix are so many times as long as the weight's.
     times: usize,
-    survey: Vec<f32>,
+    survey: Survey,
     /// The base's own tensor, where the weight is that of a quantised sibling.
     base: Option<TensorView<'a>>,
+}
+
+/// What is known of all values before any is encoded.
+#[derive(Debug, Default)]
+pub(in crate::ops::merge) struct Survey {
+    /// What the encoding needs.
+    numbers: Vec<f32>,
+    /// Whether no value changes.
+    is_unchanged: bool,
 }
 
 /// Some rows of a weight, as they are to become and as they are.
@@ -60,12 +70,23 @@ pub(in crate::ops::merge) fn panel_rows(
     wanted.next_multiple_of(step)
 }
 
+/// Gives pieces the bytes of what is stored.
+fn give_back(stored: &[&Stored], pieces: &mut [Piece]) -> Result<()> {
+    let mut scratch = Vec::new();
+    for piece in pieces {
+        let Some(stored) = stored.get(piece.part) else { continue };
+        let range = piece.at..piece.at + piece.bytes.len();
+        piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
+    }
+    Ok(())
+}
+
 impl<'a> Encoding<'a> {
     /// Reads what the weight needs; `survey` is what [`Encoding::look`] has found.
     pub(in crate::ops::merge) fn new(
         making: Making<'a>,
         dense: &'a OutputTensor,
-        survey: Vec<f32>,
+        survey: Survey,
     ) -> Result<Self> {
         let (weight, writing) = making.inputs.weight(&dense.full_name)?;
         let writer = weight.writer().ok_or(ErrorKind::NotFound).in_tensor(&weight.name)?;
@@ -87,17 +108,23 @@ impl<'a> Encoding<'a> {
     }
 
     /// Looks at all new values, in parallel: what encoding any of them needs.
-    pub(in crate::ops::merge) fn look(&self, panel_rows: usize) -> Result<Vec<f32>> {
+    pub(in crate::ops::merge) fn look(&self, panel_rows: usize) -> Result<Survey> {
         let rows = self.weight.matrix().0;
         let panels: Vec<usize> = (0..rows).step_by(panel_rows).collect();
+        let changed = AtomicBool::new(self.base.is_some());
         let found = panels.into_par_iter().map_init(Scratch::default, |scratch, first| {
             let panel = first..(first + panel_rows).min(rows);
-            Ok(self.writer.survey(&self.values(&panel, scratch)?))
+            let values = self.values(&panel, scratch)?;
+            if !changed.load(Ordering::Relaxed) && values != self.before(panel, values.len())? {
+                changed.store(true, Ordering::Relaxed);
+            }
+            Ok(self.writer.survey(&values))
         });
         // The first in order fails, whatever the threads.
         let found: Vec<Result<Vec<f32>>> = found.collect();
         let found: Vec<Vec<f32>> = found.into_iter().collect::<Result<_>>()?;
-        self.writer.settle(&found.concat())
+        let numbers = self.writer.settle(&found.concat())?;
+        Ok(Survey { numbers, is_unchanged: !changed.into_inner() })
     }
 
     /// Rows whose new values cost least together.
@@ -183,25 +210,22 @@ impl<'a> Encoding<'a> {
     /// Rows of the stored tensors, of new values.
     pub(super) fn encode(&self, rows: Range<usize>, values: &[f32]) -> Result<Encoded> {
         let mut encoded = Encoded::default();
-        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey);
+        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey.numbers);
         self.writer.rows(&panel, &mut encoded)?;
         Ok(encoded)
     }
 
     /// Gives rows that nothing changes their stored bytes back: new scales would move numbers that lie on a grid (4
     /// bits of compressed-tensors by 7 % of their norm). Where a number of the whole weight is made of all values,
-    /// nothing can be kept alone.
+    /// all is kept or nothing.
     fn keep_untouched(
         &self,
         rows: &Range<usize>,
         (values, before): (&[f32], &[f32]),
         encoded: &mut Encoded,
     ) -> Result<()> {
-        let parts = self.writer.parts(self.writing);
-        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
-        let Some(stored) = stored.collect::<Option<Vec<_>>>() else { return Ok(()) };
-        // What another checkpoint's numbers become has no stored bytes yet.
-        if self.writer.surveys(self.writing) || self.base.is_some() {
+        let Some(stored) = self.stored() else { return Ok(()) };
+        if self.writer.surveys(self.writing) && !self.survey.is_unchanged {
             return Ok(());
         }
         let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
@@ -211,7 +235,7 @@ impl<'a> Encoding<'a> {
         if !same.contains(&true) {
             return Ok(());
         }
-        let (mut kept, mut group, mut scratch) = (Encoded::default(), 0, Vec::new());
+        let (mut kept, mut group) = (Encoded::default(), 0);
         for run in same.chunk_by(|a, b| a == b) {
             let (first, end) = (group * step, ((group + run.len()) * step).min(rows.len()));
             group += run.len();
@@ -219,11 +243,7 @@ impl<'a> Encoding<'a> {
             let place = rows.start + first..rows.start + end;
             let mut new = self.encode(place, own)?;
             if run.contains(&true) {
-                for piece in &mut new.pieces {
-                    let Some(stored) = stored.get(piece.part) else { continue };
-                    let range = piece.at..piece.at + piece.bytes.len();
-                    piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
-                }
+                give_back(&stored, &mut new.pieces)?;
                 new.values.copy_from_slice(own);
             }
             kept.pieces.extend(new.pieces);
@@ -231,6 +251,14 @@ impl<'a> Encoding<'a> {
         }
         *encoded = kept;
         Ok(())
+    }
+
+    /// The stored tensors in the order of those that are written, if they are the same in name, dtype and shape. What
+    /// another checkpoint's numbers become has none yet.
+    fn stored(&self) -> Option<Vec<&Stored>> {
+        let parts = self.writer.parts(self.writing);
+        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
+        stored.collect::<Option<Vec<_>>>().filter(|_| self.base.is_none())
     }
 
     /// Rows of the stored tensors, and what of the update they hold.
@@ -258,7 +286,11 @@ impl<'a> Encoding<'a> {
         let mut encoded = self.encode(rows.clone(), values)?;
         self.keep_untouched(rows, (values, base), &mut encoded)?;
         if rows.start == 0 {
-            self.writer.rest(self.writing, &self.survey, &mut encoded)?;
+            let panel = encoded.pieces.len();
+            self.writer.rest(self.writing, &self.survey.numbers, &mut encoded)?;
+            if let (true, Some(stored)) = (self.survey.is_unchanged, self.stored()) {
+                give_back(&stored, encoded.pieces.get_mut(panel..).unwrap_or_default())?;
+            }
         }
         let mut stats = DeltaStats::of(values, &encoded.values, base);
         if let Some(same) = self.same_codes(&encoded)? {
