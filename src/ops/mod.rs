@@ -6,6 +6,7 @@
 
 pub mod as_lora;
 pub mod check;
+pub mod clean;
 pub mod combine;
 pub mod commit;
 pub mod compare;

@@ -1,6 +1,7 @@
 //! One verb a file: its arguments, how they become the library's options, and how it runs.
 
 pub(crate) mod check;
+mod clean;
 pub(crate) mod combine;
 pub(crate) mod commit;
 pub(crate) mod compare;

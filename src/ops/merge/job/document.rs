@@ -19,8 +19,8 @@ use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::plan::options::Options;
 use crate::ops::merge::plan::origin;
 use crate::ops::merge::plan::output::Plan;
-use crate::ops::merge::run::warnings_of_left_over;
 use crate::ops::merge::trial::prepare;
+use crate::ops::shared::left_over;
 use crate::ops::{check_output, thread_pool};
 
 /// Of the form of the file.
@@ -117,7 +117,7 @@ impl Merge {
         let pool = thread_pool(self.options.threads)?;
         let warnings = self.plan.warnings.clone();
         // What lies beside the output now is no part of the plan.
-        let left_over = warnings_of_left_over(&self.plan.output);
+        let left_over = left_over::warnings(&self.plan.output);
         self.plan.warnings.retain(|warning| !left_over.contains(warning));
         // Workers do not predict.
         self.plan.prediction = None;
