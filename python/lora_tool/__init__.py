@@ -25,6 +25,7 @@ from ._verbs import combine, convert, extract, merge, resize
 __all__ = [
     "LoraToolError",
     "NotVerifiedError",
+    "batch",
     "call",
     "check",
     "collect_add",
@@ -110,8 +111,19 @@ def undo(merged: Path, receipt: Path, output: Path, *, force: bool = False,
     return call("undo", merged, receipt=receipt, output=output, force=force, **options)
 
 
+def batch(jobs: Path, *, dry_run: bool = False, force: bool = False, skip_done: bool = False,
+          **options: Any) -> Report:
+    """Takes many adapters through other verbs, item by item: ``report["items"]`` has the status of each.
+
+    An item that fails is reported, and does not stop the others unless ``fail_fast=True``. With ``plan=FILE`` and
+    ``workers=N`` nothing is done but to plan for several machines: :func:`work`, then :func:`commit`.
+    """
+    return call("batch", jobs, dry_run=dry_run, force=force, skip_done=skip_done, **options)
+
+
 def work(plan: Path, shard: str | None = None, **options: Any) -> Report:
-    """Makes one part of a merge that ``merge(..., plan=FILE)`` planned: ``shard="3/16"`` is the third of 16.
+    """Makes one part of what ``merge``, ``extract`` or ``batch`` planned (``plan=FILE``): ``shard="3/16"`` is the
+    third of 16.
 
     What is finished is not made again. Without ``shard`` a Slurm array or an indexed Kubernetes job says it.
     """
@@ -119,7 +131,7 @@ def work(plan: Path, shard: str | None = None, **options: Any) -> Report:
 
 
 def commit(plan: Path, **options: Any) -> Report:
-    """Puts what all workers have made of a plan in place, if every shard is there and as it was made."""
+    """Puts what all workers have made of a plan in place, if every part is there and as it was made."""
     return call("commit", plan, **options)
 
 

@@ -167,7 +167,7 @@ pub enum ErrorKind {
     /// A recipe that is not one.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A merge of several machines that does not go on.
+    /// Work of several machines that does not go on.
     #[error(transparent)]
     Job(#[from] JobError),
     /// Rules about modules that do not fit them.
