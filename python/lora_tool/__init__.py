@@ -19,6 +19,7 @@ from typing import Any, Mapping, Sequence
 
 from ._call import LoraToolError, NotVerifiedError, Path, Paths, Report, call, find_binary
 from ._call import paths as paths_of
+from .tuning import tune
 from ._verbs import combine, convert, extract, merge, resize
 
 __all__ = [
@@ -27,6 +28,10 @@ __all__ = [
     "batch",
     "call",
     "check",
+    "collect_add",
+    "collect_build",
+    "collect_export",
+    "collect_info",
     "combine",
     "commit",
     "compare",
@@ -40,6 +45,7 @@ __all__ = [
     "methods",
     "resize",
     "run",
+    "tune",
     "undo",
     "verify",
     "work",
@@ -63,6 +69,32 @@ def check(adapter: Path, for_: str | None = None, **options: Any) -> Report:
     """What a program (``"vllm"``, ``"peft@0.14"``, …), or every one, would refuse or get wrong:
     ``report["answer"]`` is ``"yes"``, ``"no"`` or ``"unknown"``."""
     return call("check", adapter, for_=for_, **options)
+
+
+def collect_build(adapters: Paths, output: Path, rank: int, *, clusters: int = 1,
+                  common_a: bool = False, dtype: str | None = None, **options: Any) -> Report:
+    """Many adapters of one model in little space: what all share, and a small core each.
+
+    ``report["adapters"]`` says of each how far what is stored is from its update. ``common_a`` writes plain PEFT
+    adapters that share one A byte for byte.
+    """
+    return call("collect build", *paths_of(adapters), output=output, rank=rank, clusters=clusters,
+                common_a=common_a, dtype=dtype, **options)
+
+
+def collect_add(store: Path, adapters: Paths, **options: Any) -> Report:
+    """Puts adapters into a collection; what is there stays as it is."""
+    return call("collect add", store, *paths_of(adapters), **options)
+
+
+def collect_export(store: Path, name: str, output: Path, **options: Any) -> Report:
+    """One adapter of a collection as a plain adapter."""
+    return call("collect export", store, name, output=output, **options)
+
+
+def collect_info(store: Path, **options: Any) -> Report:
+    """What is in a collection, and how far each adapter is from what it was."""
+    return call("collect info", store, **options)
 
 
 def diff(a: Path, b: Path, **options: Any) -> Report:

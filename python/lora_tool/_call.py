@@ -59,7 +59,7 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
     array repeats it; a mapping gives ``KEY=VALUE`` for each entry. A merge that was asked to ``verify``
     and does not hold raises :class:`NotVerifiedError`.
     """
-    command = [find_binary(), verb, "--json"]
+    command = [find_binary(), *verb.split(), "--json"]
     for name, value in options.items():
         command += _option(name, value)
     command += ["--", *(os.fspath(argument) for argument in arguments)]

@@ -7,6 +7,7 @@ Needs the package moto[server,s3]. A proxy between the tool and moto counts, and
 """
 
 import argparse
+import collections
 import http.client
 import http.server
 import os
@@ -31,10 +32,13 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     moto = None
     fault, left = None, 0
     read = 0
+    requests = collections.Counter()
     lock = threading.Lock()
 
     def any(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.lock:
+            Proxy.requests[self.command] += 1
         fault = self.draw()
         if fault in ("500", "503"):
             return self.reply(int(fault), {}, b"<Error><Code>SlowDown</Code></Error>", None)

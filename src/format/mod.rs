@@ -21,6 +21,7 @@ mod kept;
 mod live;
 pub mod location;
 pub mod natural;
+pub mod orphans;
 pub(crate) mod pattern;
 pub mod remote;
 mod shard;

@@ -7,6 +7,8 @@
 pub mod as_lora;
 pub mod batch;
 pub mod check;
+pub mod clean;
+pub mod collect;
 pub mod combine;
 pub mod commit;
 pub mod compare;

@@ -7,6 +7,7 @@ mod common;
 mod auto;
 mod batches;
 mod batches_refused;
+mod collections;
 mod combine_peft;
 mod combining;
 mod dynamic;

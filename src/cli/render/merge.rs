@@ -9,7 +9,7 @@ use lora_tool::ops::merge::{
 };
 
 use super::combine::chosen;
-use super::{LISTED, Lines, bytes, percent, table, weight};
+use super::{LISTED, Lines, Names, bytes, percent, table, tidy, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
     for adapter in adapters {
@@ -40,7 +40,8 @@ fn plainly(effective: &Effective) -> String {
         share if share == percent(0.0, 1) => String::new(),
         share => format!("; nothing was added to {share} of elements"),
     };
-    format!("error {} of the update; {lost}{left}", super::error(error))
+    let gain = percent((cosine * norm_ratio).clamp(0.0, 1.0), 1);
+    format!("{gain} of the update; error {}; {lost}{left}", super::error(error))
 }
 
 fn effective(effective: &Effective) -> String {
@@ -59,7 +60,9 @@ fn effective(effective: &Effective) -> String {
 /// What a merge will do.
 pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("would merge into {}", plan.output.display()));
+    let names = Names::of(plan.adapters.iter().map(|adapter| adapter.path.as_path()));
+    let (what, output) = (names.together(), tidy(&plan.output));
+    lines.plain(format!("would merge {what} into {}", output.display()));
     lines.add("base", plan.base.display());
     chosen(&mut lines, plan.chosen.as_ref());
     adapters(&mut lines, &plan.adapters);
@@ -244,7 +247,9 @@ fn unmatched(lines: &mut Lines, unmatched: &[UnmatchedName]) {
 /// What a merge did.
 pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("merged into {}", report.output.display()));
+    let names = Names::of(report.adapters.iter().map(|adapter| adapter.path.as_path()));
+    let (what, output) = (names.together(), tidy(&report.output));
+    lines.plain(format!("merged {what} into {}", output.display()));
     lines.add("base", report.base.display());
     chosen(&mut lines, report.chosen.as_ref());
     adapters(&mut lines, &report.adapters);
@@ -264,7 +269,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         lines.add("resumed", format!("{} finished already", counted(report.shards_reused, "file")));
     }
     if let Some(found) = &report.effective {
-        lines.add("effective", plainly(found));
+        lines.add("kept", plainly(found));
         if verbose {
             lines.add("in numbers", effective(found));
         }

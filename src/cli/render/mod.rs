@@ -3,6 +3,8 @@
 pub(crate) mod as_lora;
 pub(crate) mod batch;
 pub(crate) mod check;
+pub(crate) mod clean;
+pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod convert;
@@ -14,6 +16,7 @@ pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod methods;
+mod names;
 mod numbers;
 pub(crate) mod tune;
 pub(crate) mod verify;
@@ -22,4 +25,5 @@ pub(crate) mod work;
 use lines::LISTED;
 
 pub(crate) use lines::{Cell, Lines, columns, cut, table};
-pub(crate) use numbers::{bytes, count, error, number, percent, weight};
+pub(crate) use names::{Names, tidy};
+pub(crate) use numbers::{bytes, count, error, kept, number, percent, policy, weight};

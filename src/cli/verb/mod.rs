@@ -2,6 +2,8 @@
 
 pub(crate) mod batch;
 pub(crate) mod check;
+mod clean;
+pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod commit;
 pub(crate) mod compare;

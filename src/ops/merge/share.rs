@@ -7,7 +7,7 @@ use super::plan::options::Options;
 use super::plan::origin;
 use super::plan::output::Plan;
 use super::report::Report;
-use super::run::warnings_of_left_over;
+use crate::ops::shared::left_over;
 use super::trial::prepare;
 use super::write::jobs::Stats;
 use super::write::note::{said, stats};
@@ -34,7 +34,7 @@ impl Merge {
         let pool = thread_pool(self.options.threads)?;
         let warnings = self.plan.warnings.clone();
         // What lies beside the output now is no part of the plan.
-        let left_over = warnings_of_left_over(&self.plan.output);
+        let left_over = left_over::warnings(&self.plan.output);
         self.plan.warnings.retain(|warning| !left_over.contains(warning));
         // Workers do not predict.
         self.plan.prediction = None;

@@ -17,7 +17,7 @@ const MODULES: &[&str] = &["merge", "verify", "combine", "resize"];
 const OTHERS: &[&str] = &["resize", "extract", "convert", "run"];
 const OPENING: &[&str] = &[
     "merge", "verify", "combine", "resize", "convert", "inspect", "list", "compare", "diff",
-    "check",
+    "check", "collect",
 ];
 const ORIENTING: &[&str] = &["merge", "verify", "extract", "inspect"];
 
@@ -121,10 +121,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     // Ranks.
     option("rank", (&["combine"], Recipe::Key), (Rank, "POLICY"),
         "Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, \
-         size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…").or("lossless").also(&["new-rank", "svd-rank"]),
+         size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:…").or("lossless").also(&["new-rank", "svd-rank"]),
     option("rank", (&["resize"], Recipe::Key), (Rank, "POLICY"),
         "Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, \
-         size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…").also(&["new-rank"]),
+         size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:…").also(&["new-rank"]),
     option("rank", (&["extract"], Recipe::Key), (Rank, "POLICY"),
         "Rank of the adapter: auto finds the rank of an adapter that was merged in; or 16, lossless, energy:0.99, \
          fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M").also(&["dim"]),
@@ -282,8 +282,8 @@ pub const OPTIONS: &[OptionSpec] = &[
          only where an error asks for it; the first match wins"),
     option("no_mmap", (BOTH, Recipe::Run), (Flag, ""),
         "Read inputs instead of memory-mapping them, for network file systems"),
-    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "list", "compare", "diff", "check"],
-        Recipe::Run), (Flag, ""),
+    option("no_mmap", (&["verify", "resize", "extract", "convert", "run", "inspect", "list", "compare", "diff", "check",
+        "collect"], Recipe::Run), (Flag, ""),
         "Read inputs instead of memory-mapping them, for network file systems"),
     // What is printed.
     option("modules", (&["combine"], Recipe::Run), (Flag, ""),
