@@ -2,8 +2,8 @@
 
 use super::definition::Verb;
 use super::{
-    batch, check, clean, collect, combine, commit, compare, completions, convert, diff, extract, inspect, list,
-    man, merge, metadata, methods, resize, run, tune, undo, verify, work,
+    batch, check, clean, collect, combine, commit, compare, completions, convert, diff, extract,
+    inspect, list, man, merge, metadata, methods, resize, run, tune, undo, verify, work,
 };
 use crate::cli::{Outcome, Session};
 

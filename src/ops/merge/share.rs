@@ -7,7 +7,6 @@ use super::plan::options::Options;
 use super::plan::origin;
 use super::plan::output::Plan;
 use super::report::Report;
-use crate::ops::shared::left_over;
 use super::trial::prepare;
 use super::write::jobs::Stats;
 use super::write::note::{said, stats};
@@ -21,6 +20,7 @@ use crate::ops::job::note::Note;
 use crate::ops::job::shared::{
     PartOf, Parts, Shared, State, ToShare, Workplace, check_free, check_shared,
 };
+use crate::ops::shared::left_over;
 use crate::ops::{files_of, thread_pool};
 
 impl Merge {
