@@ -64,9 +64,9 @@ fn one_by_one(scene: &Scene) -> Vec<(PathBuf, Vec<u8>)> {
     for folder in ["one/small", "one/kohya"] {
         scene.directory(folder);
     }
-    LINES.iter().for_each(|line| {
+    for line in LINES {
         scene.runs(line);
-    });
+    }
     tree(&scene.path("one")).into_iter().collect()
 }
 

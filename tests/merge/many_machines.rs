@@ -231,14 +231,15 @@ fn at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
         Yaml::List(nodes) => key.parse::<usize>().ok().and_then(|place| nodes.get(place)),
         Yaml::Scalar(..) => None,
     };
-    at(found.unwrap_or_else(|| panic!("no `{key}`")), rest)
+    at(found.expect(key), rest)
 }
 
 fn scalar(node: &Node) -> String {
-    match &node.value {
-        Yaml::Scalar(text, _) => text.clone(),
-        _ => panic!("no scalar: {node:?}"),
-    }
+    let text = match &node.value {
+        Yaml::Scalar(text, _) => Some(text.clone()),
+        _ => None,
+    };
+    text.expect("a scalar")
 }
 
 /// The lines of the workflow's steps, its parameters put in as Argo does, through the shell of its container.

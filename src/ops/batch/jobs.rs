@@ -201,7 +201,7 @@ fn matched(text: &str, node: &Node, folder: &Path) -> Read<Vec<String>> {
         found.retain(|path| {
             let path = folder.join(path);
             let ends = |ending: &&str| path.extension().is_some_and(|end| end == *ending);
-            path.is_dir() || WEIGHTS.iter().any(|ending| ends(&ending))
+            path.is_dir() || WEIGHTS.iter().any(ends)
         });
     }
     match found.is_empty() {

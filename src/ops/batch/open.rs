@@ -109,12 +109,12 @@ impl Batch {
 
     /// Fails if an output is there and is not to be replaced.
     pub(super) fn check_outputs(&self, force: bool) -> Result<()> {
-        for item in self.items.iter().filter(|item| !item.is_done) {
-            let outputs = item.asked.output().into_iter().chain(item.asked.beside());
-            for output in outputs.filter(|output| !force && output.symlink_metadata().is_ok()) {
-                return Err(ErrorKind::OutputExists).in_file(output);
-            }
+        let items = self.items.iter().filter(|item| !item.is_done);
+        let mut outputs =
+            items.flat_map(|item| item.asked.output().into_iter().chain(item.asked.beside()));
+        match outputs.find(|output| !force && output.symlink_metadata().is_ok()) {
+            Some(output) => Err(ErrorKind::OutputExists).in_file(output),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -29,7 +29,7 @@ pub struct Items {
     folder: PathBuf,
     access: Access,
     force: bool,
-    items: Vec<Item>,
+    list: Vec<Item>,
 }
 
 /// What will be made of an item.
@@ -85,7 +85,7 @@ impl Batch {
             folder: self.folder,
             access,
             force,
-            items: items.iter().map(|item| item.item.clone()).collect(),
+            list: items.iter().map(|item| item.item.clone()).collect(),
         };
         let open = SharedBatch::new(file, access, items);
         let (output, warnings) = (file.to_path_buf(), Vec::new());
@@ -115,7 +115,7 @@ impl Shared for Items {
     type Open = SharedBatch;
 
     fn open(&self, _planned: Self::Plan, document: &Path) -> Result<SharedBatch> {
-        let items = ready(self.items.clone(), &self.folder, self.access)?;
+        let items = ready(self.list.clone(), &self.folder, self.access)?;
         Ok(SharedBatch::new(document, self.access, items))
     }
 

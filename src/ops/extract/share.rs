@@ -36,7 +36,8 @@ impl Extract {
         }
         check_shared(&self.options.output)?;
         let mut inputs = Inputs::default();
-        [&self.base, &self.tuned].into_iter().for_each(|model| inputs.model(model));
+        inputs.model(&self.base);
+        inputs.model(&self.tuned);
         let inputs = thread_pool(self.options.threads)?.install(|| inputs.identify())?;
         let options = Options { threads: 0, ..self.options.clone() };
         let (output, warnings) = (self.options.output.clone(), Vec::new());
@@ -110,7 +111,8 @@ impl Parts for Extract {
         let pair = self.plan.pairs.get(number).ok_or(ErrorKind::NotFound)?;
         let made = at.pool.install(|| compute::alone(self, number))?;
         let (said, bytes) = split(made);
-        [&self.base, &self.tuned].into_iter().try_for_each(|model| model.check_unchanged())?;
+        self.base.check_unchanged()?;
+        self.tuned.check_unchanged()?;
         at.progress.advance(self.tuned.tensor(&pair.tuned).map_or(0, |view| view.spec.bytes()));
         if bytes.is_empty() {
             return Note::new(&pair.base, Vec::new(), &said);

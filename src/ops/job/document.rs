@@ -178,7 +178,7 @@ pub(in crate::ops) struct Readable {
     pub(in crate::ops) kind: String,
 }
 
-fn no_plan(error: impl ToString) -> JobError {
+fn no_plan(error: &dyn std::fmt::Display) -> JobError {
     JobError::NoPlan(error.to_string())
 }
 
@@ -196,8 +196,8 @@ impl Readable {
     }
 
     fn parse(text: Vec<u8>) -> Result<Self> {
-        let text = String::from_utf8(text).map_err(no_plan)?;
-        let head: Head = serde_json::from_str(&text).map_err(no_plan)?;
+        let text = String::from_utf8(text).map_err(|error| no_plan(&error))?;
+        let head: Head = serde_json::from_str(&text).map_err(|error| no_plan(&error))?;
         if head.schema != SCHEMA {
             return Err(JobError::Schema { found: head.schema, known: SCHEMA }.into());
         }
@@ -212,7 +212,7 @@ impl Readable {
     /// # Errors
     /// If it is not as it was written.
     pub(in crate::ops) fn job<S: Shared>(&self) -> Result<Job<S>> {
-        let job: Job<S> = serde_json::from_str(&self.text).map_err(no_plan)?;
+        let job: Job<S> = serde_json::from_str(&self.text).map_err(|error| no_plan(&error))?;
         let digest = hash::of_bytes(digested(&job.options, &job.plan)?.as_bytes());
         if digest != job.digest {
             return Err(JobError::Edited { digest, expected: job.digest }.into());
@@ -260,5 +260,5 @@ impl<S: Shared> Open<S> {
 
 /// That no verb shares out work of this kind.
 pub(in crate::ops) fn unknown_kind(kind: &str) -> Error {
-    no_plan(format!("there is no work of the kind `{kind}`")).into()
+    no_plan(&format_args!("there is no work of the kind `{kind}`")).into()
 }

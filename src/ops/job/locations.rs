@@ -2,7 +2,7 @@
 //!
 //! A worker gives each place a path of its own before it reads the rest, which knows paths alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::Result;
 use crate::format::location::locate;
@@ -31,7 +31,7 @@ pub(in crate::ops) fn put_in(mut text: String, locations: &[String]) -> Result<S
 }
 
 /// Strings of a JSON text that are a location, or begin with it and a slash, begin with a path.
-fn replaced(text: &str, location: &str, local: &PathBuf) -> String {
+fn replaced(text: &str, location: &str, local: &Path) -> String {
     let location = location.trim_end_matches('/');
     let mut done = String::with_capacity(text.len());
     let mut rest = text;
@@ -53,7 +53,7 @@ fn replaced(text: &str, location: &str, local: &PathBuf) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::replaced;
+    use super::{Path, replaced};
 
     #[test]
     fn only_whole_strings_are_places() {
@@ -61,6 +61,6 @@ mod tests {
             "recipe": "base: s3://b/base", "quoted": "\"s3://b/base\""}"#;
         let expected = r#"{"base": "/m/base", "file": "/m/base/x", "other": "s3://b/base2",
             "recipe": "base: s3://b/base", "quoted": "\"s3://b/base\""}"#;
-        assert_eq!(replaced(text, "s3://b/base/", &"/m/base".into()), expected);
+        assert_eq!(replaced(text, "s3://b/base/", Path::new("/m/base")), expected);
     }
 }
