@@ -113,7 +113,13 @@ fn verify_knows_what_a_merge_wrote() {
 fn an_update_of_zeros_keeps_every_byte() {
     let bench = Bench::new();
     // The last four have a number for all of a tensor, which is made of all values.
-    for case in ["int4_sym_g32_ct", "fp8_tensor_ct", "fp8_tensor_modelopt", "comfy_quant_fp8_new", "nvfp4_ct"] {
+    for case in [
+        "int4_sym_g32_ct",
+        "fp8_tensor_ct",
+        "fp8_tensor_modelopt",
+        "comfy_quant_fp8_new",
+        "nvfp4_ct",
+    ] {
         let nothing = bench.path(case);
         std::fs::create_dir(&nothing).expect("a directory");
         let mut zeros = Tensors::new();
