@@ -185,7 +185,7 @@ def table(options, costs):
     print(f"<!-- of {len(runs)} runs: shortest {runs[0][0] / 60:.1f}, longest {runs[-1][0] / 60:.1f} min -->")
     reading, sending, gets, puts = bucket(sizes, options, costs)
     requests = gets / 1000 * options.get + puts / 1000 * options.put
-    row(f"bucket, {options.upload_streams} streams up", reading, sending,
+    row(f"bucket, {options.upload_streams} parts up at once", reading, sending,
         (reading + sending) / HOUR * options.price + requests)
     print(f"<!-- {gets:.0f} GET and {puts:.0f} PUT requests: ${requests:.2f} -->")
 
