@@ -6,6 +6,7 @@ use std::path::{Path as LocalPath, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -20,6 +21,8 @@ const MOST_AT_ONCE: u64 = 64 << 20;
 /// Bytes of a part, at least; stores take ten thousand parts.
 const PART: u64 = 8 << 20;
 const MOST_PARTS: u64 = 9_000;
+/// Bytes that are on their way at once: one stream alone is far slower than a network card.
+const ON_THE_WAY: u64 = 4 * PART;
 
 /// The local path of an output that goes to a store.
 ///
@@ -205,12 +208,21 @@ impl Upload {
             let local = |error: io::Error| Ended::Local(piece.local.clone(), error);
             let mut file = File::open(&piece.local).map_err(local)?;
             let part = PART.max(piece.bytes.div_ceil(MOST_PARTS));
-            let mut left = piece.bytes;
+            let at_once = (ON_THE_WAY / part).max(1) as usize;
+            let (mut left, mut sending) = (piece.bytes, FuturesUnordered::new());
             while left > 0 {
+                if sending.len() == at_once
+                    && let Some(sent) = sending.next().await
+                {
+                    sent.map_err(Ended::Store)?;
+                }
                 let mut bytes = vec![0; part.min(left) as usize];
                 file.read_exact(&mut bytes).map_err(local)?;
                 left -= bytes.len() as u64;
-                upload.put_part(PutPayload::from(bytes)).await.map_err(Ended::Store)?;
+                sending.push(upload.put_part(PutPayload::from(bytes)));
+            }
+            while let Some(sent) = sending.next().await {
+                sent.map_err(Ended::Store)?;
             }
         }
         Ok(())
