@@ -14,19 +14,21 @@ hashes what it had finished, as `work` does. The commit reads and hashes all sha
 
 import argparse
 import json
+import math
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
 GB = 1e9
 HOUR = 3600
+# Bytes of a part of what is sent, as src/format/cloud/upload.rs has it.
+PART = 8 << 20
 
 
 @dataclass
 class Stage:
     """Seconds of one core, of how many cores at once, and megabytes for the disk."""
 
-    name: str
     cpu: float
     cores: float
     megabytes: float = 0.0
@@ -63,14 +65,11 @@ def balance(sizes, workers):
     return loads
 
 
-def merge_stage(costs, size, cores, read_share=1.0):
-    """Reads base and writes result, in the same core seconds wherever they lie."""
-    return Stage("merge", costs["merge_cpu"] * size, cores, 1000 * size * (1 + read_share))
-
-
-def hash_stage(costs, size):
-    """A worker reads back what it wrote, from memory, with one thread."""
-    return Stage("hash", costs["hash_cpu"] * size, 1)
+def stages_of(costs, size, cores, serial):
+    """Of a shard: base is read and result written, then read back from memory and hashed with one thread."""
+    cpu, megabytes = costs["merge_cpu"] * size, 2000 * size
+    merge = [Stage(cpu, cores), Stage(0.0, 1, megabytes)] if serial else [Stage(cpu, cores, megabytes)]
+    return [*merge, Stage(costs["hash_cpu"] * size, 1)]
 
 
 def run(loads, options, costs, rng, client, whole, cores):
@@ -78,7 +77,7 @@ def run(loads, options, costs, rng, client, whole, cores):
     workers, now, failures, paid = [], 0.0, 0, 0.0
     rate = options.fails / HOUR
     for load in loads:
-        worker = Worker([(size, [merge_stage(costs, size, cores), hash_stage(costs, size)]) for size in load])
+        worker = Worker([(size, stages_of(costs, size, cores, options.serial)) for size in load])
         worker.idle = costs["start"]
         worker.fails_in = rng.expovariate(rate) if rate else float("inf")
         workers.append(worker)
@@ -131,9 +130,10 @@ def advance(worker, step, disk):
             worker.done += worker.shards.pop(0)[0]
 
 
-def at_once(size, costs, cores, disk):
+def at_once(size, costs, cores, disk, serial):
     """Seconds of one process on one machine: no hashes, no commit."""
-    return costs["start"] + max(costs["merge_cpu"] * size / cores, 1000 * 2 * size / disk)
+    computing, moving = costs["merge_cpu"] * size / cores, 2000 * size / disk
+    return costs["start"] + (computing + moving if serial else max(computing, moving))
 
 
 def commit(size, costs, cores, disk):
@@ -141,17 +141,23 @@ def commit(size, costs, cores, disk):
     return costs["start"] + max(costs["hash_cpu"] * size / cores, 1000 * size / disk)
 
 
-def bucket(size, shards, options, costs):
-    """Seconds of reading and merging, seconds of sending, and requests: GET and PUT."""
-    gets, puts = costs["gets"] * size + shards, costs["puts"] * size + 2 * shards
-    gets, puts = gets * (1 + options.retries), puts * (1 + options.retries)
-    down = min(options.nic, options.streams * options.stream)
-    up = min(options.nic, options.upload_streams * options.stream)
-    latency = options.latency * costs["puts"] * size / options.upload_streams
-    backoff = options.backoff * options.retries * (gets / options.streams + puts / options.upload_streams)
-    cpu = (costs["merge_cpu"] + costs["store_cpu"] + options.tls * 2) * size / options.cores
-    reading = max(cpu, 1000 * size / down, 1000 * size / options.disk) + backoff
-    return reading, 1000 * size / up + latency, gets, puts
+def bucket(sizes, options, costs):
+    """Seconds of reading and merging, seconds of sending, and requests: GET and PUT.
+
+    A thread asks for one piece of the base and waits; so many parts of the result are on their way at once."""
+    size = sum(sizes)
+    gets = 1000 * size / options.piece if options.piece else costs["gets"] * size
+    parts = sum(math.ceil(GB * one / PART) for one in sizes)
+    # Beginning and ending an upload are requests too.
+    puts = parts + 2 * len(sizes)
+    get = options.latency + 1000 * size / gets / options.stream + options.retries * options.backoff
+    put = options.latency + PART / 1e6 / options.stream + options.retries * options.backoff
+    cpu = (costs["merge_cpu"] + costs["store_cpu"] + 2 * options.tls) * size / options.cores
+    asking = gets * get / min(options.cores, options.streams)
+    reading = max(cpu, asking, 1000 * size / options.nic, 1000 * size / options.disk)
+    sending = max(puts * put / options.upload_streams, 1000 * size / options.nic)
+    again = 1 + options.retries
+    return reading, sending, gets * again, puts * again
 
 
 def table(options, costs):
@@ -164,7 +170,7 @@ def table(options, costs):
     def row(name, first, second, dollars):
         print(f"| {name} | {first / 60:.0f} min | {second / 60:.0f} min | {(first + second) / 60:.0f} min | ${dollars:.2f} |")
 
-    alone = at_once(size, costs, options.cores, options.disk)
+    alone = at_once(size, costs, options.cores, options.disk, options.serial)
     row(f"one machine, {options.cores} cores, disk of {options.disk:.0f} MB/s", alone, 0, alone / HOUR * options.price)
     runs = []
     for _ in range(options.runs):
@@ -177,9 +183,9 @@ def table(options, costs):
     row(f"{options.workers} tasks, {options.fails:g} failures an hour each ({failures:.1f} a run)",
         took, last, (paid + last) / HOUR * options.price)
     print(f"<!-- of {len(runs)} runs: shortest {runs[0][0] / 60:.1f}, longest {runs[-1][0] / 60:.1f} min -->")
-    reading, sending, gets, puts = bucket(size, len(sizes), options, costs)
+    reading, sending, gets, puts = bucket(sizes, options, costs)
     requests = gets / 1000 * options.get + puts / 1000 * options.put
-    row(f"bucket, {options.upload_streams} streams up", reading, sending,
+    row(f"bucket, {options.upload_streams} parts up at once", reading, sending,
         (reading + sending) / HOUR * options.price + requests)
     print(f"<!-- {gets:.0f} GET and {puts:.0f} PUT requests: ${requests:.2f} -->")
 
@@ -187,12 +193,13 @@ def table(options, costs):
 def check(options, costs, timed):
     """What the model says of the runs that costs.py timed on its own machine."""
     print("| run | measured | predicted | error |\n|---|---|---|---|")
-    options.fails, rng = 0.0, random.Random(0)
+    # Shards of 25 MB are written when they are whole: the kernel does not begin earlier.
+    options.fails, options.serial, rng = 0.0, True, random.Random(0)
     size, shards, disk = timed["gb"], timed["shards"], timed["write_mb_s"]
     # The base is in memory there: half of the megabytes of a merge cost nothing.
     loads = lambda workers: balance([size / shards] * shards, workers)
     predictions = {
-        "merge": at_once(size, costs, timed["cores"], 2 * disk),
+        "merge": at_once(size, costs, timed["cores"], 2 * disk, options.serial),
         "one worker": run(loads(1), options, costs, rng, 2 * disk, 2 * disk, 1)[0],
         "two workers": run(loads(2), options, costs, rng, 2 * disk, 2 * disk, 1)[0],
         "commit": commit(size, costs, timed["cores"], float("inf")),
@@ -219,9 +226,10 @@ def main():
     add("--restart", 120.0, "seconds until a failed task runs again")
     add("--nic", 1250.0, "MB/s of the network card")
     add("--stream", 85.0, "MB/s of one request to the bucket")
-    add("--streams", 16, "requests at once when reading; the tool's most")
-    add("--upload-streams", 4, "parts at once when sending; the tool's")
-    add("--latency", 0.15, "seconds until a store answers a part")
+    add("--streams", 16, "requests at once when reading: a thread has one, and the tool this many at most")
+    add("--upload-streams", 1, "parts at once when sending; the tool sends one after another")
+    add("--piece", 0.0, "MB of a request when reading; 0 for what was measured")
+    add("--latency", 0.15, "seconds until a store begins to answer")
     add("--retries", 0.001, "share of requests that are made again")
     add("--backoff", 1.0, "seconds before a request is made again")
     add("--tls", 0.0, "seconds of a core for encrypting a GB")
@@ -230,6 +238,7 @@ def main():
     add("--put", 0.005, "dollars for 1000 PUT")
     add("--runs", 101, "simulated runs of the cluster; the median is shown")
     add("--seed", 0, "of the random numbers")
+    parser.add_argument("--serial", action="store_true", help="a shard is computed first and written then")
     parser.add_argument("--release", action="store_true", help="a task that is done gives its machine back")
     options = parser.parse_args()
     measured = json.loads(options.costs.read_text(encoding="utf-8"))

@@ -42,47 +42,91 @@ impl Stage {
         }
     }
 
-    /// x ← x · stage, for a row vector x.
-    fn apply(&self, x: &mut [f64]) {
+    /// x ← x · stage for every row x of `columns` values.
+    fn apply(&self, rows: &mut [f64], columns: usize) {
+        let rows = rows.chunks_mut(columns.max(1));
         match self {
             Self::Diagonal(values) => {
-                for (x, value) in x.iter_mut().zip(values) {
-                    *x *= value;
+                for row in rows {
+                    for (x, value) in row.iter_mut().zip(values) {
+                        *x *= value;
+                    }
                 }
             }
             Self::Reflection(u) => {
-                let twice = 2.0 * x.iter().zip(u).map(|(x, u)| x * u).sum::<f64>();
-                for (x, u) in x.iter_mut().zip(u) {
-                    *x -= twice * u;
+                for row in rows {
+                    let twice = 2.0 * row.iter().zip(u).map(|(x, u)| x * u).sum::<f64>();
+                    for (x, u) in row.iter_mut().zip(u) {
+                        *x -= twice * u;
+                    }
                 }
             }
             Self::Plus { matrix, kernel } => {
-                for position in 0..*kernel {
-                    let own = || x.iter().skip(position).step_by(*kernel);
-                    let ups = matrix.up.column_iter();
-                    let inner: Vec<f64> =
-                        ups.map(|up| own().zip(up.iter()).map(|(x, up)| x * up).sum()).collect();
-                    let own = x.iter_mut().skip(position).step_by(*kernel);
-                    for (x, down) in own.zip(matrix.down.column_iter()) {
-                        *x += dot(&inner, down.iter());
-                    }
+                for row in rows {
+                    add_product(row, matrix, *kernel);
                 }
             }
-            Self::Blocks { blocks, order } => {
-                let read = |at: usize| order.as_ref().map_or(at, |order| order[at]);
-                let mut first = 0;
-                for block in blocks {
-                    let size = block.nrows();
-                    let old: Vec<f64> = (first..first + size).map(|at| x[read(at)]).collect();
-                    // A vector of zeros stays one: most of a unit vector's blocks.
-                    if old.iter().any(|value| *value != 0.0) {
-                        for (at, column) in block.column_iter().enumerate() {
-                            x[read(first + at)] = dot(&old, column.iter());
-                        }
+            Self::Blocks { blocks, order } => turn_blocks(rows, blocks, order.as_deref()),
+        }
+    }
+
+    /// up · down, if the stage is I + up · down of few directions.
+    fn low_rank(&self) -> Option<LowRank> {
+        match self {
+            Self::Plus { matrix, kernel: 1 } => Some(matrix.clone()),
+            Self::Reflection(u) => {
+                let up = Matrix::from_column_slice(u.len(), 1, u);
+                Some(LowRank::new(&up * -2.0, up.transpose()))
+            }
+            Self::Plus { .. } | Self::Diagonal(_) | Self::Blocks { .. } => None,
+        }
+    }
+}
+
+/// x ← x + x · (up · down), in turn for the first, the second, … of every `kernel` neighbours.
+fn add_product(x: &mut [f64], matrix: &LowRank, kernel: usize) {
+    for position in 0..kernel {
+        let own = || x.iter().skip(position).step_by(kernel);
+        let ups = matrix.up.column_iter();
+        let inner: Vec<f64> =
+            ups.map(|up| own().zip(up.iter()).map(|(x, up)| x * up).sum()).collect();
+        let own = x.iter_mut().skip(position).step_by(kernel);
+        for (x, down) in own.zip(matrix.down.column_iter()) {
+            *x += dot(&inner, down.iter());
+        }
+    }
+}
+
+/// Every row times a matrix of blocks on the diagonal, its elements read and written in an order.
+fn turn_blocks<'a>(
+    rows: impl Iterator<Item = &'a mut [f64]>,
+    blocks: &[Matrix],
+    order: Option<&[usize]>,
+) {
+    // Rows of a block lie together in the columns of its transpose, so that a row's sums grow side by side.
+    let turned: Vec<Matrix> = blocks.iter().map(Matrix::transpose).collect();
+    let read = |at: usize| order.map_or(at, |order| order[at]);
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for x in rows {
+        let mut first = 0;
+        for block in &turned {
+            let size = block.nrows();
+            old.clear();
+            old.extend((first..first + size).map(|at| x[read(at)]));
+            // A vector of zeros stays one: most of a unit vector's blocks.
+            if old.iter().any(|value| *value != 0.0) {
+                new.clear();
+                new.resize(size, 0.0);
+                for (share, row) in old.iter().zip(block.column_iter()) {
+                    for (sum, value) in new.iter_mut().zip(row.as_slice()) {
+                        *sum += share * value;
                     }
-                    first += size;
+                }
+                for (at, value) in new.iter().enumerate() {
+                    x[read(first + at)] = *value;
                 }
             }
+            first += size;
         }
     }
 }
@@ -120,11 +164,22 @@ impl Chain {
     /// If blocks reach beyond the columns.
     #[track_caller]
     pub fn apply(&self, rows: &mut [f64], columns: usize) {
-        for row in rows.chunks_mut(columns.max(1)) {
-            for stage in &self.stages {
-                stage.apply(row);
-            }
+        for stage in &self.stages {
+            stage.apply(rows, columns);
         }
+    }
+
+    /// up · down, if the chain is I + up · down: made of reflections and of sums with factors. None for the identity.
+    pub fn low_rank(&self) -> Option<LowRank> {
+        let mut stages = self.stages.iter().map(Stage::low_rank);
+        let first = stages.next()??;
+        // (I + U·D)·(I + u·d) = I + U·(D + (D·u)·d) + u·d
+        stages.try_fold(first, |all, stage| {
+            let stage = stage?;
+            let below = &all.down + (&all.down * &stage.up) * &stage.down;
+            let before = LowRank::new(all.up, below);
+            Some(LowRank::sum(before.rows(), before.columns(), &[before, stage]))
+        })
     }
 
     /// Rows `first..first + count` of the chain as a matrix of `size` columns.
@@ -227,6 +282,30 @@ mod tests {
             prop_assert!(close(&rows, &expected));
             let turned = chain.transposed().rows(0, size, size);
             prop_assert!(close(&Matrix::from_row_slice(size, size, &turned), &expected.transpose()));
+        }
+
+        #[test]
+        fn reflections_and_sums_are_the_identity_and_factors(size in 1usize..9, count in 1usize..5, seed: u64) {
+            let mut seed = seed;
+            let stages: Vec<Stage> = (0..count)
+                .map(|at| match at % 2 {
+                    0 => plus(size, 1, &mut seed),
+                    _ => {
+                        let u = random(&mut seed, size, 1);
+                        Stage::Reflection((&u / u.norm()).as_slice().to_vec())
+                    }
+                })
+                .collect();
+            let chain = Chain::new(stages.clone());
+            let expected = Matrix::from_row_slice(size, size, &chain.rows(0, size, size));
+            let found = chain.low_rank().expect("factors");
+            prop_assert_eq!(found.rank(), (0..count).map(|at| 2 - at % 2).sum::<usize>());
+            let found = Matrix::identity(size, size) + found.dense();
+            prop_assert!((found - &expected).amax() <= 1e-12 * (1.0 + expected.amax()));
+            for other in [Stage::Diagonal(vec![1.0; size]), plus(1, size + 1, &mut seed)] {
+                prop_assert!(Chain::new([stages.clone(), vec![other]].concat()).low_rank().is_none());
+            }
+            prop_assert!(Chain::default().low_rank().is_none());
         }
 
         #[test]

@@ -72,10 +72,15 @@ fn look(plan: &AsLora, planned: &Planned, least: usize) -> Result<Option<Sketch>
         Origin::Kept => return Ok(None),
         Origin::Factors => {
             let factors = plan.adapter.factors(module).in_tensor(name)?;
-            let svd = LowRank::new(factors.up * module.scale.value, factors.down).svd();
-            let squares = svd.singular_values().iter().map(|value| value * value);
-            let (rank, squared_norm) = (svd.singular_values().len(), squares.sum());
-            Sketch { svd, rank, squared_norm, passes: 0, exact: true }
+            let scaled = LowRank::new(factors.up * module.scale.value, factors.down);
+            if is_high(&scaled) {
+                decompose(plan, &mut DenseUpdate(scaled.dense()), name, least)?
+            } else {
+                let svd = scaled.svd();
+                let squares = svd.singular_values().iter().map(|value| value * value);
+                let (rank, squared_norm) = (svd.singular_values().len(), squares.sum());
+                Sketch { svd, rank, squared_norm, passes: 0, exact: true }
+            }
         }
         Origin::Stored(tensor) => {
             let view = plan.adapter.file.tensor(tensor).ok_or(ErrorKind::NotFound)?;
@@ -101,6 +106,14 @@ fn look(plan: &AsLora, planned: &Planned, least: usize) -> Result<Option<Sketch>
         return Ok(Some(sketch));
     }
     Err(ErrorKind::UpdateNotFinite { dtype: "f32" }).in_tensor(name)
+}
+
+/// Whether a product has so many levels that its matrix is sooner decomposed than its factors are: those of both sides
+/// cost (rows + columns) · rank² and the core rank³, a matrix rows · columns · rank and a few passes.
+fn is_high(product: &LowRank) -> bool {
+    const SMALL: usize = 512;
+    let least = product.rows().min(product.columns());
+    product.rank() > SMALL && 2 * product.rank() > least
 }
 
 fn decompose<P: Panels<Error = Error>>(
@@ -231,6 +244,30 @@ impl Panels for MadeUpdate {
         self.matrix.add_to(&mut values, self.columns, first, self.scale);
         for (slot, value) in out.iter_mut().zip(values) {
             *slot = value as f32;
+        }
+        Ok(())
+    }
+}
+
+/// An update that is a matrix.
+struct DenseUpdate(Matrix);
+
+impl Panels for DenseUpdate {
+    type Error = Error;
+
+    fn rows(&self) -> usize {
+        self.0.nrows()
+    }
+
+    fn columns(&self) -> usize {
+        self.0.ncols()
+    }
+
+    fn fill(&mut self, first: usize, out: &mut [f32]) -> Result<()> {
+        for (at, row) in out.chunks_mut(self.0.ncols().max(1)).enumerate() {
+            for (slot, value) in row.iter_mut().zip(self.0.row(first + at).iter()) {
+                *slot = *value as f32;
+            }
         }
         Ok(())
     }

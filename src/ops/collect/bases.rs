@@ -8,6 +8,7 @@ use super::codes::{self, Coded};
 use super::document::{BASES, ModuleSpec, Shared, VERSION, metadata, read};
 use super::options::Number;
 use crate::adapter::convention::{self, Convention};
+use crate::adapter::module::Kind;
 use crate::error::{CollectionError, Locate, Result};
 use crate::format::hash::Hasher;
 use crate::format::header::{encode, lay_out};
@@ -77,13 +78,10 @@ impl Bases {
         let damaged = |what: &str| CollectionError::Damaged(what.to_owned());
         let convention = convention::by_name(&shared.convention);
         let convention = convention.ok_or(damaged("its convention is unknown")).in_file(&path)?;
-        let kernel = |spec: &ModuleSpec| match &spec.kind {
-            crate::adapter::module::Kind::Conv(kernel) => kernel.iter().product::<usize>(),
-            _ => 1,
-        };
         let fits = |spec: &ModuleSpec| {
-            let kernel = kernel(spec);
-            kernel > 0 && spec.inputs.is_multiple_of(kernel)
+            let Kind::Conv(kernel) = &spec.kind else { return true };
+            let size = kernel.iter().try_fold(1usize, |size, own| size.checked_mul(*own));
+            size.is_some_and(|size| size > 0 && spec.inputs.is_multiple_of(size))
         };
         if !shared.modules.iter().all(fits) {
             return Err(damaged("a kernel does not divide its inputs")).in_file(&path);

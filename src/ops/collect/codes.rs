@@ -102,7 +102,7 @@ pub(super) fn read(
         _ => &[],
     };
     let found = values(view.spec.dtype, bytes, codes, length)?;
-    if found.len() != rows * length || found.iter().any(|value| !value.is_finite()) {
+    if found.len() != rows.saturating_mul(length) || found.iter().any(|value| !value.is_finite()) {
         return Err(damaged(format!("`{name}` is not as its header says")).into());
     }
     Ok(found)

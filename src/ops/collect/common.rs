@@ -163,8 +163,12 @@ impl Made {
         let Output::Directory(tensors) = self.encoded.output else {
             return Err(ErrorKind::NotFound.into());
         };
-        let mut file = staging.create(&format!("{name}/{tensors}"))?;
-        file.no_wider_than(input.shards.iter().map(|shard| &shard.source))?;
+        let create = |file: &str| {
+            let file = staging.create(&format!("{name}/{file}"))?;
+            file.no_wider_than(input.shards.iter().map(|shard| &shard.source))?;
+            Ok::<_, crate::Error>(file)
+        };
+        let mut file = create(tensors)?;
         file.write_at(&head, 0)?;
         let mut at = start as u64;
         for (.., bytes) in ordered() {
@@ -173,7 +177,9 @@ impl Made {
         }
         file.finish()?;
         if let Some(config) = &self.encoded.config {
-            staging.write(&format!("{name}/{CONFIG_NAME}"), config)?;
+            let mut file = create(CONFIG_NAME)?;
+            file.write_at(config, 0)?;
+            file.finish()?;
         }
         let shared: u64 = shared.iter().map(|(.., bytes)| bytes.len() as u64).sum();
         Ok(at - shared)

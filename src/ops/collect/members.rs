@@ -105,9 +105,11 @@ impl Stored {
                 cores.push(None);
                 continue;
             }
-            let (end, end_row) = (at + rows * count * size, row + rows);
+            // Sizes are as the header says: nothing shows yet that there are such bytes.
+            let length = rows.saturating_mul(count).saturating_mul(size);
+            let (end, end_row) = (length.saturating_add(at), rows.saturating_add(row));
             let own = bytes.get(at..end).ok_or_else(damaged).in_file(&self.file.path)?;
-            let own_codes = codes.get(4 * row..4 * end_row).unwrap_or_default();
+            let own_codes = codes.get(4 * row..end_row.saturating_mul(4)).unwrap_or_default();
             let values = codes::values(view.spec.dtype, own, own_codes, count)?;
             if values.len() != rows * count || values.iter().any(|value| !value.is_finite()) {
                 return Err(damaged()).in_file(&self.file.path);

@@ -17,7 +17,8 @@ use crate::weight::model::Model;
 use crate::weight::rounding::{low_byte, whole};
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "bnb_int8", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "bnb_int8", companions: &[".SCB"], recognise };
 
 /// 1/127, as the package writes it (0.007874015718698502) in f32.
 const PER_STEP: f32 = 0.007_874_016;

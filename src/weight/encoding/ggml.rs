@@ -25,7 +25,7 @@ use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing, stored};
 use written::{Blocks, Put};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "ggml", companions: &[], recognise };
 
 /// Decodes whole blocks.
 type Read = fn(&[u8], &mut [f32]);

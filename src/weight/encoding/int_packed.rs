@@ -17,7 +17,11 @@ use crate::weight::integers::Integers;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "int_packed", recognise };
+pub(super) const ENCODING: Encoding = Encoding {
+    name: "int_packed",
+    companions: &[".weight_zero_point", ".weight_g_idx"],
+    recognise,
+};
 
 #[derive(Debug)]
 struct Packed {
@@ -74,9 +78,10 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
             .map(|ending| format!("{module}.{ending}"));
     // One zero point for all has no word of its own for every row.
     let written = zeros.is_none() || !grid.is_single();
+    let eight_bit = eight_bit((stored, &scale), (rows * count, columns));
     let codes = Packed { codes: stored.clone(), bits, columns, grid, groups, zeros, indices };
     let found = Recognised::written(shape, detail, codes);
-    let found = Recognised { writer: found.writer.filter(|_| written), ..found };
+    let found = Recognised { writer: found.writer.filter(|_| written), eight_bit, ..found };
     let own = own.each_ref().map(String::as_str);
     Ok(Some(model.recognised(&format!("{module}.weight"), module, &own, found)))
 }
@@ -201,13 +206,11 @@ impl Decode for Packed {
     }
 }
 
-/// The same weight in codes of 8 bits with a scale a row, the codes first among its tensors.
-pub(in crate::weight) fn eight_bit(
-    parts: &[Stored],
+/// The same weight in codes of 8 bits with a scale a row.
+fn eight_bit(
+    (codes, scale): (&Stored, &Stored),
     (rows, columns): (usize, usize),
 ) -> Option<Arc<dyn Encode>> {
-    let codes = parts.first()?;
-    let scale = parts.iter().find(|part| part.name.ends_with(".weight_scale"))?;
     let scale = scale.unwritten(scale.name.clone(), scale.dtype, vec![rows, 1]);
     let packed = vec![rows, columns.div_ceil(4)];
     Some(Arc::new(Packed {

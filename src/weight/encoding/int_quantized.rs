@@ -16,7 +16,8 @@ use crate::weight::integers::Integers as Codes;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "int_quantized", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "int_quantized", companions: &[], recognise };
 
 #[derive(Debug)]
 struct Integers {

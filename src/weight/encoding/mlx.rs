@@ -16,7 +16,7 @@ use crate::weight::model::Model;
 use crate::weight::rounding::{low_byte, whole};
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "mlx", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "mlx", companions: &[], recognise };
 
 /// The least step.
 const LEAST: f32 = 1e-7;
@@ -64,7 +64,9 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     if let Some(last) = shape.last_mut() {
         *last = columns;
     }
+    let eight_bit = Some(eight_bit(&codes, (rows * count, columns)));
     let found = Recognised::written(shape, format!("{bits} bit, groups of {group}"), codes);
+    let found = Recognised { eight_bit, ..found };
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &own, &other], found)))
 }
 
@@ -139,20 +141,15 @@ impl Affine {
 }
 
 /// The same weight in codes of 8 bits, in the same groups.
-pub(in crate::weight) fn eight_bit(
-    parts: &[Stored],
-    (rows, columns): (usize, usize),
-) -> Option<Arc<dyn Encode>> {
-    let [codes, scales, biases] = parts else { return None };
-    let group = columns / scales.shape.last().copied().filter(|groups| *groups > 0)?;
-    let grid = |part: &Stored| Grid::blocks(part.clone(), 1, (rows, columns), (1, group));
-    Some(Arc::new(Affine {
-        codes: codes.unwritten(codes.name.clone(), Dtype::U32, vec![rows, columns / 4]),
-        scales: grid(scales)?,
-        biases: grid(biases)?,
+fn eight_bit(codes: &Affine, (rows, columns): (usize, usize)) -> Arc<dyn Encode> {
+    let (stored, packed) = (&codes.codes, vec![rows, columns / 4]);
+    Arc::new(Affine {
+        codes: stored.unwritten(stored.name.clone(), Dtype::U32, packed),
+        scales: codes.scales.clone(),
+        biases: codes.biases.clone(),
         bits: 8,
         columns,
-    }))
+    })
 }
 
 impl Decode for Affine {

@@ -16,7 +16,7 @@ use crate::weight::groups::Round;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "mxfp4", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "mxfp4", companions: &[], recognise };
 
 /// Inputs that share a scale, and the bytes that hold them.
 const GROUP: usize = 32;

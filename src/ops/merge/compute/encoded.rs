@@ -153,16 +153,24 @@ impl<'a> Encoding<'a> {
         values: &mut Vec<f32>,
         scratch: &mut Scratch,
     ) -> Result<()> {
+        let columns = self.weight.matrix().1.max(1);
+        values.resize(rows.len() * columns, 0.0);
+        // A panel of rows that are written together can be long: what is on the way to its values need not be.
+        let step = (PANEL / columns).max(1).next_multiple_of(self.grain());
         let mut bytes = std::mem::take(&mut scratch.dense);
-        let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
-        let computed = self.dense.compute(first, end - first, &mut bytes, scratch);
-        let numbers = bytes.as_chunks::<4>().0;
-        values.resize(numbers.len(), 0.0);
-        for (value, four) in values.iter_mut().zip(numbers) {
-            *value = f32::from_le_bytes(*four);
-        }
+        let starts = rows.clone().step_by(step);
+        let computed =
+            starts.zip(values.chunks_mut(step * columns)).try_for_each(|(first, part)| {
+                let end = (first + step).min(rows.end).div_ceil(self.times);
+                let first = first / self.times;
+                self.dense.compute(first, end - first, &mut bytes, scratch)?;
+                for (value, four) in part.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *value = f32::from_le_bytes(*four);
+                }
+                Ok(())
+            });
         scratch.dense = bytes;
-        computed.map(|_| ())
+        computed
     }
 
     /// Some panels that lie apart, of about so many elements in all.

@@ -14,7 +14,7 @@ use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Result};
 use crate::math::kernel::f64_panel::{self, Panel};
-use crate::math::{Chain, LowRank, Stage, Transform};
+use crate::math::{Chain, LowRank, Matrix, Stage, Transform};
 use crate::ops::merge::plan::region::Region;
 use crate::ops::merge::plan::sides::sides;
 use crate::ops::merge::plan::step::{Term, TermForm};
@@ -36,8 +36,18 @@ pub(in crate::ops::merge) struct Ready<'a> {
 
 enum Way<'a> {
     Decompose(Lengths<'a>),
-    Linear { left: Chain, right: Chain, plus: Option<LowRank> },
+    Linear { left: Left, right: Chain, plus: Option<LowRank> },
     Gate { by: LowRank, plus: Option<LowRank> },
+}
+
+/// What the rows of W · right are multiplied with.
+enum Left {
+    /// Nothing.
+    Identity,
+    /// I + up · down: rows of up, and down · W · right, which all rows of the weight went into.
+    Factors { up: Matrix, mixed: Matrix },
+    /// A chain, whose rows say which rows of the weight they mix.
+    Chain(Chain),
 }
 
 /// (m / (‖V‖ + ε)) · V of a weight decomposition, V = W + the update.
@@ -72,7 +82,9 @@ impl<'a> Ready<'a> {
                 Way::Decompose(lengths)
             }
             _ => match transform(&term, adapters, size)? {
-                Transform::Linear { left, right, plus } => Way::Linear { left, right, plus },
+                Transform::Linear { left, right, plus } => {
+                    Way::Linear { left: Left::new(left, &right, size, &before)?, right, plus }
+                }
                 Transform::Gate { by, plus } => Way::Gate { by, plus },
             },
         };
@@ -123,10 +135,13 @@ impl<'a> Ready<'a> {
                 }
             }
             Way::Linear { left, right, plus } => {
-                if left.is_identity() {
-                    right.apply(&mut full.values, full.columns);
-                } else {
-                    self.mix(left, right, &mut full, first, before)?;
+                match left {
+                    Left::Chain(left) => self.mix(left, right, &mut full, first, before)?,
+                    Left::Identity => right.apply(&mut full.values, full.columns),
+                    Left::Factors { up, mixed } => {
+                        right.apply(&mut full.values, full.columns);
+                        add_mixed(&mut full, up, mixed, first);
+                    }
                 }
                 if let Some(plus) = plus {
                     add_low_rank(&mut full, plus, first);
@@ -174,6 +189,39 @@ impl<'a> Ready<'a> {
             at += count;
         }
         Ok(())
+    }
+}
+
+impl Left {
+    /// Of a chain of few directions, reads all rows of the weight once.
+    fn new(
+        left: Chain,
+        right: &Chain,
+        (rows, columns): (usize, usize),
+        before: &Before<'_>,
+    ) -> Result<Self> {
+        if left.is_identity() {
+            return Ok(Self::Identity);
+        }
+        let Some(factors) = left.low_rank().filter(|factors| factors.rank() < rows) else {
+            return Ok(Self::Chain(left));
+        };
+        // Transposed, so that what a row of the weight adds to lies together.
+        let mut mixed = Matrix::zeros(columns, factors.rank());
+        let part = (PART / columns.max(1)).max(1);
+        for start in (0..rows).step_by(part) {
+            let mut panel = before(start, part.min(rows - start))?;
+            right.apply(&mut panel.values, columns);
+            let shares = factors.down.columns(start, panel.rows);
+            for (row, shares) in panel.values.chunks(columns.max(1)).zip(shares.column_iter()) {
+                for (mut sums, share) in mixed.column_iter_mut().zip(shares.iter()) {
+                    for (sum, value) in sums.iter_mut().zip(row) {
+                        *sum += share * value;
+                    }
+                }
+            }
+        }
+        Ok(Self::Factors { up: factors.up, mixed })
     }
 }
 
@@ -268,6 +316,17 @@ pub(in crate::ops) fn transform(
         }
         Update::Transform(transform) => Ok(transform),
         _ => Err(ErrorKind::NotFound.into()),
+    }
+}
+
+/// Adds up · mixedᵀ to rows `first..`.
+fn add_mixed(panel: &mut Panel, up: &Matrix, mixed: &Matrix, first: usize) {
+    for (at, row) in panel.values.chunks_mut(panel.columns.max(1)).enumerate() {
+        for (share, sums) in up.row(first + at).iter().zip(mixed.column_iter()) {
+            for (value, sum) in row.iter_mut().zip(sums.iter()) {
+                *value += share * sum;
+            }
+        }
     }
 }
 
