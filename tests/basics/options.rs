@@ -70,6 +70,9 @@ fn the_page_of_options_is_the_table() {
             let place = match option.recipe {
                 Recipe::Key => format!("`{}`", option.name),
                 Recipe::Adapter(key) => format!("`{key}` of an adapter"),
+                Recipe::Run if (command, option.name) == ("batch", "modules") => {
+                    "always in its report".to_owned()
+                }
                 Recipe::Run | Recipe::None => format!("`{command} --{}`", option.long()),
             };
             row(&mut page, &shown(option), option.help, option.default, &place);
