@@ -77,6 +77,11 @@ impl Model {
     fn names(&self, stem: &str, shape: &[usize]) -> Vec<Named> {
         let path = |stem: &str| Some(format!("{}.weight", self.architecture.from_gguf(stem)?));
         if let [experts, _, _] = shape {
+            // An adapter has gate and up in one matrix, row by row in turns, and half a matrix is what others have:
+            // its rows would land in the wrong places.
+            if self.architecture.in_turns && !stem.ends_with("ffn_down_exps") {
+                return Vec::new();
+            }
             let expert = |at: usize| {
                 let name = path(&format!("{stem}.{at}"))?;
                 Some(Named { name, part: Part::Expert(at) })
