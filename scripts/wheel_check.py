@@ -47,6 +47,13 @@ def main() -> None:
     assert small["energy_kept"] >= 0.9, small
     assert lora_tool.convert("small", "small.safetensors", to="kohya")["command"] == "convert"
     lora_tool.convert("small", "served", for_="vllm")
+    store = lora_tool.collect_build([LLAMA / "style", LLAMA / "task"], "store", 4)
+    assert [entry["name"] for entry in store["adapters"]] == ["style", "task"], store
+    assert lora_tool.collect_info("store")["adapters"] == store["adapters"]
+    again = lora_tool.collect_export("store", "style", "again")
+    assert again["relative_error"] == store["adapters"][0]["relative_error"], again
+    added = lora_tool.collect_add("store", "both")
+    assert added["adapters"][0]["name"] == "both", added
     item = lora_tool.inspect("small", spectrum=True)["items"][0]
     assert item["modules"][0]["norm"] > 0, item
     assert lora_tool.compare([LLAMA / "style", LLAMA / "task"])["pairs"], "no pairs"

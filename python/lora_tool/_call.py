@@ -16,6 +16,8 @@ Report = dict[str, Any]
 
 # Exit codes of the command.
 _NO = 1
+# Verbs that report also where something is unknown, or could not be done, each of several things by itself.
+_REPORT_ALWAYS = ("check", "batch", "work", "commit")
 
 
 class LoraToolError(RuntimeError):
@@ -57,14 +59,13 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
     array repeats it; a mapping gives ``KEY=VALUE`` for each entry. A merge that was asked to ``verify``
     and does not hold raises :class:`NotVerifiedError`.
     """
-    command = [find_binary(), verb, "--json"]
+    command = [find_binary(), *verb.split(), "--json"]
     for name, value in options.items():
         command += _option(name, value)
     command += ["--", *(os.fspath(argument) for argument in arguments)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           encoding="utf-8", check=False)
-    # `check` also reports what nobody knows, with the code of what could not be done.
-    if done.stdout and (done.returncode in (0, _NO) or verb == "check"):
+    if done.stdout and (done.returncode in (0, _NO) or verb in _REPORT_ALWAYS):
         report: Report = json.loads(done.stdout)
         verification = report.get("verification")
         if verification is not None and not verification["ok"]:

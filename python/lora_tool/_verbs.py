@@ -245,7 +245,7 @@ def combine(
     exclude: Leave out modules whose names match
     on_conflict: What to do if several adapters replace the same tensor with different values [default: an error]
     allow_disjoint: Combine adapters even if they share no module and name different base models
-    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:… [default: lossless]
+    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:… [default: lossless]
     conv_rank: Rank of convolutions with kernels above 1 × 1 [default: as --rank]
     max_rank: The highest rank of any module
     uniform: Pad every module with zeros to one rank, for programs that need the same rank everywhere
@@ -356,7 +356,7 @@ def resize(
 
     adapter: The adapter: a PEFT directory or a file of any convention
     output: Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others
-    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
+    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:…
     include: Use only modules whose names match
     exclude: Leave out modules whose names match
     conv_rank: Rank of convolutions, 1 × 1 too [default: as --rank]
@@ -424,6 +424,8 @@ def extract(
     seed: int | None = None,
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
     to: str | None = None,
+    plan: Path | None = None,
+    workers: int | None = None,
     force: bool = False,
     dry_run: bool = False,
     orientation: str | Iterable[str] | None = None,
@@ -449,6 +451,8 @@ def extract(
     seed: Seed of the random columns in the decomposition [default: 0]
     dtype: Dtype of the factors [default: f32]
     to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
+    plan: Extract nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
+    workers: With --plan: share the tensors out for this many workers
     force: Replace an existing OUT
     dry_run: Check everything and print the plan; write nothing
     orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
@@ -472,6 +476,8 @@ def extract(
         seed=seed,
         dtype=dtype,
         to=to,
+        plan=plan,
+        workers=workers,
         force=force,
         dry_run=dry_run,
         orientation=orientation,

@@ -47,10 +47,8 @@ NO_PLACE = {
     # Two tensors, one of them turned.
     ("deepseek_v3", "llama.cpp"): "self_attn.kv_b_proj: its name in the gguf convention is unknown",
     ("deepseek_v3", "mlx"): "it has kv_b_proj of this class as two matrices",
-    # Gate and up row by row between one another.
-    ("gpt_oss", "sglang"): "gpt-oss has gate and up of an expert row by row between one another",
+    # Stacks that it calls otherwise than those of all other models.
     ("gpt_oss", "mlx"): "its name in the mlx convention is unknown",
-    ("gpt_oss", "llama.cpp"): "the architecture, or one that has a table of llama.cpp's names",
 }
 
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""One merge by many workers against the same merge in one process: bytes, kills, missing and altered shards.
+"""Work of many workers against the same work in one process: bytes, kills, missing and altered parts.
 
-    scripts/scale/many_machines.py target/release/lora-tool                     # 2 GB in 40 shards, 8 workers
+    scripts/scale/many_machines.py target/release/lora-tool                     # a merge: 2 GB in 40 shards, 8 workers
+    scripts/scale/many_machines.py target/release/lora-tool --kind extract      # the merge's adapter, out of it again
+    scripts/scale/many_machines.py target/release/lora-tool --kind batch        # forty adapters, resized
     scripts/scale/many_machines.py target/release/lora-tool --engine slurm      # an array job on this machine
     scripts/scale/many_machines.py target/release/lora-tool --engine ray        # tasks of Ray, two at a time
 
@@ -38,7 +40,7 @@ def processes(scene):
             started.send_signal(signal.SIGKILL)
             expect(started.wait() == -signal.SIGKILL, f"worker {worker} was killed while it worked")
             told = command(scene.binary, "commit", scene.plan, expect=2)
-            expect("shard" in told, "nothing is put in place while shards are missing")
+            expect("missing" in told or "no worker" in told, "nothing is put in place while parts are missing")
         command(scene.binary, *arguments)
     told = command(scene.binary, "work", scene.plan, "--shard", f"{victim}/{scene.workers}", "--json")
     expect('"made": 0' in told, "a worker that is run again makes nothing again")
@@ -69,23 +71,57 @@ def ray(scene):
 ENGINES = {"processes": processes, "slurm": slurm, "ray": ray}
 
 
-def broken_shards(scene, staged):
-    """What commit says of a shard that is missing, and of one with another byte; and that `work` mends it."""
-    shard = sorted(staged.glob("*.safetensors"))[3]
-    worker = ["work", scene.plan, "--shard"]
-    whole = shard.read_bytes()
-    shard.unlink()
-    expect(shard.name in command(scene.binary, "commit", scene.plan, expect=2), "a missing shard is named")
-    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    expect(shard.name in command(scene.binary, "commit", scene.plan, expect=2), "an altered shard is named")
-    for part in range(1, scene.workers + 1):
-        command(scene.binary, *worker, f"{part}/{scene.workers}")
-    expect(shard.read_bytes() == whole, "the workers make it as it was")
+def broken_parts(scene):
+    """What commit says of a part that is missing, and of one with another byte; and that `work` mends it."""
+    waiting = sorted(file for file in scene.place.rglob("*") if file.is_file() and "out" in file.parts[:-1]
+                     and any(part.endswith(".work") for part in file.parts))
+    part = waiting[3]
+    whole = part.read_bytes()
+    part.unlink()
+    expect("is missing: " in command(scene.binary, "commit", scene.plan, expect=2), "a missing part is named")
+    part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    expect("is not as it was made: " in command(scene.binary, "commit", scene.plan, expect=2),
+           "an altered part is named")
+    for number in range(1, scene.workers + 1):
+        command(scene.binary, "work", scene.plan, "--shard", f"{number}/{scene.workers}")
+    expect(part.read_bytes() == whole, "the workers make it as it was")
+
+
+def merge(scene):
+    """The adapter into the base."""
+    return ["merge", scene.place / "base", scene.place / "adapter", "-o"]
+
+
+def extract(scene):
+    """The adapter out of what the merge made of the base."""
+    tuned = scene.place / "tuned"
+    command(scene.binary, *merge(scene), tuned)
+    return ["extract", scene.place / "base", tuned, "--rank", "16", "-o"]
+
+
+def batch(scene):
+    """Forty adapters to a lower rank; the file's output is put in later."""
+    for number in range(40):
+        shutil.copytree(scene.place / "adapter", scene.place / "loras" / f"lora-{number:02}")
+    return None
+
+
+KINDS = {"merge": merge, "extract": extract, "batch": batch}
+
+
+def line_to(scene, arguments, output):
+    """The command that makes the result at a place."""
+    if arguments is not None:
+        return [*arguments, scene.place / output]
+    jobs = scene.place / f"{output}.yaml"
+    jobs.write_text(f"items:\n- {{verb: resize, adapter: loras/*, rank: 4, output: '{output}/{{name}}'}}\n")
+    return ["batch", jobs]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
+    parser.add_argument("--kind", choices=KINDS, default="merge")
     parser.add_argument("--engine", choices=ENGINES, default="processes")
     parser.add_argument("--bytes", type=float, default=2e9)
     parser.add_argument("--shards", type=int, default=40)
@@ -102,23 +138,24 @@ def main():
         base, adapter = scene.place / "base", scene.place / "adapter"
         names = fleet.make_base(base, int(scene.bytes), scene.shards)
         fleet.make_adapter(adapter, names)
-        merge = ["merge", base, adapter, "-o"]
+        arguments = KINDS[scene.kind](scene)
         began = time.monotonic()
-        command(scene.binary, *merge, scene.place / "at-once")
+        command(scene.binary, *line_to(scene, arguments, "at-once"))
         print(f"one process: {time.monotonic() - began:.1f} s")
-        command(scene.binary, *merge, scene.place / "out", "--plan", scene.plan, "--workers", scene.workers)
+        planned = line_to(scene, arguments, "out")
+        command(scene.binary, *planned, "--plan", scene.plan, "--workers", scene.workers)
         command(scene.binary, "commit", scene.plan, expect=2)
         began = time.monotonic()
         ENGINES[scene.engine](scene)
         print(f"{scene.workers} workers of {scene.engine}: {time.monotonic() - began:.1f} s")
-        expect(not (scene.place / "out").exists(), "nothing is visible before the commit")
+        out = scene.place / "out"
+        early = [file for file in out.rglob("*") if file.is_file() and ".work" not in str(file)]
+        expect(not early, "nothing is visible before the commit")
         if scene.engine == "processes":
-            (staged,) = {file.parent for file in scene.place.rglob("model-*.safetensors")
-                         if file.parent.name not in ("base", "at-once")}
-            broken_shards(scene, staged)
+            broken_parts(scene)
         command(scene.binary, "commit", scene.plan)
         expect(fleet.hashes(scene.place / "out") == fleet.hashes(scene.place / "at-once"),
-               f"{scene.shards} shards and their side files have the bytes of the merge in one process")
+               f"the {scene.kind} has the bytes of the one in one process")
         command(scene.binary, "commit", scene.plan, expect=2)
         print("ok: a second commit is refused")
     finally:

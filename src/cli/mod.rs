@@ -9,6 +9,7 @@ mod options;
 mod outcome;
 mod page;
 mod render;
+mod screen;
 mod session;
 mod spelling;
 mod terminal;

@@ -14,6 +14,7 @@ use lora_tool::ops::Progress;
 use serde::Serialize;
 
 use super::Failure;
+use super::screen::{laid_out, width};
 
 /// What a bar counts.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +40,9 @@ impl Terminal {
         if self.quiet {
             return Ok(());
         }
+        let text = laid_out(&harmless(&as_written(text)), width());
         let mut out = anstream::stdout().lock();
-        out.write_all(harmless(&as_written(text)).as_bytes())?;
+        out.write_all(text.as_bytes())?;
         Ok(out.flush()?)
     }
 
@@ -153,7 +155,8 @@ impl Bar {
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             let left = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-                if (FEW..1.0).contains(&state.fraction()) {
+                let soon = state.eta() < Duration::from_secs(1);
+                if (FEW..1.0).contains(&state.fraction()) && !soon {
                     // Nobody is left to tell of a text that cannot be written.
                     let _ = write!(text, "eta {}", seconds(state.eta()));
                 }

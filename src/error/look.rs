@@ -13,6 +13,11 @@ pub(super) fn hint(kind: &ErrorKind, file: &Path) -> Option<String> {
             "this looks like a model: the base comes first, then the adapters (merge BASE ADAPTER...)"
                 .to_owned(),
         ),
+        // vLLM reads these from 0.14 to 0.31 (`lora_model.py`), and nothing else does.
+        ErrorKind::NoAdapter { .. } if file.join("adapter_model.tensors").is_file() => Some(
+            "adapter_model.tensors is tensorizer's: only vLLM before 0.32 reads it; save the adapter as adapter_model.safetensors"
+                .to_owned(),
+        ),
         ErrorKind::NoCheckpoint { .. } if file.join("adapter_config.json").is_file() => Some(
             "this is an adapter: the base comes first, then the adapters (merge BASE ADAPTER...)"
                 .to_owned(),

@@ -57,6 +57,9 @@ pub fn kept_root(target: &Path) -> PathBuf {
     target.with_file_name(beside(target, ".resume"))
 }
 
+/// What stands between a temporary's target and its random end.
+pub(super) const PARTIAL: &str = ".partial-";
+
 /// `.NAME` and an ending, for something that lies beside a target. A name so long that nothing could be
 /// added to it is cut, and told from its like by a hash.
 pub(super) fn beside(target: &Path, ending: &str) -> OsString {

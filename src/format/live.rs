@@ -1,7 +1,7 @@
 //! Temporaries of outputs being built, so that a program that is told to stop can take them along.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,19 +32,38 @@ pub(super) fn still() -> Still {
 pub(super) struct Live {
     /// Empty for what shall stay.
     path: PathBuf,
+    /// Locked, which says to other processes that somebody is at work on it.
+    lock: Option<File>,
 }
 
 impl Live {
     /// Of an output that outlives an interrupted run.
     pub(super) fn none() -> Self {
-        Self { path: PathBuf::new() }
+        Self { path: PathBuf::new(), lock: None }
     }
 
     pub(super) fn new(path: &Path, still: &mut Still) -> Self {
         // A later change of the working directory must not move it.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         still.insert(path.clone());
-        Self { path }
+        Self { path, lock: None }
+    }
+
+    /// As [`Live::new`], and locked. `None` if another process has taken it for left over and removes it.
+    pub(super) fn claim(path: &Path, still: &mut Still) -> Option<Self> {
+        // Elsewhere a lock would keep this process too from writing; nor can everything be opened or locked
+        // everywhere. Others cannot tell then.
+        let file = if cfg!(unix) { File::open(path).ok() } else { None };
+        let lock = match file.as_ref().map(File::try_lock) {
+            Some(Ok(())) => file,
+            Some(Err(TryLockError::WouldBlock)) => return None,
+            Some(Err(TryLockError::Error(_))) | None => None,
+        };
+        // What was removed before it was locked is nobody's any more.
+        path.symlink_metadata().ok()?;
+        let mut live = Self::new(path, still);
+        live.lock = lock;
+        Some(live)
     }
 
     /// Takes it off the list, by whoever holds the list already.
@@ -52,6 +71,7 @@ impl Live {
         still.remove(&self.path);
         // Dropping it would wait for the list, which the caller holds.
         drop(std::mem::take(&mut self.path));
+        drop(self.lock.take());
         std::mem::forget(self);
     }
 }

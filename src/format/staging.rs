@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::access::{Access, Source, read_small};
-use super::kept::{Kept, beside, retain};
+use super::kept::{Kept, PARTIAL, beside, retain};
 pub use super::kept::{kept_root, remove_any};
-use super::live::{Live, is_committed, still};
+use super::live::{Live, Still, is_committed, still};
 use super::remote::sink_of;
 use crate::error::{ErrorKind, Locate, Result};
 
@@ -40,9 +40,8 @@ impl Staging {
     pub fn file(target: &Path, force: bool) -> Result<Self> {
         check_target(target, force)?;
         let mut still = still();
-        let place =
-            builder(&prefix(target), 0o666).tempfile_in(parent_of(target)).in_file(target)?;
-        let live = Live::new(place.path(), &mut still);
+        let make = || builder(&prefix(target), 0o666).tempfile_in(parent_of(target));
+        let (place, live) = begun(make, NamedTempFile::path, &mut still).in_file(target)?;
         Ok(Self { target: target.to_path_buf(), force, place: Place::File(place), live })
     }
 
@@ -53,9 +52,8 @@ impl Staging {
     pub fn directory(target: &Path, force: bool) -> Result<Self> {
         check_target(target, force)?;
         let mut still = still();
-        let place =
-            builder(&prefix(target), 0o777).tempdir_in(parent_of(target)).in_file(target)?;
-        let live = Live::new(place.path(), &mut still);
+        let make = || builder(&prefix(target), 0o777).tempdir_in(parent_of(target));
+        let (place, live) = begun(make, TempDir::path, &mut still).in_file(target)?;
         Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place), live })
     }
 
@@ -248,9 +246,24 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// A new temporary that is this run's, on the list and locked. One that another process removes before it is locked
+/// (it looks left over until then) is made anew.
+fn begun<T>(
+    make: impl Fn() -> io::Result<T>,
+    path: fn(&T) -> &Path,
+    still: &mut Still,
+) -> io::Result<(T, Live)> {
+    loop {
+        let place = make()?;
+        if let Some(live) = Live::claim(path(&place), still) {
+            return Ok((place, live));
+        }
+    }
+}
+
 /// Temporaries are named after their target, so that one left by a killed process explains itself.
 fn prefix(target: &Path) -> OsString {
-    beside(target, ".partial-")
+    beside(target, PARTIAL)
 }
 
 pub(super) fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
@@ -315,16 +328,6 @@ fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result
         return Err(exists(error)).in_file(target);
     }
     if replaced { remove_any(&old).in_file(target) } else { Ok(()) }
-}
-
-/// What runs towards this target left when they were killed, or are at work on.
-pub fn left_over(target: &Path) -> Vec<PathBuf> {
-    let prefix = prefix(target).to_string_lossy().into_owned();
-    let entries = fs::read_dir(parent_of(target)).into_iter().flatten().flatten();
-    let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-    let mut left: Vec<_> = left.map(|entry| target.with_file_name(entry.file_name())).collect();
-    left.sort();
-    left
 }
 
 pub(super) fn sync_directories(directory: &Path) -> io::Result<()> {

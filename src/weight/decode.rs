@@ -34,6 +34,8 @@ pub(super) struct Recognised {
     pub(super) codes: Arc<dyn Decode>,
     /// How it is written, where a reference writer's arithmetic is known.
     pub(super) writer: Option<Arc<dyn Encode>>,
+    /// How it is written in whole numbers of 8 bits beside others of its encoding, where loaders take both.
+    pub(super) eight_bit: Option<Arc<dyn Encode>>,
     /// Names of all its tensors.
     pub(super) parts: Vec<String>,
 }
@@ -41,7 +43,7 @@ pub(super) struct Recognised {
 impl Recognised {
     pub(super) fn new(shape: Vec<usize>, detail: String, codes: impl Decode + 'static) -> Self {
         let (name, codes, parts) = (String::new(), Arc::new(codes), Vec::new());
-        Self { name, shape, detail, codes, writer: None, parts }
+        Self { name, shape, detail, codes, writer: None, eight_bit: None, parts }
     }
 
     /// One that is written as well as read.
@@ -52,6 +54,7 @@ impl Recognised {
     ) -> Self {
         let codes = Arc::new(codes);
         let writer = Some(Arc::clone(&codes) as Arc<dyn Encode>);
-        Self { name: String::new(), shape, detail, codes, writer, parts: Vec::new() }
+        let (name, parts) = (String::new(), Vec::new());
+        Self { name, shape, detail, codes, writer, eight_bit: None, parts }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::encoding::{eight_bit_mlx, eight_bit_packed, float8_rows};
+use super::encoding::float8_rows;
 use super::{Config, Encode, Weight};
 
 /// What weights that change become.
@@ -45,14 +45,11 @@ impl EightBit {
         let ([_, _], Some(codes)) = (weight.shape.as_slice(), weight.parts.first()) else {
             return Err(no());
         };
-        let made = match (self, config.method(), weight.encoding) {
-            (Self::Integers, Some("compressed-tensors"), "int_packed") => {
-                eight_bit_packed(&weight.parts, (rows, columns))
-            }
-            (Self::Floats, Some("compressed-tensors"), _) => {
+        let made = match (self, config.method()) {
+            (Self::Integers, Some("compressed-tensors" | "mlx")) => weight.eight_bit().cloned(),
+            (Self::Floats, Some("compressed-tensors")) => {
                 float8_rows(codes, &weight.name, (rows, columns))
             }
-            (Self::Integers, Some("mlx"), "mlx") => eight_bit_mlx(&weight.parts, (rows, columns)),
             _ => None,
         };
         made.ok_or_else(no)

@@ -27,6 +27,7 @@ pub struct Weight {
     pub parts: Vec<Stored>,
     codes: Option<Arc<dyn Decode>>,
     writer: Option<Arc<dyn Encode>>,
+    eight_bit: Option<Arc<dyn Encode>>,
 }
 
 impl Weight {
@@ -60,6 +61,11 @@ impl Weight {
         self.writer.as_ref()
     }
 
+    /// How it is written in whole numbers of 8 bits beside others of its encoding, where loaders take both.
+    pub(super) fn eight_bit(&self) -> Option<&Arc<dyn Encode>> {
+        self.eight_bit.as_ref()
+    }
+
     /// A weight in the place of a stored tensor, whose numbers are elsewhere: rows of `shape`, as `codes` has them.
     pub(crate) fn elsewhere(
         stored: Stored,
@@ -69,7 +75,16 @@ impl Weight {
     ) -> Self {
         let name = stored.name.clone();
         let (encoding, parts) = ("ggml", vec![stored]);
-        Self { name, shape, encoding, detail, parts, codes: Some(codes), writer: None }
+        Self {
+            name,
+            shape,
+            encoding,
+            detail,
+            parts,
+            codes: Some(codes),
+            writer: None,
+            eight_bit: None,
+        }
     }
 
     /// The same weight, written in another way.
@@ -164,22 +179,6 @@ pub struct Weights {
     pub markers: BTreeSet<String>,
 }
 
-/// Endings of companions that no unquantised model has.
-const COMPANIONS: [&str; 12] = [
-    ".weight_scale",
-    ".weight_scale_inv",
-    ".scale_weight",
-    ".weight_scale_2",
-    ".weight_global_scale",
-    ".weight_zero_point",
-    ".weight_g_idx",
-    ".weight.absmax",
-    ".weight.quant_map",
-    ".SCB",
-    ".qzeros",
-    ".comfy_quant",
-];
-
 /// ComfyUI's tensor that marks a file of scaled 8-bit floats.
 const MARKER: &str = "scaled_fp8";
 
@@ -243,6 +242,7 @@ impl Weights {
                     parts: std::iter::once(stored.clone()).chain(companions).collect(),
                     codes: Some(found.codes),
                     writer: found.writer,
+                    eight_bit: found.eight_bit,
                 };
                 if let Some(first) = self.weights.insert(weight.name.clone(), weight) {
                     let tensors = format!("a weight `{}` twice", first.name);
@@ -265,7 +265,8 @@ impl Weights {
             self.markers.insert(stored.name);
             return Ok(());
         }
-        if let Some(ending) = COMPANIONS.iter().find(|ending| stored.name.ends_with(*ending)) {
+        let mut companions = ENCODINGS.iter().flat_map(|encoding| encoding.companions);
+        if let Some(ending) = companions.find(|ending| stored.name.ends_with(**ending)) {
             let module = stored.name.strip_suffix(ending).unwrap_or_default();
             let weight = format!("{module}.weight");
             return Err(stored.error(QuantError::Orphan { weight }));
@@ -290,6 +291,7 @@ impl Weights {
             detail: stored.dtype.to_string(),
             codes,
             writer,
+            eight_bit: None,
             parts: vec![stored],
         };
         self.weights.insert(name, weight);

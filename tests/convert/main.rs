@@ -6,6 +6,7 @@ mod common;
 
 mod adapters;
 mod architectures;
+mod check_rules;
 mod conventions_of_verbs;
 mod convert_peers;
 mod converting;
@@ -21,5 +22,6 @@ mod peft_types;
 mod prefixes;
 mod renames;
 mod roundtrip;
+mod served_experts;
 mod served_names;
 mod serving;

@@ -21,7 +21,7 @@ fn module(layer: usize) -> String {
 }
 
 /// A base of half a GiB that takes no room: its tensors are a hole in the file.
-fn base(path: &Path) {
+pub(super) fn base(path: &Path) {
     let tensors = (0..LAYERS)
         .map(|layer| (format!("{}.weight", module(layer)), Dtype::BF16, vec![ROWS, COLUMNS]));
     let header = header::encode(None, &header::lay_out(tensors)).expect("a short header");
@@ -30,20 +30,20 @@ fn base(path: &Path) {
     file.set_len((header.len() + LAYERS * ROWS * COLUMNS * 2) as u64).expect("sparse");
 }
 
-fn adapter(path: &Path) {
+pub(super) fn adapter(path: &Path) {
     let mut random = Random::new(1);
     let (down, up) = (random.values(RANK * COLUMNS, 0.1), random.values(ROWS * RANK, 0.1));
     let add = |peft: Peft, layer| peft.linear(&module(layer), RANK, &down, &up);
     (0..LAYERS).fold(Peft::new(RANK, 8.0), add).save(path);
 }
 
-fn entries(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("listed");
     entries.map(|entry| entry.expect("an entry").path()).collect()
 }
 
 /// Starts a merge into `out/<target>` and waits until its temporary is there.
-fn started(root: &Path, target: &str) -> Child {
+pub(super) fn started(root: &Path, target: &str) -> Child {
     let out = root.join("out");
     let mut child = Command::new(env!("CARGO_BIN_EXE_lora-tool"))
         .current_dir(root)

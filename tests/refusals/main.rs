@@ -8,6 +8,7 @@ mod adapters;
 #[cfg(unix)]
 mod attacks;
 mod base;
+mod clean;
 mod combine;
 mod configs;
 #[cfg(unix)]

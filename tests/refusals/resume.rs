@@ -182,9 +182,12 @@ fn what_would_fail_again_is_not_kept() {
 #[test]
 fn what_a_killed_run_left_is_named() {
     let scene = scene();
-    scene.write(".out.partial-abc/model.safetensors", "half");
+    scene.write(".out.partial-abcdef/model.safetensors", "half");
     let report = scene.runs("merge base adapter -o out --json");
     let report: Value = serde_json::from_str(&report).expect("JSON");
     let warnings = report["warnings"].to_string();
-    assert!(warnings.contains(".out.partial-abc is left of a run that was killed"), "{warnings}");
+    assert!(
+        warnings.contains(".out.partial-abcdef is left of a run that was killed"),
+        "{warnings}"
+    );
 }

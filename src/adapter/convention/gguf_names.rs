@@ -62,6 +62,8 @@ pub struct Architecture {
     rest: Option<Rest>,
     /// Where transformers has a layer's experts, and what it calls their gate, up and down.
     experts: Option<(&'static str, [&'static str; 3])>,
+    /// Whether transformers has an expert's gate and up in one matrix in turns, row by row.
+    pub in_turns: bool,
 }
 
 /// What a checkpoint has beside the modules of adapters.
@@ -142,6 +144,9 @@ const QWEN_MOE: [(&str, &str); 9] = [
 const OLMOE: [(&str, &str); 5] =
     [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.gate", "ffn_gate_inp")];
 
+const GPT_OSS: [(&str, &str); 5] =
+    [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.router", "ffn_gate_inp")];
+
 /// Without `kv_b_proj`, which llama.cpp has in two tensors, one of them turned.
 const DEEPSEEK2: [(&str, &str); 12] = [
     ("self_attn.q_proj", "attn_q"),
@@ -182,7 +187,8 @@ const fn like_llama(
     let layers = "model.layers.";
     let (in_layer, outside): (&[_], &[_]) = (&LLAMA, &OUTSIDE);
     let rest = PLAIN_NORMS;
-    Architecture { name, model_types, permuted, layers, in_layer, outside, rest, experts: None }
+    let (experts, in_turns) = (None, false);
+    Architecture { name, model_types, permuted, layers, in_layer, outside, rest, experts, in_turns }
 }
 
 const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str]) -> Architecture {
@@ -191,7 +197,7 @@ const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str])
 }
 
 /// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 16] = [
+pub static ARCHITECTURES: [Architecture; 17] = [
     Architecture {
         in_layer: &LLAMA_AND_MIXTRAL,
         experts: Some(MIXTRAL),
@@ -216,6 +222,13 @@ pub static ARCHITECTURES: [Architecture; 16] = [
         rest: None,
         ..like_qwen_moe("deepseek2", &["deepseek_v2", "deepseek_v3"])
     },
+    Architecture {
+        in_layer: &GPT_OSS,
+        // Its experts have biases, and their gates and ups lie in turns.
+        rest: None,
+        in_turns: true,
+        ..like_qwen_moe("gpt-oss", &["gpt_oss"])
+    },
     Architecture { rest: None, ..like_llama("mistral3", &["mistral3", "ministral3"], true) },
     Architecture {
         name: "phi3",
@@ -226,6 +239,7 @@ pub static ARCHITECTURES: [Architecture; 16] = [
         outside: &OUTSIDE,
         rest: PLAIN_NORMS,
         experts: None,
+        in_turns: false,
     },
     Architecture {
         name: "gpt2",
@@ -237,6 +251,7 @@ pub static ARCHITECTURES: [Architecture; 16] = [
         // Its matrices lie the other way round.
         rest: None,
         experts: None,
+        in_turns: false,
     },
 ];
 
@@ -310,9 +325,10 @@ impl Architecture {
         })
     }
 
-    /// transformers' path of an expert's matrix as its checkpoints have it, of any release's.
+    /// transformers' path of an expert's matrix as its checkpoints have it, of any release's; none of a model that
+    /// has no such matrix by itself.
     pub fn expert(&self, module: &str) -> Option<String> {
-        let name = self.to_gguf(module)?;
+        let name = self.to_gguf(module).filter(|_| !self.in_turns)?;
         self.expert_from_gguf(numbered(name.strip_prefix("blk.")?)?.1)?;
         self.from_gguf(&name)
     }

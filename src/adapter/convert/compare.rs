@@ -1,10 +1,8 @@
 //! Whether what was written is what was read: every module's delta, in its factors.
 
-use std::ops::Range;
-
 use super::stored::added_bias;
 use crate::adapter::Adapter;
-use crate::adapter::layout::{MadeOf, Piece};
+use crate::adapter::layout::{MadeOf, Piece, Rows};
 use crate::adapter::module::{Module, Update};
 use crate::adapter::save::NewReplacement;
 use crate::adapter::tensor::read_f64;
@@ -36,7 +34,7 @@ pub(super) fn module(
             for piece in pieces {
                 let error = rows(original, module(piece.module)?, written, after, piece)?;
                 worst = worst.max(error);
-                covered += piece.to.len();
+                covered += piece.to.count;
             }
             let all = covered == *total || rest_is_zero(written, after, pieces, *total)?;
             if all { worst } else { f64::INFINITY }
@@ -94,20 +92,20 @@ fn rows(
     piece: &Piece,
 ) -> Result<f64> {
     let (expected, found) = (update(original, before)?, update(written, after)?);
-    let expected = expected.map(|expected| cut(&expected, &piece.from));
-    let found = found.map(|found| cut(&found, &piece.to));
+    let expected = expected.map(|expected| cut(&expected, piece.from));
+    let found = found.map(|found| cut(&found, piece.to));
     let error = match (expected, found) {
         (Some(expected), Some(found)) => {
             distance(&expected, before.scale.value, &found, after.scale.value)
         }
         _ => stored_rows(original, before, written, after, piece)?,
     };
-    let magnitudes = |adapter: &Adapter, module: &Module, rows: &Range<usize>| -> Result<_> {
+    let magnitudes = |adapter: &Adapter, module: &Module, rows: Rows| -> Result<_> {
         let Some(magnitude) = &module.magnitude else { return Ok(None) };
-        values(adapter, &magnitude.tensor).map(|all| all.get(rows.clone()).map(<[f64]>::to_vec))
+        values(adapter, &magnitude.tensor).map(|all| Some(picked(&all, rows, 1)))
     };
     let (expected, found) =
-        (magnitudes(original, before, &piece.from)?, magnitudes(written, after, &piece.to)?);
+        (magnitudes(original, before, piece.from)?, magnitudes(written, after, piece.to)?);
     if let (Some(expected), Some(found)) = (&expected, &found)
         && expected != found
     {
@@ -158,9 +156,15 @@ fn rotated(
     Ok(Some(if whole == 0.0 { off } else { off / whole }))
 }
 
-fn cut(factors: &LowRank, rows: &Range<usize>) -> LowRank {
-    let up = factors.up.rows(rows.start, rows.len()).into_owned();
-    LowRank::new(up, factors.down.clone())
+fn cut(factors: &LowRank, rows: Rows) -> LowRank {
+    let numbers: Vec<usize> = rows.numbers().collect();
+    LowRank::new(factors.up.select_rows(&numbers), factors.down.clone())
+}
+
+/// Some rows of values that lie row by row; what is not there is left out.
+fn picked(values: &[f64], rows: Rows, width: usize) -> Vec<f64> {
+    let of = |row: usize| values.get(row * width..(row + 1) * width).unwrap_or_default();
+    rows.numbers().flat_map(of).copied().collect()
 }
 
 fn values(adapter: &Adapter, tensor: &str) -> Result<Vec<f64>> {
@@ -176,21 +180,19 @@ fn stored_rows(
     after: &Module,
     piece: &Piece,
 ) -> Result<f64> {
-    let of = |adapter: &Adapter, module: &Module, rows: &Range<usize>| -> Result<Vec<f64>> {
+    let of = |adapter: &Adapter, module: &Module, rows: Rows| -> Result<Vec<f64>> {
         let Update::Stored(name) = adapter.update(module, (module.outputs, module.inputs))? else {
             return Err(ErrorKind::NotAdditive { family: module.family }.into());
         };
-        let width = module.inputs;
-        let all = values(adapter, &name)?;
-        Ok(all.get(rows.start * width..rows.end * width).unwrap_or_default().to_vec())
+        Ok(picked(&values(adapter, &name)?, rows, module.inputs))
     };
-    let same = of(original, before, &piece.from)? == of(written, after, &piece.to)?;
+    let same = of(original, before, piece.from)? == of(written, after, piece.to)?;
     Ok(if same { 0.0 } else { f64::INFINITY })
 }
 
 /// Whether the rows of no piece are zero.
 fn rest_is_zero(written: &Adapter, after: &Module, pieces: &[Piece], total: usize) -> Result<bool> {
-    let within = |row: usize| pieces.iter().any(|piece| piece.to.contains(&row));
+    let within = |row: usize| pieces.iter().any(|piece| piece.to.contains(row));
     let rest = (0..total).filter(|row| !within(*row));
     if let Some(factors) = update(written, after)? {
         return Ok(rest
@@ -263,10 +265,7 @@ fn biases(
     };
     let (expected, found) = match piece {
         None => (expected, found),
-        Some(Piece { from, to, .. }) => (
-            expected.get(from.clone()).unwrap_or_default().to_vec(),
-            found.get(to.clone()).unwrap_or_default().to_vec(),
-        ),
+        Some(Piece { from, to, .. }) => (picked(&expected, *from, 1), picked(&found, *to, 1)),
     };
     if expected.len() != found.len() {
         return Ok(f64::INFINITY);

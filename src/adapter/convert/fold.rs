@@ -1,8 +1,7 @@
 //! Scales that the target cannot say of single modules go into the factors: powers of two, which are
 //! exact, shared evenly by both; what is left of them into B.
 
-use std::ops::Range;
-
+use crate::adapter::layout::Rows;
 use crate::error::Result;
 use crate::format::Dtype;
 use crate::math::ElementType;
@@ -46,10 +45,10 @@ impl Factor {
     }
 
     /// Some of its rows.
-    pub(super) fn rows(&self, rows: Range<usize>) -> Self {
+    pub(super) fn rows(&self, rows: Rows) -> Self {
         let (row, _) = self.strides();
-        let bytes = self.bytes.get(rows.start * row..rows.end * row).unwrap_or_default();
-        self.with_size(0, rows.len(), bytes.to_vec())
+        let of = |at: usize| self.bytes.get(at * row..(at + 1) * row).unwrap_or_default();
+        self.with_size(0, rows.count, rows.numbers().flat_map(of).copied().collect())
     }
 
     /// Some of its rows, by number.
@@ -80,9 +79,9 @@ impl Factor {
     }
 
     /// Writes another of the same dtype into these rows, from this column on.
-    pub(super) fn put(&mut self, rows: Range<usize>, column: usize, other: &Self) {
+    pub(super) fn put(&mut self, rows: Rows, column: usize, other: &Self) {
         let ((row, element), (theirs, _)) = (self.strides(), other.strides());
-        for (at, values) in rows.zip(other.bytes.chunks(theirs.max(1))) {
+        for (at, values) in rows.numbers().zip(other.bytes.chunks(theirs.max(1))) {
             let start = at * row + column * element;
             if let Some(place) = self.bytes.get_mut(start..start + values.len()) {
                 place.copy_from_slice(values);
@@ -204,11 +203,11 @@ mod tests {
     #[test]
     fn rows_and_columns_go_where_they_belong() {
         let whole = factor(Dtype::F16, &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(values(&whole.rows(1..3)), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(values(&whole.rows((1..3).into())), [3.0, 4.0, 5.0, 6.0]);
         assert_eq!(values(&whole.picked(&[2, 0])), [5.0, 6.0, 1.0, 2.0]);
         assert_eq!(values(&whole.columns(&[1])), [2.0, 4.0, 6.0]);
         let mut larger = Factor::zeros(Dtype::F16, vec![2, 4, 1]);
-        larger.put(1..2, 1, &whole.rows(1..2));
+        larger.put((1..2).into(), 1, &whole.rows((1..2).into()));
         assert_eq!(values(&larger), [0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 0.0]);
         let wide = whole.into_dtype(Dtype::F32).expect("a dtype");
         assert_eq!((wide.dtype, values(&wide)[5]), (Dtype::F32, 6.0));

@@ -1,12 +1,11 @@
 //! Which columns of a fused module's B belong to which of its parts.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::fold::Factor;
 use super::stored::{self, FACTORS};
 use crate::adapter::Adapter;
-use crate::adapter::layout::{MadeOf, Piece, Target};
+use crate::adapter::layout::{MadeOf, Piece, Rows, Target};
 use crate::error::{Locate, Result};
 
 /// Which columns of B only one of a module's parts has, by module: such a module was fused of modules
@@ -17,19 +16,19 @@ pub(super) struct Owners(BTreeMap<usize, Owned>);
 /// A module's parts, and of each column the part that has it.
 #[derive(Debug)]
 struct Owned {
-    parts: Vec<Range<usize>>,
+    parts: Vec<Rows>,
     columns: Vec<usize>,
 }
 
 impl Owners {
     /// Looks at the B of every module that is divided.
     pub(super) fn new(adapter: &Adapter, targets: &[&Target]) -> Result<Self> {
-        let mut parts: BTreeMap<usize, Vec<Range<usize>>> = BTreeMap::new();
+        let mut parts: BTreeMap<usize, Vec<Rows>> = BTreeMap::new();
         for target in targets {
             if let MadeOf::Rows { pieces, .. } = &target.source
                 && let [piece] = pieces.as_slice()
             {
-                parts.entry(piece.module).or_default().push(piece.from.clone());
+                parts.entry(piece.module).or_default().push(piece.from);
             }
         }
         let mut owners = Self::default();
@@ -61,12 +60,12 @@ impl Owners {
 
 /// The part that has each column; `None` if any column has values in several, or none has any. Columns of
 /// zeros go with the one before them.
-fn owned_columns(up: &Factor, parts: &[Range<usize>]) -> Option<Vec<usize>> {
+fn owned_columns(up: &Factor, parts: &[Rows]) -> Option<Vec<usize>> {
     let rows = up.shape.first().copied().filter(|rows| *rows > 0)?;
     let values = up.values().ok()?;
     let rank = values.len() / rows;
-    let used = |part: &Range<usize>, column: usize| {
-        part.clone().any(|row| values.get(row * rank + column).is_some_and(|value| *value != 0.0))
+    let used = |part: &Rows, column: usize| {
+        part.numbers().any(|row| values.get(row * rank + column).is_some_and(|value| *value != 0.0))
     };
     let mut owners = Vec::with_capacity(rank);
     for column in 0..rank {

@@ -25,7 +25,7 @@ pub(crate) fn reexpress(adapter: &Adapter, goal: Goal<'_>, base: &BaseFacts) -> 
     let mut stacks = adapter.stacks.clone();
     if let Some(served) = &served {
         served_names::names(served, &mut layout)?;
-        stacks = served_experts::experts(served, &mut layout)?;
+        stacks = served_experts::experts(served, &mut layout);
     }
     check_names(adapter, &layout)?;
     if let Some(kept) = passthrough::whole(adapter, goal, &layout)? {

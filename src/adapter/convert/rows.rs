@@ -11,7 +11,7 @@ use super::owners::Owners;
 use super::stored;
 use crate::adapter::Adapter;
 use crate::adapter::convention::{Part, ScalePlace};
-use crate::adapter::layout::Piece;
+use crate::adapter::layout::{Piece, Rows};
 use crate::adapter::module::{Module, Nature};
 use crate::adapter::save::PartTensor;
 use crate::error::{ErrorKind, Locate, Result};
@@ -47,7 +47,7 @@ pub(super) fn assemble(
     let found: Vec<(&Piece, &Factors)> =
         pieces.iter().filter_map(|piece| Some((piece, of(piece)?))).collect();
     if let [(piece, factors)] = found.as_slice()
-        && piece.to == (0..total)
+        && piece.to == Rows::from(0..total)
     {
         return divided(factors, piece, total, owners, name, from);
     }
@@ -70,7 +70,7 @@ fn divided(
     name: &str,
     from: Vec<String>,
 ) -> Result<Option<FittedModule>> {
-    let rows = |tensor: &PartTensor| factor(tensor).rows(piece.from.clone());
+    let rows = |tensor: &PartTensor| factor(tensor).rows(piece.from);
     let (mut up, mut down) = (rows(&factors.up), factor(&factors.down));
     let (mut rank, mut alpha) = (factors.rank, factors.alpha);
     let alone = factors.bias.is_none() && factors.magnitude.is_none();
@@ -100,7 +100,7 @@ fn value_a_row(tensor: &PartTensor, total: usize, pieces: &[&Piece]) -> Factor {
     let flat = Factor { shape: vec![values.count()], ..values };
     let mut all = Factor::zeros(flat.dtype, vec![total]);
     for piece in pieces {
-        all.put(piece.to.clone(), 0, &flat.rows(piece.from.clone()));
+        all.put(piece.to, 0, &flat.rows(piece.from));
     }
     Factor { shape, ..all }
 }
@@ -136,7 +136,7 @@ fn joined(
     let mut up = Factor::zeros(stored, shape(&first.up, [total, rank]));
     let mut folded = 1.0;
     for ((piece, factors), start) in found.iter().zip(&starts) {
-        let mut rows = factor(&factors.up).rows(piece.from.clone());
+        let mut rows = factor(&factors.up).rows(piece.from);
         let ratio = factors.scale / scale;
         if ratio != 1.0 {
             multiply(&mut rows, ratio)?;
@@ -144,8 +144,12 @@ fn joined(
         }
         let dtype = widest([up.dtype, rows.dtype].into_iter());
         up = up.into_dtype(dtype)?;
-        up.put(piece.to.clone(), *start, &rows.into_dtype(dtype)?);
-        down.put(*start..*start + factors.rank, 0, &factor(&factors.down).into_dtype(stored)?);
+        up.put(piece.to, *start, &rows.into_dtype(dtype)?);
+        down.put(
+            (*start..*start + factors.rank).into(),
+            0,
+            &factor(&factors.down).into_dtype(stored)?,
+        );
     }
     let mut tensors = vec![tensor(first.down.0, down), tensor(first.up.0, up)];
     tensors.extend(biases_and_magnitudes(found, total, scale, lost, &from)?);
@@ -177,7 +181,7 @@ fn biases_and_magnitudes(
     from: &[String],
 ) -> Result<Vec<PartTensor>> {
     let mut tensors = Vec::new();
-    let covered: usize = found.iter().map(|(piece, _)| piece.to.len()).sum();
+    let covered: usize = found.iter().map(|(piece, _)| piece.to.count).sum();
     let with = |of: fn(&Factors) -> Option<&PartTensor>| -> Vec<(&Piece, &Factors, &PartTensor)> {
         found.iter().filter_map(|(piece, factors)| Some((*piece, *factors, of(factors)?))).collect()
     };
@@ -203,7 +207,7 @@ fn biases_and_magnitudes(
         let mut sum = Factor::zeros(dtype, vec![total]);
         for (piece, part) in parts {
             let flat = Factor { shape: vec![part.count()], ..part };
-            sum.put(piece.to.clone(), 0, &flat.rows(piece.from.clone()).into_dtype(dtype)?);
+            sum.put(piece.to, 0, &flat.rows(piece.from).into_dtype(dtype)?);
         }
         tensors.push(tensor(first.0, Factor { shape, ..sum }));
     }
@@ -241,8 +245,8 @@ fn whole(
         }
         let mut sum = Factor::zeros(dtype, shape);
         for (piece, stored) in &found {
-            let rows = factor(stored).rows(piece.from.clone());
-            sum.put(piece.to.clone(), 0, &rows.into_dtype(dtype)?);
+            let rows = factor(stored).rows(piece.from);
+            sum.put(piece.to, 0, &rows.into_dtype(dtype)?);
         }
         tensors.push(tensor(part, sum));
     }

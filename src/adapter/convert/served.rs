@@ -31,6 +31,8 @@ pub(super) struct Served<'a> {
     pub(super) class: Option<&'a str>,
     /// Experts of a layer of the base.
     pub(super) experts: Option<usize>,
+    /// Whether the base has an expert's gate and up in turns, row by row.
+    pub(super) in_turns: bool,
     /// Whether the base has a language model inside another.
     pub(super) wraps: bool,
     /// Whether modules of the result are called by paths.
@@ -53,8 +55,9 @@ impl<'a> Served<'a> {
         };
         let (class, experts) = (base.class.as_deref(), base.expert_count);
         let dotted = goal.target.names == Names::Dotted;
+        let in_turns = base.architecture.is_some_and(|architecture| architecture.in_turns);
         let wraps = base.wraps;
-        Ok(Some(Self { adapter, takes, reference, class, experts, wraps, dotted }))
+        Ok(Some(Self { adapter, takes, reference, class, experts, in_turns, wraps, dotted }))
     }
 
     /// Whether experts go one by one, or in stacks; `None` where they stay as they are.

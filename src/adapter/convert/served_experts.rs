@@ -3,21 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::served::{ExpertForm, MATRICES, Served, expert_of};
-use crate::adapter::layout::{Layout, MadeOf, Piece, Target, Wanted};
+use crate::adapter::layout::{Layout, MadeOf, Piece, Rows, Target, Wanted};
 use crate::adapter::stacks::Stack;
-use crate::error::{Error, ErrorKind, Result};
 
 /// Divides stacks into experts, or puts experts together; the stacks of the result.
-///
-/// # Errors
-/// If the base has an expert's gate and up between one another's rows.
-pub(super) fn experts(served: &Served<'_>, layout: &mut Layout) -> Result<BTreeMap<String, Stack>> {
+pub(super) fn experts(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<String, Stack> {
     let single = served.adapter.stacks.is_empty();
     let any = served.adapter.modules.iter().any(|module| expert_of(&module.name).is_some());
-    let interleaved = served.class.is_some_and(|class| class.starts_with("GptOss"));
     let stacks = match served.expert_form() {
-        Some(ExpertForm::Single) if !single && interleaved => return Err(interleaves()),
-        Some(ExpertForm::Stacks) if single && any && interleaved => return Err(interleaves()),
         Some(ExpertForm::Single) if !single => {
             divide(served, layout);
             BTreeMap::new()
@@ -26,7 +19,7 @@ pub(super) fn experts(served: &Served<'_>, layout: &mut Layout) -> Result<BTreeM
         _ => served.adapter.stacks.clone(),
     };
     call_matrices(served, layout);
-    Ok(stacks)
+    stacks
 }
 
 /// Gives single experts' matrices the program's own names, where it has some.
@@ -41,7 +34,7 @@ fn call_matrices(served: &Served<'_>, layout: &mut Layout) {
     }
 }
 
-/// An expert's gate and up, which a stack has one under the other, by themselves.
+/// An expert's gate and up, which a stack has in one matrix, by themselves.
 fn divide(served: &Served<'_>, layout: &mut Layout) {
     let halves = |wanted: Wanted| -> Vec<Wanted> {
         let Ok(Target { name, source: MadeOf::Whole(at) }) = &wanted else {
@@ -52,8 +45,8 @@ fn divide(served: &Served<'_>, layout: &mut Layout) {
         let Some(above) = above.filter(|_| outputs % 2 == 0) else { return vec![wanted] };
         let total = outputs / 2;
         let half = |(number, matrix): (usize, &str)| {
-            let from = number * total..(number + 1) * total;
-            let pieces = vec![Piece { module: *at, from, to: 0..total }];
+            let from = Rows::of_half(number, total, served.in_turns);
+            let pieces = vec![Piece { module: *at, from, to: (0..total).into() }];
             let source = MadeOf::Rows { pieces, total };
             Ok(Target { name: format!("{above}.{matrix}"), source })
         };
@@ -62,7 +55,7 @@ fn divide(served: &Served<'_>, layout: &mut Layout) {
     layout.modules = std::mem::take(&mut layout.modules).into_iter().flat_map(halves).collect();
 }
 
-/// An expert's gate and up one under the other, and the stacks that they make.
+/// An expert's gate and up in one matrix, and the stacks that they make.
 fn stack(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<String, Stack> {
     let mut pairs: BTreeMap<(String, usize), [Option<usize>; 2]> = BTreeMap::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -98,8 +91,8 @@ fn stack(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<String, Stack> {
         let outputs = |at: usize| served.adapter.modules.get(at).map_or(0, |module| module.outputs);
         let half = pair.iter().flatten().map(|at| outputs(*at)).max().unwrap_or(0);
         let piece = |(place, at): (usize, Option<usize>)| {
-            let to = place * half..(place + 1) * half;
-            Some(Piece { module: at?, from: 0..half, to })
+            let to = Rows::of_half(place, half, served.in_turns);
+            Some(Piece { module: at?, from: (0..half).into(), to })
         };
         let pieces: Vec<Piece> = pair.into_iter().enumerate().filter_map(piece).collect();
         let name = format!("{holder}.{number}.gate_up_proj");
@@ -113,10 +106,4 @@ fn stack(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<String, Stack> {
             .map(|name| (format!("{holder}.{name}"), Stack { experts, crossed: false }))
     });
     stacks.collect()
-}
-
-fn interleaves() -> Error {
-    let reason = "gpt-oss has gate and up of an expert row by row between one another, which no matrices \
-        of their own say; give a program that reads its stacks (vllm)";
-    ErrorKind::BadOption(reason.to_owned()).into()
 }

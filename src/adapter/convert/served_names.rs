@@ -81,7 +81,7 @@ fn base_names(served: &Served<'_>, layout: &mut Layout) -> Result<()> {
                 let total = base
                     .tensor(&place.tensor)
                     .map_or(0, |view| view.spec.shape.first().copied().unwrap_or(0));
-                let piece = Piece { module: at, from: 0..rows.len(), to: rows };
+                let piece = Piece { module: at, from: (0..rows.len()).into(), to: rows.into() };
                 let name = stem(&place.tensor).to_owned();
                 joined.entry(name).or_insert((total, Vec::new())).1.push(piece);
             }
@@ -89,7 +89,8 @@ fn base_names(served: &Served<'_>, layout: &mut Layout) -> Result<()> {
                 modules.extend(parts.iter().filter_map(|place| {
                     let rows = place.part.as_ref()?.rows.clone();
                     let total = rows.len();
-                    let pieces = vec![Piece { module: at, from: rows, to: 0..total }];
+                    let pieces =
+                        vec![Piece { module: at, from: rows.into(), to: (0..total).into() }];
                     let name = stem(&place.tensor).to_owned();
                     Some(Ok(Target { name, source: MadeOf::Rows { pieces, total } }))
                 }));
@@ -98,7 +99,7 @@ fn base_names(served: &Served<'_>, layout: &mut Layout) -> Result<()> {
         }
     }
     modules.extend(joined.into_iter().map(|(name, (total, mut pieces))| {
-        pieces.sort_by_key(|piece| piece.to.start);
+        pieces.sort_by_key(|piece| piece.to.first);
         Ok(Target { name, source: MadeOf::Rows { pieces, total } })
     }));
     layout.modules = modules;

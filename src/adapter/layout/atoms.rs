@@ -1,5 +1,7 @@
 //! A module of the result made of one module's rows, or of what there is of several.
 
+use std::ops::Range;
+
 use super::fit::{Atom, rows_of};
 use super::target::{MadeOf, Piece};
 use crate::adapter::Adapter;
@@ -11,13 +13,17 @@ pub(super) fn alone(atom: Atom) -> MadeOf {
     let total = from.len();
     match atom.cut {
         Cut::Swapped => swapped(module, total),
-        _ => MadeOf::Rows { pieces: vec![Piece { module, from, to: 0..total }], total },
+        _ => MadeOf::Rows {
+            pieces: vec![Piece { module, from: from.into(), to: (0..total).into() }],
+            total,
+        },
     }
 }
 
 fn swapped(module: usize, total: usize) -> MadeOf {
     let half = total / 2;
-    let piece = |from, to| Piece { module, from, to };
+    let piece =
+        |from: Range<usize>, to: Range<usize>| Piece { module, from: from.into(), to: to.into() };
     let pieces = vec![piece(half..total, 0..half), piece(0..half, half..total)];
     MadeOf::Rows { pieces, total }
 }
@@ -48,9 +54,9 @@ pub(super) fn join(adapter: &Adapter, atoms: Vec<Atom>) -> Option<MadeOf> {
         if to.len() != atom.from.len() {
             return None;
         }
-        pieces.push(Piece { module: atom.module, from: atom.from, to });
+        pieces.push(Piece { module: atom.module, from: atom.from.into(), to: to.into() });
     }
-    pieces.sort_by_key(|piece| piece.to.start);
-    let apart = pieces.windows(2).all(|two| matches!(two, [a, b] if a.to.end <= b.to.start));
+    pieces.sort_by_key(|piece| piece.to.first);
+    let apart = pieces.windows(2).all(|two| matches!(two, [a, b] if a.to.end() <= b.to.first));
     apart.then_some(MadeOf::Rows { pieces, total })
 }

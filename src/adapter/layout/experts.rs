@@ -1,6 +1,6 @@
 //! Experts' gates and ups, which some have in one matrix, in stacks of their own.
 
-use super::target::{Layout, MadeOf, Piece, Target, Wanted};
+use super::target::{Layout, MadeOf, Piece, Rows, Target, Wanted};
 use crate::adapter::Adapter;
 use crate::adapter::convention::gguf_names::Architecture;
 use crate::adapter::convention::{Convention, Names};
@@ -21,8 +21,8 @@ pub fn divide_experts(
                 Names::Gguf => architecture.to_gguf(&own)?,
                 _ => architecture.expert(&own)?,
             };
-            let from = number * total..(number + 1) * total;
-            let pieces = vec![Piece { module: at, from, to: 0..total }];
+            let from = Rows::of_half(number, total, architecture.in_turns);
+            let pieces = vec![Piece { module: at, from, to: (0..total).into() }];
             Some(Ok(Target { name, source: MadeOf::Rows { pieces, total } }))
         };
         let found: Vec<Wanted> =

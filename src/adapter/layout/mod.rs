@@ -14,4 +14,4 @@ mod target;
 pub use experts::divide_experts;
 pub use model_part::{architectures, counts, is_known, of_one_layout};
 pub use names::of;
-pub use target::{Layout, MadeOf, Piece, Target, Wanted};
+pub use target::{Layout, MadeOf, Piece, Rows, Target, Wanted};

@@ -6,7 +6,9 @@ use lora_tool::error::counted;
 use lora_tool::ops::compare::{Measures, Pair, Report};
 use lora_tool::ops::inspect;
 
-use super::grid::{Grid, natural};
+use lora_tool::format::natural::natural;
+
+use super::grid::Grid;
 use super::heat::{Heat, Scale, number};
 use super::html;
 use crate::cli::render::compare::both_ways;

@@ -1,7 +1,8 @@
 //! Module names as places in a grid: the layer they belong to, and what they are in it.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
+
+use lora_tool::format::natural::natural;
 
 /// Splits a name behind its last number: `model.layers.3.self_attn.q_proj` is `self_attn.q_proj` in
 /// `model.layers.3`, and `lora_unet_blocks_0_attn1_to_q` is `attn1_to_q` in `lora_unet_blocks_0`.
@@ -22,37 +23,6 @@ pub(super) fn place(name: &str) -> (&str, &str) {
 
 fn is_number(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit())
-}
-
-/// Orders names as people do: runs of digits by value, the rest by character.
-pub(super) fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a, b);
-    loop {
-        let (x, y) = (digits(a), digits(b));
-        let order = match (x.is_empty(), y.is_empty()) {
-            (false, false) => {
-                let (p, q) = (x.trim_start_matches('0'), y.trim_start_matches('0'));
-                p.len().cmp(&q.len()).then_with(|| p.cmp(q)).then_with(|| x.len().cmp(&y.len()))
-            }
-            _ => a.chars().next().cmp(&b.chars().next()),
-        };
-        if order != Ordering::Equal || a.is_empty() {
-            return order;
-        }
-        let step = |text: &str, digits: &str| {
-            if digits.is_empty() {
-                text.chars().next().map_or(0, char::len_utf8)
-            } else {
-                digits.len()
-            }
-        };
-        (a, b) = (&a[step(a, x)..], &b[step(b, y)..]);
-    }
-}
-
-fn digits(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    &text[..end]
 }
 
 /// Values at the places of their modules.

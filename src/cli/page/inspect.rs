@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use lora_tool::ops::inspect::{Item, ModuleItem, Report};
 
-use super::grid::{Grid, natural};
+use lora_tool::format::natural::natural;
+
+use super::grid::Grid;
 use super::heat::{Heat, Scale, number};
 use super::{curves, html};
 use crate::cli::render::inspect::rank;

@@ -2,7 +2,7 @@
 
 use lora_tool::ops::as_lora::Report;
 
-use super::{Lines, bytes, table};
+use super::{Lines, bytes, number, policy, table};
 
 /// A conversion to plain factors in a few lines, each module in one more if asked for.
 pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
@@ -10,7 +10,7 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
     let verb = if dry_run { "would convert" } else { "converted" };
     let (from, to, output) = (report.from, report.to, report.output.display());
     lines.plain(format!("{verb} {from} to {to} as LoRA: {output}"));
-    lines.add("rank", &report.rank);
+    lines.add("rank", policy(&report.rank));
     if !report.lost.is_empty() {
         lines.add("lost", report.lost.len());
     }
@@ -23,14 +23,17 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
     let worst = report.modules.iter().map(|module| module.relative_error).fold(0.0, f64::max);
     lines.add(
         "error",
-        format!("{:.1e} of all updates, {worst:.1e} of one at most", report.relative_error),
+        format!(
+            "{} of all updates, {} in any module",
+            super::error(report.relative_error),
+            super::error(worst)
+        ),
     );
-    lines.add("bytes", bytes(report.bytes));
+    lines.add("size", bytes(report.bytes));
     if modules {
         let head = ["module", "was", "rank", "norm", "error"].map(str::to_owned).to_vec();
         let rows = report.modules.iter().map(|module| {
-            let (norm, error) =
-                (format!("{:.3e}", module.norm), format!("{:.1e}", module.relative_error));
+            let (norm, error) = (number(module.norm), super::error(module.relative_error));
             vec![
                 module.name.clone(),
                 module.family.to_owned(),

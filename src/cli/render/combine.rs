@@ -5,16 +5,17 @@ use lora_tool::ops::combine::{Plan, Report};
 use lora_tool::ops::shared::advice::Advice;
 
 use super::compare::{both_ways, spill};
-use super::{Lines, bytes, count, percent, table, weight};
+use super::{Lines, Names, bytes, count, kept, percent, policy, table, tidy, weight};
 
 /// Energy kept below which a rank is told to be low.
-const LITTLE: f64 = 0.9;
+pub(super) const LITTLE: f64 = 0.9;
 
 /// What a combination will be.
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("would write {}", plan.output.display()));
-    lines.add("method", method(plan.method, plan.space, &plan.rank));
+    lines.plain(format!("would write {}", tidy(&plan.output).display()));
+    lines.add("method", method(plan.method, plan.space));
+    lines.add("rank", policy(&plan.rank));
     chosen(&mut lines, plan.chosen.as_ref());
     lines.add("convention", plan.convention);
     lines.add("modules", plan.modules.len());
@@ -45,55 +46,44 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
 /// Why a method was chosen.
 pub(crate) fn chosen(lines: &mut Lines, advice: Option<&Advice>) {
     if let Some(advice) = advice {
-        lines.add("chosen", format!("{} (rule: {})", advice.text, advice.rule));
+        lines.add("chosen", format!("{} ({})", advice.text, advice.rule));
     }
 }
 
-fn method(method: &str, space: Option<&str>, rank: &str) -> String {
+fn method(method: &str, space: Option<&str>) -> String {
     let space = space.map_or(String::new(), |space| format!(" in {space} space"));
-    format!("{method}{space}, rank {rank}")
+    format!("{method}{space}")
 }
 
 /// What a combination did.
 pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     let mut lines = Lines::default();
-    let done = if command == "resize" { "resized" } else { "combined" };
-    lines.plain(format!("{done} into {}", report.output.display()));
-    lines.add("method", method(report.method, report.space, &report.rank));
+    let resized = command == "resize";
+    let names = Names::of(report.inputs.iter().map(|input| input.path.as_path()));
+    let done = if resized { "resized" } else { "combined" };
+    lines.plain(format!("{done} {} into {}", names.together(), tidy(&report.output).display()));
+    lines.add("kept", outcome(report, resized));
+    lines.add("rank", ranks(report));
+    if !resized {
+        lines.add("method", method(report.method, report.space));
+    }
     chosen(&mut lines, report.chosen.as_ref());
-    let highest = report.modules.iter().map(|module| module.rank).max().unwrap_or(0);
-    let lowest = report.modules.iter().map(|module| module.rank).min().unwrap_or(0);
-    let ranks =
-        if highest == lowest { highest.to_string() } else { format!("{lowest} to {highest}") };
-    lines.add("modules", format!("{}, rank {ranks}", report.modules.len()));
     if !report.stored.is_empty() {
-        lines.add("stored", format!("{} differences, summed whole", report.stored.len()));
+        let stored = counted(report.stored.len(), "difference");
+        lines.add("stored", format!("{stored}, summed whole"));
     }
     if report.energy_kept < LITTLE {
-        let (kept, error) = (percent(report.energy_kept, 0), super::error(report.relative_error));
-        lines.add("warning", format!(
-            "the rank keeps only {kept} of the energy (error {error}): a higher --rank, or energy:0.95, keeps more"
-        ));
+        lines.add("warning", "that is little: a higher --rank, or --rank energy:0.95, keeps more");
     }
     let (before, after) = (count(report.parameters_before), count(report.parameters_after));
-    lines.add("parameters", format!("{before} before, {after} now, {}", bytes(report.bytes)));
-    lines.add(
-        "kept",
-        format!(
-            "{} of the energy; error {} of the update",
-            percent(report.energy_kept, 1),
-            super::error(report.relative_error)
-        ),
-    );
-    for input in report.inputs.iter().filter(|_| report.inputs.len() > 1) {
-        let path = input.path.display();
-        let weight = weight(input.weight, input.by_module);
-        lines.add("input", format!("{path}  {weight}"));
-        lines.add("spill", spill(input.spill));
+    lines.add("size", format!("{}, {after} parameters ({before} before)", bytes(report.bytes)));
+    for (at, input) in report.inputs.iter().enumerate().filter(|_| report.inputs.len() > 1) {
+        let (name, weight) = (names.get(at), weight(input.weight, input.by_module));
+        lines.add("adapter", format!("{name}, {weight}: {}", spill(input.spill)));
     }
     for pair in report.spills.iter().filter(|_| report.inputs.len() > 2) {
-        let (a, b) = (pair.a + 1, pair.b + 1);
-        lines.add("spill", format!("inputs {a} / {b} over each other: {}", both_ways(pair)));
+        let (a, b) = (names.get(pair.a), names.get(pair.b));
+        lines.add("pair", format!("{a} and {b} write over each other: {}", both_ways(pair)));
     }
     if modules {
         let head = ["module", "rank before", "rank", "energy kept", "error"];
@@ -110,4 +100,40 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
         lines.text(&table(&rows));
     }
     lines.into_text()
+}
+
+/// How much of what was to be written is in the file, and of what.
+fn outcome(report: &Report, resized: bool) -> String {
+    let of = match (report.method, report.inputs.len()) {
+        _ if resized => "the update".to_owned(),
+        (_, 1) => "its update".to_owned(),
+        ("linear" | "cat", 2) => "the sum of both".to_owned(),
+        ("linear" | "cat", _) => "the sum of all".to_owned(),
+        (method, 2) => format!("what {method} made of both"),
+        (method, _) => format!("what {method} made of all"),
+    };
+    // Below what f32 holds, the rest is rounding.
+    if report.relative_error < 1e-6 {
+        return format!("all of {of}");
+    }
+    let share = kept(report.energy_kept);
+    format!("{share} of {of}; error {}", super::error(report.relative_error))
+}
+
+/// The ranks that were written, and the policy that asked for them where that is no number.
+fn ranks(report: &Report) -> String {
+    let all = || report.modules.iter().map(|module| module.rank);
+    let (lowest, highest) = (all().min().unwrap_or(0), all().max().unwrap_or(0));
+    let ranks =
+        if highest == lowest { highest.to_string() } else { format!("{lowest} to {highest}") };
+    let before = report.modules.iter().map(|module| module.rank_before).max().unwrap_or(0);
+    let asked: Option<usize> = report.rank.parse().ok();
+    let policy = match asked {
+        Some(asked) if asked > highest && before <= highest => {
+            format!("; {asked} was asked for, and there is no more")
+        }
+        Some(_) => String::new(),
+        None => format!(" ({})", policy(&report.rank)),
+    };
+    format!("{ranks} in {}{policy}", counted(report.modules.len(), "module"))
 }

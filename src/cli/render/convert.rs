@@ -3,13 +3,17 @@
 use lora_tool::error::counted;
 use lora_tool::ops::convert::Report;
 
-use super::{Lines, bytes, table};
+use super::{Lines, bytes, table, tidy};
 
 /// A conversion in a few lines, each module in one more if asked for.
 pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
     let mut lines = Lines::default();
     let verb = if dry_run { "would convert" } else { "converted" };
-    lines.plain(format!("{verb} {} to {}: {}", report.from, report.to, report.output.display()));
+    let (from, to, output) = (report.from, report.to, tidy(&report.output));
+    lines.plain(match &report.program {
+        Some(program) => format!("{verb} {from} for {program} ({to}): {}", output.display()),
+        None => format!("{verb} {from} to {to}: {}", output.display()),
+    });
     lines.add("modules", report.modules.len());
     let folded = report.modules.iter().filter(|module| module.folded != 1.0).count();
     if folded > 0 {
@@ -27,16 +31,19 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
     if !dry_run {
         let kept = report.kept_relative_error;
         lines.add("error", match report.max_relative_error {
-            Some(error) => format!("{error:.1e} relative at most, checked"),
-            None => format!("unknown for what was left out; {kept:.1e} relative at most in the rest, checked"),
+            Some(error) => format!("{} in any module, read again and compared", super::error(error)),
+            None => format!(
+                "unknown, for part of the update was left out; {} in any module of the rest, compared",
+                super::error(kept)
+            ),
         });
-        lines.add("bytes", bytes(report.bytes));
+        lines.add("size", bytes(report.bytes));
     }
     if modules {
         let head = ["module", "becomes", "folded", "error"].map(str::to_owned).to_vec();
         let rows = report.modules.iter().map(|module| {
             let folded = module.folded.to_string();
-            let error = format!("{:.1e}", module.relative_error);
+            let error = super::error(module.relative_error);
             vec![module.from.join(" + "), module.to.clone(), folded, error]
         });
         lines.text(&table(&[head].into_iter().chain(rows).collect::<Vec<_>>()));

@@ -16,7 +16,7 @@ pub(crate) fn report(report: &Report, all: bool) -> String {
     lines.add("compared", what);
     lines.add("equal", report.equal);
     lines.add("different", report.different.len());
-    lines.add("relative", format!("{:.3e}", report.relative));
+    lines.add("apart", format!("{} of the larger", super::error(report.relative)));
     let shown = if all { usize::MAX } else { LISTED };
     for (label, names) in [("only in A", &report.only_a), ("only in B", &report.only_b)] {
         for name in names.iter().take(shown) {
@@ -29,14 +29,14 @@ pub(crate) fn report(report: &Report, all: bool) -> String {
     if report.different.is_empty() {
         return lines.into_text();
     }
-    let head = ["different", "relative", "largest", "elements", ""];
+    let head = ["different", "apart", "largest", "elements", ""];
     let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3e}"));
+    let text = |value: Option<f64>, of: fn(f64) -> String| value.map_or(String::new(), of);
     rows.extend(report.different.iter().take(shown).map(|differs| {
         vec![
             differs.name.clone(),
-            number(differs.relative),
-            number(differs.largest),
+            text(differs.relative, super::error),
+            text(differs.largest, |value| format!("{value:.3e}")),
             differs.elements.map_or(String::new(), |count| count.to_string()),
             differs.what.clone().unwrap_or_default(),
         ]

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use lora_tool::error::counted;
 use lora_tool::ops::extract::{Plan, Report};
 
-use super::{LISTED, Lines, bytes, count, percent, table};
+use super::combine::LITTLE;
+use super::{LISTED, Lines, bytes, count, kept, number, percent, policy, table, tidy};
 
 /// What would be looked at.
 pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("would extract into {}", plan.output.display()));
-    lines.add("rank", &plan.rank);
-    lines.add("convention", plan.convention);
+    lines.plain(format!("would extract into {}", tidy(&plan.output).display()));
+    lines.add("rank", policy(&plan.rank));
+    lines.add("convention", &plan.convention);
     lines.add("tensors", plan.pairs.len());
     if modules {
         let rows = plan.pairs.iter().map(|pair| {
@@ -30,29 +31,29 @@ pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
 /// What was extracted, and what was not.
 pub(crate) fn report(report: &Report, modules: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("extracted into {}", report.output.display()));
+    lines.plain(format!("extracted into {}", tidy(&report.output).display()));
+    lines.add("kept", outcome(report));
+    if report.energy_kept < LITTLE {
+        let text = "that is little: a higher --rank, or --rank energy:0.95, keeps more";
+        lines.add("warning", text);
+    }
     lines.add("convention", report.convention);
     lines.add("tensors", format!("{}, {} of them equal", report.tensors, report.equal));
     let ranks = report.modules.iter().map(|module| module.rank);
     let (lowest, highest) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
     let ranks =
         if lowest == highest { highest.to_string() } else { format!("{lowest} to {highest}") };
-    lines.add("modules", format!("{}, rank {ranks} ({})", report.modules.len(), report.rank));
-    lines.add("size", format!("{} parameters, {}", count(report.parameters), bytes(report.bytes)));
     lines.add(
-        "kept",
-        format!(
-            "{} of the energy; error {} of the difference",
-            percent(report.energy_kept, 1),
-            super::error(report.relative_error)
-        ),
+        "modules",
+        format!("{}, rank {ranks} ({})", report.modules.len(), policy(&report.rank)),
     );
+    lines.add("size", format!("{} parameters, {}", count(report.parameters), bytes(report.bytes)));
     if !report.whole.is_empty() {
         lines.add("whole", format!("{}, stored whole", counted(report.whole.len(), "tensor")));
     }
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for tensor in &report.left_out {
-        reasons.entry(tensor.reason).or_default().push(&tensor.tensor);
+        reasons.entry(&tensor.reason).or_default().push(&tensor.tensor);
     }
     for (reason, tensors) in reasons {
         lines.add("left out", format!("{}: {reason}", counted(tensors.len(), "tensor")));
@@ -71,7 +72,7 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
             vec![
                 module.name.clone(),
                 module.rank.to_string(),
-                format!("{:.3e}", module.norm),
+                number(module.norm),
                 percent(module.energy_kept, 4),
                 super::error(module.relative_error),
                 module.gap.map_or(String::new(), |gap| format!("{gap:.3}")),
@@ -80,4 +81,14 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
         lines.text(&table(&rows));
     }
     lines.into_text()
+}
+
+/// How much of the difference is in the file.
+fn outcome(report: &Report) -> String {
+    // Below what f32 holds, the rest is rounding.
+    if report.relative_error < 1e-6 {
+        return "all of the difference".to_owned();
+    }
+    let (share, error) = (kept(report.energy_kept), super::error(report.relative_error));
+    format!("{share} of the difference; error {error}")
 }

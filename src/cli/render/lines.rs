@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use lora_tool::error::{clipped, one_line, short};
 
+use crate::cli::screen::width;
+
 /// Unmatched names and faults that are listed; `--json` has them all.
 pub(super) const LISTED: usize = 20;
 
@@ -89,8 +91,12 @@ fn is_number(cell: &str) -> bool {
         || cell == "NaN"
 }
 
-/// Columns, each as wide as its widest cell.
+/// Columns, each as wide as its widest cell; on a terminal that is too narrow for them, the widest texts are cut.
 pub(crate) fn columns(rows: &[Vec<Cell>]) -> String {
+    aligned(rows, width())
+}
+
+fn aligned(rows: &[Vec<Cell>], room: Option<usize>) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         for (at, cell) in row.iter().enumerate() {
@@ -101,15 +107,33 @@ pub(crate) fn columns(rows: &[Vec<Cell>]) -> String {
             }
         }
     }
+    if let Some(room) = room {
+        narrow(rows, &mut widths, room);
+    }
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| match cell.right {
-            true => format!("{:>width$}", cell.text),
-            false => format!("{:<width$}", cell.text),
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| {
+            let text = cut(&cell.text, width);
+            if cell.right { format!("{text:>width$}") } else { format!("{text:<width$}") }
         });
         let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     text
+}
+
+/// Takes from the widest columns of texts what a row has too much. Numbers are never cut, nor is a text so far that
+/// nobody could tell what it was.
+fn narrow(rows: &[Vec<Cell>], widths: &mut [usize], room: usize) {
+    const LEAST: usize = 12;
+    let texts: Vec<bool> = (0..widths.len())
+        .map(|at| rows.iter().skip(1).filter_map(|row| row.get(at)).any(|cell| !cell.right))
+        .collect();
+    let all = |widths: &[usize]| widths.iter().map(|width| width + 2).sum::<usize>();
+    while all(widths) > room {
+        let wide = widths.iter_mut().zip(&texts).filter(|(width, text)| **text && **width > LEAST);
+        let Some((widest, _)) = wide.max_by_key(|(width, _)| **width) else { return };
+        *widest -= 1;
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +151,19 @@ mod tests {
         let text = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let rows = [text(["name", "rank"]), text(["a10", "8"]), text(["b", "16"])];
         assert_eq!(table(&rows), "  name  rank\n  a10      8\n  b       16\n");
+    }
+
+    #[test]
+    fn tables_fit_their_screen() {
+        let long = "model.layers.10.self_attn.q_proj";
+        let row = |name: &str, rank: &str| vec![Cell::left(name), Cell::right(rank)];
+        let text = aligned(&[row("name", "rank"), row(long, "16")], Some(24));
+        assert_eq!(
+            text,
+            "  name              rank\n  model.la…q_proj     16\n"
+                .replace("model.la…q_proj ", "model.la….q_proj")
+        );
+        assert!(aligned(&[row("name", "rank"), row(long, "16")], None).contains(long));
     }
 
     #[test]

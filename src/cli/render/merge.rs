@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::{UnmatchedName, counted};
 use lora_tool::ops::merge::{
-    AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Prediction,
-    Report, Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
+    AsTrained, Dequantised, Effective, NotCarried, Plan, PlannedAdapter, Prediction, Report,
+    Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
 };
 
 use super::combine::chosen;
-use super::{LISTED, Lines, bytes, percent, table, weight};
+use super::{LISTED, Lines, Names, bytes, percent, table, tidy, weight};
 
 fn adapters(lines: &mut Lines, adapters: &[PlannedAdapter]) {
     for adapter in adapters {
@@ -40,7 +40,8 @@ fn plainly(effective: &Effective) -> String {
         share if share == percent(0.0, 1) => String::new(),
         share => format!("; nothing was added to {share} of elements"),
     };
-    format!("error {} of the update; {lost}{left}", super::error(error))
+    let gain = percent((cosine * norm_ratio).clamp(0.0, 1.0), 1);
+    format!("{gain} of the update; error {}; {lost}{left}", super::error(error))
 }
 
 fn effective(effective: &Effective) -> String {
@@ -59,7 +60,9 @@ fn effective(effective: &Effective) -> String {
 /// What a merge will do.
 pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("would merge into {}", plan.output.display()));
+    let names = Names::of(plan.adapters.iter().map(|adapter| adapter.path.as_path()));
+    let (what, output) = (names.together(), tidy(&plan.output));
+    lines.plain(format!("would merge {what} into {}", output.display()));
     lines.add("base", plan.base.display());
     chosen(&mut lines, plan.chosen.as_ref());
     adapters(&mut lines, &plan.adapters);
@@ -99,22 +102,6 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     for warning in &plan.warnings {
         lines.add("warning", warning);
     }
-    lines.into_text()
-}
-
-/// That a plan was written down, and what to do with it.
-pub(crate) fn written(report: &JobReport) -> String {
-    let mut lines = Lines::default();
-    let (plan, count) = (report.plan.display(), report.workers.len());
-    lines.plain(format!("the merge into {} is planned in {plan}", report.output.display()));
-    lines.add("shards", format!("{}, {}", report.shards, bytes(report.bytes)));
-    if let (Some(most), Some(least)) = (report.workers.iter().max(), report.workers.iter().min()) {
-        let (most, least) = (bytes(*most), bytes(*least));
-        lines.add("workers", format!("{count}, each with {least} to {most}"));
-    }
-    let of = if count == 0 { "N".to_owned() } else { count.to_string() };
-    lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
-    lines.add("last", format!("lora-tool commit {plan}"));
     lines.into_text()
 }
 
@@ -260,7 +247,9 @@ fn unmatched(lines: &mut Lines, unmatched: &[UnmatchedName]) {
 /// What a merge did.
 pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("merged into {}", report.output.display()));
+    let names = Names::of(report.adapters.iter().map(|adapter| adapter.path.as_path()));
+    let (what, output) = (names.together(), tidy(&report.output));
+    lines.plain(format!("merged {what} into {}", output.display()));
     lines.add("base", report.base.display());
     chosen(&mut lines, report.chosen.as_ref());
     adapters(&mut lines, &report.adapters);
@@ -280,7 +269,7 @@ pub(crate) fn report(report: &Report, verbose: bool) -> String {
         lines.add("resumed", format!("{} finished already", counted(report.shards_reused, "file")));
     }
     if let Some(found) = &report.effective {
-        lines.add("effective", plainly(found));
+        lines.add("kept", plainly(found));
         if verbose {
             lines.add("in numbers", effective(found));
         }

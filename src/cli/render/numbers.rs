@@ -50,6 +50,25 @@ pub(crate) fn error(share: f64) -> String {
     }
 }
 
+/// The share of an energy that was kept: with a digit more where it is nearly all, without digits that tell nothing.
+pub(crate) fn kept(share: f64) -> String {
+    match share {
+        share if share >= 0.9999 => "all".to_owned(),
+        share if share >= 0.99 => percent(share, 2),
+        share => percent(share, 0),
+    }
+}
+
+/// A rank policy as people say it: budgets in the units of sizes and counts.
+pub(crate) fn policy(text: &str) -> String {
+    let amount = |prefix: &str| text.strip_prefix(prefix).and_then(|rest| rest.parse().ok());
+    match (amount("size:"), amount("params:")) {
+        (Some(size), _) => format!("at most {}", bytes(size)),
+        (_, Some(parameters)) => format!("at most {} parameters", count(parameters)),
+        _ => text.to_owned(),
+    }
+}
+
 /// A number with at most four digits that tell something.
 pub(crate) fn number(value: f64) -> String {
     let rounded = format!("{value:.3e}").parse().unwrap_or(value);
@@ -83,6 +102,14 @@ mod tests {
         assert_eq!(error(0.0), "0 %");
         assert_eq!(error(0.0123), "1.2 %");
         assert_eq!(error(1e-9), "below 0.0001 %");
+    }
+
+    #[test]
+    fn shares_and_budgets_read_well() {
+        assert_eq!([kept(1.0), kept(0.9942), kept(0.894)], ["all", "99.42 %", "89 %"]);
+        assert_eq!(policy("size:30720"), "at most 31 kB");
+        assert_eq!(policy("params:2000000"), "at most 2.0 M parameters");
+        assert_eq!(policy("energy:0.9"), "energy:0.9");
     }
 
     #[test]

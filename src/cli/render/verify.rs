@@ -47,6 +47,8 @@ fn recomputed(report: &Report, rows: &str) -> String {
         }
     };
     format!(
-        "{rows} in f64; largest error {error:.1e} of the update, rounding allows {allowed:.1e}{by_method}"
+        "{rows} in f64; largest error {} of the update, rounding allows {}{by_method}",
+        super::error(error),
+        super::error(allowed)
     )
 }

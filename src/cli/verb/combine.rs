@@ -125,7 +125,8 @@ pub(crate) fn perform(
             .answer(command, json, &combine.plan, |plan| render::combine::plan(plan, modules))?;
         return Ok(Answer::Yes);
     }
-    let report = combine.run(&*session.steps("combining"))?;
+    let report =
+        combine.run(&*session.steps(if command == "resize" { "resizing" } else { "combining" }))?;
     session.warn(&report.warnings);
     session.answer(command, json, &report, |report| {
         render::combine::report(report, command, modules)

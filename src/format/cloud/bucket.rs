@@ -138,14 +138,23 @@ fn endpoint_is_http() -> bool {
     names.iter().any(|name| std::env::var(name).is_ok_and(|value| value.starts_with("http://")))
 }
 
-/// Waits for what is asked of a store.
-pub(super) fn wait<F: Future>(future: F) -> io::Result<F::Output> {
+/// What talks to stores.
+fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<io::Result<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(TALKERS).enable_all().build()
     });
-    match runtime {
-        Ok(runtime) => Ok(runtime.block_on(future)),
-        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-    }
+    runtime.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
+}
+
+/// Waits for what is asked of a store.
+pub(super) fn wait<F: Future>(future: F) -> io::Result<F::Output> {
+    Ok(runtime()?.block_on(future))
+}
+
+/// Does something that waits for a store beside what else is done.
+pub(super) fn aside(task: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // Whether it is done is said by what it does.
+    drop(runtime()?.spawn_blocking(task));
+    Ok(())
 }

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
+use super::ahead::Ahead;
 use super::bucket::{Bucket, wait};
 use super::object::Object;
 use crate::error::CloudError;
@@ -141,8 +142,9 @@ fn place(bucket: &Bucket, meta: ObjectMeta, path: &LocalPath) -> Result<(), Clou
     let mut file = File::create_new(path).map_err(|error| local(&error))?;
     if WEIGHTS.contains(&ending.as_str()) {
         file.set_len(meta.size).map_err(|error| local(&error))?;
+        let size = meta.size;
         let object = Object { store: Arc::clone(&bucket.store), path: meta.location.clone(), meta };
-        remote::stands_for(path.to_path_buf(), Arc::new(object));
+        remote::stands_for(path.to_path_buf(), Arc::new(Ahead::new(object, size)));
         return Ok(());
     }
     let copied = wait(copy(bucket, &meta.location, &mut file)).map_err(|error| local(&error))?;

@@ -1,8 +1,9 @@
 //! Inputs and outputs in object stores: `s3://`, `gs://`, `az://`, `http(s)://`.
 //!
 //! An input is mirrored: its small files are copied, and its weight files stand there with their lengths, their bytes
-//! read in ranges when they are asked for. An output is built on the local disk and sent when it is complete.
+//! read in ranges when they are asked for, ahead of who reads on. An output is built on the local disk and sent when it is complete.
 
+mod ahead;
 mod bucket;
 mod mirror;
 mod object;

@@ -6,6 +6,7 @@ use std::path::{Path as LocalPath, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -20,6 +21,8 @@ const MOST_AT_ONCE: u64 = 64 << 20;
 /// Bytes of a part, at least; stores take ten thousand parts.
 const PART: u64 = 8 << 20;
 const MOST_PARTS: u64 = 9_000;
+/// Bytes that are on their way at once: one stream alone is far slower than a network card.
+const ON_THE_WAY: u64 = 4 * PART;
 
 /// The local path of an output that goes to a store.
 ///
@@ -144,16 +147,45 @@ impl Upload {
             }
             return Err(Ended::Taken);
         }
-        for mut upload in waiting {
-            upload.complete().await.map_err(Ended::Store)?;
+        let small = others.iter().filter(|piece| !is_large(piece));
+        let last_at_once = Some(last).filter(|_| last_in_parts.is_none());
+        let shown = self.show(waiting, (small.collect(), last_at_once), force).await;
+        if !force && matches!(shown, Err(Ended::Store(ref error)) if !is_taken(error)) {
+            // Nothing was there before, and without its last file nobody finds the rest. What was not written is not
+            // there to be removed; the first error is the one to tell.
+            for piece in pieces {
+                let _ = self.bucket.store.delete(&piece.to).await;
+            }
         }
-        for piece in others.iter().filter(|piece| !is_large(piece)) {
+        shown
+    }
+
+    /// Lets large files appear whose parts have come, then sends the small ones, the last after all others and only if
+    /// it is not there.
+    async fn show(
+        &self,
+        waiting: Vec<Box<dyn MultipartUpload>>,
+        (small, last): (Vec<&Piece>, Option<&Piece>),
+        force: bool,
+    ) -> Result<(), Ended> {
+        let mut waiting = waiting.into_iter();
+        while let Some(mut upload) = waiting.next() {
+            if let Err(error) = upload.complete().await {
+                let _ = upload.abort().await;
+                for mut upload in waiting {
+                    let _ = upload.abort().await;
+                }
+                return Err(Ended::Store(error));
+            }
+        }
+        for piece in small {
             self.put(piece, PutMode::Overwrite).await?;
         }
-        if last_in_parts.is_some() {
-            return Ok(());
+        let mode = if force { PutMode::Overwrite } else { PutMode::Create };
+        match last {
+            Some(last) => self.put(last, mode).await,
+            None => Ok(()),
         }
-        self.put(last, if force { PutMode::Overwrite } else { PutMode::Create }).await
     }
 
     /// Sends a file at once.
@@ -176,16 +208,33 @@ impl Upload {
             let local = |error: io::Error| Ended::Local(piece.local.clone(), error);
             let mut file = File::open(&piece.local).map_err(local)?;
             let part = PART.max(piece.bytes.div_ceil(MOST_PARTS));
-            let mut left = piece.bytes;
+            let at_once = (ON_THE_WAY / part).max(1) as usize;
+            let (mut left, mut sending) = (piece.bytes, FuturesUnordered::new());
             while left > 0 {
+                if sending.len() == at_once
+                    && let Some(sent) = sending.next().await
+                {
+                    sent.map_err(Ended::Store)?;
+                }
                 let mut bytes = vec![0; part.min(left) as usize];
                 file.read_exact(&mut bytes).map_err(local)?;
                 left -= bytes.len() as u64;
-                upload.put_part(PutPayload::from(bytes)).await.map_err(Ended::Store)?;
+                sending.push(upload.put_part(PutPayload::from(bytes)));
+            }
+            while let Some(sent) = sending.next().await {
+                sent.map_err(Ended::Store)?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether another output has come to stand there, whose files are not to be removed.
+fn is_taken(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
+    )
 }
 
 fn read_whole(piece: &Piece) -> Result<Vec<u8>, Ended> {

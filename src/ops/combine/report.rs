@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::compute::{ModuleReport, ModuleSums};
 use super::open::Combine;
+use crate::format::natural::natural;
 use crate::math::linalg::spill::Spill;
 use crate::ops::shared::advice::Advice;
 use crate::ops::shared::spills::PairSpill;
@@ -107,6 +108,8 @@ impl Combine {
                 self.method.name
             ));
         }
+        let mut modules: Vec<_> = done.iter().map(|done| done.report.clone()).collect();
+        modules.sort_by(|a, b| natural(&a.name, &b.name));
         Report {
             output: self.options.output.clone(),
             method: self.method.name,
@@ -123,7 +126,7 @@ impl Combine {
             parameters_after: done.iter().map(|done| done.parameters_after).sum(),
             bytes,
             stored: self.plan.stored.clone(),
-            modules: done.iter().map(|done| done.report.clone()).collect(),
+            modules,
             warnings,
         }
     }

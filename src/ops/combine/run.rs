@@ -14,9 +14,11 @@ use super::{align, auto, carry, compute, group, sum};
 use crate::adapter::block_weights::BlockWeights;
 use crate::error::{ErrorKind, Locate, Result, counted};
 use crate::format::Checkpoint;
+use crate::format::natural::natural;
 use crate::method::params::LAMBDA;
 use crate::method::{Sketch, Space};
 use crate::ops::shared::base::check_reference;
+use crate::ops::shared::left_over;
 use crate::ops::shared::method_name::peer_weights;
 use crate::ops::{Progress, check_output, files_of, open_adapters, thread_pool};
 
@@ -61,6 +63,8 @@ pub fn plan(options: &Options) -> Result<Combine> {
         _ if method.keeps_factors => "as the method leaves it",
         _ => "lossless",
     };
+    let mut planned: Vec<_> = groups.iter().map(|group| group.planned(adapters.len())).collect();
+    planned.sort_by(|a, b| natural(&a.name, &b.name));
     let plan = Plan {
         method: method.name,
         chosen,
@@ -68,10 +72,10 @@ pub fn plan(options: &Options) -> Result<Combine> {
         rank: policy.unwrap_or_else(|| default.to_owned()),
         convention: target.name,
         output: options.output.clone(),
-        modules: groups.iter().map(|group| group.planned(adapters.len())).collect(),
+        modules: planned,
         stored: sums.iter().map(|sum| sum.name.clone()).collect(),
         replacements: carried.labels(),
-        warnings: carried.warnings.clone(),
+        warnings: [carried.warnings.as_slice(), &left_over::warnings(&options.output)].concat(),
     };
     let options = options.clone();
     let combine = Combine {

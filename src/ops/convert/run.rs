@@ -25,6 +25,9 @@ pub struct Report {
     pub from: &'static str,
     /// The result's.
     pub to: &'static str,
+    /// The program that it is written for, if it is for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// The modules.
     pub modules: Vec<ModuleReport>,
     /// The largest relative error of a module's delta; none if anything was left out, since then only
@@ -71,6 +74,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
         output: options.output.clone(),
         from: adapter.convention.name,
         to: target.name,
+        program: options.program.clone(),
         modules: reports,
         max_relative_error: None,
         kept_relative_error: 0.0,

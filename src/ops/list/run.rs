@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
 use crate::format::natural::natural;
-use crate::ops::thread_pool;
+use crate::ops::{clean, thread_pool};
 
 use super::content::Content;
 use super::filter::{self, Condition};
@@ -69,11 +69,13 @@ pub fn run(options: &Options) -> Result<Report> {
     for path in &options.paths {
         candidates.extend(find::candidates(path)?);
     }
+    let left = options.paths.iter().filter(|path| path.is_dir());
+    let left: Vec<String> = left.filter_map(|path| clean::warning(path)).collect();
     let seen = Seen::default();
     let read = |candidate: &find::Candidate| read(candidate, options, &seen);
     let pool = thread_pool(options.threads)?;
     let results: Vec<_> = pool.install(|| candidates.par_iter().map(read).collect());
-    let mut report = Report::default();
+    let mut report = Report { warnings: left, ..Report::default() };
     let mut found = Vec::new();
     for result in results {
         match result {

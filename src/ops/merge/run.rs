@@ -1,6 +1,6 @@
 //! A merge from the options to the report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::check::comparison::check;
 use super::open::Merge;
@@ -12,7 +12,8 @@ use crate::adapter::convention;
 use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
-use crate::format::staging::{free_space, left_over};
+use crate::format::staging::free_space;
+use crate::ops::shared::left_over;
 use crate::ops::{Progress, check_output, receipt};
 
 /// Opens all inputs and decides the whole output.
@@ -44,7 +45,7 @@ pub fn plan(options: &Options) -> Result<Merge> {
     if options.resume {
         merge.resume = Some(resume::key(options, &merge.plan, &files)?);
     }
-    merge.plan.warnings.extend(warnings_of_left_over(&options.output));
+    merge.plan.warnings.extend(left_over::warnings(&options.output));
     let kept = if options.resume { resume::kept_bytes(&merge.plan) } else { 0 };
     let needed = merge.plan.bytes.saturating_sub(kept);
     if let Some(free) = free_space(&options.output)
@@ -53,17 +54,6 @@ pub fn plan(options: &Options) -> Result<Merge> {
         return Err(ErrorKind::DiskFull { needed, free }).in_file(&options.output);
     }
     Ok(merge)
-}
-
-/// What killed runs have left beside an output, in words.
-pub(in crate::ops::merge) fn warnings_of_left_over(output: &Path) -> Vec<String> {
-    let warning = |left: PathBuf| {
-        format!(
-            "{} is left of a run that was killed, if none is under way; remove it to have its space back",
-            left.display()
-        )
-    };
-    left_over(output).into_iter().map(warning).collect()
 }
 
 impl Merge {

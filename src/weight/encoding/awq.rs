@@ -13,7 +13,7 @@ use crate::weight::model::Model;
 use crate::weight::rounding::whole;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "awq", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "awq", companions: &[], recognise };
 
 /// Nibble that holds output number k of eight.
 const NIBBLE: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];

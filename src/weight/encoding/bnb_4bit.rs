@@ -21,7 +21,8 @@ use crate::weight::{Decode, Stored};
 
 pub(super) use default::{FP4, FP4_NESTED, NF4, NF4_NESTED};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "bnb_4bit", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "bnb_4bit", companions: &[".weight.absmax", ".weight.quant_map"], recognise };
 
 /// Endings of a weight's companions.
 const COMPANIONS: [&str; 4] = ["absmax", "quant_map", "nested_absmax", "nested_quant_map"];

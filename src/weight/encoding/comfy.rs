@@ -18,7 +18,8 @@ use crate::weight::fp4::{Constant, Fp4};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
 
-pub(super) const ENCODING: Encoding = Encoding { name: "comfy", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "comfy", companions: &[".scale_weight", ".comfy_quant"], recognise };
 
 /// Columns that share a scale of MXFP8.
 const MX_GROUP: usize = 32;

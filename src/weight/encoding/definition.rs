@@ -11,6 +11,8 @@ use crate::weight::{Encode, Stored};
 pub struct Encoding {
     /// Its name in reports.
     pub name: &'static str,
+    /// Endings of tensors that belong to codes: one without any is a fault.
+    pub(in crate::weight) companions: &'static [&'static str],
     /// Whether a tensor is the codes of a weight stored this way; its companions are checked.
     pub(in crate::weight) recognise: fn(&Model<'_>, &Stored) -> Result<Option<Recognised>>,
 }

@@ -12,7 +12,8 @@ use crate::weight::float8::{Scaled, Writer};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
 
-pub(super) const ENCODING: Encoding = Encoding { name: "fp8_block", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "fp8_block", companions: &[".weight_scale_inv"], recognise };
 
 /// Rows and columns of a block where no config says.
 const BLOCK: (usize, usize) = (128, 128);

@@ -17,7 +17,8 @@ use crate::weight::grid::Grid;
 use crate::weight::model::Model;
 use crate::weight::{Encode, Stored};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "fp8_scaled", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "fp8_scaled", companions: &[".weight_scale"], recognise };
 
 fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let Some(code) = Code::of(stored.dtype).filter(|code| *code != Code::Int8) else {

@@ -17,7 +17,8 @@ use crate::format::Dtype;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Stored};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "gptq", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "gptq", companions: &[".qzeros"], recognise };
 
 /// Containers of the same codes in another order.
 const REPACKED: [&str; 5] = ["marlin", "bitblas", "exllama", "exllamav2", "qqq"];

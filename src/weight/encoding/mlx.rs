@@ -9,12 +9,14 @@ use std::sync::Arc;
 use super::{Encoding, Recognised, module_of};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
+use crate::math::kernel::loops::{Fold, Greatest, Least};
 use crate::weight::grid::Grid;
+use crate::weight::groups::{Round, nibbles, round_some};
 use crate::weight::model::Model;
-use crate::weight::rounding::whole;
+use crate::weight::rounding::{low_byte, whole};
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "mlx", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "mlx", companions: &[], recognise };
 
 /// The least step.
 const LEAST: f32 = 1e-7;
@@ -62,7 +64,9 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     if let Some(last) = shape.last_mut() {
         *last = columns;
     }
+    let eight_bit = Some(eight_bit(&codes, (rows * count, columns)));
     let found = Recognised::written(shape, format!("{bits} bit, groups of {group}"), codes);
+    let found = Recognised { eight_bit, ..found };
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &own, &other], found)))
 }
 
@@ -137,20 +141,15 @@ impl Affine {
 }
 
 /// The same weight in codes of 8 bits, in the same groups.
-pub(in crate::weight) fn eight_bit(
-    parts: &[Stored],
-    (rows, columns): (usize, usize),
-) -> Option<Arc<dyn Encode>> {
-    let [codes, scales, biases] = parts else { return None };
-    let group = columns / scales.shape.last().copied().filter(|groups| *groups > 0)?;
-    let grid = |part: &Stored| Grid::blocks(part.clone(), 1, (rows, columns), (1, group));
-    Some(Arc::new(Affine {
-        codes: codes.unwritten(codes.name.clone(), Dtype::U32, vec![rows, columns / 4]),
-        scales: grid(scales)?,
-        biases: grid(biases)?,
+fn eight_bit(codes: &Affine, (rows, columns): (usize, usize)) -> Arc<dyn Encode> {
+    let (stored, packed) = (&codes.codes, vec![rows, columns / 4]);
+    Arc::new(Affine {
+        codes: stored.unwritten(stored.name.clone(), Dtype::U32, packed),
+        scales: codes.scales.clone(),
+        biases: codes.biases.clone(),
         bits: 8,
         columns,
-    }))
+    })
 }
 
 impl Decode for Affine {
@@ -180,8 +179,8 @@ impl Affine {
     /// MLX's scale and bias of a group (`backend/cpu/quantized.cpp`): the end that is further from 0 is a whole
     /// number of steps from it.
     fn fresh(&self, values: &[f32]) -> (f32, f32) {
-        let low = values.iter().fold(f32::INFINITY, |low, value| low.min(*value));
-        let high = values.iter().fold(f32::NEG_INFINITY, |high, value| high.max(*value));
+        let low = Least::all(f32::INFINITY, values);
+        let high = Greatest::all(f32::NEG_INFINITY, values);
         let steps = ((1u32 << self.bits) - 1) as f32;
         let scale = ((high - low) / steps).max(LEAST);
         let (scale, edge) = if low.abs() > high.abs() { (scale, low) } else { (-scale, high) };
@@ -191,6 +190,9 @@ impl Affine {
 
     /// Codes of a row as the bytes of a little-endian stream.
     fn pack(&self, codes: &[u8]) -> Vec<u8> {
+        if self.bits == 4 {
+            return nibbles(codes, false, 0);
+        }
         let mut bytes = vec![0u8; codes.len() * self.bits / 8];
         for (at, code) in codes.iter().enumerate() {
             let (bit, code) = (at * self.bits, u16::from(*code));
@@ -239,17 +241,35 @@ impl Encode for Affine {
                     out.put(part, row * groups * grid.stored().dtype.bitsize() / 8, bytes);
                 }
             }
-            let mut codes = Vec::with_capacity(columns);
-            for (column, value) in values.iter().enumerate() {
-                let at = column / group;
-                let scaled = (value - biases[at]) / scales[at];
-                let scaled = if scales[at] == 0.0 { 0.0 } else { scaled };
-                let code = whole(scaled, panel.draw(line * columns + column)).clamp(0.0, top);
-                codes.push(code as u8);
-                out.values.push(stored[at] * code + bias[at]);
-            }
+            let steps: Vec<[f32; 4]> =
+                (0..groups).map(|at| [scales[at], biases[at], stored[at], bias[at]]).collect();
+            let values = (values, panel.draws(), line * columns);
+            let codes =
+                round_some(Affinely { top }, values, (columns, group), &steps, &mut out.values);
             out.put(0, row * columns * self.bits / 8, self.pack(&codes));
         }
         Ok(())
+    }
+}
+
+/// Codes from 0 on, by the scale and bias of a group, and what is stored of them.
+#[derive(Debug, Clone, Copy)]
+struct Affinely {
+    top: f32,
+}
+
+impl Round for Affinely {
+    type Step = [f32; 4];
+
+    #[inline(always)]
+    fn round(
+        self,
+        value: f32,
+        [scale, bias, stored, stored_bias]: Self::Step,
+        draw: Option<f32>,
+    ) -> (u8, f32) {
+        let scaled = if scale == 0.0 { 0.0 } else { (value - bias) / scale };
+        let code = whole(scaled, draw).clamp(0.0, self.top);
+        (low_byte(code), stored * code + stored_bias)
     }
 }

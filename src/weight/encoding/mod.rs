@@ -26,8 +26,6 @@ use definition::{module_of, stack};
 pub use definition::{Encoding, Setting};
 pub(super) use fp8_scaled::rows as float8_rows;
 pub(crate) use ggml::writer as ggml_writer;
-pub(super) use int_packed::eight_bit as eight_bit_packed;
-pub(super) use mlx::eight_bit as eight_bit_mlx;
 pub(super) use plain::{PLAIN, cast};
 pub(crate) use registry::TRAINED;
 pub use registry::{ENCODINGS, TRAINED_NAMES};

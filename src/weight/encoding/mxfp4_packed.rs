@@ -10,7 +10,7 @@ use crate::weight::fp4::{Constant, Fp4};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
 
-pub(super) const ENCODING: Encoding = Encoding { name: "mxfp4_packed", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "mxfp4_packed", companions: &[], recognise };
 
 /// Columns that share a scale.
 const GROUP: usize = 32;

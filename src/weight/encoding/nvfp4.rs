@@ -12,7 +12,8 @@ use crate::weight::fp4::{Constant, Fp4};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
 
-pub(super) const ENCODING: Encoding = Encoding { name: "nvfp4", recognise };
+pub(super) const ENCODING: Encoding =
+    Encoding { name: "nvfp4", companions: &[".weight_scale_2", ".weight_global_scale"], recognise };
 
 /// Columns that share a scale.
 pub(super) const GROUP: usize = 16;

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::weight::Stored;
 use crate::weight::model::Model;
 
-pub(super) const ENCODING: Encoding = Encoding { name: "unread", recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: "unread", companions: &[], recognise };
 
 /// Ending of a tensor's name, and whose it is.
 const UNREAD: [(&str, &str); 9] = [

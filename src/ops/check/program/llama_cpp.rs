@@ -26,7 +26,7 @@ pub(super) static PROGRAM: Program = Program {
 const CONVERTER: &str = "convert_lora_to_gguf.py";
 const RUNTIME: &str = "src/llama-adapter.cpp";
 
-static RULES: [Rule; 9] = [
+static RULES: [Rule; 11] = [
     Rule::new(
         "scale",
         Effect::ScaledWrongly,
@@ -76,8 +76,36 @@ static RULES: [Rule; 9] = [
         |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
     )
     .extracts(),
+    Rule::new(
+        "tied-head",
+        Effect::Refused,
+        "the base's head is its embeddings, and there is no tensor of its own for factors of the head",
+        CONVERTER,
+        tied_head,
+    ),
+    Rule::new(
+        "latent-keys",
+        Effect::Ignored,
+        "it has kv_b_proj of this class as two tensors, which it multiplies without adapters",
+        "src/models/deepseek2.cpp and src/llama-graph.cpp, build_attn_mha",
+        |subject| {
+            let class = subject.class()?;
+            let latent = ["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"].contains(&class);
+            if latent { subject.modules(|module| module.name.ends_with(".kv_b_proj")) } else { None }
+        },
+    ),
     Rule::new("base", Effect::Refused, "it refuses what the base does not have", RUNTIME, not_in_base),
 ];
+
+/// Factors of a head that the base does not store.
+fn tied_head(subject: &Subject<'_>) -> Found {
+    let base = subject.base.filter(|base| base.checkpoint.is_some())?;
+    let stored = |name: &&str| name.ends_with("lm_head.weight") || **name == *"output.weight";
+    if base.names().iter().any(stored) {
+        return None;
+    }
+    subject.modules(|module| module.name.rsplit('.').next() == Some("lm_head"))
+}
 
 fn not_in_base(subject: &Subject<'_>) -> Found {
     unplaced(subject).or_else(|| misfits(subject))

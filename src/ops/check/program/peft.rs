@@ -29,7 +29,7 @@ pub(super) static PROGRAM: Program = Program {
 const LOAD: &str = "utils/save_and_load.py, set_peft_model_state_dict";
 const CONFIG: &str = "config.py, from_peft_type";
 
-static RULES: [Rule; 16] = [
+static RULES: [Rule; 15] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -83,17 +83,6 @@ static RULES: [Rule; 16] = [
     field("use_qalora", |subject| fields(subject, &["use_qalora"])).until("0.16"),
     field("use_bdlora", |subject| fields(subject, &["use_bdlora"])).until("0.19"),
     field("kasa_config", |subject| fields(subject, &["kasa_config"])).until("0.21.2"),
-    Rule::new(
-        "alphas",
-        Effect::ScaledWrongly,
-        "it passes over alphas in tensors, and takes lora_alpha of the config",
-        LOAD,
-        |subject| {
-            let any = subject.adapter.file.names().any(|name| name.ends_with(".alpha"));
-            if any { subject.scaled(|_| subject.common_scale()) } else { None }
-        },
-    )
-    .converts(),
 ];
 
 /// A field that older releases drop with a warning, and compute without.

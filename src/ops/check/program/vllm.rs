@@ -2,11 +2,12 @@
 
 use super::vllm_classes::{EMBEDDINGS, STACKED, is_stacked};
 use super::vllm_findings::{
-    DEFAULT_RANK, expert_ranks, is_gradient, known_class, missing_fields, needless, needs,
-    otherwise_fused, patterned, possible_rank, scores, strange_tensors, unknown_class,
-    unknown_names,
+    DEFAULT_RANK, expert_ranks, is_gradient, joint_experts, known_class, missing_fields, needless,
+    needs, otherwise_fused, patterned, possible_rank, scores, strange_tensors, unknown_class,
+    unknown_leaves, unknown_names,
 };
 use super::{Experts, Field, Program, Takes};
+use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, decomposed, factorable, incomplete_experts, is_embedding, misfits,
@@ -27,7 +28,24 @@ pub(super) static PROGRAM: Program = Program {
     rules: &RULES,
 };
 
-static RULES: [Rule; 32] = [
+const FORMAT: &str = "vllm/lora/model_manager.py, _validate_moe_lora_format";
+
+/// The release from which a server can be started for both forms of experts.
+const MIXED: &str = "0.24";
+
+fn stacked(subject: &Subject<'_>) -> Found {
+    known_class(subject).filter(|class| !is_stacked(class)).and(subject.stacks())
+}
+
+fn single(subject: &Subject<'_>) -> Found {
+    known_class(subject).filter(|class| STACKED.contains(class))?;
+    if joint_experts(subject).is_some() {
+        return None;
+    }
+    some(subject.single_experts().iter().map(|(m, _)| m.name.as_str().into()).collect())
+}
+
+static RULES: [Rule; 36] = [
     Rule::new(
         "files",
         Effect::Refused,
@@ -222,6 +240,13 @@ static RULES: [Rule; 32] = [
     )
     .converts(),
     Rule::new(
+        "leaves",
+        Effect::Refused,
+        "it refuses names whose last part no linear layer of the model has",
+        "vllm/lora/lora_model.py, check_unexpected_modules",
+        unknown_leaves,
+    ),
+    Rule::new(
         "names",
         Effect::Ignored,
         "it finds no module of these names in this class, and says nothing",
@@ -254,19 +279,44 @@ static RULES: [Rule; 32] = [
         "stacked-experts",
         Effect::Refused,
         "this class reads experts one by one, and the adapter has them in stacks",
-        "vllm/lora/model_manager.py, _validate_moe_lora_format",
-        |subject| known_class(subject).filter(|class| !is_stacked(class)).and(subject.stacks()),
+        FORMAT,
+        stacked,
     )
+    .until(MIXED)
+    .converts(),
+    Rule::new(
+        "stacked-experts",
+        Effect::Refused,
+        "this class reads experts one by one, and the adapter has them in stacks, which it takes only with --enable-mixed-moe-lora-format and is_3d_lora_weight in the request",
+        FORMAT,
+        stacked,
+    )
+    .since(MIXED)
     .converts(),
     Rule::new(
         "single-experts",
         Effect::Refused,
         "this class reads experts in PEFT's stacks, and the adapter has them one by one",
         "vllm/lora/model_manager.py, _stack_moe_lora_weights",
-        |subject| {
-            known_class(subject).filter(|class| STACKED.contains(class))?;
-            some(subject.single_experts().iter().map(|(m, _)| m.name.as_str().into()).collect())
-        },
+        single,
+    )
+    .until(MIXED)
+    .converts(),
+    Rule::new(
+        "single-experts",
+        Effect::Refused,
+        "this class reads experts in PEFT's stacks, and the adapter has them one by one, which it takes only with --enable-mixed-moe-lora-format",
+        "vllm/lora/model_manager.py, _stack_moe_lora_weights",
+        single,
+    )
+    .since(MIXED)
+    .converts(),
+    Rule::new(
+        "joint-experts",
+        Effect::Refused,
+        "factors of all experts in one tensor it takes only with --enable-moe-shared-loras",
+        "vllm/lora/lora_weights.py, pack_moe_stacked",
+        joint_experts,
     )
     .converts(),
     Rule::new(

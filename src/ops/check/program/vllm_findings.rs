@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::spelling::{Spelling, spelling};
 use super::vllm_classes::{FUSED, KNOWN, wrapper};
 use crate::adapter::module::{Module, Replacement};
+use crate::format::{Access, Checkpoint};
 use crate::ops::check::place::{Found, Place};
-use crate::ops::check::shared::{config_scale, not_language};
+use crate::ops::check::shared::{config_scale, is_embedding, not_language};
 use crate::ops::check::subject::{Subject, named, some, whole};
 
 /// Values of `--max-lora-rank` (`config/lora.py`, `MaxLoRARanks`), and the default.
@@ -135,6 +136,43 @@ pub(super) fn otherwise_fused(subject: &Subject<'_>) -> Found {
     subject.modules(wrong)
 }
 
+/// Modules of a layer whose last part, or of experts what follows `experts`, none of the base's matrices has.
+/// Names of a class that has projections fused or divided otherwise are another rule's.
+pub(super) fn unknown_leaves(subject: &Subject<'_>) -> Found {
+    known_class(subject)?;
+    let base = subject.base?;
+    let leaf = |name: &str| match name.split_once(".experts.") {
+        Some((_, below)) => format!("experts.{below}"),
+        None => name.rsplit('.').next().unwrap_or_default().to_owned(),
+    };
+    let checkpoint = base.checkpoint.as_ref()?;
+    let matrix =
+        |name: &&str| checkpoint.tensor(name).is_some_and(|view| view.spec.shape.len() == 2);
+    let weights = checkpoint.names().filter(matrix);
+    let leaves: BTreeSet<String> =
+        weights.filter_map(|name| name.strip_suffix(".weight").map(leaf)).collect();
+    let fused = otherwise_fused(subject).unwrap_or_default();
+    let unplaced = subject.unplaced().into_iter().filter(|module| {
+        let name = module.name.as_str();
+        !leaves.contains(&leaf(name))
+            && !is_embedding(module)
+            && !Subject::is_tower(name)
+            && !fused.iter().any(|place| place.name == name)
+    });
+    named(unplaced.map(|module| module.name.as_str()))
+}
+
+/// Modules whose factors the file has in one tensor for all experts of a layer.
+pub(super) fn joint_experts(subject: &Subject<'_>) -> Found {
+    let stored = Checkpoint::open(&subject.adapter.file.path, Access::default()).ok()?;
+    let joint = |name: &&str| {
+        let deep = stored.tensor(name).is_some_and(|view| view.spec.shape.len() == 3);
+        deep && name.contains("experts.") && name.contains(".lora_A.")
+    };
+    let names = stored.names().filter(joint);
+    some(names.filter_map(|name| Some(Place::from(name.split(".lora_A.").next()?))).collect())
+}
+
 /// Names that the class's mapper does not lead to a module.
 pub(super) fn unknown_names(subject: &Subject<'_>, falls_back: bool) -> Found {
     let class = known_class(subject)?;
@@ -143,11 +181,12 @@ pub(super) fn unknown_names(subject: &Subject<'_>, falls_back: bool) -> Found {
     };
     let (unplaced, respelled) = (names(subject.unplaced()), names(subject.respelled()));
     let fused = otherwise_fused(subject).unwrap_or_default();
+    let strange = unknown_leaves(subject).unwrap_or_default();
     let stacked = !subject.adapter.stacks.is_empty();
     let lost = |module: &Module| {
         let name = module.name.as_str();
         if unplaced.contains(name) {
-            return true;
+            return !strange.iter().any(|place| place.name == name);
         }
         let expert = stacked && name.contains(".experts.");
         if expert || Subject::is_tower(name) || fused.iter().any(|place| place.name == name) {

@@ -1,20 +1,19 @@
-//! compare: do these adapters get along? Per pair and module the angle between their updates, the
-//! subspaces they share, how they would add up, and one line of advice that names its rule.
-
-use std::path::PathBuf;
+//! A comparison from the options to the report.
 
 use rayon::prelude::*;
-use serde::Serialize;
 
-use super::combine::group::{Group, group};
-use super::combine::{self, align};
+use super::clusters::{by_interest, clusters};
+use super::report::{AdapterSummary, Measures, ModulePair, Pair, Report};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::natural::natural;
 use crate::math::linalg::grams::Grams;
 use crate::math::linalg::spectrum::{overlap, sign_conflict};
 use crate::math::rank::policy::Candidate;
 use crate::math::{LowRank, Matrix, RankPolicy};
-use crate::ops::shared::advice::{Advice, advise};
+use crate::ops::combine::group::{Group, group};
+use crate::ops::combine::{self, align};
+use crate::ops::shared::advice::advise;
 use crate::ops::shared::facts::ModuleFacts;
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::spills::PairSpill;
@@ -37,78 +36,6 @@ pub struct Options {
     pub seed: u64,
     /// Threads that compute; 0 for one a core.
     pub threads: usize,
-}
-
-/// What two adapters are to each other.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Measures {
-    /// ⟨Δₐ, Δ_b⟩ / (‖Δₐ‖·‖Δ_b‖).
-    pub cosine: f64,
-    /// Share of the smaller output space that lies in the other's.
-    pub output_overlap: f64,
-    /// Share of the smaller input space that lies in the other's.
-    pub input_overlap: f64,
-    /// Share of elements with opposite signs, sampled.
-    pub sign_conflict: f64,
-    /// ‖wₐΔₐ‖ / ‖w_bΔ_b‖.
-    pub norm_ratio: f64,
-}
-
-/// One module of a pair.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModulePair {
-    /// Its name.
-    pub name: String,
-    /// What the two are to each other here.
-    #[serde(flatten)]
-    pub measures: Measures,
-}
-
-/// One pair of adapters.
-#[derive(Debug, Clone, Serialize)]
-pub struct Pair {
-    /// Number of the first adapter.
-    pub a: usize,
-    /// Number of the second.
-    pub b: usize,
-    /// Modules that both have.
-    pub shared_modules: usize,
-    /// Over all modules.
-    #[serde(flatten)]
-    pub measures: Measures,
-    /// By module.
-    pub modules: Vec<ModulePair>,
-}
-
-/// One adapter.
-#[derive(Debug, Clone, Serialize)]
-pub struct AdapterSummary {
-    /// Its path.
-    pub path: PathBuf,
-    /// Its weight in the sum.
-    pub weight: f64,
-    /// Its modules.
-    pub modules: usize,
-    /// ‖Δ‖ over all modules.
-    pub norm: f64,
-    /// What the others together write where it writes, relative to it, at their weights: 0 is nothing. None of an
-    /// adapter that adds nothing.
-    pub spill: Option<f64>,
-}
-
-/// The whole comparison.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// The adapters.
-    pub adapters: Vec<AdapterSummary>,
-    /// All pairs.
-    pub pairs: Vec<Pair>,
-    /// What each pair writes over each other, at the weights, in the order of `pairs`.
-    pub spills: Vec<PairSpill>,
-    /// The mean spill of the adapters.
-    pub spill: Option<f64>,
-    /// What to do.
-    pub advice: Advice,
 }
 
 /// Compares all adapters with one another.
@@ -253,7 +180,9 @@ fn summarise(options: &Options, adapters: &[Adapter], compared: &[Compared]) -> 
     });
     let (spills, mean) = (PairSpill::of_all(&spill, count), spill.mean());
     let advice = advise(&facts);
-    Report { adapters: summaries.collect(), pairs, spills, spill: mean, advice }
+    let (by_interest, clusters) = (by_interest(&pairs), clusters(count, &pairs));
+    let adapters = summaries.collect();
+    Report { adapters, pairs, by_interest, clusters, spills, spill: mean, advice }
 }
 
 fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (f64, f64)) -> Pair {
@@ -273,6 +202,7 @@ fn pair(compared: &[Compared], gram: &Matrix, (a, b): (usize, usize), weights: (
             *mean += other;
         }
     }
+    modules.sort_by(|a: &ModulePair, b| natural(&a.name, &b.name));
     let shared = modules.len();
     let means = means.map(|sum| if shared > 0 { sum / shared as f64 } else { 0.0 });
     let measures = measures(gram[(a, b)], (gram[(a, a)], gram[(b, b)]), weights, means);
