@@ -4,7 +4,7 @@
 use super::architecture::{ANIMA_CONDITIONER, Detected, LTX2_CONNECTORS};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::{CONDITIONER, CONNECTORS, Scope, flatten, scope_of};
+use super::scope::{CONDITIONER, CONNECTORS, FLAT_CONNECTORS, Scope, flatten, scope_of};
 use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.
@@ -103,8 +103,9 @@ impl Renamer<'_> {
             (Names::Flattened, None) if conditioner => {
                 Some(format!("lora_unet_llm_adapter_{}", flatten(path)))
             }
-            // No script of kohya's kind trains them.
-            (Names::Flattened, None) if connectors => None,
+            (Names::Flattened, None) if connectors => {
+                Some(format!("{FLAT_CONNECTORS}{}", flatten(path)))
+            }
             (Names::Dotted, _) => Some(path.to_owned()),
             (Names::Component, None) => Some(format!("{}.{path}", detected.component)),
             (Names::Checkpoint, None) => Some(format!("diffusion_model.{path}")),

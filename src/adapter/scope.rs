@@ -3,7 +3,8 @@
 
 /// Prefixes of adapters' names, and the part of a model they belong to. `lycoris_` and bare names may
 /// belong to any.
-const SCOPES: [(&str, Scope); 20] = [
+const SCOPES: [(&str, Scope); 21] = [
+    (FLAT_CONNECTORS, Scope::Connectors),
     ("lora_unet_llm_adapter_", Scope::Conditioner),
     ("text_conditioner.", Scope::Conditioner),
     ("llm_adapter.", Scope::Conditioner),
@@ -55,6 +56,9 @@ const ROOTS: [(&str, Scope); 22] = [
     ("connectors/", Scope::Connectors),
     ("text_conditioner/", Scope::Conditioner),
 ];
+
+/// The prefix of LTX-2's connectors in names that kohya's scripts flatten.
+pub(super) const FLAT_CONNECTORS: &str = "lora_unet_text_embedding_projection_";
 
 /// The published root of LTX-2's connectors.
 pub(super) const CONNECTORS: &str = "text_embedding_projection.";

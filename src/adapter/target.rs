@@ -10,7 +10,7 @@ use super::orientation::Orientations;
 use super::place::Placement;
 use super::resolve::{Fits, Resolved, Wanted, exact, resolve, unmatched};
 pub(crate) use super::scope::flatten;
-use super::scope::{Scope, scope_of};
+use super::scope::{FLAT_CONNECTORS, Scope, scope_of};
 use super::{Adapter, flat, gguf_base};
 use crate::error::{ErrorKind, FamilyError, Locate, Result, UnmatchedName};
 use crate::format::Checkpoint;
@@ -232,7 +232,8 @@ pub fn flat_module(name: &str, several: bool) -> String {
         Scope::TextEncoder(_) => "lora_te_".to_owned(),
         Scope::Any if below.starts_with("text_model.") => "lora_te_".to_owned(),
         Scope::Conditioner => "lora_unet_llm_adapter_".to_owned(),
-        Scope::Any | Scope::Denoiser | Scope::Connectors => "lora_unet_".to_owned(),
+        Scope::Connectors => FLAT_CONNECTORS.to_owned(),
+        Scope::Any | Scope::Denoiser => "lora_unet_".to_owned(),
     };
     format!("{prefix}{}", flatten(below))
 }

@@ -13,6 +13,7 @@ mod converting;
 mod families;
 mod fixes;
 mod key_spellings;
+mod layout_verbs;
 mod layouts;
 mod model_layouts;
 mod model_spellings;

@@ -1,4 +1,4 @@
-//! Wan 2.1 and 2.2 and what is made of them (VACE, Animate, SkyReels 2, ChronoEdit, Helios): the layouts differ in
+//! Wan 2.1 and 2.2 and what is made of them (VACE, Animate, S2V, SkyReels 2, ChronoEdit, Helios): the layouts differ in
 //! names alone (diffusers `convert_wan_transformer_to_diffusers`).
 
 use super::{Architecture, Detected, Evidence, Names, OfBase, Rule, has, rules_of};
@@ -34,6 +34,11 @@ face_encoder.out_proj
 motion_encoder.{conv_in,conv_out}  motion_encoder.enc.net_app.convs.{0.0,8}
 motion_encoder.res_blocks.{0,1,2,3,4,5,6}.{conv1,conv2,conv_skip}  motion_encoder.enc.net_app.convs.{1,2,3,4,5,6,7}.{conv1.0,conv2.1,skip.1}
 motion_encoder.motion_network.{0,1,2,3,4}  motion_encoder.enc.fc.{0,1,2,3,4}
+casual_audio_encoder.encoder.{conv1_local.conv,conv1_global.conv,conv2.conv,conv3.conv,final_linear}
+audio_injector.injector.{i}.{q,k,v,o}
+audio_injector.injector_adain_layers.{i}.linear
+{cond_encoder,trainable_cond_mask}
+frame_packer.{proj,proj_2x,proj_4x}
 ";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
@@ -46,5 +51,6 @@ fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let own = |Rule { split, published, .. }: &Rule| {
         split.contains("blocks.{i}.") && split != published && seen.any(&[split, published])
     };
-    rules_of(TABLE).iter().any(own).then(|| Detected::published(rules_of(TABLE)))
+    let speech = seen.starts(&["audio_injector", "casual_audio_encoder"]);
+    (speech || rules_of(TABLE).iter().any(own)).then(|| Detected::published(rules_of(TABLE)))
 }
