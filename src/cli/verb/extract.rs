@@ -108,13 +108,12 @@ impl Verb for ExtractArgs {
     fn run(&self, session: &Session) -> Outcome {
         let extract = extract::plan(&self.options(session.threads))?;
         let (json, modules) = (self.outcome.json, self.outcome.modules(session));
-        if self.outcome.dry_run {
-            session.answer("extract", json, &extract.plan, |plan| {
-                render::extract::plan(plan, modules)
-            })?;
-            return Ok(Answer::Yes);
-        }
-        let report = extract.run(&*session.bytes("extracting"))?;
+        let progress = session.bytes("extracting");
+        let report = match self.outcome.dry_run {
+            true => extract.preview(&*progress)?,
+            false => extract.run(&*progress)?,
+        };
+        drop(progress);
         session.warn(&report.warnings);
         session
             .answer("extract", json, &report, |report| render::extract::report(report, modules))?;

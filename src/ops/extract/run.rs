@@ -12,6 +12,7 @@ use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, PartTensor};
 use crate::error::{Error, ErrorKind, PairError, Result};
 use crate::format::Dtype;
+use crate::format::natural::natural;
 use crate::math::RankPolicy;
 use crate::ops::shared::base::{open_base, open_model};
 use crate::ops::{Progress, check_output, thread_pool, write};
@@ -73,6 +74,24 @@ impl Extract {
     /// I/O, values that are not finite, no difference at all, a budget that does not reach; nothing is
     /// left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
+        let (adapter, mut report) = self.computed(progress)?;
+        let inputs = [&self.base, &self.tuned];
+        report.bytes = self.destination().write(adapter, &inputs, &())?;
+        Ok(report)
+    }
+
+    /// Computes the adapter as [`Extract::run`] does, and writes nothing: what the ranks, the errors and the size
+    /// would be.
+    ///
+    /// # Errors
+    /// As [`Extract::run`], but for those of writing.
+    pub fn preview(&self, progress: &dyn Progress) -> Result<Report> {
+        let (adapter, report) = self.computed(progress)?;
+        let bytes = self.destination().file_bytes(adapter)?;
+        Ok(Report { dry_run: true, bytes, ..report })
+    }
+
+    fn computed(&self, progress: &dyn Progress) -> Result<(NewAdapter, Report)> {
         let pool = thread_pool(self.options.threads)?;
         let (fates, done) = pool.install(|| compute::all(self, progress))?;
         let equal = fates.iter().filter(|fate| matches!(fate, Fate::Equal)).count();
@@ -96,7 +115,7 @@ impl Extract {
             done.iter().any(|done| done.module.name == module)
                 || replacements.iter().any(|replacement| replacement.module == module)
         })?;
-        let mut report = self.report(&done, equal, left_out, whole);
+        let report = self.report(&done, equal, left_out, whole);
         let adapter = NewAdapter {
             stacks: BTreeMap::new(),
             modules: with_stored(done.into_iter().map(|done| done.module).collect(), stored),
@@ -106,9 +125,7 @@ impl Extract {
             target_modules: None,
             kept: None,
         };
-        let inputs = [&self.base, &self.tuned];
-        report.bytes = self.destination().write(adapter, &inputs, &())?;
-        Ok(report)
+        Ok((adapter, report))
     }
 
     fn nothing(&self, equal: usize, left_out: &[LeftOut]) -> Error {
@@ -150,7 +167,10 @@ impl Extract {
             1 => warnings.push("1 tensor differs and is not in the adapter".to_owned()),
             count => warnings.push(format!("{count} tensors differ and are not in the adapter")),
         }
+        let mut modules: Vec<_> = done.iter().map(|done| done.report.clone()).collect();
+        modules.sort_by(|a, b| natural(&a.name, &b.name));
         Report {
+            dry_run: false,
             output: self.options.output.clone(),
             rank: self.plan.rank.clone(),
             convention: self.target.name,
@@ -158,7 +178,7 @@ impl Extract {
             equal,
             energy_kept: share(energy_kept),
             relative_error,
-            modules: done.iter().map(|done| done.report.clone()).collect(),
+            modules,
             whole,
             left_out,
             parameters: done.iter().map(|done| done.parameters).sum(),
