@@ -4,6 +4,7 @@
 //! that knows them. [`Error::hint`] says what the user can do, beside the kind it belongs to.
 
 mod cloud;
+mod collection;
 mod command;
 mod convert;
 mod count;
@@ -33,6 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use cloud::CloudError;
+pub use collection::CollectionError;
 pub(crate) use command::quoted;
 pub use convert::ConvertError;
 #[doc(hidden)]
@@ -118,6 +120,7 @@ macro_rules! areas {
 }
 
 areas! {
+    CollectionError,
     ConvertError,
     ExpertsError,
     FamilyError,

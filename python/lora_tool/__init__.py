@@ -23,6 +23,7 @@ from typing import Any, Mapping, Sequence
 from ._call import LoraToolError, LoraToolWarning, NotVerifiedError, Path, Paths, Progress, Report
 from ._call import call, find_binary
 from ._call import paths as paths_of
+from .tuning import tune
 from ._verbs import combine, convert, extract, merge, resize
 
 try:
@@ -38,9 +39,14 @@ __all__ = [
     "Progress",
     "Report",
     "__version__",
+    "batch",
     "call",
     "check",
     "clean",
+    "collect_add",
+    "collect_build",
+    "collect_export",
+    "collect_info",
     "combine",
     "commit",
     "compare",
@@ -56,6 +62,7 @@ __all__ = [
     "methods",
     "resize",
     "run",
+    "tune",
     "undo",
     "verify",
     "work",
@@ -102,6 +109,32 @@ def check(adapter: Path, for_: str | None = None, **options: Any) -> Report:
     return call("check", adapter, for_=for_, **options)
 
 
+def collect_build(adapters: Paths, output: Path, rank: int, *, clusters: int = 1,
+                  common_a: bool = False, dtype: str | None = None, **options: Any) -> Report:
+    """Many adapters of one model in little space: what all share, and a small core each.
+
+    ``report["adapters"]`` says of each how far what is stored is from its update. ``common_a`` writes plain PEFT
+    adapters that share one A byte for byte.
+    """
+    return call("collect build", *paths_of(adapters), output=output, rank=rank, clusters=clusters,
+                common_a=common_a, dtype=dtype, **options)
+
+
+def collect_add(store: Path, adapters: Paths, **options: Any) -> Report:
+    """Puts adapters into a collection; what is there stays as it is."""
+    return call("collect add", store, *paths_of(adapters), **options)
+
+
+def collect_export(store: Path, name: str, output: Path, **options: Any) -> Report:
+    """One adapter of a collection as a plain adapter."""
+    return call("collect export", store, name, output=output, **options)
+
+
+def collect_info(store: Path, **options: Any) -> Report:
+    """What is in a collection, and how far each adapter is from what it was."""
+    return call("collect info", store, **options)
+
+
 def diff(a: Path, b: Path, **options: Any) -> Report:
     """Two adapters or two checkpoints compared in numbers; adapters by their updates."""
     return call("diff", a, b, **options)
@@ -116,8 +149,19 @@ def undo(merged: Path, receipt: Path, output: Path, *, force: bool = False,
     return call("undo", merged, receipt=receipt, output=output, force=force, **options)
 
 
+def batch(jobs: Path, *, dry_run: bool = False, force: bool = False, skip_done: bool = False,
+          **options: Any) -> Report:
+    """Takes many adapters through other verbs, item by item: ``report["items"]`` has the status of each.
+
+    An item that fails is reported, and does not stop the others unless ``fail_fast=True``. With ``plan=FILE`` and
+    ``workers=N`` nothing is done but to plan for several machines: :func:`work`, then :func:`commit`.
+    """
+    return call("batch", jobs, dry_run=dry_run, force=force, skip_done=skip_done, **options)
+
+
 def work(plan: Path, shard: str | None = None, **options: Any) -> Report:
-    """Makes one part of a merge that ``merge(..., plan=FILE)`` planned: ``shard="3/16"`` is the third of 16.
+    """Makes one part of what ``merge``, ``extract`` or ``batch`` planned (``plan=FILE``): ``shard="3/16"`` is the
+    third of 16.
 
     What is finished is not made again. Without ``shard`` a Slurm array or an indexed Kubernetes job says it.
     """
@@ -125,7 +169,7 @@ def work(plan: Path, shard: str | None = None, **options: Any) -> Report:
 
 
 def commit(plan: Path, **options: Any) -> Report:
-    """Puts what all workers have made of a plan in place, if every shard is there and as it was made."""
+    """Puts what all workers have made of a plan in place, if every part is there and as it was made."""
     return call("commit", plan, **options)
 
 

@@ -21,6 +21,8 @@ Progress = Callable[[str, int, int], None]
 _NO = 1
 # Seconds that an interrupted command has to remove what it has begun.
 _PATIENCE = 10
+# Verbs that report also where something is unknown, or could not be done, each of several things by itself.
+_REPORT_ALWAYS = ("check", "batch", "work", "commit")
 
 
 class LoraToolError(RuntimeError):
@@ -69,14 +71,13 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
     :class:`NotVerifiedError`. An interrupt stops the command, which leaves nothing half-written.
     """
     progress: Progress | None = options.pop("progress", None)
-    command = [find_binary(), verb, "--json"]
+    command = [find_binary(), *verb.split(), "--json"]
     command.append("--progress=none" if progress is None else "--progress=json")
     for name, value in options.items():
         command += _option(name, value)
     command += ["--", *(os.fspath(argument) for argument in arguments)]
     code, out, err = _run(command, progress)
-    # `check` also reports what nobody knows, with the code of what could not be done.
-    if out and (code in (0, _NO) or verb == "check"):
+    if out and (code in (0, _NO) or verb in _REPORT_ALWAYS):
         report: Report = json.loads(out)
         for warning in report.get("warnings") or ():
             warnings.warn(warning, LoraToolWarning, stacklevel=3)

@@ -250,7 +250,7 @@ def combine(
     exclude: Leave out modules whose names match
     on_conflict: What to do if several adapters replace the same tensor with different values [default: an error]
     allow_disjoint: Combine adapters even if they share no module and name different base models
-    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:… [default: lossless]
+    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:… [default: lossless]
     conv_rank: Rank of convolutions with kernels above 1 × 1 [default: as --rank]
     max_rank: The highest rank of any module
     uniform: Pad every module with zeros to one rank, for programs that need the same rank everywhere
@@ -364,7 +364,7 @@ def resize(
 
     adapter: The adapter: a PEFT directory or a file of any convention
     output: Where the result goes: a directory for peft and mlx, a .safetensors or .gguf file for others
-    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…
+    rank: Rank of the result: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:…
     include: Use only modules whose names match
     exclude: Leave out modules whose names match
     conv_rank: Rank of convolutions, 1 × 1 too [default: as --rank]

@@ -1,8 +1,9 @@
-"""One merge over the machines of a Ray cluster: ``pip install lora-tool[ray]`` on every node.
+"""One merge, extraction or batch over the machines of a Ray cluster: ``pip install lora-tool[ray]`` on every node.
 
     import lora_tool.ray
 
     lora_tool.ray.merge("/shared/base", "/shared/adapter", "/shared/merged", workers=16)
+    lora_tool.ray.batch("/shared/jobs.yaml", workers=16)
 
 Paths are those of a file system that all nodes see. A worker that is lost, or whose machine is, is run again on
 another one and makes what is not finished; nothing is visible at the output's path before all of it is there.
@@ -36,9 +37,33 @@ def merge(base: Path, adapters: Paths, output: Path, *, workers: int, plan: Path
     return _call("commit", plan)
 
 
+def extract(base: Path, tuned: Path, output: Path, *, rank: int | str, workers: int,
+            plan: Path | None = None, retries: int = RETRIES,
+            resources: Mapping[str, Any] | None = None, **options: Any) -> Report:
+    """Extracts an adapter with ``workers`` tasks, as :func:`merge` merges; ``options`` are those of
+    :func:`lora_tool.extract`.
+    """
+    plan = plan if plan is not None else f"{os.fspath(output)}.plan.json"
+    _call("extract", base, tuned, output=output, rank=rank, plan=plan, workers=workers, **options)
+    work_on(plan, workers, retries=retries, resources=resources)
+    return _call("commit", plan)
+
+
+def batch(jobs: Path, *, workers: int, plan: Path | None = None, retries: int = RETRIES,
+          resources: Mapping[str, Any] | None = None, **options: Any) -> Report:
+    """Works on the items of a batch with ``workers`` tasks; ``options`` are those of :func:`lora_tool.batch`.
+
+    The report has what became of each item: one that could not be done is reported, and does not stop the others.
+    """
+    plan = plan if plan is not None else f"{os.fspath(jobs)}.plan.json"
+    _call("batch", jobs, plan=plan, workers=workers, **options)
+    work_on(plan, workers, retries=retries, resources=resources)
+    return _call("commit", plan)
+
+
 def work_on(plan: Path, workers: int, *, retries: int = RETRIES,
             resources: Mapping[str, Any] | None = None) -> list[Report]:
-    """Makes the shards of a plan by ``workers`` tasks and returns their reports; :func:`lora_tool.commit` is next.
+    """Makes the parts of a plan by ``workers`` tasks and returns their reports; :func:`lora_tool.commit` is next.
 
     Raises :class:`LoraToolError` with the first refusal of a worker; the others come to their end.
     """

@@ -1,11 +1,14 @@
 """What of an update survives in a quantised base, by the way it is merged.
 
-usage: survival.py --lora-tool BINARY --base BASE --task DIRECTORY [--task DIRECTORY ...] [--only WORD]
+usage: survival.py --lora-tool BINARY --base BASE --task DIRECTORY [--task DIRECTORY ...] [--results FILE]
 
 The base is an encoder in 16 or 32 bit (all-MiniLM-L6-v2), a task a PEFT adapter with texts and a head (README.md).
 All matrices of the encoder's layers are quantised by the packages themselves (scripts/interop/quantisers), then
-lora-tool merges every adapter in every way, the packages read its output, and the texts are scored. Two tables are
-printed: shares of the update in the weights, as the tool reports them, and right answers."""
+lora-tool merges every adapter in every way, the packages read its output, and the texts are scored. Shares of the
+update in the weights, as the tool reports them, and right answers are printed as tables.
+
+Each merge is one line of --results as soon as it is scored; what is in that file is not made again. --every N counts
+every N-th text of a task alone, from the first on; the file has all of them."""
 import argparse
 import json
 import subprocess
@@ -17,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
-from benches import Encoder
+from benches import Encoder, adapter_deltas
 from quantisers import Scheme, bitsandbytes_, compressed, fp8
 from quantisers.ggml import Blocks
 
@@ -58,10 +61,10 @@ def formats():
 
 
 class Format:
-    """A base in one format, and merges into it."""
+    """A base in one format, and the ways to merge into it."""
 
     def __init__(self, scheme, tool, base, root):
-        self.scheme, self.tool, self.root = scheme, tool, root
+        self.scheme, self.tool, self.original, self.root = scheme, tool, base, root
         self.weights = load_file(base / "model.safetensors")
         self.names = [name for name in self.weights if ".layer." in name and self.weights[name].ndim == 2]
         self.is_gguf = isinstance(scheme, Blocks)
@@ -79,12 +82,11 @@ class Format:
         skipped = ["pooler.dense", "embeddings"]
         (self.base / "config.json").write_text(json.dumps(config | scheme.config(skipped)), encoding="utf-8")
 
-    def merge(self, adapter, *options):
-        """The merged weights in f32, and the tool's report."""
-        plain = "--dtype" in options
+    def merge(self, base, adapter, options, plain):
+        """The merged weights in f32, and the tool's report; `plain` is a result without codes."""
         out = self.root / ("out.gguf" if self.is_gguf and not plain else "out.safetensors" if self.is_gguf else "out")
-        command = [self.tool, "merge", self.base, adapter, "-o", out, "-f", "--json", *options]
-        if isinstance(self.scheme, Stacks):
+        command = [self.tool, "merge", base, adapter, "-o", out, "-f", "--json", *options]
+        if isinstance(self.scheme, Stacks) and base == self.base:
             command += ["--orientation", ".layer.=in-out"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -104,51 +106,170 @@ class Format:
                 tensors[name] = tensors[name].T
         return tensors
 
-    def ways(self):
-        """Options of the merges: next to the base, plain, and quantised again in three ways."""
+    def way(self, way, adapter):
+        """What a way makes of an adapter: weights in f32, and the tool's report."""
         again = ["--types", "keep"] if self.is_gguf else ["--quantized", "requantize"]
         again += ["--min-survival", "0"]
-        yield "beside", ["--dtype", "f32"]
-        yield "bf16", ["--dtype", "bf16"]
-        yield "fresh", again
-        yield "reuse", [*again, "--scales", "reuse"]
-        yield "stochastic", [*again, "--rounding", "stochastic"]
+        merge = lambda *options, plain=False: self.merge(self.base, adapter, options, plain)
+        match way:
+            case "beside":
+                return merge("--dtype", "f32", plain=True)
+            case "bf16":
+                return merge("--dtype", "bf16", plain=True)
+            case "fresh":
+                return merge(*again)
+            case "reuse":
+                return merge(*again, "--scales", "reuse")
+            case "stochastic":
+                return merge(*again, "--rounding", "stochastic")
+            case "residual":
+                beside = self.root / "residual"
+                weights, report = merge(*again, "--residual", beside)
+                for module, delta in adapter_deltas(beside).items():
+                    weights[f"{module}.weight"] = weights[f"{module}.weight"] + delta
+                return weights, report
+            case "original":
+                options = ["--quantize-like", self.base, "--min-survival", "0"]
+                return self.merge(self.original, adapter, options, False)
+        raise ValueError(way)
+
+    def ways(self):
+        """The ways that the format has."""
+        found = ["beside", "bf16", "fresh", "reuse", "half", "stochastic"]
+        return found if self.is_gguf else [*found, "residual", "original"]
+
+    def half(self, adapter, bf16, fresh):
+        """16-bit weights where the update is largest against the weight, quantised again in the other half."""
+        size = lambda module, delta: float(delta.norm() / self.weights[f"{module}.weight"].norm())
+        deltas = adapter_deltas(adapter)
+        largest = sorted(deltas, key=lambda module: size(module, deltas[module]), reverse=True)[: len(deltas) // 2]
+        return fresh | {name: bf16[name] for name in (f"{module}.weight" for module in largest)}
+
+
+class Results:
+    """Lines of a file: format, way, task, mean and least gain of its modules, and 1 or 0 for each text."""
+
+    def __init__(self, file):
+        self.file, self.found = file, {}
+        if file is not None and file.exists():
+            for line in file.read_text(encoding="utf-8").splitlines():
+                record = json.loads(line)
+                self.found[record["format"], record["way"], record["task"]] = record
+
+    def add(self, record):
+        self.found[record["format"], record["way"], record["task"]] = record
+        if self.file is not None:
+            with open(self.file, "a", encoding="utf-8") as out:
+                out.write(json.dumps(record) + "\n")
+
+    def table(self, name, ways, tasks, cell):
+        """Rows of one format: a cell for each task that has all of it."""
+        for way in ways:
+            cells = [cell(self.found.get((name, way, task), {})) for task in tasks]
+            if all(text is not None for text, _ in cells):
+                mean = sum(number for _, number in cells) / len(cells)
+                print(f"| {name} | {way} | {' | '.join(text for text, _ in cells)} | {mean:.1f} |", flush=True)
+
+
+def gain_cell(record):
+    if "gain" not in record:
+        return None, None
+    return f"{100 * record['gain']:.0f} ({100 * record['least']:.0f})", 100 * record["gain"]
+
+
+def right_cell(record, every):
+    if "right" not in record:
+        return None, None
+    texts = record["right"][::every]
+    share = 100 * texts.count("1") / len(texts)
+    return f"{share:.1f}", share
+
+
+class Judge:
+    """Merges and scores what the results do not have."""
+
+    def __init__(self, options, results):
+        self.options, self.results = options, results
+        self.bench = None if options.no_scores else Encoder(options.base, options.task)
+
+    def record(self, name, way, at, weights, report):
+        record = {"format": name, "way": way, "task": self.options.task[at].name}
+        survival = [module["gain"] for module in report.get("survival") or []]
+        if survival:
+            record |= {"gain": sum(survival) / len(survival), "least": min(survival)}
+        if self.bench is not None:
+            for parameter, weight in self.bench.weights.items():
+                weight.data = weights[parameter].float().contiguous()
+            right = self.bench.score(at)[at].right
+            record["right"] = "".join(str(int(each)) for each in right.tolist())
+        self.results.add(record)
+
+    def plain(self):
+        """The base as it is: alone, and with each adapter."""
+        weights = load_file(self.options.base / "model.safetensors")
+        for at, task in enumerate(self.options.task):
+            added = dict(weights)
+            for module, delta in adapter_deltas(task).items():
+                added[f"{module}.weight"] = weights[f"{module}.weight"].float() + delta
+            for way, used in (("alone", weights), ("beside", added)):
+                if ("base", way, task.name) not in self.results.found:
+                    self.record("base", way, at, used, {})
+
+    def format(self, scheme, root):
+        """All ways of one format; the base is quantised where one is still to be made."""
+        form = None
+        for at, task in enumerate(self.options.task):
+            made = {}
+
+            def weights_of(way):
+                if way not in made:
+                    made[way] = form.way(way, task)
+                return made[way]
+
+            for way in self.options.ways or WAYS:
+                if (scheme.name, way, task.name) in self.results.found:
+                    continue
+                form = form or Format(scheme, self.options.lora_tool, self.options.base, root)
+                if way not in form.ways():
+                    continue
+                if way == "half":
+                    parts = weights_of("bf16")[0], weights_of("fresh")[0]
+                    self.record(scheme.name, way, at, form.half(task, *parts), {})
+                else:
+                    self.record(scheme.name, way, at, *weights_of(way))
+
+
+WAYS = ["beside", "bf16", "fresh", "reuse", "half", "stochastic", "residual", "original"]
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lora-tool", required=True, type=Path)
     parser.add_argument("--base", required=True, type=Path)
     parser.add_argument("--task", required=True, type=Path, action="append")
     parser.add_argument("--only", default="", help="formats whose names hold this")
-    parser.add_argument("--ways", nargs="+", default=["beside", "bf16", "fresh", "reuse", "stochastic"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS)
     parser.add_argument("--no-scores", action="store_true", help="shares of the update alone, without the texts")
+    parser.add_argument("--results", type=Path, help="a file that keeps what is scored")
+    parser.add_argument("--every", type=int, default=1, help="count every N-th text")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bench = None if options.no_scores else Encoder(options.base, options.task)
-    print(f"tasks: {', '.join(task.name for task in options.task)}", flush=True)
+    results = Results(options.results)
+    judge = Judge(options, results)
+    tasks = [task.name for task in options.task]
+    print(f"| format | way | {' | '.join(tasks)} | mean |", flush=True)
+    if not options.no_scores:
+        judge.plain()
+    right = lambda record: right_cell(record, options.every)
+    results.table("base", ["alone", "beside"], tasks, right)
     for scheme in (scheme for scheme in formats() if options.only in scheme.name):
         with tempfile.TemporaryDirectory() as root:
-            form = Format(scheme, options.lora_tool, options.base, Path(root))
-            gains, right = {}, {}
-            for way, how in form.ways():
-                if way not in options.ways:
-                    continue
-                for at, task in enumerate(options.task):
-                    weights, report = form.merge(task, *how)
-                    survival = [module["gain"] for module in report.get("survival") or []]
-                    if survival:
-                        gains.setdefault(way, []).append((sum(survival) / len(survival), min(survival)))
-                    if bench is not None:
-                        for name, weight in bench.weights.items():
-                            weight.data = weights[name].float().contiguous()
-                        right.setdefault(way, []).append(100 * float(bench.score(at)[at].right.mean()))
-            for way, found in gains.items():
-                shares = ", ".join(f"{100 * mean:.0f} ({100 * least:.0f})" for mean, least in found)
-                print(f"| {scheme.name} | gain | {way} | {shares} |", flush=True)
-            for way, found in right.items():
-                shares = ", ".join(f"{one:.1f}" for one in found)
-                print(f"| {scheme.name} | right | {way} | {shares} | {sum(found) / len(found):.1f} |", flush=True)
+            judge.format(scheme, Path(root))
+        ways = options.ways or WAYS
+        print(f"{scheme.name}: share of the update, mean (least module)")
+        results.table(scheme.name, ways, tasks, gain_cell)
+        print(f"{scheme.name}: right answers")
+        results.table(scheme.name, ways, tasks, right)
 
 
 main()

@@ -7,6 +7,7 @@ Needs the package moto[server,s3]. A proxy between the tool and moto counts, and
 """
 
 import argparse
+import collections
 import http.client
 import http.server
 import os
@@ -31,17 +32,20 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     moto = None
     fault, left = None, 0
     read = 0
+    requests = collections.Counter()
     lock = threading.Lock()
 
     def any(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.lock:
+            Proxy.requests[self.command] += 1
         fault = self.draw()
         if fault in ("500", "503"):
             return self.reply(int(fault), {}, b"<Error><Code>SlowDown</Code></Error>", None)
         if fault == "skew":
             return self.reply(403, {}, b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the "
                               b"request time and the current time is too large.</Message></Error>", None)
-        if fault == "denied":
+        if fault in ("denied", "last"):
             return self.reply(403, {}, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>", None)
         if fault == "slow":
             time.sleep(2)
@@ -64,6 +68,8 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         """The fault of this answer; reads are cut, everything can be refused."""
         with self.lock:
             if Proxy.left <= 0 or (Proxy.fault == "cut" and (self.command != "GET" or "Range" not in self.headers)):
+                return None
+            if Proxy.fault == "last" and not (self.command == "PUT" and self.path.endswith(".index.json")):
                 return None
             Proxy.left -= 1
             return Proxy.fault
@@ -218,11 +224,33 @@ def run(args, place, env):
         words, _ = merged("refused", fault, 10**9, expected=2)
         expect(hint in words, f"{fault}: {hint}")
         expect(not store.names("out/refused"), "and nothing is in the store")
+    merged("no-index", "last", 10**9, expected=2)
+    expect(not store.names("out/no-index"), "a store that refuses the index keeps none of the other files")
+    plan_and_work(args, place, env, inputs, right)
     for location, hint in (("s3://nowhere/base", "no such bucket"), ("s3://models/nothing", "nothing is there"),
                            ("ftp://host/base", "unknown scheme")):
         code, words, _ = peak_of([args.binary, "inspect", location], env)
         expect(code == 2 and hint in words, f"{location}: {hint}")
     expect(not list(place.glob("lora-tool-remote-*")), "no mirror is left on the disk")
+
+
+def plan_and_work(args, place, env, inputs, right):
+    """A plan whose inputs are in the store, and whose output is a directory that all workers see."""
+    def tool(*words, expected=0):
+        code, told, _ = peak_of([args.binary, "-q", *words], env)
+        if code != expected:
+            sys.exit(f"WRONG: exit {code}, not {expected}: {told}")
+        return told
+
+    plan = place / "plan.json"
+    told = tool("merge", *inputs, "-o", "s3://models/out/planned", "--plan", plan, expected=2)
+    expect("a file system that all workers see" in told, "an output in the store is refused in words")
+    tool("merge", *inputs, "-o", place / "planned", "--plan", plan, "--workers", "2")
+    expect("lora-tool-remote" not in plan.read_text() and inputs[0] in plan.read_text(), "a plan holds locations")
+    for part in ("2/2", "1/2"):
+        tool("work", plan, "--shard", part)
+    tool("commit", plan)
+    expect(fleet.hashes(place / "planned") == right, "planned from the store: the bytes of the merge by paths")
 
 
 if __name__ == "__main__":

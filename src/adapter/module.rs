@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::scale::Scale;
 use crate::error::{ErrorKind, Result};
@@ -12,7 +12,7 @@ use crate::format::Checkpoint;
 use crate::math::{Composite, Factor, LowRank, RowMatrix, Transform};
 
 /// What kind of layer a module adapts, as far as its tensors tell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A matrix product; or a convolution whose kernel the flattened factors do not tell.

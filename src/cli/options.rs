@@ -9,8 +9,18 @@ pub(super) fn described(command: Command) -> Command {
     let verbs = command.get_subcommands().map(|verb| verb.get_name().to_owned());
     let verbs: Vec<String> = verbs.collect();
     verbs.into_iter().fold(command, |command, verb| {
-        command.mut_subcommand(&verb, |command| command.mut_args(|arg| describe(&verb, arg)))
+        command.mut_subcommand(&verb, |command| all_of(&verb, command))
     })
+}
+
+/// A verb, or a part of one that has arguments of its own.
+fn all_of(verb: &str, command: Command) -> Command {
+    let parts = command.get_subcommands().map(|part| part.get_name().to_owned());
+    let parts: Vec<String> = parts.collect();
+    let command = command.mut_args(|arg| describe(verb, arg));
+    parts
+        .into_iter()
+        .fold(command, |command, part| command.mut_subcommand(&part, |part| all_of(verb, part)))
 }
 
 fn describe(verb: &str, arg: Arg) -> Arg {

@@ -89,6 +89,7 @@ impl ErrorKind {
             Self::Family(error) => error.hint(),
             Self::Experts(error) => error.hint(),
             Self::Pair(error) => error.hint(),
+            Self::Collection(error) => error.hint(),
             Self::Header(error) => error.hint(),
             Self::Job(error) => error.hint(),
             Self::Quant(error) => error.hint(),

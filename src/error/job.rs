@@ -1,11 +1,11 @@
-//! What can go wrong where several machines make one merge.
+//! What can go wrong where several machines share work.
 
 /// See [`ErrorKind::Job`](super::ErrorKind::Job).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// Something else, or damaged.
-    #[error("it is no plan of a merge: {0}")]
+    #[error("it is no plan of shared work: {0}")]
     NoPlan(String),
     /// A plan in a form that this version does not know.
     #[error("the plan has schema {found}, and this version reads schema {known}")]
@@ -32,23 +32,21 @@ pub enum JobError {
         expected: String,
     },
     /// An input that is not as it was when the plan was made.
-    #[error("it is not as it was when the merge was planned: {what}")]
+    #[error("it is not as it was when the plan was made: {what}")]
     Input {
         /// What is found, and what was.
         what: String,
     },
     /// Inputs and options that make another plan.
-    #[error(
-        "planned again, it is another merge: its digest is {digest}, and the plan's {expected}"
-    )]
+    #[error("planned again, it is other work: its digest is {digest}, and the plan's {expected}")]
     OtherPlan {
         /// What it is.
         digest: String,
         /// What stands in the plan.
         expected: String,
     },
-    /// A directory in which another merge is made.
-    #[error("another merge is being made there")]
+    /// A directory in which something else is made.
+    #[error("something else is being made there")]
     OtherJob,
     /// An output that was not to be replaced.
     #[error("the output is there already, from a commit of this plan or from another run")]
@@ -62,15 +60,15 @@ pub enum JobError {
         /// Whether the output is there.
         committed: bool,
     },
-    /// Shards that are not there, or not as they were made.
-    #[error("{}", unfinished(missing, altered, *shards))]
+    /// Parts that are not there, or not as they were made.
+    #[error("{}", unfinished(missing, altered, *parts))]
     Unfinished {
         /// Those that no worker has finished.
         missing: Vec<String>,
         /// Those that are not as they were finished.
         altered: Vec<String>,
         /// How many there are in all.
-        shards: usize,
+        parts: usize,
     },
     /// A worker that does not know which part is its own.
     #[error("which part of the work is this worker's?")]
@@ -80,12 +78,12 @@ pub enum JobError {
     BadPart(String),
 }
 
-/// Which shards cannot go out, in a line.
-fn unfinished(missing: &[String], altered: &[String], shards: usize) -> String {
+/// Which parts cannot go out, in a line.
+fn unfinished(missing: &[String], altered: &[String], parts: usize) -> String {
     let list = |names: &[String], what: &str| match names.len() {
         0 => None,
-        1 => Some(format!("1 of {shards} shards is {what}: {}", names.join(", "))),
-        count => Some(format!("{count} of {shards} shards are {what}: {}", names.join(", "))),
+        1 => Some(format!("1 of {parts} parts is {what}: {}", names.join(", "))),
+        count => Some(format!("{count} of {parts} parts are {what}: {}", names.join(", "))),
     };
     let lists = [list(missing, "missing"), list(altered, "not as it was made")];
     lists.into_iter().flatten().collect::<Vec<_>>().join("; ")
@@ -96,7 +94,7 @@ impl JobError {
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::NoPlan(_) | Self::Edited { .. } => {
-                "give the file that `merge … --plan FILE` wrote, as it was written"
+                "give the file that `--plan FILE` wrote, as it was written"
             }
             Self::Schema { .. } | Self::Version { .. } => {
                 "let one version plan, work and commit: the bytes may differ between two"

@@ -3,12 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::location::LocationError;
-use super::model::ModelError;
 use super::unmatched::list_unmatched;
 use super::{
-    ConvertError, ExpertsError, FamilyError, HeaderError, JobError, OrientationError, PairError,
-    QuantError, ReceiptError, RecipeError, RuleError, TunedError, UnmatchedName, counted,
+    CollectionError, ConvertError, ExpertsError, FamilyError, HeaderError, JobError, LocationError,
+    ModelError, OrientationError, PairError, QuantError, ReceiptError, RecipeError, RuleError,
+    TunedError, UnmatchedName, counted,
 };
 
 /// What can go wrong. Shapes are in the order they are stored in.
@@ -153,6 +152,9 @@ pub enum ErrorKind {
     /// What another convention cannot say.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// A collection of adapters that share their directions.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
     /// Two checkpoints that should be one model.
     #[error(transparent)]
     Pair(#[from] PairError),
@@ -165,7 +167,7 @@ pub enum ErrorKind {
     /// A recipe that is not one.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A merge of several machines that does not go on.
+    /// Work of several machines that does not go on.
     #[error(transparent)]
     Job(#[from] JobError),
     /// Rules about modules that do not fit them.

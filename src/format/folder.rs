@@ -54,6 +54,26 @@ fn collect(
     Ok(())
 }
 
+/// Bytes of a file, or of all files below a folder; what cannot be asked has none.
+pub fn size(path: &Path) -> u64 {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    match path.is_dir() {
+        true => files_below(path).unwrap_or_default().iter().map(|file| length(&file.path)).sum(),
+        false => length(path),
+    }
+}
+
+/// Makes the folder that an output will stand in, where it is missing.
+///
+/// # Errors
+/// Whatever the operating system says of making it.
+pub fn make_parent(output: &Path) -> Result<()> {
+    match output.parent() {
+        Some(parent) => std::fs::create_dir_all(parent).in_file(parent),
+        None => Ok(()),
+    }
+}
+
 /// When a file was last written, in seconds since 1970; `None` where that is not known.
 pub fn modified(path: &Path) -> Option<u64> {
     let time = std::fs::metadata(path).ok()?.modified().ok()?;

@@ -329,6 +329,23 @@ pub fn encode(metadata: Option<&Metadata>, tensors: &[TensorSpec]) -> Result<Vec
     Ok(bytes)
 }
 
+/// A header with spaces after it, so that the tensors begin at this byte of the file.
+///
+/// # Errors
+/// If it is longer than that already, or longer than the format allows.
+pub fn padded(mut header: Vec<u8>, start: usize) -> Result<Vec<u8>> {
+    let length = start.saturating_sub(8) as u64;
+    if start < header.len() || length > MAX_HEADER {
+        let limit = MAX_HEADER.min(length);
+        return Err(HeaderError::HeaderTooLarge { claimed: header.len() as u64, limit }.into());
+    }
+    header.resize(start, b' ');
+    for (place, byte) in header.iter_mut().zip(length.to_le_bytes()) {
+        *place = byte;
+    }
+    Ok(header)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

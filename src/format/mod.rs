@@ -11,6 +11,7 @@ pub mod coder;
 pub mod folder;
 pub mod ggml;
 pub mod gguf;
+pub mod glob;
 pub(crate) mod hash;
 pub mod header;
 mod hub;

@@ -42,8 +42,8 @@ pub trait Sink: Debug + Send + Sync {
     /// Sends a file or a directory; what others read last appears last.
     ///
     /// # Errors
-    /// What the store says. Nothing of it is to be seen before all parts have come; a store that fails after that may
-    /// keep files of it, without the index.
+    /// What the store says. Nothing of it is to be seen before all parts have come; what a store that fails after that
+    /// has shown is removed again, unless it replaces an output: then files of it may stay, without the index.
     fn send(&self, local: &Path, force: bool) -> Result<()>;
 }
 
@@ -97,6 +97,14 @@ pub fn as_written(text: &str) -> Cow<'_, str> {
             }
         }
         text
+    })
+}
+
+/// What the user wrote for the place in a store that a path stands for, or lies below.
+pub(crate) fn written(path: &Path) -> Option<String> {
+    known(|known| {
+        let mut names = known.names.iter().rev();
+        names.find(|(local, _)| path.starts_with(local)).map(|(_, written)| written.clone())
     })
 }
 

@@ -12,8 +12,7 @@ use super::access::{Access, Source, read_small};
 use super::kept::{beside, retain};
 use super::live::{Live, is_committed, still};
 use super::staging::{
-    OutputFile, builder, check_target, commit_directory, parent_of, sync_directories,
-    sync_directory,
+    OutputFile, builder, commit_directory, parent_of, sync_directories, sync_directory,
 };
 use crate::error::{JobError, Locate, Result};
 
@@ -41,13 +40,17 @@ pub fn shared_root(target: &Path) -> PathBuf {
 impl SharedStaging {
     const KEY: &str = "plan";
 
+    /// Where an output is built, or would be.
+    pub fn at(target: &Path) -> Self {
+        Self { target: target.to_path_buf(), root: shared_root(target) }
+    }
+
     /// Takes part in building an output, which need not have begun. `key` says what is built.
     ///
     /// # Errors
-    /// If the target exists without `force`, its parent cannot be written, or something else is built there.
-    pub fn join(target: &Path, force: bool, key: &str) -> Result<Self> {
-        check_target(target, force)?;
-        let shared = Self { target: target.to_path_buf(), root: shared_root(target) };
+    /// If the target's parent cannot be written, or something else is built there.
+    pub fn join(target: &Path, key: &str) -> Result<Self> {
+        let shared = Self::at(target);
         let out = shared.root.join("out");
         {
             let _still = still();
@@ -61,15 +64,14 @@ impl SharedStaging {
         Ok(shared)
     }
 
-    /// An output that others have built.
+    /// An output that others have built; `committed` says whether it is in place, where nothing waits.
     ///
     /// # Errors
     /// If nobody has begun, or something else is built there.
-    pub fn of_others(target: &Path, key: &str) -> Result<Self> {
-        let shared = Self { target: target.to_path_buf(), root: shared_root(target) };
+    pub fn of_others(target: &Path, key: &str, committed: impl Fn() -> bool) -> Result<Self> {
+        let shared = Self::at(target);
         if !shared.root.is_dir() {
-            let committed = target.symlink_metadata().is_ok();
-            return Err(JobError::Nothing { committed }).in_file(target);
+            return Err(JobError::Nothing { committed: committed() }).in_file(target);
         }
         shared.check(key)?;
         Ok(shared)
@@ -80,6 +82,11 @@ impl SharedStaging {
             true => Ok(()),
             false => Err(JobError::OtherJob).in_file(&self.root),
         }
+    }
+
+    /// What is built.
+    pub fn key(&self) -> String {
+        String::from_utf8_lossy(&self.recall(Self::KEY).unwrap_or_default()).into_owned()
     }
 
     /// Where it is built, until it is put in place.
@@ -148,15 +155,33 @@ impl SharedStaging {
     /// # Errors
     /// If the target has appeared meanwhile (without `force`), or the rename fails.
     pub fn commit(self, force: bool) -> Result<()> {
+        self.commit_as("", force)
+    }
+
+    /// Puts a file or directory of the output, and nothing else of it, at the target, in one step.
+    ///
+    /// # Errors
+    /// As [`SharedStaging::commit`].
+    pub fn commit_as(self, name: &str, force: bool) -> Result<()> {
         let Self { target, root } = self;
         let out = root.join("out");
         sync_directories(&out).in_file(&target)?;
+        let out = if name.is_empty() { out } else { out.join(name) };
         let still = still();
         commit_directory(&out, &target, force)?;
         fs::remove_dir_all(&root).in_file(&root)?;
         drop(still);
         is_committed(&target);
         sync_directory(parent_of(&target)).in_file(&target)
+    }
+
+    /// Removes what was built and noted, for an output that was put in place from there.
+    ///
+    /// # Errors
+    /// Whatever the operating system says of removing.
+    pub fn remove(self) -> Result<()> {
+        let _still = still();
+        fs::remove_dir_all(&self.root).in_file(&self.root)
     }
 
     fn put(&self, place: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Result<()> {

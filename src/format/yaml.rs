@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Place, RecipeError, RecipeProblem};
 
@@ -17,7 +18,7 @@ const DEEPEST: usize = 16;
 const DEAREST: usize = 4 << 20;
 
 /// A part of a document.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Node {
     /// Where it begins.
     pub place: Place,
@@ -26,7 +27,8 @@ pub struct Node {
 }
 
 /// What a node is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Value {
     /// A text, and whether it stands without quotes.
     Scalar(String, bool),
@@ -37,7 +39,7 @@ pub enum Value {
 }
 
 /// A key of a mapping.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Key {
     /// Where it is.
     pub place: Place,

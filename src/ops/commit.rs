@@ -1,96 +1,96 @@
-//! commit: puts what workers have made of a plan (`merge … --plan`, [`work`](super::work)) in place, if all of it is
-//! there and as it was made.
+//! commit: puts what workers have made of a plan ([`work`](super::work)) in place, if all of it is there and as it was
+//! made.
 
 use std::path::PathBuf;
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::merge::{Job, Merge, Note, OutputShard, Report, ShardStats, note_name, planned_files};
-use super::{Progress, thread_pool};
+use super::job::document::{self, Readable};
+use super::job::note::{Note, name as note_name};
+use super::job::shared::{PartOf, Parts, Shared, State};
+use super::{Progress, batch, extract, merge, thread_pool};
 use crate::error::{JobError, Locate, Result};
 use crate::format::shared_staging::SharedStaging;
 
 /// What to put in place.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The file that `merge --plan` wrote.
+    /// The file that `--plan` wrote.
     pub plan: PathBuf,
     /// Threads that read; 0 for one a core.
     pub threads: usize,
 }
 
-/// What is known of a shard.
-enum Found {
-    Whole(ShardStats),
-    Missing,
-    Altered,
+/// What was put in place, as the verb reports it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// A merge.
+    Merge(Box<merge::Report>),
+    /// An extraction.
+    Extract(Box<extract::Report>),
+    /// A batch.
+    Batch(batch::Report),
 }
 
-/// Checks every shard, writes the files beside them, and puts all in place in one step.
+/// Checks every part and puts all in place.
 ///
 /// # Errors
-/// A plan that is none, or not that of these inputs; shards that are missing or not as they were made, by name; an
+/// A plan that is none, or not that of these inputs; parts that are missing or not as they were made, by name; an
 /// output that is there, also from an earlier commit. Nothing changes then, and what workers have made stays.
 pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
-    let job = Job::read(&options.plan)?;
-    let pool = thread_pool(options.threads)?;
-    let staging = SharedStaging::of_others(&job.plan.output, &job.digest)?;
-    let merge = job.open(&pool).in_file(&options.plan)?;
-    let (plan, force) = (&merge.plan, job.options.force);
-    job.check_output(&merge)?;
-    progress.begin(plan.bytes);
-    let look = |(number, shard)| look(&staging, number, shard, progress);
-    let found: Vec<Found> = pool.install(|| plan.shards.par_iter().enumerate().map(look).collect());
-    let stats = all_whole(&merge, found).in_file(&options.plan)?;
-    plan.check_survival(&stats)?;
-    for file in &plan.side_files {
-        match (&file.content, &file.source) {
-            (None, Some(source)) => staging.copy(source, &file.relative)?,
-            (content, _) => {
-                staging.write(&file.relative, content.as_deref().unwrap_or_default().as_bytes())?;
-            }
+    let document = Readable::read(&options.plan)?;
+    match document.kind.as_str() {
+        merge::Options::KIND => commit::<merge::Options>(&document, options, progress)
+            .map(|report| Report::Merge(Box::new(report))),
+        extract::Options::KIND => commit::<extract::Options>(&document, options, progress)
+            .map(|report| Report::Extract(Box::new(report))),
+        batch::Items::KIND => {
+            commit::<batch::Items>(&document, options, progress).map(Report::Batch)
         }
+        kind => Err(document::unknown_kind(kind)).in_file(&options.plan),
     }
-    staging.retain(&planned_files(plan))?;
-    merge.inputs.check_unchanged()?;
-    staging.commit(force)?;
-    Ok(merge.report(&stats))
 }
 
-fn look(
-    staging: &SharedStaging,
-    number: usize,
-    shard: &OutputShard,
+fn commit<S: Shared<Open: Sync>>(
+    document: &Readable,
+    options: &Options,
     progress: &dyn Progress,
-) -> Found {
-    let path = staging.path(&shard.relative);
-    let note = staging.recall(&note_name(number)).and_then(|text| Note::read(&text));
-    let found = match note {
-        Some(note) if path.symlink_metadata().is_ok() => {
-            note.stats(&path, shard).map_or(Found::Altered, Found::Whole)
-        }
-        _ => Found::Missing,
+) -> Result<<S::Open as Parts>::Report> {
+    let job = document.job::<S>().in_file(&options.plan)?;
+    let open = job.open(&options.plan, options.threads).in_file(&options.plan)?;
+    let parts = open.parts.parts();
+    progress.begin(parts.iter().map(|part| part.bytes).sum());
+    let committed = || open.parts.is_committed();
+    let staging = SharedStaging::of_others(open.parts.place(), &open.digest, committed)?;
+    let look = |(number, part): (usize, &PartOf)| {
+        let note = staging.recall(&note_name(number)).and_then(|text| Note::read(&text));
+        let state = note.as_ref().map(|note| open.parts.look(number, note, &staging));
+        progress.advance(part.bytes);
+        (state.unwrap_or(State::Missing), note)
     };
-    progress.advance(shard.bytes());
-    found
+    let pool = thread_pool(options.threads)?;
+    let found: Vec<_> = pool.install(|| parts.par_iter().enumerate().map(look).collect());
+    let notes = all_whole(&parts, found).in_file(&options.plan)?;
+    open.parts.finish(notes, staging, open.force)
 }
 
-/// The statistics of all shards, in their order.
+/// The notes of all parts, in their order.
 ///
 /// # Errors
 /// [`JobError::Unfinished`], which names all that are not whole.
-fn all_whole(merge: &Merge, found: Vec<Found>) -> Result<ShardStats> {
-    let (mut stats, mut missing, mut altered) = (ShardStats::new(), Vec::new(), Vec::new());
-    let shards = merge.plan.shards.len();
-    for (shard, found) in merge.plan.shards.iter().zip(found) {
-        match found {
-            Found::Whole(found) => stats.extend(found),
-            Found::Missing => missing.push(shard.relative.clone()),
-            Found::Altered => altered.push(shard.relative.clone()),
+fn all_whole(parts: &[PartOf], found: Vec<(State, Option<Note>)>) -> Result<Vec<Note>> {
+    let (mut notes, mut missing, mut altered) = (Vec::new(), Vec::new(), Vec::new());
+    for (part, (state, note)) in parts.iter().zip(found) {
+        match (state, note) {
+            (State::Whole | State::Failed, Some(note)) => notes.push(note),
+            (State::Altered, _) => altered.push(part.name.clone()),
+            _ => missing.push(part.name.clone()),
         }
     }
     if missing.is_empty() && altered.is_empty() {
-        return Ok(stats);
+        return Ok(notes);
     }
-    Err(JobError::Unfinished { missing, altered, shards }.into())
+    Err(JobError::Unfinished { missing, altered, parts: parts.len() }.into())
 }

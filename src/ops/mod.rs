@@ -5,8 +5,10 @@
 //! knows clap, colours, or stdout.
 
 pub mod as_lora;
+pub mod batch;
 pub mod check;
 pub mod clean;
+pub mod collect;
 pub mod combine;
 pub mod commit;
 pub mod compare;
@@ -14,6 +16,7 @@ pub mod convert;
 pub mod diff;
 pub mod extract;
 pub mod inspect;
+pub mod job;
 pub mod list;
 pub mod merge;
 pub mod metadata;

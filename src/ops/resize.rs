@@ -1,12 +1,14 @@
 //! resize: one adapter → lower or fitted rank. The mathematics is `combine` of one adapter; this file
 //! only shapes its options.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::Progress;
 use super::check::vllm_rank;
 use super::combine::{self, Choice, Combine, ConvScope};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::math::RankPolicy;
 use crate::ops::shared::inputs::AdapterInput;
 
@@ -14,11 +16,52 @@ use crate::ops::shared::inputs::AdapterInput;
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The adapter.
-    pub adapter: std::path::PathBuf,
+    pub adapter: PathBuf,
     /// Rank policy.
     pub rank: RankPolicy,
     /// Everything that `combine` takes too; its adapters, method and rank are set here.
     pub combine: combine::Options,
+}
+
+/// What is said of ranks.
+#[derive(Debug, Clone, Default)]
+pub struct Ranks {
+    /// The rank policy.
+    pub rank: Option<RankPolicy>,
+    /// That of convolutions; the same if `None`.
+    pub conv_rank: Option<RankPolicy>,
+    /// kohya's criterion and its number; the ranks are caps then.
+    pub dynamic: Option<(String, f64)>,
+}
+
+impl Options {
+    /// With the ranks that are asked for.
+    ///
+    /// # Errors
+    /// Two criteria, one that there is not, or none.
+    pub fn new(adapter: PathBuf, ranks: &Ranks, mut combine: combine::Options) -> Result<Self> {
+        let bad = |reason: String| Error::from(ErrorKind::BadOption(reason));
+        let Some((method, parameter)) = &ranks.dynamic else {
+            combine.conv_rank = ranks.conv_rank;
+            let rank = ranks.rank.ok_or_else(|| bad("resize needs a rank".to_owned()))?;
+            return Ok(Self { adapter, rank, combine });
+        };
+        let rank = format!("{method}:{parameter}").parse().map_err(bad)?;
+        // kohya's --new_rank and --new_conv_rank cap what its criterion finds, each for its kind of
+        // module; the rank of convolutions is that of the others where none is given.
+        let most = combine.max_rank;
+        let cap = |asked: Option<RankPolicy>, option: &str| match asked {
+            Some(RankPolicy::Fixed(cap)) => Ok(Some(most.map_or(cap, |most| most.min(cap)))),
+            None => Ok(None),
+            Some(other) => Err(bad(format!(
+                "--dynamic-method and {option} {other} are two criteria; give one"
+            ))),
+        };
+        combine.max_rank = cap(ranks.rank, "--rank")?.or(most);
+        combine.conv_max_rank = cap(ranks.conv_rank, "--conv-rank")?;
+        combine.conv_rank = None;
+        Ok(Self { adapter, rank, combine })
+    }
 }
 
 /// Opens the adapter and decides the result's modules.
@@ -53,7 +96,7 @@ pub struct Explored {
 #[non_exhaustive]
 pub struct Exploration {
     /// The adapter.
-    pub adapter: std::path::PathBuf,
+    pub adapter: PathBuf,
     /// What each policy would give.
     pub choices: Vec<Explored>,
 }

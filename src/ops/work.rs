@@ -1,6 +1,6 @@
-//! work: makes some shards of a merge that was planned for several machines (`merge … --plan`).
+//! work: makes some parts of what was planned for several machines (`--plan` of `merge`, `extract` and `batch`).
 //!
-//! Workers do not talk: each makes its own shards beside the output, in temporaries that are renamed when they are
+//! Workers do not talk: each makes its own parts beside the output, in temporaries that are renamed when they are
 //! whole, and notes the hash of each. What is noted is not made again, so that a worker that was killed is simply run
 //! once more, and two that do the same do no harm.
 
@@ -8,15 +8,19 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::merge::{Job, Making, Note, OutputShard, WorkerPart, make, note_name};
-use super::{Progress, thread_pool};
-use crate::error::{ErrorKind, Locate, Result};
+use super::job::document::{Open, Readable};
+use super::job::note::{Note, name as note_name};
+use super::job::shared::{PartOf, Parts, Shared, State, Workplace};
+use super::job::{WorkerPart, document};
+use super::shared::pool::spread;
+use super::{Progress, batch, extract, merge, thread_pool};
+use crate::error::{ErrorKind, JobError, Locate, Result};
 use crate::format::shared_staging::SharedStaging;
 
 /// What to work on.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The file that `merge --plan` wrote.
+    /// The file that `--plan` wrote.
     pub plan: PathBuf,
     /// Which part of it.
     pub part: WorkerPart,
@@ -30,75 +34,121 @@ pub struct Options {
 pub struct Report {
     /// The plan.
     pub plan: PathBuf,
-    /// Its part, K/N.
+    /// Which part of the work was its own, K/N.
     pub part: String,
-    /// The shards of its part.
-    pub shards: Vec<String>,
+    /// What was its own: shards, tensors or items by their names.
+    pub parts: Vec<String>,
     /// How many of them it made.
     pub made: usize,
     /// How many were there, whole.
     pub reused: usize,
-    /// Bytes of their tensors.
+    /// Items that cannot be made, each with the reason.
+    pub failed: Vec<Failed>,
+    /// Bytes by which the work was shared out.
     pub bytes: u64,
     /// Where they wait for `commit`.
     pub place: PathBuf,
 }
 
-/// Makes the shards of a part that are not there yet.
+/// An item that cannot be made.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct Failed {
+    /// The item.
+    pub part: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Makes the parts of a worker that are not there yet.
 ///
 /// # Errors
 /// A plan that is none, or not that of these inputs; an output that is there already; then reading and writing, and
-/// what [`Merge::run`](super::merge::Merge::run) says of values.
+/// what the verb says of values.
 pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
-    let job = Job::read(&options.plan)?;
-    let pool = thread_pool(options.threads)?;
-    let merge = job.open(&pool).in_file(&options.plan)?;
-    let force = job.options.force;
-    job.check_output(&merge)?;
-    let staging = SharedStaging::join(&merge.plan.output, force, &job.digest)?;
-    let making = merge.making();
-    let numbers = job.shards_of(options.part);
-    let shard_of = |number: &usize| Some((*number, merge.plan.shards.get(*number)?));
-    let shards: Vec<(usize, &OutputShard)> = numbers.iter().filter_map(shard_of).collect();
-    let bytes = shards.iter().map(|(_, shard)| shard.bytes()).sum();
+    let document = Readable::read(&options.plan)?;
+    match document.kind.as_str() {
+        merge::Options::KIND => work::<merge::Options>(&document, options, progress),
+        extract::Options::KIND => work::<extract::Options>(&document, options, progress),
+        batch::Items::KIND => work::<batch::Items>(&document, options, progress),
+        kind => Err(document::unknown_kind(kind)).in_file(&options.plan),
+    }
+}
+
+fn work<S: Shared<Open: Sync>>(
+    document: &Readable,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let job = document.job::<S>().in_file(&options.plan)?;
+    let open = job.open(&options.plan, options.threads).in_file(&options.plan)?;
+    open.parts.check_output(open.force)?;
+    let staging = SharedStaging::join(open.parts.place(), &open.digest)?;
+    make_all(&open, options, &staging, progress)
+}
+
+fn make_all<S: Shared<Open: Sync>>(
+    open: &Open<S>,
+    options: &Options,
+    staging: &SharedStaging,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let (all, numbers) = (open.parts.parts(), open.numbers_of(options.part));
+    let own: Vec<_> = numbers.iter().filter_map(|at| Some((*at, all.get(*at)?))).collect();
+    let bytes = own.iter().map(|(_, part)| part.bytes).sum();
     progress.begin(bytes);
-    let mut made = 0;
-    for (number, shard) in &shards {
-        let note = staging.recall(&note_name(*number)).and_then(|text| Note::read(&text));
-        if note.and_then(|note| note.stats(&staging.path(&shard.relative), shard)).is_some() {
-            progress.advance(shard.bytes());
-            continue;
+    let pool = thread_pool(options.threads)?;
+    let at_once = open.parts.at_once(pool.current_num_threads()).min(own.len()).max(1);
+    let threads = (pool.current_num_threads() / at_once).max(1);
+    let at = Workplace { staging, pool: &pool, threads, progress };
+    let make = |number| make_one(open, number, &all, &at);
+    let done = spread(&numbers, at_once, make, Result::is_err)?;
+    let (mut made, mut failed) = (0, Vec::new());
+    for done in done.into_iter().flatten() {
+        match done? {
+            Done::Made => made += 1,
+            Done::Reused => {}
+            Done::Failed(part) => failed.push(part),
         }
-        make_one(making, (*number, shard), &staging, &pool, progress)?;
-        made += 1;
     }
     Ok(Report {
         plan: options.plan.clone(),
         part: options.part.to_string(),
         made,
-        reused: shards.len() - made,
-        shards: shards.iter().map(|(_, shard)| shard.relative.clone()).collect(),
+        reused: own.len() - made - failed.len(),
+        failed,
+        parts: own.iter().map(|(_, part)| part.name.clone()).collect(),
         bytes,
-        place: staging.root().to_path_buf(),
+        place: at.staging.root().to_path_buf(),
     })
 }
 
-fn make_one(
-    making: Making<'_>,
-    (number, shard): (usize, &OutputShard),
-    staging: &SharedStaging,
-    pool: &rayon::ThreadPool,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let (file, pending) = staging.create(&shard.relative)?;
-    let origin = making.plan.origin.as_ref();
-    let (file, stats) = make((making, origin), shard, file, pool, progress)?;
-    file.finish()?;
-    // What was read must be what was planned with.
-    making.inputs.check_unchanged()?;
-    pending.put()?;
-    let note = Note::of(&staging.path(&shard.relative), shard, &stats)?;
-    staging.note(&note_name(number), &note.text()?)
+/// What came of a part.
+enum Done {
+    Made,
+    Reused,
+    Failed(Failed),
+}
+
+fn make_one<S: Shared>(
+    open: &Open<S>,
+    number: usize,
+    all: &[PartOf],
+    at: &Workplace<'_>,
+) -> Result<Done> {
+    let part = all.get(number).ok_or(ErrorKind::NotFound)?;
+    let note = at.staging.recall(&note_name(number)).and_then(|text| Note::read(&text));
+    let state = note.map(|note| open.parts.look(number, &note, at.staging));
+    if state == Some(State::Whole) {
+        at.progress.advance(part.bytes);
+        return Ok(Done::Reused);
+    }
+    let note = open.parts.make(number, at)?;
+    at.staging.note(&note_name(number), &note.text()?)?;
+    Ok(match open.parts.why_failed(&note) {
+        Some(reason) => Done::Failed(Failed { part: part.name.clone(), reason }),
+        None => Done::Made,
+    })
 }
 
 impl Options {
@@ -111,6 +161,6 @@ impl Options {
             Some(text) => Some(text.parse()?),
             None => WorkerPart::of_environment(get)?,
         };
-        part.ok_or_else(|| ErrorKind::from(crate::error::JobError::NoPart).into())
+        part.ok_or_else(|| ErrorKind::from(JobError::NoPart).into())
     }
 }

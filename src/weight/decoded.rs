@@ -103,7 +103,6 @@ pub fn plain_metadata(checkpoint: &Checkpoint, metadata: &Metadata) -> Metadata 
 pub(super) fn put(values: &[f32], range: &Range<u64>, out: &mut Vec<u8>) {
     let (length, within) = ((range.end - range.start) as usize, (range.start % SIZE) as usize);
     let count = (within + length).div_ceil(SIZE as usize);
-    out.clear();
     let values = values.get(..count).unwrap_or(values);
     out.resize(values.len() * SIZE as usize, 0);
     // Four bytes at a time: byte for byte it takes longer than all decoding.
@@ -132,7 +131,6 @@ impl Computed for Panels {
         let end = (range.end.div_ceil(SIZE) as usize).div_ceil(columns);
         let skip = (range.start / SIZE) as usize - first * columns;
         VALUES.with_borrow_mut(|values| {
-            values.clear();
             values.resize((end - first) * columns, 0.0);
             self.weight.rows(first..end, values)?;
             put(values.get(skip..).unwrap_or_default(), &range, out);

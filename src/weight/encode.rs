@@ -6,6 +6,7 @@ use super::rounding::Draws;
 use super::{Stored, Writing};
 use crate::error::Result;
 use crate::format::Dtype;
+use crate::math::kernel::loops::{Largest, fold_groups};
 
 /// Writes rows of a weight as the stored tensors of its encoding.
 pub trait Encode: std::fmt::Debug + Send + Sync {
@@ -105,6 +106,11 @@ impl<'a> Panel<'a> {
         self.draws.get(at)
     }
 
+    /// The random numbers of its elements.
+    pub(super) fn draws(&self) -> &Draws {
+        &self.draws
+    }
+
     /// Whether scales are made anew.
     pub(super) fn fresh(&self) -> bool {
         self.writing.scales == super::Scales::Fresh
@@ -139,5 +145,5 @@ impl Encoded {
 
 /// The largest magnitude.
 pub(super) fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()))
+    fold_groups::<Largest>(0.0, values, values.len()).first().copied().unwrap_or(0.0)
 }

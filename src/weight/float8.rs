@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use super::codes::Code;
+use super::codes::{By, Code};
 use super::encode::{Encode, Encoded, Panel, Part, largest};
 use super::grid::{Grid, Scales};
 use super::{Decode, Stored, Writing};
 use crate::error::Result;
 use crate::format::Dtype;
+use crate::math::kernel::loops::Largest;
 use crate::math::kernel::small_float::{e8m0, exponent, to_e8m0};
 
 /// The least scale that compressed-tensors writes: f32's distance from 1 to the next number.
@@ -94,8 +95,7 @@ impl Encode for Scaled {
             let most = if self.grid.is_single() {
                 Grid::single(largest(panel.survey))
             } else {
-                let size = |largest: f32, value: f32| largest.max(value.abs());
-                self.grid.fold(panel.rows.clone(), self.columns, panel.values, size)
+                self.grid.fold::<Largest>(panel.rows.clone(), self.columns, panel.values)
             };
             let mut scales = self.scales(&most);
             if self.grid.is_single() {
@@ -110,24 +110,10 @@ impl Encode for Scaled {
             let factors = self.factors(None, &scales);
             (scales, factors)
         };
-        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
-        let lines = panel.rows.clone().zip(panel.values.chunks(self.columns.max(1)));
-        for (row, values) in lines {
-            let numbers = self.grid.row(&scales, row).iter().zip(self.grid.row(&factors, row));
-            for (values, (scale, factor)) in values.chunks(self.grid.group()).zip(numbers) {
-                for value in values {
-                    let scaled = match self.writer {
-                        _ if *scale == 0.0 => 0.0,
-                        Writer::Quotient => value / factor,
-                        _ => value * factor,
-                    };
-                    let code = self.code.narrow(scaled, panel.draw(at));
-                    codes.push(code);
-                    out.values.push(self.code.number(code) * scale);
-                    at += 1;
-                }
-            }
-        }
+        let by = if self.writer == Writer::Quotient { By::Quotient } else { By::Product };
+        let steps = self.grid.pairs(panel.rows.clone(), &scales, &factors);
+        let size = (self.columns, self.grid.group());
+        let codes = self.code.round(by, panel, size, &steps, &mut out.values);
         out.put(0, panel.rows.start * self.columns, codes);
         Ok(())
     }

@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use crate::error::{QuantError, Result};
+use crate::math::kernel::loops::Largest;
 use crate::math::kernel::small_float::{E2M1, E2M1_MAX, E4M3_MAX, to_e2m1};
 
 use super::encode::largest;
 use super::grid::{Grid, Scales};
+use super::groups::{Round, nibbles, round};
 use super::rounding::upper;
 use super::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
@@ -80,17 +82,41 @@ impl Decode for Fp4 {
     }
 }
 
-/// The code of a number: the nearest, a tie to the even code, or the one that a draw decides on.
-pub(super) fn code(value: f32, even: bool, draw: Option<f32>) -> u8 {
-    let sign = if value < 0.0 { 8 } else { 0 };
-    let (size, nearest) = (value.abs().min(E2M1_MAX), to_e2m1(value.abs(), even));
-    let Some(draw) = draw else { return sign | nearest };
-    let number = |code: u8| E2M1[usize::from(code)];
-    let low = if number(nearest) > size { nearest - 1 } else { nearest };
-    if low == 7 {
-        return sign | low;
+/// Codes of E2M1 numbers: the nearest, a tie to the even code or to the lower one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nearest {
+    pub(super) even: bool,
+}
+
+impl Round for Nearest {
+    type Step = f32;
+
+    #[inline(always)]
+    fn round(self, value: f32, step: f32, draw: Option<f32>) -> (u8, f32) {
+        let scaled = if step == 0.0 { 0.0 } else { value / step };
+        let sign = if scaled < 0.0 { 8 } else { 0 };
+        let (code, number) = match draw {
+            None => to_e2m1(scaled.abs(), self.even),
+            Some(draw) => drawn(scaled.abs(), draw),
+        };
+        let number = number * step;
+        (sign | code, if sign == 0 { number } else { -number })
     }
-    sign | if upper(number(low), number(low + 1), size, draw) { low + 1 } else { low }
+}
+
+/// The magnitude below a number or the one above it, as a draw decides.
+#[inline(always)]
+fn drawn(size: f32, draw: f32) -> (u8, f32) {
+    let size = if size > E2M1_MAX { E2M1_MAX } else { size };
+    let number = |code: u8| E2M1[usize::from(code)];
+    let nearest = to_e2m1(size, true).0;
+    let low = if number(nearest) > size { nearest - 1 } else { nearest };
+    let code = match low {
+        7 => low,
+        _ if upper(number(low), number(low + 1), size, draw) => low + 1,
+        _ => low,
+    };
+    (code, number(code))
 }
 
 /// What compressed-tensors stores for a group of zeros.
@@ -159,8 +185,7 @@ impl Encode for Fp4 {
         let rows = panel.rows.clone();
         let steps = if panel.fresh() {
             let constant = self.constant(largest(panel.survey));
-            let size = |largest: f32, value: f32| largest.max(value.abs());
-            let most = self.grid.fold(rows.clone(), self.columns, panel.values, size);
+            let most = self.grid.fold::<Largest>(rows.clone(), self.columns, panel.values);
             let mut scales = most.map(|largest| self.scale(largest, constant));
             if matches!(self.constant, Constant::Divide(_)) {
                 // A scale that rounds to 0 is replaced after it is rounded.
@@ -173,24 +198,10 @@ impl Encode for Fp4 {
             let constant = self.stored_constant().map(Stored::scalar).transpose()?;
             self.steps(&self.grid.read(rows.clone())?, constant.unwrap_or(1.0))
         };
-        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
-        for (row, values) in rows.zip(panel.values.chunks(self.columns.max(1))) {
-            let groups = values.chunks(self.grid.group()).zip(self.grid.row(&steps, row));
-            for (values, step) in groups {
-                for value in values {
-                    let scaled = if *step == 0.0 { 0.0 } else { value / step };
-                    let code = code(scaled, true, panel.draw(at));
-                    codes.push(code);
-                    out.values.push(E2M1[usize::from(code)] * step);
-                    at += 1;
-                }
-            }
-        }
-        let byte = |pair: &[u8; 2]| match self.high_first {
-            true => pair[0] << 4 | pair[1],
-            false => pair[1] << 4 | pair[0],
-        };
-        let bytes = codes.as_chunks::<2>().0.iter().map(byte).collect();
+        let steps = self.grid.of_rows(rows, &steps);
+        let size = (self.columns, self.grid.group());
+        let codes = round(Nearest { even: true }, panel, size, &steps, &mut out.values);
+        let bytes = nibbles(&codes, self.high_first, 0);
         out.put(0, panel.rows.start * self.columns / 2, bytes);
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::math::kernel::loops::{Fold, Loop, fold_groups, widest};
 
 use super::Stored;
 use super::encode::Encoded;
@@ -120,13 +121,12 @@ impl Grid {
         }
     }
 
-    /// What the values of each block of some whole rows of blocks fold to.
-    pub(super) fn fold(
+    /// What the values of each block of some whole rows of blocks, and 0, fold to.
+    pub(super) fn fold<F: Fold>(
         &self,
         rows: Range<usize>,
         columns: usize,
         values: &[f32],
-        with: impl Fn(f32, f32) -> f32,
     ) -> Scales {
         if rows.is_empty() {
             return Scales { values: Vec::new(), first: 0 };
@@ -135,11 +135,28 @@ impl Grid {
         let mut found = vec![0.0; (end - first) * self.size.1];
         for (row, values) in rows.zip(values.chunks(columns.max(1))) {
             let at = (self.row_of(row) - first) * self.size.1;
-            for (slot, group) in found.iter_mut().skip(at).zip(values.chunks(self.group())) {
-                *slot = group.iter().fold(*slot, |folded, value| with(folded, *value));
+            let folded = fold_groups::<F>(0.0, values, self.group());
+            for (slot, value) in found.iter_mut().skip(at).zip(folded) {
+                *slot = F::both(*slot, value);
             }
         }
         Scales { values: found, first }
+    }
+
+    /// The scales of some rows, a group of columns after the other.
+    pub(super) fn of_rows(&self, rows: Range<usize>, scales: &Scales) -> Vec<f32> {
+        rows.flat_map(|row| self.row(scales, row)).copied().collect()
+    }
+
+    /// As [`Grid::of_rows`], of two numbers for each.
+    pub(super) fn pairs(
+        &self,
+        rows: Range<usize>,
+        first: &Scales,
+        second: &Scales,
+    ) -> Vec<(f32, f32)> {
+        let pairs = rows.flat_map(|row| self.row(first, row).iter().zip(self.row(second, row)));
+        pairs.map(|(first, second)| (*first, *second)).collect()
     }
 
     /// Puts new scales into part `part`; they become what is stored of them.
@@ -216,14 +233,38 @@ impl Grid {
         out: &mut [f32],
     ) -> Result<()> {
         let scales = self.read(rows.clone())?;
-        for (row, values) in rows.zip(out.chunks_mut(columns.max(1))) {
-            let groups = values.chunks_mut(self.group());
-            for (group, scale) in groups.zip(self.row(&scales, row)) {
+        let scales = self.of_rows(rows, &scales);
+        widest(Multiplied {
+            values: out,
+            columns: columns.max(1),
+            group: self.group(),
+            scales: &scales,
+        });
+        Ok(())
+    }
+}
+
+/// Values of whole rows, each times the scale of its group.
+struct Multiplied<'a> {
+    values: &'a mut [f32],
+    columns: usize,
+    group: usize,
+    scales: &'a [f32],
+}
+
+impl Loop for Multiplied<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let across = self.columns.div_ceil(self.group);
+        let rows = self.values.chunks_mut(self.columns).zip(self.scales.chunks(across));
+        for (values, scales) in rows {
+            for (group, scale) in values.chunks_mut(self.group).zip(scales) {
                 for value in group {
                     *value *= scale;
                 }
             }
         }
-        Ok(())
     }
 }

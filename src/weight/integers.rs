@@ -1,7 +1,8 @@
 //! compressed-tensors' whole numbers (`quantization/utils/helpers.py`, calculate_qparams): scales, zero points and codes
 //! of b bits, between −2^(b−1) and 2^(b−1) − 1.
 
-use super::rounding::whole;
+use super::groups::Round;
+use super::rounding::{low_byte, whole};
 
 /// The least scale: f32's distance from 1 to the next number.
 const LEAST: f32 = f32::EPSILON;
@@ -39,12 +40,36 @@ impl Integers {
         (scale, zero.round_ties_even())
     }
 
-    /// The code of a value.
-    pub(super) fn code(self, value: f32, scale: f32, zero: f32, draw: Option<f32>) -> f32 {
-        if scale == 0.0 {
-            return zero;
-        }
-        whole((value / scale + zero).clamp(self.bottom(), self.top()), draw)
+    /// What rounds values to codes that are stored as `offset` more.
+    pub(super) fn rule(self, offset: f32) -> Whole {
+        Whole { bottom: self.bottom(), top: self.top(), offset }
+    }
+}
+
+/// Whole numbers between two, stored as so much more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole {
+    bottom: f32,
+    top: f32,
+    offset: f32,
+}
+
+impl Whole {
+    #[inline(always)]
+    fn code(self, value: f32, (scale, zero): (f32, f32), draw: Option<f32>) -> f32 {
+        let code = whole((value / scale + zero).clamp(self.bottom, self.top), draw);
+        if scale == 0.0 { zero } else { code }
+    }
+}
+
+impl Round for Whole {
+    /// Scale and zero point.
+    type Step = (f32, f32);
+
+    #[inline(always)]
+    fn round(self, value: f32, (scale, zero): Self::Step, draw: Option<f32>) -> (u8, f32) {
+        let code = self.code(value, (scale, zero), draw);
+        (low_byte(code + self.offset), (code - zero) * scale)
     }
 }
 
@@ -57,8 +82,11 @@ mod tests {
         let four = Integers { bits: 4 };
         assert_eq!((four.symmetric(15.0), four.symmetric(0.0)), (2.0, f32::EPSILON));
         assert_eq!(four.affine(-1.0, 14.0), (1.0, -7.0));
-        assert_eq!(four.code(100.0, 1.0, -7.0, None), 7.0);
-        assert_eq!(four.code(-1.0, 1.0, -7.0, None), -8.0);
-        assert_eq!(Integers { bits: 8 }.code(0.5, 1.0, 0.0, None), 0.0);
+        let rule = four.rule(8.0);
+        assert_eq!(rule.round(100.0, (1.0, -7.0), None), (15, 14.0));
+        assert_eq!(rule.round(-1.0, (1.0, -7.0), None), (0, -1.0));
+        assert_eq!(rule.round(9.0, (0.0, 2.0), None), (10, 0.0));
+        assert_eq!(Integers { bits: 8 }.rule(0.0).round(0.5, (1.0, 0.0), None), (0, 0.0));
+        assert_eq!(Integers { bits: 8 }.rule(0.0).round(-0.6, (1.0, 0.0), None), (255, -1.0));
     }
 }

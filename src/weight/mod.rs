@@ -20,6 +20,7 @@ pub mod encoding;
 mod float8;
 mod fp4;
 mod grid;
+mod groups;
 mod integers;
 mod matrix;
 mod model;

@@ -54,6 +54,11 @@ impl Draws {
         Self(bits)
     }
 
+    /// Whether rounding is to the nearest.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// That of an element of the panel, in [0, 1).
     #[inline(always)]
     pub(super) fn get(&self, at: usize) -> Option<f32> {
@@ -71,6 +76,13 @@ pub(super) fn whole(value: f32, draw: Option<f32>) -> f32 {
             if upper(below, below + 1.0, value, draw) { below + 1.0 } else { below }
         }
     }
+}
+
+/// The lowest byte of a whole number between −2²¹ and 2²¹.
+#[inline(always)]
+pub(super) fn low_byte(value: f32) -> u8 {
+    // Added to 3 · 2²² it is what the last bits of the sum say.
+    (value + 12_582_912.0).to_bits() as u8
 }
 
 /// Whether a value between two numbers becomes the upper one.
@@ -91,6 +103,13 @@ mod tests {
             assert!(rounded.iter().all(|found| (found - value).abs() < 1.0), "{value}");
             let mean = rounded.iter().sum::<f32>() / 20_000.0;
             assert!((mean - value).abs() < 0.02, "{value}: {mean}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_byte_is_that_of_the_integer() {
+        for value in -70_000..70_000_i32 {
+            assert_eq!(low_byte(value as f32), value as u8, "{value}");
         }
     }
 

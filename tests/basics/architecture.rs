@@ -66,8 +66,6 @@ const PLACES: [(&[&str], &[&str], &str); 13] = [
             // Which files an adapter is, and which a model has beside its tensors.
             "adapter/files.rs",
             "ops/merge/plan/side.rs",
-            // Sizes of a plan's inputs, by which they are known again on another machine.
-            "ops/merge/job/identity.rs",
             // What an interrupted run left, and what is removed when it is no longer needed.
             "ops/merge/write/resume.rs",
             "ops/merge/write/stream.rs",

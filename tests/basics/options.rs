@@ -57,40 +57,38 @@ fn the_page_of_options_is_the_table() {
     let mut page = String::from(
         "# Options\n\n\
          The options of the verbs that write weights or adapters. A recipe (`lora-tool run`) says an option of `merge` \
-         or `combine` under the key in the last column; Python takes it under the same name. Every command also takes \
-         `--quiet`, `--verbose` and `--threads N`.\n",
+         or `combine` under the key in the last column, and so does an item of a batch (`lora-tool batch`) of any of \
+         these verbs; Python takes it under the same name. Every command also takes `--quiet`, `--verbose` and \
+         `--threads N`.\n",
     );
     for (verb, _) in VERBS {
-        let recipes = ["merge", "combine"].contains(&verb);
-        let (head, line) = match recipes {
-            true => ("| option | what it does | default | in a recipe |", "|---|---|---|---|"),
-            false => ("| option | what it does | default |", "|---|---|---|"),
+        let (place, command) = match verb {
+            "merge" | "combine" => ("recipe or batch", "run"),
+            _ => ("batch", "batch"),
         };
-        write!(page, "\n## {verb}\n\n{head}\n{line}\n").expect("a text");
+        let head = format!("| option | what it does | default | in a {place} |\n|---|---|---|---|");
+        write!(page, "\n## {verb}\n\n{head}\n").expect("a text");
         for option in options_of(verb) {
             let place = match option.recipe {
                 Recipe::Key => format!("`{}`", option.name),
                 Recipe::Adapter(key) => format!("`{key}` of an adapter"),
-                Recipe::Run | Recipe::None => format!("`run --{}`", option.long()),
+                Recipe::Run | Recipe::None => format!("`{command} --{}`", option.long()),
             };
-            row(&mut page, &shown(option), option.help, option.default, recipes.then_some(place));
+            row(&mut page, &shown(option), option.help, option.default, &place);
         }
         for param in parameters(verb) {
             let place = format!("`parameters: {{{}: …}}`", param.name.replace('-', "_"));
             let shown = format!("`--{} {}`", param.name, if is_word(param) { "WORD" } else { "X" });
-            row(&mut page, &shown, param.about, "the method's", Some(place));
+            row(&mut page, &shown, param.about, "the method's", &place);
         }
     }
     hold("docs/options.md", &page);
 }
 
-fn row(page: &mut String, shown: &str, help: &str, default: &str, recipe: Option<String>) {
+fn row(page: &mut String, shown: &str, help: &str, default: &str, place: &str) {
     let cell = |text: &str| text.replace('|', "\\|");
-    write!(page, "| {} | {} | {} |", cell(shown), cell(help), cell(default)).expect("a text");
-    match recipe {
-        Some(recipe) => writeln!(page, " {recipe} |").expect("a text"),
-        None => page.push('\n'),
-    }
+    let (shown, help, default) = (cell(shown), cell(help), cell(default));
+    writeln!(page, "| {shown} | {help} | {default} | {place} |").expect("a text");
 }
 
 /// The option as a usage shows it, with its other spellings.

@@ -5,10 +5,14 @@
 mod common;
 
 mod auto;
+mod batches;
+mod batches_refused;
+mod collections;
 mod combine_peft;
 mod combining;
 mod dynamic;
 mod extract;
+mod extract_shared;
 mod golden_combine;
 mod golden_extract;
 mod laws_combine;

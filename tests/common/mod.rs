@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+pub mod alternating;
 pub mod bench;
 pub mod cases;
 pub mod deltas;

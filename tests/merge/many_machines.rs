@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lora_tool::format::Dtype;
+use lora_tool::format::yaml::{Node, Value as Yaml};
 use serde_json::{Value, json};
 
 use crate::common::refusal::{Scene, tree};
@@ -65,7 +66,7 @@ fn alter(path: &std::path::Path) {
 fn workers_in_any_order_make_the_bytes_of_one_process() {
     let scene = scene();
     let planned = report(&scene.runs(&format!("{PLAN} --workers 5 --json")));
-    assert_eq!(planned["shards"], SHARDS);
+    assert_eq!(planned["parts"], SHARDS);
     let loads: Vec<u64> = serde_json::from_value(planned["workers"].clone()).expect("loads");
     assert_eq!(loads.iter().sum::<u64>(), planned["bytes"].as_u64().expect("bytes"));
     let (most, least) = (loads.iter().max().expect("five"), loads.iter().min().expect("five"));
@@ -108,14 +109,14 @@ fn nothing_comes_out_before_all_of_it_is_there() {
     scene.runs(PLAN);
     scene.refuses_late("commit plan.json", &["no worker has begun"], "lora-tool work PLAN");
     scene.runs("work plan.json --shard 1/2");
-    let missing = ["6 of 12 shards are missing: model-000"];
+    let missing = ["6 of 12 parts are missing: model-000"];
     scene.refuses_late("commit plan.json", &missing, "lora-tool work PLAN");
     scene.runs("work plan.json --shard 2/2");
     alter(&shard(&scene, 7));
     std::fs::remove_file(shard(&scene, 3)).expect("a shard");
     let names = [
-        "1 of 12 shards is missing: model-00003-of-00012",
-        "1 of 12 shards is not as it was made: model-00007-of-00012",
+        "1 of 12 parts is missing: model-00003-of-00012",
+        "1 of 12 parts is not as it was made: model-00007-of-00012",
     ];
     scene.refuses_late("commit plan.json", &names, "lora-tool work PLAN");
     let report = report(&scene.runs("work plan.json --shard 1/1 --json"));
@@ -138,7 +139,7 @@ fn other_inputs_are_refused() {
         let path = scene.path(file);
         let bytes = std::fs::read(&path).expect("a file");
         alter(&path);
-        scene.refuses_late(work, &[file, "when the merge was planned", says], hint);
+        scene.refuses_late(work, &[file, "when the plan was made", says], hint);
         std::fs::write(&path, &bytes[1..]).expect("a writable file");
         scene.refuses_late(work, &[file, "bytes, and had"], hint);
         std::fs::write(&path, bytes).expect("a writable file");
@@ -170,21 +171,26 @@ fn other_plans_are_refused() {
     };
     with(&|plan| plan["version"] = json!("0.0.1"));
     scene.refuses_late(work, &["made by lora-tool 0.0.1"], "one version");
-    with(&|plan| plan["schema"] = json!(2));
-    scene.refuses_late(work, &["schema 2"], "one version");
+    with(&|plan| plan["schema"] = json!(1));
+    scene.refuses_late(work, &["schema 1"], "one version");
     with(&|plan| plan["plan"]["bytes"] = json!(1));
     scene.refuses_late(work, &["was edited"], "as it was written");
     with(&|plan| plan["options"]["adapters"][0]["weight"] = json!(0.8));
-    scene.refuses_late(work, &["it is another merge"], "plan again");
+    scene.refuses_late(work, &["was edited"], "as it was written");
+    with(&|plan| plan["kind"] = json!("mend"));
+    scene.refuses_late(work, &["of the kind `mend`"], "as it was written");
     scene.write("plan.json", "{}");
-    scene.refuses_late(work, &["it is no plan of a merge"], "as it was written");
+    scene.refuses_late(work, &["it is no plan of shared work"], "as it was written");
     scene.write("plan.json", &text);
+    scene.write("base/generation_config.json", "{}");
+    scene.refuses_late(work, &["it is other work"], "plan again");
+    std::fs::remove_file(scene.path("base/generation_config.json")).expect("a file");
     scene.refuses_late("work plan.json", &["which part"], "--shard 1/1");
     scene.refuses_late("work plan.json --shard 5/4", &["`5/4` is no part"], "from 1 to N");
     scene.runs("work plan.json --shard 1/3");
     scene.runs("merge base adapter -o out -w 0.8 --plan other.json");
     let line = "work other.json --shard 1/3";
-    scene.refuses_late(line, &["another merge is being made there"], "another output");
+    scene.refuses_late(line, &["something else is being made there"], "another output");
 }
 
 /// The examples as a scheduler runs them.
@@ -212,6 +218,64 @@ fn schedulers_say_the_part() {
     pod.current_dir(scene.path("")).args(["--quiet", "work", "plan.json"]);
     pod.env("JOB_COMPLETION_INDEX", "1").env("JOB_COMPLETIONS", "3").assert().success();
     scene.runs("commit plan.json");
+    assert!(tree(&scene.path("out")) == tree(&scene.path("whole")), "other bytes");
+}
+
+/// The scalar at a path of keys and places in lists.
+fn at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
+    let Some((key, rest)) = path.split_first() else { return node };
+    let found = match &node.value {
+        Yaml::Mapping(entries) => {
+            entries.iter().find(|(found, _)| found.text == *key).map(|(_, node)| node)
+        }
+        Yaml::List(nodes) => key.parse::<usize>().ok().and_then(|place| nodes.get(place)),
+        Yaml::Scalar(..) => None,
+    };
+    at(found.unwrap_or_else(|| panic!("no `{key}`")), rest)
+}
+
+fn scalar(node: &Node) -> String {
+    match &node.value {
+        Yaml::Scalar(text, _) => text.clone(),
+        _ => panic!("no scalar: {node:?}"),
+    }
+}
+
+/// The lines of the workflow's steps, its parameters put in as Argo does, through the shell of its container.
+#[test]
+fn argo_plans_works_and_commits() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let text = std::fs::read(examples.join("argo_workflow.yaml")).expect("a workflow");
+    let workflow = lora_tool::format::yaml::parse(&text).expect("YAML");
+    let spec = at(&workflow, &["spec"]);
+    let binary =
+        std::path::Path::new(env!("CARGO_BIN_EXE_lora-tool")).parent().expect("a directory");
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
+    let scene = scene();
+    let container = at(spec, &["templates", "1", "container"]);
+    let shell = scalar(at(container, &["command", "0"]));
+    assert_eq!(scalar(at(container, &["command", "1"])), "-c");
+    let exec = scalar(at(container, &["args", "0"]));
+    let run = |step: &str, item: &str| {
+        let line = ["templates", "0", "steps", step, "0", "arguments", "parameters", "0", "value"];
+        let mut line = exec.replace("{{inputs.parameters.line}}", &scalar(at(spec, &line)));
+        for (name, value) in
+            [("base", "base"), ("adapter", "adapter:0.7"), ("output", "out"), ("workers", "3")]
+        {
+            line = line.replace(&format!("{{{{workflow.parameters.{name}}}}}"), value);
+        }
+        line = line.replace("{{item}}", item);
+        assert!(!line.contains('{'), "{line}");
+        let mut command = std::process::Command::new(&shell);
+        command.current_dir(scene.path("")).args(["-c", &line]).env("PATH", &path);
+        let done = command.output().expect("a shell");
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    run("0", "");
+    for item in ["2", "3", "1"] {
+        run("1", item);
+    }
+    run("2", "");
     assert!(tree(&scene.path("out")) == tree(&scene.path("whole")), "other bytes");
 }
 

@@ -10,7 +10,7 @@ use lora_tool::format::Dtype;
 use serde_json::Value;
 
 use crate::common::quant::{WRITTEN, adapter, base};
-use crate::common::{Bench, Peft, Read, fixture, lora_tool, read};
+use crate::common::{Bench, Peft, Read, Tensors, fixture, lora_tool, read};
 
 /// The one tensor of each base that its adapter changes and that is not quantised.
 fn is_plain(name: &str) -> bool {
@@ -105,6 +105,43 @@ fn verify_knows_what_a_merge_wrote() {
             let done = done.expect("it runs");
             let said = stdout(&done) + &String::from_utf8_lossy(&done.stderr);
             assert_eq!(done.status.code(), Some(0), "{case}: {options}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_update_of_zeros_keeps_every_byte() {
+    let bench = Bench::new();
+    // The last four have a number for all of a tensor, which is made of all values.
+    for case in [
+        "int4_sym_g32_ct",
+        "fp8_tensor_ct",
+        "fp8_tensor_modelopt",
+        "comfy_quant_fp8_new",
+        "nvfp4_ct",
+    ] {
+        let nothing = bench.path(case);
+        std::fs::create_dir(&nothing).expect("a directory");
+        let mut zeros = Tensors::new();
+        for entry in std::fs::read_dir(adapter(case)).expect("an adapter") {
+            let from = entry.expect("an entry").path();
+            let to = nothing.join(from.file_name().expect("a name"));
+            if from.extension().is_none_or(|ending| ending != "safetensors") {
+                std::fs::copy(&from, to).expect("a copy");
+                continue;
+            }
+            for (name, tensor) in read(&from) {
+                let is_up = name.contains("lora_B") || name.contains("lora_up");
+                let bytes = if is_up { vec![0; tensor.bytes.len()] } else { tensor.bytes.clone() };
+                zeros = zeros.raw(&name, tensor.dtype, &tensor.shape, &bytes);
+            }
+            zeros.save(&to);
+            zeros = Tensors::new();
+        }
+        let options = "--quantized requantize --min-survival 0";
+        let after = read(&bench.merge(&base(case), &[&nothing], options));
+        for (name, before) in read(&base(case)) {
+            assert!(after[&name] == before, "{case}: {name} changed");
         }
     }
 }

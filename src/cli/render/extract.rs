@@ -34,7 +34,7 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
     }
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for tensor in &report.left_out {
-        reasons.entry(tensor.reason).or_default().push(&tensor.tensor);
+        reasons.entry(&tensor.reason).or_default().push(&tensor.tensor);
     }
     for (reason, tensors) in reasons {
         lines.add("left out", format!("{}: {reason}", counted(tensors.len(), "tensor")));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lora_tool::error::{UnmatchedName, counted};
 use lora_tool::ops::merge::{
-    AsTrained, Dequantised, Effective, JobReport, NotCarried, Plan, PlannedAdapter, Prediction,
-    Report, Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
+    AsTrained, Dequantised, Effective, NotCarried, Plan, PlannedAdapter, Prediction, Report,
+    Requantised, Residual, Rounding, Scales, Survival, TensorPlan,
 };
 
 use super::combine::chosen;
@@ -99,22 +99,6 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     }
     not_carried(&mut lines, &plan.not_carried);
     unmatched(&mut lines, &plan.unmatched);
-    lines.into_text()
-}
-
-/// That a plan was written down, and what to do with it.
-pub(crate) fn written(report: &JobReport) -> String {
-    let mut lines = Lines::default();
-    let (plan, count) = (report.plan.display(), report.workers.len());
-    lines.plain(format!("the merge into {} is planned in {plan}", report.output.display()));
-    lines.add("shards", format!("{}, {}", report.shards, bytes(report.bytes)));
-    if let (Some(most), Some(least)) = (report.workers.iter().max(), report.workers.iter().min()) {
-        let (most, least) = (bytes(*most), bytes(*least));
-        lines.add("workers", format!("{count}, each with {least} to {most}"));
-    }
-    let of = if count == 0 { "N".to_owned() } else { count.to_string() };
-    lines.add("then", format!("lora-tool work {plan} --shard K/{of} for every K from 1 to {of}"));
-    lines.add("last", format!("lora-tool commit {plan}"));
     lines.into_text()
 }
 

@@ -1,8 +1,10 @@
 //! Reports as text for people: one file a verb, and what they are made of.
 
 pub(crate) mod as_lora;
+pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod clean;
+pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod convert;
@@ -19,6 +21,7 @@ mod names;
 mod numbers;
 pub(crate) mod tune;
 pub(crate) mod verify;
+pub(crate) mod work;
 
 use lines::LISTED;
 

@@ -7,6 +7,7 @@ use lora_tool::format::Access;
 use lora_tool::ops::extract::{self, RankChoice};
 use regex::Regex;
 
+use super::shared_work::PlanArgs;
 use crate::cli::args::{DtypeArg, OrientationArgs, OutcomeArgs, destination, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
@@ -15,6 +16,7 @@ use crate::cli::{Answer, Outcome, Session, Verb, render};
 Examples:
   lora-tool extract BASE TUNED -o adapter --rank 32
   lora-tool extract BASE TUNED -o adapter --rank auto
+  lora-tool extract BASE TUNED -o adapter --rank 32 --plan plan.json --workers 16
   lora-tool extract BASE TUNED -o adapter --rank energy:0.95 --max-rank 128 --full-norms
   lora-tool extract sd.safetensors tuned.safetensors -o style.safetensors --rank size:64MiB --conv-rank 8")]
 pub(crate) struct ExtractArgs {
@@ -63,6 +65,8 @@ pub(crate) struct ExtractArgs {
     #[command(flatten)]
     orientation: OrientationArgs,
     #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
     outcome: OutcomeArgs,
 }
 
@@ -108,6 +112,11 @@ impl Verb for ExtractArgs {
     fn run(&self, session: &Session) -> Outcome {
         let extract = extract::plan(&self.options(session.threads))?;
         let (json, modules) = (self.outcome.json, self.outcome.modules(session));
+        if let Some(file) = &self.plan.plan {
+            let report = extract.write_plan(file, self.plan.workers)?;
+            session.answer("extract", json, &report, render::work::written)?;
+            return Ok(Answer::Yes);
+        }
         let progress = session.bytes("extracting");
         let report = match self.outcome.dry_run {
             true => extract.preview(&*progress)?,

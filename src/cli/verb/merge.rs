@@ -15,6 +15,7 @@ use lora_tool::ops::{amount, named_base};
 use lora_tool::{Error, Result};
 use regex::Regex;
 
+use super::shared_work::PlanArgs;
 use crate::cli::args::{
     DtypeArg, ModuleWeight, OpenArgs, OrientationArgs, QuantizedArg, RoundingArg, ScalesArg,
     destination, location, weigh, writing,
@@ -77,7 +78,7 @@ pub(crate) struct MergeArgs {
     pub(crate) max_shard_size: ShardSize,
     #[arg(short, long)]
     pub(crate) force: bool,
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plan")]
     pub(crate) resume: bool,
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -95,17 +96,6 @@ pub(crate) struct MergeArgs {
     pub(crate) plan: PlanArgs,
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What leaves the merge to workers.
-#[derive(Debug, Args)]
-pub(crate) struct PlanArgs {
-    /// Write the plan to this file, for `work` and `commit`; merge nothing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "resume"])]
-    pub(crate) plan: Option<PathBuf>,
-    /// With --plan: share the shards out for so many workers
-    #[arg(long, value_name = "N", requires = "plan")]
-    pub(crate) workers: Option<usize>,
 }
 
 /// What decides a merge's result, wherever it goes.
@@ -272,7 +262,7 @@ pub(crate) fn perform(
     if let Some(file) = &plan.plan {
         let report = merge.write_plan(file, plan.workers)?;
         session.warn(&report.warnings);
-        session.answer(command, json, &report, render::merge::written)?;
+        session.answer(command, json, &report, render::work::written)?;
         return Ok(Answer::Yes);
     }
     if dry_run {

@@ -1,7 +1,9 @@
 //! One verb a file: its arguments, how they become the library's options, and how it runs.
 
+pub(crate) mod batch;
 pub(crate) mod check;
 mod clean;
+pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod commit;
 pub(crate) mod compare;
@@ -19,6 +21,7 @@ pub(crate) mod methods;
 mod registry;
 pub(crate) mod resize;
 pub(crate) mod run;
+pub(crate) mod shared_work;
 pub(crate) mod tune;
 pub(crate) mod undo;
 pub(crate) mod verify;

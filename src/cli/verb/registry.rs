@@ -2,8 +2,8 @@
 
 use super::definition::Verb;
 use super::{
-    check, clean, combine, commit, compare, completions, convert, diff, extract, inspect, list,
-    man, merge, metadata, methods, resize, run, tune, undo, verify, work,
+    batch, check, clean, collect, combine, commit, compare, completions, convert, diff, extract,
+    inspect, list, man, merge, metadata, methods, resize, run, tune, undo, verify, work,
 };
 use crate::cli::{Outcome, Session};
 
@@ -33,12 +33,16 @@ verbs! {
     List(list::ListArgs),
     /// Bake adapters into base weights
     Merge(merge::MergeArgs),
-    /// Make some shards of a merge that was planned for several machines
+    /// Take many adapters through other verbs, item by item
+    Batch(batch::BatchArgs),
+    /// Make some parts of what was planned for several machines
     Work(work::WorkArgs),
     /// Put what workers have made in place
     Commit(commit::CommitArgs),
     /// Make one adapter of several
     Combine(combine::CombineArgs),
+    /// Keep many adapters of one model in little space
+    Collect(collect::CollectArgs),
     /// Lower or fit an adapter's rank
     #[command(alias = "compress")]
     Resize(resize::ResizeArgs),

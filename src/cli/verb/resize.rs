@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lora_tool::Result;
 use lora_tool::ops::combine::RankPolicy;
 use lora_tool::ops::resize;
-use lora_tool::{ErrorKind, Result};
 
 use super::combine::CombineOptions;
 use crate::cli::args::location;
@@ -42,29 +42,13 @@ pub(crate) struct ResizeArgs {
 impl ResizeArgs {
     fn options(&self, threads: usize) -> Result<resize::Options> {
         let adapter = self.adapter.clone().or_else(|| self.model.clone()).unwrap_or_default();
-        let mut shared = self.how.options(threads);
-        let mut rank = self.rank.unwrap_or(RankPolicy::Lossless);
-        shared.conv_rank = self.conv_rank;
-        if let (Some(method), Some(parameter)) = (&self.dynamic_method, self.dynamic_param) {
-            let policy = format!("{method}:{parameter}").parse().map_err(ErrorKind::BadOption)?;
-            // kohya's --new_rank and --new_conv_rank cap what its criterion finds, each for its kind of
-            // module; the rank of convolutions is that of the others where none is given.
-            let most = shared.max_rank;
-            let cap = |asked: Option<RankPolicy>, option: &str| match asked {
-                Some(RankPolicy::Fixed(cap)) => Ok(Some(most.map_or(cap, |most| most.min(cap)))),
-                None => Ok(None),
-                Some(other) => {
-                    let reason =
-                        format!("--dynamic-method and {option} {other} are two criteria; give one");
-                    Err(ErrorKind::BadOption(reason))
-                }
-            };
-            shared.max_rank = cap(self.rank, "--rank")?.or(most);
-            shared.conv_max_rank = cap(self.conv_rank, "--conv-rank")?;
-            rank = policy;
-            shared.conv_rank = None;
-        }
-        Ok(resize::Options { adapter, rank, combine: shared })
+        let ranks = resize::Ranks {
+            // Of what is explored every rank is looked at.
+            rank: self.rank.or(self.explore.then_some(RankPolicy::Lossless)),
+            conv_rank: self.conv_rank,
+            dynamic: self.dynamic_method.clone().zip(self.dynamic_param),
+        };
+        resize::Options::new(adapter, &ranks, self.how.options(threads))
     }
 }
 

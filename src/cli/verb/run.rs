@@ -8,6 +8,7 @@ use lora_tool::error::{Locate, Result};
 use lora_tool::format::Access;
 use lora_tool::ops::run::{self, Options, Planned};
 
+use super::shared_work::PlanArgs;
 use super::{combine, merge};
 use crate::cli::args::{OutcomeArgs, destination};
 use crate::cli::{Outcome, Session, Verb};
@@ -72,10 +73,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     no_mmap: bool,
     /// Continue an interrupted merge, as `resume: true` in the recipe does
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plan")]
     resume: bool,
     #[command(flatten)]
-    plan: merge::PlanArgs,
+    plan: PlanArgs,
     #[command(flatten)]
     outcome: OutcomeArgs,
 }

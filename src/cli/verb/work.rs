@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use lora_tool::ops::work::{self, Options};
 
-use crate::cli::render::{Lines, bytes};
-use crate::cli::{Answer, Outcome, Session, Verb};
+use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Paths in the plan are as they were given to merge: run it in the same directory. A worker that was killed
+Paths in the plan are as they were given to --plan: run it in the same directory. A worker that was killed
 is run again; what is finished is not made twice. Without --shard, an array job of Slurm says the part in
 SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, an indexed job of Kubernetes in JOB_COMPLETION_INDEX, and its
 template sets JOB_COMPLETIONS.
@@ -20,7 +19,7 @@ Examples:
   lora-tool work plan.json --shard 3/16 --json
   srun lora-tool work plan.json")]
 pub(crate) struct WorkArgs {
-    /// What `merge --plan` wrote
+    /// What `--plan` wrote (of merge, extract or batch)
     #[arg(value_name = "PLAN")]
     plan: PathBuf,
     /// Which part of the work: the K-th of N, from 1/N to N/N
@@ -37,17 +36,8 @@ impl Verb for WorkArgs {
         let options = Options { plan: self.plan.clone(), part, threads: session.threads };
         let report = work::run(&options, &*session.bytes("working"))?;
         session.answer("work", self.json, &report, |report| {
-            let mut lines = Lines::default();
-            lines.plain(format!("part {} is done", report.part));
-            let (made, reused) = (report.made, report.reused);
-            let size = bytes(report.bytes);
-            lines.add("shards", format!("{made} made, {reused} were there; {size} in all"));
-            for shard in report.shards.iter().filter(|_| session.verbose) {
-                lines.add("shard", shard);
-            }
-            lines.add("wait in", report.place.display());
-            lines.into_text()
+            render::work::done(report, session.verbose)
         })?;
-        Ok(Answer::Yes)
+        Ok(if report.failed.is_empty() { Answer::Yes } else { Answer::Unknown })
     }
 }

@@ -144,16 +144,45 @@ impl Upload {
             }
             return Err(Ended::Taken);
         }
-        for mut upload in waiting {
-            upload.complete().await.map_err(Ended::Store)?;
+        let small = others.iter().filter(|piece| !is_large(piece));
+        let last_at_once = Some(last).filter(|_| last_in_parts.is_none());
+        let shown = self.show(waiting, (small.collect(), last_at_once), force).await;
+        if !force && matches!(shown, Err(Ended::Store(ref error)) if !is_taken(error)) {
+            // Nothing was there before, and without its last file nobody finds the rest. What was not written is not
+            // there to be removed; the first error is the one to tell.
+            for piece in pieces {
+                let _ = self.bucket.store.delete(&piece.to).await;
+            }
         }
-        for piece in others.iter().filter(|piece| !is_large(piece)) {
+        shown
+    }
+
+    /// Lets large files appear whose parts have come, then sends the small ones, the last after all others and only if
+    /// it is not there.
+    async fn show(
+        &self,
+        waiting: Vec<Box<dyn MultipartUpload>>,
+        (small, last): (Vec<&Piece>, Option<&Piece>),
+        force: bool,
+    ) -> Result<(), Ended> {
+        let mut waiting = waiting.into_iter();
+        while let Some(mut upload) = waiting.next() {
+            if let Err(error) = upload.complete().await {
+                let _ = upload.abort().await;
+                for mut upload in waiting {
+                    let _ = upload.abort().await;
+                }
+                return Err(Ended::Store(error));
+            }
+        }
+        for piece in small {
             self.put(piece, PutMode::Overwrite).await?;
         }
-        if last_in_parts.is_some() {
-            return Ok(());
+        let mode = if force { PutMode::Overwrite } else { PutMode::Create };
+        match last {
+            Some(last) => self.put(last, mode).await,
+            None => Ok(()),
         }
-        self.put(last, if force { PutMode::Overwrite } else { PutMode::Create }).await
     }
 
     /// Sends a file at once.
@@ -186,6 +215,14 @@ impl Upload {
         }
         Ok(())
     }
+}
+
+/// Whether another output has come to stand there, whose files are not to be removed.
+fn is_taken(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
+    )
 }
 
 fn read_whole(piece: &Piece) -> Result<Vec<u8>, Ended> {

@@ -57,43 +57,62 @@ pub fn e8m0(code: u8) -> f32 {
 
 /// The nearest E4M3 code, ties to even; beyond ±448 the largest (a cast without the clamp gives NaN).
 /// NaN stays NaN.
+#[inline(always)]
 pub fn to_e4m3(value: f32) -> u8 {
-    let sign = if value.is_sign_negative() { 0x80 } else { 0 };
-    if value.is_nan() {
-        return sign | 0x7f;
-    }
-    let size = value.abs().min(E4M3_MAX);
-    // Below the least normal number, steps of 2⁻⁹; adding 2²³ steps of that size rounds to them.
-    if size < 0.015_625 {
-        return sign | (size * 512.0).round_ties_even() as u8;
-    }
+    let size = value.abs();
+    let size = if size > E4M3_MAX { E4M3_MAX } else { size };
     let bits = size.to_bits();
-    let rounded = bits + 0x7_ffff + (bits >> 20 & 1);
-    sign | ((rounded >> 20) - ((127 - 7) << 3)) as u8
+    let normal =
+        (bits.wrapping_add(0x7_ffff + (bits >> 20 & 1)) >> 20).wrapping_sub((127 - 7) << 3);
+    // Below the least normal number, steps of 2⁻⁹, which are those of 2¹⁴ and what follows it.
+    let small = (size + 16384.0).to_bits();
+    signed(value, if size < 0.015_625 { small } else { normal })
 }
 
 /// The nearest E5M2 code, ties to even; beyond ±57344 the largest. NaN stays NaN.
+#[inline(always)]
 pub fn to_e5m2(value: f32) -> u8 {
-    let sign = if value.is_sign_negative() { 0x80 } else { 0 };
-    if value.is_nan() {
-        return sign | 0x7f;
-    }
-    let size = value.abs().min(E5M2_MAX);
-    // Below the least normal number, 2⁻¹⁴, steps of 2⁻¹⁶.
-    if size < 6.103_515_6e-5 {
-        return sign | (size * 65536.0).round_ties_even() as u8;
-    }
+    let size = value.abs();
+    let size = if size > E5M2_MAX { E5M2_MAX } else { size };
     let bits = size.to_bits();
-    let rounded = bits + 0xf_ffff + (bits >> 21 & 1);
-    sign | ((rounded >> 21) - ((127 - 15) << 2)) as u8
+    let normal =
+        (bits.wrapping_add(0xf_ffff + (bits >> 21 & 1)) >> 21).wrapping_sub((127 - 15) << 2);
+    // Below the least normal number, 2⁻¹⁴, steps of 2⁻¹⁶, which are those of 2⁷.
+    let small = (size + 128.0).to_bits();
+    signed(value, if size < 6.103_515_6e-5 { small } else { normal })
 }
 
-/// The nearest E2M1 magnitude, three bits without the sign; beyond 6 the largest. A tie goes to the even code, or to
-/// the lower one.
-pub fn to_e2m1(size: f32, even: bool) -> u8 {
-    let ties = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0].into_iter().enumerate();
-    let above = |(code, tie): &(usize, f32)| size > *tie || (even && code % 2 == 1 && size == *tie);
-    ties.filter(above).count() as u8
+/// Seven bits of a code with the sign of a number; those of NaN, if it is none.
+#[inline(always)]
+fn signed(value: f32, code: u32) -> u8 {
+    let code = if value.is_nan() { 0x7f } else { code & 0x7f };
+    (code | value.to_bits() >> 24 & 0x80) as u8
+}
+
+/// Half way between one E2M1 magnitude and the next, and how far apart they are.
+const E2M1_TIES: [(f32, f32); 7] =
+    [(0.25, 0.5), (0.75, 0.5), (1.25, 0.5), (1.75, 0.5), (2.5, 1.0), (3.5, 1.0), (5.0, 2.0)];
+
+/// The nearest E2M1 magnitude, three bits without the sign, and its number; beyond 6 the largest. A tie goes to the
+/// even code, or to the lower one.
+#[inline(always)]
+pub fn to_e2m1(size: f32, even: bool) -> (u8, f32) {
+    let (mut code, mut number) = (0u32, 0.0);
+    let mut step = |is_odd: bool, (tie, more): (f32, f32)| {
+        let above = if even && is_odd { size >= tie } else { size > tie };
+        code += u32::from(above);
+        number += if above { more } else { 0.0 };
+    };
+    // One after the other: each knows when it is compiled whether its code is odd.
+    let [a, b, c, d, e, f, g] = E2M1_TIES;
+    step(false, a);
+    step(true, b);
+    step(false, c);
+    step(true, d);
+    step(false, e);
+    step(true, f);
+    step(false, g);
+    (code as u8, number)
 }
 
 /// ⌊log2⌋ of a positive number, exact.
@@ -161,8 +180,8 @@ mod tests {
     #[test]
     fn four_bits_round_to_the_nearest() {
         let sizes = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 0.2, 0.3, 5.1, 900.0];
-        assert_eq!(sizes.map(|size| to_e2m1(size, true)), [0, 2, 2, 4, 4, 6, 6, 0, 1, 7, 7]);
-        assert_eq!(sizes.map(|size| to_e2m1(size, false)), [0, 1, 2, 3, 4, 5, 6, 0, 1, 7, 7]);
+        assert_eq!(sizes.map(|size| to_e2m1(size, true).0), [0, 2, 2, 4, 4, 6, 6, 0, 1, 7, 7]);
+        assert_eq!(sizes.map(|size| to_e2m1(size, false).0), [0, 1, 2, 3, 4, 5, 6, 0, 1, 7, 7]);
     }
 
     #[test]

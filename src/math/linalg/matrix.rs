@@ -51,6 +51,16 @@ pub fn product_transposed(a: &Matrix, b: &Matrix) -> Matrix {
     result
 }
 
+/// target += a · b.
+pub(super) fn add_product(target: &mut Matrix, a: &Matrix, b: &Matrix) {
+    matmul(view_mut(target), Accum::Add, view(a), view(b), 1.0, Par::Seq);
+}
+
+/// target += aᵀ · b.
+pub(super) fn add_transposed_product(target: &mut Matrix, a: &Matrix, b: &Matrix) {
+    matmul(view_mut(target), Accum::Add, view(a).transpose(), view(b), 1.0, Par::Seq);
+}
+
 /// target −= a · b on the rows of `target` from `first` on, columns `from..`.
 pub(super) fn subtract_product(
     target: &mut Matrix,

@@ -40,6 +40,17 @@ pub fn above_noise(values: &[f64], squared_norm: f64, rows: usize, columns: usiz
     values.len()
 }
 
+/// The number of leading singular values of an update that noise in its factors does not explain.
+///
+/// An update of rank R has just R values, so noise in it is that of a `size` × R matrix (the longer side of the weight,
+/// and the R coordinates that the factors have), whose values lie between s·(√size − √R) and s·(√size + √R): all close
+/// to one another, as the values of a factor are that training hardly moved. What is above the upper edge is more than
+/// that; s² is that of what is left when the values above are taken away, as in [`above_noise`].
+pub fn above_factor_noise(values: &[f64], size: usize) -> usize {
+    let energy = values.iter().map(|value| value * value).sum();
+    above_noise(values, energy, size.max(values.len()), values.len())
+}
+
 /// Noise that is uneven leaves some values above its edge, but close to it: it begins at the first
 /// cliff that ends there, else at the last steep step.
 fn cliff(values: &[f64], above: usize, edge: f64) -> usize {
@@ -84,6 +95,18 @@ mod tests {
         assert_eq!(rank(&[9.0, 5.0, 2.1]), 2);
         assert_eq!(rank(&[9.0, 5.0, 3.2, 2.1]), 4);
         assert_eq!(rank(&[9.0, 5.0]), 2);
+    }
+
+    #[test]
+    fn noise_in_factors_is_told_from_what_they_learnt() {
+        // Gaussian noise of 256 × 16 beside three directions: the quantiles of its quarter circle are nearly linear.
+        let (edge, least) = (16.0 + 4.0, 16.0 - 4.0);
+        let noise = (0..13).map(|at| edge - (edge - least) * f64::from(at) / 12.0);
+        let values: Vec<f64> = [90.0, 60.0, 45.0].into_iter().chain(noise.clone()).collect();
+        assert_eq!(above_factor_noise(&values, 256), 3);
+        assert_eq!(above_factor_noise(&noise.collect::<Vec<_>>(), 256), 0);
+        assert_eq!(above_factor_noise(&[], 256), 0);
+        assert_eq!(above_factor_noise(&[3.0], 1), 0);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Rank policies: how many singular values to keep, of one module or shared out over all.
 
+use super::noise::above_factor_noise;
+
 /// One module as a rank policy sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
@@ -43,6 +45,8 @@ pub enum RankPolicy {
     Ratio(f64),
     /// Those above this.
     Absolute(f64),
+    /// Those that noise in the factors does not explain (Marchenko and Pastur 1967); all, where none stands out.
+    MarchenkoPastur,
     /// The fewest parameters with a relative error of at most this over all modules.
     Error(f64),
     /// The least error in a file of so many bytes.
@@ -89,6 +93,12 @@ impl RankPolicy {
             Self::Nuclear(share) => reaching(values, share, |value| value),
             Self::Ratio(ratio) => count(&|value| value > first / ratio),
             Self::Absolute(least) => count(&|value| value > least),
+            Self::MarchenkoPastur => {
+                match above_factor_noise(values, module.rows.max(module.columns)) {
+                    0 => count(&|value| value > first * NEGLIGIBLE),
+                    rank => rank,
+                }
+            }
             Self::Error(error) => reaching(values, 1.0 - error * error, |value| value * value),
             Self::Size(_) | Self::Parameters(_) => values.len(),
             Self::KohyaRatio(_) | Self::KohyaFrobenius(_) | Self::KohyaCumulative(_) => {
@@ -359,7 +369,7 @@ mod tests {
             assert!(text.parse::<RankPolicy>().is_err(), "{text}");
         }
         for text in
-            ["16", "lossless", "energy:0.9", "ratio:10", "abs:0.001", "size:32", "sv_fro:0.9"]
+            ["16", "lossless", "mp", "energy:0.9", "ratio:10", "abs:0.001", "size:32", "sv_fro:0.9"]
         {
             assert_eq!(text.parse::<RankPolicy>().expect(text).to_string(), text);
         }

@@ -9,8 +9,10 @@ impl FromStr for RankPolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "lossless" {
-            return Ok(Self::Lossless);
+        match text {
+            "lossless" => return Ok(Self::Lossless),
+            "mp" => return Ok(Self::MarchenkoPastur),
+            _ => {}
         }
         if let Ok(rank) = text.parse::<usize>() {
             return match rank {
@@ -54,7 +56,7 @@ impl FromStr for RankPolicy {
 }
 
 const POLICIES: &str = "a number, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, \
-                        error:0.05, size:32MiB, params:2M, sv_ratio:…, sv_fro:…, sv_cumulative:…";
+                        error:0.05, size:32MiB, params:2M, mp, sv_ratio:…, sv_fro:…, sv_cumulative:…";
 
 /// `32MiB`, `2M`, `1500000`: powers of 1000, with an i of 1024.
 ///
@@ -90,6 +92,7 @@ impl fmt::Display for RankPolicy {
         match self {
             Self::Fixed(rank) => write!(f, "{rank}"),
             Self::Lossless => f.write_str("lossless"),
+            Self::MarchenkoPastur => f.write_str("mp"),
             Self::Energy(share) => write!(f, "energy:{share}"),
             Self::Frobenius(share) => write!(f, "fro:{share}"),
             Self::Nuclear(share) => write!(f, "nuclear:{share}"),

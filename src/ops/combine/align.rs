@@ -59,7 +59,7 @@ pub(in crate::ops) fn common(adapters: &[Adapter]) -> &'static Convention {
 ///
 /// # Errors
 /// [`PairError::Disjoint`].
-pub(super) fn check_related(options: &Options, adapters: &[Adapter]) -> Result<()> {
+pub(in crate::ops) fn check_related(options: &Options, adapters: &[Adapter]) -> Result<()> {
     if options.allow_disjoint {
         return Ok(());
     }

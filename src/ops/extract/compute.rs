@@ -70,6 +70,19 @@ pub(super) struct Extracted {
     pub(super) parameters: u64,
 }
 
+/// What becomes of one pair by itself: its module cut to its rank, or what else.
+///
+/// # Errors
+/// Reading, and values that are not finite.
+pub(super) fn alone(extract: &Extract, at: usize) -> Result<std::result::Result<Extracted, Fate>> {
+    let pair = extract.plan.pairs.get(at).ok_or(ErrorKind::NotFound)?;
+    let fate = look_into(extract, at, pair, 0).map_err(|error| error.in_tensor(&pair.base))?;
+    match fate {
+        Fate::Module(found) => finish(extract, &found).map(Ok),
+        fate => Ok(Err(fate)),
+    }
+}
+
 /// Looks at every pair; a shared budget comes last.
 pub(super) fn all(
     extract: &Extract,
@@ -141,7 +154,7 @@ fn look_into(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<
         }
         if difference.largest <= options.min_diff && squared_norm.is_finite() {
             let (tensor, reason) =
-                (pair.base.clone(), "no element differs by more than --min-diff");
+                (pair.base.clone(), "no element differs by more than --min-diff".into());
             return Ok(Fate::LeftOut(LeftOut { tensor, reason, norm: squared_norm.sqrt() }));
         }
     }
@@ -160,7 +173,7 @@ fn look_into(extract: &Extract, at: usize, pair: &Pair, least: usize) -> Result<
     let rank = (!shared).then(|| rank_of(choice, &sketch, size.0, size.1).min(most));
     if rank == Some(0) {
         let (tensor, norm) = (pair.base.clone(), sketch.squared_norm.sqrt());
-        let reason = "nothing in it stands above the noise of rounding";
+        let reason = "nothing in it stands above the noise of rounding".into();
         return Ok(Fate::LeftOut(LeftOut { tensor, reason, norm }));
     }
     Ok(Fate::Module(Box::new(Found::new(at, &sketch, rank, size))))
@@ -209,7 +222,7 @@ fn left_out(pair: &Pair, reason: &'static str, difference: &mut Difference<'_>) 
         return Ok(Fate::Equal);
     }
     let (tensor, norm) = (pair.base.clone(), squared_norm.sqrt());
-    Ok(Fate::LeftOut(LeftOut { tensor, reason, norm }))
+    Ok(Fate::LeftOut(LeftOut { tensor, reason: reason.into(), norm }))
 }
 
 /// What has no factors, where that is asked for: the tuned tensor itself in a convention that replaces

@@ -5,12 +5,14 @@
 
 mod compute;
 pub(super) mod depth;
+mod note;
 mod open;
 mod options;
 mod pair;
 mod rehearse;
 mod report;
 mod run;
+mod share;
 
 pub(in crate::ops) use open::task;
 pub use open::{Extract, Plan};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::options::Options;
@@ -17,13 +17,13 @@ use crate::ops::write;
 use crate::weight::tied;
 
 /// What will be looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Plan {
     /// The rank policy.
     pub rank: String,
     /// The convention to be written.
-    pub convention: &'static str,
+    pub convention: String,
     /// The output.
     pub output: PathBuf,
     /// The tensors of both checkpoints.
@@ -55,6 +55,12 @@ impl Extract {
             beside: self.base.shards.first().map_or(&self.base.path, |shard| &shard.path),
             force: self.options.force,
         }
+    }
+
+    /// All weight files that are read.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let shards = self.base.shards.iter().chain(&self.tuned.shards);
+        shards.map(|shard| shard.path.clone()).collect()
     }
 
     pub(super) fn file_size(&self, modules: &[Sized<'_>], ranks: &[usize]) -> Result<u64> {

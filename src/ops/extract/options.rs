@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::orientation::OrientationRule;
-use crate::format::{Access, Dtype};
+use crate::format::{Access, Dtype, pattern};
 use crate::math::RankPolicy;
 
-/// How ranks are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// How ranks are chosen; written down as the command line has it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
 pub enum RankChoice {
     /// What stands above the noise of rounding: the rank of a merged adapter.
@@ -37,8 +39,22 @@ impl std::fmt::Display for RankChoice {
     }
 }
 
+impl From<RankChoice> for String {
+    fn from(choice: RankChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl TryFrom<String> for RankChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// What to extract, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Options {
     /// The base checkpoint.
     pub base: PathBuf,
@@ -65,8 +81,10 @@ pub struct Options {
     /// kohya's clamping of the factors.
     pub clamp_quantile: Option<f64>,
     /// Only tensors that match.
+    #[serde(with = "pattern::optional")]
     pub include: Option<Regex>,
     /// No tensors that match.
+    #[serde(with = "pattern::optional")]
     pub exclude: Option<Regex>,
     /// Dtype of the factors; f32 if `None`.
     pub dtype: Option<Dtype>,

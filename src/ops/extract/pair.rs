@@ -1,6 +1,6 @@
 //! Which tensors of two checkpoints are the same one, and what kind of module each could become.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::options::Options;
 use crate::adapter::convention::{Convention, Names};
@@ -17,7 +17,7 @@ use crate::weight::pair::Paired;
 use crate::weight::{self, as_matrix, quantisation};
 
 /// What a tensor's difference can be stored as.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Low-rank factors of a module of this kind; `turned` if the base stores in × out.
@@ -32,7 +32,7 @@ pub enum Form {
 }
 
 /// One tensor of both checkpoints.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pair {
     /// The base's name.
     pub base: String,

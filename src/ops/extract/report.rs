@@ -1,11 +1,12 @@
 //! What an extraction found, kept and left out.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One extracted module.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModuleReport {
     /// Its name in the output.
@@ -27,13 +28,13 @@ pub struct ModuleReport {
 }
 
 /// A tensor that differs and is not in the adapter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LeftOut {
     /// The base's name.
     pub tensor: String,
     /// Why.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// ‖TUNED − BASE‖.
     pub norm: f64,
 }

@@ -1,6 +1,7 @@
 //! An extraction from the options to the report.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::compute::{self, Extracted, Fate};
 use super::open::{Extract, Plan};
@@ -29,13 +30,23 @@ pub fn plan(options: &Options) -> Result<Extract> {
     depth::check(options)?;
     let inputs = [options.base.as_path(), options.tuned.as_path()];
     check_output(&options.output, inputs, options.force)?;
-    let [base, tuned] = inputs;
+    let extract = prepare(options)?;
+    let files = extract.files();
+    check_output(&options.output, files.iter().map(PathBuf::as_path), options.force)?;
+    extract.rehearse()?;
+    Ok(extract)
+}
+
+/// As [`plan`], without a look at the output's path, or at values: what a worker starts from.
+///
+/// # Errors
+/// Those of headers.
+pub(super) fn prepare(options: &Options) -> Result<Extract> {
+    let [base, tuned] = [options.base.as_path(), options.tuned.as_path()];
     let (base, tuned) = (
         open_base(base, &[tuned], options.access)?,
         open_model(tuned, "a fine-tuned", &[base], options.access)?,
     );
-    let files = base.shards.iter().chain(&tuned.shards).map(|shard| shard.path.as_path());
-    check_output(&options.output, files, options.force)?;
     let target = write::convention(options.to.as_deref(), None, &options.output)?;
     let convention = native(target);
     let bytes = matches!(options.rank, RankChoice::Policy(RankPolicy::Size(_)));
@@ -47,15 +58,12 @@ pub fn plan(options: &Options) -> Result<Extract> {
         .map_err(|error| error.in_file(&options.tuned))?;
     let plan = Plan {
         rank: options.rank.to_string(),
-        convention: target.name,
+        convention: target.name.to_owned(),
         output: options.output.clone(),
         pairs,
     };
     let dtype = options.dtype.unwrap_or(Dtype::F32);
-    let extract =
-        Extract { plan, base, tuned, convention, target, dtype, options: options.clone() };
-    extract.rehearse()?;
-    Ok(extract)
+    Ok(Extract { plan, base, tuned, convention, target, dtype, options: options.clone() })
 }
 
 /// The convention to compute in: one that calls modules as the base does, or as kohya's scripts do.
@@ -74,10 +82,8 @@ impl Extract {
     /// I/O, values that are not finite, no difference at all, a budget that does not reach; nothing is
     /// left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let (adapter, mut report) = self.computed(progress)?;
-        let inputs = [&self.base, &self.tuned];
-        report.bytes = self.destination().write(adapter, &inputs, &())?;
-        Ok(report)
+        let (fates, done) = self.computed(progress)?;
+        self.write(fates, done)
     }
 
     /// Computes the adapter as [`Extract::run`] does, and writes nothing: what the ranks, the errors and the size
@@ -86,14 +92,30 @@ impl Extract {
     /// # Errors
     /// As [`Extract::run`], but for those of writing.
     pub fn preview(&self, progress: &dyn Progress) -> Result<Report> {
-        let (adapter, report) = self.computed(progress)?;
+        let (fates, done) = self.computed(progress)?;
+        let (adapter, report) = self.assembled(fates, done)?;
         let bytes = self.destination().file_bytes(adapter)?;
         Ok(Report { dry_run: true, bytes, ..report })
     }
 
-    fn computed(&self, progress: &dyn Progress) -> Result<(NewAdapter, Report)> {
+    fn computed(&self, progress: &dyn Progress) -> Result<(Vec<Fate>, Vec<Extracted>)> {
         let pool = thread_pool(self.options.threads)?;
-        let (fates, done) = pool.install(|| compute::all(self, progress))?;
+        pool.install(|| compute::all(self, progress))
+    }
+
+    /// Writes the adapter of what became of all pairs, in their order.
+    ///
+    /// # Errors
+    /// No difference at all, and whatever writing says; nothing is left at the output's path then.
+    pub(super) fn write(&self, fates: Vec<Fate>, done: Vec<Extracted>) -> Result<Report> {
+        let (adapter, mut report) = self.assembled(fates, done)?;
+        let inputs = [&self.base, &self.tuned];
+        report.bytes = self.destination().write(adapter, &inputs, &())?;
+        Ok(report)
+    }
+
+    /// The adapter, and its report without a size.
+    fn assembled(&self, fates: Vec<Fate>, done: Vec<Extracted>) -> Result<(NewAdapter, Report)> {
         let equal = fates.iter().filter(|fate| matches!(fate, Fate::Equal)).count();
         let (mut left_out, mut replacements, mut stored) = (Vec::new(), Vec::new(), Vec::new());
         for fate in fates {

@@ -12,17 +12,17 @@ use crate::format::{Access, Checkpoint};
 
 /// What may be an adapter: a directory with a config, or a file.
 #[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) path: PathBuf,
+pub(in crate::ops) struct Candidate {
+    pub(in crate::ops) path: PathBuf,
     /// Its path below the folder that was named; its own name, if it was named itself.
-    pub(super) name: String,
+    pub(in crate::ops) name: String,
 }
 
 /// Names of files that make their directory an adapter.
 const MARKS: [&str; 3] = [CONFIG_NAME, "adapter_model.safetensors", "adapter_model.bin"];
 
 /// What may be an adapter at a path and below it, in natural order.
-pub(super) fn candidates(path: &Path) -> Result<Vec<Candidate>> {
+pub(in crate::ops) fn candidates(path: &Path) -> Result<Vec<Candidate>> {
     let own = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     if path.is_file() || MARKS.iter().any(|mark| path.join(mark).is_file()) {
         return Ok(vec![Candidate { path: path.to_path_buf(), name: own }]);

@@ -12,5 +12,6 @@ mod sketch;
 
 pub use filter::Condition;
 pub use find::is_folder;
+pub(in crate::ops) use find::{Candidate, candidates};
 pub use row::{FIELDS, Like, Row, Scales};
 pub use run::{Options, Report, Unread, run};

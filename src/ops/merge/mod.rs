@@ -6,13 +6,13 @@
 
 pub(super) mod check;
 pub(super) mod compute;
-pub(super) mod job;
 mod open;
 pub(super) mod plan;
 mod prediction;
 mod report;
 mod residual;
 mod run;
+mod share;
 mod trial;
 pub(super) mod write;
 
@@ -20,10 +20,6 @@ pub use crate::method::Compat;
 pub use crate::ops::shared::inputs::AdapterInput;
 pub use crate::ops::shared::side_file::SideFile;
 pub use crate::weight::{Rounding, Scales, TRAINED_NAMES, Writing};
-pub(in crate::ops) use compute::making::Making;
-pub use job::document::{Job, JobReport, JobShard};
-pub use job::identity::{InputFile, Looked};
-pub use job::worker_part::WorkerPart;
 pub use open::Merge;
 pub(super) use open::tied_head;
 pub(super) use plan::asked::{CHECKPOINTS, asked, restored};
@@ -46,7 +42,3 @@ pub use report::{Effective, Report, Survival, TensorReport};
 pub use residual::{Residual, ResidualModule};
 pub use run::plan;
 pub(super) use trial::prepare;
-pub(super) use write::jobs::Stats as ShardStats;
-pub(super) use write::note::{Note, name as note_name};
-pub(super) use write::resume::planned as planned_files;
-pub(super) use write::stream::make;

@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::compute::encoded::{Encoding, panel_rows};
-use super::compute::tensor_merge::Scratch;
+use super::compute::encoded::{Encoding, Survey};
 use super::open::Merge;
 use super::plan::predicted::{Prediction, SchemePrediction};
 use super::plan::tensor_plan::{Encode, TensorPlan};
@@ -74,8 +73,10 @@ impl Merge {
         });
         let dense: Vec<&OutputTensor> = dense.collect();
         let pool = thread_pool(self.options.threads)?;
+        let noises = pool.install(|| self.noises(&dense))?;
+        let expect = |dense: &&OutputTensor| self.expect(dense, &noises);
         let found: Vec<Result<Option<Found>>> =
-            pool.install(|| dense.par_iter().map(|dense| self.expect(dense)).collect());
+            pool.install(|| dense.par_iter().map(expect).collect());
         let found = found.into_iter().collect::<Result<Vec<_>>>()?;
         let found: Vec<Found> = found.into_iter().flatten().collect();
         let Some(least) = found.iter().min_by(|a, b| a.expected.total_cmp(&b.expected)) else {
@@ -105,11 +106,28 @@ impl Merge {
         }))
     }
 
+    /// What each scheme loses of a weight, for every shape that it is used for.
+    fn noises(&self, dense: &[&OutputTensor]) -> Result<BTreeMap<Scheme<'_>, Option<f64>>> {
+        let mut weights = BTreeMap::new();
+        for dense in dense {
+            let (weight, _) = self.inputs.weight(&dense.full_name)?;
+            weights.entry(scheme(weight)).or_insert(weight);
+        }
+        let weights: Vec<&Weight> = weights.into_values().collect();
+        let found: Vec<Result<(Scheme<'_>, Option<f64>)>> =
+            weights.par_iter().map(|weight| Ok((scheme(weight), weight.noise()?))).collect();
+        found.into_iter().collect()
+    }
+
     /// What is expected of one weight; `None`, if nothing changes in the rows that were looked at.
-    fn expect(&self, dense: &OutputTensor) -> Result<Option<Found>> {
+    fn expect(
+        &self,
+        dense: &OutputTensor,
+        noises: &BTreeMap<Scheme<'_>, Option<f64>>,
+    ) -> Result<Option<Found>> {
         let (weight, writing) = self.inputs.weight(&dense.full_name)?;
-        let Some(noise) = weight.noise()? else { return Ok(None) };
-        let (norm, update) = self.norms(dense, weight).in_tensor(&dense.full_name)?;
+        let Some(Some(noise)) = noises.get(&scheme(weight)) else { return Ok(None) };
+        let (norm, update) = self.norms(dense).in_tensor(&dense.full_name)?;
         if update == 0.0 {
             return Ok(None);
         }
@@ -121,18 +139,12 @@ impl Merge {
     }
 
     /// Norms of a few rows of a weight and of its update.
-    fn norms(&self, dense: &OutputTensor, weight: &Weight) -> Result<(f64, f64)> {
-        let encoding = Encoding::new(self.making(), dense, Vec::new())?;
-        let (rows, columns) = weight.matrix();
-        let step = panel_rows(weight, dense, Some(ELEMENTS / PLACES / columns.max(1)));
-        let panels = rows.div_ceil(step);
+    fn norms(&self, dense: &OutputTensor) -> Result<(f64, f64)> {
+        let encoding = Encoding::new(self.making(), dense, Survey::default())?;
         let (mut norm, mut update) = (0.0, 0.0);
-        for place in 0..PLACES.min(panels) {
-            let first = place * panels / PLACES.min(panels) * step;
-            let panel = first..(first + step).min(rows);
-            let after = encoding.values(&panel, &mut Scratch::default())?;
-            let before = encoding.before(panel, after.len())?;
-            for (after, before) in after.iter().zip(&before) {
+        // Values, not codes: rows that are written together need not be looked at together.
+        for sample in encoding.samples(ELEMENTS, PLACES)? {
+            for (after, before) in sample.values.iter().zip(&sample.before) {
                 let (after, before) = (f64::from(*after), f64::from(*before));
                 norm += before * before;
                 update += (after - before) * (after - before);
@@ -140,6 +152,13 @@ impl Merge {
         }
         Ok((norm.sqrt(), update.sqrt()))
     }
+}
+
+/// An encoding, its bits and groups in words, and a shape.
+type Scheme<'a> = (&'a str, &'a str, &'a [usize]);
+
+fn scheme(weight: &Weight) -> Scheme<'_> {
+    (weight.encoding, &weight.detail, &weight.shape)
 }
 
 /// The share of an update that survives at a ratio of the scheme's error to it.

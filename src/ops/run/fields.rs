@@ -8,20 +8,20 @@ use regex::Regex;
 
 use crate::adapter::orientation::OrientationRule;
 use crate::error::{Place, RecipeError, RecipeProblem, near};
-use crate::format::location::locate;
+use crate::format::location::{self, locate};
 use crate::format::yaml::{Key, Node, Value};
 
 /// What reading a recipe's text comes to.
-pub(super) type Read<T> = Result<T, RecipeError>;
+pub(in crate::ops) type Read<T> = Result<T, RecipeError>;
 
 /// Characters of a value that an error shows.
 const SHOWN: usize = 40;
 
 /// What could be meant by a key that is none.
-pub(super) type Instead = fn(&str) -> Option<&'static str>;
+pub(in crate::ops) type Instead = fn(&str) -> Option<&'static str>;
 
 /// A mapping whose keys are all known, each given once.
-pub(super) struct Fields<'a> {
+pub(in crate::ops) struct Fields<'a> {
     owner: &'static str,
     place: Place,
     entries: BTreeMap<String, (&'a Key, &'a Node)>,
@@ -29,7 +29,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Takes a mapping of `owner`, which has these keys; dashes and underscores are alike.
-    pub(super) fn new(
+    pub(in crate::ops) fn new(
         node: &'a Node,
         owner: &'static str,
         keys: &[&'static str],
@@ -60,17 +60,17 @@ impl<'a> Fields<'a> {
     }
 
     /// A key's value, if it is there.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
+    pub(in crate::ops) fn get(&self, key: &str) -> Option<&'a Node> {
         self.entries.get(key).map(|(_, node)| *node)
     }
 
     /// A key itself, if it is there.
-    pub(super) fn key(&self, key: &str) -> Option<&'a Key> {
+    pub(in crate::ops) fn key(&self, key: &str) -> Option<&'a Key> {
         self.entries.get(key).map(|(key, _)| *key)
     }
 
     /// The value of a key that must be there.
-    pub(super) fn need(&self, key: &'static str) -> Read<&'a Node> {
+    pub(in crate::ops) fn need(&self, key: &'static str) -> Read<&'a Node> {
         self.get(key).ok_or(RecipeError {
             place: self.place,
             problem: RecipeProblem::MissingKey { owner: self.owner, key },
@@ -78,12 +78,16 @@ impl<'a> Fields<'a> {
     }
 
     /// A key's value as `read` takes it, if it is there.
-    pub(super) fn read<T>(&self, key: &str, read: fn(&str, &Node) -> Read<T>) -> Read<Option<T>> {
+    pub(in crate::ops) fn read<T>(
+        &self,
+        key: &str,
+        read: fn(&str, &Node) -> Read<T>,
+    ) -> Read<Option<T>> {
         self.get(key).map(|node| read(key, node)).transpose()
     }
 
     /// As [`Fields::read`], of what else is written as a text.
-    pub(super) fn parse<T: FromStr<Err: ToString>>(&self, key: &str) -> Read<Option<T>> {
+    pub(in crate::ops) fn parse<T: FromStr<Err: ToString>>(&self, key: &str) -> Read<Option<T>> {
         let Some(node) = self.get(key) else { return Ok(None) };
         let parsed = text(key, node)?.parse();
         parsed.map(Some).map_err(|error: T::Err| {
@@ -93,13 +97,17 @@ impl<'a> Fields<'a> {
 }
 
 /// A key that stands there a second time.
-pub(super) fn twice(key: &Key, first: &Key) -> RecipeError {
+pub(in crate::ops) fn twice(key: &Key, first: &Key) -> RecipeError {
     let problem = RecipeProblem::DuplicateKey { key: shorten(&key.text), first: first.place.line };
     RecipeError { place: key.place, problem }
 }
 
 /// A value that cannot stand where it does.
-pub(super) fn unexpected(key: &str, node: &Node, expected: impl Into<String>) -> RecipeError {
+pub(in crate::ops) fn unexpected(
+    key: &str,
+    node: &Node,
+    expected: impl Into<String>,
+) -> RecipeError {
     let found = match &node.value {
         Value::Scalar(text, true) if is_null(text) => "nothing".to_owned(),
         Value::Scalar(text, true) => format!("`{}`", shorten(text)),
@@ -115,7 +123,7 @@ pub(super) fn unexpected(key: &str, node: &Node, expected: impl Into<String>) ->
 }
 
 /// What is wrong for a reason of its own.
-pub(super) fn together(place: Place, reason: String) -> RecipeError {
+pub(in crate::ops) fn together(place: Place, reason: String) -> RecipeError {
     RecipeError { place, problem: RecipeProblem::Together(reason) }
 }
 
@@ -131,7 +139,7 @@ fn is_null(text: &str) -> bool {
 }
 
 /// A text, in quotes or not.
-pub(super) fn text(key: &str, node: &Node) -> Read<String> {
+pub(in crate::ops) fn text(key: &str, node: &Node) -> Read<String> {
     match &node.value {
         Value::Scalar(text, plain) if text.is_empty() || (*plain && is_null(text)) => {
             Err(unexpected(key, node, "a text"))
@@ -142,7 +150,7 @@ pub(super) fn text(key: &str, node: &Node) -> Read<String> {
 }
 
 /// An input: a path relative to the recipe's folder, or a repository that the local Hub cache holds.
-pub(super) fn input(key: &str, node: &Node, folder: &Path) -> Read<PathBuf> {
+pub(in crate::ops) fn input(key: &str, node: &Node, folder: &Path) -> Read<PathBuf> {
     let text = text(key, node)?;
     let path = folder.join(&text);
     if path.exists() {
@@ -153,8 +161,17 @@ pub(super) fn input(key: &str, node: &Node, folder: &Path) -> Read<PathBuf> {
     Ok(if found == Path::new(&text) { path } else { found })
 }
 
+/// An output: a path relative to the recipe's folder, or a place in a store.
+pub(in crate::ops) fn output(key: &str, node: &Node, folder: &Path) -> Read<PathBuf> {
+    let text = text(key, node)?;
+    if !text.contains("://") {
+        return Ok(folder.join(text));
+    }
+    location::output(Path::new(&text)).map_err(|error| together(node.place, error.to_string()))
+}
+
 /// A finite number in decimal, without quotes.
-pub(super) fn number(key: &str, node: &Node) -> Read<f64> {
+pub(in crate::ops) fn number(key: &str, node: &Node) -> Read<f64> {
     let read = match &node.value {
         Value::Scalar(text, true) => decimal(text),
         _ => None,
@@ -169,7 +186,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 /// A whole number, 0 or above.
-pub(super) fn count(key: &str, node: &Node) -> Read<usize> {
+pub(in crate::ops) fn count(key: &str, node: &Node) -> Read<usize> {
     match &node.value {
         Value::Scalar(text, true) => text.parse().ok(),
         _ => None,
@@ -178,7 +195,7 @@ pub(super) fn count(key: &str, node: &Node) -> Read<usize> {
 }
 
 /// `true` or `false`.
-pub(super) fn flag(key: &str, node: &Node) -> Read<bool> {
+pub(in crate::ops) fn flag(key: &str, node: &Node) -> Read<bool> {
     match &node.value {
         Value::Scalar(text, true) => text.parse().ok(),
         _ => None,
@@ -187,7 +204,7 @@ pub(super) fn flag(key: &str, node: &Node) -> Read<bool> {
 }
 
 /// A list.
-pub(super) fn list<'a>(key: &str, node: &'a Node, of: &str) -> Read<&'a [Node]> {
+pub(in crate::ops) fn list<'a>(key: &str, node: &'a Node, of: &str) -> Read<&'a [Node]> {
     match &node.value {
         Value::List(nodes) if !nodes.is_empty() => Ok(nodes),
         _ => Err(unexpected(key, node, format!("a list of {of}"))),
@@ -195,12 +212,12 @@ pub(super) fn list<'a>(key: &str, node: &'a Node, of: &str) -> Read<&'a [Node]> 
 }
 
 /// A list of numbers.
-pub(super) fn numbers(key: &str, node: &Node) -> Read<Vec<f64>> {
+pub(in crate::ops) fn numbers(key: &str, node: &Node) -> Read<Vec<f64>> {
     list(key, node, "numbers")?.iter().map(|node| number(key, node)).collect()
 }
 
 /// A list of texts, or one.
-pub(super) fn texts(key: &str, node: &Node) -> Read<Vec<String>> {
+pub(in crate::ops) fn texts(key: &str, node: &Node) -> Read<Vec<String>> {
     match &node.value {
         Value::List(nodes) => nodes.iter().map(|node| text(key, node)).collect(),
         _ => Ok(vec![text(key, node)?]),
@@ -208,7 +225,7 @@ pub(super) fn texts(key: &str, node: &Node) -> Read<Vec<String>> {
 }
 
 /// One rule of how weights lie in the base, or a list of them.
-pub(super) fn orientations(key: &str, node: &Node) -> Read<Vec<OrientationRule>> {
+pub(in crate::ops) fn orientations(key: &str, node: &Node) -> Read<Vec<OrientationRule>> {
     let rule = |text: String| {
         let wrong = |reason| together(node.place, format!("`{key}`: {reason}"));
         text.parse().map_err(wrong)
@@ -217,7 +234,7 @@ pub(super) fn orientations(key: &str, node: &Node) -> Read<Vec<OrientationRule>>
 }
 
 /// A regular expression.
-pub(super) fn regex(key: &str, node: &Node) -> Read<Regex> {
+pub(in crate::ops) fn regex(key: &str, node: &Node) -> Read<Regex> {
     let text = text(key, node)?;
     Regex::new(&text).map_err(|error| {
         // The first line repeats the expression, the last one says what is wrong with it.
@@ -231,7 +248,7 @@ pub(super) fn regex(key: &str, node: &Node) -> Read<Regex> {
 }
 
 /// One of some words.
-pub(super) fn word<T: Copy>(key: &str, node: &Node, words: &[(&str, T)]) -> Read<T> {
+pub(in crate::ops) fn word<T: Copy>(key: &str, node: &Node, words: &[(&str, T)]) -> Read<T> {
     let text = text(key, node)?;
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {

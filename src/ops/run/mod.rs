@@ -2,12 +2,12 @@
 //! it becomes the very options of `merge` or `combine`, which do the rest.
 
 mod adapter_params;
-mod fields;
+pub(in crate::ops) mod fields;
 mod inputs;
 mod module_rules;
 mod params;
 mod plan;
-mod recipe;
+pub(in crate::ops) mod recipe;
 
 pub use plan::{Options, Planned, plan};
 pub use recipe::{Asked, Recipe};

@@ -1,11 +1,11 @@
 //! A recipe's text as the options of the verb it asks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
 use super::fields::{
-    Fields, Read, count, flag, input, number, orientations, regex, text, texts, together,
+    Fields, Read, count, flag, input, number, orientations, output, regex, text, texts, together,
     unexpected, word,
 };
 use super::inputs::{self, Inputs};
@@ -55,6 +55,13 @@ fn keys() -> Vec<(&'static str, For)> {
     keys
 }
 
+/// The keys of a recipe for a verb, `merge` or `combine`.
+pub(in crate::ops) fn keys_of(verb: &str) -> Vec<&'static str> {
+    let other = if verb == "merge" { For::Combine } else { For::Merge };
+    let of_verb = keys().into_iter().filter(|(_, of)| *of != other);
+    of_verb.map(|(key, _)| key).filter(|key| verb == "merge" || *key != "base").collect()
+}
+
 /// What mergekit, and people, call it.
 fn instead(key: &str) -> Option<&'static str> {
     match key {
@@ -101,9 +108,21 @@ impl Recipe {
     /// The first thing that is wrong with it, with its place. That its inputs are there and go together is
     /// for the verb to find out.
     pub fn read(bytes: &[u8], folder: &Path) -> Result<Self, RecipeError> {
-        let root = yaml::parse(bytes)?;
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        Self::of(&yaml::parse(bytes)?, Some(text), folder)
+    }
+
+    /// What a tree of YAML asks for; `text` is what the result's metadata have of it.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`].
+    pub(in crate::ops) fn of(
+        root: &Node,
+        text: Option<String>,
+        folder: &Path,
+    ) -> Result<Self, RecipeError> {
         let keys: Vec<&'static str> = keys().into_iter().map(|(key, _)| key).collect();
-        let fields = Fields::new(&root, "a recipe", &keys, instead)?;
+        let fields = Fields::new(root, "a recipe", &keys, instead)?;
         let merges = fields.get("base").is_some();
         check_verb(&fields, merges)?;
         let mut inputs = inputs::read(fields.need("adapters")?, folder)?;
@@ -118,7 +137,7 @@ impl Recipe {
             module_rules::module_weights(fields.get("module_weight"), &mut inputs.rules)?;
         let choice = params::read(&fields, compat, &mut inputs)?;
         let common = Common {
-            recipe: String::from_utf8_lossy(bytes).into_owned(),
+            recipe: text,
             open: open(&fields)?,
             compat,
             dtype: dtype(&fields)?,
@@ -191,12 +210,14 @@ fn check_verb(fields: &Fields<'_>, merges: bool) -> Read<()> {
     Ok(())
 }
 
-fn dtype(fields: &Fields<'_>) -> Read<Option<Dtype>> {
+/// The dtype of what is written.
+pub(in crate::ops) fn dtype(fields: &Fields<'_>) -> Read<Option<Dtype>> {
     let dtype = fields.get("dtype").map(|node| word("dtype", node, &DTYPES)).transpose()?;
     Ok(dtype.flatten())
 }
 
-fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
+/// How adapters are opened.
+pub(in crate::ops) fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
     let (alpha, scale) = (fields.read("alpha", number)?, fields.read("scale", number)?);
     let rslora = fields.read("rslora", flag)?.unwrap_or(false);
     if let (Some(key), Some(_)) = (fields.key("scale"), alpha) {
@@ -219,6 +240,12 @@ fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
     })
 }
 
+/// Where the result goes; empty if that is not said.
+fn output_of(fields: &Fields<'_>, folder: &Path) -> Read<PathBuf> {
+    let node = fields.get("output");
+    Ok(node.map(|node| output("output", node, folder)).transpose()?.unwrap_or_default())
+}
+
 /// How weights are quantised again.
 fn writing(fields: &Fields<'_>) -> Read<Writing> {
     let scales = fields.get("scales").map(|node| word("scales", node, &SCALES)).transpose()?;
@@ -234,7 +261,7 @@ fn writing(fields: &Fields<'_>) -> Read<Writing> {
 
 /// What both verbs take.
 struct Common {
-    recipe: String,
+    recipe: Option<String>,
     open: OpenOptions,
     compat: Option<Compat>,
     dtype: Option<Dtype>,
@@ -261,7 +288,7 @@ impl Common {
                 .transpose()?
                 .unwrap_or_default(),
             adapters: self.inputs.adapters,
-            output: path("output")?.unwrap_or_default(),
+            output: output_of(fields, folder)?,
             open: self.open,
             method: self.choice.method,
             params: self.choice.params,
@@ -302,18 +329,17 @@ impl Common {
             residual_rank: fields.read("residual_rank", count)?,
             resume: is("resume")?,
             provenance: !is("no_provenance")?,
-            recipe: if is("no_provenance")? { None } else { Some(self.recipe) },
+            recipe: if is("no_provenance")? { None } else { self.recipe },
             ..merge::Options::default()
         })
     }
 
     fn combine(self, fields: &Fields<'_>, folder: &Path) -> Read<combine::Options> {
-        let output = fields.read("output", text)?.map(|path| folder.join(path));
         let (space, conflict) = (fields.get("space"), fields.get("on_conflict"));
         Ok(combine::Options {
             block_weights: self.inputs.all_blocks(),
             adapters: self.inputs.adapters,
-            output: output.unwrap_or_default(),
+            output: output_of(fields, folder)?,
             open: self.open,
             method: self.choice.method,
             params: self.choice.params,
@@ -337,7 +363,7 @@ impl Common {
             trigger: fields.read("trigger", text)?,
             allow_disjoint: fields.read("allow_disjoint", flag)?.unwrap_or(false),
             on_conflict: conflict.map(|node| word("on_conflict", node, &CONFLICTS)).transpose()?,
-            recipe: Some(self.recipe),
+            recipe: self.recipe,
             ..combine::Options::default()
         })
     }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use super::{Encoding, Recognised, Setting, module_of};
 use crate::error::Result;
 use crate::format::Dtype;
+use crate::math::kernel::loops::Largest;
 use crate::weight::codes::Code;
 use crate::weight::grid::Grid;
+use crate::weight::groups::{Round, round};
 use crate::weight::model::Model;
-use crate::weight::rounding::whole;
+use crate::weight::rounding::{low_byte, whole};
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "bnb_int8", recognise };
@@ -88,25 +90,32 @@ impl Encode for Rows {
     fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
         let rows = panel.rows.clone();
         let largest = if panel.fresh() {
-            let size = |largest: f32, value: f32| largest.max(value.abs());
-            let mut largest = self.grid.fold(rows.clone(), self.columns, panel.values, size);
+            let mut largest = self.grid.fold::<Largest>(rows.clone(), self.columns, panel.values);
             self.grid.put(1, &mut largest, out)?;
             largest
         } else {
             self.grid.read(rows.clone())?
         };
-        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
-        for (row, values) in rows.zip(panel.values.chunks(self.columns.max(1))) {
-            let largest = self.grid.row(&largest, row).first().copied().unwrap_or_default();
-            let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-            for value in values {
-                let code = whole(value * factor, panel.draw(at)).clamp(-128.0, 127.0) as i8;
-                codes.push(code.cast_unsigned());
-                out.values.push(f32::from(code) * largest * PER_STEP);
-                at += 1;
-            }
-        }
+        let factor = |largest: f32| if largest == 0.0 { 0.0 } else { 127.0 / largest };
+        let steps = self.grid.pairs(rows, &largest, &largest.map(factor));
+        let size = (self.columns, self.columns);
+        let codes = round(Steps, panel, size, &steps, &mut out.values);
         out.put(0, panel.rows.start * self.columns, codes);
         Ok(())
+    }
+}
+
+/// Codes by a row's largest magnitude and what its values are multiplied with.
+#[derive(Debug, Clone, Copy)]
+struct Steps;
+
+impl Round for Steps {
+    type Step = (f32, f32);
+
+    #[inline(always)]
+    fn round(self, value: f32, (largest, factor): Self::Step, draw: Option<f32>) -> (u8, f32) {
+        // Codes know no zero with a sign.
+        let code = whole(value * factor, draw).clamp(-128.0, 127.0) + 0.0;
+        (low_byte(code), code * largest * PER_STEP)
     }
 }

@@ -12,6 +12,7 @@ mod table_written;
 mod ternary;
 mod written;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,39 +20,80 @@ use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::format::ggml;
+use crate::math::kernel::loops::{Loop, widest};
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing, stored};
-use written::Put;
+use written::{Blocks, Put};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "ggml", recognise };
 
-/// Decodes one block; both slices have its length.
-type Block = fn(&[u8], &mut [f32]);
+/// Decodes whole blocks.
+type Read = fn(&[u8], &mut [f32]);
+
+/// A type, known when the loop over its blocks is compiled.
+trait Kind {
+    fn read(block: &[u8], out: &mut [f32]);
+}
+
+/// Blocks of so many bytes and elements.
+struct All<'a, const BYTES: usize, const ELEMENTS: usize, K>(
+    &'a [u8],
+    &'a mut [f32],
+    PhantomData<K>,
+);
+
+impl<const BYTES: usize, const ELEMENTS: usize, K: Kind> Loop for All<'_, BYTES, ELEMENTS, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let blocks = self.0.as_chunks::<BYTES>().0.iter();
+        for (block, values) in blocks.zip(self.1.as_chunks_mut::<ELEMENTS>().0) {
+            K::read(block, values);
+        }
+    }
+}
+
+/// What decodes blocks of so many bytes and elements, each by a function that is inlined into the loop.
+macro_rules! read {
+    ($bytes:literal, $elements:literal, $read:path) => {
+        |bytes, out| {
+            struct This;
+            impl Kind for This {
+                #[inline(always)]
+                fn read(block: &[u8], out: &mut [f32]) {
+                    $read(block, out);
+                }
+            }
+            widest(All::<$bytes, $elements, This>(bytes, out, PhantomData));
+        }
+    };
+}
 
 /// Types that are read, by ggml's number.
-const TYPES: [(u32, Block); 16] = [
-    (2, simple::q4_0),
-    (3, simple::q4_1),
-    (6, simple::q5_0),
-    (7, simple::q5_1),
-    (8, simple::q8_0),
-    (10, k_quants::q2_k),
-    (11, k_quants::q3_k),
-    (12, k_quants::q4_k),
-    (13, k_quants::q5_k),
-    (14, k_quants::q6_k),
-    (20, nonlinear::iq4_nl),
-    (23, nonlinear::iq4_xs),
-    (34, ternary::tq1_0),
-    (35, ternary::tq2_0),
-    (39, nonlinear::mxfp4),
-    (40, nonlinear::nvfp4),
+const TYPES: [(u32, Read); 16] = [
+    (2, read!(18, 32, simple::q4_0)),
+    (3, read!(20, 32, simple::q4_1)),
+    (6, read!(22, 32, simple::q5_0)),
+    (7, read!(24, 32, simple::q5_1)),
+    (8, read!(34, 32, simple::q8_0)),
+    (10, read!(84, 256, k_quants::q2_k)),
+    (11, read!(110, 256, k_quants::q3_k)),
+    (12, read!(144, 256, k_quants::q4_k)),
+    (13, read!(176, 256, k_quants::q5_k)),
+    (14, read!(210, 256, k_quants::q6_k)),
+    (20, read!(18, 32, nonlinear::iq4_nl)),
+    (23, read!(136, 256, nonlinear::iq4_xs)),
+    (34, read!(54, 256, ternary::tq1_0)),
+    (35, read!(66, 256, ternary::tq2_0)),
+    (39, read!(17, 32, nonlinear::mxfp4)),
+    (40, read!(36, 64, nonlinear::nvfp4)),
 ];
 
 #[derive(Debug)]
-struct Blocks {
+struct Codes {
     codes: Stored,
-    decode: Block,
+    decode: Read,
     /// Elements and bytes of a block.
     size: (usize, usize),
     columns: usize,
@@ -68,7 +110,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let shape = true_shape(model, stored, shape)?;
     // Other rows than the file's: then all is one row of blocks.
     let columns = if shape.last() == Some(&columns) { columns } else { size.0 };
-    let codes = Blocks { codes: stored.clone(), decode, size, columns };
+    let codes = Codes { codes: stored.clone(), decode, size, columns };
     let is_whole = codes.columns == shape.last().copied().unwrap_or(1);
     let writer = Writer::new((stored, true), kind, &shape).filter(|_| is_whole);
     let codes = Flat { width: shape.last().copied().unwrap_or(1), blocks: codes };
@@ -85,7 +127,7 @@ struct Writer {
     /// Whether that tensor has blocks of the same type, whose scales can be kept.
     is_same: bool,
     put: Put,
-    decode: Block,
+    decode: Read,
     /// Elements and bytes of a block.
     size: (usize, usize),
     /// The weight's shape.
@@ -135,18 +177,15 @@ impl Encode for Writer {
             true => Some(self.stored.bytes(range, &mut scratch)?),
             false => None,
         };
-        out.values.resize(panel.values.len(), 0.0);
-        let (elements, size) = self.size;
-        let pairs = panel.values.chunks_exact(elements).zip(out.values.chunks_exact_mut(elements));
-        for ((at, (values, read)), block) in pairs.enumerate().zip(bytes.chunks_exact_mut(size)) {
-            let draw = |element: usize| panel.draw(at * elements + element);
-            let stored = kept.and_then(|kept| kept.get(at * size..(at + 1) * size));
-            (self.put)(values, stored, &draw, block);
-            (self.decode)(block, read);
-            if let Some(value) = read.iter().find(|value| !value.is_finite()) {
-                let (index, value) = (place / size + at, *value);
-                return Err(self.stored.error(QuantError::ScaleNotFinite { index, value }));
-            }
+        let (values, draws, size) = (panel.values, panel.draws(), self.size);
+        (self.put)(Blocks { values, kept, draws, size, bytes: &mut bytes });
+        let first = out.values.len();
+        out.values.resize(first + values.len(), 0.0);
+        let read = out.values.get_mut(first..).unwrap_or_default();
+        (self.decode)(&bytes, read);
+        if let Some((at, value)) = not_finite(read) {
+            let index = place / size.1 + at / size.0;
+            return Err(self.stored.error(QuantError::ScaleNotFinite { index, value }));
         }
         out.put(0, place, bytes);
         Ok(())
@@ -168,18 +207,14 @@ fn true_shape(model: &Model<'_>, stored: &Stored, shape: Vec<usize>) -> Result<V
     })
 }
 
-impl Blocks {
+impl Codes {
     /// Whole blocks, counted from the first.
     fn decode(&self, blocks: Range<usize>, out: &mut [f32]) -> Result<()> {
         let mut scratch = Vec::new();
         let (elements, bytes) = self.size;
         let stored = self.codes.bytes(blocks.start * bytes..blocks.end * bytes, &mut scratch)?;
-        let pairs = stored.chunks_exact(bytes).zip(out.chunks_exact_mut(elements));
-        pairs.for_each(|(block, values)| (self.decode)(block, values));
-        if out.iter().fold(true, |all, value| all & value.is_finite()) {
-            return Ok(());
-        }
-        let at = out.iter().position(|value| !value.is_finite()).unwrap_or_default();
+        (self.decode)(stored, out);
+        let Some((at, _)) = not_finite(out) else { return Ok(()) };
         let (index, value) = (blocks.start * elements + at, "not a finite number");
         Err(self.codes.error(QuantError::CodeNotFinite { index, value }))
     }
@@ -189,7 +224,7 @@ impl Blocks {
 #[derive(Debug)]
 struct Flat {
     width: usize,
-    blocks: Blocks,
+    blocks: Codes,
 }
 
 impl Decode for Flat {
@@ -206,6 +241,24 @@ impl Decode for Flat {
         out.copy_from_slice(whole.get(lead..lead + flat.len()).unwrap_or_default());
         Ok(())
     }
+}
+
+/// The first number that is not finite, and its place.
+fn not_finite(values: &[f32]) -> Option<(usize, f32)> {
+    struct Finite<'a>(&'a [f32]);
+    impl Loop for Finite<'_> {
+        type Output = bool;
+
+        #[inline(always)]
+        fn run(self) -> bool {
+            self.0.iter().fold(true, |all, value| all & value.is_finite())
+        }
+    }
+    if widest(Finite(values)) {
+        return None;
+    }
+    let at = values.iter().position(|value| !value.is_finite())?;
+    Some((at, values.get(at).copied().unwrap_or(f32::NAN)))
 }
 
 /// The half-precision number at a byte.

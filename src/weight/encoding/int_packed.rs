@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::{Encoding, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
+use crate::math::kernel::loops::{Greatest, Least, fold_groups};
 use crate::weight::grid::Grid;
+use crate::weight::groups::{Words, nibbles, round};
 use crate::weight::integers::Integers;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
@@ -187,51 +189,14 @@ impl Packed {
 
 impl Decode for Packed {
     fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let per_word = 32 / self.bits;
-        let stride = self.columns.div_ceil(per_word) * 4;
-        let (mut scratch, mut more) = (Vec::new(), Vec::new());
+        let stride = self.columns.div_ceil(32 / self.bits) * 4;
+        let mut scratch = Vec::new();
         let bytes = self.codes.bytes(rows.start * stride..rows.end * stride, &mut scratch)?;
-        let zeros = match &self.zeros {
-            None => &[][..],
-            Some(zeros) => {
-                let lines = rows.start / per_word..rows.end.div_ceil(per_word);
-                let range = lines.start * self.groups * 4..lines.end * self.groups * 4;
-                zeros.bytes(range, &mut more)?.as_chunks::<4>().0
-            }
-        };
         let indices = self.indices.as_ref().map(Stored::integers).transpose()?;
-        let scales = self.grid.read(rows.clone())?;
-        let mut zero = vec![0; self.groups];
-        let lines = bytes.chunks(stride.max(1)).zip(out.chunks_mut(self.columns.max(1)));
-        for (row, (words, values)) in rows.clone().zip(lines) {
-            let scale = self.grid.row(&scales, row);
-            for (word, values) in words.as_chunks::<4>().0.iter().zip(values.chunks_mut(per_word)) {
-                let word = u32::from_le_bytes(*word);
-                for (at, value) in values.iter_mut().enumerate() {
-                    *value = code(word, at, self.bits) as f32;
-                }
-            }
-            if self.zeros.is_some() {
-                self.zeros_of(zeros, row, rows.start, &mut zero);
-            }
-            let number = |group: usize| {
-                let zero = zero.get(group).copied().unwrap_or_default() as f32;
-                (zero, scale.get(group).or(scale.first()).copied().unwrap_or_default())
-            };
-            if let Some(indices) = &indices {
-                for (value, group) in values.iter_mut().zip(indices) {
-                    let (zero, scale) = number(*group as usize);
-                    *value = (*value - zero) * scale;
-                }
-            } else {
-                for (group, values) in values.chunks_mut(self.grid.group()).enumerate() {
-                    let (zero, scale) = number(group);
-                    for value in values {
-                        *value = (*value - zero) * scale;
-                    }
-                }
-            }
-        }
+        let (group, steps) = self.steps(&self.stored(&rows)?, indices.as_deref());
+        let words =
+            Words { bytes, bits: self.bits, middle: -Integers { bits: self.bits }.bottom() };
+        words.read((self.columns, group), &steps, out);
         Ok(())
     }
 }
@@ -264,22 +229,64 @@ struct Row {
 }
 
 impl Packed {
-    fn group_of(&self, indices: Option<&[i64]>, column: usize) -> usize {
+    /// New scales and zero points for the values of a row.
+    fn fresh(&self, values: &[f32], indices: Option<&[i64]>) -> Row {
+        let ranges: Vec<(f32, f32)> = match indices {
+            None => {
+                let group = if self.groups == 1 { self.columns } else { self.grid.group() };
+                let low = fold_groups::<Least>(0.0, values, group);
+                low.into_iter().zip(fold_groups::<Greatest>(0.0, values, group)).collect()
+            }
+            Some(indices) => {
+                let mut ranges = vec![(0.0f32, 0.0f32); self.groups];
+                for (group, value) in indices.iter().zip(values) {
+                    if let Some(range) = ranges.get_mut(*group as usize) {
+                        *range = (range.0.min(*value), range.1.max(*value));
+                    }
+                }
+                ranges
+            }
+        };
+        self.between(&ranges)
+    }
+
+    /// Columns of a group, and scale and zero point of every row's groups: of its columns, if these are in no order.
+    fn steps(&self, rows: &[Row], indices: Option<&[i64]>) -> (usize, Vec<(f32, f32)>) {
+        let numbers = |row: &Row, group: usize| {
+            let number = |of: &[f32]| of.get(group).copied().unwrap_or_default();
+            (number(&row.scales), number(&row.zeros))
+        };
         match indices {
-            Some(indices) => indices.get(column).map_or(0, |group| *group as usize),
-            None => column / self.grid.group().max(1),
+            None => {
+                let group = if self.groups == 1 { self.columns } else { self.grid.group() };
+                let row = |row| (0..self.groups).map(move |group| numbers(row, group));
+                (group, rows.iter().flat_map(row).collect())
+            }
+            Some(indices) => {
+                let row = |row| indices.iter().map(move |group| numbers(row, *group as usize));
+                (1, rows.iter().flat_map(row).collect())
+            }
         }
     }
 
-    /// New scales and zero points for the values of a row.
-    fn fresh(&self, values: &[f32], indices: Option<&[i64]>) -> Row {
-        let mut ranges = vec![(0.0f32, 0.0f32); self.groups];
-        for (column, value) in values.iter().enumerate() {
-            if let Some(range) = ranges.get_mut(self.group_of(indices, column)) {
-                *range = (range.0.min(*value), range.1.max(*value));
+    /// The words of a row of codes.
+    fn put_words(&self, codes: &[u8], words: &mut Vec<u8>) {
+        let (per_word, end) =
+            (32 / self.bits, words.len() + codes.len().div_ceil(32 / self.bits) * 4);
+        match self.bits {
+            4 => words.extend(nibbles(codes, false, 0)),
+            8 => words.extend(codes),
+            bits => {
+                for codes in codes.chunks(per_word) {
+                    let placed = codes.iter().enumerate();
+                    let word =
+                        placed.fold(0, |word, (at, code)| word | u32::from(*code) << (at * bits));
+                    words.extend(word.to_le_bytes());
+                }
             }
         }
-        self.between(&ranges)
+        // The last word is filled up with zeros.
+        words.resize(end, 0);
     }
 
     fn between(&self, ranges: &[(f32, f32)]) -> Row {
@@ -370,23 +377,11 @@ impl Encode for Packed {
             rows
         };
         let stride = columns.div_ceil(per_word) * 4;
+        let (group, steps) = self.steps(&rows, indices);
+        let rule = codes.rule(-codes.bottom());
+        let codes = round(rule, panel, (columns, group), &steps, &mut out.values);
         let mut words = Vec::with_capacity(panel.rows.len() * stride);
-        let lines = rows.iter().zip(panel.values.chunks(columns)).enumerate();
-        for (line, (numbers, values)) in lines {
-            for (number, values) in values.chunks(per_word).enumerate() {
-                let mut word = 0u32;
-                for (at, value) in values.iter().enumerate() {
-                    let column = number * per_word + at;
-                    let group = self.group_of(indices, column);
-                    let number = |of: &[f32]| of.get(group).copied().unwrap_or_default();
-                    let (scale, zero) = (number(&numbers.scales), number(&numbers.zeros));
-                    let code = codes.code(*value, scale, zero, panel.draw(line * columns + column));
-                    out.values.push((code - zero) * scale);
-                    word |= ((code - codes.bottom()) as u32) << (at * self.bits);
-                }
-                words.extend(word.to_le_bytes());
-            }
-        }
+        codes.chunks(columns).for_each(|codes| self.put_words(codes, &mut words));
         out.put(0, panel.rows.start * stride, words);
         Ok(())
     }

@@ -8,8 +8,10 @@ use super::fp8_scaled::grid;
 use super::{Encoding, Recognised, module_of};
 use crate::error::Result;
 use crate::format::Dtype;
+use crate::math::kernel::loops::{Greatest, Least, fold_groups};
 use crate::weight::codes::Code;
 use crate::weight::grid::{Grid, Scales};
+use crate::weight::groups::round;
 use crate::weight::integers::Integers as Codes;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
@@ -120,9 +122,8 @@ impl Encode for Integers {
     }
 
     fn survey(&self, values: &[f32]) -> Vec<f32> {
-        let low = values.iter().fold(0.0, |low: f32, value| low.min(*value));
-        let high = values.iter().fold(0.0, |high: f32, value| high.max(*value));
-        vec![low, high]
+        let (low, high) = (fold_groups::<Least>, fold_groups::<Greatest>);
+        [low, high].into_iter().flat_map(|fold| fold(0.0, values, values.len())).collect()
     }
 
     fn settle(&self, survey: &[f32]) -> Result<Vec<f32>> {
@@ -137,27 +138,16 @@ impl Encode for Integers {
             self.grid.stored().rounded(0, numbers.scales.values_mut())?;
             numbers
         } else {
-            let fold = |with: fn(f32, f32) -> f32| {
-                self.grid.fold(panel.rows.clone(), self.columns, panel.values, with)
-            };
-            let mut numbers = self.between(&fold(f32::min), &fold(f32::max));
+            let (rows, values) = (panel.rows.clone(), panel.values);
+            let low = self.grid.fold::<Least>(rows.clone(), self.columns, values);
+            let high = self.grid.fold::<Greatest>(rows, self.columns, values);
+            let mut numbers = self.between(&low, &high);
             self.put(&mut numbers, out)?;
             numbers
         };
-        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
-        let lines = panel.rows.clone().zip(panel.values.chunks(self.columns.max(1)));
-        for (row, values) in lines {
-            let scales = self.grid.row(&numbers.scales, row).iter();
-            let groups = scales.zip(self.grid.row(&numbers.zeros, row));
-            for (values, (scale, zero)) in values.chunks(self.grid.group()).zip(groups) {
-                for value in values {
-                    let code = Self::CODES.code(*value, *scale, *zero, panel.draw(at));
-                    codes.push((code as i8).cast_unsigned());
-                    out.values.push((code - zero) * scale);
-                    at += 1;
-                }
-            }
-        }
+        let steps = self.grid.pairs(panel.rows.clone(), &numbers.scales, &numbers.zeros);
+        let size = (self.columns, self.grid.group());
+        let codes = round(Self::CODES.rule(0.0), panel, size, &steps, &mut out.values);
         out.put(0, panel.rows.start * self.columns, codes);
         Ok(())
     }

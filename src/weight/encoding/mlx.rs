@@ -9,9 +9,11 @@ use std::sync::Arc;
 use super::{Encoding, Recognised, module_of};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
+use crate::math::kernel::loops::{Fold, Greatest, Least};
 use crate::weight::grid::Grid;
+use crate::weight::groups::{Round, nibbles, round_some};
 use crate::weight::model::Model;
-use crate::weight::rounding::whole;
+use crate::weight::rounding::{low_byte, whole};
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding = Encoding { name: "mlx", recognise };
@@ -180,8 +182,8 @@ impl Affine {
     /// MLX's scale and bias of a group (`backend/cpu/quantized.cpp`): the end that is further from 0 is a whole
     /// number of steps from it.
     fn fresh(&self, values: &[f32]) -> (f32, f32) {
-        let low = values.iter().fold(f32::INFINITY, |low, value| low.min(*value));
-        let high = values.iter().fold(f32::NEG_INFINITY, |high, value| high.max(*value));
+        let low = Least::all(f32::INFINITY, values);
+        let high = Greatest::all(f32::NEG_INFINITY, values);
         let steps = ((1u32 << self.bits) - 1) as f32;
         let scale = ((high - low) / steps).max(LEAST);
         let (scale, edge) = if low.abs() > high.abs() { (scale, low) } else { (-scale, high) };
@@ -191,6 +193,9 @@ impl Affine {
 
     /// Codes of a row as the bytes of a little-endian stream.
     fn pack(&self, codes: &[u8]) -> Vec<u8> {
+        if self.bits == 4 {
+            return nibbles(codes, false, 0);
+        }
         let mut bytes = vec![0u8; codes.len() * self.bits / 8];
         for (at, code) in codes.iter().enumerate() {
             let (bit, code) = (at * self.bits, u16::from(*code));
@@ -239,17 +244,35 @@ impl Encode for Affine {
                     out.put(part, row * groups * grid.stored().dtype.bitsize() / 8, bytes);
                 }
             }
-            let mut codes = Vec::with_capacity(columns);
-            for (column, value) in values.iter().enumerate() {
-                let at = column / group;
-                let scaled = (value - biases[at]) / scales[at];
-                let scaled = if scales[at] == 0.0 { 0.0 } else { scaled };
-                let code = whole(scaled, panel.draw(line * columns + column)).clamp(0.0, top);
-                codes.push(code as u8);
-                out.values.push(stored[at] * code + bias[at]);
-            }
+            let steps: Vec<[f32; 4]> =
+                (0..groups).map(|at| [scales[at], biases[at], stored[at], bias[at]]).collect();
+            let values = (values, panel.draws(), line * columns);
+            let codes =
+                round_some(Affinely { top }, values, (columns, group), &steps, &mut out.values);
             out.put(0, row * columns * self.bits / 8, self.pack(&codes));
         }
         Ok(())
+    }
+}
+
+/// Codes from 0 on, by the scale and bias of a group, and what is stored of them.
+#[derive(Debug, Clone, Copy)]
+struct Affinely {
+    top: f32,
+}
+
+impl Round for Affinely {
+    type Step = [f32; 4];
+
+    #[inline(always)]
+    fn round(
+        self,
+        value: f32,
+        [scale, bias, stored, stored_bias]: Self::Step,
+        draw: Option<f32>,
+    ) -> (u8, f32) {
+        let scaled = if scale == 0.0 { 0.0 } else { (value - bias) / scale };
+        let code = whole(scaled, draw).clamp(0.0, self.top);
+        (low_byte(code), stored * code + stored_bias)
     }
 }

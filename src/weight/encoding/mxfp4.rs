@@ -11,7 +11,8 @@ use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::math::kernel::small_float::{E2M1, e8m0, exponent, to_e8m0};
 use crate::weight::encode::largest;
-use crate::weight::fp4::code;
+use crate::weight::fp4::Nearest;
+use crate::weight::groups::Round;
 use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
@@ -157,7 +158,7 @@ impl Encode for Experts {
                 let mut codes = [0; GROUP];
                 for (input, code) in codes.iter_mut().enumerate() {
                     let draw = panel.draw(number * values.len() + place(input));
-                    let found = self::code(column[input] / step, false, draw);
+                    let (found, _) = Nearest { even: false }.round(column[input], step, draw);
                     // What is nearest to 0 is the 0 without a sign.
                     *code = if found == 8 { 0 } else { found };
                     out.values[start + place(input)] = E2M1[usize::from(*code)] * step;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::weight::codes::Code;
+use crate::weight::codes::{By, Code};
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing};
 
 /// The name of what no encoding claims.
@@ -42,10 +42,8 @@ impl Encode for Cast {
     }
 
     fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
-        let values = panel.values.iter().enumerate();
-        let codes: Vec<u8> =
-            values.map(|(at, value)| self.code.narrow(*value, panel.draw(at))).collect();
-        out.values.extend(codes.iter().map(|code| self.code.number(*code)));
+        let all = (panel.values.len(), panel.values.len());
+        let codes = self.code.round(By::Product, panel, all, &[(1.0, 1.0)], &mut out.values);
         out.put(0, panel.rows.start * self.columns, codes);
         Ok(())
     }

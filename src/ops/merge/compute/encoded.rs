@@ -2,6 +2,7 @@
 //! survived.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -11,8 +12,9 @@ use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::TensorView;
 use crate::math::DeltaStats;
+use crate::math::kernel::loops::same_elements;
 use crate::ops::merge::plan::tensor_plan::OutputTensor;
-use crate::weight::{Encode, Encoded, Panel, Weight, Writing};
+use crate::weight::{Encode, Encoded, Panel, Piece, Stored, Weight, Writing};
 
 /// Elements that one panel has, about.
 const PANEL: usize = 64 << 10;
@@ -25,9 +27,25 @@ pub(in crate::ops::merge) struct Encoding<'a> {
     dense: Work<'a>,
     /// Rows of the dense result's matrix are so many times as long as the weight's.
     times: usize,
-    survey: Vec<f32>,
+    survey: Survey,
     /// The base's own tensor, where the weight is that of a quantised sibling.
     base: Option<TensorView<'a>>,
+}
+
+/// What is known of all values before any is encoded.
+#[derive(Debug, Default)]
+pub(in crate::ops::merge) struct Survey {
+    /// What the encoding needs.
+    numbers: Vec<f32>,
+    /// Whether no value changes.
+    is_unchanged: bool,
+}
+
+/// Some rows of a weight, as they are to become and as they are.
+pub(in crate::ops::merge) struct Sample {
+    pub(in crate::ops::merge) rows: Range<usize>,
+    pub(in crate::ops::merge) values: Vec<f32>,
+    pub(in crate::ops::merge) before: Vec<f32>,
 }
 
 /// Rows of a weight's matrix that one of the dense result's holds.
@@ -52,12 +70,23 @@ pub(in crate::ops::merge) fn panel_rows(
     wanted.next_multiple_of(step)
 }
 
+/// Gives pieces the bytes of what is stored.
+fn give_back(stored: &[&Stored], pieces: &mut [Piece]) -> Result<()> {
+    let mut scratch = Vec::new();
+    for piece in pieces {
+        let Some(stored) = stored.get(piece.part) else { continue };
+        let range = piece.at..piece.at + piece.bytes.len();
+        piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
+    }
+    Ok(())
+}
+
 impl<'a> Encoding<'a> {
     /// Reads what the weight needs; `survey` is what [`Encoding::look`] has found.
     pub(in crate::ops::merge) fn new(
         making: Making<'a>,
         dense: &'a OutputTensor,
-        survey: Vec<f32>,
+        survey: Survey,
     ) -> Result<Self> {
         let (weight, writing) = making.inputs.weight(&dense.full_name)?;
         let writer = weight.writer().ok_or(ErrorKind::NotFound).in_tensor(&weight.name)?;
@@ -79,17 +108,32 @@ impl<'a> Encoding<'a> {
     }
 
     /// Looks at all new values, in parallel: what encoding any of them needs.
-    pub(in crate::ops::merge) fn look(&self, panel_rows: usize) -> Result<Vec<f32>> {
+    pub(in crate::ops::merge) fn look(&self, panel_rows: usize) -> Result<Survey> {
         let rows = self.weight.matrix().0;
         let panels: Vec<usize> = (0..rows).step_by(panel_rows).collect();
+        let changed = AtomicBool::new(self.base.is_some());
         let found = panels.into_par_iter().map_init(Scratch::default, |scratch, first| {
             let panel = first..(first + panel_rows).min(rows);
-            Ok(self.writer.survey(&self.values(&panel, scratch)?))
+            let values = self.values(&panel, scratch)?;
+            if !changed.load(Ordering::Relaxed) && values != self.before(panel, values.len())? {
+                changed.store(true, Ordering::Relaxed);
+            }
+            Ok(self.writer.survey(&values))
         });
         // The first in order fails, whatever the threads.
         let found: Vec<Result<Vec<f32>>> = found.collect();
         let found: Vec<Vec<f32>> = found.into_iter().collect::<Result<_>>()?;
-        self.writer.settle(&found.concat())
+        let numbers = self.writer.settle(&found.concat())?;
+        Ok(Survey { numbers, is_unchanged: !changed.into_inner() })
+    }
+
+    /// Rows whose new values cost least together.
+    fn grain(&self) -> usize {
+        let mut grain = self.weight.grain().max(1);
+        while !grain.is_multiple_of(self.times) {
+            grain += self.weight.grain().max(1);
+        }
+        grain
     }
 
     /// New values of some rows.
@@ -98,10 +142,49 @@ impl<'a> Encoding<'a> {
         rows: &Range<usize>,
         scratch: &mut Scratch,
     ) -> Result<Vec<f32>> {
-        let mut bytes = Vec::new();
+        let mut values = Vec::new();
+        self.put_values(rows, &mut values, scratch)?;
+        Ok(values)
+    }
+
+    fn put_values(
+        &self,
+        rows: &Range<usize>,
+        values: &mut Vec<f32>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let mut bytes = std::mem::take(&mut scratch.dense);
         let (first, end) = (rows.start / self.times, rows.end.div_ceil(self.times));
-        self.dense.compute(first, end - first, &mut bytes, scratch)?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+        let computed = self.dense.compute(first, end - first, &mut bytes, scratch);
+        let numbers = bytes.as_chunks::<4>().0;
+        values.resize(numbers.len(), 0.0);
+        for (value, four) in values.iter_mut().zip(numbers) {
+            *value = f32::from_le_bytes(*four);
+        }
+        scratch.dense = bytes;
+        computed.map(|_| ())
+    }
+
+    /// Some panels that lie apart, of about so many elements in all.
+    pub(in crate::ops::merge) fn samples(
+        &self,
+        elements: usize,
+        places: usize,
+    ) -> Result<Vec<Sample>> {
+        let (rows, columns) = self.weight.matrix();
+        let step = (elements / places.max(1) / columns.max(1)).clamp(1, rows.max(1));
+        let step = step.next_multiple_of(self.grain());
+        let panels = rows.div_ceil(step);
+        let count = places.min(panels);
+        let mut scratch = Scratch::default();
+        let sample = |place: usize| {
+            let first = place * panels / count * step;
+            let rows = first..(first + step).min(rows);
+            let values = self.values(&rows, &mut scratch)?;
+            let before = self.before(rows.clone(), values.len())?;
+            Ok(Sample { rows, values, before })
+        };
+        (0..count).map(sample).collect()
     }
 
     /// The base's values of some rows.
@@ -110,37 +193,39 @@ impl<'a> Encoding<'a> {
         rows: Range<usize>,
         count: usize,
     ) -> Result<Vec<f32>> {
-        if let Some(base) = self.base {
-            let values = read_f64(base, rows.start * self.weight.matrix().1, count)?;
-            return Ok(values.into_iter().map(|value| value as f32).collect());
-        }
         let mut values = vec![0.0; count];
-        self.weight.rows(rows, &mut values)?;
+        self.put_before(rows, &mut values)?;
         Ok(values)
+    }
+
+    fn put_before(&self, rows: Range<usize>, values: &mut [f32]) -> Result<()> {
+        let Some(base) = self.base else { return self.weight.rows(rows, values) };
+        let found = read_f64(base, rows.start * self.weight.matrix().1, values.len())?;
+        for (slot, value) in values.iter_mut().zip(found) {
+            *slot = value as f32;
+        }
+        Ok(())
     }
 
     /// Rows of the stored tensors, of new values.
     pub(super) fn encode(&self, rows: Range<usize>, values: &[f32]) -> Result<Encoded> {
         let mut encoded = Encoded::default();
-        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey);
+        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey.numbers);
         self.writer.rows(&panel, &mut encoded)?;
         Ok(encoded)
     }
 
     /// Gives rows that nothing changes their stored bytes back: new scales would move numbers that lie on a grid (4
     /// bits of compressed-tensors by 7 % of their norm). Where a number of the whole weight is made of all values,
-    /// nothing can be kept alone.
+    /// all is kept or nothing.
     fn keep_untouched(
         &self,
         rows: &Range<usize>,
         (values, before): (&[f32], &[f32]),
         encoded: &mut Encoded,
     ) -> Result<()> {
-        let parts = self.writer.parts(self.writing);
-        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
-        let Some(stored) = stored.collect::<Option<Vec<_>>>() else { return Ok(()) };
-        // What another checkpoint's numbers become has no stored bytes yet.
-        if self.writer.surveys(self.writing) || self.base.is_some() {
+        let Some(stored) = self.stored() else { return Ok(()) };
+        if self.writer.surveys(self.writing) && !self.survey.is_unchanged {
             return Ok(());
         }
         let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
@@ -150,7 +235,7 @@ impl<'a> Encoding<'a> {
         if !same.contains(&true) {
             return Ok(());
         }
-        let (mut kept, mut group, mut scratch) = (Encoded::default(), 0, Vec::new());
+        let (mut kept, mut group) = (Encoded::default(), 0);
         for run in same.chunk_by(|a, b| a == b) {
             let (first, end) = (group * step, ((group + run.len()) * step).min(rows.len()));
             group += run.len();
@@ -158,11 +243,7 @@ impl<'a> Encoding<'a> {
             let place = rows.start + first..rows.start + end;
             let mut new = self.encode(place, own)?;
             if run.contains(&true) {
-                for piece in &mut new.pieces {
-                    let Some(stored) = stored.get(piece.part) else { continue };
-                    let range = piece.at..piece.at + piece.bytes.len();
-                    piece.bytes.copy_from_slice(stored.bytes(range, &mut scratch)?);
-                }
+                give_back(&stored, &mut new.pieces)?;
                 new.values.copy_from_slice(own);
             }
             kept.pieces.extend(new.pieces);
@@ -172,29 +253,46 @@ impl<'a> Encoding<'a> {
         Ok(())
     }
 
+    /// The stored tensors in the order of those that are written, if they are the same in name, dtype and shape. What
+    /// another checkpoint's numbers become has none yet.
+    fn stored(&self) -> Option<Vec<&Stored>> {
+        let parts = self.writer.parts(self.writing);
+        let stored = parts.iter().map(|part| self.weight.parts.iter().find(|s| s.holds(part)));
+        stored.collect::<Option<Vec<_>>>().filter(|_| self.base.is_none())
+    }
+
     /// Rows of the stored tensors, and what of the update they hold.
     pub(in crate::ops::merge) fn compute(
         &self,
         rows: Range<usize>,
         scratch: &mut Scratch,
     ) -> Result<(Encoded, DeltaStats)> {
-        let values = self.values(&rows, scratch)?;
-        let base = self.before(rows.clone(), values.len())?;
-        let mut encoded = self.encode(rows.clone(), &values)?;
-        self.keep_untouched(&rows, (&values, &base), &mut encoded)?;
+        let mut values = std::mem::take(&mut scratch.values);
+        let mut base = std::mem::take(&mut scratch.before);
+        self.put_values(&rows, &mut values, scratch)?;
+        base.resize(values.len(), 0.0);
+        self.put_before(rows.clone(), &mut base)?;
+        let found = self.compute_from(&rows, &values, &base);
+        (scratch.values, scratch.before) = (values, base);
+        found
+    }
+
+    fn compute_from(
+        &self,
+        rows: &Range<usize>,
+        values: &[f32],
+        base: &[f32],
+    ) -> Result<(Encoded, DeltaStats)> {
+        let mut encoded = self.encode(rows.clone(), values)?;
+        self.keep_untouched(rows, (values, base), &mut encoded)?;
         if rows.start == 0 {
-            self.writer.rest(self.writing, &self.survey, &mut encoded)?;
+            let panel = encoded.pieces.len();
+            self.writer.rest(self.writing, &self.survey.numbers, &mut encoded)?;
+            if let (true, Some(stored)) = (self.survey.is_unchanged, self.stored()) {
+                give_back(&stored, encoded.pieces.get_mut(panel..).unwrap_or_default())?;
+            }
         }
-        let mut stats = DeltaStats::default();
-        for ((value, stored), old) in values.iter().zip(&encoded.values).zip(&base) {
-            let (asked, added) = (f64::from(value - old), f64::from(stored - old));
-            stats.asked += asked * asked;
-            stats.added += added * added;
-            stats.dot += asked * added;
-            stats.touched += u64::from(asked != 0.0);
-            stats.lost += u64::from(asked != 0.0 && added == 0.0);
-            stats.elements += 1;
-        }
+        let mut stats = DeltaStats::of(values, &encoded.values, base);
         if let Some(same) = self.same_codes(&encoded)? {
             // With new scales a number moves though its code does not.
             let untouched = stats.elements - stats.touched;
@@ -219,12 +317,11 @@ impl<'a> Encoding<'a> {
         let (mut same, mut scratch) = (0, Vec::new());
         for piece in encoded.pieces.iter().filter(|piece| piece.part == 0) {
             let old = stored.bytes(piece.at..piece.at + piece.bytes.len(), &mut scratch)?;
-            for differs in old.iter().zip(&piece.bytes).map(|(old, new)| old ^ new) {
-                same += match bits {
-                    8 => u64::from(differs == 0),
-                    _ => u64::from(differs << 4 == 0) + u64::from(differs >> 4 == 0),
-                };
-            }
+            same += if bits == 8 {
+                same_elements::<8>(old, &piece.bytes)
+            } else {
+                same_elements::<4>(old, &piece.bytes)
+            };
         }
         Ok(Some(same))
     }

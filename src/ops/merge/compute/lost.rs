@@ -1,6 +1,6 @@
 //! What a weight loses where it is quantised, by rows: its dense merge minus what its codes stand for.
 
-use super::encoded::{Encoding, panel_rows};
+use super::encoded::{Encoding, Survey, panel_rows};
 use super::making::Making;
 use super::tensor_merge::Scratch;
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ impl<'a> Lost<'a> {
     pub(in crate::ops::merge) fn new(making: Making<'a>, dense: &'a OutputTensor) -> Result<Self> {
         let (weight, _) = making.inputs.weight(&dense.full_name)?;
         let (size, step) = (weight.matrix(), panel_rows(weight, dense, Some(1)));
-        let mut encoding = Encoding::new(making, dense, Vec::new())?;
+        let mut encoding = Encoding::new(making, dense, Survey::default())?;
         if Encoding::surveys(making, dense)? {
             let rows = panel_rows(weight, dense, None);
             let survey = encoding.look(rows)?;

@@ -411,6 +411,11 @@ impl<'a> Work<'a> {
 #[derive(Debug, Default)]
 pub(in crate::ops::merge) struct Scratch {
     bytes: Vec<u8>,
+    /// A panel of F32 that is encoded.
+    pub(super) dense: Vec<u8>,
+    /// Its numbers, and the base's.
+    pub(super) values: Vec<f32>,
+    pub(super) before: Vec<f32>,
     pub(super) product: Vec<f32>,
     moves: direct::Scratch,
 }

@@ -160,11 +160,14 @@ fn is_matrix(weight: &Weight) -> bool {
         && !UNQUANTISED.iter().any(|ending| name.ends_with(ending))
 }
 
-/// The next larger type.
-pub(in crate::ops::merge) fn above(found: Type) -> Option<Type> {
+/// The next larger type that rows of so many columns can have.
+pub(in crate::ops::merge) fn above(found: Type, columns: usize) -> Option<Type> {
     let Type::Blocks(kind) = found else { return None };
     let ladder = LADDERS.iter().find(|ladder| ladder.contains(&kind))?;
-    let above = ladder.iter().skip_while(|found| **found != kind).nth(1);
+    let fits = |kind: &&u32| {
+        ggml::block(**kind).is_some_and(|(elements, _)| columns.is_multiple_of(elements))
+    };
+    let above = ladder.iter().skip_while(|found| **found != kind).skip(1).find(fits);
     Some(above.map_or(Type::Plain(Dtype::BF16), |next| Type::Blocks(*next)))
 }
 

@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Shard;
 use crate::math::DeltaStats;
 use crate::ops::merge::compute::elementwise::{Deltas, Statistics};
-use crate::ops::merge::compute::encoded::{self, Encoding};
+use crate::ops::merge::compute::encoded::{self, Encoding, Survey};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::Work;
 use crate::ops::merge::plan::layout::OutputTensor;
@@ -91,7 +91,7 @@ pub(in crate::ops::merge) struct EncodeJob<'a> {
 #[derive(Default)]
 pub(in crate::ops::merge) struct EncodeState<'a> {
     /// What was found by looking at all of it, where its encoding needs that.
-    pub(in crate::ops::merge) survey: Vec<f32>,
+    pub(in crate::ops::merge) survey: Survey,
     /// Made by the worker that needs it first, dropped with the last panel.
     pub(in crate::ops::merge) encoding: Option<Arc<Encoding<'a>>>,
     /// Sums by panel; all in one when the last is in.
@@ -126,7 +126,7 @@ impl<'a> Job<'a> {
             Self::Copy(_) => Ok(()),
             Self::Tensor(job) => job.look(making),
             Self::Encode(job) if Encoding::surveys(making, job.dense)? => {
-                let encoding = Encoding::new(making, job.dense, Vec::new())?;
+                let encoding = Encoding::new(making, job.dense, Survey::default())?;
                 lock(&job.state).survey = encoding.look(job.panel_rows)?;
                 Ok(())
             }

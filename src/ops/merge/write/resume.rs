@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::jobs::Stats;
-use super::note::{Note, name};
+use super::note::{said, stats as stats_of};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
 use crate::format::hash::Hasher;
 use crate::format::staging::kept_root;
+use crate::ops::job::note::{Note, name};
+use crate::ops::job::shared::State;
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::{Options, Plan};
 
@@ -82,7 +84,8 @@ pub(in crate::ops::merge) fn reuse(
     shard: &OutputShard,
 ) -> Option<Stats> {
     let note = Note::read(&staging.recall(&name(number))?)?;
-    note.stats(&staging.kept_file(&shard.relative)?, shard)
+    let state = note.state(&shard.relative, &staging.content());
+    stats_of(&note).filter(|_| state == State::Whole)
 }
 
 /// Notes a shard that is whole and on the disk, where an interrupted run is kept.
@@ -96,5 +99,7 @@ pub(in crate::ops::merge) fn record(
     stats: &Stats,
 ) -> Result<()> {
     let Some(path) = staging.kept_file(&shard.relative) else { return Ok(()) };
-    staging.note(&name(number), &Note::of(&path, shard, stats)?.text()?)
+    let part = shard.relative.as_str();
+    let note = Note::of_file(part, (part, &path), &said(stats))?;
+    staging.note(&name(number), &note.text()?)
 }

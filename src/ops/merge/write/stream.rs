@@ -26,7 +26,7 @@ use crate::format::staging::kept_root;
 use crate::format::{Metadata, OutputFile, Shard, Staging};
 use crate::math::DeltaStats;
 use crate::ops::merge::Merge;
-use crate::ops::merge::compute::encoded::Encoding;
+use crate::ops::merge::compute::encoded::{Encoding, Survey};
 use crate::ops::merge::compute::making::Making;
 use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
@@ -340,7 +340,7 @@ impl<'s, 'a> Shared<'s, 'a> {
         state.stats.insert(panel, stats);
         if state.stats.len() == job.rows.div_ceil(job.panel_rows) {
             let stats = BTreeMap::from([(0, sum(&state.stats))]);
-            *state = EncodeState { survey: Vec::new(), encoding: None, stats };
+            *state = EncodeState { survey: Survey::default(), encoding: None, stats };
         }
         Ok(bytes)
     }

@@ -7,7 +7,7 @@ pub struct OptionSpec {
     pub name: &'static str,
     /// The verbs that take it as it is described here.
     pub verbs: &'static [&'static str],
-    /// Where a recipe says it.
+    /// Where a recipe says it, or an item of a batch.
     pub recipe: Recipe,
     /// What it takes.
     pub kind: Kind,
@@ -54,16 +54,16 @@ pub enum Kind {
     RegexNumbers,
 }
 
-/// Where a recipe says an option.
+/// Where a recipe says an option, or an item of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recipe {
     /// At its top, under the option's name.
     Key,
     /// In each adapter, under this key.
     Adapter(&'static str),
-    /// Not in the recipe: on the command line of `run`, since no result depends on it.
+    /// Not there: on the command line of `run` or `batch`, since no result depends on it.
     Run,
-    /// Nowhere: its verbs have no recipes.
+    /// Nowhere: its verb is in no recipe, and in no batch.
     None,
 }
 

@@ -7,7 +7,8 @@ use std::ops::Range;
 use super::{Blocks, Nested};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::weight::encode::largest;
+use crate::math::kernel::loops::{Largest, fold_groups};
+use crate::weight::groups::{Round, nibbles, round_some};
 use crate::weight::rounding::upper;
 use crate::weight::{Encode, Encoded, Panel, Part, Scales, Writing};
 
@@ -28,8 +29,13 @@ impl Table {
         Self(numbers)
     }
 
-    /// The code for a number: as many as there are midpoints below it.
+    /// The code for a number.
     fn code(&self, value: f32, draw: Option<f32>) -> u8 {
+        self.place(value, draw).1
+    }
+
+    /// The number of the table that another becomes, with its code: that after as many as have midpoints below it.
+    fn place(&self, value: f32, draw: Option<f32>) -> (f32, u8) {
         let last = self.0.len().saturating_sub(1);
         let number = |at: usize| self.0.get(at.min(last)).map_or(0.0, |number| number.0);
         let above = self.0.partition_point(|number| number.0 <= value).min(last);
@@ -41,7 +47,57 @@ impl Table {
             Some(draw) if upper(number(below), number(above), value, draw) => above,
             Some(_) => below,
         };
-        self.0.get(at).map_or(0, |number| number.1)
+        self.0.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// Codes of a table of sixteen numbers, for the loop over a panel: what lies above how many of fifteen bounds has the
+/// code of that place.
+#[derive(Clone, Copy)]
+struct Codes<'a, const DIVIDES: bool> {
+    bounds: [f32; 15],
+    numbers: [f32; 16],
+    codes: [u8; 16],
+    table: &'a Table,
+}
+
+impl<'a, const DIVIDES: bool> Codes<'a, DIVIDES> {
+    fn new(table: &'a Table) -> Self {
+        let place = |at: usize| table.0.get(at).copied().unwrap_or_default();
+        // Midpoints; a number that has a twin in the table passes it.
+        let bound = |at: usize| {
+            let (below, above) = (place(at).0, place(at + 1).0);
+            f32::midpoint(below, above).min(above.next_down())
+        };
+        Self {
+            bounds: std::array::from_fn(bound),
+            numbers: std::array::from_fn(|at| place(at).0),
+            codes: std::array::from_fn(|at| place(at).1),
+            table,
+        }
+    }
+}
+
+impl<const DIVIDES: bool> Round for Codes<'_, DIVIDES> {
+    /// The reciprocal of a block's largest magnitude, that magnitude, and what it is read as.
+    type Step = (f32, f32, f32);
+
+    #[inline(always)]
+    fn round(self, value: f32, (factor, most, read): Self::Step, draw: Option<f32>) -> (u8, f32) {
+        let scaled = if DIVIDES { value / most } else { value * factor };
+        let scaled = scaled.clamp(-1.0, 1.0);
+        let (mut code, mut number) = (u32::from(self.codes[0]), self.numbers[0]);
+        if draw.is_some() {
+            let drawn = self.table.place(scaled, draw);
+            (number, code) = (drawn.0, u32::from(drawn.1));
+        } else {
+            for at in 0..15 {
+                let above = scaled > self.bounds[at];
+                code = if above { u32::from(self.codes[at + 1]) } else { code };
+                number = if above { self.numbers[at + 1] } else { number };
+            }
+        }
+        (code as u8, number * read)
     }
 }
 
@@ -125,7 +181,7 @@ impl Encode for Blocks {
 
     /// The largest magnitude of every block.
     fn survey(&self, values: &[f32]) -> Vec<f32> {
-        values.chunks(self.block).map(largest).collect()
+        fold_groups::<Largest>(0.0, values, self.block)
     }
 
     fn settle(&self, survey: &[f32]) -> Result<Vec<f32>> {
@@ -147,26 +203,24 @@ impl Encode for Blocks {
             }
             _ => magnitudes.clone(),
         };
-        let (mut codes, mut at) = (Vec::with_capacity(panel.values.len()), 0);
-        for (values, (most, read)) in
-            panel.values.chunks(self.block).zip(magnitudes.iter().zip(read))
-        {
-            let whole = values.len() == self.block;
-            let reciprocal = 1.0 / most.max(LEAST);
-            for value in values {
-                // The package divides in the last block if it is a part of one.
-                let scaled = if whole { value * reciprocal } else { value / most.max(LEAST) };
-                let code = sorted.code(scaled.clamp(-1.0, 1.0), panel.draw(at));
-                codes.push(code);
-                out.values.push(self.table[usize::from(code)] * read);
-                at += 1;
-            }
+        // The package divides in the last block if it is a part of one.
+        let whole = panel.values.len() / self.block;
+        let (values, tail) = panel.values.split_at(whole * self.block);
+        let steps: Vec<(f32, f32, f32)> = magnitudes
+            .iter()
+            .zip(&read)
+            .map(|(most, read)| (1.0 / most.max(LEAST), most.max(LEAST), *read))
+            .collect();
+        let rule = Codes::<false>::new(&sorted);
+        let size = (values.len(), self.block);
+        let mut codes = round_some(rule, (values, panel.draws(), 0), size, &steps, &mut out.values);
+        if let Some(last) = steps.get(whole..).filter(|_| !tail.is_empty()) {
+            let tail = (tail, panel.draws(), values.len());
+            let rule = Codes::<true>::new(&sorted);
+            let size = (self.block, self.block);
+            codes.extend(round_some(rule, tail, size, last, &mut out.values));
         }
-        if codes.len() % 2 == 1 {
-            codes.push(sorted.code(0.0, None));
-        }
-        let bytes = codes.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0));
-        out.put(0, flat.start / 2, bytes.collect());
+        out.put(0, flat.start / 2, nibbles(&codes, true, sorted.code(0.0, None)));
         if fresh && self.nested.is_none() {
             let bytes = magnitudes.iter().flat_map(|value| value.to_le_bytes()).collect();
             out.put(1, blocks.start * 4, bytes);
@@ -179,5 +233,30 @@ impl Encode for Blocks {
         out.put(2, 0, outer.iter().flat_map(|value| value.to_le_bytes()).collect());
         out.put(3, 0, self.text(Some(*mean))?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_say_what_the_table_says() {
+        // FP4's has two zeros.
+        let four = [0.0, 0.005, 0.667, 1.0, 0.333, 0.5, 0.167, 0.25];
+        let both: Vec<f32> = four.iter().copied().chain(four.map(|number| -number)).collect();
+        let even: Vec<f32> = (0..16).map(|n| n as f32 / 7.5 - 1.0).collect();
+        for table in [Table::new(&both), Table::new(&even)] {
+            let rule = Codes::<false>::new(&table);
+            let numbers = table.0.iter().map(|number| number.0);
+            let middles = table.0.windows(2).map(|pair| f32::midpoint(pair[0].0, pair[1].0));
+            for value in numbers.chain(middles).chain((0..999).map(|n| n as f32 / 499.0 - 1.0)) {
+                for value in [value, value.next_up(), value.next_down(), -value] {
+                    let value = value.clamp(-1.0, 1.0);
+                    let (number, code) = table.place(value, None);
+                    assert_eq!(rule.round(value, (1.0, 1.0, 1.0), None), (code, number), "{value}");
+                }
+            }
+        }
     }
 }

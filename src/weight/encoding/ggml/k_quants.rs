@@ -3,6 +3,7 @@
 use super::half;
 
 /// (d · scale) · q − (dmin · least).
+#[inline(always)]
 pub(super) fn q2_k(block: &[u8], out: &mut [f32]) {
     let (scales, codes) = (&block[..16], &block[16..80]);
     let (d, least) = (half(block, 80), half(block, 82));
@@ -18,6 +19,7 @@ pub(super) fn q2_k(block: &[u8], out: &mut [f32]) {
 }
 
 /// (d · scale) · q, q of two bits, less 4 where the third is not set.
+#[inline(always)]
 pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
     let (high, codes, scales) = (&block[..32], &block[32..96], &block[96..108]);
     let d = half(block, 108);
@@ -34,6 +36,7 @@ pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
 }
 
 /// The scale of one of Q3_K's sixteen groups, six bits in twelve bytes.
+#[inline(always)]
 pub(super) fn three_bit_scale(scales: &[u8], group: usize) -> f32 {
     let low = scales[group % 8] >> (group / 8 * 4) & 15;
     let upper = scales[8 + group % 4] >> (group / 4 * 2) & 3;
@@ -41,6 +44,7 @@ pub(super) fn three_bit_scale(scales: &[u8], group: usize) -> f32 {
 }
 
 /// Scale and least value of one of eight groups, six bits each in twelve bytes.
+#[inline(always)]
 pub(super) fn six_bits(packed: &[u8], group: usize) -> (f32, f32) {
     let (scale, least) = if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
@@ -54,6 +58,7 @@ pub(super) fn six_bits(packed: &[u8], group: usize) -> (f32, f32) {
 }
 
 /// (d · scale) · q − (dmin · least).
+#[inline(always)]
 pub(super) fn q4_k(block: &[u8], out: &mut [f32]) {
     let (d, least) = (half(block, 0), half(block, 2));
     let (packed, codes) = (&block[4..16], &block[16..144]);
@@ -68,6 +73,7 @@ pub(super) fn q4_k(block: &[u8], out: &mut [f32]) {
 }
 
 /// As [`q4_k`], with a fifth bit.
+#[inline(always)]
 pub(super) fn q5_k(block: &[u8], out: &mut [f32]) {
     let (d, least) = (half(block, 0), half(block, 2));
     let (packed, high, codes) = (&block[4..16], &block[16..48], &block[48..176]);
@@ -83,6 +89,7 @@ pub(super) fn q5_k(block: &[u8], out: &mut [f32]) {
 }
 
 /// (d · scale) · (q − 32), q of six bits.
+#[inline(always)]
 pub(super) fn q6_k(block: &[u8], out: &mut [f32]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = half(block, 208);

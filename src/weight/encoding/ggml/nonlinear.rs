@@ -15,12 +15,14 @@ pub(super) const TWICE: [f32; 16] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
 /// `d · table[q]`.
+#[inline(always)]
 pub(super) fn iq4_nl(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     nibbles(&block[2..18], out, |_, q| d * IQ4[usize::from(q)]);
 }
 
 /// `(d · (scale − 32)) · table[q]`, a scale of six bits for every 32.
+#[inline(always)]
 pub(super) fn iq4_xs(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     let high = u16::from_le_bytes([block[2], block[3]]);
@@ -35,6 +37,7 @@ pub(super) fn iq4_xs(block: &[u8], out: &mut [f32]) {
 }
 
 /// Half of 2^(e − 127).
+#[inline(always)]
 pub(super) fn mxfp4_step(exponent: u8) -> f32 {
     // For e below 2 it is no f32 of its own bits, but subnormal.
     match exponent {
@@ -44,12 +47,14 @@ pub(super) fn mxfp4_step(exponent: u8) -> f32 {
 }
 
 /// 2^(e − 128) · twice the number.
+#[inline(always)]
 pub(super) fn mxfp4(block: &[u8], out: &mut [f32]) {
     let scale = mxfp4_step(block[0]);
     nibbles(&block[1..17], out, |_, q| scale * TWICE[usize::from(q)]);
 }
 
 /// Half of an E4M3 number without sign.
+#[inline(always)]
 pub(super) fn nvfp4_step(code: u8) -> f32 {
     match code {
         0 | 0x7f => 0.0,
@@ -58,6 +63,7 @@ pub(super) fn nvfp4_step(code: u8) -> f32 {
 }
 
 /// Four groups of 16: an E4M3 scale without sign, halved, times twice the number.
+#[inline(always)]
 pub(super) fn nvfp4(block: &[u8], out: &mut [f32]) {
     for (group, values) in out.chunks_exact_mut(16).enumerate() {
         let scale = nvfp4_step(block[group]);

@@ -14,12 +14,14 @@ pub(super) fn nibbles(bytes: &[u8], out: &mut [f32], value: impl Fn(usize, u8) -
 }
 
 /// d · (q − 8).
+#[inline(always)]
 pub(super) fn q4_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     nibbles(&block[2..18], out, |_, q| d * (f32::from(q) - 8.0));
 }
 
 /// d · q + m.
+#[inline(always)]
 pub(super) fn q4_1(block: &[u8], out: &mut [f32]) {
     let (d, m) = (half(block, 0), half(block, 2));
     nibbles(&block[4..20], out, |_, q| d * f32::from(q) + m);
@@ -32,18 +34,21 @@ fn fifths(block: &[u8], at: usize) -> u32 {
 }
 
 /// d · (q − 16), q of five bits.
+#[inline(always)]
 pub(super) fn q5_0(block: &[u8], out: &mut [f32]) {
     let (d, high) = (half(block, 0), fifths(block, 2));
     nibbles(&block[6..22], out, |at, q| d * ((u32::from(q) | (high >> at & 1) << 4) as f32 - 16.0));
 }
 
 /// d · q + m, q of five bits.
+#[inline(always)]
 pub(super) fn q5_1(block: &[u8], out: &mut [f32]) {
     let (d, m, high) = (half(block, 0), half(block, 2), fifths(block, 4));
     nibbles(&block[8..24], out, |at, q| d * (u32::from(q) | (high >> at & 1) << 4) as f32 + m);
 }
 
 /// d · q.
+#[inline(always)]
 pub(super) fn q8_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     for (byte, slot) in block[2..34].iter().zip(out) {

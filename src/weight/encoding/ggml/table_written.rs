@@ -7,7 +7,8 @@ use super::half;
 use super::nonlinear::{IQ4, TWICE, mxfp4_step, nvfp4_step};
 use super::search::{Draw, extreme, nearest, of_table};
 use crate::math::kernel::small_float::E4M3_MAX;
-use crate::weight::fp4;
+use crate::weight::fp4::Nearest;
+use crate::weight::groups::Round;
 use crate::weight::rounding::upper;
 use crate::weight::rounding::whole;
 
@@ -94,7 +95,7 @@ pub(super) fn iq4_xs(values: &[f32], stored: Option<&[u8]>, draw: Draw<'_>, out:
 fn four_bits(value: f32, step: f32, draw: Option<f32>) -> u8 {
     if draw.is_some() {
         let scaled = if step == 0.0 { 0.0 } else { value / (2.0 * step) };
-        return fp4::code(scaled, true, draw);
+        return Nearest { even: true }.round(scaled, 1.0, draw).0;
     }
     let off = |code: usize| (TWICE[code] * step - value).abs();
     let nearer = |best: usize, code: usize| if off(code) < off(best) { code } else { best };

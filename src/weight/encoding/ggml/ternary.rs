@@ -6,6 +6,7 @@ use super::half;
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
 /// Five digits of base 3 a byte, as a fraction of 256: multiplying by 3 brings the next one to the top.
+#[inline(always)]
 pub(super) fn tq1_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 52);
     let digit = |byte: u8, power: u8| {
@@ -23,6 +24,7 @@ pub(super) fn tq1_0(block: &[u8], out: &mut [f32]) {
 }
 
 /// Two bits an element: 128 elements share 32 bytes.
+#[inline(always)]
 pub(super) fn tq2_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 64);
     for (line, values) in out.chunks_exact_mut(32).enumerate() {

@@ -1,4 +1,4 @@
-//! Whether inputs are still those that a merge was planned with, on whatever machine: by their sizes and by hashes of
+//! Whether inputs are still those that a plan was made with, on whatever machine: by their sizes and by hashes of
 //! what says most of them. Times and numbers of inodes are one machine's own.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{JobError, Locate, Result};
 use crate::format::access::Source;
+use crate::format::folder::files_below;
 use crate::format::json::MODEL_CONFIG;
 use crate::format::{Access, Checkpoint, hash};
-use crate::ops::files_of;
-use crate::ops::merge::plan::open_inputs::OpenInputs;
-use crate::ops::merge::plan::output::Plan;
 
 /// Larger files that are no adapter's are known by their headers alone.
 const SMALL: u64 = 64 << 20;
@@ -23,7 +21,7 @@ const START: u64 = 1 << 20;
 /// No header is longer: what says so is none.
 const LONGEST_HEADER: u64 = 128 << 20;
 
-/// One input file, as it was when the merge was planned.
+/// One input file, as it was when the plan was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFile {
     /// Its path.
@@ -46,26 +44,53 @@ pub enum Looked {
     Header,
 }
 
-/// All inputs of a plan, as they are now; read on the current pool's threads.
-///
-/// # Errors
-/// If one cannot be read.
-pub(in crate::ops) fn identify(plan: &Plan, inputs: &OpenInputs) -> Result<Vec<InputFile>> {
-    let mut files = BTreeMap::new();
-    for model in inputs.models() {
-        files.extend(model.shards.iter().map(|shard| (shard.path.clone(), Looked::Header)));
-        files.extend(configs(model).map(|path| (path, Looked::All)));
+/// The inputs of a plan, each once, as they are gathered.
+#[derive(Debug, Default)]
+pub(in crate::ops) struct Inputs(BTreeMap<PathBuf, Looked>);
+
+impl Inputs {
+    /// A model: its weights by their headers, its configs and indexes whole.
+    pub(in crate::ops) fn model(&mut self, model: &Checkpoint) {
+        let shards = model.shards.iter().map(|shard| (shard.path.clone(), Looked::Header));
+        self.0.extend(shards);
+        self.0.extend(configs(model).map(|path| (path, Looked::All)));
     }
-    for file in &plan.side_files {
-        let Some(path) = &file.source else { continue };
+
+    /// Files that are looked at whole: an adapter's.
+    pub(in crate::ops) fn whole(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        self.0.extend(files.into_iter().map(|path| (path, Looked::All)));
+    }
+
+    /// A file beside a model, whole if it is small.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(in crate::ops) fn beside(&mut self, path: &Path) -> Result<()> {
         let bytes = Source::open(path, Access::Read).in_file(path)?.length();
         let looked = if bytes > SMALL { Looked::Header } else { Looked::All };
-        files.entry(path.clone()).or_insert(looked);
+        self.0.entry(path.to_path_buf()).or_insert(looked);
+        Ok(())
     }
-    let adapters = inputs.adapters.iter().flat_map(files_of);
-    files.extend(adapters.map(|path| (path, Looked::All)));
-    let files: Vec<_> = files.into_iter().collect();
-    files.into_par_iter().map(|(path, looked)| look(path, looked)).collect()
+
+    /// A file, or all files of a directory, the small ones whole.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub(in crate::ops) fn path(&mut self, path: &Path) -> Result<()> {
+        if !path.is_dir() {
+            return self.beside(path);
+        }
+        files_below(path)?.iter().try_for_each(|file| self.beside(&file.path))
+    }
+
+    /// The files as they are now; read on the current pool's threads.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub(in crate::ops) fn identify(self) -> Result<Vec<InputFile>> {
+        let files: Vec<_> = self.0.into_iter().collect();
+        files.into_par_iter().map(|(path, looked)| look(path, looked)).collect()
+    }
 }
 
 /// Configs and indexes of a model, which say how its weights are read.

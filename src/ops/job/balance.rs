@@ -1,17 +1,17 @@
-//! Which worker makes which shards.
+//! Which worker makes which parts.
 
-/// For each shard the number of its worker, from 0: the largest shard first, always to whoever has the fewest bytes
+/// For each part the number of its worker, from 0: the largest part first, always to whoever has the fewest bytes
 /// (Graham's rule: no worker has more than 4/3 of the least that the busiest must have). `workers` is 1 at least.
 pub(in crate::ops) fn balance(bytes: &[u64], workers: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..bytes.len()).collect();
-    let size = |shard: usize| bytes.get(shard).copied().unwrap_or(0);
-    order.sort_by_key(|shard| std::cmp::Reverse(size(*shard)));
+    let size = |part: usize| bytes.get(part).copied().unwrap_or(0);
+    order.sort_by_key(|part| std::cmp::Reverse(size(*part)));
     let mut loads = vec![0; workers.min(bytes.len()).max(1)];
     let mut worker_of = vec![0; bytes.len()];
-    for shard in order {
+    for part in order {
         let least = loads.iter_mut().enumerate().min_by_key(|(_, load)| **load);
-        if let (Some((worker, load)), Some(slot)) = (least, worker_of.get_mut(shard)) {
-            *load += size(shard);
+        if let (Some((worker, load)), Some(slot)) = (least, worker_of.get_mut(part)) {
+            *load += size(part);
             *slot = worker;
         }
     }
