@@ -10,24 +10,39 @@ A function takes the command's arguments in its order, and the verb's options by
 underscores (``module_weight={"mlp": 0.5}``, ``density=[0.4, 0.3]``; ``as_``, ``for_`` and
 ``lambda_`` where Python has the word). It returns what
 ``--json`` reports, as a dictionary, and raises :class:`LoraToolError` with the command's own words
-if it could not do what was asked; then nothing is left at the output's path.
+if it could not do what was asked; then nothing is left at the output's path. Every function takes
+``progress``, a function of phase, done and all, which is called while the command works.
 """
 
 from __future__ import annotations
 
+import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Mapping, Sequence
 
-from ._call import LoraToolError, NotVerifiedError, Path, Paths, Report, call, find_binary
+from ._call import LoraToolError, LoraToolWarning, NotVerifiedError, Path, Paths, Progress, Report
+from ._call import call, find_binary
 from ._call import paths as paths_of
 from .tuning import tune
 from ._verbs import combine, convert, extract, merge, resize
 
+try:
+    __version__ = version("lora-tool")
+except PackageNotFoundError:
+    # A source tree that is not installed.
+    __version__ = "unknown"
+
 __all__ = [
     "LoraToolError",
+    "LoraToolWarning",
     "NotVerifiedError",
+    "Progress",
+    "Report",
+    "__version__",
     "batch",
     "call",
     "check",
+    "clean",
     "collect_add",
     "collect_build",
     "collect_export",
@@ -37,9 +52,11 @@ __all__ = [
     "compare",
     "convert",
     "diff",
+    "explore",
     "extract",
     "find_binary",
     "inspect",
+    "list_adapters",
     "merge",
     "metadata",
     "methods",
@@ -59,9 +76,30 @@ def inspect(paths: Paths, *, modules: bool = False, spectrum: bool = False,
                 **options)
 
 
-def compare(adapters: Sequence[Path], *, weights: Sequence[float] | None = None,
+def list_adapters(folders: Paths, *, where: str | Sequence[str] | None = None,
+                  sort: str | None = None, alike: bool = False, **options: Any) -> Report:
+    """The adapters in folders, a row each (``report["adapters"]``), and which are the same.
+
+    ``where`` chooses rows (``"rank>16"``), ``sort`` orders them (``"-size"``).
+    """
+    return call("list", *paths_of(folders), where=where, sort=sort, alike=alike, **options)
+
+
+def explore(adapter: Path, **options: Any) -> Report:
+    """What error, size and server limit other ranks of an adapter would give: ``report["choices"]``."""
+    return call("resize", adapter, explore=True, **options)
+
+
+def clean(folders: Paths = ".", *, dry_run: bool = False, **options: Any) -> Report:
+    """Removes what killed runs have left below folders, and nothing that a run is at work on."""
+    return call("clean", *paths_of(folders), dry_run=dry_run, **options)
+
+
+def compare(adapters: Paths, *, weights: Sequence[float] | None = None,
             **options: Any) -> Report:
     """How adapters get along: cosines, shared directions, and a line of advice."""
+    if isinstance(adapters, (str, os.PathLike)):
+        raise TypeError("compare takes a list of two adapters or more")
     return call("compare", *paths_of(adapters), weights=weights, **options)
 
 

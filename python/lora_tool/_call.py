@@ -8,14 +8,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from typing import Any, Iterable, Mapping, Union
+import threading
+import warnings
+from typing import Any, Callable, Iterable, Mapping, Union
 
 Path = Union[str, "os.PathLike[str]"]
 Paths = Union[Path, Iterable[Path]]
 Report = dict[str, Any]
+Progress = Callable[[str, int, int], None]
 
 # Exit codes of the command.
 _NO = 1
+# Seconds that an interrupted command has to remove what it has begun.
+_PATIENCE = 10
 # Verbs that report also where something is unknown, or could not be done, each of several things by itself.
 _REPORT_ALWAYS = ("check", "batch", "work", "commit")
 
@@ -26,6 +31,10 @@ class LoraToolError(RuntimeError):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+class LoraToolWarning(UserWarning):
+    """Something that the command did as asked, and that the user should know."""
 
 
 class NotVerifiedError(LoraToolError):
@@ -56,23 +65,68 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
     """Runs any verb that reports, and returns its report.
 
     ``True`` gives an option without a value; ``None`` and ``False`` leave it out; a sequence or an
-    array repeats it; a mapping gives ``KEY=VALUE`` for each entry. A merge that was asked to ``verify``
-    and does not hold raises :class:`NotVerifiedError`.
+    array repeats it; a mapping gives ``KEY=VALUE`` for each entry. ``progress`` is called with the
+    phase, what of it is done, and all of it, a few times a second. The report's warnings are raised as
+    :class:`LoraToolWarning`. A merge that was asked to ``verify`` and does not hold raises
+    :class:`NotVerifiedError`. An interrupt stops the command, which leaves nothing half-written.
     """
+    progress: Progress | None = options.pop("progress", None)
     command = [find_binary(), *verb.split(), "--json"]
+    command.append("--progress=none" if progress is None else "--progress=json")
     for name, value in options.items():
         command += _option(name, value)
     command += ["--", *(os.fspath(argument) for argument in arguments)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          encoding="utf-8", check=False)
-    if done.stdout and (done.returncode in (0, _NO) or verb in _REPORT_ALWAYS):
-        report: Report = json.loads(done.stdout)
+    code, out, err = _run(command, progress)
+    if out and (code in (0, _NO) or verb in _REPORT_ALWAYS):
+        report: Report = json.loads(out)
+        for warning in report.get("warnings") or ():
+            warnings.warn(warning, LoraToolWarning, stacklevel=3)
         verification = report.get("verification")
         if verification is not None and not verification["ok"]:
             raise NotVerifiedError(report)
         return report
-    raise LoraToolError(done.stderr.strip() or f"lora-tool ended with {done.returncode}",
-                        done.returncode)
+    raise LoraToolError(err.strip() or f"lora-tool ended with {code}", code)
+
+
+def _run(command: list[str], progress: Progress | None) -> tuple[int, str, str]:
+    """Exit code and both outputs of a command, which ends with what interrupts this function."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, encoding="utf-8") as child:
+        out: list[str] = []
+        # Both pipes are read at once: a full one would stop the command.
+        reader = threading.Thread(target=lambda: out.extend(child.stdout or ()), daemon=True)
+        reader.start()
+        said: list[str] = []
+        try:
+            for line in child.stderr or ():
+                step = _step(line) if progress is not None else None
+                if progress is not None and step is not None:
+                    progress(*step)
+                else:
+                    said.append(line)
+            code = child.wait()
+        except BaseException:
+            # Told to stop, it removes what it has begun; killed, it could not.
+            _stop(child)
+            raise
+        reader.join()
+        return code, "".join(out), "".join(said)
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def _step(line: str) -> tuple[str, int, int] | None:
+    """What a line of progress says, if it is one."""
+    if not line.startswith('{"all":'):
+        return None
+    step = json.loads(line)
+    return step["phase"], step["done"], step["all"]
 
 
 def _option(name: str, value: Any) -> list[str]:

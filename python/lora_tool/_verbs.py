@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Literal, Mapping
+from typing import Iterable, Literal, Mapping, cast
 
-from ._call import Path, Paths, Report, call, joined, paths
+from ._call import Path, Paths, Progress, call, joined, paths
+from ._reports import CombineReport, ConvertReport, ExtractReport, MergeReport
 
 
 def merge(
@@ -65,7 +66,8 @@ def merge(
     ridge: float | None = None,
     seed: int | None = None,
     threads: int | None = None,
-) -> Report:
+    progress: Progress | None = None,
+) -> MergeReport:
     """Bakes adapters into base weights, in one pass and with one rounding.
 
     base: The base checkpoint: a .safetensors file, an index, or a directory
@@ -124,8 +126,9 @@ def merge(
     ridge: Of methods that take it: pull towards the plain sum, as a share of the deltas' own
     seed: Of methods that take it: chooses the random numbers
     threads: Threads that compute [default: one per core]
+    progress: Called with the phase, what of it is done, and all of it, a few times a second
     """
-    return call(
+    return cast(MergeReport, call(
         "merge", base, *paths(adapters),
         output=output,
         weights=weights,
@@ -181,7 +184,8 @@ def merge(
         ridge=ridge,
         seed=seed,
         threads=threads,
-    )
+        progress=progress,
+    ))
 
 
 def combine(
@@ -230,7 +234,8 @@ def combine(
     ridge: float | None = None,
     seed: int | None = None,
     threads: int | None = None,
-) -> Report:
+    progress: Progress | None = None,
+) -> CombineReport:
     """Makes one adapter of several: by default the exact weighted sum of their updates.
 
     adapters: PEFT directories or .safetensors files, each with its weight after a colon if it has one (style:0.7)
@@ -277,8 +282,9 @@ def combine(
     ridge: Of methods that take it: pull towards the plain sum, as a share of the deltas' own
     seed: Of methods that take it: chooses the random numbers
     threads: Threads that compute [default: one per core]
+    progress: Called with the phase, what of it is done, and all of it, a few times a second
     """
-    return call(
+    return cast(CombineReport, call(
         "combine", *paths(adapters),
         output=output,
         weights=weights,
@@ -323,7 +329,8 @@ def combine(
         ridge=ridge,
         seed=seed,
         threads=threads,
-    )
+        progress=progress,
+    ))
 
 
 def resize(
@@ -351,7 +358,8 @@ def resize(
     residual_base: bool = False,
     no_mmap: bool = False,
     threads: int | None = None,
-) -> Report:
+    progress: Progress | None = None,
+) -> CombineReport:
     """Lowers an adapter's rank, or fits it to an energy, an error or a size.
 
     adapter: The adapter: a PEFT directory or a file of any convention
@@ -368,7 +376,7 @@ def resize(
     to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf [default: the adapter's]
     reference: The base model, if --to needs its module names, or for gguf its architecture
     force: Replace an existing OUT
-    dry_run: Check everything and print the plan; write nothing
+    dry_run: Do everything but write: show what would be written, with its ranks, size and errors
     alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
     rslora: With --alpha: scale = alpha/√rank
     scale: Scale to assume where an adapter does not store it
@@ -377,8 +385,9 @@ def resize(
     residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
     threads: Threads that compute [default: one per core]
+    progress: Called with the phase, what of it is done, and all of it, a few times a second
     """
-    return call(
+    return cast(CombineReport, call(
         "resize", adapter,
         output=output,
         rank=rank,
@@ -402,7 +411,8 @@ def resize(
         residual_base=residual_base,
         no_mmap=no_mmap,
         threads=threads,
-    )
+        progress=progress,
+    ))
 
 
 def extract(
@@ -431,7 +441,8 @@ def extract(
     orientation: str | Iterable[str] | None = None,
     no_mmap: bool = False,
     threads: int | None = None,
-) -> Report:
+    progress: Progress | None = None,
+) -> ExtractReport:
     """Makes an adapter of what fine-tuning changed.
 
     base: The checkpoint before fine-tuning: a file, an index, or a directory
@@ -454,12 +465,13 @@ def extract(
     plan: Extract nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
     workers: With --plan: share the tensors out for this many workers
     force: Replace an existing OUT
-    dry_run: Check everything and print the plan; write nothing
+    dry_run: Do everything but write: show what would be written, with its ranks, size and errors
     orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
     threads: Threads that compute [default: one per core]
+    progress: Called with the phase, what of it is done, and all of it, a few times a second
     """
-    return call(
+    return cast(ExtractReport, call(
         "extract", base, tuned,
         output=output,
         rank=rank,
@@ -483,7 +495,8 @@ def extract(
         orientation=orientation,
         no_mmap=no_mmap,
         threads=threads,
-    )
+        progress=progress,
+    ))
 
 
 def convert(
@@ -506,7 +519,8 @@ def convert(
     residual_base: bool = False,
     no_mmap: bool = False,
     threads: int | None = None,
-) -> Report:
+    progress: Progress | None = None,
+) -> ConvertReport:
     """Writes the same update in another convention, or as a program loads it.
 
     adapter: The adapter: a PEFT directory or a file of any convention
@@ -518,7 +532,7 @@ def convert(
     reference: The base model: its module names where a flattened name is ambiguous, its architecture for gguf, its shapes and experts for servers
     allow_loss: Leave out what the target cannot hold
     force: Replace an existing OUT
-    dry_run: Check everything and print the plan; write nothing
+    dry_run: Do everything but write: show what would be written, with its ranks, size and errors
     alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
     rslora: With --alpha: scale = alpha/√rank
     scale: Scale to assume where an adapter does not store it
@@ -527,8 +541,9 @@ def convert(
     residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
     threads: Threads that compute [default: one per core]
+    progress: Called with the phase, what of it is done, and all of it, a few times a second
     """
-    return call(
+    return cast(ConvertReport, call(
         "convert", adapter,
         output=output,
         to=to,
@@ -547,4 +562,5 @@ def convert(
         residual_base=residual_base,
         no_mmap=no_mmap,
         threads=threads,
-    )
+        progress=progress,
+    ))

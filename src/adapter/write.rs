@@ -22,16 +22,7 @@ impl Encoded {
         force: bool,
         inputs: &[&Checkpoint],
     ) -> Result<(Staging, u64)> {
-        let specs: Vec<(String, Dtype, Vec<usize>)> =
-            self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
-        let (head, places) = match self.container {
-            Container::Gguf => gguf::encode(&pairs(&self.metadata), &specs)?,
-            Container::Safetensors => {
-                let specs = header::lay_out(specs);
-                let places = specs.iter().map(|spec| spec.start).collect();
-                (header::encode(Some(&self.metadata), &specs)?, places)
-            }
-        };
+        let (head, places) = self.laid_out()?;
         let (staging, name) = match self.output {
             Output::Directory(name) => (Staging::directory(output, force)?, name),
             _ => (Staging::file(output, force)?, ""),
@@ -63,6 +54,31 @@ impl Encoded {
             small(name, bytes)?;
         }
         Ok((staging, end))
+    }
+
+    /// The beginning of the tensor file, and where in what follows each tensor stands.
+    fn laid_out(&self) -> Result<(Vec<u8>, Vec<u64>)> {
+        let specs: Vec<(String, Dtype, Vec<usize>)> =
+            self.tensors.iter().map(|(n, d, s, _)| (n.clone(), *d, s.clone())).collect();
+        match self.container {
+            Container::Gguf => gguf::encode(&pairs(&self.metadata), &specs),
+            Container::Safetensors => {
+                let specs = header::lay_out(specs);
+                let places = specs.iter().map(|spec| spec.start).collect();
+                Ok((header::encode(Some(&self.metadata), &specs)?, places))
+            }
+        }
+    }
+
+    /// Bytes that the tensor file will have.
+    ///
+    /// # Errors
+    /// If its header would be too long.
+    pub fn file_bytes(&self) -> Result<u64> {
+        let (head, places) = self.laid_out()?;
+        let ends = places.iter().zip(&self.tensors);
+        let end = ends.map(|(place, (_, _, _, bytes))| place + bytes.len() as u64).max();
+        Ok(head.len() as u64 + end.unwrap_or(0))
     }
 
     /// Makes a GGUF file one of a directory, with a Modelfile that puts it on a base (Ollama's).

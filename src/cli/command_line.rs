@@ -6,7 +6,7 @@ use lora_tool::format::location::fetch_missing;
 
 use super::outcome::Outcome;
 use super::session::Session;
-use super::terminal::Terminal;
+use super::terminal::{Shown, Terminal};
 use super::verb::{self, Verb};
 use super::{options, spelling};
 
@@ -32,6 +32,9 @@ pub(crate) struct Cli {
     /// When to use colours: auto is on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "WHEN", value_enum, default_value = "auto", hide_default_value = true, hide_possible_values = true)]
     color: When,
+    /// How to show progress: auto is a bar on a terminal and a line every ten seconds elsewhere
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "HOW", value_enum, default_value = "auto", hide_default_value = true, hide_possible_values = true)]
+    progress: Shown,
     /// Download what the local Hub cache lacks of inputs named org/name (HF_ENDPOINT, HF_TOKEN)
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     fetch: bool,
@@ -90,7 +93,7 @@ impl Cli {
             When::Always => anstream::ColorChoice::Always.write_global(),
             When::Never => anstream::ColorChoice::Never.write_global(),
         }
-        Session::new(self.quiet, self.verbose > 0, self.threads)
+        Session::new(self.quiet, self.progress, self.verbose > 0, self.threads)
     }
 
     /// Does what was asked.

@@ -7,7 +7,7 @@ use std::thread;
 
 use lora_tool::ErrorKind;
 
-use super::terminal::Terminal;
+use super::terminal::{Shown, Terminal};
 
 /// Stack of the thread that runs a verb: what a main thread has.
 const STACK: usize = 8 << 20;
@@ -48,7 +48,7 @@ pub(crate) fn interruptible(verb: impl FnOnce() -> u8 + Send + 'static) -> ExitC
 
 /// Says what failed, outside any verb.
 fn failed(kind: ErrorKind) -> ExitCode {
-    Terminal::new(false).error(&kind.into());
+    Terminal::new(false, Shown::Auto).error(&kind.into());
     ExitCode::from(FAILED)
 }
 

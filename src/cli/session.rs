@@ -6,7 +6,7 @@ use lora_tool::ops::Progress;
 use serde::Serialize;
 
 use super::Failure;
-use super::terminal::{Terminal, Unit};
+use super::terminal::{Shown, Terminal, Unit};
 
 /// What a verb is given beside its arguments.
 pub(crate) struct Session {
@@ -29,8 +29,8 @@ struct Named<'a, T> {
 }
 
 impl Session {
-    pub(crate) fn new(quiet: bool, verbose: bool, threads: usize) -> Self {
-        Self { terminal: Terminal::new(quiet), started: Instant::now(), threads, verbose }
+    pub(crate) fn new(quiet: bool, progress: Shown, verbose: bool, threads: usize) -> Self {
+        Self { terminal: Terminal::new(quiet, progress), started: Instant::now(), threads, verbose }
     }
 
     /// Prints a report: as one JSON object if that was asked for, else as `text` makes it.

@@ -28,11 +28,23 @@ pub(crate) enum Unit {
 /// Where and how to print; decided once.
 pub(crate) struct Terminal {
     quiet: bool,
+    progress: Shown,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shown {
+    /// A bar on a terminal, a line every ten seconds elsewhere
+    Auto,
+    /// A JSON object a line on standard error, a few a second, for programs
+    Json,
+    /// Not at all
+    None,
 }
 
 impl Terminal {
-    pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet }
+    pub(crate) fn new(quiet: bool, progress: Shown) -> Self {
+        Self { quiet, progress }
     }
 
     /// Prints a report.
@@ -77,7 +89,7 @@ impl Terminal {
 
     /// A note before anyone knows how the verb is to speak.
     pub(crate) fn tell(text: &str) {
-        Self::new(false).note(text);
+        Self::new(false, Shown::Auto).note(text);
     }
 
     pub(crate) fn error(&self, failure: &Failure) {
@@ -105,10 +117,12 @@ impl Terminal {
 
     /// A bar on a terminal, a line every ten seconds elsewhere.
     pub(crate) fn progress(&self, what: &'static str, unit: Unit) -> Box<dyn Progress> {
-        match std::io::stderr().is_terminal() {
+        match (self.progress, std::io::stderr().is_terminal()) {
+            (Shown::Json, _) => Box::new(Log::new(what, Log::FOR_PROGRAMS)),
+            (Shown::None, _) => Box::new(()),
             _ if self.quiet => Box::new(()),
-            true => Box::new(Bar::new(what, unit)),
-            false => Box::new(Log::new(what)),
+            (Shown::Auto, true) => Box::new(Bar::new(what, unit)),
+            (Shown::Auto, false) => Box::new(Log::new(what, Log::FOR_PEOPLE)),
         }
     }
 
@@ -191,42 +205,50 @@ impl Drop for Bar {
     }
 }
 
-/// Progress for a file or a pipe: a line every ten seconds, none of what is done before.
+/// Progress for a file or a pipe: a line every ten seconds, none of what is done before; for programs more often.
 struct Log {
+    /// Milliseconds between two lines.
+    every: u64,
     started: Instant,
     phase: Mutex<&'static str>,
     all: AtomicU64,
     done: AtomicU64,
-    /// Seconds after the start when the next line is due.
+    /// Milliseconds after the start when the next line is due.
     due: AtomicU64,
 }
 
 impl Log {
-    /// Seconds between two lines.
-    const EVERY: u64 = 10;
+    /// Between two lines that people read.
+    const FOR_PEOPLE: u64 = 10_000;
+    /// Between two objects that a program reads.
+    const FOR_PROGRAMS: u64 = 100;
 
-    fn new(what: &'static str) -> Self {
+    fn new(what: &'static str, every: u64) -> Self {
         Self {
+            every,
             started: Instant::now(),
             phase: Mutex::new(what),
             all: AtomicU64::new(0),
             done: AtomicU64::new(0),
-            due: AtomicU64::new(Self::EVERY),
+            due: AtomicU64::new(every),
         }
     }
 
     /// The line that is due after so much time, if one is.
     fn line(&self, time: Duration) -> Option<String> {
-        let (due, now) = (self.due.load(Ordering::Relaxed), time.as_secs());
-        let next = now + Self::EVERY;
+        let (due, now) = (self.due.load(Ordering::Relaxed), time.as_millis() as u64);
+        let next = now + self.every;
         let mine = now >= due
             && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if !mine {
             return None;
         }
         let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
-        let share = if all == 0 { 0.0 } else { done as f64 / all as f64 * 100.0 };
         let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.every == Self::FOR_PROGRAMS {
+            return Some(serde_json::json!({"phase": phase, "done": done, "all": all}).to_string());
+        }
+        let share = if all == 0 { 0.0 } else { done as f64 / all as f64 * 100.0 };
         Some(format!("{phase}: {share:.0} % after {}", seconds(time)))
     }
 }
@@ -255,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_log_has_a_line_every_ten_seconds() {
-        let log = Log::new("reading");
+        let log = Log::new("reading", Log::FOR_PEOPLE);
         log.begin(200);
         log.phase("merging");
         log.done.store(50, Ordering::Relaxed);
@@ -264,5 +286,9 @@ mod tests {
         assert_eq!(at(104).as_deref(), Some("merging: 25 % after 10.4 s"));
         assert_eq!(at(150), None);
         assert_eq!(at(654).as_deref(), Some("merging: 25 % after 1 min 5 s"));
+        let log = Log::new("merging", Log::FOR_PROGRAMS);
+        log.begin(200);
+        let line = log.line(Duration::from_millis(150));
+        assert_eq!(line.as_deref(), Some(r#"{"all":200,"done":0,"phase":"merging"}"#));
     }
 }

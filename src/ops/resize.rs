@@ -3,7 +3,11 @@
 
 use std::path::PathBuf;
 
-use super::combine::{self, Combine, ConvScope};
+use serde::Serialize;
+
+use super::Progress;
+use super::check::vllm_rank;
+use super::combine::{self, Choice, Combine, ConvScope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::math::RankPolicy;
 use crate::ops::shared::inputs::AdapterInput;
@@ -74,4 +78,42 @@ pub fn plan(options: &Options) -> Result<Combine> {
         keep_scale: true,
         ..options.combine.clone()
     })
+}
+
+/// What a rank policy would give, and what a server needs for it.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Explored {
+    /// Ranks, error and size.
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// The least `--max-lora-rank` that vLLM has for it; none if its highest is too low.
+    pub max_lora_rank: Option<usize>,
+}
+
+/// What can be chosen between.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Exploration {
+    /// The adapter.
+    pub adapter: PathBuf,
+    /// What each policy would give.
+    pub choices: Vec<Explored>,
+}
+
+/// Says of powers of two, of shares of the energy and of `lossless` what error and size they would give.
+///
+/// # Errors
+/// As [`plan`]; if factors cannot be read.
+pub fn explore(options: &Options, progress: &dyn Progress) -> Result<Exploration> {
+    // Nothing is written: the place only has to be one that the convention's outputs can have.
+    let one_file = options.adapter.is_file();
+    let name = if one_file { "lora-tool-explored.safetensors" } else { "lora-tool-explored" };
+    let output = std::env::temp_dir().join(name);
+    let shared = combine::Options { output, force: true, ..options.combine.clone() };
+    let all = Options { rank: RankPolicy::Lossless, combine: shared, ..options.clone() };
+    let choices = plan(&all)?.explore(progress)?;
+    let explored = |choice: Choice| Explored { max_lora_rank: vllm_rank(choice.highest), choice };
+    let choices = choices.into_iter().map(explored).collect();
+    Ok(Exploration { adapter: options.adapter.clone(), choices })
 }

@@ -98,6 +98,18 @@ impl<'a> Destination<'a> {
         if self.is_native() { Ok(()) } else { self.reexpressed(new).map(|_| ()) }
     }
 
+    /// Bytes that the tensor file would have.
+    ///
+    /// # Errors
+    /// What the convention cannot hold.
+    pub(crate) fn file_bytes(&self, new: NewAdapter) -> Result<u64> {
+        let (new, convention) = match self.is_native() {
+            true => (new, self.native),
+            false => (self.reexpressed(new)?.1.new, self.target),
+        };
+        new.encode(convention)?.file_bytes()
+    }
+
     /// Writes an adapter's files, with no wider permissions than those of the inputs, and puts them in place if
     /// the inputs are as they were; the bytes of its tensor file.
     ///

@@ -21,6 +21,8 @@ mod metadata;
 mod options;
 mod page;
 mod readme;
+mod reports;
+mod schema;
 mod spellings;
 mod weights;
 mod weights_layouts;

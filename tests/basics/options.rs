@@ -8,6 +8,8 @@ use std::path::Path;
 use lora_tool::method::params::{PARAMS, Param, ParamKind};
 use lora_tool::ops::shared::options::{Kind, OptionSpec, Recipe, option, options_of};
 
+use super::reports::report_name;
+
 const VERBS: [(&str, &str); 5] = [
     ("merge", "Bakes adapters into base weights, in one pass and with one rounding."),
     (
@@ -36,7 +38,7 @@ fn parameters(verb: &str) -> &'static [Param] {
 }
 
 /// The file as it should be, and what is said where it is not.
-fn hold(file: &str, text: &str) {
+pub(super) fn hold(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("LORA_TOOL_WRITE").is_some() {
         std::fs::write(&path, text).expect("a writable file");
@@ -155,9 +157,9 @@ fn python_name(name: &str) -> String {
     if PYTHON_KEYWORDS.contains(&name.as_str()) { format!("{name}_") } else { name }
 }
 
-/// Every report is JSON, and lists all modules.
+/// Every report is JSON, and lists all modules; what writes nothing is a function of its own.
 fn is_of_the_terminal(option: &OptionSpec) -> bool {
-    ["json", "modules"].contains(&option.name)
+    ["json", "modules", "explore"].contains(&option.name)
 }
 
 #[test]
@@ -165,8 +167,9 @@ fn the_python_functions_take_what_the_table_says() {
     let mut module = String::from(
         "\"\"\"The verbs that write weights or adapters. Made from the table of options by a test; not to be edited.\"\"\"\n\n\
          from __future__ import annotations\n\n\
-         from typing import Iterable, Literal, Mapping\n\n\
-         from ._call import Path, Paths, Report, call, joined, paths\n",
+         from typing import Iterable, Literal, Mapping, cast\n\n\
+         from ._call import Path, Paths, Progress, call, joined, paths\n\
+         from ._reports import CombineReport, ConvertReport, ExtractReport, MergeReport\n",
     );
     for (verb, summary) in VERBS {
         function(&mut module, verb, summary);
@@ -224,14 +227,18 @@ fn function(module: &mut String, verb: &str, summary: &str) {
         }
         .expect("a text");
     }
-    signature.push_str("    threads: int | None = None,\n");
-    passed.push_str("        threads=threads,\n");
-    about.push_str("    threads: Threads that compute [default: one per core]\n");
+    signature.push_str("    threads: int | None = None,\n    progress: Progress | None = None,\n");
+    passed.push_str("        threads=threads,\n        progress=progress,\n");
+    about.push_str(
+        "    threads: Threads that compute [default: one per core]\n    progress: Called with the phase, what of it \
+         is done, and all of it, a few times a second\n",
+    );
+    let report = report_name(if verb == "resize" { "combine" } else { verb });
     let inputs = inputs.join(", ");
     write!(
         module,
-        "\n\ndef {verb}(\n{signature}) -> Report:\n    \"\"\"{summary}\n\n{about}    \"\"\"\n    \
-         return call(\n        \"{verb}\", {inputs},\n{passed}    )\n"
+        "\n\ndef {verb}(\n{signature}) -> {report}:\n    \"\"\"{summary}\n\n{about}    \"\"\"\n    \
+         return cast({report}, call(\n        \"{verb}\", {inputs},\n{passed}    ))\n"
     )
     .expect("a text");
 }

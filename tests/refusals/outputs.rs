@@ -172,8 +172,9 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     assert!(text.contains("14 changed, 7 copied"), "{text}");
     let plan = json(llama(&out).arg("--dry-run"), 0);
     assert_eq!((&plan["tool"], &plan["command"]), (&"lora-tool".into(), &"merge".into()));
-    let shards = plan["shards"].as_array().expect("shards");
-    let tensors = shards.iter().map(|shard| shard["tensors"].as_array().expect("tensors").len());
+    assert_eq!((&plan["dry_run"], &plan["shards"]), (&true.into(), &2.into()));
+    let files = plan["files"].as_array().expect("files");
+    let tensors = files.iter().map(|file| file["tensors"].clone());
     assert_eq!(tensors.collect::<Vec<_>>(), [10, 11]);
     assert_eq!(plan["warnings"], Value::Array(Vec::new()));
     assert_eq!(std::fs::read_dir(bench.path("")).expect("a directory").count(), 0);

@@ -5,17 +5,14 @@ use lora_tool::ops::as_lora::Report;
 use super::{Lines, bytes, number, policy, table};
 
 /// A conversion to plain factors in a few lines, each module in one more if asked for.
-pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
+pub(crate) fn report(report: &Report, modules: bool) -> String {
     let mut lines = Lines::default();
-    let verb = if dry_run { "would convert" } else { "converted" };
+    let verb = if report.dry_run { "would convert" } else { "converted" };
     let (from, to, output) = (report.from, report.to, report.output.display());
     lines.plain(format!("{verb} {from} to {to} as LoRA: {output}"));
     lines.add("rank", policy(&report.rank));
     if !report.lost.is_empty() {
         lines.add("lost", report.lost.len());
-    }
-    if dry_run {
-        return lines.into_text();
     }
     let exact = report.modules.iter().filter(|module| module.exact_factors).count();
     let decomposed = report.modules.len() - exact;

@@ -1,7 +1,7 @@
 //! What `combine` and `resize` will do, and what they did.
 
 use lora_tool::error::counted;
-use lora_tool::ops::combine::{Plan, Report};
+use lora_tool::ops::combine::Report;
 use lora_tool::ops::shared::advice::Advice;
 
 use super::compare::{both_ways, spill};
@@ -9,39 +9,6 @@ use super::{Lines, Names, bytes, count, kept, percent, policy, table, tidy, weig
 
 /// Energy kept below which a rank is told to be low.
 pub(super) const LITTLE: f64 = 0.9;
-
-/// What a combination will be.
-pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
-    let mut lines = Lines::default();
-    lines.plain(format!("would write {}", tidy(&plan.output).display()));
-    lines.add("method", method(plan.method, plan.space));
-    lines.add("rank", policy(&plan.rank));
-    chosen(&mut lines, plan.chosen.as_ref());
-    lines.add("convention", plan.convention);
-    lines.add("modules", plan.modules.len());
-    if !plan.stored.is_empty() {
-        lines.add("stored", format!("{}, summed whole", counted(plan.stored.len(), "difference")));
-    }
-    if !plan.replacements.is_empty() {
-        lines
-            .add("replaces", format!("{} of the base", counted(plan.replacements.len(), "tensor")));
-    }
-    if modules {
-        let rows = plan.modules.iter().map(|module| {
-            let ranks: Vec<_> = module.ranks.iter().map(ToString::to_string).collect();
-            vec![
-                module.name.clone(),
-                format!("{} × {}", module.outputs, module.inputs),
-                ranks.join(" + "),
-            ]
-        });
-        lines.text(&table(&rows.collect::<Vec<_>>()));
-    }
-    for warning in &plan.warnings {
-        lines.add("warning", warning);
-    }
-    lines.into_text()
-}
 
 /// Why a method was chosen.
 pub(crate) fn chosen(lines: &mut Lines, advice: Option<&Advice>) {
@@ -60,7 +27,12 @@ pub(crate) fn report(report: &Report, command: &str, modules: bool) -> String {
     let mut lines = Lines::default();
     let resized = command == "resize";
     let names = Names::of(report.inputs.iter().map(|input| input.path.as_path()));
-    let done = if resized { "resized" } else { "combined" };
+    let done = match (resized, report.dry_run) {
+        (true, false) => "resized",
+        (true, true) => "would resize",
+        (false, false) => "combined",
+        (false, true) => "would combine",
+    };
     lines.plain(format!("{done} {} into {}", names.together(), tidy(&report.output).display()));
     lines.add("kept", outcome(report, resized));
     lines.add("rank", ranks(report));

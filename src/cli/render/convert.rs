@@ -6,9 +6,9 @@ use lora_tool::ops::convert::Report;
 use super::{Lines, bytes, table, tidy};
 
 /// A conversion in a few lines, each module in one more if asked for.
-pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
+pub(crate) fn report(report: &Report, modules: bool) -> String {
     let mut lines = Lines::default();
-    let verb = if dry_run { "would convert" } else { "converted" };
+    let verb = if report.dry_run { "would convert" } else { "converted" };
     let (from, to, output) = (report.from, report.to, tidy(&report.output));
     lines.plain(match &report.program {
         Some(program) => format!("{verb} {from} for {program} ({to}): {}", output.display()),
@@ -28,7 +28,7 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
     if !report.lost.is_empty() {
         lines.add("lost", report.lost.len());
     }
-    if !dry_run {
+    if !report.dry_run {
         let kept = report.kept_relative_error;
         lines.add("error", match report.max_relative_error {
             Some(error) => format!("{} in any module, read again and compared", super::error(error)),
@@ -37,8 +37,8 @@ pub(crate) fn report(report: &Report, dry_run: bool, modules: bool) -> String {
                 super::error(kept)
             ),
         });
-        lines.add("size", bytes(report.bytes));
     }
+    lines.add("size", bytes(report.bytes));
     if modules {
         let head = ["module", "becomes", "folded", "error"].map(str::to_owned).to_vec();
         let rows = report.modules.iter().map(|module| {

@@ -3,35 +3,16 @@
 use std::collections::BTreeMap;
 
 use lora_tool::error::counted;
-use lora_tool::ops::extract::{Plan, Report};
+use lora_tool::ops::extract::Report;
 
 use super::combine::LITTLE;
 use super::{LISTED, Lines, bytes, count, kept, number, percent, policy, table, tidy};
 
-/// What would be looked at.
-pub(crate) fn plan(plan: &Plan, modules: bool) -> String {
-    let mut lines = Lines::default();
-    lines.plain(format!("would extract into {}", tidy(&plan.output).display()));
-    lines.add("rank", policy(&plan.rank));
-    lines.add("convention", &plan.convention);
-    lines.add("tensors", plan.pairs.len());
-    if modules {
-        let rows = plan.pairs.iter().map(|pair| {
-            vec![
-                pair.base.clone(),
-                format!("{} × {}", pair.rows, pair.columns),
-                pair.module.clone(),
-            ]
-        });
-        lines.text(&table(&rows.collect::<Vec<_>>()));
-    }
-    lines.into_text()
-}
-
 /// What was extracted, and what was not.
 pub(crate) fn report(report: &Report, modules: bool) -> String {
     let mut lines = Lines::default();
-    lines.plain(format!("extracted into {}", tidy(&report.output).display()));
+    let done = if report.dry_run { "would extract" } else { "extracted" };
+    lines.plain(format!("{done} into {}", tidy(&report.output).display()));
     lines.add("kept", outcome(report));
     if report.energy_kept < LITTLE {
         let text = "that is little: a higher --rank, or --rank energy:0.95, keeps more";

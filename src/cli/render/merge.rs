@@ -99,9 +99,6 @@ pub(crate) fn plan(plan: &Plan, verbose: bool) -> String {
     }
     not_carried(&mut lines, &plan.not_carried);
     unmatched(&mut lines, &plan.unmatched);
-    for warning in &plan.warnings {
-        lines.add("warning", warning);
-    }
     lines.into_text()
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod combine;
 pub(crate) mod compare;
 pub(crate) mod convert;
 pub(crate) mod diff;
+pub(crate) mod explore;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 mod lines;

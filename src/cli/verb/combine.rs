@@ -61,8 +61,8 @@ pub(crate) struct CombineArgs {
 /// What `combine` and `resize` share.
 #[derive(Debug, Args)]
 pub(crate) struct CombineOptions {
-    #[arg(short, long, value_parser = destination())]
-    output: PathBuf,
+    #[arg(short, long, required = true, value_parser = destination())]
+    output: Option<PathBuf>,
     #[arg(long)]
     max_rank: Option<usize>,
     #[arg(long)]
@@ -80,13 +80,13 @@ pub(crate) struct CombineOptions {
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
-    outcome: OutcomeArgs,
+    pub(crate) outcome: OutcomeArgs,
 }
 
 impl CombineOptions {
     pub(crate) fn options(&self, threads: usize) -> combine::Options {
         combine::Options {
-            output: self.output.clone(),
+            output: self.output.clone().unwrap_or_default(),
             open: self.open.options(),
             max_rank: self.max_rank,
             uniform: self.uniform,
@@ -120,13 +120,12 @@ pub(crate) fn perform(
     session: &Session,
 ) -> Outcome {
     let (json, modules) = (outcome.json, outcome.modules(session));
-    if outcome.dry_run {
-        session
-            .answer(command, json, &combine.plan, |plan| render::combine::plan(plan, modules))?;
-        return Ok(Answer::Yes);
-    }
-    let report =
-        combine.run(&*session.steps(if command == "resize" { "resizing" } else { "combining" }))?;
+    let progress = session.steps(if command == "resize" { "resizing" } else { "combining" });
+    let report = match outcome.dry_run {
+        true => combine.preview(&*progress)?,
+        false => combine.run(&*progress)?,
+    };
+    drop(progress);
     session.warn(&report.warnings);
     session.answer(command, json, &report, |report| {
         render::combine::report(report, command, modules)

@@ -61,7 +61,7 @@ impl ConvertArgs {
         let (convert, threads) = (self.options(), session.threads);
         let plan = as_lora::plan(&as_lora::Options { convert, rank, threads })?;
         let report = match self.outcome.dry_run {
-            true => plan.report,
+            true => plan.preview(&*session.steps("converting"))?,
             false => plan.run(&*session.steps("converting"))?,
         };
         self.answer(&report, &report.lost, render::as_lora::report, session)
@@ -72,13 +72,13 @@ impl ConvertArgs {
         &self,
         report: &R,
         lost: &[String],
-        text: fn(&R, bool, bool) -> String,
+        text: fn(&R, bool) -> String,
         session: &Session,
     ) -> Outcome {
         let lost: Vec<String> = lost.iter().map(|loss| format!("lost: {loss}")).collect();
         session.warn(&lost);
         session.answer("convert", self.outcome.json, report, |report| {
-            text(report, self.outcome.dry_run, self.outcome.modules(session))
+            text(report, self.outcome.modules(session))
         })?;
         Ok(Answer::Yes)
     }
@@ -91,7 +91,7 @@ impl Verb for ConvertArgs {
         }
         let convert = convert::plan(&self.options())?;
         let report = match self.outcome.dry_run {
-            true => convert.report,
+            true => convert.preview()?,
             false => convert.run(&*session.steps("converting"))?,
         };
         self.answer(&report, &report.lost, render::convert::report, session)

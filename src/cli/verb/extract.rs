@@ -117,13 +117,12 @@ impl Verb for ExtractArgs {
             session.answer("extract", json, &report, render::work::written)?;
             return Ok(Answer::Yes);
         }
-        if self.outcome.dry_run {
-            session.answer("extract", json, &extract.plan, |plan| {
-                render::extract::plan(plan, modules)
-            })?;
-            return Ok(Answer::Yes);
-        }
-        let report = extract.run(&*session.bytes("extracting"))?;
+        let progress = session.bytes("extracting");
+        let report = match self.outcome.dry_run {
+            true => extract.preview(&*progress)?,
+            false => extract.run(&*progress)?,
+        };
+        drop(progress);
         session.warn(&report.warnings);
         session
             .answer("extract", json, &report, |report| render::extract::report(report, modules))?;

@@ -266,8 +266,10 @@ pub(crate) fn perform(
         return Ok(Answer::Yes);
     }
     if dry_run {
-        session.answer(command, json, &merge.plan, |plan| {
-            render::merge::plan(plan, session.verbose)
+        let report = merge.preview();
+        session.warn(&report.warnings);
+        session.answer(command, json, &report, |_| {
+            render::merge::plan(&merge.plan, session.verbose)
         })?;
         return Ok(Answer::Yes);
     }

@@ -32,6 +32,8 @@ pub struct ModuleReport {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// Whether nothing was written: the rest is what would be.
+    pub dry_run: bool,
     /// Where the result is.
     pub output: PathBuf,
     /// The adapter's convention.
@@ -59,6 +61,7 @@ impl Report {
         lost: Vec<String>,
     ) -> Self {
         Self {
+            dry_run: false,
             output: options.convert.output.clone(),
             from: adapter.convention.name,
             to: target.name,

@@ -2,7 +2,7 @@
 
 use super::open::AsLora;
 use super::options::Options;
-use super::report::Report;
+use super::report::{ModuleReport, Report};
 use super::{compute, origin};
 use crate::adapter::Adapter;
 use crate::adapter::save::{NewAdapter, NewModule};
@@ -84,15 +84,32 @@ impl AsLora {
     /// # Errors
     /// I/O, values that are not finite, a budget that does not reach; nothing is left at the output's path then.
     pub fn run(mut self, progress: &dyn Progress) -> Result<Report> {
-        let pool = thread_pool(self.options.threads)?;
-        let done = pool.install(|| compute::all(&self, progress))?;
-        let (modules, reports): (Vec<NewModule>, Vec<_>) = done.into_iter().unzip();
-        let new = self.assemble(modules);
+        let (new, reports) = self.computed(progress)?;
         let mut inputs: Vec<&Checkpoint> = vec![&self.adapter.file];
         inputs.extend(self.merge.as_ref().map(|merge| &merge.inputs.base));
         let bytes = self.destination().write(new, &inputs, &())?;
-        self.report.fill(reports.into_iter().flatten().collect(), bytes);
+        self.report.fill(reports, bytes);
         Ok(self.report)
+    }
+
+    /// Computes the result as [`AsLora::run`] does, and writes nothing: what the ranks, the errors and the size would
+    /// be.
+    ///
+    /// # Errors
+    /// As [`AsLora::run`], but for those of writing.
+    pub fn preview(mut self, progress: &dyn Progress) -> Result<Report> {
+        let (new, reports) = self.computed(progress)?;
+        let bytes = self.destination().file_bytes(new)?;
+        self.report.fill(reports, bytes);
+        self.report.dry_run = true;
+        Ok(self.report)
+    }
+
+    fn computed(&self, progress: &dyn Progress) -> Result<(NewAdapter, Vec<ModuleReport>)> {
+        let pool = thread_pool(self.options.threads)?;
+        let done = pool.install(|| compute::all(self, progress))?;
+        let (modules, reports): (Vec<NewModule>, Vec<_>) = done.into_iter().unzip();
+        Ok((self.assemble(modules), reports.into_iter().flatten().collect()))
     }
 
     fn destination(&self) -> write::Destination<'_> {

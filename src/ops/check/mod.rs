@@ -19,6 +19,7 @@ mod subject;
 mod version;
 
 pub use place::Place;
+pub(super) use program::rank_flag as vllm_rank;
 pub use report::{Answer, Finding, Report, Severity, Verdict};
 pub use rule::Effect;
 pub use run::{Options, programs, run};

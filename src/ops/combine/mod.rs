@@ -7,6 +7,7 @@ mod carry;
 mod choose;
 mod compute;
 mod elements;
+mod explore;
 pub(super) mod group;
 mod module_inputs;
 mod open;
@@ -21,6 +22,7 @@ mod stored;
 mod sum;
 
 pub use compute::ModuleReport;
+pub use explore::Choice;
 pub use open::Combine;
 pub use options::{ConvScope, OnConflict, Options};
 pub use plan::{Plan, PlannedModule};

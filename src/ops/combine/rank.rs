@@ -13,6 +13,7 @@ use crate::error::{ErrorKind, ExpertsError, Locate, Result};
 use crate::format::Metadata;
 use crate::math::RankPolicy;
 use crate::math::rank::policy::{Candidate, TooSmall};
+use crate::ops::Progress;
 
 /// The policy of one module.
 pub(super) fn policy(combine: &Combine, group: &Group) -> Option<RankPolicy> {
@@ -75,17 +76,7 @@ pub(super) fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
     if combine.by_elements() {
         return Ok(Some(combine.groups.iter().map(|group| fixed_rank(combine, group)).collect()));
     }
-    let candidates = combine.groups.par_iter().map(|group| {
-        let inputs = weighted(&combine.adapters, group).in_tensor(&group.name)?;
-        let combined = combine_group(combine, group, &inputs, None).in_tensor(&group.name)?;
-        let values = combined.factors.svd().singular_values().to_vec();
-        if values.iter().any(|value| !value.is_finite()) {
-            let dtype = "f64";
-            return Err(ErrorKind::UpdateNotFinite { dtype }).in_tensor(&group.name);
-        }
-        Ok((candidate(group, values, combined.scale), combined.factors.rank()))
-    });
-    let candidates: Vec<(Candidate, usize)> = candidates.collect::<Result<_>>()?;
+    let candidates = spectra(combine, &())?;
     let ranks = combine.groups.iter().zip(&candidates).map(|(group, (candidate, stacked))| {
         policy(combine, group)
             .map_or(*stacked, |policy| policy.of(candidate).min(highest_rank(combine, group)))
@@ -98,6 +89,34 @@ pub(super) fn ranks_first(combine: &Combine) -> Result<Option<Vec<usize>>> {
             share_budget(combine, budget, &candidates).map(Some)
         }
     }
+}
+
+/// What every module's rank is chosen by, its singular values, and the rank that its factors have now.
+pub(super) fn spectra(
+    combine: &Combine,
+    progress: &dyn Progress,
+) -> Result<Vec<(Candidate, usize)>> {
+    let candidates = combine.groups.par_iter().map(|group| {
+        let inputs = weighted(&combine.adapters, group).in_tensor(&group.name)?;
+        let combined = combine_group(combine, group, &inputs, None).in_tensor(&group.name)?;
+        let values = combined.factors.svd().singular_values().to_vec();
+        if values.iter().any(|value| !value.is_finite()) {
+            let dtype = "f64";
+            return Err(ErrorKind::UpdateNotFinite { dtype }).in_tensor(&group.name);
+        }
+        progress.advance(1);
+        Ok((candidate(group, values, combined.scale), combined.factors.rank()))
+    });
+    candidates.collect()
+}
+
+/// Bytes of the file if modules had these ranks, as far as the convention that they are computed in tells.
+pub(super) fn file_size(combine: &Combine, ranks: &[usize]) -> Result<u64> {
+    let sized = combine.groups.iter().map(|group| sized(combine, group));
+    let sized: Vec<Sized<'_>> = sized.collect::<Result<_>>()?;
+    let (convention, dtype) = (combine.convention, combine.dtype);
+    let metadata = carry::metadata(combine)?;
+    save::file_size(convention, &sized, ranks, &combine.carried.replacements, dtype, &metadata)
 }
 
 fn share_budget(

@@ -34,6 +34,8 @@ pub struct InputReport {
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// Whether nothing was written: the rest is what would be.
+    pub dry_run: bool,
     /// Where the result is.
     pub output: PathBuf,
     /// The method.
@@ -111,6 +113,7 @@ impl Combine {
         let mut modules: Vec<_> = done.iter().map(|done| done.report.clone()).collect();
         modules.sort_by(|a, b| natural(&a.name, &b.name));
         Report {
+            dry_run: false,
             output: self.options.output.clone(),
             method: self.method.name,
             chosen: self.plan.chosen.clone(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::choose::{self, Choice};
+use super::compute::ModuleSums;
 use super::group::widest_of;
 use super::open::Combine;
 use super::options::Options;
@@ -12,6 +13,7 @@ use super::replacements::replacements;
 use super::report::Report;
 use super::{align, auto, carry, compute, group, sum};
 use crate::adapter::block_weights::BlockWeights;
+use crate::adapter::save::NewAdapter;
 use crate::error::{ErrorKind, Locate, Result, counted};
 use crate::format::Checkpoint;
 use crate::format::natural::natural;
@@ -118,15 +120,30 @@ impl Combine {
     /// I/O, a method that cannot combine these inputs, a budget that does not reach, an overflow of
     /// the dtype; nothing is left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
+        let (new, done) = self.computed(progress)?;
+        let inputs: Vec<&Checkpoint> = self.adapters.iter().map(|adapter| &adapter.file).collect();
+        let bytes = self.destination().write(new, &inputs, &())?;
+        Ok(self.report(&done, bytes))
+    }
+
+    /// Computes the result as [`Combine::run`] does, and writes nothing: what the ranks, the errors and the size
+    /// would be.
+    ///
+    /// # Errors
+    /// As [`Combine::run`], but for those of writing.
+    pub fn preview(&self, progress: &dyn Progress) -> Result<Report> {
+        let (new, done) = self.computed(progress)?;
+        let bytes = self.destination().file_bytes(new)?;
+        Ok(Report { dry_run: true, ..self.report(&done, bytes) })
+    }
+
+    fn computed(&self, progress: &dyn Progress) -> Result<(NewAdapter, Vec<ModuleSums>)> {
         let pool = thread_pool(self.options.threads)?;
         let (mut modules, done) = pool.install(|| compute::all(self, progress))?;
         let lambda = self.settings.number(&LAMBDA);
         for sum in &self.sums {
             modules.push(sum.add(&self.adapters, lambda, self.dtype)?);
         }
-        let new = carry::assemble(self, modules)?;
-        let inputs: Vec<&Checkpoint> = self.adapters.iter().map(|adapter| &adapter.file).collect();
-        let bytes = self.destination().write(new, &inputs, &())?;
-        Ok(self.report(&done, bytes))
+        Ok((carry::assemble(self, modules)?, done))
     }
 }

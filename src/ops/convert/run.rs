@@ -19,6 +19,8 @@ use crate::ops::Progress;
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// Whether nothing was written: the rest is what would be.
+    pub dry_run: bool,
     /// Where the result is.
     pub output: PathBuf,
     /// The adapter's convention.
@@ -71,6 +73,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
     input::check(options, &mut adapter)?;
     let Conversion { new, reports, sources, lost } = reexpress(&adapter, goal, &base)?;
     let report = Report {
+        dry_run: false,
         output: options.output.clone(),
         from: adapter.convention.name,
         to: target.name,
@@ -101,6 +104,16 @@ fn check_ending(target: &'static Convention, modelfile: bool, options: &Options)
 }
 
 impl Convert {
+    /// What would be written, and how large it would be; how exact only a result can tell.
+    ///
+    /// # Errors
+    /// What the convention cannot hold.
+    pub fn preview(mut self) -> Result<Report> {
+        self.report.bytes = self.new.encode(self.target)?.file_bytes()?;
+        self.report.dry_run = true;
+        Ok(self.report)
+    }
+
     /// Writes the result, opens it again, and compares every module before it takes its place.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ pub struct LeftOut {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// Whether nothing was written: the rest is what would be.
+    pub dry_run: bool,
     /// Where the result is.
     pub output: PathBuf,
     /// The rank policy.

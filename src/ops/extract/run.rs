@@ -13,6 +13,7 @@ use crate::adapter::module::Replaces;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement, PartTensor};
 use crate::error::{Error, ErrorKind, PairError, Result};
 use crate::format::Dtype;
+use crate::format::natural::natural;
 use crate::math::RankPolicy;
 use crate::ops::shared::base::{open_base, open_model};
 use crate::ops::{Progress, check_output, thread_pool, write};
@@ -81,9 +82,25 @@ impl Extract {
     /// I/O, values that are not finite, no difference at all, a budget that does not reach; nothing is
     /// left at the output's path then.
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
-        let pool = thread_pool(self.options.threads)?;
-        let (fates, done) = pool.install(|| compute::all(self, progress))?;
+        let (fates, done) = self.computed(progress)?;
         self.write(fates, done)
+    }
+
+    /// Computes the adapter as [`Extract::run`] does, and writes nothing: what the ranks, the errors and the size
+    /// would be.
+    ///
+    /// # Errors
+    /// As [`Extract::run`], but for those of writing.
+    pub fn preview(&self, progress: &dyn Progress) -> Result<Report> {
+        let (fates, done) = self.computed(progress)?;
+        let (adapter, report) = self.assembled(fates, done)?;
+        let bytes = self.destination().file_bytes(adapter)?;
+        Ok(Report { dry_run: true, bytes, ..report })
+    }
+
+    fn computed(&self, progress: &dyn Progress) -> Result<(Vec<Fate>, Vec<Extracted>)> {
+        let pool = thread_pool(self.options.threads)?;
+        pool.install(|| compute::all(self, progress))
     }
 
     /// Writes the adapter of what became of all pairs, in their order.
@@ -91,6 +108,14 @@ impl Extract {
     /// # Errors
     /// No difference at all, and whatever writing says; nothing is left at the output's path then.
     pub(super) fn write(&self, fates: Vec<Fate>, done: Vec<Extracted>) -> Result<Report> {
+        let (adapter, mut report) = self.assembled(fates, done)?;
+        let inputs = [&self.base, &self.tuned];
+        report.bytes = self.destination().write(adapter, &inputs, &())?;
+        Ok(report)
+    }
+
+    /// The adapter, and its report without a size.
+    fn assembled(&self, fates: Vec<Fate>, done: Vec<Extracted>) -> Result<(NewAdapter, Report)> {
         let equal = fates.iter().filter(|fate| matches!(fate, Fate::Equal)).count();
         let (mut left_out, mut replacements, mut stored) = (Vec::new(), Vec::new(), Vec::new());
         for fate in fates {
@@ -112,7 +137,7 @@ impl Extract {
             done.iter().any(|done| done.module.name == module)
                 || replacements.iter().any(|replacement| replacement.module == module)
         })?;
-        let mut report = self.report(&done, equal, left_out, whole);
+        let report = self.report(&done, equal, left_out, whole);
         let adapter = NewAdapter {
             stacks: BTreeMap::new(),
             modules: with_stored(done.into_iter().map(|done| done.module).collect(), stored),
@@ -122,9 +147,7 @@ impl Extract {
             target_modules: None,
             kept: None,
         };
-        let inputs = [&self.base, &self.tuned];
-        report.bytes = self.destination().write(adapter, &inputs, &())?;
-        Ok(report)
+        Ok((adapter, report))
     }
 
     fn nothing(&self, equal: usize, left_out: &[LeftOut]) -> Error {
@@ -166,7 +189,10 @@ impl Extract {
             1 => warnings.push("1 tensor differs and is not in the adapter".to_owned()),
             count => warnings.push(format!("{count} tensors differ and are not in the adapter")),
         }
+        let mut modules: Vec<_> = done.iter().map(|done| done.report.clone()).collect();
+        modules.sort_by(|a, b| natural(&a.name, &b.name));
         Report {
+            dry_run: false,
             output: self.options.output.clone(),
             rank: self.plan.rank.clone(),
             convention: self.target.name,
@@ -174,7 +200,7 @@ impl Extract {
             equal,
             energy_kept: share(energy_kept),
             relative_error,
-            modules: done.iter().map(|done| done.report.clone()).collect(),
+            modules,
             whole,
             left_out,
             parameters: done.iter().map(|done| done.parameters).sum(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::check::verdict;
 use super::open::Merge;
+use super::plan::kept::OutputShard;
 use super::plan::output::PlannedAdapter;
 use super::plan::predicted::Prediction;
 use super::plan::quantised::{Dequantised, Requantised};
@@ -77,10 +78,24 @@ pub struct Survival {
     pub changed: f64,
 }
 
+/// A weight file of the result.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct WeightFile {
+    /// Its path below the result; empty if the result is this file.
+    pub name: String,
+    /// How many tensors are in it.
+    pub tensors: usize,
+    /// Bytes of these.
+    pub bytes: u64,
+}
+
 /// What a merge did.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// Whether nothing was written: the rest is what would be.
+    pub dry_run: bool,
     /// Where the result is.
     pub output: PathBuf,
     /// The base.
@@ -102,6 +117,10 @@ pub struct Report {
     pub tensors_copied: usize,
     /// Weight files.
     pub shards: usize,
+    /// The same by name, with the tensors in each.
+    pub files: Vec<WeightFile>,
+    /// Other files beside them.
+    pub side_files: Vec<String>,
     /// Of those, finished by an earlier run that was interrupted.
     pub shards_reused: usize,
     /// Bytes of the weight files.
@@ -165,6 +184,11 @@ impl Merge {
         self.plan.survival(stats).into_iter().filter_map(of).collect()
     }
 
+    /// What the merge would do: all that is known before a tensor is computed.
+    pub fn preview(&self) -> Report {
+        Report { dry_run: true, ..self.report(&[]) }
+    }
+
     /// What a merge did, from what rounding did to each tensor.
     pub(in crate::ops) fn report(&self, stats: &[(String, DeltaStats)]) -> Report {
         let mut total = DeltaStats::default();
@@ -194,7 +218,13 @@ impl Merge {
         let changed = plan.count(TensorPlan::changes);
         let equal = self.equal_tensors(stats);
         let converted = equal.values().filter(|converted| **converted).count();
+        let file = |shard: &OutputShard| WeightFile {
+            name: shard.relative.clone(),
+            tensors: shard.tensors.len(),
+            bytes: shard.bytes(),
+        };
         Report {
+            dry_run: false,
             output: plan.output.clone(),
             base: plan.base.clone(),
             chosen: plan.chosen.clone(),
@@ -207,6 +237,8 @@ impl Merge {
                 - converted,
             shards: plan.shards.len(),
             shards_reused: 0,
+            files: plan.shards.iter().map(file).collect(),
+            side_files: plan.side_files.iter().map(|file| file.relative.clone()).collect(),
             bytes: plan.bytes,
             requantised: plan.requantised.clone(),
             prediction: plan.prediction.clone(),

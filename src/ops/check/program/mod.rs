@@ -30,3 +30,4 @@ use definition::nothing;
 pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
 pub(in crate::ops) use registry::{PROGRAMS, by_name};
+pub(in crate::ops) use vllm_findings::rank_flag;

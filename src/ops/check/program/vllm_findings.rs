@@ -14,10 +14,14 @@ use crate::ops::check::subject::{Subject, named, some, whole};
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 pub(super) const DEFAULT_RANK: usize = 16;
 
+/// The least value of `--max-lora-rank` that lets this rank in; none above the highest.
+pub(in crate::ops) fn rank_flag(rank: usize) -> Option<usize> {
+    RANKS.into_iter().find(|allowed| *allowed >= rank)
+}
+
 pub(super) fn needs(subject: &Subject<'_>) -> Vec<String> {
     let rank = subject.rank();
-    let flag = RANKS.iter().find(|allowed| **allowed >= rank);
-    let mut needs: Vec<String> = flag
+    let mut needs: Vec<String> = rank_flag(rank)
         .filter(|_| rank > DEFAULT_RANK)
         .map(|allowed| format!("--max-lora-rank {allowed}"))
         .into_iter()

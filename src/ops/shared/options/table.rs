@@ -128,6 +128,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("rank", (&["extract"], Recipe::Key), (Rank, "POLICY"),
         "Rank of the adapter: auto finds the rank of an adapter that was merged in; or 16, lossless, energy:0.99, \
          fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M").also(&["dim"]),
+    option("explore", (&["resize"], Recipe::None), (Flag, ""),
+        "Write nothing: show what error, size and server limit other ranks would give"),
     option("conv_rank", (&["combine"], Recipe::Key), (Rank, "POLICY"),
         "Rank of convolutions with kernels above 1 × 1").or("as --rank").also(&["new-conv-rank"]),
     option("conv_rank", (&["resize"], Recipe::Key), (Rank, "POLICY"),
@@ -263,7 +265,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("dry_run", (BOTH, Recipe::Run), (Flag, ""),
         "Check everything and print the plan; write nothing"),
     option("dry_run", (OTHERS, Recipe::Run), (Flag, ""),
-        "Check everything and print the plan; write nothing"),
+        "Do everything but write: show what would be written, with its ranks, size and errors"),
     // How inputs are read.
     option("alpha", (OPENING, Recipe::Key), (Number, "ALPHA"),
         "Alpha to assume where an adapter does not store it (scale = alpha/rank)"),
