@@ -94,7 +94,7 @@ impl Loop for Sums<'_> {
         let mut take = |at: usize, value: f32, stored: f32, before: f32| {
             let (a, b) = (value - before, stored - before);
             touched[at] += u32::from(a != 0.0);
-            lost[at] += u32::from((a != 0.0) & (b == 0.0));
+            lost[at] += u32::from(a != 0.0 && b == 0.0);
             let (a, b) = (f64::from(a), f64::from(b));
             asked[at] += a * a;
             added[at] += b * b;

@@ -117,7 +117,7 @@ pub(crate) fn same_elements<const BITS: u32>(first: &[u8], second: &[u8]) -> u64
                     let differs = first ^ second;
                     found += match BITS {
                         8 => u8::from(differs == 0),
-                        _ => u8::from(differs & 15 == 0) + u8::from(differs >> 4 == 0),
+                        _ => u8::from(differs << 4 == 0) + u8::from(differs >> 4 == 0),
                     };
                 }
                 same += u64::from(found);

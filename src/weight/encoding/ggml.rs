@@ -91,7 +91,7 @@ const TYPES: [(u32, Read); 16] = [
 ];
 
 #[derive(Debug)]
-struct Codes {
+struct Stretch {
     codes: Stored,
     decode: Read,
     /// Elements and bytes of a block.
@@ -110,7 +110,7 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let shape = true_shape(model, stored, shape)?;
     // Other rows than the file's: then all is one row of blocks.
     let columns = if shape.last() == Some(&columns) { columns } else { size.0 };
-    let codes = Codes { codes: stored.clone(), decode, size, columns };
+    let codes = Stretch { codes: stored.clone(), decode, size, columns };
     let is_whole = codes.columns == shape.last().copied().unwrap_or(1);
     let writer = Writer::new((stored, true), kind, &shape).filter(|_| is_whole);
     let codes = Flat { width: shape.last().copied().unwrap_or(1), blocks: codes };
@@ -207,7 +207,7 @@ fn true_shape(model: &Model<'_>, stored: &Stored, shape: Vec<usize>) -> Result<V
     })
 }
 
-impl Codes {
+impl Stretch {
     /// Whole blocks, counted from the first.
     fn decode(&self, blocks: Range<usize>, out: &mut [f32]) -> Result<()> {
         let mut scratch = Vec::new();
@@ -224,7 +224,7 @@ impl Codes {
 #[derive(Debug)]
 struct Flat {
     width: usize,
-    blocks: Codes,
+    blocks: Stretch,
 }
 
 impl Decode for Flat {

@@ -51,17 +51,17 @@ impl Table {
     }
 }
 
-/// Codes of a table of sixteen numbers, for the loop over a panel: what lies above how many of fifteen bounds has the
+/// The nearest of a table of sixteen numbers, for the loop over a panel: what lies above how many of fifteen bounds has the
 /// code of that place.
 #[derive(Clone, Copy)]
-struct Codes<'a, const DIVIDES: bool> {
+struct Nearest<'a, const DIVIDES: bool> {
     bounds: [f32; 15],
     numbers: [f32; 16],
     codes: [u8; 16],
     table: &'a Table,
 }
 
-impl<'a, const DIVIDES: bool> Codes<'a, DIVIDES> {
+impl<'a, const DIVIDES: bool> Nearest<'a, DIVIDES> {
     fn new(table: &'a Table) -> Self {
         let place = |at: usize| table.0.get(at).copied().unwrap_or_default();
         // Midpoints; a number that has a twin in the table passes it.
@@ -78,7 +78,7 @@ impl<'a, const DIVIDES: bool> Codes<'a, DIVIDES> {
     }
 }
 
-impl<const DIVIDES: bool> Round for Codes<'_, DIVIDES> {
+impl<const DIVIDES: bool> Round for Nearest<'_, DIVIDES> {
     /// The reciprocal of a block's largest magnitude, that magnitude, and what it is read as.
     type Step = (f32, f32, f32);
 
@@ -211,12 +211,12 @@ impl Encode for Blocks {
             .zip(&read)
             .map(|(most, read)| (1.0 / most.max(LEAST), most.max(LEAST), *read))
             .collect();
-        let rule = Codes::<false>::new(&sorted);
+        let rule = Nearest::<false>::new(&sorted);
         let size = (values.len(), self.block);
         let mut codes = round_some(rule, (values, panel.draws(), 0), size, &steps, &mut out.values);
         if let Some(last) = steps.get(whole..).filter(|_| !tail.is_empty()) {
             let tail = (tail, panel.draws(), values.len());
-            let rule = Codes::<true>::new(&sorted);
+            let rule = Nearest::<true>::new(&sorted);
             let size = (self.block, self.block);
             codes.extend(round_some(rule, tail, size, last, &mut out.values));
         }
@@ -247,7 +247,7 @@ mod tests {
         let both: Vec<f32> = four.iter().copied().chain(four.map(|number| -number)).collect();
         let even: Vec<f32> = (0..16).map(|n| n as f32 / 7.5 - 1.0).collect();
         for table in [Table::new(&both), Table::new(&even)] {
-            let rule = Codes::<false>::new(&table);
+            let rule = Nearest::<false>::new(&table);
             let numbers = table.0.iter().map(|number| number.0);
             let middles = table.0.windows(2).map(|pair| f32::midpoint(pair[0].0, pair[1].0));
             for value in numbers.chain(middles).chain((0..999).map(|n| n as f32 / 499.0 - 1.0)) {
