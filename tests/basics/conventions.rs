@@ -12,12 +12,14 @@ use crate::architecture::sources;
 const PLACES: [&str; 3] = ["adapter/convention/", "ops/check/program/", "cli/"];
 
 /// Words that are a convention's name too and mean something else: file, word, and what it is there.
-const OTHER_MEANINGS: [(&str, &str, &str); 19] = [
+const OTHER_MEANINGS: [(&str, &str, &str); 21] = [
     ("adapter/convert/requirements.rs", "peft", "what servers read, as in `ops/check/program/`"),
     ("adapter/write.rs", "gguf", "a file's ending"),
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
     ("method/compat.rs", "peft", "a program whose arithmetic is reproduced"),
     ("format/cloud/mirror.rs", "gguf", "a file's ending"),
+    ("ops/batch/jobs.rs", "gguf", "a file's ending"),
+    ("ops/batch/verbs.rs", "kohya", "a program whose choice of modules is reproduced"),
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/layout.rs", "gguf", "a file's ending"),
     ("ops/undo.rs", "gguf", "a file's ending"),
