@@ -683,9 +683,10 @@ WorkReport = TypedDict("WorkReport", {
     "command": str,
     "plan": str,
     "part": str,
-    "shards": List[str],
+    "parts": List[str],
     "made": int,
     "reused": int,
+    "failed": List[Any],
     "bytes": int,
     "place": str,
 })
