@@ -434,6 +434,8 @@ def extract(
     seed: int | None = None,
     dtype: Literal["keep", "f32", "f16", "bf16"] | None = None,
     to: str | None = None,
+    plan: Path | None = None,
+    workers: int | None = None,
     force: bool = False,
     dry_run: bool = False,
     orientation: str | Iterable[str] | None = None,
@@ -460,6 +462,8 @@ def extract(
     seed: Seed of the random columns in the decomposition [default: 0]
     dtype: Dtype of the factors [default: f32]
     to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
+    plan: Extract nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
+    workers: With --plan: share the tensors out for this many workers
     force: Replace an existing OUT
     dry_run: Do everything but write: show what would be written, with its ranks, size and errors
     orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
@@ -484,6 +488,8 @@ def extract(
         seed=seed,
         dtype=dtype,
         to=to,
+        plan=plan,
+        workers=workers,
         force=force,
         dry_run=dry_run,
         orientation=orientation,
