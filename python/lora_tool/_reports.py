@@ -677,15 +677,21 @@ VerifyReport = TypedDict("VerifyReport", {
 })
 
 
-WorkReport = TypedDict("WorkReport", {
+WorkReportAlways = TypedDict("WorkReportAlways", {
     "tool": str,
     "version": str,
     "command": str,
     "plan": str,
     "part": str,
-    "shards": List[str],
     "made": int,
     "reused": int,
     "bytes": int,
     "place": str,
 })
+WorkReportSometimes = TypedDict("WorkReportSometimes", {
+    "shards": List[str],
+    "parts": List[str],
+    "failed": List[Any],
+}, total=False)
+class WorkReport(WorkReportAlways, WorkReportSometimes):
+    pass

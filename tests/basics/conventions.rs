@@ -12,7 +12,7 @@ use crate::architecture::sources;
 const PLACES: [&str; 3] = ["adapter/convention/", "ops/check/program/", "cli/"];
 
 /// Words that are a convention's name too and mean something else: file, word, and what it is there.
-const OTHER_MEANINGS: [(&str, &str, &str); 19] = [
+const OTHER_MEANINGS: [(&str, &str, &str); 21] = [
     ("adapter/convert/requirements.rs", "peft", "what servers read, as in `ops/check/program/`"),
     ("adapter/write.rs", "gguf", "a file's ending"),
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
@@ -21,6 +21,8 @@ const OTHER_MEANINGS: [(&str, &str, &str); 19] = [
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/layout.rs", "gguf", "a file's ending"),
     ("ops/undo.rs", "gguf", "a file's ending"),
+    ("ops/batch/jobs.rs", "gguf", "a file's ending"),
+    ("ops/batch/verbs.rs", "kohya", "a program whose choice of modules is reproduced"),
     ("ops/convert/run.rs", "gguf", "a file's ending"),
     ("ops/list/find.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/options.rs", "gguf", "a file's ending"),
