@@ -28,7 +28,9 @@ pub(crate) fn laid_out(text: &str, width: Option<usize>) -> String {
         let folded = width.map_or_else(|| line.to_owned(), |width| folded(line, width));
         match style == Style::new() {
             true => laid.push_str(&folded),
-            false => laid.push_str(&format!("{style}{folded}{style:#}")),
+            false => {
+                laid.extend([style.render().to_string(), folded, style.render_reset().to_string()])
+            }
         }
         laid.push('\n');
     }

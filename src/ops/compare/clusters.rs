@@ -28,7 +28,7 @@ pub(super) fn clusters(count: usize, pairs: &[Pair]) -> Vec<Cluster> {
             Cluster { adapters, least_cosine }
         })
         .collect();
-    clusters.sort_by(|a, b| b.adapters.len().cmp(&a.adapters.len()));
+    clusters.sort_by_key(|cluster| std::cmp::Reverse(cluster.adapters.len()));
     clusters
 }
 
