@@ -58,8 +58,8 @@ impl Staging {
         Ok(Self { target: target.to_path_buf(), force, place: Place::Directory(place), live })
     }
 
-    /// Starts, or takes up again, an output that will be a directory and whose finished files outlive
-    /// an interrupted run. What was kept under another `key` is removed.
+    /// Starts, or takes up again, an output directory whose finished files outlive an interrupted run. What was kept
+    /// under another `key` is removed.
     ///
     /// # Errors
     /// As [`Staging::directory`], and [`ErrorKind::OutputBusy`] while another run builds it.
@@ -311,8 +311,7 @@ pub(super) fn commit_directory(directory: &Path, target: &Path, force: bool) -> 
     commit_by_two_renames(directory, target, force)
 }
 
-/// For file systems that cannot exchange: the old output steps aside first, so that the target is
-/// absent for a moment, never partial.
+/// For file systems that cannot exchange: the old output steps aside first; the target is absent then, never partial.
 fn commit_by_two_renames(directory: &Path, target: &Path, force: bool) -> Result<()> {
     let old = directory.with_extension("old");
     let replaced = target.symlink_metadata().is_ok();

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::job::document::{self, Readable};
-use super::job::note::{Note, name as note_name};
-use super::job::shared::{PartOf, Parts, Shared, State};
+use super::job::note::{Note, State, name as note_name};
+use super::job::shared::{PartOf, Parts, Shared};
 use super::{Progress, batch, extract, merge, thread_pool};
 use crate::error::{JobError, Locate, Result};
 use crate::format::shared_staging::SharedStaging;

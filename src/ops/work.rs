@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::job::document::{Open, Readable};
-use super::job::note::{Note, name as note_name};
-use super::job::shared::{PartOf, Parts, Shared, State, Workplace};
+use super::job::note::{Note, State, name as note_name};
+use super::job::shared::{PartOf, Parts, Shared, Workplace};
 use super::job::{WorkerPart, document};
 use super::shared::pool::spread;
 use super::{Progress, batch, extract, merge, thread_pool};

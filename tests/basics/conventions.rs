@@ -18,6 +18,8 @@ const OTHER_MEANINGS: [(&str, &str, &str); 21] = [
     ("method/compat.rs", "kohya", "a program whose arithmetic is reproduced"),
     ("method/compat.rs", "peft", "a program whose arithmetic is reproduced"),
     ("format/cloud/mirror.rs", "gguf", "a file's ending"),
+    ("ops/batch/jobs.rs", "gguf", "a file's ending"),
+    ("ops/batch/verbs.rs", "kohya", "a program whose choice of modules is reproduced"),
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/layout.rs", "gguf", "a file's ending"),
     ("ops/undo.rs", "gguf", "a file's ending"),

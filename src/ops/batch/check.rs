@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::open::Ready;
+use super::ready::Ready;
 use crate::error::RecipeError;
 use crate::ops::run::fields::{Read, together};
 use crate::ops::shared::output::resolve_new;

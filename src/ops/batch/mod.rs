@@ -9,6 +9,7 @@ mod check;
 mod item;
 mod jobs;
 mod open;
+mod ready;
 mod report;
 mod run;
 mod share;

@@ -1,16 +1,13 @@
 //! A batch from its file to items with their options, held to one another before any work.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::asked::Asked;
 use super::check::check;
-use super::item::Item;
 use super::jobs;
-use crate::error::{ErrorKind, Locate, RecipeError, Result};
+use super::ready::{Ready, ready};
+use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Access;
 use crate::format::access::read_small;
-use crate::format::folder::size;
 
 /// Which batch, and what the command line says on top of it.
 #[derive(Debug, Clone, Default)]
@@ -39,17 +36,6 @@ pub struct Batch {
     pub(super) items: Vec<Ready>,
 }
 
-/// An item that can be worked on.
-#[derive(Debug, Clone)]
-pub(super) struct Ready {
-    pub(super) item: Item,
-    pub(super) asked: Asked,
-    /// Bytes of its inputs.
-    pub(super) bytes: u64,
-    /// Its output is there, and is not to be made again.
-    pub(super) is_done: bool,
-}
-
 /// Reads a batch and holds its items to one another; opens no adapter.
 ///
 /// # Errors
@@ -73,24 +59,6 @@ pub fn plan(options: &Options) -> Result<Batch> {
     batch.check_inputs()?;
     batch.check_outputs(options.force)?;
     Ok(batch)
-}
-
-/// Items with their options and sizes.
-pub(super) fn ready(
-    items: Vec<Item>,
-    folder: &Path,
-    access: Access,
-) -> std::result::Result<Vec<Ready>, RecipeError> {
-    let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
-    let mut size_of = |path: &Path| *sizes.entry(path.to_path_buf()).or_insert_with(|| size(path));
-    let read = |item: Item| {
-        let mut asked = item.asked(folder)?;
-        asked.set(access, 0);
-        let (adapters, models) = asked.inputs();
-        let bytes = adapters.into_iter().chain(models).map(&mut size_of).sum();
-        Ok(Ready { item, asked, bytes, is_done: false })
-    };
-    items.into_iter().map(read).collect()
 }
 
 impl Batch {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::asked::{Answer, Asked};
-use super::open::{Batch, Ready};
+use super::open::Batch;
+use super::ready::Ready;
 use super::report::{ItemReport, Report, Status};
 use crate::error::{Error, Result};
 use crate::format::folder::make_parent;
@@ -43,7 +44,8 @@ impl Batch {
             if let Some(name) = output.and_then(Path::file_name)
                 && let Some(above) = output.and_then(missing_parent)
             {
-                asked.go_to(above.join(name), true);
+                // Under a name of its own: above may lie what it is made of.
+                asked.go_to(above.join(format!("planned-{}", name.to_string_lossy())), true);
             }
             asked.plan()
         })

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::item::Item;
-use super::open::{Batch, Options, Ready, ready};
+use super::open::{Batch, Options};
+use super::ready::{Ready, ready};
 use super::report::{ItemReport, Report, Status};
 use super::run::report;
 use crate::error::{ErrorKind, Locate, Result};
@@ -16,9 +17,9 @@ use crate::format::hash;
 use crate::format::shared_staging::SharedStaging;
 use crate::ops::job::document::{self, Written};
 use crate::ops::job::identity::Inputs;
-use crate::ops::job::note::Note;
+use crate::ops::job::note::{Note, State};
 use crate::ops::job::shared::{
-    PartOf, Parts, Shared, State, ToShare, Workplace, check_free, check_shared,
+    PartOf, Parts, Shared, ToShare, Workplace, check_free, check_shared,
 };
 use crate::ops::thread_pool;
 

@@ -13,9 +13,9 @@ use crate::format::access::{Access, Source};
 use crate::format::shared_staging::SharedStaging;
 use crate::ops::job::document::{self, Written};
 use crate::ops::job::identity::Inputs;
-use crate::ops::job::note::Note;
+use crate::ops::job::note::{Note, State};
 use crate::ops::job::shared::{
-    PartOf, Parts, Shared, State, ToShare, Workplace, check_free, check_shared,
+    PartOf, Parts, Shared, ToShare, Workplace, check_free, check_shared,
 };
 use crate::ops::thread_pool;
 

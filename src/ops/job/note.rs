@@ -7,9 +7,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::shared::State;
 use crate::error::Result;
 use crate::format::hash;
+
+/// What has become of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ops) enum State {
+    /// It is as it was made.
+    Whole,
+    /// It was tried, and cannot be made.
+    Failed,
+    /// It is not there.
+    Missing,
+    /// It is not as it was made.
+    Altered,
+}
 
 /// What is noted of a finished part.
 #[derive(Debug, Serialize, Deserialize)]

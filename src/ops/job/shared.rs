@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::identity::InputFile;
-use super::note::Note;
+use super::note::{Note, State};
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::shared_staging::SharedStaging;
 use crate::ops::{Progress, check_output};
@@ -99,19 +99,6 @@ pub(in crate::ops) struct Workplace<'a> {
     /// Threads for each of the parts that are made at once.
     pub(in crate::ops) threads: usize,
     pub(in crate::ops) progress: &'a dyn Progress,
-}
-
-/// What has become of a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ops) enum State {
-    /// It is as it was made.
-    Whole,
-    /// It was tried, and cannot be made.
-    Failed,
-    /// It is not there.
-    Missing,
-    /// It is not as it was made.
-    Altered,
 }
 
 /// Fails if an output is not where one may be, or is there and was not to be replaced.

@@ -12,8 +12,7 @@ use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
 use crate::format::hash::Hasher;
 use crate::format::staging::kept_root;
-use crate::ops::job::note::{Note, name};
-use crate::ops::job::shared::State;
+use crate::ops::job::note::{Note, State, name};
 use crate::ops::merge::plan::layout::OutputShard;
 use crate::ops::merge::{Options, Plan};
 
