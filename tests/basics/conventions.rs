@@ -23,8 +23,6 @@ const OTHER_MEANINGS: [(&str, &str, &str); 21] = [
     ("ops/combine/carry.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/layout.rs", "gguf", "a file's ending"),
     ("ops/undo.rs", "gguf", "a file's ending"),
-    ("ops/batch/jobs.rs", "gguf", "a file's ending"),
-    ("ops/batch/verbs.rs", "kohya", "a program whose choice of modules is reproduced"),
     ("ops/convert/run.rs", "gguf", "a file's ending"),
     ("ops/list/find.rs", "gguf", "a file's ending"),
     ("ops/merge/plan/options.rs", "gguf", "a file's ending"),
