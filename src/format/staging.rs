@@ -255,9 +255,8 @@ fn begun<T>(
 ) -> io::Result<(T, Live)> {
     loop {
         let place = make()?;
-        if let Some(live) = Live::claim(path(&place), still) {
-            return Ok((place, live));
-        }
+        let Some(live) = Live::claim(path(&place), still) else { continue };
+        return Ok((place, live));
     }
 }
 
