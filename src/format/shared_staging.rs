@@ -11,9 +11,8 @@ use tempfile::NamedTempFile;
 use super::access::{Access, Source, read_small};
 use super::kept::{beside, retain};
 use super::live::{Live, is_committed, still};
-use super::staging::{
-    OutputFile, builder, commit_directory, parent_of, sync_directories, sync_directory,
-};
+use super::output_file::OutputFile;
+use super::staging::{builder, commit_directory, parent_of, sync_directories, sync_directory};
 use crate::error::{JobError, Locate, Result};
 
 /// The directory beside a target in which its files are built: `out/` is what will be renamed, beside it lie notes.

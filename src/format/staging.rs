@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
@@ -12,6 +12,7 @@ use super::access::{Access, Source, read_small};
 use super::kept::{Kept, PARTIAL, beside, retain};
 pub use super::kept::{kept_root, remove_any};
 use super::live::{Live, Still, is_committed, still};
+use super::output_file::OutputFile;
 use super::remote::sink_of;
 use crate::error::{ErrorKind, Locate, Result};
 
@@ -123,7 +124,7 @@ impl Staging {
                 create_new(&path).in_file(&target)?
             }
         };
-        Ok(OutputFile { file, path: target })
+        Ok(OutputFile::new(file, target))
     }
 
     /// Writes a small file of the output at once.
@@ -132,7 +133,7 @@ impl Staging {
     /// Whatever the operating system says of writing it.
     pub fn write(&self, relative: &str, bytes: &[u8]) -> Result<()> {
         let mut output = self.create(relative)?;
-        output.file.write_all(bytes).in_file(&output.path)?;
+        output.write_at(bytes, 0)?;
         output.finish()
     }
 
@@ -144,7 +145,7 @@ impl Staging {
         let from = Source::open(source, Access::Read).in_file(source)?;
         let mut output = self.create(relative)?;
         // The length is fixed here: a file that grows for ever is not followed.
-        from.copy_to(0..from.length(), &mut output.file).in_file(&output.path)?;
+        output.copy_from(&from, 0, 0, from.length())?;
         output.finish()
     }
 
@@ -342,97 +343,6 @@ pub(super) fn sync_directories(directory: &Path) -> io::Result<()> {
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     // Windows cannot open a directory as a file; its renames are durable by themselves.
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
-}
-
-/// One file of an output, written at positions.
-#[derive(Debug)]
-pub struct OutputFile {
-    file: File,
-    path: PathBuf,
-}
-
-impl OutputFile {
-    /// An open file, called `path` in errors.
-    pub(super) fn new(file: File, path: PathBuf) -> Self {
-        Self { file, path }
-    }
-
-    /// Gives the file its final length before anything is written.
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    pub fn set_length(&self, length: u64) -> Result<()> {
-        self.file.set_len(length).in_file(&self.path)
-    }
-
-    /// Takes all permissions from the group, and from others, where they may not read one of the inputs:
-    /// what is made of a private file is private.
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    pub fn no_wider_than<'s>(&self, inputs: impl Iterator<Item = &'s Source>) -> Result<()> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = |file: &File| file.metadata().map(|data| data.permissions().mode());
-            let before = mode(&self.file).in_file(&self.path)?;
-            let mut narrow = before;
-            for input in inputs {
-                let input = mode(input.file()).in_file(&self.path)?;
-                for (reads, all) in [(0o040, 0o070), (0o004, 0o007)] {
-                    narrow &= if input & reads == 0 { !all } else { !0 };
-                }
-            }
-            if narrow != before {
-                let permissions = fs::Permissions::from_mode(narrow);
-                self.file.set_permissions(permissions).in_file(&self.path)?;
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = inputs;
-        Ok(())
-    }
-
-    /// Writes `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// Whatever the operating system says of writing.
-    pub fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        write_all_at(&mut self.file, bytes, offset).in_file(&self.path)
-    }
-
-    /// Copies bytes of an input, inside the kernel where it can (`copy_file_range`).
-    ///
-    /// # Errors
-    /// Whatever the operating system says; [`ErrorKind::Changed`], without a file, if the input ends
-    /// early.
-    pub fn copy_from(&mut self, source: &Source, from: u64, to: u64, bytes: u64) -> Result<()> {
-        self.file.seek(SeekFrom::Start(to)).in_file(&self.path)?;
-        let copied = source.copy_to(from..from + bytes, &mut self.file).in_file(&self.path)?;
-        if copied != bytes {
-            return Err(ErrorKind::Changed.into());
-        }
-        Ok(())
-    }
-
-    /// Waits until the file's bytes are on the disk.
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    pub fn finish(self) -> Result<()> {
-        self.file.sync_all().in_file(&self.path)
-    }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(not(unix))]
-fn write_all_at(file: &mut File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.seek(SeekFrom::Start(offset))?;
-    file.write_all(bytes)
 }
 
 /// Bytes that may still be written to the file system that holds `path`, where it can be asked.

@@ -205,7 +205,7 @@ fn answers() -> Vec<(&'static str, &'static str, Value)> {
         let answer = serde_json::from_slice(&done.stdout);
         let answer = answer.unwrap_or_else(|_| {
             let said = String::from_utf8_lossy(&done.stderr).into_owned();
-            std::panic::panic_any(format!("{line}: {said}"))
+            panic!("{line}: {said}")
         });
         (name, line, answer)
     };

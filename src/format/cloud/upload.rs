@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload, UploadPart};
 
 use super::bucket::{Bucket, wait};
 use crate::error::{CloudError, Result as Outcome};
@@ -209,7 +209,8 @@ impl Upload {
             let mut file = File::open(&piece.local).map_err(local)?;
             let part = PART.max(piece.bytes.div_ceil(MOST_PARTS));
             let at_once = (ON_THE_WAY / part).max(1) as usize;
-            let (mut left, mut sending) = (piece.bytes, FuturesUnordered::new());
+            let mut sending: FuturesUnordered<UploadPart> = FuturesUnordered::new();
+            let mut left = piece.bytes;
             while left > 0 {
                 if sending.len() == at_once
                     && let Some(sent) = sending.next().await

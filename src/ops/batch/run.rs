@@ -1,5 +1,6 @@
 //! A batch on one machine: several items at once, the threads shared among them.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::asked::{Answer, Asked};
@@ -44,8 +45,10 @@ impl Batch {
             if let Some(name) = output.and_then(Path::file_name)
                 && let Some(above) = output.and_then(missing_parent)
             {
-                // Under a name of its own: above may lie what it is made of.
-                asked.go_to(above.join(format!("planned-{}", name.to_string_lossy())), true);
+                // By another name, which no input in that folder has.
+                let mut planned = OsString::from(".planned-");
+                planned.push(name);
+                asked.go_to(above.join(planned), true);
             }
             asked.plan()
         })

@@ -1,6 +1,6 @@
 //! Adapters that say much the same, in groups, and the order in which pairs are worth a look.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
 use super::report::{Cluster, Pair};
 
@@ -28,7 +28,7 @@ pub(super) fn clusters(count: usize, pairs: &[Pair]) -> Vec<Cluster> {
             Cluster { adapters, least_cosine }
         })
         .collect();
-    clusters.sort_by(|a, b| b.adapters.len().cmp(&a.adapters.len()));
+    clusters.sort_by_key(|cluster| Reverse(cluster.adapters.len()));
     clusters
 }
 
