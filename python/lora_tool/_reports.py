@@ -677,21 +677,16 @@ VerifyReport = TypedDict("VerifyReport", {
 })
 
 
-WorkReportAlways = TypedDict("WorkReportAlways", {
+WorkReport = TypedDict("WorkReport", {
     "tool": str,
     "version": str,
     "command": str,
     "plan": str,
     "part": str,
+    "parts": List[str],
     "made": int,
     "reused": int,
+    "failed": List[Any],
     "bytes": int,
     "place": str,
 })
-WorkReportSometimes = TypedDict("WorkReportSometimes", {
-    "shards": List[str],
-    "parts": List[str],
-    "failed": List[Any],
-}, total=False)
-class WorkReport(WorkReportAlways, WorkReportSometimes):
-    pass
