@@ -414,7 +414,7 @@ fn a_dry_run_writes_nothing() {
     );
     let before = tree(&scene.path(""));
     let said = scene.runs("run recipe.yaml --dry-run");
-    assert!(said.starts_with("would merge into merged"), "{said}");
+    assert!(said.starts_with("would merge style into merged"), "{said}");
     assert!(said.contains("style  weights by module: 7/14 modules applied, 7 left out"), "{said}");
     let said = scene.runs("run recipe.yaml -n --json -o elsewhere");
     let plan: Value = serde_json::from_str(&said).expect("JSON");

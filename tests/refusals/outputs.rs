@@ -186,8 +186,8 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
 fn a_report_says_what_was_done() {
     let bench = Bench::new();
     let report = json(llama(&bench.path("out")).arg("--verify"), 0);
-    let fields = "adapters base bytes command dequantised effective modules modules_applied not_carried output \
-                  receipt_bytes requantised shards shards_reused survival tensors tensors_changed tensors_converted \
+    let fields = "adapters base bytes command dequantised dry_run effective files modules modules_applied not_carried \
+                  output receipt_bytes requantised shards shards_reused side_files survival tensors tensors_changed tensors_converted \
                   tensors_copied tool unmatched verification version warnings";
     assert_eq!(keys(&report), fields);
     let adapter = "applied convention left_out path total weight";

@@ -89,7 +89,7 @@ fn damaged_shards_are_made_again() {
 fn a_note_cut_short_is_no_note() {
     let scene = scene();
     interrupt(&scene);
-    scene.write(&format!("{KEPT}/shard-00000.json"), "{\"shard\":");
+    scene.write(&format!("{KEPT}/part-00000.json"), "{\"shard\":");
     assert_eq!(resume(&scene), 1);
 }
 
