@@ -289,6 +289,6 @@ mod tests {
         let log = Log::new("merging", Log::FOR_PROGRAMS);
         log.begin(200);
         let line = log.line(Duration::from_millis(150));
-        assert_eq!(line.as_deref(), Some(r#"{"all":200,"done":0,"phase":"merging"}"#));
+        assert_eq!(line.as_deref(), Some(r#"{"phase":"merging","done":0,"all":200}"#));
     }
 }

@@ -44,6 +44,9 @@ mod tests {
         let mut names = ["l.10.q", "l.2.v", "l.2.q", "l.1.q", "a", "l", "l.02.q"];
         names.sort_by(|a, b| natural(a, b));
         assert_eq!(names, ["a", "l", "l.1.q", "l.02.q", "l.2.q", "l.2.v", "l.10.q"]);
+        let mut names = ["b10", "b9", "b09", "a", "", "b9c", "ü2"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["", "a", "b09", "b9", "b9c", "b10", "ü2"]);
     }
 
     #[test]

@@ -94,13 +94,6 @@ mod tests {
     }
 
     #[test]
-    fn numbers_order_by_value() {
-        let mut names = ["b10", "b9", "b09", "a", "", "b9c", "ü2"];
-        names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["", "a", "b9", "b9c", "b09", "b10", "ü2"]);
-    }
-
-    #[test]
     fn layers_drop_what_they_share() {
         let names = ["m.layers.10.q", "m.layers.2.q", "m.layers.2.k", "head"];
         let grid = Grid::new(names.iter().map(|name| (*name, 1.0)));
