@@ -202,11 +202,9 @@ fn answers() -> Vec<(&'static str, &'static str, Value)> {
         let words = line.split(' ').map(|word| word.replace("$F", &fixtures));
         let done = lora_tool().current_dir(folder.path()).args(words).arg("--json").output();
         let done = done.expect("it runs");
-        let answer = serde_json::from_slice(&done.stdout);
-        let answer = answer.unwrap_or_else(|_| {
-            let said = String::from_utf8_lossy(&done.stderr).into_owned();
-            panic!("{line}: {said}")
-        });
+        let answer: Result<Value, _> = serde_json::from_slice(&done.stdout);
+        assert!(answer.is_ok(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+        let answer = answer.expect("JSON");
         (name, line, answer)
     };
     COMMANDS.into_iter().map(run).collect()
