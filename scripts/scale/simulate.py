@@ -144,7 +144,7 @@ def commit(size, costs, cores, disk):
 def bucket(sizes, options, costs):
     """Seconds of reading and merging, seconds of sending, and requests: GET and PUT.
 
-    A thread asks for one piece of the base and waits; so many parts of the result are on their way at once."""
+    Pieces of the base come ahead of who reads them; so many parts of the result are on their way at once."""
     size = sum(sizes)
     gets = 1000 * size / options.piece if options.piece else costs["gets"] * size
     parts = sum(math.ceil(GB * one / PART) for one in sizes)
@@ -226,9 +226,9 @@ def main():
     add("--restart", 120.0, "seconds until a failed task runs again")
     add("--nic", 1250.0, "MB/s of the network card")
     add("--stream", 85.0, "MB/s of one request to the bucket")
-    add("--streams", 16, "requests at once when reading: a thread has one, and the tool this many at most")
-    add("--upload-streams", 1, "parts at once when sending; the tool sends one after another")
-    add("--piece", 0.0, "MB of a request when reading; 0 for what was measured")
+    add("--streams", 2, "requests at once when reading: what is used, and what comes next")
+    add("--upload-streams", 4, "parts at once when sending")
+    add("--piece", 8.39, "MB of a request when reading; 0 for what was measured, with small shards")
     add("--latency", 0.15, "seconds until a store begins to answer")
     add("--retries", 0.001, "share of requests that are made again")
     add("--backoff", 1.0, "seconds before a request is made again")
