@@ -97,3 +97,23 @@ impl Model {
         path(stem).map(|name| Named { name, part }).into_iter().collect()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gate_and_up_in_turns_are_no_halves_of_an_experts_matrix() {
+        let count = |architecture: &str, stack: &str| {
+            let architecture = Architecture::by_name(architecture).expect("a table");
+            Model { architecture, heads: None }.names(stack, &[2, 8, 4]).len()
+        };
+        let of = |architecture| {
+            ["gate", "up", "down"]
+                .map(|name| count(architecture, &format!("blk.0.ffn_{name}_exps")))
+        };
+        assert_eq!(of("gpt-oss"), [0, 0, 2]);
+        assert_eq!(of("qwen3moe"), [2, 2, 2]);
+    }
+}

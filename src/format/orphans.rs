@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::not_found;
 use super::kept::{PARTIAL, beside, remove_any};
 use super::live::still;
 use super::natural::natural;
@@ -50,7 +51,7 @@ pub fn is_kept(name: &str) -> bool {
 /// If the folder itself cannot be listed. What cannot be listed below it is left out.
 pub fn left_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    collect(folder, 0, &mut found).in_file(folder)?;
+    collect(folder, 0, &mut found).map_err(not_found).in_file(folder)?;
     found.sort_by(|a, b| natural(&a.to_string_lossy(), &b.to_string_lossy()));
     Ok(found)
 }

@@ -63,6 +63,16 @@ fn only_temporaries_go() {
 }
 
 #[test]
+fn a_folder_that_is_not_there_is_an_error() {
+    let done = lora_tool().args(["clean", "nowhere"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(
+        (done.status.code(), said.trim()),
+        (Some(2), "error: nowhere: no such file or directory")
+    );
+}
+
+#[test]
 fn what_a_run_holds_stays() {
     let folder = folder();
     let held = folder.path().join("below/.out.partial-000000");

@@ -8,6 +8,7 @@ use super::ready::{Ready, ready};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Access;
 use crate::format::access::read_small;
+use crate::format::checkpoint::not_found;
 
 /// Which batch, and what the command line says on top of it.
 #[derive(Debug, Clone, Default)]
@@ -43,10 +44,7 @@ pub struct Batch {
 /// or read what others write.
 pub fn plan(options: &Options) -> Result<Batch> {
     let file = &options.jobs;
-    let text = read_small(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::Io(error),
-    });
+    let text = read_small(file).map_err(not_found);
     let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let items = jobs::read(&text.in_file(file)?, &folder).in_file(file)?;
     let mut items = ready(items, &folder, options.access).in_file(file)?;

@@ -13,6 +13,7 @@ use super::worker_part::WorkerPart;
 use crate::error::{Error, ErrorKind, JobError, Locate, Result};
 use crate::format::Staging;
 use crate::format::access::read_bounded;
+use crate::format::checkpoint::not_found;
 use crate::format::hash;
 use crate::format::remote::as_written;
 use crate::ops::thread_pool;
@@ -188,10 +189,7 @@ impl Readable {
     /// # Errors
     /// If it is none, or of another version.
     pub(in crate::ops) fn read(file: &Path) -> Result<Self> {
-        let text = read_bounded(file, LONGEST).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::Io(error),
-        });
+        let text = read_bounded(file, LONGEST).map_err(not_found);
         Self::parse(text.in_file(file)?).in_file(file)
     }
 

@@ -7,6 +7,7 @@ use crate::adapter::OpenOptions;
 use crate::error::{Error, ErrorKind, Locate, RecipeError, RecipeProblem, Result, RuleError};
 use crate::format::Access;
 use crate::format::access::read_small;
+use crate::format::checkpoint::not_found;
 use crate::ops::check_output;
 use crate::ops::combine::{self, Combine};
 use crate::ops::merge::{self, Merge};
@@ -49,10 +50,7 @@ pub fn plan(options: &Options) -> Result<Planned> {
     let recipe = match &options.text {
         Some(text) => Recipe::read(text, Path::new("")).in_file(path)?,
         None => {
-            let text = read_small(path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                _ => ErrorKind::Io(error),
-            });
+            let text = read_small(path).map_err(not_found);
             let folder = path.parent().unwrap_or(Path::new(""));
             Recipe::read(&text.in_file(path)?, folder).in_file(path)?
         }
