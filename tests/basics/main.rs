@@ -12,6 +12,7 @@ mod circles;
 mod compare;
 mod conventions;
 mod diff;
+mod encodings;
 mod folders;
 mod hints;
 mod inspect;

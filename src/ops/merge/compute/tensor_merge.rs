@@ -411,12 +411,19 @@ impl<'a> Work<'a> {
 #[derive(Debug, Default)]
 pub(in crate::ops::merge) struct Scratch {
     bytes: Vec<u8>,
-    /// A panel of F32 that is encoded, its numbers, and the base's.
+    /// Rows of F32 on the way to a panel that is encoded, the panel's numbers, and some of the base's.
     pub(super) dense: Vec<u8>,
     pub(super) values: Vec<f32>,
-    pub(super) before: Vec<f32>,
+    pub(super) before: BaseRows,
     pub(super) product: Vec<f32>,
     moves: direct::Scratch,
+}
+
+/// Some rows of the weight at work as the base has them.
+#[derive(Debug, Default)]
+pub(super) struct BaseRows {
+    pub(super) rows: Range<usize>,
+    pub(super) values: Vec<f32>,
 }
 
 /// The fused kernel for a pair of types.

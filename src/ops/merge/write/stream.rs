@@ -328,9 +328,9 @@ impl<'s, 'a> Shared<'s, 'a> {
                 }
             }
         };
-        let (encoded, stats) = encoding.compute(rows, scratch)?;
+        let (pieces, stats) = encoding.compute(rows, scratch)?;
         let mut bytes = 0;
-        for piece in encoded.pieces {
+        for piece in pieces {
             if let Some(offset) = job.offsets.get(&piece.part) {
                 self.sink.put(&piece.bytes, offset + piece.at as u64)?;
                 bytes += piece.bytes.len() as u64;
