@@ -28,10 +28,11 @@ use crate::architecture::sources;
 /// Files of the folder that are no encodings.
 const OTHERS: [&str; 4] = ["definition", "mod", "plain", "registry"];
 
+/// Where such a name stands for something else: a convention, and what a program reads.
+const ELSEWHERE: [&str; 3] = ["weight/encoding/", "adapter/convention/", "ops/check/program/"];
+
 /// Words that are an encoding's name too and mean something else: file, word, and what it is there.
-const OTHER_MEANINGS: [(&str, &str, &str); 12] = [
-    ("adapter/convention/mlx.rs", "mlx", "a convention"),
-    ("ops/check/program/comfyui.rs", "comfy", "a program"),
+const OTHER_MEANINGS: [(&str, &str, &str); 10] = [
     ("ops/merge/plan/side.rs", "ggml", "a file's ending"),
     ("ops/shared/options/table.rs", "mxfp4", "a type of GGUF's blocks"),
     ("ops/shared/options/table.rs", "nvfp4", "a type of GGUF's blocks"),
@@ -61,7 +62,7 @@ fn lines(source: &Source) -> impl Iterator<Item = (usize, &str)> {
 
 /// Where a file outside the folder names an encoding, or tells encodings apart by their names.
 fn named(source: &Source) -> Vec<String> {
-    if source.path.starts_with("weight/encoding/") {
+    if ELSEWHERE.iter().any(|folder| source.path.starts_with(folder)) {
         return Vec::new();
     }
     let mut faults = Vec::new();

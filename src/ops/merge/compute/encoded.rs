@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::making::Making;
-use super::tensor_merge::{BaseRows, Scratch, Work};
+use super::scratch::{BaseRows, Scratch};
+use super::tensor_merge::Work;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::TensorView;

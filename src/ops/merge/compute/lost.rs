@@ -2,7 +2,7 @@
 
 use super::encoded::{Encoding, Survey, panel_rows};
 use super::making::Making;
-use super::tensor_merge::Scratch;
+use super::scratch::Scratch;
 use crate::error::{Error, Result};
 use crate::math::LowRank;
 use crate::math::linalg::panels::Panels;

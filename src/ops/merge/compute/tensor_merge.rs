@@ -5,9 +5,10 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::bands::{Band, Bands};
-use super::direct::{self, Moves};
+use super::direct::Moves;
 use super::elementwise::{Deltas, Statistics};
 use super::making::Making;
+use super::scratch::Scratch;
 use super::transform::Ready;
 use super::update::Addition;
 use crate::adapter::Adapter;
@@ -405,25 +406,6 @@ impl<'a> Work<'a> {
             .in_tensor(&self.tensor.full_name)
             .in_file(&self.making.plan.output)
     }
-}
-
-/// Buffers that one thread uses again and again.
-#[derive(Debug, Default)]
-pub(in crate::ops::merge) struct Scratch {
-    bytes: Vec<u8>,
-    /// Rows of F32 on the way to a panel that is encoded, the panel's numbers, and some of the base's.
-    pub(super) dense: Vec<u8>,
-    pub(super) values: Vec<f32>,
-    pub(super) before: BaseRows,
-    pub(super) product: Vec<f32>,
-    moves: direct::Scratch,
-}
-
-/// Some rows of the weight at work as the base has them.
-#[derive(Debug, Default)]
-pub(super) struct BaseRows {
-    pub(super) rows: Range<usize>,
-    pub(super) values: Vec<f32>,
 }
 
 /// The fused kernel for a pair of types.
