@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import torch
-from benches import Score, adapter_deltas, open_bench
+from benches import ALL, Score, adapter_deltas, open_bench
 
 
 def _bits(values):
@@ -23,8 +23,8 @@ def _values(bits):
 class Scores:
     """One base with adapters and their tasks; rows that were scored are kept in a file."""
 
-    def __init__(self, tool, base, directories, results, dtype=torch.float32):
-        self.tool, self.base, self.dirs, self.dtype = tool, base, directories, dtype
+    def __init__(self, tool, base, directories, results, dtype=torch.float32, take=ALL):
+        self.tool, self.base, self.dirs, self.dtype, self.take = tool, base, directories, dtype, take
         self.results, self.rows, self._bench = results, {}, None
         if results is not None and results.exists():
             for line in results.read_text(encoding="utf-8").splitlines():
@@ -43,12 +43,13 @@ class Scores:
 
     def opened(self):
         """A bench with the weights of the base."""
-        return open_bench(self.base, self.dirs, self.dtype)
+        return open_bench(self.base, self.dirs, self.dtype, self.take)
 
     def key(self, label, tasks):
         """What a row goes by in the file."""
         names = [f"{self.dirs[at].parent.name}/{self.dirs[at].name}" for at in tasks]
-        return f"{' + '.join(names)}: {label}"
+        sample = "" if self.take == ALL else f", from {self.take.start or 0} by {self.take.step or 1}"
+        return f"{' + '.join(names)}: {label}{sample}"
 
     def scored(self, label, tasks, make):
         """The scores of a set of tasks (their numbers); `make` puts the weights to be scored on a bench that it

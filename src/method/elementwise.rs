@@ -6,7 +6,10 @@
 
 use super::compat::Compat;
 use super::panel::{Counts, InputWeight, Panel};
-use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
+use super::params::{
+    DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, OVERLAP_CAP, OVERLAP_GAIN, REDUCE, SEED,
+    Settings,
+};
 use crate::math::elements::blend::{self, Election, Majority};
 use crate::math::elements::random::Stream;
 use crate::math::elements::select::{Cut, Keep, Selection};
@@ -34,6 +37,8 @@ pub enum Trim {
     RandomByRank,
     /// Where the deltas vary least among each other, in all of them.
     LeastVarying,
+    /// Those up to `epsilon`.
+    Tiny,
 }
 
 /// How trimmed deltas become one.
@@ -45,6 +50,10 @@ pub enum Blend {
     Elect,
     /// The same, a delta counting by its share of all energy.
     ElectByEnergy,
+    /// The mean of the weighted deltas that are not 0.
+    Share,
+    /// The same; where one alone is not 0, it is raised by how much it overlaps with the others.
+    ShareReinforced,
 }
 
 /// What is still to be learnt of a tensor before its elements can be combined.
@@ -62,7 +71,8 @@ struct Input {
     density: f64,
     stream: Stream,
     selections: Vec<Selection>,
-    /// Sums over its elements: before the trim, and after.
+    /// Sums over its elements: before the trim, and after; of [`Blend::ShareReinforced`], how many others have too, and
+    /// how many it has alone.
     norms: (f64, f64),
 }
 
@@ -106,6 +116,8 @@ pub struct Blending<'a> {
     joint: Option<Selection>,
     stage: Stage,
     election: Election,
+    /// What each input's elements are multiplied by that no other has.
+    alone: Vec<f32>,
 }
 
 impl<'a> Blending<'a> {
@@ -132,7 +144,7 @@ impl<'a> Blending<'a> {
                     let (above, within) = outliers((density, gamma), elements, compat);
                     vec![select(above), select(within)]
                 }
-                Trim::Random | Trim::RandomByRank | Trim::LeastVarying => Vec::new(),
+                Trim::Random | Trim::RandomByRank | Trim::LeastVarying | Trim::Tiny => Vec::new(),
             };
             Input { part: *part, density, stream, selections, norms: (0.0, 0.0) }
         };
@@ -151,8 +163,18 @@ impl<'a> Blending<'a> {
             least: 0.0,
         };
         let (elements, stage) = (elements as f64, Stage::Cuts);
-        let mut blending =
-            Self { rule, settings, compat, adapters, elements, inputs, joint, stage, election };
+        let mut blending = Self {
+            rule,
+            settings,
+            compat,
+            adapters,
+            elements,
+            inputs,
+            joint,
+            stage,
+            election,
+            alone: Vec::new(),
+        };
         blending.advance();
         blending
     }
@@ -229,6 +251,9 @@ impl<'a> Blending<'a> {
         match self.rule.blend {
             Blend::Sum => blend::sum(&parts, &self.election.gain, out),
             Blend::Elect | Blend::ElectByEnergy => blend::elect(&parts, &self.election, out),
+            Blend::Share | Blend::ShareReinforced => {
+                blend::share(&parts, &self.election.gain, &self.alone, out);
+            }
         }
     }
 
@@ -243,11 +268,13 @@ impl<'a> Blending<'a> {
         }
         if self.stage == Stage::Ready {
             self.election = self.elect();
+            self.alone = self.inputs.iter().map(|input| self.raise(input)).collect();
         }
     }
 
     fn needs_norms(&self) -> bool {
-        self.rule.blend == Blend::ElectByEnergy || self.matches_norms()
+        matches!(self.rule.blend, Blend::ElectByEnergy | Blend::ShareReinforced)
+            || self.matches_norms()
     }
 
     /// mergekit makes up for what random trims drop by the sum of magnitudes.
@@ -278,6 +305,10 @@ impl<'a> Blending<'a> {
     }
 
     fn count_norms(&self, panel: &mut Panel, counts: &mut Counts) {
+        if self.rule.blend == Blend::ShareReinforced {
+            self.trim(panel);
+            return count_overlap(panel, counts);
+        }
         let columns = panel.columns.max(1);
         let by_energy = self.rule.blend == Blend::ElectByEnergy;
         let norm = |values: &[f32]| {
@@ -334,7 +365,20 @@ impl<'a> Blending<'a> {
                 Sparsifier::RankedChance { chance, spread, rescale, stream }
             }
             Trim::LeastVarying => Sparsifier::All,
+            Trim::Tiny => {
+                Sparsifier::Above(self.settings.number_of(&EPSILON, input.part.adapter) as f32)
+            }
         }
+    }
+
+    /// What an input's elements are multiplied by that no other has.
+    fn raise(&self, input: &Input) -> f32 {
+        let (shared, alone) = input.norms;
+        if self.rule.blend != Blend::ShareReinforced || shared == 0.0 {
+            return 1.0;
+        }
+        let overlap = (shared / alone).min(self.settings.number(&OVERLAP_CAP));
+        (1.0 + self.settings.number(&OVERLAP_GAIN) * overlap) as f32
     }
 
     /// The numbers that the blend takes, of all that has been learnt.
@@ -369,6 +413,7 @@ impl<'a> Blending<'a> {
             let (vote, share) = match (self.rule.blend, self.compat) {
                 (Blend::ElectByEnergy, _) if energy / self.elements <= least => (weight, 1.0),
                 (Blend::ElectByEnergy, _) => (weight, input.energy() / energy),
+                (Blend::Share | Blend::ShareReinforced, _) => (weight, 1.0),
                 (_, Some(Compat::Peft)) => (1.0, 1.0),
                 (_, Some(Compat::Mergekit)) => (weight, weight),
                 (_, _) => (weight, weight.abs()),
@@ -385,5 +430,26 @@ impl<'a> Blending<'a> {
             election.share.push(share as f32);
         }
         election
+    }
+}
+
+/// Counts, of every input and row, the elements that others have too and those that it has alone.
+fn count_overlap(panel: &Panel, counts: &mut Counts) {
+    let columns = panel.columns.max(1);
+    let length = panel.deltas.first().map_or(0, Vec::len);
+    let mut having = vec![0u32; length];
+    for delta in &panel.deltas {
+        for (count, value) in having.iter_mut().zip(delta) {
+            *count += u32::from(*value != 0.0);
+        }
+    }
+    for (norms, delta) in counts.norms.iter_mut().zip(&panel.deltas) {
+        norms.resize(norms.len().max(panel.first + length / columns), (0.0, 0.0));
+        let rows = delta.chunks(columns).zip(having.chunks(columns));
+        for ((values, having), row) in rows.zip(&mut norms[panel.first..]) {
+            let own = || values.iter().zip(having).filter(|(value, _)| **value != 0.0);
+            let shared = own().filter(|(_, count)| **count > 1).count();
+            *row = (shared as f64, (own().count() - shared) as f64);
+        }
     }
 }

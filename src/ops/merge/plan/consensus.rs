@@ -64,15 +64,12 @@ fn check_factors(method: &MethodChoice, inputs: &Inputs, steps: &[Step]) -> Resu
             Step::Rowwise(term) => {
                 let adapter = inputs.adapters.get(term.adapter);
                 let module = adapter.and_then(|adapter| adapter.modules.get(term.module));
-                format!(
-                    "a {} update of such a rank",
-                    module.map_or("whole", |module| module.family)
-                )
+                format!("a {} update", module.map_or("whole", |module| module.family))
             }
             _ => continue,
         };
         let reason = format!(
-            "{what} has no factors, which `{}` looks at; take a method that looks at elements (ties, dare-ties), or \
+            "{what} has no factors of a small rank, which `{}` looks at; take a method that looks at elements (ties, dare-ties), or \
              make a LoRA of it first, with extract or convert --as lora",
             method.method.name
         );
