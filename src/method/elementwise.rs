@@ -4,57 +4,16 @@
 //! the preparation asks ([`Blending::wants_pass`]), in any order and from any thread; then every panel
 //! is combined by itself. Neither the panels' size nor the threads change a bit of the result.
 
+pub use super::rule::{Blend, Elementwise, Trim};
+
 use super::compat::Compat;
+use super::overlap;
 use super::panel::{Counts, InputWeight, Panel};
-use super::params::{
-    DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, OVERLAP_CAP, OVERLAP_GAIN, REDUCE, SEED,
-    Settings,
-};
+use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
 use crate::math::elements::blend::{self, Election, Majority};
 use crate::math::elements::random::Stream;
 use crate::math::elements::select::{Cut, Keep, Selection};
 use crate::math::elements::sparsify::Sparsifier;
-
-/// An elementwise method, as its file declares it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elementwise {
-    /// What becomes 0 in each delta.
-    pub trim: Trim,
-    /// How what is left becomes one.
-    pub blend: Blend,
-}
-
-/// What becomes 0 in each delta before they are blended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trim {
-    /// All but the `density` largest elements.
-    Smallest,
-    /// The `gamma` largest, and the smallest until `density` is left.
-    SmallestAndLargest,
-    /// Each with a chance of 1 − `density`; the others make up for it.
-    Random,
-    /// The same, with chances that fall with the magnitude's rank in its row.
-    RandomByRank,
-    /// Where the deltas vary least among each other, in all of them.
-    LeastVarying,
-    /// Those up to `epsilon`.
-    Tiny,
-}
-
-/// How trimmed deltas become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blend {
-    /// Their weighted sum.
-    Sum,
-    /// Of those that agree with the elected sign, the weighted mean or sum.
-    Elect,
-    /// The same, a delta counting by its share of all energy.
-    ElectByEnergy,
-    /// The mean of the weighted deltas that are not 0.
-    Share,
-    /// The same; where one alone is not 0, it is raised by how much it overlaps with the others.
-    ShareReinforced,
-}
 
 /// What is still to be learnt of a tensor before its elements can be combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,7 +227,9 @@ impl<'a> Blending<'a> {
         }
         if self.stage == Stage::Ready {
             self.election = self.elect();
-            self.alone = self.inputs.iter().map(|input| self.raise(input)).collect();
+            let reinforced = self.rule.blend == Blend::ShareReinforced;
+            let raise = |norms| if reinforced { overlap::raise(self.settings, norms) } else { 1.0 };
+            self.alone = self.inputs.iter().map(|input| raise(input.norms)).collect();
         }
     }
 
@@ -307,7 +268,7 @@ impl<'a> Blending<'a> {
     fn count_norms(&self, panel: &mut Panel, counts: &mut Counts) {
         if self.rule.blend == Blend::ShareReinforced {
             self.trim(panel);
-            return count_overlap(panel, counts);
+            return overlap::count(panel, counts);
         }
         let columns = panel.columns.max(1);
         let by_energy = self.rule.blend == Blend::ElectByEnergy;
@@ -371,16 +332,6 @@ impl<'a> Blending<'a> {
         }
     }
 
-    /// What an input's elements are multiplied by that no other has.
-    fn raise(&self, input: &Input) -> f32 {
-        let (shared, alone) = input.norms;
-        if self.rule.blend != Blend::ShareReinforced || shared == 0.0 {
-            return 1.0;
-        }
-        let overlap = (shared / alone).min(self.settings.number(&OVERLAP_CAP));
-        (1.0 + self.settings.number(&OVERLAP_GAIN) * overlap) as f32
-    }
-
     /// The numbers that the blend takes, of all that has been learnt.
     fn elect(&self) -> Election {
         let lambda = self.settings.number(&LAMBDA);
@@ -430,26 +381,5 @@ impl<'a> Blending<'a> {
             election.share.push(share as f32);
         }
         election
-    }
-}
-
-/// Counts, of every input and row, the elements that others have too and those that it has alone.
-fn count_overlap(panel: &Panel, counts: &mut Counts) {
-    let columns = panel.columns.max(1);
-    let length = panel.deltas.first().map_or(0, Vec::len);
-    let mut having = vec![0u32; length];
-    for delta in &panel.deltas {
-        for (count, value) in having.iter_mut().zip(delta) {
-            *count += u32::from(*value != 0.0);
-        }
-    }
-    for (norms, delta) in counts.norms.iter_mut().zip(&panel.deltas) {
-        norms.resize(norms.len().max(panel.first + length / columns), (0.0, 0.0));
-        let rows = delta.chunks(columns).zip(having.chunks(columns));
-        for ((values, having), row) in rows.zip(&mut norms[panel.first..]) {
-            let own = || values.iter().zip(having).filter(|(value, _)| **value != 0.0);
-            let shared = own().filter(|(_, count)| **count > 1).count();
-            *row = (shared as f64, (own().count() - shared) as f64);
-        }
     }
 }

@@ -12,8 +12,10 @@ mod deltas;
 pub mod elementwise;
 mod inputs;
 mod kind;
+mod overlap;
 mod panel;
 pub mod params;
+mod rule;
 mod space;
 
 pub use compat::Compat;

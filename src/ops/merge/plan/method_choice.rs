@@ -85,7 +85,7 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodCh
                           `module_weight`";
             return Err(ErrorKind::BadOption(reason.to_owned()).into());
         }
-        _ => {
+        Kind::Factors(_) => {
             let reason = format!(
                 "`{}` puts factors together as they are stored; make one adapter with `lora-tool combine \
                  --method {}`, then merge that",
