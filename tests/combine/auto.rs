@@ -115,7 +115,7 @@ fn a_merge_does_what_a_combination_does() {
     let (b, c) = (adapter(&workshop, "b", 2, 12..24), adapter(&workshop, "c", 3, 0..24));
     let (found, named) = (workshop.path("found"), workshop.path("named"));
     let report = run("merge", &[&base, &a, &b], &found, "--method auto");
-    assert_eq!(report["chosen"]["rule"], "spill < 13 %");
+    assert_eq!(report["chosen"]["rule"], "spill < 5 %");
     run("merge", &[&base, &a, &b], &named, "");
     assert_eq!(read(&found), read(&named));
     let report = run("merge", &[&base, &a, &c], &found, "--method auto");
