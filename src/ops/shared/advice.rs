@@ -112,6 +112,37 @@ fn choice(facts: &Facts, spill: f64) -> (&'static str, &'static str, &'static st
 mod tests {
     use super::*;
 
+    /// Sets of unrelated tasks that no threshold was read off first, and the rows that were best on them, or within
+    /// 1.5 points of those (docs/quality.md).
+    #[test]
+    fn what_was_right_on_other_sets() {
+        let language = |adapters, spill| Facts {
+            adapters,
+            spill: Some(spill),
+            cosine: 0.02,
+            convolutions: false,
+        };
+        let network = |adapters, spill| Facts { convolutions: true, ..language(adapters, spill) };
+        let cases = [
+            (language(4, 0.21), "df-regmean", 0.7),
+            (language(6, 0.26), "df-regmean", 0.7),
+            (language(3, 0.16), "df-regmean", 1.0),
+            (language(5, 0.44), "df-regmean", 0.7),
+            (network(2, 0.11), "ties", 1.0),
+            // Of these the number alone decides.
+            (network(4, 0.06), "tsv", 0.7),
+            (network(4, 0.5), "tsv", 0.7),
+        ];
+        for (facts, method, factor) in cases {
+            let advice = advise(&facts);
+            assert_eq!(
+                (advice.method.as_deref(), advice.factor),
+                (Some(method), factor),
+                "{facts:?}"
+            );
+        }
+    }
+
     #[test]
     fn the_rule() {
         let facts = Facts { adapters: 2, spill: Some(0.05), cosine: 0.0, convolutions: false };
