@@ -60,6 +60,11 @@ impl Merge {
                 "--plan goes without --verify, --receipt and --resume: workers can always be run again",
             );
         }
+        if self.options.card {
+            return refuse(
+                "--plan goes without --card, whose figures are known when all shards are made",
+            );
+        }
         if self.options.residual.is_some() {
             return refuse(
                 "--plan goes without --residual, for which one process must see all weights",

@@ -12,7 +12,7 @@ use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::provenance;
 
 /// Options that change no byte of a tensor, or that the header says in another place.
-const ELSEWHERE: [&str; 13] = [
+const ELSEWHERE: [&str; 14] = [
     "base",
     "adapters",
     "output",
@@ -22,6 +22,7 @@ const ELSEWHERE: [&str; 13] = [
     "resume",
     "verify",
     "receipt",
+    "card",
     "threads",
     "block_rows",
     "residual",
