@@ -70,7 +70,7 @@ impl Beside {
 
     /// Copies an object within the store.
     async fn copy(&self, from: &ObjectMeta, to: &Path) -> object_store::Result<()> {
-        if from.size <= ONE_COPY {
+        if self.output.copies && from.size <= ONE_COPY {
             return self.output.store.copy(&from.location, to).await;
         }
         let mut upload = self.output.store.put_multipart(to).await?;
@@ -82,7 +82,7 @@ impl Beside {
         copied
     }
 
-    /// Copies an object through this machine, for it is too large for the request that copies.
+    /// Copies an object through this machine, where no request does it.
     async fn copy_parts(
         &self,
         from: &ObjectMeta,
@@ -240,6 +240,7 @@ mod tests {
             path: Path::from("models/merged"),
             location: "s3://bucket/models/merged/".to_owned(),
             lists: true,
+            copies: true,
         }
     }
 
