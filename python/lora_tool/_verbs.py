@@ -114,7 +114,7 @@ def merge(
     residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
     orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
-    density: Of methods that take it: share of each delta's elements that is kept; one number, or one an adapter
+    density: Of methods that take it: share of each delta's elements that is kept; one number, or one per adapter: 0.5,0.3
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
@@ -276,7 +276,7 @@ def combine(
     ignore_field: Accept this unknown field of adapter_config.json as one that changes nothing
     residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
-    density: Of methods that take it: share of each delta's elements that is kept; one number, or one an adapter
+    density: Of methods that take it: share of each delta's elements that is kept; one number, or one per adapter: 0.5,0.3
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum

@@ -67,6 +67,18 @@ pub fn locate(input: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The snapshots of all repositories in the local caches, in the order of their names.
+pub(crate) fn cached() -> Vec<PathBuf> {
+    let entries = |folder: PathBuf| {
+        let entries = folder.read_dir().into_iter().flatten().filter_map(std::result::Result::ok);
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let repositories = roots().into_iter().flat_map(entries);
+    repositories.flat_map(|repository| entries(repository.join("snapshots"))).collect()
+}
+
 /// The command that puts a repository into the cache, if this may be the name of one.
 pub fn fetch_command(path: &Path) -> Option<String> {
     let repository = Repository::parse(path.to_str()?)?;

@@ -122,7 +122,7 @@ impl Param {
 /// Share of each delta's elements that is kept.
 pub const DENSITY: Param = Param {
     name: "density",
-    about: "share of each delta's elements that is kept; one number, or one an adapter",
+    about: "share of each delta's elements that is kept; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.5, least: 0.0, most: 1.0, above: true, each: true },
 };
 
@@ -151,7 +151,7 @@ pub const REDUCE: Param = Param {
 /// Share of the largest elements that is dropped.
 pub const GAMMA: Param = Param {
     name: "gamma",
-    about: "share of each delta's largest elements that is dropped; one number, or one an adapter",
+    about: "share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.01, least: 0.0, most: 1.0, above: false, each: true },
 };
 
@@ -159,7 +159,7 @@ pub const GAMMA: Param = Param {
 pub const EPSILON: Param = Param {
     name: "epsilon",
     about: "della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to \
-            what size an element counts as 0; one number, or one an adapter",
+            what size an element counts as 0; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.1, least: 0.0, most: 0.5, above: false, each: true },
 };
 

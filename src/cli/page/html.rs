@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use lora_tool::error::harmless;
+use lora_tool::format::access::head_of;
 
 /// Text that means nothing to a browser, in an element or an attribute; control and direction
 /// characters are spelled out.
@@ -28,6 +29,16 @@ pub(super) fn names<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
     paths.map(name).collect::<Vec<_>>().join(" and ")
 }
 
+/// What tells a page of this tool.
+const GENERATOR: &str = "<meta name=\"generator\" content=\"lora-tool\">";
+
+/// Whether a file is a page that was written here: its head says so.
+pub(crate) fn is_page(path: &Path) -> bool {
+    /// The head's metadata stands before this many bytes.
+    const HEAD: u64 = 1024;
+    head_of(path, HEAD).is_some_and(|head| head.contains(GENERATOR))
+}
+
 /// A whole page around `body`, which is HTML already.
 pub(super) fn page(title: &str, body: &str) -> String {
     format!(
@@ -35,7 +46,7 @@ pub(super) fn page(title: &str, body: &str) -> String {
          <meta http-equiv=\"Content-Security-Policy\" \
          content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n{GENERATOR}\n\
          <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
          {body}</main>\n<footer>lora-tool {version}</footer>\n</body>\n</html>\n",
         title = escape(title),

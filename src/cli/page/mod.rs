@@ -11,3 +11,5 @@ mod grid;
 mod heat;
 mod html;
 mod lines;
+
+pub(crate) use html::is_page;

@@ -61,7 +61,7 @@ impl Verb for CompareArgs {
                 open: self.open.options(),
                 ..inspect::Options::default()
             })?;
-            self.page.write(|| page::compare::page(&report, &adapters))?;
+            self.page.write(session, || page::compare::page(&report, &adapters))?;
         }
         session.answer("compare", self.json, &report, |report| {
             render::compare::report(report, self.modules || session.verbose)

@@ -34,6 +34,8 @@ pub(super) struct Bucket {
     pub(super) location: String,
     /// Whether the objects below a path can be listed; a web server has no such request.
     pub(super) lists: bool,
+    /// Whether a copy within the store is there when the store has answered; Azure may go on copying.
+    pub(super) copies: bool,
 }
 
 impl Bucket {
@@ -78,7 +80,8 @@ impl Bucket {
         };
         let lists = !matches!(url.scheme(), "http" | "https");
         let store = store.map_err(|error| bad(error.to_string()))?;
-        Ok(Self { store, path, location: location.to_owned(), lists })
+        let copies = url.scheme() != "az";
+        Ok(Self { store, path, location: location.to_owned(), lists, copies })
     }
 
     /// The last word of the path, by which files made of it are known; the bucket's name at its root.

@@ -19,7 +19,7 @@ const CONTEXTS: [(usize, &str); 3] = [(768, "SD 1.x"), (1024, "SD 2.x"), (2048, 
 /// What modules were found to be of, by a hash of their names and sizes: files of a folder have few different sets
 /// of them, and to recognise one takes longer than to read its header.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<BTreeMap<String, BTreeSet<&'static str>>>);
+pub(in crate::ops) struct Seen(Mutex<BTreeMap<String, BTreeSet<&'static str>>>);
 
 impl Seen {
     fn architectures(&self, adapter: &Adapter) -> BTreeSet<&'static str> {
@@ -44,12 +44,18 @@ impl Seen {
 }
 
 /// The family of models, if anything tells it.
-pub(super) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
+pub(in crate::ops) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
     let found = seen.architectures(adapter);
     let known = found.iter().find(|name| !PARTS.contains(name));
-    if let Some(known) = known {
-        let version = if *known == "unet" { unet(adapter) } else { None };
-        return Some(version.unwrap_or(known).to_owned());
+    match known {
+        // Which U-Net it is, the widths of the text tell, or else the header.
+        Some(&"unet") => {
+            if let Some(version) = unet(adapter) {
+                return Some(version.to_owned());
+            }
+        }
+        Some(known) => return Some((*known).to_owned()),
+        None => {}
     }
     let header = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
     let said = ENTRIES.iter().find_map(|entry| header?.get(*entry));
@@ -58,7 +64,8 @@ pub(super) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
     }
     let base = adapter.base_model().map(|base| base.trim_end_matches('/'));
     let base = base.and_then(|base| base.rsplit('/').next()).filter(|base| !base.is_empty());
-    base.map(str::to_owned).or_else(|| found.first().map(|&part| part.to_owned()))
+    let found = known.or_else(|| found.first());
+    base.map(str::to_owned).or_else(|| found.map(|&part| part.to_owned()))
 }
 
 /// Which Stable Diffusion a U-Net is of, by the text that its cross-attention reads.
