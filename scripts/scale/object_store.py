@@ -281,7 +281,7 @@ def plan_and_work(args, place, env, inputs, expected):
     expect(fleet.hashes(place / "worked") == right, "planned to the store: the bytes of the merge by paths")
     expect(not store.names("out/.worked.work/"), "and nothing waits any more")
     told, _ = tool(args, env, "commit", plan, expected=2)
-    expect("exists" in told or "committed" in told, "a second commit is refused")
+    expect("committed already" in told, "a second commit is refused")
     told, _ = tool(args, env, "work", plan, "--shard", "1/3", expected=2)
     expect("exists" in told, "and so is more work")
 
@@ -299,8 +299,12 @@ def extract_to_store(args, place, env, store):
     expect(not store.names("out/shared"), "an extraction is not seen before the commit")
     tool(args, env, "commit", plan)
     for name in ("extracted", "shared"):
-        store.get(f"out/{name}/", place / f"{name}-got")
-        expect(fleet.hashes(place / f"{name}-got") == fleet.hashes(place / "extracted"), f"{name}: as by paths")
+        got = place / f"{name}-got"
+        store.get(f"out/{name}/", got)
+        file = "adapter_model.safetensors"
+        expect(fleet.hashes(got)[file] == fleet.hashes(place / "extracted")[file], f"{name}: the factors of paths")
+        config = (got / "adapter_config.json").read_text()
+        expect("lora-tool-remote" not in config, f"{name}: its config names no path of this machine")
 
 
 if __name__ == "__main__":

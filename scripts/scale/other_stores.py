@@ -199,7 +199,7 @@ def run(binary, place, scheme, objects, env):
     tool("commit", plan)
     expect(under("out/worked/") == right, f"{scheme}: by two workers, the bytes of the merge by paths")
     expect(not under("out/.worked.work/"), f"{scheme}: and nothing waits any more")
-    expect("exists" in tool("commit", plan, expected=2), f"{scheme}: a second commit is refused")
+    expect("committed already" in tool("commit", plan, expected=2), f"{scheme}: a second commit is refused")
     expect("nothing is there" in tool("inspect", f"{scheme}://{BUCKET}/nothing", expected=2),
            f"{scheme}: what is not there is said so")
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 pub use super::hub::Say;
 use super::hub::{Repository, roots};
+use super::remote::as_written;
 #[cfg(not(feature = "cloud"))]
 use crate::error::CloudError;
 use crate::error::{FetchError, LocationError, Result};
@@ -64,6 +65,17 @@ pub fn locate(input: &Path) -> Result<PathBuf> {
             Err(LocationError::UnknownScheme { location: location(), scheme: scheme.to_owned() }
                 .into())
         }
+    }
+}
+
+/// What others would call an input: a repository of the Hub by its name, a place in a store by its URL, a path by itself.
+pub(crate) fn called(path: &Path) -> String {
+    let snapshots = path.parent().filter(|above| above.ends_with("snapshots"));
+    let folder = snapshots.and_then(Path::parent).and_then(Path::file_name);
+    let repository = folder.and_then(|name| name.to_str()?.strip_prefix("models--"));
+    match repository {
+        Some(name) => name.replacen("--", "/", 1),
+        None => as_written(&path.to_string_lossy()).into_owned(),
     }
 }
 

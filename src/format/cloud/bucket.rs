@@ -50,7 +50,8 @@ impl Bucket {
             retry_timeout: RETRY_FOR,
             ..RetryConfig::default()
         };
-        let plain_http = url.scheme() == "http" || endpoint_is_http();
+        // Whether an endpoint is without encryption, as one on this machine is, is said by who names it.
+        let plain_http = url.scheme() != "https";
         let client = ClientOptions::new().with_timeout(REQUEST).with_allow_http(plain_http);
         let store: object_store::Result<Arc<dyn ObjectStore>> = match url.scheme() {
             "s3" => AmazonS3Builder::from_env()
@@ -127,18 +128,6 @@ pub(super) fn reason(error: &object_store::Error) -> String {
         cause = next.source();
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether the endpoint that the environment names is without encryption, as one on this machine is.
-fn endpoint_is_http() -> bool {
-    let names = [
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT",
-        "AZURE_STORAGE_ENDPOINT",
-        "AZURE_ENDPOINT",
-    ];
-    names.iter().any(|name| std::env::var(name).is_ok_and(|value| value.starts_with("http://")))
 }
 
 /// What talks to stores.
