@@ -151,7 +151,7 @@ fn told_by_config(path: &Path) -> Result<(Option<String>, Option<u64>)> {
     let listed = config.get("architectures").and_then(|list| list.get(0));
     let class = listed.or_else(|| config.get("_class_name")).or_else(|| config.get("model_type"));
     let inner = config.get("text_config").and_then(Value::as_object).unwrap_or(&config);
-    let layers = ["num_hidden_layers", "n_layer", "num_layers"].into_iter();
+    let mut layers = ["num_hidden_layers", "n_layer", "num_layers"].into_iter();
     let layers = layers.find_map(|field| inner.get(field)?.as_u64());
     Ok((class.and_then(Value::as_str).map(str::to_owned), layers))
 }
