@@ -104,7 +104,10 @@ fn every_page_is_listed_and_every_link_leads_to_one() {
         if name != "SUMMARY.md" && !listed.contains(&page) {
             broken.push(format!("{name} is not in SUMMARY.md"));
         }
-        if name != "SUMMARY.md" && !name.starts_with("verbs/") && !guide.contains(&format!("({name})")) {
+        if name != "SUMMARY.md"
+            && !name.starts_with("verbs/")
+            && !guide.contains(&format!("({name})"))
+        {
             broken.push(format!("{name} is not in llms.txt"));
         }
         for link in links(&read(&page)) {
@@ -137,7 +140,8 @@ fn copy(from: &Path, to: &Path) {
         }
         std::fs::copy(entry.path(), &target).expect("copied");
         let file = std::fs::File::options().write(true).open(&target).expect("opened");
-        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_768_435_200)).expect("dated");
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_768_435_200))
+            .expect("dated");
     }
 }
 

@@ -3,6 +3,7 @@
 use lora_tool::error::counted;
 use lora_tool::ops::inspect::{Item, ModuleItem};
 
+use crate::cli::render::inspect::is_base;
 use crate::cli::render::percent;
 
 /// Shares of the energy that a lower rank is asked to keep.
@@ -29,7 +30,12 @@ fn rank_for(modules: &[ModuleItem], share: f64) -> Option<usize> {
 /// What an adapter is and what a lower rank would keep of it.
 pub(super) fn conclusion(item: &Item) -> Option<String> {
     let modules = item.modules.as_deref().filter(|modules| !modules.is_empty())?;
-    let model = item.model.as_deref().map(|model| format!(" for {model}")).unwrap_or_default();
+    let model = item
+        .model
+        .as_deref()
+        .filter(|model| !is_base(item, model))
+        .map(|model| format!(" for {model}"))
+        .unwrap_or_default();
     let what = format!("an adapter{model} of {}", counted(modules.len(), "module"));
     let highest = modules.iter().map(|module| module.rank).max()?;
     let ranks: Vec<_> =

@@ -168,7 +168,7 @@ impl<'a> Heat<'a> {
                         "<text class=\"number\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                         x + place.cell.0 / 2.0,
                         y + place.cell.1 / 2.0 + 3.5,
-                        number(*value)
+                        in_cell(*value)
                     );
                 }
             }
@@ -203,6 +203,15 @@ pub(super) fn number(value: f64) -> String {
         9.995..99.95 => format!("{value:.1}"),
         99.95..99_999.5 => format!("{value:.0}"),
         _ => format!("{value:.1e}"),
+    }
+}
+
+/// What fits into a cell: two digits behind the point; the tooltip has three that tell something.
+fn in_cell(value: f64) -> String {
+    match value.abs() {
+        size if size < 0.005 => "0".to_owned(),
+        size if size < 9.995 => format!("{value:.2}"),
+        _ => number(value),
     }
 }
 

@@ -101,8 +101,11 @@ pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<String>]) -> Strin
         "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n\
          <table>\n<caption>{caption}</caption>\n<thead><tr>"
     );
-    for cell in head {
-        let _ = write!(text, "<th scope=\"col\">{}</th>", escape(cell));
+    for (at, cell) in head.iter().enumerate() {
+        // Above texts, at the left as they are.
+        let texts = rows.first().and_then(|row| row.get(at)).is_some_and(|cell| is_text(cell));
+        let class = if texts { " class=\"text\"" } else { "" };
+        let _ = write!(text, "<th scope=\"col\"{class}>{}</th>", escape(cell));
     }
     text.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {

@@ -10,7 +10,7 @@ use super::conclusion::conclusion;
 use super::grid::{Fold, Grid, blocks};
 use super::heat::{Heat, Scale, number};
 use super::{curves, html};
-use crate::cli::render::inspect::rank;
+use crate::cli::render::inspect::{is_base, rank};
 use crate::cli::render::{Names, bytes, count, percent};
 
 /// Adapters of which a page shows every module; of more it compares what they are as a whole.
@@ -92,6 +92,9 @@ fn overview(items: &[Item], names: &Names) -> String {
     let most =
         cells.values().map(|(_, norm)| *norm).filter(|norm| norm.is_finite()).fold(0.0, f64::max);
     let rows = (0..items.len()).map(|at| names.get(at).to_owned()).collect();
+    let prefix = Grid { rows: columns.clone(), ..Grid::default() }.common_prefix().to_owned();
+    let short = |name: &String| name.strip_prefix(&prefix).unwrap_or(name).to_owned();
+    let columns = columns.iter().map(short).collect();
     let reading = "Size of the update, its Frobenius norm, by file and block.";
     let heat =
         Heat { title: "Norms by block", reading, rows, columns, cells, scale: Scale::UpTo(most) };
@@ -150,7 +153,7 @@ fn facts(item: &Item) -> Vec<(&'static str, String)> {
         facts.extend(value.filter(|value| !value.is_empty()).map(|value| (label, value)));
     };
     add("convention", item.convention.map(str::to_owned));
-    add("model", item.model.clone());
+    add("model", item.model.clone().filter(|model| !is_base(item, model)));
     add("base", item.base_model.clone());
     add("modules", item.modules.as_ref().map(|modules| modules.len().to_string()));
     add("parts", (item.parts.len() > 1).then(|| tally(&item.parts)));
