@@ -38,6 +38,7 @@ def merge(
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
+    card: bool = False,
     no_provenance: bool = False,
     resume: bool = False,
     plan: Path | None = None,
@@ -100,6 +101,7 @@ def merge(
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
+    card: Also write a model card: README.md in a directory, else OUT's name with .md, with base, adapters, weights, method, figures, and the licences that the inputs name
     no_provenance: Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; `verify` then needs --base and --adapter
     resume: Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, and keep this run's if it is interrupted
     plan: Merge nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
@@ -160,6 +162,7 @@ def merge(
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,
+        card=card,
         no_provenance=no_provenance,
         resume=resume,
         plan=plan,
@@ -217,6 +220,7 @@ def combine(
     reference: Path | None = None,
     title: str | None = None,
     trigger: str | None = None,
+    card: bool = False,
     force: bool = False,
     dry_run: bool = False,
     alpha: float | None = None,
@@ -267,6 +271,7 @@ def combine(
     reference: The base model, if --to needs its module names, or for gguf its architecture
     title: Title in the result's header [default: OUT's name, if the adapters have titles]
     trigger: Trigger words in the result's header [default: those of all adapters]
+    card: Also write a model card: README.md in a directory, else OUT's name with .md, with base, adapters, weights, method, figures, and the licences that the inputs name
     force: Replace an existing OUT
     dry_run: Check everything and print the plan; write nothing
     alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
@@ -316,6 +321,7 @@ def combine(
         reference=reference,
         title=title,
         trigger=trigger,
+        card=card,
         force=force,
         dry_run=dry_run,
         alpha=alpha,

@@ -6,6 +6,7 @@
 pub(crate) mod compare;
 pub(crate) mod inspect;
 
+mod conclusion;
 mod curves;
 mod grid;
 mod heat;

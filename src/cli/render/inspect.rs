@@ -23,11 +23,11 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
     let mut lines = Lines::default();
     lines.plain(item.path.display());
     lines.add(item.kind, item.convention.unwrap_or("safetensors"));
-    if let Some(model) = &item.model {
+    if let Some(model) = item.model.as_ref().filter(|model| !is_base(item, model)) {
         let layers = item.layers.map(|layers| format!(", {layers} layers"));
         lines.add("model", format!("{model}{}", layers.unwrap_or_default()));
     }
-    if let Some(base) = item.base_model.as_ref().filter(|base| item.model.as_ref() != Some(base)) {
+    if let Some(base) = &item.base_model {
         lines.add("base", base);
     }
     if let Some(modules) = &item.modules {
@@ -75,6 +75,11 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
         lines.text(&spectrum_table(modules));
     }
     lines.into_text()
+}
+
+/// Whether all that is known of the model is the name of its base.
+pub(crate) fn is_base(item: &inspect::Item, model: &str) -> bool {
+    item.base_model.as_ref().is_some_and(|base| base.rsplit('/').next() == Some(model))
 }
 
 /// Weights that are stored alike: how, how many, which first.

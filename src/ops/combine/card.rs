@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::open::Combine;
 use super::report::Report;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, convention};
 use crate::ops::shared::card::{Card, CardInput, licence, percent};
 use crate::ops::shared::provenance;
 
@@ -36,7 +36,7 @@ pub(super) fn card(combine: &Combine, report: &Report) -> Card {
         summary: format!("One LoRA adapter made of {}.", inputs.len()),
         bases: bases.into_iter().map(str::to_owned).collect(),
         relation: "adapter",
-        library: (combine.target.name == "peft").then_some("peft"),
+        library: std::ptr::eq(combine.target, convention::peft()).then_some(combine.target.name),
         base_licence: None,
         inputs,
         how,
