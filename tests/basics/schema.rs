@@ -76,7 +76,7 @@ const COMMANDS: [(&str, &str); 52] = [
 ];
 
 /// What the commands of batches and of tuning need beside them.
-const JOBS: &str = "\
+const JOBS: &str = "items:
 - {verb: resize, adapter: $F/llama/style, rank: 4, output: 'small/{name}'}
 - {verb: convert, adapter: $F/llama/task, to: kohya, output: 'kohya/{name}.safetensors'}
 - {verb: check, adapter: $F/llama/style, for: vllm}
@@ -220,7 +220,8 @@ fn answers() -> Vec<(&'static str, &'static str, Value)> {
     let jobs = JOBS.replace("$F", &fixtures);
     std::fs::write(folder.path().join("jobs.yaml"), jobs).expect("written");
     let run = |(name, line): (&'static str, &'static str)| {
-        let word = |word: &str| word.replace("$F", &fixtures).replace("SCORE", "echo 1 # {adapter}");
+        let word =
+            |word: &str| word.replace("$F", &fixtures).replace("SCORE", "echo 1 # {adapter}");
         let words = line.split(' ').map(word);
         let done = lora_tool().current_dir(folder.path()).args(words).arg("--json").output();
         let done = done.expect("it runs");
