@@ -73,7 +73,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
     if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
         layout::divide_experts(adapter, (architecture, to), &mut found);
-        check_experts(&found, to, base)?;
+        check_experts(&found, to, base, goal.program.is_some())?;
     }
     Ok(found)
 }
@@ -95,8 +95,14 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
-fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
+/// are added (`completed`).
+fn check_experts(
+    found: &Layout,
+    to: &Convention,
+    base: &BaseFacts,
+    completed: bool,
+) -> Result<()> {
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         if let Some((stack, expert)) = to.stack_of(&target.name) {
@@ -108,7 +114,11 @@ fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()
         return Err(ConvertError::Reference { reason }.into());
     }
     let whole = |experts: &BTreeSet<usize>| {
-        Some(experts.len()) == base.expert_count && experts.last() == Some(&(experts.len() - 1))
+        let last = experts.last().map_or(0, |last| last + 1);
+        if completed {
+            return base.expert_count.is_some_and(|count| last <= count);
+        }
+        Some(experts.len()) == base.expert_count && last == experts.len()
     };
     match stacks.iter().find(|(_, experts)| !whole(experts)) {
         None => Ok(()),

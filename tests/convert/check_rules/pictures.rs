@@ -181,12 +181,9 @@ fn comfyui_does_as_it_does() {
             none,
             Made::File(
                 "lora.safetensors",
-                Tensors::new().f32(&format!("{FLUX}.weight"), &[8, 1], &[0.5; 8]).raw(
-                    &format!("{FLUX}.on_input"),
-                    lora_tool::format::Dtype::BOOL,
-                    &[],
-                    &[0],
-                ),
+                Tensors::new()
+                    .f32(&format!("{FLUX}.weight"), &[8], &[0.5; 8])
+                    .f32(&format!("{FLUX}.on_input"), &[], &[0.0]),
             ),
         ),
         hit(

@@ -7,6 +7,7 @@ mod registry;
 mod comfyui_names;
 mod definition;
 mod diffusers_names;
+mod program_version;
 mod readings;
 mod spelling;
 mod vllm_classes;
@@ -16,9 +17,10 @@ mod vllm_findings;
 use crate::adapter::convert::{Experts, Takes};
 use definition::nothing;
 
+pub(in crate::ops) use program_version::ProgramVersion;
 pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
-pub(in crate::ops) use registry::by_name;
+use registry::by_name;
 pub(in crate::ops) use vllm_findings::rank_flag;
 
 programs! {
