@@ -13,6 +13,9 @@ use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::weight::open_reference;
 
+/// llama.cpp's name of the output head.
+const HEAD: &str = "output";
+
 fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
     if target.names != Names::Gguf {
         return Ok(());
@@ -43,6 +46,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         to,
         two_encoders: adapter.modules.iter().any(|module| two(&module.name)),
         t5: None,
+        prior: false,
         architecture: base.architecture,
     };
     let flat = adapter.convention.names == Names::Flattened;
@@ -69,6 +73,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         _ => Vec::new(),
     };
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
+    check_head(adapter, &found, to, base)?;
     if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
         layout::divide_experts(adapter, (architecture, to), &mut found);
         check_experts(&found, to, base)?;
@@ -91,6 +96,20 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// llama.cpp has one tensor for a tied pair, the input embedding, and none that an adapter of the head alone could be
+/// for: it refuses the file.
+fn check_head(adapter: &Adapter, found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+    if to.names != Names::Gguf || !base.tied {
+        return Ok(());
+    }
+    let head = found.modules.iter().flatten().find(|target| target.name == HEAD);
+    let Some(module) = head.and_then(|head| head.source.modules().first().copied()) else {
+        return Ok(());
+    };
+    let name = adapter.modules.get(module).map(|module| module.name.clone()).unwrap_or_default();
+    Err(Error::from(ConvertError::TiedHead)).in_tensor(&name)
 }
 
 /// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
