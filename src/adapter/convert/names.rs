@@ -13,8 +13,16 @@ use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::weight::open_reference;
 
+<<<<<<< HEAD
 fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
     if goal.target.names != Names::Gguf {
+=======
+/// llama.cpp's name of the output head.
+const HEAD: &str = "output";
+
+fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
+    if target.names != Names::Gguf {
+>>>>>>> 368c27f
         return Ok(());
     }
     if goal.reference.is_none() {
@@ -45,6 +53,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         to,
         two_encoders: adapter.modules.iter().any(|module| two(&module.name)),
         t5: None,
+        prior: false,
         architecture: base.architecture,
     };
     let flat = adapter.convention.names == Names::Flattened;
@@ -71,6 +80,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         _ => Vec::new(),
     };
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
+    check_head(adapter, &found, to, base)?;
     if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
         layout::divide_experts(adapter, (architecture, to), &mut found);
         check_experts(&found, to, base, goal.program.is_some())?;
@@ -95,6 +105,7 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
     Ok(())
 }
 
+<<<<<<< HEAD
 /// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
 /// are added (`completed`).
 fn check_experts(
@@ -103,6 +114,24 @@ fn check_experts(
     base: &BaseFacts,
     completed: bool,
 ) -> Result<()> {
+=======
+/// llama.cpp has one tensor for a tied pair, the input embedding, and none that an adapter of the head alone could be
+/// for: it refuses the file.
+fn check_head(adapter: &Adapter, found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+    if to.names != Names::Gguf || !base.tied {
+        return Ok(());
+    }
+    let head = found.modules.iter().flatten().find(|target| target.name == HEAD);
+    let Some(module) = head.and_then(|head| head.source.modules().first().copied()) else {
+        return Ok(());
+    };
+    let name = adapter.modules.get(module).map(|module| module.name.clone()).unwrap_or_default();
+    Err(Error::from(ConvertError::TiedHead)).in_tensor(&name)
+}
+
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
+fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+>>>>>>> 368c27f
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         if let Some((stack, expert)) = to.stack_of(&target.name) {

@@ -95,8 +95,14 @@ pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Mo
         let detected = base.or_else(|| detect(&Evidence(&bodies)));
         // Whose model it is nobody says, all of its names have to.
         let detected = detected.filter(|detected| {
-            let (split, published) = counts(detected);
-            scope != Scope::Any || split.max(published) == bodies.len()
+            let known = |body: &ModuleShape<'_>| {
+                detected.all().any(|rule| {
+                    [Side::Split, Side::Published]
+                        .iter()
+                        .any(|side| body.capture(rule.side(*side)).is_some())
+                })
+            };
+            scope != Scope::Any || bodies.iter().all(known)
         });
         let side = detected.as_ref().map(counts).map_or(Side::Split, |(split, published)| {
             if published > split { Side::Published } else { Side::Split }
