@@ -59,6 +59,8 @@ def merge(
     reduce: Literal["mean", "sum"] | None = None,
     gamma: float | Iterable[float] | None = None,
     epsilon: float | Iterable[float] | None = None,
+    overlap_gain: float | None = None,
+    overlap_cap: float | None = None,
     t: float | None = None,
     beta: float | None = None,
     eta: float | None = None,
@@ -118,8 +120,10 @@ def merge(
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
-    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3
-    epsilon: Of methods that take it: how far the chance to be kept varies with the magnitude, to either side of the density; one number, or one per adapter: 0.5,0.3
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
+    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one an adapter
+    overlap_gain: Of methods that take it: how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r
+    overlap_cap: Of methods that take it: the most overlap that counts for that; mergekit's alpha
     t: Of methods that take it: where between the first adapter (0) and the second (1)
     beta: Of methods that take it: share of the average so far that the next checkpoint leaves
     eta: Of methods that take it: share of each delta's nuclear norm that its truncation keeps
@@ -179,6 +183,8 @@ def merge(
         reduce=reduce,
         gamma=joined(gamma),
         epsilon=joined(epsilon),
+        overlap_gain=overlap_gain,
+        overlap_cap=overlap_cap,
         t=t,
         beta=beta,
         eta=eta,
@@ -230,6 +236,8 @@ def combine(
     reduce: Literal["mean", "sum"] | None = None,
     gamma: float | Iterable[float] | None = None,
     epsilon: float | Iterable[float] | None = None,
+    overlap_gain: float | None = None,
+    overlap_cap: float | None = None,
     t: float | None = None,
     beta: float | None = None,
     eta: float | None = None,
@@ -277,8 +285,10 @@ def combine(
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
-    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3
-    epsilon: Of methods that take it: how far the chance to be kept varies with the magnitude, to either side of the density; one number, or one per adapter: 0.5,0.3
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
+    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one an adapter
+    overlap_gain: Of methods that take it: how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r
+    overlap_cap: Of methods that take it: the most overlap that counts for that; mergekit's alpha
     t: Of methods that take it: where between the first adapter (0) and the second (1)
     beta: Of methods that take it: share of the average so far that the next checkpoint leaves
     eta: Of methods that take it: share of each delta's nuclear norm that its truncation keeps
@@ -327,6 +337,8 @@ def combine(
         reduce=reduce,
         gamma=joined(gamma),
         epsilon=joined(epsilon),
+        overlap_gain=overlap_gain,
+        overlap_cap=overlap_cap,
         t=t,
         beta=beta,
         eta=eta,

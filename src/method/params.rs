@@ -158,10 +158,26 @@ pub const GAMMA: Param = Param {
 /// How far the chance of being kept varies around the density.
 pub const EPSILON: Param = Param {
     name: "epsilon",
-    about: "how far the chance to be kept varies with the magnitude, to either side of the density; one \
-            number, or one per adapter: 0.5,0.3",
+    about: "della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to \
+            what size an element counts as 0; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.1, least: 0.0, most: 0.5, above: false, each: true },
 };
+
+/// How much elements that one adapter alone changes are raised.
+pub const OVERLAP_GAIN: Param = Param::number(
+    "overlap-gain",
+    "how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r",
+    0.1,
+    (0.0, f64::INFINITY),
+);
+
+/// The most overlap that counts for that.
+pub const OVERLAP_CAP: Param = Param::number(
+    "overlap-cap",
+    "the most overlap that counts for that; mergekit's alpha",
+    0.2,
+    (0.0, f64::INFINITY),
+);
 
 /// Where between two adapters.
 pub const T: Param =
@@ -222,6 +238,8 @@ pub const PARAMS: &[Param] = &[
     REDUCE,
     GAMMA,
     EPSILON,
+    OVERLAP_GAIN,
+    OVERLAP_CAP,
     T,
     BETA,
     ETA,

@@ -119,7 +119,7 @@ fn make_all<S: Shared<Open: Sync>>(
         failed,
         parts: own.iter().map(|(_, part)| part.name.clone()).collect(),
         bytes,
-        place: at.staging.root().to_path_buf(),
+        place: at.staging.place(),
     })
 }
 

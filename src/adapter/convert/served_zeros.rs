@@ -23,6 +23,9 @@ pub(super) fn complete(served: &Served<'_>, new: &mut NewAdapter) -> Result<()> 
     if served.expert_form() == Some(ExpertForm::Single) {
         added.extend(missing_experts(served, &new.modules));
     }
+    if served.expert_form() == Some(ExpertForm::Stacks) {
+        added.extend(missing_stacks(new));
+    }
     if let Some(base) = served.reference.as_ref().filter(|_| served.takes.every_layer) {
         added.extend(missing_layers(&new.modules, base));
     }
@@ -104,6 +107,30 @@ fn missing_experts(served: &Served<'_>, modules: &[NewModule]) -> Vec<NewModule>
             }
         }
     }
+    added
+}
+
+/// Zeros for the one stack of a layer's experts where the other is there, and the stack that they make.
+fn missing_stacks(new: &mut NewAdapter) -> Vec<NewModule> {
+    let names: BTreeSet<&str> = new.modules.iter().map(|module| module.name.as_str()).collect();
+    let (mut added, mut stacks) = (Vec::new(), Vec::new());
+    for module in &new.modules {
+        let Some((holder, number, matrix)) = expert_of(&module.name) else { continue };
+        let Some((outputs, inputs)) = size(module) else { continue };
+        // gate and up, one under the other, are 2·inner × hidden, down is hidden × inner.
+        let (other, shape) = match matrix {
+            "gate_up_proj" => ("down_proj", (inputs, outputs / 2)),
+            "down_proj" => ("gate_up_proj", (2 * inputs, outputs)),
+            _ => continue,
+        };
+        let name = format!("{holder}.{number}.{other}");
+        let own = new.stacks.get(&format!("{holder}.{matrix}"));
+        if let Some(stack) = own.filter(|_| !names.contains(name.as_str())) {
+            added.push(zeros(name, module, shape));
+            stacks.push((format!("{holder}.{other}"), *stack));
+        }
+    }
+    new.stacks.extend(stacks);
     added
 }
 

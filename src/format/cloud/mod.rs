@@ -5,6 +5,7 @@
 
 mod ahead;
 mod bucket;
+mod depot;
 mod mirror;
 mod object;
 mod upload;

@@ -11,18 +11,19 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload, UploadPart};
 
 use super::bucket::{Bucket, wait};
+use super::depot::depot;
 use crate::error::{CloudError, Result as Outcome};
-use crate::format::remote::{self, Sink};
+use crate::format::remote::{self, Depot, Sink};
 
 /// Files up to this size are sent at once.
 const AT_ONCE: u64 = 8 << 20;
 /// An index up to this size is: only what is sent at once can be refused where something is.
-const MOST_AT_ONCE: u64 = 64 << 20;
+pub(super) const MOST_AT_ONCE: u64 = 64 << 20;
 /// Bytes of a part, at least; stores take ten thousand parts.
-const PART: u64 = 8 << 20;
-const MOST_PARTS: u64 = 9_000;
+pub(super) const PART: u64 = 8 << 20;
+pub(super) const MOST_PARTS: u64 = 9_000;
 /// Bytes that are on their way at once: one stream alone is far slower than a network card.
-const ON_THE_WAY: u64 = 4 * PART;
+pub(super) const ON_THE_WAY: u64 = 4 * PART;
 
 /// The local path of an output that goes to a store.
 ///
@@ -43,8 +44,8 @@ pub(in crate::format) fn output(location: &str) -> Result<PathBuf, CloudError> {
 
 /// Where an output goes.
 #[derive(Debug)]
-struct Upload {
-    bucket: Bucket,
+pub(super) struct Upload {
+    pub(super) bucket: Bucket,
 }
 
 /// A file to be sent.
@@ -63,6 +64,10 @@ enum Ended {
 }
 
 impl Sink for Upload {
+    fn depot(&self) -> Arc<dyn Depot> {
+        depot(&self.bucket)
+    }
+
     fn check_free(&self, force: bool) -> Outcome<()> {
         if force {
             return Ok(());
@@ -95,15 +100,7 @@ impl Upload {
     fn pieces(&self, local: &LocalPath) -> io::Result<Vec<Piece>> {
         let mut files = Vec::new();
         walk(local, &mut files)?;
-        let rank = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            (
-                name.ends_with(".index.json"),
-                name == "config.json" || name == "adapter_config.json",
-                path.clone(),
-            )
-        };
-        files.sort_by_key(rank);
+        files.sort_by_key(|path| rank(path));
         let piece = |path: PathBuf| {
             let below = path.strip_prefix(local).unwrap_or(&path);
             let parts = below.components().filter_map(|part| part.as_os_str().to_str());
@@ -230,8 +227,15 @@ impl Upload {
     }
 }
 
+/// By what the files of an output are ordered, those last by which others find the rest.
+pub(super) fn rank(path: &LocalPath) -> (bool, bool, PathBuf) {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_config = name == "config.json" || name == "adapter_config.json";
+    (name.ends_with(".index.json"), is_config, path.to_path_buf())
+}
+
 /// Whether another output has come to stand there, whose files are not to be removed.
-fn is_taken(error: &object_store::Error) -> bool {
+pub(super) fn is_taken(error: &object_store::Error) -> bool {
     matches!(
         error,
         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }

@@ -28,7 +28,9 @@ impl Cures<'_> {
     pub(super) fn all(self, cures: &[Cure]) -> Option<String> {
         let adapter = quoted(&self.subject.adapter.path);
         let any = |wanted: fn(&Cure) -> bool| cures.iter().any(wanted);
-        if cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
+        // What nobody knows no verb takes.
+        let strange = !self.subject.adapter.unknown.is_empty();
+        if strange || cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
             return None;
         }
         let rank = cures.iter().find_map(|cure| match cure {
@@ -65,8 +67,18 @@ impl Cures<'_> {
     /// The ranks of an extraction: all of them where none is too high for a server, else what stands out.
     fn extraction(self) -> &'static str {
         let least = |module: &Module| module.outputs.min(module.inputs);
-        let most = self.subject.adapter.modules.iter().map(least).max().unwrap_or(0);
+        let modules = self.subject.adapter.modules.iter().map(least);
+        let most = modules.chain(self.replaced()).max().unwrap_or(0);
         if most <= HIGHEST { "lossless" } else { "auto" }
+    }
+
+    /// The most ranks that differences of what is replaced can have.
+    fn replaced(self) -> impl Iterator<Item = usize> {
+        let adapter = self.subject.adapter;
+        adapter.replacements.iter().filter_map(move |replacement| {
+            let shape = &adapter.file.tensor(&replacement.tensor)?.spec.shape;
+            shape.iter().copied().min().filter(|_| shape.len() == 2)
+        })
     }
 
     /// `convert --for` the program.

@@ -102,7 +102,7 @@ impl<'a> Judge<'a> {
         }
         let newest = Version::parse(program.version);
         let version = self.version.clone().or(newest);
-        for rule in program.rules {
+        for rule in program.rules.iter().copied().flatten() {
             if version.as_ref().is_none_or(|version| rule.holds(version))
                 && let Some(places) = (rule.finds)(subject)
             {

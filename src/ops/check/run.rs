@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::anomaly;
 use super::base::Base;
 use super::judge::Judge;
+use super::place::Place;
 use super::program::{PROGRAMS, Program, by_name};
 use super::report::{Answer, Finding, Report, Severity, Verdict};
 use super::rule::Effect;
@@ -51,6 +52,7 @@ pub fn run(options: &Options) -> Result<Report> {
         Err(error) => return Err(error),
     };
     let mut findings: Vec<Finding> = adapter.faults.iter().map(fault).collect();
+    findings.extend(strangers(&adapter));
     findings.extend(anomaly::all(&adapter)?);
     if let Some(base) = &mut base {
         base.look_up(&adapter)?;
@@ -178,6 +180,16 @@ fn fault(fault: &Error) -> Finding {
     }
 }
 
+/// Tensors that no convention knows: what they mean to a program that passes over them is not known.
+fn strangers(adapter: &Adapter) -> Option<Finding> {
+    let places: Vec<Place> = adapter.unknown.iter().map(|name| name.as_str().into()).collect();
+    let says = "nothing is known of these tensors, and of what they do".to_owned();
+    let (severity, effect) = (Severity::Unknown, Effect::Unknown);
+    let (rule, source) = ("unknown-tensors", "");
+    let finding = Finding { program: None, rule, severity, effect, says, places, source, fix: None };
+    (!finding.places.is_empty()).then_some(finding)
+}
+
 /// Of one program its own answer; of all, yes if one of them loads the adapter. What is wrong with the
 /// adapter itself is a no.
 fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
@@ -189,7 +201,9 @@ fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
         return Answer::No;
     }
     let any = |wanted: Answer| programs.iter().any(|verdict| verdict.answer == wanted);
+    let strange = findings.iter().any(|own| own.program.is_none() && own.severity == Severity::Unknown);
     match (any(Answer::Yes), any(Answer::Unknown)) {
+        (true, _) if strange => Answer::Unknown,
         (true, _) => Answer::Yes,
         (false, true) => Answer::Unknown,
         (false, false) => Answer::No,

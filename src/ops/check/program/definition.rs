@@ -34,7 +34,8 @@ pub(in crate::ops) struct Program {
     pub(in crate::ops) takes: Takes,
     /// Flags that the server needs for this adapter.
     pub(in crate::ops::check) needs: fn(&Subject<'_>) -> Vec<String>,
-    pub(in crate::ops::check) rules: &'static [Rule],
+    /// Its rules, in groups: its own, and those of programs whose code it has.
+    pub(in crate::ops::check) rules: &'static [&'static [Rule]],
 }
 
 /// For programs that need no flag for any adapter.

@@ -12,5 +12,5 @@ pub(super) static PROGRAM: Program = Program {
     converts: &[],
     takes: Takes { every_layer: true, ..Takes::SERVER },
     needs: nothing,
-    rules: &tgi::RULES,
+    rules: &[tgi::RULES],
 };

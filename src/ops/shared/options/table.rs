@@ -210,8 +210,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("to", (&["extract", "convert"], Recipe::Key), (Text, "CONVENTION"),
         "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf"),
     option("for", (&["convert"], Recipe::Key), (Text, "PROGRAM"),
-        "Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, \
-         peft, diffusers, comfyui, invokeai, openvino"),
+        "Write what this program loads, such as vllm, llama.cpp or comfyui; `lora-tool check --help` lists all"),
     option("as", (&["convert"], Recipe::Key), (Word(&["lora"]), "FAMILY"),
         "Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and \
          reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference"),
