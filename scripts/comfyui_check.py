@@ -101,9 +101,11 @@ def main() -> int:
         found, said = execute(pack, "LoraToolExtract", base="plain.safetensors", tuned=merged, rank="8",
                               save_as="found", overwrite=False)
         assert lora_tool.compare([models / "loras" / found, llama / "style"])["pairs"][0]["cosine"] > 0.99
-        other, said = execute(pack, "LoraToolConvert", lora_name=small, convention="peft", save_as="small-peft",
-                              overwrite=False)
-        assert (models / "loras" / other / "adapter_config.json").is_file(), said
+        shutil.copy(ROOT / "fixtures" / "diffusers" / "sdxl" / "adapter.safetensors", models / "loras" / "sdxl.safetensors")
+        other, said = execute(pack, "LoraToolConvert", lora_name="sdxl.safetensors", convention="diffusers",
+                              save_as="sdxl-diffusers", overwrite=False)
+        assert said.endswith("kohya to diffusers"), said
+        assert lora_tool.diff(models / "loras" / "sdxl.safetensors", models / "loras" / other)["same"]
         report, loads = execute(pack, "LoraToolCheck", lora_name="style.safetensors")
         assert report.startswith("style.safetensors: ") and isinstance(loads, bool), report
 

@@ -16,7 +16,8 @@ CATEGORY = "loaders/lora-tool"
 LORAS = "loras"
 CHECKPOINTS = "checkpoints"
 RANK = "lossless"
-CONVENTIONS = ["kohya", "diffusers", "comfyui", "peft"]
+ENDING = ".safetensors"
+CONVENTIONS = ["kohya", "diffusers", "comfyui"]
 DTYPES = ["keep", "f16", "bf16", "f32"]
 
 
@@ -33,14 +34,12 @@ def full_path(folder: str, name: str) -> str:
     return str(path)
 
 
-def target(folder: str, name: str, ending: str = ".safetensors") -> str:
+def target(folder: str, name: str) -> str:
     """Where a result of this name goes: below ComfyUI's first folder of its kind, and nowhere else."""
     root = os.path.realpath(folder_paths.get_folder_paths(folder)[0])
-    given = name.strip()
-    if ending and not given.endswith(ending):
-        given += ending
-    path = os.path.realpath(os.path.join(root, given))
-    if not given.removesuffix(ending) or os.path.commonpath([root, path]) != root or path == root:
+    given = name.strip().removesuffix(ENDING)
+    path = os.path.realpath(os.path.join(root, given + ENDING))
+    if not given or os.path.commonpath([root, path]) != root or path == root:
         raise ValueError(f"`{name}` is no name of a file below {root}")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     return path
@@ -209,8 +208,7 @@ class Convert:
         return stamp(LORAS, lora_name)
 
     def run(self, lora_name: str, convention: str, save_as: str, overwrite: bool) -> tuple[str, str]:
-        # PEFT's adapters are directories.
-        path = target(LORAS, save_as, "" if convention == "peft" else ".safetensors")
+        path = target(LORAS, save_as)
         report = lora_tool.convert(full_path(LORAS, lora_name), path, to=convention, force=overwrite,
                                    progress=progress())
         return relative(LORAS, path), f"{len(report['modules'])} modules, {report['from']} to {report['to']}"

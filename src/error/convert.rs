@@ -62,7 +62,6 @@ pub enum ConvertError {
         /// The family of the first.
         family: &'static str,
     },
-<<<<<<< HEAD
     /// No reference, where one is needed.
     #[error("the {to} convention needs the base model's {what}, which the adapter does not say")]
     NoReference {
@@ -71,14 +70,12 @@ pub enum ConvertError {
         /// What of the base.
         what: &'static str,
     },
-=======
     /// An adapter of an output head that is the input embedding, for a program that has one tensor for both.
     #[error(
         "the base's output head is its input embedding (tie_word_embeddings), and llama.cpp has no tensor that an \
          adapter of the head alone is for"
     )]
     TiedHead,
->>>>>>> 368c27f
     /// A reference without what is needed of it.
     #[error("its config.json does not say what the conversion needs: {reason}")]
     Reference {

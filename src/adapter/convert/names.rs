@@ -13,16 +13,11 @@ use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::weight::open_reference;
 
-<<<<<<< HEAD
-fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
-    if goal.target.names != Names::Gguf {
-=======
 /// llama.cpp's name of the output head.
 const HEAD: &str = "output";
 
-fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
-    if target.names != Names::Gguf {
->>>>>>> 368c27f
+fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
+    if goal.target.names != Names::Gguf {
         return Ok(());
     }
     if goal.reference.is_none() {
@@ -105,16 +100,6 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
     Ok(())
 }
 
-<<<<<<< HEAD
-/// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
-/// are added (`completed`).
-fn check_experts(
-    found: &Layout,
-    to: &Convention,
-    base: &BaseFacts,
-    completed: bool,
-) -> Result<()> {
-=======
 /// llama.cpp has one tensor for a tied pair, the input embedding, and none that an adapter of the head alone could be
 /// for: it refuses the file.
 fn check_head(adapter: &Adapter, found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
@@ -129,9 +114,9 @@ fn check_head(adapter: &Adapter, found: &Layout, to: &Convention, base: &BaseFac
     Err(Error::from(ConvertError::TiedHead)).in_tensor(&name)
 }
 
-/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
-fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
->>>>>>> 368c27f
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
+/// are added (`completed`).
+fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts, completed: bool) -> Result<()> {
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         if let Some((stack, expert)) = to.stack_of(&target.name) {

@@ -60,7 +60,17 @@ impl<'a> Served<'a> {
         let in_turns = base.architecture.is_some_and(|architecture| architecture.in_turns);
         let wraps = base.wraps;
         let target = goal.target;
-        Ok(Some(Self { adapter, takes, target, reference, class, experts, in_turns, wraps, dotted }))
+        Ok(Some(Self {
+            adapter,
+            takes,
+            target,
+            reference,
+            class,
+            experts,
+            in_turns,
+            wraps,
+            dotted,
+        }))
     }
 
     /// Whether experts go one by one, or in stacks; `None` where they stay as they are.

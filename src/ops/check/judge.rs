@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cure::Cures;
 use super::place::Place;
-use super::program::{ProgramVersion, Field};
+use super::program::{Field, ProgramVersion};
 use super::report::{Answer, Finding, Severity, Verdict};
 use super::rule::{Cure, Effect};
 use super::subject::Subject;
@@ -73,7 +73,10 @@ impl<'a> Judge<'a> {
     }
 
     fn version_text(&self) -> String {
-        self.asked.version.as_ref().map_or_else(|| self.asked.program.version.to_owned(), Version::to_string)
+        self.asked
+            .version
+            .as_ref()
+            .map_or_else(|| self.asked.program.version.to_owned(), Version::to_string)
     }
 
     fn findings(&self) -> Vec<(Cure, Finding)> {
