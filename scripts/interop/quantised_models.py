@@ -78,8 +78,8 @@ def matrix(scheme, rng, shape):
 
 
 def pair(rng, shape, rank, like):
-    """A and B of a weight of outputs × inputs, whose product is some tenths of it."""
-    scale = 0.1 * float(like.abs().mean())
+    """A and B of a weight of outputs × inputs, whose product is some hundredths of it."""
+    scale = 0.02 * float(like.abs().mean())
     down = torch.from_numpy((rng.standard_normal((rank, shape[1])) * scale).astype(np.float32))
     return down, torch.from_numpy(rng.standard_normal((shape[0], rank)).astype(np.float32))
 
