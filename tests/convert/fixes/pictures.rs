@@ -134,10 +134,10 @@ pub(super) fn worlds(scratch: &Path) -> Vec<World> {
 /// Rules of which some adapter here gets a fix, by program.
 pub(super) const EXPECTED: [(&str, &[&str]); 7] = [
     ("comfyui", &["names", "scale"]),
-    ("diffusers", &["alpha", "leftovers", "magnitudes", "names"]),
-    ("diffusers@0.39", &["alpha", "leftovers", "magnitudes", "names"]),
+    ("diffusers", &["alpha", "magnitudes", "names"]),
+    ("diffusers@0.39", &["alpha", "magnitudes", "names"]),
     ("forge", &["scale"]),
-    ("invokeai", &["scale", "stray-keys"]),
+    ("invokeai", &["scale"]),
     ("nunchaku", &["dora", "names"]),
     ("stable-diffusion.cpp", &["dora", "names", "scale"]),
 ];
