@@ -1,10 +1,14 @@
 """What `wheel_check.sh` runs in a clean environment, beside a copy of the fixture."""
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Callable
 
 import numpy
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import lora_tool
 
@@ -19,6 +23,53 @@ def widen(path: Path, name: str) -> "numpy.ndarray[tuple[int, ...], numpy.dtype[
         if name in tensors:
             return tensors[name].astype(numpy.float32)
     raise AssertionError(f"{name} is not in {path}")
+
+
+def examples() -> None:
+    """The page on Python runs as it stands, among the fixture's files."""
+    folder = Path("page")
+    shutil.copytree(LLAMA, folder)
+    (folder / "loras").mkdir()
+    shutil.copytree(LLAMA / "style", folder / "loras" / "style")
+    blocks = Path("python.md").read_text(encoding="utf-8").split("```python\n")[1:]
+    code = "\n".join(block.split("```")[0] for block in blocks)
+    assert "lora_tool." in code
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    assert (folder / "both").is_dir()
+
+
+def interrupted() -> None:
+    """An interrupt of this process alone, as a notebook sends it, stops the command, which leaves nothing."""
+    before = set(Path().iterdir())
+
+    def stop(phase: str, done: int, all_: int) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        lora_tool.combine([big(7), big(8)], "never", rank=4, progress=stop)
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("nothing was interrupted")
+    assert set(Path().iterdir()) <= before | {Path("big7"), Path("big8")}, list(Path().iterdir())
+
+
+def big(seed: int) -> Path:
+    """An adapter that takes a while."""
+    place = Path(f"big{seed}")
+    place.mkdir()
+    random = numpy.random.default_rng(seed)
+    tensors = {}
+    for layer in range(24):
+        for name in ("q_proj", "v_proj"):
+            key = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            tensors[f"{key}.lora_A.weight"] = random.standard_normal((32, 1024)).astype(numpy.float32)
+            tensors[f"{key}.lora_B.weight"] = random.standard_normal((1024, 32)).astype(numpy.float32)
+    save_file(tensors, place / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 32, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"],
+              "base_model_name_or_path": "none"}
+    (place / "adapter_config.json").write_text(json.dumps(config))
+    return place
 
 
 def main() -> None:
@@ -85,6 +136,8 @@ def main() -> None:
         else:
             raise AssertionError(f"no error that says {words}")
     assert not Path("new").exists()
+    examples()
+    interrupted()
     print("the module merges, combines, resizes, extracts, converts, compares, inspects, verifies and refuses")
 
 

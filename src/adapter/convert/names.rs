@@ -13,16 +13,18 @@ use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::weight::open_reference;
 
-fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
-    if target.names != Names::Gguf {
+fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
+    if goal.target.names != Names::Gguf {
         return Ok(());
     }
+    if goal.reference.is_none() {
+        let (to, what) = (goal.target.name, "architecture and attention heads");
+        return Err(ConvertError::NoReference { to, what }.into());
+    }
     let reason = match base {
-        BaseFacts { architecture: None, .. } => {
-            "the architecture, or one that has a table of llama.cpp's names (--reference BASE)"
-        }
+        BaseFacts { architecture: None, .. } => "a model_type of which llama.cpp's names are known",
         BaseFacts { architecture: Some(found), heads: None, .. } if found.permuted => {
-            "num_attention_heads, by which llama.cpp orders rows (--reference BASE)"
+            "num_attention_heads, by which llama.cpp orders rows"
         }
         _ => return Ok(()),
     };
@@ -33,7 +35,7 @@ fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
 pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Result<Layout> {
     const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
     let to = goal.target;
-    check_gguf(to, base)?;
+    check_gguf(goal, base)?;
     let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));
     // SDXL's blocks are the only ones with more than one layer each.
     let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");

@@ -168,7 +168,8 @@ fn strangers(adapter: &Adapter) -> Option<Finding> {
     let says = "nothing is known of these tensors, and of what they do".to_owned();
     let (severity, effect) = (Severity::Unknown, Effect::Unknown);
     let (rule, source) = ("unknown-tensors", "");
-    let finding = Finding { program: None, rule, severity, effect, says, places, source, fix: None };
+    let finding =
+        Finding { program: None, rule, severity, effect, says, places, source, fix: None };
     (!finding.places.is_empty()).then_some(finding)
 }
 
@@ -183,7 +184,8 @@ fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
         return Answer::No;
     }
     let any = |wanted: Answer| programs.iter().any(|verdict| verdict.answer == wanted);
-    let strange = findings.iter().any(|own| own.program.is_none() && own.severity == Severity::Unknown);
+    let strange =
+        findings.iter().any(|own| own.program.is_none() && own.severity == Severity::Unknown);
     match (any(Answer::Yes), any(Answer::Unknown)) {
         (true, _) if strange => Answer::Unknown,
         (true, _) => Answer::Yes,

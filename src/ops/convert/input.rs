@@ -60,7 +60,13 @@ fn named(name: &str) -> Result<Option<&'static Convention>> {
         return Ok(known);
     }
     let names = convention::names(true);
-    Err(ErrorKind::BadOption(format!("convention `{name}` is unknown; there are {names}")).into())
+    let reason = match by_name(name) {
+        Ok(_) => {
+            format!("`{name}` is a program, not a convention: --for {name} writes what it loads")
+        }
+        Err(_) => format!("convention `{name}` is unknown; there are {names}"),
+    };
+    Err(ErrorKind::BadOption(reason).into())
 }
 
 /// The convention to write: the one asked for, else of the program's that of the adapter, else its first.

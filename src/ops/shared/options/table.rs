@@ -239,6 +239,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Open the result again and compare it with a recomputation in f64"),
     option("receipt", (&["merge"], Recipe::Key), (Path, "FILE"),
         "Also write this file, from which `undo` restores the base bit for bit"),
+    option("card", (BOTH, Recipe::Key), (Flag, ""),
+        "Also write a model card: README.md in a directory, else OUT's name with .md, with base, adapters, weights, \
+         method, figures, and the licences that the inputs name"),
     option("no_provenance", (&["merge"], Recipe::Key), (Flag, ""),
         "Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; \
          `verify` then needs --base and --adapter"),
