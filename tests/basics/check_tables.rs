@@ -204,8 +204,16 @@ fn nothing_is_said_of_twelve_more() {
         (dora, "peft", None),
         (lokr, "invokeai", None),
         (file("kohya", FLUX, OLD, &[]), "forge", None),
-        (file("own", "transformer.single_transformer_blocks.0.attn.to_q", NEW, &[]), "nunchaku", None),
-        (file("wan", "diffusion_model.blocks.0.self_attn.q", NEW, &[]), "stable-diffusion.cpp", None),
+        (
+            file("own", "transformer.single_transformer_blocks.0.attn.to_q", NEW, &[]),
+            "nunchaku",
+            None,
+        ),
+        (
+            file("wan", "diffusion_model.blocks.0.self_attn.q", NEW, &[]),
+            "stable-diffusion.cpp",
+            None,
+        ),
     ];
     for (adapter, program, base) in sound {
         let found = findings(&adapter, program, base, &[]);
@@ -214,7 +222,10 @@ fn nothing_is_said_of_twelve_more() {
 }
 
 /// A file of which one tensor is gone, or has another shape.
-fn damaged(path: &Path, change: impl Fn(&mut Vec<(String, ::lora_tool::format::Dtype, Vec<usize>, Vec<u8>)>)) -> PathBuf {
+fn damaged(
+    path: &Path,
+    change: impl Fn(&mut Vec<(String, ::lora_tool::format::Dtype, Vec<usize>, Vec<u8>)>),
+) -> PathBuf {
     let mut adapter = whole(|_| ());
     change(&mut adapter.tensors.entries);
     adapter.save(path)
@@ -261,13 +272,24 @@ fn one_thing_is_said_of_each_of_twelve_more_faults() {
         (own("bare", bare), "peft", &[], "tensor-names"),
         (own("stray", stray), "peft", &[], "unknown-tensors"),
         (own("infinite", infinite), "sglang", &[], "not-finite"),
-        (own("pissa", whole(|_| ()).field("init_lora_weights", "pissa")), "vllm", &[], "initialisation"),
+        (
+            own("pissa", whole(|_| ()).field("init_lora_weights", "pissa")),
+            "vllm",
+            &[],
+            "initialisation",
+        ),
         (own("bias", whole(|_| ()).field("bias", "lora_only")), "vllm", &[], "bias-field"),
-        (own("alphas", whole(|_| ()).field("alpha_pattern", json!({ "up_proj": 64 }))), "lmdeploy", &[], "scale"),
+        (
+            own("alphas", whole(|_| ()).field("alpha_pattern", json!({ "up_proj": 64 }))),
+            "lmdeploy",
+            &[],
+            "scale",
+        ),
     ];
     for ((adapter, base), program, also, rule) in faults {
         let found = findings(&adapter, program, Some(&base), also);
-        let found: Vec<&str> = found.iter().filter_map(|finding| finding["rule"].as_str()).collect();
+        let found: Vec<&str> =
+            found.iter().filter_map(|finding| finding["rule"].as_str()).collect();
         let same = !found.is_empty() && found.iter().all(|found| *found == rule);
         assert!(same, "{program} {}: {found:?}, not {rule}", adapter.display());
     }
@@ -297,7 +319,11 @@ fn what_is_not_known_is_never_right() {
     };
     for program in ::lora_tool::ops::check::programs() {
         for version in ["0.0.1", "9999"] {
-            assert_ne!(code(&adapter, &format!("{program}@{version}"), None), Some(0), "{program}@{version}");
+            assert_ne!(
+                code(&adapter, &format!("{program}@{version}"), None),
+                Some(0),
+                "{program}@{version}"
+            );
         }
     }
     for version in ["vllm@0.99", "sglang@0.4", "peft@0.99", "lmdeploy@2030", "tgi@2020"] {
@@ -316,7 +342,8 @@ fn what_is_not_known_is_never_right() {
     assert_eq!(code(&gguf, "vllm", None), Some(1));
     // Every module of another model's is refused or passed over; no program has a yes for it.
     let lost = named_module("model.brand_new.0.mixer.to_z", 64, 64).save(&path("lost"));
-    let programs = ["vllm", "sglang", "lmdeploy", "tgi", "lorax", "peft", "llama.cpp", "ollama", "mlx"];
+    let programs =
+        ["vllm", "sglang", "lmdeploy", "tgi", "lorax", "peft", "llama.cpp", "ollama", "mlx"];
     for program in programs.into_iter().chain(["tensorrt-llm", "openvino"]) {
         assert_ne!(code(&lost, program, Some(&base)), Some(0), "{program}");
     }

@@ -175,8 +175,15 @@ const SERVERS: [&str; 14] = [
 ];
 
 /// Programs that are asked of models of pictures.
-const PAINTERS: [&str; 7] =
-    ["diffusers", "diffusers@0.39", "comfyui", "forge", "invokeai", "nunchaku", "stable-diffusion.cpp"];
+const PAINTERS: [&str; 7] = [
+    "diffusers",
+    "diffusers@0.39",
+    "comfyui",
+    "forge",
+    "invokeai",
+    "nunchaku",
+    "stable-diffusion.cpp",
+];
 
 #[test]
 fn every_program_is_asked() {

@@ -97,12 +97,7 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
 
 /// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
 /// are added (`completed`).
-fn check_experts(
-    found: &Layout,
-    to: &Convention,
-    base: &BaseFacts,
-    completed: bool,
-) -> Result<()> {
+fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts, completed: bool) -> Result<()> {
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         if let Some((stack, expert)) = to.stack_of(&target.name) {

@@ -33,6 +33,8 @@ pub(super) struct Served<'a> {
     pub(super) class: Option<&'a str>,
     /// Experts of a layer of the base.
     pub(super) experts: Option<usize>,
+    /// Whether the base has stacks of experts outputs × inputs.
+    pub(super) plain_stacks: bool,
     /// Whether the base has an expert's gate and up in turns, row by row.
     pub(super) in_turns: bool,
     /// Whether the base has a language model inside another.
@@ -58,9 +60,20 @@ impl<'a> Served<'a> {
         let (class, experts) = (base.class.as_deref(), base.expert_count);
         let dotted = goal.target.names == Names::Dotted;
         let in_turns = base.architecture.is_some_and(|architecture| architecture.in_turns);
-        let wraps = base.wraps;
+        let (wraps, plain_stacks) = (base.wraps, base.experts.is_some_and(|sizes| !sizes.turned));
         let target = goal.target;
-        Ok(Some(Self { adapter, takes, target, reference, class, experts, in_turns, wraps, dotted }))
+        Ok(Some(Self {
+            adapter,
+            takes,
+            target,
+            reference,
+            class,
+            experts,
+            plain_stacks,
+            in_turns,
+            wraps,
+            dotted,
+        }))
     }
 
     /// Whether experts go one by one, or in stacks; `None` where they stay as they are.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cure::Cures;
 use super::place::Place;
-use super::program::{ProgramVersion, Field};
+use super::program::{Field, ProgramVersion};
 use super::report::{Answer, Finding, Severity, Verdict};
 use super::rule::{Cure, Effect};
 use super::subject::Subject;
@@ -32,7 +32,9 @@ impl<'a> Judge<'a> {
         let mut findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
         if broken {
             // No verb takes what is not whole.
-            findings.iter_mut().for_each(|finding| finding.fix = None);
+            for finding in &mut findings {
+                finding.fix = None;
+            }
         }
         let worst = findings.iter().map(|finding| finding.effect).max().unwrap_or(Effect::Note);
         let worst = if broken { Effect::Refused } else { worst };
@@ -73,7 +75,10 @@ impl<'a> Judge<'a> {
     }
 
     fn version_text(&self) -> String {
-        self.asked.version.as_ref().map_or_else(|| self.asked.program.version.to_owned(), Version::to_string)
+        self.asked
+            .version
+            .as_ref()
+            .map_or_else(|| self.asked.program.version.to_owned(), Version::to_string)
     }
 
     fn findings(&self) -> Vec<(Cure, Finding)> {

@@ -6,7 +6,7 @@ use super::anomaly;
 use super::base::Base;
 use super::judge::Judge;
 use super::place::Place;
-use super::program::{ProgramVersion, PROGRAMS};
+use super::program::{PROGRAMS, ProgramVersion};
 use super::report::{Answer, Finding, Report, Severity, Verdict};
 use super::rule::Effect;
 use super::subject::{Subject, models};
@@ -114,11 +114,7 @@ fn is_unknown(error: &Error) -> bool {
     )
 }
 
-fn unknown(
-    options: &Options,
-    asked: &[ProgramVersion],
-    error: &Error,
-) -> Report {
+fn unknown(options: &Options, asked: &[ProgramVersion], error: &Error) -> Report {
     let verdict = |ProgramVersion { program, version }: &ProgramVersion| Verdict {
         program: program.name,
         version: version.as_ref().map_or_else(|| program.version.to_owned(), Version::to_string),

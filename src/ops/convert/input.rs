@@ -60,7 +60,7 @@ fn named(name: &str) -> Result<Option<&'static Convention>> {
         return Ok(known);
     }
     let names = convention::names(true);
-    let reason = match by_name(name) {
+    let reason = match ProgramVersion::parse(name) {
         Ok(_) => {
             format!("`{name}` is a program, not a convention: --for {name} writes what it loads")
         }
@@ -86,7 +86,8 @@ pub(in crate::ops) fn target(
             return Ok(asked);
         }
         let takes = takes.join(", ");
-        let reason = format!("{} loads {takes}, not {}; leave out --to", program.program.name, asked.name);
+        let reason =
+            format!("{} loads {takes}, not {}; leave out --to", program.program.name, asked.name);
         return Err(ErrorKind::BadOption(reason).into());
     }
     let name = takes.iter().find(|name| **name == native.name).or_else(|| takes.first());

@@ -5,8 +5,7 @@ pub(in crate::ops) fn is_embedding(last: &str) -> bool {
     const TABLES: [&str; 4] = ["wte", "wpe", "shared", "relative_attention_bias"];
     // The output head of GPT-NeoX is called `embed_out`; a diffusion transformer's `x_embedder` is a linear layer.
     let other = last == "embed_out" || last.contains("proj") || last.ends_with("embedder");
-    (last.contains("embed") && !other)
-        || TABLES.contains(&last)
+    (last.contains("embed") && !other) || TABLES.contains(&last)
 }
 
 /// Whether a module of this last name makes a model's output: words, classes, scores.

@@ -181,9 +181,11 @@ fn comfyui_does_as_it_does() {
             none,
             Made::File(
                 "lora.safetensors",
-                Tensors::new()
-                    .f32(&format!("{FLUX}.weight"), &[8], &[0.5; 8])
-                    .f32(&format!("{FLUX}.on_input"), &[], &[0.0]),
+                Tensors::new().f32(&format!("{FLUX}.weight"), &[8], &[0.5; 8]).f32(
+                    &format!("{FLUX}.on_input"),
+                    &[],
+                    &[0.0],
+                ),
             ),
         ),
         hit(

@@ -20,7 +20,13 @@ fn shape(place: usize) -> (usize, usize) {
 }
 
 /// A base of one layer whose experts lie one by one.
-fn base(directory: &Path, class: &str, model_type: &str, names: [&str; 3], holder: &str) -> PathBuf {
+fn base(
+    directory: &Path,
+    class: &str,
+    model_type: &str,
+    names: [&str; 3],
+    holder: &str,
+) -> PathBuf {
     let config = json!({
         "architectures": [class], "model_type": model_type, "hidden_size": HIDDEN,
         "num_attention_heads": 4, "num_key_value_heads": 4, "num_hidden_layers": 1, "vocab_size": 8,
@@ -46,7 +52,11 @@ fn common(random: &mut Random) -> Tensors {
         .f32("lm_head.weight", &[8, HIDDEN], &random.values(8 * HIDDEN, 0.1));
     for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
         let values = random.values(HIDDEN * HIDDEN, 0.1);
-        file = file.f32(&format!("model.layers.0.self_attn.{name}.weight"), &[HIDDEN, HIDDEN], &values);
+        file = file.f32(
+            &format!("model.layers.0.self_attn.{name}.weight"),
+            &[HIDDEN, HIDDEN],
+            &values,
+        );
     }
     file
 }
@@ -89,7 +99,11 @@ fn latent_base(directory: &Path) -> PathBuf {
     written(directory, &config);
     let mut random = Random::new(3);
     Tensors::new()
-        .f32("model.layers.0.self_attn.q_a_proj.weight", &[8, HIDDEN], &random.values(8 * HIDDEN, 0.1))
+        .f32(
+            "model.layers.0.self_attn.q_a_proj.weight",
+            &[8, HIDDEN],
+            &random.values(8 * HIDDEN, 0.1),
+        )
         .f32(
             "model.layers.0.self_attn.kv_a_proj_with_mqa.weight",
             &[12, HIDDEN],

@@ -218,9 +218,31 @@ pub(super) const EXPECTED: [(&str, &[&str]); 14] = [
     ),
     ("tensorrt-llm", &["incomplete-attention", "scale", "tensor-names"]),
     ("tgi", &["dora", "missing-layers", "names", "ranks", "scale", "tensor-names"]),
-    ("vllm", &["bias-field", "config-fields", "dora", "names", "needless-rank", "rank", "replaced", "tensor-names"]),
+    (
+        "vllm",
+        &[
+            "bias-field",
+            "config-fields",
+            "dora",
+            "names",
+            "needless-rank",
+            "rank",
+            "replaced",
+            "tensor-names",
+        ],
+    ),
     (
         "vllm@0.31",
-        &["bias-field", "config-fields", "dora", "names", "needless-rank", "patterns", "rank", "replaced", "tensor-names"],
+        &[
+            "bias-field",
+            "config-fields",
+            "dora",
+            "names",
+            "needless-rank",
+            "patterns",
+            "rank",
+            "replaced",
+            "tensor-names",
+        ],
     ),
 ];

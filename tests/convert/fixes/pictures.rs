@@ -115,7 +115,10 @@ pub(super) fn worlds(scratch: &Path) -> Vec<World> {
         let adapters = vec![
             ("diffusers' names", save("own", factors(&lines, OWN))),
             ("the header's alpha", save("header", headed(factors(&lines, OWN)))),
-            ("an alpha beside them", save("alpha", factors(&lines, Spelling { alpha: Some(1.0), ..OWN }))),
+            (
+                "an alpha beside them",
+                save("alpha", factors(&lines, Spelling { alpha: Some(1.0), ..OWN })),
+            ),
             ("kohya's", save("kohya", factors(&lines, KOHYA))),
             ("published names", save("dotted", factors(&lines, DOTTED))),
             ("DoRA", save("dora", decomposed(&lines, KOHYA))),
@@ -123,8 +126,9 @@ pub(super) fn worlds(scratch: &Path) -> Vec<World> {
         let all = proportional(list);
         let own = base(&path("diffusers"), &all, Some(class));
         let published = base(&path("published"), &all, None);
-        let is_own = |program: &&str| program.starts_with("diffusers") || **program == *"nunchaku";
-        let (theirs, others): (Vec<_>, Vec<_>) = PAINTERS.into_iter().partition(|name| is_own(&name));
+        let is_own = |program: &str| program.starts_with("diffusers") || program == "nunchaku";
+        let (theirs, others): (Vec<_>, Vec<_>) =
+            PAINTERS.into_iter().partition(|name| is_own(name));
         worlds.push(World { base: own, adapters: adapters.clone(), programs: theirs });
         worlds.push(World { base: published, adapters, programs: others });
     }

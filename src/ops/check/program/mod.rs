@@ -17,9 +17,9 @@ mod vllm_findings;
 use crate::adapter::convert::{Experts, Takes};
 use definition::nothing;
 
-pub(in crate::ops) use program_version::ProgramVersion;
 pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
+pub(in crate::ops) use program_version::ProgramVersion;
 use registry::by_name;
 pub(in crate::ops) use vllm_findings::rank_flag;
 
