@@ -1,10 +1,14 @@
 """What `wheel_check.sh` runs in a clean environment, beside a copy of the fixture."""
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Callable
 
 import numpy
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import lora_tool
 
@@ -21,13 +25,61 @@ def widen(path: Path, name: str) -> "numpy.ndarray[tuple[int, ...], numpy.dtype[
     raise AssertionError(f"{name} is not in {path}")
 
 
+def examples() -> None:
+    """The page on Python runs as it stands, among the fixture's files."""
+    folder = Path("page")
+    shutil.copytree(LLAMA, folder)
+    (folder / "loras").mkdir()
+    shutil.copytree(LLAMA / "style", folder / "loras" / "style")
+    blocks = Path("python.md").read_text(encoding="utf-8").split("```python\n")[1:]
+    code = "\n".join(block.split("```")[0] for block in blocks)
+    assert "lora_tool." in code
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    assert (folder / "both").is_dir()
+
+
+def interrupted() -> None:
+    """An interrupt of this process alone, as a notebook sends it, stops the command, which leaves nothing."""
+    before = set(Path().iterdir())
+
+    def stop(phase: str, done: int, all_: int) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        lora_tool.combine([big(7), big(8)], "never", rank=4, method="ties", progress=stop)
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("nothing was interrupted")
+    assert set(Path().iterdir()) <= before | {Path("big7"), Path("big8")}, list(Path().iterdir())
+
+
+def big(seed: int) -> Path:
+    """An adapter that takes a while."""
+    place = Path(f"big{seed}")
+    place.mkdir()
+    random = numpy.random.default_rng(seed)
+    tensors = {}
+    for layer in range(24):
+        for name in ("q_proj", "v_proj"):
+            key = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            tensors[f"{key}.lora_A.weight"] = random.standard_normal((32, 1024)).astype(numpy.float32)
+            tensors[f"{key}.lora_B.weight"] = random.standard_normal((1024, 32)).astype(numpy.float32)
+    save_file(tensors, place / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 32, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"],
+              "base_model_name_or_path": "none"}
+    (place / "adapter_config.json").write_text(json.dumps(config))
+    return place
+
+
 def main() -> None:
     report = lora_tool.merge(LLAMA / "base", [LLAMA / "style", LLAMA / "task"], "merged",
                              weights=[1, -0.5], dtype="f32", verify=True)
-    assert report["command"] == "merge" and report["verification"]["ok"], report
+    assert report["command"] == "merge", report
+    assert report["verification"] is not None and report["verification"]["ok"], report
 
     # The same by hand, for one tensor: style has scale 16/8; task is rsLoRA, 4/sqrt(4).
-    plain = lora_tool.call("merge", LLAMA / "base", LLAMA / "style", weights=0, dtype="f32",
+    plain = lora_tool.call("merge", LLAMA / "base", LLAMA / "style", weights=1e-30, dtype="f32",
                            output="plain")
     assert plain["command"] == "merge"
     expected = widen(Path("plain"), f"{KEY}.weight").astype(numpy.float64)
@@ -50,7 +102,7 @@ def main() -> None:
     store = lora_tool.collect_build([LLAMA / "style", LLAMA / "task"], "store", 4)
     assert [entry["name"] for entry in store["adapters"]] == ["style", "task"], store
     assert lora_tool.collect_info("store")["adapters"] == store["adapters"]
-    again = lora_tool.collect_export("store", "style", "again")
+    again = lora_tool.collect_export("store", "style", "exported")
     assert again["relative_error"] == store["adapters"][0]["relative_error"], again
     added = lora_tool.collect_add("store", "both")
     assert added["adapters"][0]["name"] == "both", added
@@ -85,6 +137,8 @@ def main() -> None:
         else:
             raise AssertionError(f"no error that says {words}")
     assert not Path("new").exists()
+    examples()
+    interrupted()
     print("the module merges, combines, resizes, extracts, converts, compares, inspects, verifies and refuses")
 
 

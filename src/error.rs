@@ -38,7 +38,7 @@ pub use collection::CollectionError;
 pub(crate) use command::quoted;
 pub use convert::ConvertError;
 #[doc(hidden)]
-pub use count::counted;
+pub use count::{counted, human_bytes};
 pub use experts::ExpertsError;
 pub use family::FamilyError;
 pub use fetch::FetchError;

@@ -123,10 +123,13 @@ def _stop(child: subprocess.Popen[str]) -> None:
 
 def _step(line: str) -> tuple[str, int, int] | None:
     """What a line of progress says, if it is one."""
-    if not line.startswith('{"all":'):
+    if not line.startswith("{"):
         return None
-    step = json.loads(line)
-    return step["phase"], step["done"], step["all"]
+    try:
+        step = json.loads(line)
+        return step["phase"], step["done"], step["all"]
+    except (ValueError, KeyError):
+        return None
 
 
 def _option(name: str, value: Any) -> list[str]:

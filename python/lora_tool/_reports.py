@@ -425,6 +425,9 @@ InspectReportItemsSometimes = TypedDict("InspectReportItemsSometimes", {
     "replacements": List[Any],
     "share_of_base": float,
     "shards": List[InspectReportItemsShards],
+    "model": str,
+    "parts": Dict[str, int],
+    "layers": int,
 }, total=False)
 class InspectReportItems(InspectReportItemsAlways, InspectReportItemsSometimes):
     pass

@@ -38,6 +38,7 @@ def merge(
     max_shard_size: int | str | None = None,
     verify: bool = False,
     receipt: Path | None = None,
+    card: bool = False,
     no_provenance: bool = False,
     resume: bool = False,
     plan: Path | None = None,
@@ -58,6 +59,8 @@ def merge(
     reduce: Literal["mean", "sum"] | None = None,
     gamma: float | Iterable[float] | None = None,
     epsilon: float | Iterable[float] | None = None,
+    overlap_gain: float | None = None,
+    overlap_cap: float | None = None,
     t: float | None = None,
     beta: float | None = None,
     eta: float | None = None,
@@ -98,6 +101,7 @@ def merge(
     max_shard_size: Largest shard, such as 5GB or 500MiB; keep is the base's own shards [default: keep]
     verify: Open the result again and compare it with a recomputation in f64
     receipt: Also write this file, from which `undo` restores the base bit for bit
+    card: Also write a model card: README.md in a directory, else OUT's name with .md, with base, adapters, weights, method, figures, and the licences that the inputs name
     no_provenance: Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; `verify` then needs --base and --adapter
     resume: Continue an interrupted merge: reuse the shards that an earlier --resume run of this same merge finished, and keep this run's if it is interrupted
     plan: Merge nothing: write the plan to this file, for workers on other machines (`work`) and `commit`
@@ -112,12 +116,14 @@ def merge(
     residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
     orientation: How the base stores weights whose names match: out-in as torch's Linear, in-out as GPT-2's Conv1D. Needed only where an error asks for it; the first match wins
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
-    density: Of methods that take it: share of each delta's elements that is kept; one number, or one an adapter
+    density: Of methods that take it: share of each delta's elements that is kept; one number, or one per adapter: 0.5,0.3
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
-    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
-    epsilon: Of methods that take it: how far the chance to be kept varies with the magnitude, to either side of the density; one number, or one an adapter
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3
+    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one per adapter: 0.5,0.3
+    overlap_gain: Of methods that take it: how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r
+    overlap_cap: Of methods that take it: the most overlap that counts for that; mergekit's alpha
     t: Of methods that take it: where between the first adapter (0) and the second (1)
     beta: Of methods that take it: share of the average so far that the next checkpoint leaves
     eta: Of methods that take it: share of each delta's nuclear norm that its truncation keeps
@@ -156,6 +162,7 @@ def merge(
         max_shard_size=max_shard_size,
         verify=verify,
         receipt=receipt,
+        card=card,
         no_provenance=no_provenance,
         resume=resume,
         plan=plan,
@@ -176,6 +183,8 @@ def merge(
         reduce=reduce,
         gamma=joined(gamma),
         epsilon=joined(epsilon),
+        overlap_gain=overlap_gain,
+        overlap_cap=overlap_cap,
         t=t,
         beta=beta,
         eta=eta,
@@ -211,6 +220,7 @@ def combine(
     reference: Path | None = None,
     title: str | None = None,
     trigger: str | None = None,
+    card: bool = False,
     force: bool = False,
     dry_run: bool = False,
     alpha: float | None = None,
@@ -226,6 +236,8 @@ def combine(
     reduce: Literal["mean", "sum"] | None = None,
     gamma: float | Iterable[float] | None = None,
     epsilon: float | Iterable[float] | None = None,
+    overlap_gain: float | None = None,
+    overlap_cap: float | None = None,
     t: float | None = None,
     beta: float | None = None,
     eta: float | None = None,
@@ -259,6 +271,7 @@ def combine(
     reference: The base model, if --to needs its module names, or for gguf its architecture
     title: Title in the result's header [default: OUT's name, if the adapters have titles]
     trigger: Trigger words in the result's header [default: those of all adapters]
+    card: Also write a model card: README.md in a directory, else OUT's name with .md, with base, adapters, weights, method, figures, and the licences that the inputs name
     force: Replace an existing OUT
     dry_run: Check everything and print the plan; write nothing
     alpha: Alpha to assume where an adapter does not store it (scale = alpha/rank)
@@ -268,12 +281,14 @@ def combine(
     ignore_field: Accept this unknown field of adapter_config.json as one that changes nothing
     residual_base: BASE is the modified base that PiSSA, OLoRA or CorDA saved beside the adapter, not the original
     no_mmap: Read inputs instead of memory-mapping them, for network file systems
-    density: Of methods that take it: share of each delta's elements that is kept; one number, or one an adapter
+    density: Of methods that take it: share of each delta's elements that is kept; one number, or one per adapter: 0.5,0.3
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
-    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
-    epsilon: Of methods that take it: how far the chance to be kept varies with the magnitude, to either side of the density; one number, or one an adapter
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3
+    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one per adapter: 0.5,0.3
+    overlap_gain: Of methods that take it: how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r
+    overlap_cap: Of methods that take it: the most overlap that counts for that; mergekit's alpha
     t: Of methods that take it: where between the first adapter (0) and the second (1)
     beta: Of methods that take it: share of the average so far that the next checkpoint leaves
     eta: Of methods that take it: share of each delta's nuclear norm that its truncation keeps
@@ -306,6 +321,7 @@ def combine(
         reference=reference,
         title=title,
         trigger=trigger,
+        card=card,
         force=force,
         dry_run=dry_run,
         alpha=alpha,
@@ -321,6 +337,8 @@ def combine(
         reduce=reduce,
         gamma=joined(gamma),
         epsilon=joined(epsilon),
+        overlap_gain=overlap_gain,
+        overlap_cap=overlap_cap,
         t=t,
         beta=beta,
         eta=eta,
@@ -526,7 +544,7 @@ def convert(
     adapter: The adapter: a PEFT directory or a file of any convention
     output: Where the result goes: a directory for peft, mlx and ollama, a .safetensors or .gguf file for others
     to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
-    for_: Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui, invokeai, openvino
+    for_: Write what this program loads, such as vllm, llama.cpp or comfyui; `lora-tool check --help` lists all
     as_: Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference
     rank: Rank of the result of --as lora: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M
     reference: The base model: its module names where a flattened name is ambiguous, its architecture for gguf, its shapes and experts for servers

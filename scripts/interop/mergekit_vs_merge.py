@@ -28,7 +28,7 @@ MODELS = ("model0", "model1", "model2")
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float64": "f32"}
 
 # Parameters of mergekit that are called otherwise here; `normalize` is a word.
-NAMES = {"select_topk": "density"}
+NAMES = {"select_topk": "density", "r": "overlap_gain", "alpha": "overlap_cap"}
 
 
 def case(name, method, models, dtype="float32", base="base", **parameters):
@@ -75,6 +75,10 @@ CASES = [
     case("sce", "sce", [{}, {}, {}]),
     case("sce_half", "sce", [{}, {}, {}], select_topk=0.5),
     case("sce_two", "sce", [{}, {}], select_topk=0.3),
+    case("ram", "ram", [{}, {}, {}], epsilon=1e-3),
+    case("ram_of_all", "ram", [{}, {}]),
+    case("ramplus", "ramplus_tl", [{}, {}, {}], epsilon=0.05),
+    case("ramplus_raised", "ramplus_tl", [{}, {}, {}], epsilon=0.1, r=0.4, alpha=0.7),
     case("slerp", "slerp", [{}, {}], base="model0", t=0.3),
     case("slerp_bf16", "slerp", [{}, {}], base="model0", t=0.6, dtype="bfloat16"),
     # In f32 mergekit's angles below 3e-4 are 0, and its result is off by as much.
@@ -226,7 +230,7 @@ def command(asked, models, out):
         line += ["-w", *values] if name == "weight" else [f"--{name}", ",".join(values)]
     for item in asked["parameters"].items():
         name, value = ours(*item)
-        line += [f"--{name}", str(value)]
+        line += [f"--{name.replace('_', '-')}", str(value)]
     return line
 
 

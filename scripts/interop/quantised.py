@@ -2,8 +2,8 @@
 
 usage: quantised.py --lora-tool BINARY [--seed N] [--rounds N] [--only WORD]
 
-Every case is a model of one layer: random matrices of random, ragged sizes (and stacks of experts), quantised by the
-package, its tensors spread over several shards at random, and a random adapter. Compared are
+Every case is a model of random matrices of random, ragged sizes and of experts, quantised by the package, its tensors
+spread over several shards at random, and a random adapter (quantised_models.py). Compared are
 
   read     weights that no adapter touches, `merge --dtype f32`, with the package's own values: bit for bit
   merged   weights that one touches with those values + s B A in f64: within 5e-7 of the sum of the terms' magnitudes
@@ -16,88 +16,8 @@ import argparse, json, os, shutil, subprocess, sys, tempfile
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 import quantisers
-
-LANGUAGE = {
-    "q": "model.layers.0.self_attn.q_proj", "k": "model.layers.0.self_attn.k_proj",
-    "plain": "model.layers.0.self_attn.v_proj", "o": "model.layers.0.self_attn.o_proj",
-    "down": "model.layers.0.mlp.down_proj", "stack": "model.layers.0.mlp.experts.down_proj",
-}
-DIFFUSION = {
-    "q": "double_blocks.0.img_attn.proj", "k": "double_blocks.0.txt_attn.proj",
-    "plain": "double_blocks.0.img_mod.lin", "o": "double_blocks.0.txt_mlp.0", "down": "double_blocks.0.img_mlp.0",
-}
-
-
-def size(rng, multiple):
-    """A random size about 40 to 400, a multiple of this."""
-    return multiple * int(rng.integers(-(-40 // multiple), max(-(-40 // multiple) + 2, 400 // multiple)))
-
-
-def make(scheme, root, rng):
-    """Writes the base and the adapter; returns weights as the package reads them, factors, and all tensors."""
-    names = DIFFUSION if scheme.single_file else LANGUAGE
-    tensors, values, factors = dict(scheme.model()), {}, {}
-    for key, module in names.items():
-        shape = [size(rng, scheme.rows), size(rng, scheme.columns)]
-        name = f"{module}.weight"
-        if key == "stack":
-            if not scheme.stacks:
-                continue
-            shape, name = [int(rng.integers(2, 5)), *shape], module
-        weight = torch.from_numpy(rng.standard_normal(shape).astype(np.float32) * float(rng.choice([0.02, 0.3])))
-        if scheme.zero_rows and key != "plain":
-            weight[..., 3, :] = 0
-        if key == "plain":
-            tensors[name] = weight.to(getattr(torch, scheme.dtype))
-            values[name] = tensors[name].float()
-        else:
-            stored = scheme.store(name, weight)
-            tensors |= stored
-            values[name] = scheme.read(name, stored, torch.Size(shape))
-        if key in ("q", "plain", "down"):
-            rank, scale = int(rng.integers(1, 9)), float(weight.abs().mean())
-            down = rng.standard_normal((rank, shape[1])) * scale
-            factors[module] = [torch.from_numpy(part.astype(np.float32)) for part in (down, rng.standard_normal((shape[0], rank)))]
-    skipped = [names["plain"]] + ([] if scheme.single_file else ["lm_head"])
-    base = write_base(scheme, root, tensors, skipped, rng)
-    adapter = write_adapter(root, factors)
-    return base, adapter, values, factors, tensors
-
-
-def write_base(scheme, root, tensors, skipped, rng):
-    if scheme.single_file:
-        save_file(tensors, f"{root}/base.safetensors")
-        return f"{root}/base.safetensors"
-    base = f"{root}/base"
-    os.makedirs(base)
-    count = int(rng.integers(1, 4))
-    shards = [f"model-{at + 1:05}-of-{count:05}.safetensors" for at in range(count)]
-    place = {name: shards[at % count] if at < count else shards[rng.integers(count)] for at, name in enumerate(tensors)}
-    for shard in shards:
-        save_file({name: tensors[name] for name in tensors if place[name] == shard}, f"{base}/{shard}", {"format": "pt"})
-    bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": scheme.dtype}
-    files = {"model.safetensors.index.json": {"metadata": {"total_size": bytes_}, "weight_map": place},
-             "config.json": config | scheme.config(skipped)} | scheme.files(skipped)
-    for name, value in files.items():
-        json.dump(value, open(f"{base}/{name}", "w"))
-    return base
-
-
-def write_adapter(root, factors):
-    os.makedirs(f"{root}/adapter")
-    parts = {f"base_model.model.{module}.lora_{letter}.weight": part.contiguous()
-             for module, pair in factors.items() for letter, part in zip("AB", pair)}
-    save_file(parts, f"{root}/adapter/adapter_model.safetensors")
-    ranks = {module: pair[0].shape[0] for module, pair in factors.items()}
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "rank_pattern": ranks,
-              "alpha_pattern": {module: 2 * rank for module, rank in ranks.items()},
-              "target_modules": sorted({module.rsplit(".", 1)[1] for module in factors})}
-    json.dump(config, open(f"{root}/adapter/adapter_config.json", "w"))
-    return f"{root}/adapter"
-
+from quantised_models import make
 
 def load(path):
     files = [path] if path.endswith(".safetensors") else [
@@ -156,28 +76,25 @@ def codes_that_differ(name, found, expected):
 
 
 def compare(scheme, tool, root, rng):
-    base, adapter, values, factors, tensors = make(scheme, root, rng)
+    case = make(scheme, root, rng)
+    base, adapter, values, tensors = case.base, case.adapter, case.values, case.tensors
     # Dense, in f32.
-    dense, worst = merge(tool, base, adapter, f"{root}/dense", "--dtype", "f32"), 0.0
-    merged = {}
+    dense, worst, merged = merge(tool, base, adapter, f"{root}/dense", "--dtype", "f32"), 0.0, {}
     for name, value in values.items():
         need(name in dense, f"dense: {name} is missing")
-        module = name.removesuffix(".weight")
-        if module not in factors:
+        need(dense[name].shape == value.shape, f"dense: {name} is {list(dense[name].shape)}, not {list(value.shape)}")
+        if name not in case.updates:
             need(raw(dense[name]) == raw(value), f"read: {name} is off by {(dense[name] - value).abs().max():.3g}")
             continue
-        down, up = (part.double() for part in factors[module])
-        merged[name] = (value.double() + 2 * (up @ down)).float()
-        terms = value.double().abs() + 2 * (up.abs() @ down.abs())
-        off = ((dense[name].double() - merged[name]).abs() / (5e-7 * terms)).nan_to_num(0).max()
+        delta, terms = case.updates[name]
+        merged[name] = (value.double() + delta).float()
+        off = ((dense[name].double() - merged[name]).abs() / (5e-7 * (value.double().abs() + terms))).nan_to_num(0).max()
         worst = max(worst, float(off))
     need(worst <= 1, f"merged: {worst:.3g} times the tolerance")
     # Quantised again.
-    names = DIFFUSION if scheme.single_file else LANGUAGE
-    plain = f"{names['plain']}.weight"
-    of = lambda name: {part for part in tensors if part.startswith(name.removesuffix("weight"))}
-    touched = {name: of(name) for name in merged if name != plain}
-    untouched = set(tensors) - {plain} - set().union(*touched.values())
+    part_of = lambda name: {part for part in tensors if part == name or scheme.part_of(part, name)}
+    touched = {name: part_of(name) for name in merged if name in case.quantised}
+    untouched = set(tensors) - (set(merged) - set(case.quantised)) - set().union(*touched.values())
     share = None
     if scheme.written:
         again = merge(tool, base, adapter, f"{root}/again", "--quantized", "requantize", "--min-survival", "0")
@@ -186,18 +103,22 @@ def compare(scheme, tool, root, rng):
         share = 0.0
         for name in touched:
             for part, expected in scheme.store(name, merged[name]).items():
+                # Experts that nothing changes keep their codes and scales.
+                if case.form == "switch" and expected.ndim == 3:
+                    still = (case.updates[name][0] == 0).flatten(1).all(1)
+                    for expert in still.nonzero().flatten().tolist():
+                        expected[expert] = tensors[part][expert]
                 share = max(share, codes_that_differ(part, again[part], expected))
         need(share <= scheme.most_codes, f"again: {share:.2%} of the codes differ")
-    # What changes, and q's and k's group with it, in plain numbers.
+    # What changes, and what is loaded as one with it, in plain numbers.
     hybrid = merge(tool, base, adapter, f"{root}/hybrid", "--quantized", "hybrid")
-    together = {f"{names['k']}.weight"} if not scheme.single_file else set()
-    same(tensors, hybrid, untouched - set().union(*map(of, together), set()), "hybrid")
-    for name in [*touched, *together]:
+    same(tensors, hybrid, untouched - set().union(*map(part_of, case.together), set()), "hybrid")
+    for name in [*touched, *case.together]:
         wanted = merged.get(name, values[name])
         need(name in hybrid and hybrid[name].dtype == getattr(torch, scheme.dtype), f"hybrid: {name} is not plain")
-        need(not (of(name) - {name}) & set(hybrid), f"hybrid: {name} has companions")
+        need(not (part_of(name) - {name}) & set(hybrid), f"hybrid: {name} has companions")
         need(torch.allclose(hybrid[name].float(), wanted, rtol=2 ** -8, atol=1e-7), f"hybrid: {name} is another")
-    return worst, share
+    return case.form, worst, share
 
 
 def main():
@@ -211,19 +132,19 @@ def main():
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     good = total = 0
-    print("| scheme | read | merged, of the tolerance | codes that differ, again | hybrid |\n|---|---|---|---|---|")
+    print("| scheme | experts | read | merged, of the tolerance | codes that differ, again | hybrid |\n|---|---|---|---|---|---|")
     for _ in range(options.rounds):
         found, missing = quantisers.schemes(rng)
         for scheme in (scheme for scheme in found if options.only in scheme.name):
             root = tempfile.mkdtemp()
             total += 1
             try:
-                worst, share = compare(scheme, options.lora_tool, root, rng)
+                form, worst, share = compare(scheme, options.lora_tool, root, rng)
                 good += 1
                 written = "not written" if share is None else f"{share:.3%}"
-                print(f"| {scheme.name} | equal | {worst:.2f} | {written} | equal |", flush=True)
+                print(f"| {scheme.name} | {form} | equal | {worst:.2f} | {written} | equal |", flush=True)
             except Difference as difference:
-                print(f"| {scheme.name} | **{difference}** | | | |", flush=True)
+                print(f"| {scheme.name} | **{difference}** | | | | |", flush=True)
             shutil.rmtree(root)
     for package, reason in missing.items():
         print(f"skipped: {package} ({reason})")
@@ -231,4 +152,5 @@ def main():
     sys.exit(good != total)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 ENCODER_TOKENS = 48
 BATCH = 64
+# Which texts or images of a task are scored.
+ALL = slice(None)
 
 
 class Score(NamedTuple):
@@ -91,19 +93,19 @@ class Bench:
 class Encoder(Bench):
     """Sentence embeddings, the mean over tokens, with a linear head a task."""
 
-    def __init__(self, base, directories):
+    def __init__(self, base, directories, take=ALL):
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(base)
         super().__init__(AutoModel.from_pretrained(base, dtype=torch.float32),
-                         [self.task(directory, tokenizer) for directory in directories])
+                         [self.task(directory, tokenizer, take) for directory in directories])
 
     @staticmethod
-    def task(directory, tokenizer):
+    def task(directory, tokenizer, take):
         """Texts in batches of like length, with the head."""
         head = load_file(directory / "head.safetensors")
         facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
-        texts, labels = zip(*facts["test"])
+        texts, labels = zip(*facts["test"][take])
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         batches = []
         for start in range(0, len(order), BATCH):
@@ -128,22 +130,22 @@ class Encoder(Bench):
 class Decoder(Bench):
     """Answers by greedy decoding: right is the whole answer with the token that ends it."""
 
-    def __init__(self, base, directories, dtype=torch.bfloat16):
+    def __init__(self, base, directories, dtype=torch.bfloat16, take=ALL):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(base)
         net = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-        super().__init__(net, [self.task(directory, tokenizer) for directory in directories])
+        super().__init__(net, [self.task(directory, tokenizer, take) for directory in directories])
         exact = load_file(Path(base) / "model.safetensors")
         self.base = {name: exact.get(name, weight) for name, weight in self.base.items()}
 
     @staticmethod
-    def task(directory, tokenizer):
+    def task(directory, tokenizer, take):
         """Prompts, right answers and the own adapter's as tokens, in order of their lengths."""
         facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
         tokens = lambda text: tokenizer(text)["input_ids"]
         triples = [(tokens(prompt), [*tokens(answer), facts["eos_id"]], own)
-                   for (prompt, answer), own in zip(facts["pairs"], facts["own_answers"])]
+                   for (prompt, answer), own in zip(facts["pairs"][take], facts["own_answers"][take])]
         return sorted(triples, key=lambda triple: len(triple[0]) + len(triple[1]))
 
     def use(self, deltas):
@@ -185,9 +187,9 @@ class Decoder(Bench):
 class Vision(Bench):
     """EfficientNet-lite0 with plain convolutions, as PEFT can adapt them, and a linear head a task."""
 
-    def __init__(self, base, directories):
+    def __init__(self, base, directories, take=ALL):
         super().__init__(self.network(load_file(Path(base) / "model.safetensors")),
-                         [self.task(directory) for directory in directories])
+                         [self.task(directory, take) for directory in directories])
 
     @staticmethod
     def network(weights):
@@ -205,15 +207,20 @@ class Vision(Bench):
         return net
 
     @staticmethod
-    def task(directory):
+    def task(directory, take):
         """Images and labels, with the head."""
         import numpy
 
         facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
         stored, head = numpy.load(directory / facts["test"]), load_file(directory / "head.safetensors")
-        images = (torch.from_numpy(stored["images"]).float() - 127) / 128
-        labels = torch.from_numpy(stored["labels"])
-        return images.permute(0, 3, 1, 2).contiguous(), labels, head["weight"], head["bias"]
+        images = torch.from_numpy(stored["images"][take])
+        labels = torch.from_numpy(stored["labels"][take])
+        return Vision.pixels(images), labels, head["weight"], head["bias"]
+
+    @staticmethod
+    def pixels(images):
+        """Bytes as the network takes them."""
+        return ((images.float() - 127) / 128).permute(0, 3, 1, 2).contiguous()
 
     def outputs(self, images):
         """The thousand outputs of the last layer; the stem's padding is one row and column at the end."""
@@ -231,9 +238,9 @@ class Vision(Bench):
         return torch.cat(found).argmax(1)
 
 
-def open_bench(base, directories, dtype=torch.bfloat16):
-    """The bench of the kind that the tasks are of; `dtype` is a decoder's."""
+def open_bench(base, directories, dtype=torch.bfloat16, take=ALL):
+    """The bench of the kind that the tasks are of, with those of their texts or images that `take` takes; `dtype` is a decoder's."""
     facts = json.loads((directories[0] / "task.json").read_text(encoding="utf-8"))
     if facts.get("kind") == "generate":
-        return Decoder(base, directories, dtype)
-    return (Vision if (directories[0] / "test.npz").exists() else Encoder)(base, directories)
+        return Decoder(base, directories, dtype, take)
+    return (Vision if (directories[0] / "test.npz").exists() else Encoder)(base, directories, take)

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Merges out of a local Hub cache, watched by strace: the bytes of the merge by paths, and no socket.
 
-Without provenance, which names a repository by its name and commit.
-
     scripts/scale/hub_cache.py target/release/lora-tool
 """
 
@@ -52,15 +50,14 @@ def main():
         fleet.make_adapter(place / "adapter", names, base="org/base")
         cached(place / "cache", "org/base", place / "base")
         cached(place / "cache", "org/adapter", place / "adapter")
-        fleet.command(binary, "merge", place / "base", place / "adapter", "-o", place / "by-path",
-                      "--no-provenance")
+        fleet.command(binary, "merge", place / "base", place / "adapter", "-o", place / "by-path")
         right = fleet.hashes(place / "by-path")
         env = os.environ | {"HF_HUB_CACHE": str(place / "cache")}
         for at, inputs in enumerate((["org/base", "org/adapter@main"], ["org/base", f"org/adapter@{COMMIT}"],
                                      ["org/adapter"], ["hf://org/base", "hf://org/adapter@main"])):
             out, trace = place / f"out-{at}", place / f"trace-{at}"
             subprocess.run(["strace", "-f", "-qq", "-e", "trace=network", "-o", trace, binary, "merge", *inputs,
-                            "-o", out, "--no-provenance"], env=env, check=True, capture_output=True)
+                            "-o", out], env=env, check=True, capture_output=True)
             expect(fleet.hashes(out) == right, f"merge {' '.join(inputs)}: the bytes of the merge by paths")
             expect(not sockets(trace), f"merge {' '.join(inputs)}: no socket")
         told = fleet.command(binary, "merge", "org/elsewhere", "org/adapter", "-o", place / "none", expect=2, env=env)

@@ -112,10 +112,9 @@ def main():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
         env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(place / "ours"), "HF_HOME": str(place)}
-        subprocess.run([binary, "merge", "org/adapter", "-o", place / "out", "--no-provenance",
+        subprocess.run([binary, "merge", "org/adapter", "-o", place / "out",
                         "--fetch", "-q"], env=env, check=True)
-        fleet.command(binary, "merge", place / "hub/org/base", place / "hub/org/adapter", "-o", place / "by-path",
-                      "--no-provenance")
+        fleet.command(binary, "merge", place / "hub/org/base", place / "hub/org/adapter", "-o", place / "by-path")
         expect(fleet.hashes(place / "out") == fleet.hashes(place / "by-path"), "the bytes of the merge by paths")
         os.environ |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(place), "HF_HUB_DISABLE_XET": "1",
                        "HF_HUB_DISABLE_PROGRESS_BARS": "1"}

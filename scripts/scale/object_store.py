@@ -226,7 +226,9 @@ def run(args, place, env):
         expect(not store.names("out/refused"), "and nothing is in the store")
     merged("no-index", "last", 10**9, expected=2)
     expect(not store.names("out/no-index"), "a store that refuses the index keeps none of the other files")
-    plan_and_work(args, place, env, inputs, right)
+    plan_and_work(args, place, env, inputs, (right, store))
+    extract_to_store(args, place, env, store)
+    batch_to_store(args, place, env, store)
     for location, hint in (("s3://nowhere/base", "no such bucket"), ("s3://models/nothing", "nothing is there"),
                            ("ftp://host/base", "unknown scheme")):
         code, words, _ = peak_of([args.binary, "inspect", location], env)
@@ -234,23 +236,94 @@ def run(args, place, env):
     expect(not list(place.glob("lora-tool-remote-*")), "no mirror is left on the disk")
 
 
-def plan_and_work(args, place, env, inputs, right):
-    """A plan whose inputs are in the store, and whose output is a directory that all workers see."""
-    def tool(*words, expected=0):
-        code, told, _ = peak_of([args.binary, "-q", *words], env)
-        if code != expected:
-            sys.exit(f"WRONG: exit {code}, not {expected}: {told}")
-        return told
+def tool(args, env, *words, expected=0):
+    """Runs a command that has to end with a code; its words, and the peak of its memory."""
+    code, told, peak = peak_of([args.binary, "-q", *words], env)
+    if code != expected:
+        sys.exit(f"WRONG: {' '.join(map(str, words))}: exit {code}, not {expected}: {told}")
+    return told, peak
 
+
+def plan_and_work(args, place, env, inputs, expected):
+    """Plans whose inputs are in the store: with a directory that all workers see, and with an output in the store."""
+    right, store = expected
     plan = place / "plan.json"
-    told = tool("merge", *inputs, "-o", "s3://models/out/planned", "--plan", plan, expected=2)
-    expect("a file system that all workers see" in told, "an output in the store is refused in words")
-    tool("merge", *inputs, "-o", place / "planned", "--plan", plan, "--workers", "2")
+    tool(args, env, "merge", *inputs, "-o", place / "planned", "--plan", plan, "--workers", "2")
     expect("lora-tool-remote" not in plan.read_text() and inputs[0] in plan.read_text(), "a plan holds locations")
     for part in ("2/2", "1/2"):
-        tool("work", plan, "--shard", part)
-    tool("commit", plan)
+        tool(args, env, "work", plan, "--shard", part)
+    tool(args, env, "commit", plan)
     expect(fleet.hashes(place / "planned") == right, "planned from the store: the bytes of the merge by paths")
+
+    plan = place / "plan-to-store.json"
+    tool(args, env, "merge", *inputs, "-o", "s3://models/out/worked", "--plan", plan, "--workers", "3")
+    expect("lora-tool-remote" not in plan.read_text(), "a plan to the store holds locations")
+    told, _ = tool(args, env, "commit", plan, expected=2)
+    expect("no worker has begun" in told, "a commit before any work is refused")
+    peak = max(tool(args, env, "work", plan, "--shard", part)[1] for part in ("2/3", "1/3"))
+    told, _ = tool(args, env, "commit", plan, expected=2)
+    expect("missing" in told and ".safetensors" in told, "a commit without a part is refused, and names it")
+    peak = max(peak, tool(args, env, "work", plan, "--shard", "3/3")[1])
+    expect(peak <= 128, f"a worker to the store: {peak:.0f} MiB anonymous, at most 128")
+    expect(not store.names("out/worked/"), "nothing is seen before the commit")
+    waiting = "out/.worked.work/out/"
+    shard = next(name for name in store.names(waiting) if name.endswith(".safetensors"))
+    store.client.put_object(Bucket=store.name, Key=waiting + shard, Body=b"another")
+    told, _ = tool(args, env, "commit", plan, expected=2)
+    expect("not as it was made" in told and shard in told, "an altered shard is named")
+    for part in ("1/3", "2/3", "3/3", "3/3"):
+        tool(args, env, "work", plan, "--shard", part)
+    Proxy.fail("last", 10**9)
+    tool(args, env, "commit", plan, expected=2)
+    Proxy.fail(None, 0)
+    expect(not store.names("out/worked/"), "a commit whose index is refused leaves nothing in its place")
+    tool(args, env, "commit", plan)
+    store.get("out/worked/", place / "worked")
+    expect(fleet.hashes(place / "worked") == right, "planned to the store: the bytes of the merge by paths")
+    expect(not store.names("out/.worked.work/"), "and nothing waits any more")
+    told, _ = tool(args, env, "commit", plan, expected=2)
+    expect("committed already" in told, "a second commit is refused")
+    told, _ = tool(args, env, "work", plan, "--shard", "1/3", expected=2)
+    expect("exists" in told, "and so is more work")
+
+
+def extract_to_store(args, place, env, store):
+    """An extraction of two models in the store to an adapter there, alone and by two workers."""
+    fleet.command(args.binary, "extract", place / "base", place / "right", "--rank", "4", "-o", place / "extracted")
+    store.put(place / "right", "org/tuned")
+    models = ["s3://models/org/base", "s3://models/org/tuned", "--rank", "4"]
+    tool(args, env, "extract", *models, "-o", "s3://models/out/extracted")
+    plan = place / "extract.json"
+    tool(args, env, "extract", *models, "-o", "s3://models/out/shared", "--plan", plan)
+    for part in ("2/2", "1/2"):
+        tool(args, env, "work", plan, "--shard", part)
+    expect(not store.names("out/shared"), "an extraction is not seen before the commit")
+    tool(args, env, "commit", plan)
+    for name in ("extracted", "shared"):
+        got = place / f"{name}-got"
+        store.get(f"out/{name}/", got)
+        file = "adapter_model.safetensors"
+        expect(fleet.hashes(got)[file] == fleet.hashes(place / "extracted")[file], f"{name}: the factors of paths")
+        config = (got / "adapter_config.json").read_text()
+        expect("lora-tool-remote" not in config, f"{name}: its config names no path of this machine")
+
+
+def batch_to_store(args, place, env, store):
+    """A batch whose items lie in the store and go there, by two workers."""
+    fleet.command(args.binary, "resize", place / "adapter", "--rank", "4", "-o", place / "small")
+    items = "".join(f"- {{verb: resize, adapter: 's3://models/org/adapter', rank: {rank}, "
+                    f"output: 's3://models/out/batch/r{rank}'}}\n" for rank in (4, 8))
+    (place / "jobs.yaml").write_text(f"items:\n{items}")
+    plan = place / "batch.json"
+    tool(args, env, "batch", place / "jobs.yaml", "--plan", plan)
+    for part in ("2/2", "1/2"):
+        tool(args, env, "work", plan, "--shard", part)
+    expect(not store.names("out/batch/r"), "a batch is not seen before the commit")
+    tool(args, env, "commit", plan)
+    expect(not store.names("out/batch/."), "and nothing of it waits after")
+    store.get("out/batch/r4/", place / "r4")
+    file = "adapter_model.safetensors"
+    expect(fleet.hashes(place / "r4")[file] == fleet.hashes(place / "small")[file], "a batch: the factors of paths")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,14 @@ fn find(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     if let Some(config) = &config {
         // A prompt or router type has no tensors to look for: say so first.
         PeftConfig::open(config, &[], true)?;
-        let reason = "there is an adapter_config.json, but no adapter_model.safetensors".to_owned();
+        let serialised = path.join("adapter_model.tensors").is_file();
+        let what = if serialised {
+            ": adapter_model.tensors is tensorizer's, which is not read"
+        } else {
+            ""
+        };
+        let reason =
+            format!("there is an adapter_config.json, but no adapter_model.safetensors{what}");
         return Err(ErrorKind::NoAdapter { reason }).in_file(path);
     }
     match only_file(path) {

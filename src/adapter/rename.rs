@@ -84,7 +84,7 @@ impl Renamer<'_> {
                 (Names::Dotted, _) if self.to.names == Names::Gguf => {
                     "llama.cpp's table of the base's architecture does not have it"
                 }
-                _ => "it does not say what the other convention calls it",
+                _ => "no table of that convention has this module of this model",
             };
             ConvertError::Name { to: self.to.name, reason }.into()
         })

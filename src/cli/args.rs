@@ -17,6 +17,7 @@ use lora_tool::{Error, ErrorKind, Result};
 use regex::Regex;
 
 use super::Session;
+use super::page::is_page;
 
 /// An input: a path, a place in a store, or the name of a repository that the local Hub cache holds.
 pub(crate) fn location() -> impl TypedValueParser<Value = PathBuf> {
@@ -106,15 +107,22 @@ pub(crate) struct PageArgs {
 impl PageArgs {
     /// Raises what would keep the page from being written, before the work for it begins.
     pub(crate) fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-        self.report.as_ref().map_or(Ok(()), |path| check_output(path, inputs, self.force))
+        self.report.as_ref().map_or(Ok(()), |path| check_output(path, inputs, self.replaces(path)))
     }
 
-    /// Writes the page, if one was asked for.
-    pub(crate) fn write(&self, page: impl FnOnce() -> String) -> Result<()> {
+    /// Whether what is at the path may be replaced: a page of ours is made anew without being asked to.
+    fn replaces(&self, path: &Path) -> bool {
+        self.force || is_page(path)
+    }
+
+    /// Writes the page, if one was asked for, and says so.
+    pub(crate) fn write(&self, session: &Session, page: impl FnOnce() -> String) -> Result<()> {
         let Some(path) = &self.report else { return Ok(()) };
-        let staging = Staging::file(path, self.force)?;
+        let staging = Staging::file(path, self.replaces(path))?;
         staging.write("", page().as_bytes())?;
-        staging.commit()
+        staging.commit()?;
+        session.note(&format!("page written: {}", path.display()));
+        Ok(())
     }
 }
 

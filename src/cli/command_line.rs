@@ -76,7 +76,11 @@ pub(crate) fn parse() -> Cli {
     if fetch {
         fetch_missing(if quiet { |_| () } else { Terminal::tell });
     }
-    let matches = command().get_matches_from(spelling::usual(std::env::args_os()));
+    let (words, left_out) = spelling::without_kohyas(spelling::usual(std::env::args_os()));
+    if !left_out.is_empty() && !quiet {
+        Terminal::tell(&format!("note: without effect here: {}", left_out.join(", ")));
+    }
+    let matches = command().get_matches_from(words);
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 

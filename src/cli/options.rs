@@ -2,7 +2,7 @@
 //! programs. What an argument's value is, and which arguments exclude each other, stands at its verb.
 
 use clap::{Arg, Command};
-use lora_tool::ops::shared::options::option;
+use lora_tool::ops::shared::options::{OptionSpec, option};
 
 /// The same command, every argument that the table has described by it.
 pub(super) fn described(command: Command) -> Command {
@@ -23,10 +23,67 @@ fn all_of(verb: &str, command: Command) -> Command {
         .fold(command, |command, part| command.mut_subcommand(&part, |part| all_of(verb, part)))
 }
 
+/// Options that few runs need, under headings of their own; what is not here stands first.
+const HEADINGS: [(&str, &[&str]); 5] = [
+    (
+        "Which modules",
+        &[
+            "module_weight",
+            "lbw",
+            "include",
+            "exclude",
+            "allow_unmatched",
+            "allow_disjoint",
+            "add_new",
+            "keep_tied",
+        ],
+    ),
+    (
+        "Quantised bases",
+        &[
+            "quantized",
+            "touched",
+            "quantize_like",
+            "as_trained",
+            "scales",
+            "rounding",
+            "rounding_seed",
+            "min_survival",
+            "residual",
+            "residual_rank",
+            "types",
+        ],
+    ),
+    (
+        "How inputs are read",
+        &[
+            "alpha",
+            "rslora",
+            "scale",
+            "convention",
+            "ignore_field",
+            "residual_base",
+            "orientation",
+            "no_mmap",
+        ],
+    ),
+    ("Work on several machines, and interrupted work", &["plan", "workers", "resume"]),
+    ("What is written and printed", &["card", "force", "dry_run", "modules", "json"]),
+];
+
+fn heading(option: &OptionSpec) -> Option<&'static str> {
+    let holds = |(_, names): &&(&str, &[&str])| names.contains(&option.name);
+    HEADINGS.iter().find(holds).map(|(heading, _)| *heading)
+}
+
 fn describe(verb: &str, arg: Arg) -> Arg {
     let name = arg.get_long().unwrap_or(arg.get_id().as_str());
     let Some(option) = option(verb, name) else { return arg };
     let arg = arg.help(option.help_text()).aliases(option.aliases);
+    let arg = match heading(option) {
+        Some(heading) if arg.get_long().is_some() => arg.help_heading(heading),
+        _ => arg,
+    };
     if option.value.is_empty() {
         return arg;
     }

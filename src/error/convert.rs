@@ -29,6 +29,14 @@ pub enum ConvertError {
         /// The models.
         models: String,
     },
+    /// Nothing that the target can hold.
+    #[error("nothing of it can be written in the {to} convention: {first}")]
+    Nothing {
+        /// The other convention.
+        to: &'static str,
+        /// The first loss.
+        first: String,
+    },
     /// What would not survive.
     #[error("the conversion would lose {}{}", losses.len(), list(losses))]
     Losses {
@@ -54,6 +62,14 @@ pub enum ConvertError {
         /// The family of the first.
         family: &'static str,
     },
+    /// No reference, where one is needed.
+    #[error("the {to} convention needs the base model's {what}, which the adapter does not say")]
+    NoReference {
+        /// The convention.
+        to: &'static str,
+        /// What of the base.
+        what: &'static str,
+    },
     /// An adapter of an output head that is the input embedding, for a program that has one tensor for both.
     #[error(
         "the base's output head is its input embedding (tie_word_embeddings), and llama.cpp has no tensor that an \
@@ -72,14 +88,36 @@ pub enum ConvertError {
 fn list(losses: &[String]) -> String {
     const SHOWN: usize = 12;
     let mut text = String::from(if losses.len() == 1 { " thing" } else { " things" });
-    for loss in losses.iter().take(SHOWN) {
+    let lines = grouped(losses);
+    for line in lines.iter().take(SHOWN) {
         text.push_str("\n  ");
-        text.push_str(loss);
+        text.push_str(line);
     }
-    if losses.len() > SHOWN {
+    if lines.len() > SHOWN {
         text.push_str("\n  … and more");
     }
     text
+}
+
+/// Losses as lines: many of one reason are one line.
+fn grouped(losses: &[String]) -> Vec<String> {
+    const MANY: usize = 4;
+    let reason = |loss: &String| loss.split_once(": ").map(|(_, reason)| reason.to_owned());
+    let alike = |of: &String| losses.iter().filter(|loss| reason(loss) == Some(of.clone())).count();
+    let mut told: Vec<String> = Vec::new();
+    let mut lines = Vec::new();
+    for loss in losses {
+        match loss.split_once(": ") {
+            Some((_, reason)) if told.iter().any(|other| other == reason) => {}
+            Some((first, reason)) if alike(&reason.to_owned()) >= MANY => {
+                let count = alike(&reason.to_owned());
+                lines.push(format!("{count} modules, such as {first}: {reason}"));
+                told.push(reason.to_owned());
+            }
+            _ => lines.push(loss.clone()),
+        }
+    }
+    lines
 }
 
 /// How [`ConvertError::Name`] goes on wherever it is listed.
@@ -97,7 +135,7 @@ impl ConvertError {
                 "give the model it was trained on: --reference BASE (a checkpoint, or a pipeline's directory)"
             }
             Self::SeveralModels { .. } => {
-                "give a --to that names models: kohya, diffusers, comfyui"
+                "--to kohya, diffusers or comfyui keeps all of them; a file of one model alone can be had with combine --include '^lora_unet' (or '^lora_te1')"
             }
             Self::Losses { losses, .. }
                 if losses.iter().any(|loss| loss.contains(UNKNOWN_NAME)) =>
@@ -105,7 +143,13 @@ impl ConvertError {
                 "names may be in a base: --reference BASE; `convert --allow-loss` leaves all of it out"
             }
             Self::Losses { .. } => "`convert --allow-loss` leaves all of it out",
+            Self::Nothing { .. } => {
+                "is it an adapter of a model that the convention is for? kohya, diffusers and comfyui are for image models, gguf and mlx for language models"
+            }
             Self::Differs { .. } => "nothing was written; this is a defect, please report it",
+            Self::NoReference { .. } => {
+                "--reference DIR, the base model's directory with its config.json"
+            }
             Self::Reference { .. } => "give the base model's directory with its config.json",
             Self::TiedHead => {
                 "merge it into the base instead (lora-tool merge), and convert the merged model with llama.cpp; or \

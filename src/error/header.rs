@@ -16,7 +16,7 @@ pub enum HeaderError {
     },
     /// The header claims an absurd size.
     #[error(
-        "the header claims {claimed} bytes, more than the {limit} a safetensors header may have"
+        "not a safetensors file: its first 8 bytes would be the length of a header of {claimed} bytes, of which there may be {limit}"
     )]
     HeaderTooLarge {
         /// What the first eight bytes say.

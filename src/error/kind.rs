@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::unmatched::list_unmatched;
 use super::{
     CollectionError, ConvertError, ExpertsError, FamilyError, HeaderError, JobError, LocationError,
     ModelError, OrientationError, PairError, QuantError, ReceiptError, RecipeError, RuleError,
     TunedError, UnmatchedName, counted,
 };
+use super::{count::exact_amount, unmatched::list_unmatched};
 
 /// What can go wrong. Shapes are in the order they are stored in.
 #[derive(Debug, thiserror::Error)]
@@ -340,7 +340,7 @@ pub enum ErrorKind {
         all: String,
     },
     /// A budget below one rank everywhere.
-    #[error("{budget} does not reach: rank 1 in every module takes {least} {unit}")]
+    #[error("{budget} is too small: rank 1 in every module takes {}", exact_amount(*least, unit))]
     BudgetTooSmall {
         /// The policy.
         budget: String,

@@ -69,7 +69,14 @@ fn missing(path: &Path) -> Option<String> {
         let meant = rest.map_or(parent.join(other), |rest| parent.join(other).join(rest));
         return Some(format!("did you mean `{}`?", meant.display()));
     }
-    let may_be_repository = path.is_relative() && path.components().count() == 2 && wrong != path;
+    if let Some((before, after)) = path.to_str().and_then(|text| text.rsplit_once(':'))
+        && Path::new(before).exists()
+    {
+        return Some(format!("after the last colon a weight is meant, and `{after}` is no number"));
+    }
+    let is_weights = path.extension().is_some_and(|end| end == "safetensors");
+    let may_be_repository =
+        !is_weights && path.is_relative() && path.components().count() == 2 && wrong != path;
     may_be_repository.then(|| {
         let name = path.display().to_string();
         let command = match name.split_once('@') {

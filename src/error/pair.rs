@@ -63,6 +63,12 @@ pub enum PairError {
         /// The base model that each names, the other adapter's first.
         bases: (String, String),
     },
+    /// An adapter and a model, which have nothing to be held to one another.
+    #[error("this is an adapter, and {} is a checkpoint of a model", model.display())]
+    AdapterAndModel {
+        /// The model.
+        model: PathBuf,
+    },
     /// No bit of difference, or none that is looked at.
     #[error("nothing to extract: {0}")]
     Nothing(String),
@@ -84,6 +90,9 @@ impl PairError {
             }
             Self::Disjoint { .. } => {
                 "are they for one model? --allow-disjoint puts them into one adapter all the same"
+            }
+            Self::AdapterAndModel { .. } => {
+                "compare two adapters, or two checkpoints; `inspect ADAPTER --against BASE` shows where the adapter lands"
             }
             Self::Nothing(_) => "are the two paths the ones you mean?",
         }

@@ -210,6 +210,14 @@ pub fn read_config_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// The first `limit` bytes of a file as text; `None` where there is no file that can be read.
+pub fn head_of(path: &Path, limit: u64) -> Option<String> {
+    let source = Source::open(path, Access::Read).ok()?;
+    let mut bytes = Vec::new();
+    let head = source.bytes(0..source.length().min(limit), &mut bytes).ok()?;
+    Some(String::from_utf8_lossy(head).into_owned())
+}
+
 /// A regular file of at most `limit` bytes, whole. The one place where the library reads a file at once.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 pub use super::hub::Say;
 use super::hub::{Repository, roots};
+use super::remote::as_written;
 #[cfg(not(feature = "cloud"))]
 use crate::error::CloudError;
 use crate::error::{FetchError, LocationError, Result};
@@ -65,6 +66,29 @@ pub fn locate(input: &Path) -> Result<PathBuf> {
                 .into())
         }
     }
+}
+
+/// What others would call an input: a repository of the Hub by its name, a place in a store by its URL, a path by itself.
+pub(crate) fn called(path: &Path) -> String {
+    let snapshots = path.parent().filter(|above| above.ends_with("snapshots"));
+    let folder = snapshots.and_then(Path::parent).and_then(Path::file_name);
+    let repository = folder.and_then(|name| name.to_str()?.strip_prefix("models--"));
+    match repository {
+        Some(name) => name.replacen("--", "/", 1),
+        None => as_written(&path.to_string_lossy()).into_owned(),
+    }
+}
+
+/// The snapshots of all repositories in the local caches, in the order of their names.
+pub(crate) fn cached() -> Vec<PathBuf> {
+    let entries = |folder: PathBuf| {
+        let entries = folder.read_dir().into_iter().flatten().filter_map(std::result::Result::ok);
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let repositories = roots().into_iter().flat_map(entries);
+    repositories.flat_map(|repository| entries(repository.join("snapshots"))).collect()
 }
 
 /// The command that puts a repository into the cache, if this may be the name of one.

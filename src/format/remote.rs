@@ -33,6 +33,9 @@ pub trait Ranged: Debug + Send + Sync {
 
 /// Where a complete output goes.
 pub trait Sink: Debug + Send + Sync {
+    /// Where its files wait while several machines make it.
+    fn depot(&self) -> Arc<dyn Depot>;
+
     /// Fails if something is there, unless it may be replaced.
     ///
     /// # Errors
@@ -45,6 +48,57 @@ pub trait Sink: Debug + Send + Sync {
     /// What the store says. Nothing of it is to be seen before all parts have come; what a store that fails after that
     /// has shown is removed again, unless it replaces an output: then files of it may stay, without the index.
     fn send(&self, local: &Path, force: bool) -> Result<()>;
+}
+
+/// Where the files of an output in a store wait, beside it, while several machines make it. Names are paths below that
+/// place.
+pub trait Depot: Debug + Send + Sync {
+    /// What a user would write for it.
+    fn location(&self) -> String;
+
+    /// Sends a file, over one of this name.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn send(&self, name: &str, local: &Path) -> Result<()>;
+
+    /// Writes a short text, if nothing has this name yet.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn claim(&self, name: &str, text: &[u8]) -> Result<()>;
+
+    /// The bytes under a name, of small files.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// What changes when the bytes under a name change.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn state(&self, name: &str) -> Result<Option<String>>;
+
+    /// All names below one, as paths below it; the name itself is an empty one.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn names(&self, below: &str) -> Result<Vec<String>>;
+
+    /// Copies what has a name, or lies below it, to the output, the file by which others find the rest last, and that
+    /// only if nothing is there (unless `force`).
+    ///
+    /// # Errors
+    /// That something is there; what the store says. Of an output that could not be completed nothing stays, unless it
+    /// replaces another.
+    fn show(&self, below: &str, force: bool) -> Result<()>;
+
+    /// Removes what lies below a name.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn remove(&self, below: &str) -> Result<()>;
 }
 
 /// All that this process has opened.
@@ -80,11 +134,6 @@ pub(super) fn file_at(path: &Path) -> Option<Arc<dyn Ranged>> {
 /// Where the output at this path goes.
 pub(super) fn sink_of(path: &Path) -> Option<Arc<dyn Sink>> {
     known(|known| known.outputs.get(path).cloned())
-}
-
-/// Whether a path stands for a place in a store, or lies below one that does.
-pub(crate) fn is_remote(path: &Path) -> bool {
-    known(|known| known.mirrors.iter().any(|(directory, _)| path.starts_with(directory.path())))
 }
 
 /// A text with what the user wrote in place of the mirrors' paths.

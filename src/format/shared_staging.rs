@@ -1,17 +1,22 @@
 //! Outputs that several processes build, on one machine or on many that share a file system: every file is made in a
-//! temporary and renamed into place whole, so that nobody has to wait for anybody.
+//! temporary and renamed into place whole, so that nobody has to wait for anybody. Of an output in a store they wait in the
+//! store, in a [`Depot`] beside it, and on the local disk only until they are sent.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
 use super::access::{Access, Source, read_small};
-use super::kept::{beside, retain};
+use super::folder::files_below;
+use super::hash;
+use super::kept::{beside, remove_any, retain};
 use super::live::{Live, is_committed, still};
 use super::output_file::OutputFile;
+use super::remote::{Depot, sink_of};
 use super::staging::{builder, commit_directory, parent_of, sync_directories, sync_directory};
 use crate::error::{JobError, Locate, Result};
 
@@ -20,6 +25,7 @@ use crate::error::{JobError, Locate, Result};
 pub struct SharedStaging {
     target: PathBuf,
     root: PathBuf,
+    depot: Option<Arc<dyn Depot>>,
 }
 
 /// A file of it that is not whole yet.
@@ -27,6 +33,8 @@ pub struct SharedStaging {
 pub struct Pending {
     temporary: NamedTempFile,
     place: PathBuf,
+    /// Where it goes from its place, under which name.
+    to: Option<(Arc<dyn Depot>, String)>,
     // Dropped after the temporary, which removes it.
     live: Live,
 }
@@ -41,7 +49,8 @@ impl SharedStaging {
 
     /// Where an output is built, or would be.
     pub fn at(target: &Path) -> Self {
-        Self { target: target.to_path_buf(), root: shared_root(target) }
+        let depot = sink_of(target).map(|sink| sink.depot());
+        Self { target: target.to_path_buf(), root: shared_root(target), depot }
     }
 
     /// Takes part in building an output, which need not have begun. `key` says what is built.
@@ -57,7 +66,10 @@ impl SharedStaging {
         }
         if shared.recall(Self::KEY).is_none() {
             // Whoever is first says what is built, and the others agree.
-            shared.put(&shared.root.join(Self::KEY), |file| file.write_all(key.as_bytes()))?;
+            match &shared.depot {
+                Some(depot) => depot.claim(Self::KEY, key.as_bytes())?,
+                None => shared.note(Self::KEY, key.as_bytes())?,
+            }
         }
         shared.check(key)?;
         Ok(shared)
@@ -69,11 +81,20 @@ impl SharedStaging {
     /// If nobody has begun, or something else is built there.
     pub fn of_others(target: &Path, key: &str, committed: impl Fn() -> bool) -> Result<Self> {
         let shared = Self::at(target);
-        if !shared.root.is_dir() {
+        if !shared.is_begun() {
             return Err(JobError::Nothing { committed: committed() }).in_file(target);
         }
         shared.check(key)?;
+        fs::create_dir_all(&shared.root).in_file(&shared.root)?;
         Ok(shared)
+    }
+
+    /// Whether anybody has begun to build it.
+    pub fn is_begun(&self) -> bool {
+        match &self.depot {
+            Some(_) => self.recall(Self::KEY).is_some(),
+            None => self.root.is_dir(),
+        }
     }
 
     fn check(&self, key: &str) -> Result<()> {
@@ -88,14 +109,63 @@ impl SharedStaging {
         String::from_utf8_lossy(&self.recall(Self::KEY).unwrap_or_default()).into_owned()
     }
 
-    /// Where it is built, until it is put in place.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// Where it is built until it is put in place, as a user would write it.
+    pub fn place(&self) -> PathBuf {
+        self.depot.as_ref().map_or_else(|| self.root.clone(), |depot| depot.location().into())
     }
 
-    /// Where a file of it lies once it is whole.
+    /// Where a verb may write a file or a directory of it, which [`SharedStaging::take`] then takes.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.root.join("out").join(relative)
+    }
+
+    /// What tells a file of it from all others: its SHA-256, or what the store knows it by. `None` if it is not there.
+    pub fn fingerprint(&self, relative: &str) -> Option<String> {
+        match &self.depot {
+            Some(depot) => depot.state(&format!("out/{relative}")).ok().flatten(),
+            None => fingerprint(&self.path(relative)),
+        }
+    }
+
+    /// The bytes of a small file of it.
+    pub fn read(&self, relative: &str) -> Option<Vec<u8>> {
+        match &self.depot {
+            Some(depot) => depot.get(&format!("out/{relative}")).ok().flatten(),
+            None => fs::read(self.path(relative)).ok(),
+        }
+    }
+
+    /// Whether a file or a directory of it is there.
+    pub fn holds(&self, relative: &str) -> bool {
+        match &self.depot {
+            Some(depot) => depot
+                .names(&format!("out/{relative}"))
+                .is_ok_and(|names| !names.is_empty() || self.fingerprint(relative).is_some()),
+            None => self.path(relative).symlink_metadata().is_ok(),
+        }
+    }
+
+    /// The files at or below a path that a verb has written, as parts of the output.
+    ///
+    /// # Errors
+    /// If one cannot be read, or sent.
+    pub fn take(&self, relative: &str) -> Result<Vec<String>> {
+        let path = self.path(relative);
+        let mut files = vec![relative.to_owned()];
+        if path.is_dir() {
+            let below = files_below(&path)?.into_iter();
+            files = below.map(|file| format!("{relative}/{}", file.relative)).collect();
+        }
+        if let Some(depot) = &self.depot {
+            // What an earlier try made is not a part of this one.
+            depot.remove(&format!("out/{relative}"))?;
+            for file in &files {
+                depot.send(&format!("out/{file}"), &self.path(file))?;
+            }
+            let _still = still();
+            remove_any(&path).in_file(&path)?;
+        }
+        Ok(files)
     }
 
     /// Begins a file of the output.
@@ -137,7 +207,10 @@ impl SharedStaging {
 
     /// A note that somebody kept.
     pub fn recall(&self, name: &str) -> Option<Vec<u8>> {
-        read_small(&self.root.join(name)).ok()
+        match &self.depot {
+            Some(depot) => depot.get(name).ok().flatten(),
+            None => read_small(&self.root.join(name)).ok(),
+        }
     }
 
     /// Removes what lies in the output and is none of these files.
@@ -145,6 +218,11 @@ impl SharedStaging {
     /// # Errors
     /// Whatever the operating system says of listing and removing.
     pub fn retain(&self, files: &BTreeSet<&str>) -> Result<()> {
+        if let Some(depot) = &self.depot {
+            let names = depot.names("out")?.into_iter();
+            let mut others = names.filter(|name| !files.contains(name.as_str()));
+            return others.try_for_each(|name| depot.remove(&format!("out/{name}")));
+        }
         let (_still, out) = (still(), self.root.join("out"));
         retain(&out, "", files).in_file(&out)
     }
@@ -162,7 +240,11 @@ impl SharedStaging {
     /// # Errors
     /// As [`SharedStaging::commit`].
     pub fn commit_as(self, name: &str, force: bool) -> Result<()> {
-        let Self { target, root } = self;
+        let Self { target, root, depot } = self;
+        if let Some(depot) = depot {
+            depot.show(&Path::new("out").join(name).to_string_lossy(), force)?;
+            return depot.remove("");
+        }
         let out = root.join("out");
         sync_directories(&out).in_file(&target)?;
         let out = if name.is_empty() { out } else { out.join(name) };
@@ -179,6 +261,9 @@ impl SharedStaging {
     /// # Errors
     /// Whatever the operating system says of removing.
     pub fn remove(self) -> Result<()> {
+        if let Some(depot) = &self.depot {
+            return depot.remove("");
+        }
         let _still = still();
         fs::remove_dir_all(&self.root).in_file(&self.root)
     }
@@ -195,8 +280,19 @@ impl SharedStaging {
         let temporary = builder("part-".as_ref(), 0o666).tempfile_in(&self.root);
         let temporary = temporary.in_file(&place)?;
         let live = Live::new(temporary.path(), &mut still);
-        Ok(Pending { temporary, place, live })
+        let name =
+            || place.strip_prefix(&self.root).unwrap_or(&place).to_string_lossy().into_owned();
+        let to = self.depot.as_ref().map(|depot| (Arc::clone(depot), name()));
+        Ok(Pending { temporary, place, to, live })
     }
+}
+
+/// The SHA-256 of a regular file; what is no file has none, and is not as anybody made it.
+pub fn fingerprint(path: &Path) -> Option<String> {
+    let metadata = path.symlink_metadata().ok()?;
+    // A link would go out as one.
+    let hash = Some(path).filter(|_| metadata.is_file()).and_then(|path| hash::of_file(path).ok());
+    Some(hash.unwrap_or_default())
 }
 
 impl Pending {
@@ -205,7 +301,11 @@ impl Pending {
     /// # Errors
     /// Whatever the operating system says of renaming it.
     pub fn put(self) -> Result<()> {
-        let Self { temporary, place, live } = self;
+        let Self { temporary, place, to, live } = self;
+        if let Some((depot, name)) = to {
+            // The temporary goes when this ends.
+            return depot.send(&name, temporary.path());
+        }
         let mut still = still();
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).in_file(&place)?;

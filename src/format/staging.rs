@@ -247,6 +247,14 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether something stands where an output would, here or in the store that it goes to.
+pub fn is_there(target: &Path) -> bool {
+    match sink_of(target) {
+        Some(sink) => sink.check_free(false).is_err(),
+        None => target.symlink_metadata().is_ok(),
+    }
+}
+
 /// A new temporary that is this run's, on the list and locked. One that another process removes before it is locked
 /// (it looks left over until then) is made anew.
 fn begun<T>(

@@ -11,7 +11,7 @@ use super::{Compat, Kind, Law, Method, Refusal, Sketch};
 pub(super) static METHOD: Method = Method {
     name: "della",
     aliases: &[],
-    summary: "drop elements at random, small ones rather, elect a sign, average those that agree",
+    summary: "drop elements at random, small ones more often, elect a sign, average those that agree",
     source: "https://arxiv.org/abs/2406.11617",
     takes: &[DENSITY, EPSILON, MAJORITY_SIGN, REDUCE, LAMBDA, SEED],
     peers: &[Compat::Mergekit],

@@ -11,7 +11,7 @@ use super::{Compat, Kind, Law, Method};
 pub(super) static METHOD: Method = Method {
     name: "della-linear",
     aliases: &[],
-    summary: "drop elements at random, small ones rather, scale up the rest, sum",
+    summary: "drop elements at random, small ones more often, scale up the rest, sum",
     source: "https://arxiv.org/abs/2406.11617",
     takes: &[DENSITY, EPSILON, LAMBDA, SEED],
     peers: &[Compat::Mergekit],

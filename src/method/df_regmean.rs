@@ -27,7 +27,7 @@ use crate::math::{LowRank, Matrix};
 pub(super) static METHOD: Method = Method {
     name: "df-regmean",
     aliases: &["wudi"],
-    summary: "every direction as the delta that writes to it has it, the sum where none does",
+    summary: "for each direction follow the delta that uses it; the sum where none does",
     source: "https://arxiv.org/abs/2503.08099",
     takes: &[SIDE, RIDGE, LAMBDA],
     peers: &[],

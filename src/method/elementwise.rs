@@ -4,48 +4,16 @@
 //! the preparation asks ([`Blending::wants_pass`]), in any order and from any thread; then every panel
 //! is combined by itself. Neither the panels' size nor the threads change a bit of the result.
 
+pub use super::rule::{Blend, Elementwise, Trim};
+
 use super::compat::Compat;
+use super::overlap;
 use super::panel::{Counts, InputWeight, Panel};
 use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
 use crate::math::elements::blend::{self, Election, Majority};
 use crate::math::elements::random::Stream;
 use crate::math::elements::select::{Cut, Keep, Selection};
 use crate::math::elements::sparsify::Sparsifier;
-
-/// An elementwise method, as its file declares it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elementwise {
-    /// What becomes 0 in each delta.
-    pub trim: Trim,
-    /// How what is left becomes one.
-    pub blend: Blend,
-}
-
-/// What becomes 0 in each delta before they are blended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trim {
-    /// All but the `density` largest elements.
-    Smallest,
-    /// The `gamma` largest, and the smallest until `density` is left.
-    SmallestAndLargest,
-    /// Each with a chance of 1 − `density`; the others make up for it.
-    Random,
-    /// The same, with chances that fall with the magnitude's rank in its row.
-    RandomByRank,
-    /// Where the deltas vary least among each other, in all of them.
-    LeastVarying,
-}
-
-/// How trimmed deltas become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blend {
-    /// Their weighted sum.
-    Sum,
-    /// Of those that agree with the elected sign, the weighted mean or sum.
-    Elect,
-    /// The same, a delta counting by its share of all energy.
-    ElectByEnergy,
-}
 
 /// What is still to be learnt of a tensor before its elements can be combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +30,8 @@ struct Input {
     density: f64,
     stream: Stream,
     selections: Vec<Selection>,
-    /// Sums over its elements: before the trim, and after.
+    /// Sums over its elements: before the trim, and after; of [`Blend::ShareReinforced`], how many others have too, and
+    /// how many it has alone.
     norms: (f64, f64),
 }
 
@@ -106,6 +75,8 @@ pub struct Blending<'a> {
     joint: Option<Selection>,
     stage: Stage,
     election: Election,
+    /// What each input's elements are multiplied by that no other has.
+    alone: Vec<f32>,
 }
 
 impl<'a> Blending<'a> {
@@ -132,7 +103,7 @@ impl<'a> Blending<'a> {
                     let (above, within) = outliers((density, gamma), elements, compat);
                     vec![select(above), select(within)]
                 }
-                Trim::Random | Trim::RandomByRank | Trim::LeastVarying => Vec::new(),
+                Trim::Random | Trim::RandomByRank | Trim::LeastVarying | Trim::Tiny => Vec::new(),
             };
             Input { part: *part, density, stream, selections, norms: (0.0, 0.0) }
         };
@@ -151,8 +122,18 @@ impl<'a> Blending<'a> {
             least: 0.0,
         };
         let (elements, stage) = (elements as f64, Stage::Cuts);
-        let mut blending =
-            Self { rule, settings, compat, adapters, elements, inputs, joint, stage, election };
+        let mut blending = Self {
+            rule,
+            settings,
+            compat,
+            adapters,
+            elements,
+            inputs,
+            joint,
+            stage,
+            election,
+            alone: Vec::new(),
+        };
         blending.advance();
         blending
     }
@@ -229,6 +210,9 @@ impl<'a> Blending<'a> {
         match self.rule.blend {
             Blend::Sum => blend::sum(&parts, &self.election.gain, out),
             Blend::Elect | Blend::ElectByEnergy => blend::elect(&parts, &self.election, out),
+            Blend::Share | Blend::ShareReinforced => {
+                blend::share(&parts, &self.election.gain, &self.alone, out);
+            }
         }
     }
 
@@ -243,11 +227,15 @@ impl<'a> Blending<'a> {
         }
         if self.stage == Stage::Ready {
             self.election = self.elect();
+            let reinforced = self.rule.blend == Blend::ShareReinforced;
+            let raise = |norms| if reinforced { overlap::raise(self.settings, norms) } else { 1.0 };
+            self.alone = self.inputs.iter().map(|input| raise(input.norms)).collect();
         }
     }
 
     fn needs_norms(&self) -> bool {
-        self.rule.blend == Blend::ElectByEnergy || self.matches_norms()
+        matches!(self.rule.blend, Blend::ElectByEnergy | Blend::ShareReinforced)
+            || self.matches_norms()
     }
 
     /// mergekit makes up for what random trims drop by the sum of magnitudes.
@@ -278,6 +266,10 @@ impl<'a> Blending<'a> {
     }
 
     fn count_norms(&self, panel: &mut Panel, counts: &mut Counts) {
+        if self.rule.blend == Blend::ShareReinforced {
+            self.trim(panel);
+            return overlap::count(panel, counts);
+        }
         let columns = panel.columns.max(1);
         let by_energy = self.rule.blend == Blend::ElectByEnergy;
         let norm = |values: &[f32]| {
@@ -334,6 +326,9 @@ impl<'a> Blending<'a> {
                 Sparsifier::RankedChance { chance, spread, rescale, stream }
             }
             Trim::LeastVarying => Sparsifier::All,
+            Trim::Tiny => {
+                Sparsifier::Above(self.settings.number_of(&EPSILON, input.part.adapter) as f32)
+            }
         }
     }
 
@@ -369,6 +364,7 @@ impl<'a> Blending<'a> {
             let (vote, share) = match (self.rule.blend, self.compat) {
                 (Blend::ElectByEnergy, _) if energy / self.elements <= least => (weight, 1.0),
                 (Blend::ElectByEnergy, _) => (weight, input.energy() / energy),
+                (Blend::Share | Blend::ShareReinforced, _) => (weight, 1.0),
                 (_, Some(Compat::Peft)) => (1.0, 1.0),
                 (_, Some(Compat::Mergekit)) => (weight, weight),
                 (_, _) => (weight, weight.abs()),

@@ -12,8 +12,10 @@ mod deltas;
 pub mod elementwise;
 mod inputs;
 mod kind;
+mod overlap;
 mod panel;
 pub mod params;
+mod rule;
 mod space;
 
 pub use compat::Compat;
@@ -29,6 +31,6 @@ pub use space::Space;
 
 methods! {
     linear, cat, shared_basis, df_regmean, ties, dare_linear, dare_ties, magnitude_prune, breadcrumbs,
-    breadcrumbs_ties, della, della_linear, sce, slerp, karcher, model_stock, ema, tsv, iso_c, iso_cts, star,
+    breadcrumbs_ties, della, della_linear, sce, ram, ram_plus, slerp, karcher, model_stock, ema, tsv, iso_c, iso_cts, star,
     peft_linear, kohya_linear, kohya_cat,
 }

@@ -122,7 +122,7 @@ impl Param {
 /// Share of each delta's elements that is kept.
 pub const DENSITY: Param = Param {
     name: "density",
-    about: "share of each delta's elements that is kept; one number, or one an adapter",
+    about: "share of each delta's elements that is kept; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.5, least: 0.0, most: 1.0, above: true, each: true },
 };
 
@@ -151,17 +151,33 @@ pub const REDUCE: Param = Param {
 /// Share of the largest elements that is dropped.
 pub const GAMMA: Param = Param {
     name: "gamma",
-    about: "share of each delta's largest elements that is dropped; one number, or one an adapter",
+    about: "share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.01, least: 0.0, most: 1.0, above: false, each: true },
 };
 
 /// How far the chance of being kept varies around the density.
 pub const EPSILON: Param = Param {
     name: "epsilon",
-    about: "how far the chance to be kept varies with the magnitude, to either side of the density; one \
-            number, or one an adapter",
+    about: "della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to \
+            what size an element counts as 0; one number, or one per adapter: 0.5,0.3",
     kind: ParamKind::Number { default: 0.1, least: 0.0, most: 0.5, above: false, each: true },
 };
+
+/// How much elements that one adapter alone changes are raised.
+pub const OVERLAP_GAIN: Param = Param::number(
+    "overlap-gain",
+    "how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r",
+    0.1,
+    (0.0, f64::INFINITY),
+);
+
+/// The most overlap that counts for that.
+pub const OVERLAP_CAP: Param = Param::number(
+    "overlap-cap",
+    "the most overlap that counts for that; mergekit's alpha",
+    0.2,
+    (0.0, f64::INFINITY),
+);
 
 /// Where between two adapters.
 pub const T: Param =
@@ -222,6 +238,8 @@ pub const PARAMS: &[Param] = &[
     REDUCE,
     GAMMA,
     EPSILON,
+    OVERLAP_GAIN,
+    OVERLAP_CAP,
     T,
     BETA,
     ETA,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Result, human_bytes};
 use crate::format::orphans::{self, Maker};
 
 /// Where to look, and what to remove.
@@ -94,6 +94,7 @@ pub(in crate::ops) fn warning(folder: &Path) -> Option<String> {
     };
     let folder = folder.display();
     Some(format!(
-        "{what} left of killed runs ({bytes} bytes); `lora-tool clean {folder}` removes that"
+        "{what} left of killed runs ({}); `lora-tool clean {folder}` removes that",
+        human_bytes(bytes)
     ))
 }

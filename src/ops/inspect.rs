@@ -14,21 +14,23 @@ use crate::adapter::place::Placement;
 use crate::adapter::scale::ScaleSource;
 use crate::adapter::sidecar::CONFIG_NAME;
 use crate::adapter::training::summary;
-use crate::adapter::{Adapter, OpenOptions, convention, orientation, promised, target};
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::adapter::{Adapter, OpenOptions, convention, layout, orientation, promised, target};
+use crate::error::{Error, ErrorKind, Locate, Result, UnmatchedName};
 use crate::format::checkpoint::{Layout, PICKLES};
+use crate::format::json::model_config;
 use crate::format::natural::natural;
 use crate::format::{Checkpoint, Metadata, TensorSpec};
 use crate::math::linalg::spectrum::Spectrum;
 use crate::ops::merge::plan::misfit::{self, Misfit};
 use crate::ops::merge::tied_head;
 use crate::ops::shared::base::open_base;
+use crate::ops::shared::model_family;
 
 pub use encodings::EncodingItem;
-pub use report::{Item, ModuleItem, ReplacementItem, Report, ShardItem, SpectrumItem};
+pub use report::{Item, ModuleItem, ReplacementItem, Report, ShardItem, SpectrumItem, TensorItem};
 
-/// Modules that are named one by one in notes; of more there is the number.
-const LISTED: usize = 8;
+/// Modules that are named one by one in notes; of more there are the number and the first.
+const LISTED: usize = 4;
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +41,8 @@ pub struct Options {
     pub against: Option<PathBuf>,
     /// Read the factors and describe each module's singular values.
     pub spectrum: bool,
+    /// List the tensors of checkpoints.
+    pub tensors: bool,
     /// How adapters are opened.
     pub open: OpenOptions,
 }
@@ -110,6 +114,14 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
         bytes: shard.header.tensors.iter().map(TensorSpec::bytes).sum(),
     });
     item.shards = Some(shards.collect());
+    (item.model, item.layers) = told_by_config(path)?;
+    item.tensor_list = options.tensors.then(|| tensor_list(&file));
+    if options.spectrum {
+        item.warnings.push(
+            "a checkpoint has no factors to decompose; `lora-tool extract BASE TUNED` makes an adapter of a fine-tuned one"
+                .to_owned(),
+        );
+    }
     match encodings::encodings(&file) {
         Ok(Some((encodings, parameters))) => {
             (item.encodings, item.parameters) = (Some(encodings), parameters);
@@ -132,6 +144,33 @@ fn checkpoint_item(path: &Path, options: &Options) -> Result<Item> {
     Ok(item)
 }
 
+/// The class of a model and how many layers it has, as its config says.
+fn told_by_config(path: &Path) -> Result<(Option<String>, Option<u64>)> {
+    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let Some(config) = model_config(directory)? else { return Ok((None, None)) };
+    let listed = config.get("architectures").and_then(|list| list.get(0));
+    let class = listed.or_else(|| config.get("_class_name")).or_else(|| config.get("model_type"));
+    let inner = config.get("text_config").and_then(Value::as_object).unwrap_or(&config);
+    let mut layers = ["num_hidden_layers", "n_layer", "num_layers"].into_iter();
+    let layers = layers.find_map(|field| inner.get(field)?.as_u64());
+    Ok((class.and_then(Value::as_str).map(str::to_owned), layers))
+}
+
+/// All tensors, in natural order.
+fn tensor_list(file: &Checkpoint) -> Vec<TensorItem> {
+    let specs = file.shards.iter().flat_map(|shard| &shard.header.tensors);
+    let mut list: Vec<TensorItem> = specs
+        .map(|spec| TensorItem {
+            name: spec.name.clone(),
+            dtype: spec.dtype.to_string(),
+            shape: spec.shape.clone(),
+            bytes: spec.bytes(),
+        })
+        .collect();
+    list.sort_by(|a, b| natural(&a.name, &b.name));
+    list
+}
+
 fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Result<Item> {
     let open = base.map_or_else(|| Ok(options.open.clone()), |base| options.open.for_base(base))?;
     let adapter = match Adapter::open(path, &open) {
@@ -143,6 +182,8 @@ fn adapter_item(path: &Path, options: &Options, base: Option<&Checkpoint>) -> Re
     let mut item = common(path, "adapter", &adapter.file);
     item.convention = Some(adapter.convention.name);
     item.base_model = adapter.base_model().map(str::to_owned);
+    item.model = model_family::family(&adapter, &model_family::Seen::default());
+    item.parts = layout::counts(&adapter);
     item.rslora = adapter.config.as_ref().is_some_and(|config| config.rslora);
     let mut ranks = BTreeMap::new();
     for module in adapter.modules.iter().filter(|module| module.rank > 0) {
@@ -342,16 +383,26 @@ fn warnings(adapter: &Adapter, targets: Option<&target::Targets>) -> Vec<String>
         }
     }
     let unmatched = targets.map(|targets| targets.unmatched.as_slice()).unwrap_or_default();
-    for unmatched in unmatched.iter().take(LISTED) {
-        let nearest = match unmatched.nearest.first() {
-            Some(name) => format!("; the nearest is {name}"),
-            None => String::new(),
-        };
-        warnings.push(format!("{} fits nothing in the base{nearest}", unmatched.name));
-    }
-    if unmatched.len() > LISTED {
-        let all = adapter.modules.len() + adapter.replacements.len();
-        warnings.push(format!("{} of {all} modules fit nothing in the base", unmatched.len()));
+    let mut unmatched: Vec<_> = unmatched.iter().collect();
+    unmatched.sort_by(|a, b| natural(&a.name, &b.name));
+    let nearest = |one: &UnmatchedName| match one.nearest.first() {
+        Some(name) => format!("; the nearest is {name}"),
+        None => String::new(),
+    };
+    match unmatched.first() {
+        Some(first) if unmatched.len() > LISTED => {
+            let all = adapter.modules.len() + adapter.replacements.len();
+            let (count, name) = (unmatched.len(), &first.name);
+            let nearest = nearest(first);
+            warnings.push(format!(
+                "{count} of {all} modules fit nothing in the base, such as {name}{nearest}"
+            ));
+        }
+        _ => warnings.extend(
+            unmatched
+                .iter()
+                .map(|one| format!("{} fits nothing in the base{}", one.name, nearest(one))),
+        ),
     }
     warnings
 }

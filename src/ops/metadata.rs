@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Progress, check_output};
 use crate::adapter::hashes::{Hashes, LEGACY_HASH, MODEL_HASH, file_order};
 use crate::adapter::training::is_training;
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Locate, Result, near};
 use crate::format::checkpoint::Shard;
 use crate::format::{Access, Metadata, Staging, header};
 
@@ -38,6 +38,8 @@ pub struct Options {
     pub destination: Destination,
     /// Replace an existing output.
     pub force: bool,
+    /// Only say what an edit would change; it needs no place to go then.
+    pub dry_run: bool,
     /// How the file is read.
     pub access: Access,
 }
@@ -58,6 +60,8 @@ pub struct Change {
 pub struct Report {
     /// The file.
     pub file: PathBuf,
+    /// Nothing was written: the rest is what would be.
+    pub dry_run: bool,
     /// Where the edited file is.
     pub output: Option<PathBuf>,
     /// All entries, after the edit.
@@ -110,13 +114,14 @@ pub fn plan(options: &Options) -> Result<Edit> {
     };
     let changes = changes(&before, &after);
     let file = options.file.clone();
-    let report = Report { file, output, metadata: after, changes, warnings };
+    let dry_run = options.dry_run && edits;
+    let report = Report { file, dry_run, output, metadata: after, changes, warnings };
     Ok(Edit { report, shard, destination: options.destination.clone(), force: options.force })
 }
 
 fn check_destination(options: &Options, edits: bool) -> Result<()> {
     match &options.destination {
-        Destination::Nowhere if edits => {
+        Destination::Nowhere if edits && !options.dry_run => {
             let reason = "an edit needs a place to go: -o OUT, or --in-place".to_owned();
             Err(ErrorKind::BadOption(reason)).in_file(&options.file)
         }
@@ -130,6 +135,16 @@ fn check_destination(options: &Options, edits: bool) -> Result<()> {
     }
 }
 
+/// What to say of an entry that is not in the header.
+fn no_entry(key: &str, metadata: &Metadata) -> String {
+    let names: Vec<&str> = metadata.keys().map(String::as_str).collect();
+    match (near(key, names.iter().copied()), names.as_slice()) {
+        (_, []) => format!("no entry `{key}`: the header has none at all"),
+        (Some(near), _) => format!("no entry `{key}`; did you mean `{near}`?"),
+        (None, names) => format!("no entry `{key}`; there are {}", names.join(", ")),
+    }
+}
+
 fn edit(before: &Metadata, options: &Options) -> Result<Metadata> {
     let mut after = before.clone();
     if options.strip_training {
@@ -137,7 +152,7 @@ fn edit(before: &Metadata, options: &Options) -> Result<Metadata> {
     }
     for key in &options.remove {
         if !before.contains_key(key) {
-            return Err(ErrorKind::NotFound).in_tensor(key);
+            return Err(ErrorKind::BadOption(no_entry(key, before)).into());
         }
         after.shift_remove(key);
     }

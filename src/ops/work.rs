@@ -4,7 +4,7 @@
 //! whole, and notes the hash of each. What is noted is not made again, so that a worker that was killed is simply run
 //! once more, and two that do the same do no harm.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -119,7 +119,7 @@ fn make_all<S: Shared<Open: Sync>>(
         failed,
         parts: own.iter().map(|(_, part)| part.name.clone()).collect(),
         bytes,
-        place: at.staging.root().to_path_buf(),
+        place: at.staging.place(),
     })
 }
 
@@ -152,6 +152,17 @@ fn make_one<S: Shared>(
 }
 
 impl Options {
+    /// Fails if there is no plan, before anything is asked of the worker.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub fn check_plan(plan: &Path) -> Result<()> {
+        match plan.exists() {
+            true => Ok(()),
+            false => Err(ErrorKind::NotFound).in_file(plan),
+        }
+    }
+
     /// The part that is said, or the one that a scheduler says in the environment.
     ///
     /// # Errors

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use super::Progress;
+use super::shared::card::{self, Card};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{self, Convention, Output, ScalePlace};
 use crate::adapter::convert::{Checked, Conversion, Goal, Takes, reexpress};
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Result};
+use crate::format::staging::remove_any;
 use crate::format::{Access, Checkpoint};
 
 /// Whether modules can be written in it as they are computed: those whose scales are one number for all
@@ -122,6 +124,20 @@ impl<'a> Destination<'a> {
         inputs: &[&Checkpoint],
         progress: &dyn Progress,
     ) -> Result<u64> {
+        self.write_with(new, inputs, None, progress)
+    }
+
+    /// The same with a model card, if there is one.
+    ///
+    /// # Errors
+    /// As [`Destination::write`], and if the card cannot be written.
+    pub(crate) fn write_with(
+        &self,
+        new: NewAdapter,
+        inputs: &[&Checkpoint],
+        card: Option<&Card>,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
         let (staging, bytes) = if self.is_native() {
             new.encode(self.target)?.stage(self.output, self.force, inputs)?
         } else {
@@ -141,7 +157,16 @@ impl<'a> Destination<'a> {
             checked.stage(&conversion.new, &mut conversion.reports, place, &compared)?
         };
         inputs.iter().try_for_each(|input| input.check_unchanged())?;
-        staging.commit()?;
+        let one_file = !matches!(self.target.output, Output::Directory(_));
+        if let Some(card) = card {
+            card::write(card, &staging, (self.output, one_file), self.force)?;
+        }
+        staging.commit().inspect_err(|_| {
+            // Beside a result that is not there it would only mislead.
+            if card.is_some() && one_file {
+                let _ = remove_any(&card::place(self.output, true));
+            }
+        })?;
         Ok(bytes)
     }
 }

@@ -19,8 +19,10 @@ const LEAST: f32 = f32::EPSILON;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
     /// transformers (`integrations/finegrained_fp8.py`): codes are w · (448/largest), the scale is that factor's
-    /// reciprocal, and 1 where all is 0. A scale that is a power of two is rounded up before.
+    /// reciprocal, and 1 where all is 0.
     Reciprocal,
+    /// The same with scales that are powers of two, whatever their dtype: they are rounded up before codes are made.
+    Powers,
     /// compressed-tensors, FBGEMM, ModelOpt: scale = largest/448 in its dtype, codes are w / scale.
     Quotient,
     /// ComfyUI (comfy-kitchen): scale = largest/448, codes are w · (1/scale).
@@ -47,12 +49,11 @@ impl Scaled {
     /// Scales for these largest magnitudes, before they are rounded to their dtype.
     fn scales(&self, largest: &Scales) -> Scales {
         let most = self.code.largest();
-        let powers = matches!(self.grid.stored().dtype, Dtype::F8_E8M0 | Dtype::U8);
         largest.map(|largest| match self.writer {
             Writer::Quotient => (largest / most).max(LEAST),
             _ if largest == 0.0 => 1.0,
             Writer::Comfy => largest / most,
-            Writer::Reciprocal if powers => power_above(1.0 / (most / largest)),
+            Writer::Powers => power_above(1.0 / (most / largest)),
             Writer::Reciprocal => 1.0 / (most / largest),
         })
     }

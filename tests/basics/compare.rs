@@ -228,10 +228,10 @@ fn advice_names_its_rule() {
     for (x, y, flags, rule, method) in [
         (&a, &b, "", "cosine > 0.3", json!("linear")),
         (&a, &minus, "", "4 adapters or more, or spill > 35 %", json!("df-regmean")),
-        (&above, &faint, "", "spill ≥ 13 %", json!("df-regmean")),
-        (&left, &right, "", "spill < 13 %", json!("linear")),
+        (&above, &faint, "", "spill ≥ 5 %", json!("df-regmean")),
+        (&left, &right, "", "spill < 5 %", json!("linear")),
         // The same inputs, other outputs: nothing is written over.
-        (&above, &below, "", "spill < 13 %", json!("linear")),
+        (&above, &below, "", "spill < 5 %", json!("linear")),
         (&a, &strange, "", "no shared module", Value::Null),
     ] {
         let report = json_of("compare", &[x, y], flags);

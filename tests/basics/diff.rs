@@ -102,6 +102,6 @@ fn checkpoints_differ_by_value_dtype_shape_and_name() {
 fn an_adapter_is_no_checkpoint() {
     let scene = Scene::sound();
     let line = "diff base.safetensors adapter";
-    scene.refuses_late(line, &["adapter", "is an adapter and the other is not"], "");
+    scene.refuses_late(line, &["adapter", "this is an adapter, and"], "compare two adapters");
     scene.refuses_late("diff base.safetensors missing", &["missing"], "");
 }

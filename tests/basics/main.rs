@@ -5,6 +5,8 @@
 mod common;
 
 mod architecture;
+mod book;
+mod cards;
 mod check;
 mod check_spellings;
 mod check_tables;

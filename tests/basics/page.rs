@@ -1,5 +1,10 @@
 //! The HTML pages of `inspect` and `compare`: whole, self-contained, and never over something else.
-#![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up has failed"
+)]
 
 use std::path::Path;
 
@@ -29,7 +34,7 @@ fn pages_hold_every_plot() {
     let done = run(&["inspect", &style, "--json"], &page);
     assert_eq!(done.status.code(), Some(0));
     let text = whole(&page);
-    for title in ["Norms", "Singular values", "Energy by rank", "Modules"] {
+    for title in ["Norms", "Singular values", "Energy by rank", "Modules, the strongest first"] {
         assert!(text.contains(&format!(">{title}<")), "{title}");
     }
     assert_eq!(text.matches("role=\"img\"").count(), 3);
@@ -39,7 +44,7 @@ fn pages_hold_every_plot() {
     let page = root.path().join("compare.html");
     assert_eq!(run(&["compare", &style, &task], &page).status.code(), Some(0));
     let text = whole(&page);
-    for title in ["Cosine", "Output overlap", "Input overlap", "Sign conflict", "[1] and [2]"] {
+    for title in ["Cosine", "Output overlap", "Input overlap", "Sign conflict", "style and task"] {
         assert!(text.contains(&format!(">{title}<")), "{title}");
     }
     assert_eq!(text.matches("role=\"img\"").count(), 4 + 1 + 2 * 3);
@@ -79,4 +84,54 @@ fn existing_files_and_inputs_are_not_overwritten() {
     }
     assert_eq!(run(&["inspect", &style, "--force"], &page).status.code(), Some(0));
     whole(&page);
+}
+
+/// Adapters of a deep model, whose names are as long as kohya's.
+fn deep(root: &Path, count: usize) -> Vec<String> {
+    let names: Vec<String> = (0..90)
+        .map(|at| format!("lora_unet_input_blocks_{}_1_transformer_blocks_{at}_attn1_to_q", at % 3))
+        .collect();
+    let one = |at: usize| {
+        let scale = f32::from(u8::try_from(at + 1).expect("few"));
+        let mut adapter = Peft::new(1, 1.0);
+        for name in &names {
+            adapter = adapter.linear(name, 1, &[scale, 2.0], &[3.0]);
+        }
+        adapter.save(&root.join(format!("style_{at:02}"))).to_string_lossy().into_owned()
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn pages_of_many_files_stay_small() {
+    let root = tempfile::tempdir().expect("a directory");
+    let adapters = deep(root.path(), 30);
+    for (verb, most) in [("inspect", 150_000), ("compare", 600_000)] {
+        let page = root.path().join(format!("{verb}.html"));
+        let line: Vec<&str> =
+            std::iter::once(verb).chain(adapters.iter().map(String::as_str)).collect();
+        let done = run(&line, &page);
+        assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+        let text = whole(&page);
+        assert!(text.len() < most, "{verb}: {} bytes", text.len());
+        assert!(text.contains("style_29"), "{verb}");
+    }
+}
+
+#[test]
+fn layers_of_a_block_share_a_row_and_all_norms_a_scale() {
+    let root = tempfile::tempdir().expect("a directory");
+    let adapters = deep(root.path(), 2);
+    let page = root.path().join("page.html");
+    assert_eq!(run(&["inspect", &adapters[0], &adapters[1]], &page).status.code(), Some(0));
+    let text = whole(&page);
+    assert!(text.contains("input_blocks_2 attn1_to_q (30 modules)"), "blocks are no rows");
+    // The first one's norms are √5 / √8 of the second's, and cells with numbers are drawn at 0.55.
+    assert!(text.contains("fill-opacity=\"0.43\""), "each page's norms have a scale of their own");
+    assert!(text.contains("<summary>lora_unet_input_blocks_2: 30 modules, norm"), "no details");
+    // What is concluded stands before what it is concluded from.
+    let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words}"));
+    assert!(place("An adapter of 90 modules") < place("Norms<"));
+    // A page of ours is made anew without being asked to.
+    assert_eq!(run(&["inspect", &adapters[0]], &page).status.code(), Some(0));
 }

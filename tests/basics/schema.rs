@@ -14,7 +14,7 @@ use crate::common::{fixture, lora_tool};
 const MAPS: [&str; 3] = ["metadata", "parts", "counts"];
 
 /// The schema that a command's answer has to fulfil, and the command; `$F` is the folder of fixtures.
-const COMMANDS: [(&str, &str); 41] = [
+const COMMANDS: [(&str, &str); 52] = [
     ("inspect", "inspect $F/llama/style --spectrum"),
     ("inspect", "inspect $F/llama/style --against $F/llama/base"),
     ("inspect", "inspect $F/llama/base $F/llama/kohya.safetensors"),
@@ -62,7 +62,26 @@ const COMMANDS: [(&str, &str); 41] = [
     ("clean", "clean . --dry-run"),
     ("merge", "run $F/llama/blend.yaml -o blended -n"),
     ("merge", "run $F/llama/blend.yaml -o blended"),
+    ("batch", "batch jobs.yaml -n"),
+    ("batch", "batch jobs.yaml"),
+    ("batch", "batch jobs.yaml --skip-done"),
+    ("merge_plan", "batch jobs.yaml --force --plan batch.json --workers 2"),
+    ("work", "work batch.json --shard 1/1"),
+    ("batch", "commit batch.json"),
+    ("collect", "collect build $F/llama/style -o store --rank 4"),
+    ("collect", "collect add store $F/llama/task"),
+    ("collect_info", "collect info store"),
+    ("collect_export", "collect export store style -o again"),
+    ("tune", "tune $F/llama/style $F/llama/task --score SCORE -o tuned.yaml"),
 ];
+
+/// What the commands of batches and of tuning need beside them.
+const JOBS: &str = "items:
+- {verb: resize, adapter: $F/llama/style, rank: 4, output: 'small/{name}'}
+- {verb: convert, adapter: $F/llama/task, to: kohya, output: 'kohya/{name}.safetensors'}
+- {verb: check, adapter: $F/llama/style, for: vllm}
+- {verb: merge, base: $F/llama/base, adapter: $F/llama/style, output: 'merged/{name}'}
+";
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema").join(format!("{name}.json"))
@@ -198,8 +217,12 @@ fn answers() -> Vec<(&'static str, &'static str, Value)> {
     let fixtures = fixture("llama/style");
     let fixtures =
         fixtures.ancestors().nth(2).expect("the folder of fixtures").display().to_string();
+    let jobs = JOBS.replace("$F", &fixtures);
+    std::fs::write(folder.path().join("jobs.yaml"), jobs).expect("written");
     let run = |(name, line): (&'static str, &'static str)| {
-        let words = line.split(' ').map(|word| word.replace("$F", &fixtures));
+        let word =
+            |word: &str| word.replace("$F", &fixtures).replace("SCORE", "echo 1 # {adapter}");
+        let words = line.split(' ').map(word);
         let done = lora_tool().current_dir(folder.path()).args(words).arg("--json").output();
         let done = done.expect("it runs");
         let answer: Result<Value, _> = serde_json::from_slice(&done.stdout);

@@ -220,7 +220,7 @@ methods! {
     peft_linear: "peft-linear", kohya_linear: "kohya-linear", kohya_cat: "kohya-cat",
     ties: "ties", dare_linear: "dare-linear", dare_ties: "dare-ties", della: "della",
     magnitude_prune: "magnitude-prune", breadcrumbs: "breadcrumbs",
-    breadcrumbs_ties: "breadcrumbs-ties", della_linear: "della-linear", sce: "sce",
+    breadcrumbs_ties: "breadcrumbs-ties", della_linear: "della-linear", sce: "sce", ram: "ram", ram_plus: "ram-plus",
 }
 
 /// mergekit's `linear` is a mean of whole models, so of their deltas.

@@ -232,7 +232,7 @@ fn mergekits_methods() {
         }
         cases += 1;
     }
-    assert_eq!(cases, 29);
+    assert_eq!(cases, 33);
 }
 
 /// Of positive weights the exact TIES is mergekit's, but for sums of 0; its `linear` is a mean of whole

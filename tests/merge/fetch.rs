@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::common::hub_server::{COMMIT, Fault, HubServer};
 use crate::common::{files, fixture, lora_tool};
 
-const MERGE: &str = "merge org/base org/adapter -o out --no-provenance --fetch -q";
+const MERGE: &str = "merge org/base org/adapter -o out --fetch -q";
 const ADAPTER: &str = "inspect hf://org/adapter --fetch -q";
 
 struct Hub {
@@ -91,11 +91,7 @@ fn what_is_fetched_is_merged_as_from_paths_and_not_fetched_again() {
     hub.holds("org/base", &fixture("llama/base"));
     hub.holds("org/adapter", &fixture("llama/style"));
     let (base, adapter) = (fixture("llama/base"), fixture("llama/style"));
-    hub.runs(&format!(
-        "merge {} {} -o by-path --no-provenance -q",
-        base.display(),
-        adapter.display()
-    ));
+    hub.runs(&format!("merge {} {} -o by-path -q", base.display(), adapter.display()));
     assert!(files(&hub.root.path().join("out")) == files(&hub.root.path().join("by-path")));
     assert!(!hub.server.asked().is_empty());
     hub.runs(&format!("{MERGE} --force"));

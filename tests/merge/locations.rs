@@ -75,21 +75,17 @@ fn names_of_the_hub_give_the_bytes_of_paths() {
     let at = |name: &str| root.path().join(name);
     let base = fixture("llama/base");
     for (line, adapter) in [
-        ("merge org/base org/adapter@v1", "llama/style"),
-        ("merge hf://org/base hf://org/adapter@v1", "llama/style"),
-        ("merge org/base org/adapter@cc33", "llama/style"),
-        ("merge org/adapter@v1", "llama/style"),
-        ("merge org/adapter", "llama/task"),
-        ("merge org/adapter:1.0", "llama/task"),
+        ("merge org/base org/adapter@v1", "llama-style"),
+        ("merge hf://org/base hf://org/adapter@v1", "llama-style"),
+        ("merge org/base org/adapter@cc33", "llama-style"),
+        ("merge org/adapter@v1", "llama-style"),
+        ("merge org/adapter", "llama-task"),
+        ("merge org/adapter:1.0", "llama-task"),
     ] {
-        let expected = format!(
-            "merge {} {} -o expected -f --no-provenance",
-            base.display(),
-            fixture(adapter).display()
-        );
+        let expected = format!("merge {} {adapter} -o expected -f", base.display());
         let (code, said) = run(root.path(), &expected);
         assert_eq!(code, Some(0), "{said}");
-        let (code, said) = run(root.path(), &format!("{line} -o out -f --no-provenance"));
+        let (code, said) = run(root.path(), &format!("{line} -o out -f"));
         assert_eq!(code, Some(0), "{line}: {said}");
         assert!(weights(&at("out")) == weights(&at("expected")), "{line}");
     }
@@ -120,10 +116,10 @@ fn a_directory_of_that_name_wins() {
     let root = set_up();
     fs::create_dir_all(root.path().join("org")).expect("a directory");
     symlink(fixture("llama/style"), root.path().join("org/adapter")).expect("linked");
-    let (code, said) = run(root.path(), "merge org/base org/adapter -o out --no-provenance");
+    let (code, said) = run(root.path(), "merge org/base org/adapter -o out");
     assert_eq!(code, Some(0), "{said}");
     let line = format!(
-        "merge {} {} -o expected --no-provenance",
+        "merge {} {} -o expected",
         fixture("llama/base").display(),
         fixture("llama/style").display()
     );

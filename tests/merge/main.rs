@@ -9,6 +9,7 @@ mod components;
 mod elementwise;
 mod embeddings;
 mod experts;
+mod factored;
 #[cfg(feature = "hub")]
 mod fetch;
 mod field;

@@ -181,9 +181,9 @@ impl Scene {
     }
 }
 
-/// Methods that need no factors.
+/// Methods that need no factors as they are stored.
 fn merging() -> impl Iterator<Item = &'static Method> {
-    let merges = |method: &&&Method| matches!(method.kind, Kind::Elementwise(_) | Kind::Gram(_));
+    let merges = |method: &&&Method| !matches!(method.kind, Kind::Factors(_));
     METHODS.iter().filter(merges).copied()
 }
 
@@ -228,12 +228,18 @@ fn holds(
     });
 }
 
+fn is_core(method: &Method) -> bool {
+    matches!(method.kind, Kind::Core(_))
+}
+
 /// All that merge has of methods whose name begins so.
 fn every_way(part: usize) {
     for method in merging().skip(part).step_by(4) {
         let peers = method.peers.iter().copied().map(Some);
         for compat in [None].into_iter().chain(peers) {
-            for some_tuned in [false, true] {
+            // A checkpoint has no factors.
+            let tuned = [false, true].into_iter().filter(|tuned| !tuned || !is_core(method));
+            for some_tuned in tuned {
                 holds(method, compat, false, some_tuned, 12);
                 if matches!(method.kind, Kind::Elementwise(_)) {
                     holds(method, compat, true, some_tuned, 12);

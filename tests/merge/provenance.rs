@@ -35,25 +35,25 @@ fn a_header_says_what_was_merged_and_nothing_of_the_place_or_time() {
             "adapter_config.json": of("adapter_config.json"),
         })
     };
+    // A large file is known by its size and the 64 KiB in its middle; this one is less than that.
     let base = std::fs::metadata(scene.path("base.safetensors")).expect("a file").len();
+    let base = json!({"bytes": base, "middle": sha256(&scene.path("base.safetensors"))});
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "method": "linear",
-        "base_name": "base.safetensors",
-        "base_bytes": {"base.safetensors": base},
+        "base": {"base.safetensors": base},
         "inputs": [
-            {"name": "adapter", "weight": 0.7, "files": files("adapter")},
-            {"name": "style", "weight": 1.0, "files": files("style")},
+            {"weight": 0.7, "files": files("adapter")},
+            {"weight": 1.0, "files": files("style")},
         ],
         "options": {"module_weights": [["q_proj", 0.5]], "weights": [0.7, 1.0]},
     });
     assert_eq!(made(&out), expected);
     assert_eq!(header(&out)["format"], "pt");
-    // Elsewhere, later, and with another number of threads: the same bytes.
+    // Elsewhere, under other names, later, and with another number of threads: the same bytes.
     let other = Scene::sound();
-    adapter(0.5).save(&other.path("style"));
-    let line =
-        "merge ./base.safetensors ./adapter style -w 0.7 1 --module-weight q_proj=0.5 --threads 1";
+    adapter(0.5).save(&other.path("renamed"));
+    let line = "merge ./base.safetensors ./adapter renamed -w 0.7 1 --module-weight q_proj=0.5 --threads 1";
     other.runs(&format!("{line} -o elsewhere.safetensors"));
     assert_eq!(sha256(&out), sha256(&other.path("elsewhere.safetensors")));
 }
@@ -80,17 +80,25 @@ fn a_result_is_verified_by_its_header_alone() {
     scene.runs(&format!(
         "verify out.safetensors --base base.safetensors --adapter adapter style {how}"
     ));
-    // One of them named; the name may be another.
+    // Its bytes tell it, and no name; what lies elsewhere is named.
     std::fs::rename(scene.path("style"), scene.path("renamed")).expect("renamed");
-    let says = ["made of the adapter `style`", "neither beside it nor here", "--adapter"];
+    scene.runs("verify out.safetensors");
+    std::fs::create_dir(scene.path("elsewhere")).expect("made");
+    std::fs::rename(scene.path("renamed"), scene.path("elsewhere/style")).expect("renamed");
+    let says = [
+        "made of the adapter with `adapter_model.safetensors` of SHA-256",
+        "neither beside it nor here",
+        "--adapter",
+    ];
     scene.refuses_late("verify out.safetensors", &says, "");
-    scene.runs("verify out.safetensors --adapter adapter renamed");
+    scene.runs("verify out.safetensors --adapter adapter elsewhere/style");
     let says = ["go with --base and --adapter"];
     scene.refuses_late("verify out.safetensors --adapter adapter renamed -w 1 2", &says, "");
-    // Other factors under the same name.
+    // Other factors.
     adapter(0.75).save(&scene.path("style"));
     let mut command = crate::common::lora_tool();
-    let output = command.current_dir(scene.path("")).args(["verify", "out.safetensors"]).output();
+    let line = ["verify", "out.safetensors", "--adapter", "adapter", "style"];
+    let output = command.current_dir(scene.path("")).args(line).output();
     let output = output.expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -98,21 +106,31 @@ fn a_result_is_verified_by_its_header_alone() {
 }
 
 #[test]
+fn two_bases_of_one_size_are_told_apart() {
+    let scene = Scene::sound();
+    scene.runs("merge base.safetensors adapter -o a_tuned_base.safetensors --no-provenance");
+    scene.runs("merge base.safetensors adapter -w -1 -o out.safetensors");
+    std::fs::rename(scene.path("base.safetensors"), scene.path("z.safetensors")).expect("renamed");
+    std::fs::rename(scene.path("a_tuned_base.safetensors"), scene.path("base.safetensors"))
+        .expect("renamed");
+    let says = ["made of the base with `base.safetensors` of", "bytes", "--base"];
+    scene.refuses_late("verify out.safetensors", &says, "");
+    scene.runs("verify out.safetensors --base z.safetensors");
+}
+
+#[test]
 fn a_name_in_a_header_is_no_path() {
     let scene = Scene::sound();
+    std::fs::create_dir(scene.path("below")).expect("made");
     scene.runs("merge base.safetensors adapter -o out.safetensors");
     let text = header(&scene.path("out.safetensors"))["lora_tool"].clone();
-    for name in ["../adapter", "/etc/passwd", ".."] {
-        let text = text.replacen("\"name\":\"adapter\"", &format!("\"name\":\"{name}\""), 1);
+    for name in ["../adapter/adapter_model.safetensors", "/etc/passwd", ".."] {
+        let text = text.replace("\"adapter_model.safetensors\"", &format!("\"{name}\""));
         scene.runs(&format!(
             "metadata out.safetensors --set lora_tool={text} -o stranger.safetensors"
         ));
-        let says = [format!("`{name}`")];
-        scene.refuses_late(
-            "verify stranger.safetensors",
-            &[&says[0], "neither beside it nor here"],
-            "",
-        );
+        let says = ["made of the adapter with", "neither beside it nor here"];
+        scene.refuses_late("verify stranger.safetensors", &says, "");
         scene.remove("stranger.safetensors");
     }
     assert!(tree(&scene.path("")).len() > 3);

@@ -136,12 +136,12 @@ fn policies_that_are_none() {
 fn budgets_below_one_rank_everywhere() {
     let scene = pair();
     let line = "combine adapter other -o out --rank params:6";
-    let says = ["params:6 does not reach", "takes 7 parameters"];
+    let says = ["params:6 is too small", "takes 7 parameters"];
     scene.refuses(line, &says, "the least budget is 7");
     scene.runs("combine adapter other -o out --rank params:7");
     let said = scene.refuses_late(
         "resize adapter -o small --rank size:100",
-        &["does not reach"],
+        &["is too small"],
         "the least",
     );
     let least = said.trim_end().rsplit(' ').next().expect("a number").to_owned();

@@ -13,15 +13,16 @@ class Scheme:
     name = "?"
     # What a matrix's rows and columns must be multiples of.
     rows, columns = 1, 1
-    # Leading dimensions of stacks of experts, where the scheme has such.
-    stacks = False
+    # How its checkpoints store experts (quantised_models.py).
+    experts = ("single",)
     # The largest share of codes that may differ after quantising again: ties, sums in another order.
     most_codes = 0.002
     # Whether lora-tool writes it, and a row of zeros may be in it.
     written, zero_rows = True, True
     # Names of a diffusion model and one file instead of a language model's directory.
     single_file = False
-    dtype = "bfloat16"
+    # What becomes plain, and what is, if that is another.
+    dtype, plain_dtype = "bfloat16", None
 
     def store(self, name, weight):
         """Tensors by name of the f32 weight of a module."""
@@ -38,6 +39,14 @@ class Scheme:
     def model(self):
         """Tensors of the whole file, of no module."""
         return {}
+
+    def metadata(self, quantised):
+        """Entries of a single file's header."""
+        return None
+
+    def part_of(self, tensor, name):
+        """Whether a tensor is a companion of the weight of this name."""
+        return tensor.startswith(name.removesuffix("weight") if name.endswith(".weight") else (f"{name}_", f"{name}."))
 
     def files(self, skipped):
         """Further JSON files beside config.json, by name."""
@@ -63,6 +72,8 @@ PACKAGES = {
     "comfy": "comfy_kitchen",
     "modelopt_": "modelopt",
     "mlx_": "mlx",
+    "mxfp4": "gguf",
+    "casts": "torch",
 }
 
 

@@ -7,7 +7,7 @@ from . import Scheme
 
 
 class FourBit(Scheme):
-    stacks = True
+    experts = ("single", "stack")
 
     def __init__(self, kind, nested, block, storage=torch.uint8):
         self.kind, self.nested, self.block, self.storage = kind, nested, block, storage

@@ -11,9 +11,11 @@ from auto_gptq.quantization.quantizer import Quantizer, quantize
 class Gptq(Scheme):
     dtype, rows = "float16", 32
 
-    def __init__(self, bits, group, symmetric, order=False):
+    def __init__(self, bits, group, symmetric, order=False, version=1):
         self.bits, self.group, self.symmetric, self.ordered, self.columns = bits, group, symmetric, order, max(group, 32)
-        self.name = f"gptq {bits} bit g{group}{'' if symmetric else ' asymmetric'}{' act-order' if order else ''}"
+        self.version = version
+        words = ["" if symmetric else " asymmetric", " act-order" if order else "", " v2" if version == 2 else ""]
+        self.name = f"gptq {bits} bit g{group}{''.join(words)}"
         self.order = {}
 
     def indices(self, name, inputs):
@@ -42,22 +44,33 @@ class Gptq(Scheme):
         layer.pack(linear, torch.cat(scales, 1), torch.cat(zeros, 1), indices)
         module = name.removesuffix("weight")
         parts = {"qweight": layer.qweight, "qzeros": layer.qzeros, "scales": layer.scales.half(), "g_idx": layer.g_idx}
+        if self.version == 2:
+            parts["qzeros"] = self.raised(parts["qzeros"], 1)
         return {module + part: value.contiguous() for part, value in parts.items()}
+
+    def raised(self, zeros, by):
+        """Packed zero points, each one more or less: the second version of the format stores them as they are."""
+        fields = torch.arange(0, 32, self.bits)
+        codes = (zeros.long().unsqueeze(-1) >> fields) & (2 ** self.bits - 1)
+        codes = (codes + by) & (2 ** self.bits - 1)
+        return (codes << fields).sum(-1).to(torch.int64).to(torch.int32)
 
     def read(self, name, tensors, shape):
         layer = self.layer(shape)
         for part in ["qweight", "qzeros", "scales", "g_idx"]:
             value = tensors[name.removesuffix("weight") + part]
+            if part == "qzeros" and self.version == 2:
+                value = self.raised(value, -1)
             setattr(layer, part, value.float() if part == "scales" else value)
         return layer.forward(torch.eye(shape[1])).T.contiguous()
 
     def config(self, skipped):
         return {"quantization_config": {
             "quant_method": "gptq", "bits": self.bits, "group_size": self.group, "sym": self.symmetric,
-            "desc_act": self.ordered, "checkpoint_format": "gptq", "dynamic": {f"-:{module}": {} for module in skipped}}}
+            "desc_act": self.ordered, "checkpoint_format": "gptq_v2" if self.version == 2 else "gptq", "dynamic": {f"-:{module}": {} for module in skipped}}}
 
 
 def schemes(rng):
     group = int(rng.choice([32, 64, 128]))
     return [Gptq(4, group, True), Gptq(4, group, False), Gptq(4, group, True, True), Gptq(2, 32, True), Gptq(3, 32, True),
-            Gptq(8, group, True), Gptq(3, 32, False, True)]
+            Gptq(8, group, True), Gptq(3, 32, False, True), Gptq(4, group, False, True, 2), Gptq(8, 32, True, False, 2)]

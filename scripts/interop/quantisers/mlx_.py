@@ -9,6 +9,8 @@ array = lambda tensor: mx.array(tensor.float().numpy())
 
 
 class Affine(Scheme):
+    experts = ("switch",)
+
     def __init__(self, bits, group):
         self.bits, self.group, self.columns = bits, group, group
         self.name = f"mlx {bits} bit g{group}"

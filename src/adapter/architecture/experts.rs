@@ -1,7 +1,7 @@
 //! Mixtures of experts: an expert's three matrices are stored one by one, or all experts' together as
 //! `gate_up_proj` and `down_proj` (transformers `conversion_mapping.py`). The stacks of gpt-oss and
 //! Llama 4 are inputs × outputs; gpt-oss has gate and up in turns, column by column (transformers
-//! `models/gpt_oss/modeling_gpt_oss.py`).
+//! `models/gpt_oss/modeling_gpt_oss.py`). MLX has gate, up and down in a stack each, under `switch_mlp`.
 //!
 //! What an adapter of whole parameters has for expert e of `experts.down_proj` is called
 //! `experts.e.down_proj` here, so that every layout answers to every adapter.
@@ -19,19 +19,24 @@ const CONTAINERS: [&str; 4] = ["block_sparse_moe", "mlp", "feed_forward", "mixer
 /// An expert's gate, up and down, stored one by one.
 const SPELLINGS: [[&str; 3]; 2] = [["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];
 
+/// What holds a layer's experts: transformers' modules, and mlx-lm's (`models/switch_layers.py`).
+const HOLDERS: [&str; 2] = [EXPERTS, "switch_mlp"];
+const EXPERTS: &str = "experts";
+
 /// What a layer's router is called: by most, and by PhiMoE since transformers 5.
 const ROUTERS: [&str; 2] = ["gate", "router"];
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {
-    let stored: BTreeSet<&str> = names.iter().filter_map(|name| container(name)).collect();
-    let asked: BTreeSet<&str> = stored.iter().copied().chain(CONTAINERS).collect();
+    let stored: BTreeSet<(&str, &str)> = names.iter().filter_map(|name| holder(name)).collect();
+    let asked = stored.iter().map(|(container, _)| *container).chain(CONTAINERS);
+    let asked: BTreeSet<&str> = asked.collect();
     let mut rules = Vec::new();
     let mut add = |split: String, published: String, cut| {
         if split != published {
             rules.push(Rule { split, published, cut });
         }
     };
-    for stored in stored {
+    for (stored, holder) in stored {
         for asked in &asked {
             for own in ROUTERS {
                 for other in ROUTERS {
@@ -39,9 +44,9 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
                     add(router(asked, other), router(stored, own), Cut::Whole);
                 }
             }
-            stacked(stored, asked, &mut add);
+            stacked(&format!("{stored}.{holder}"), asked, &mut add);
             for own in SPELLINGS {
-                if names.iter().any(|name| is_one(name, &own)) {
+                if holder == EXPERTS && names.iter().any(|name| is_one(name, &own)) {
                     one_by_one(stored, asked, own, &mut add);
                 }
             }
@@ -50,10 +55,13 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
     rules
 }
 
-/// The part of a name that holds experts.
-fn container(name: &str) -> Option<&str> {
-    let (above, _) = name.split_once(".experts.")?;
-    above.rsplit('.').next()
+/// The parts of a name that hold experts: the layer's container, and what is in it.
+fn holder(name: &str) -> Option<(&str, &'static str)> {
+    HOLDERS.into_iter().find_map(|holder| {
+        let (above, below) = name.split_once(holder)?;
+        let above = above.strip_suffix('.').filter(|_| below.starts_with('.'))?;
+        Some((above.rsplit('.').next()?, holder))
+    })
 }
 
 /// Whether a name is of one matrix of one expert, in this spelling.
@@ -66,8 +74,8 @@ fn is_one(name: &str, spelling: &[&str; 3]) -> bool {
 
 /// What a base answers to that has a layer's experts in stacks. Unsloth's gpt-oss has them as lists of
 /// layers, `gate_up_projs.0`, …
-fn stacked(stored: &str, asked: &str, add: &mut impl FnMut(String, String, Cut)) {
-    let stack = |name: &str| format!("{{*}}.{stored}.experts.{name}");
+fn stacked(holder: &str, asked: &str, add: &mut impl FnMut(String, String, Cut)) {
+    let stack = |name: &str| format!("{{*}}.{holder}.{name}");
     let expert = |name: &str| format!("{{*}}.{asked}.experts.{{e}}.{name}");
     let listed = |name: &str| format!("{{*}}.{asked}.experts.{name}s.{{e}}");
     let both = "gate_up_proj";

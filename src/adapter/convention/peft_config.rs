@@ -79,8 +79,23 @@ pub(super) fn config(adapter: &NewAdapter, places: &BTreeMap<String, String>) ->
         // Factors are written whole.
         config.insert("use_bdlora".to_owned(), Value::Null);
     }
+    if !places.is_empty() && adapter.stacks.values().all(|stack| !stack.crossed) {
+        // Only the version says so of matrices as wide as they are high.
+        let old = config.get("peft_version").and_then(Value::as_str).is_none_or(is_before_sides);
+        if old {
+            config.insert("peft_version".to_owned(), json!(SIDES));
+        }
+    }
     check(adapter, &config)?;
     text(&config)
+}
+
+/// The release from which A of a stack is on the side of the inputs (PEFT's pull request 3083).
+const SIDES: &str = "0.19.0";
+
+fn is_before_sides(version: &str) -> bool {
+    let minor = version.strip_prefix("0.").and_then(|rest| rest.split('.').next());
+    minor.and_then(|minor| minor.parse::<u32>().ok()).is_some_and(|minor| minor < 19)
 }
 
 /// Reads the config back as PEFT would, and fails if a pattern hits another module too.

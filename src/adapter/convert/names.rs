@@ -16,16 +16,18 @@ use crate::weight::open_reference;
 /// llama.cpp's name of the output head.
 const HEAD: &str = "output";
 
-fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
-    if target.names != Names::Gguf {
+fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
+    if goal.target.names != Names::Gguf {
         return Ok(());
     }
+    if goal.reference.is_none() {
+        let (to, what) = (goal.target.name, "architecture and attention heads");
+        return Err(ConvertError::NoReference { to, what }.into());
+    }
     let reason = match base {
-        BaseFacts { architecture: None, .. } => {
-            "the architecture, or one that has a table of llama.cpp's names (--reference BASE)"
-        }
+        BaseFacts { architecture: None, .. } => "a model_type of which llama.cpp's names are known",
         BaseFacts { architecture: Some(found), heads: None, .. } if found.permuted => {
-            "num_attention_heads, by which llama.cpp orders rows (--reference BASE)"
+            "num_attention_heads, by which llama.cpp orders rows"
         }
         _ => return Ok(()),
     };
@@ -36,7 +38,7 @@ fn check_gguf(target: &Convention, base: &BaseFacts) -> Result<()> {
 pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Result<Layout> {
     const NUMBERED: [&str; 3] = ["text_encoder_2.", "lora_te1_", "lora_te2_"];
     let to = goal.target;
-    check_gguf(to, base)?;
+    check_gguf(goal, base)?;
     let second = |name: &str| NUMBERED.iter().any(|start| name.starts_with(start));
     // SDXL's blocks are the only ones with more than one layer each.
     let deep = |name: &str| name.starts_with("unet.") && name.contains(".transformer_blocks.1.");
@@ -76,7 +78,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
     check_head(adapter, &found, to, base)?;
     if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
         layout::divide_experts(adapter, (architecture, to), &mut found);
-        check_experts(&found, to, base)?;
+        check_experts(&found, to, base, goal.program.is_some())?;
     }
     Ok(found)
 }
@@ -112,8 +114,9 @@ fn check_head(adapter: &Adapter, found: &Layout, to: &Convention, base: &BaseFac
     Err(Error::from(ConvertError::TiedHead)).in_tensor(&name)
 }
 
-/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
-fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
+/// are added (`completed`).
+fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts, completed: bool) -> Result<()> {
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         if let Some((stack, expert)) = to.stack_of(&target.name) {
@@ -125,7 +128,11 @@ fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()
         return Err(ConvertError::Reference { reason }.into());
     }
     let whole = |experts: &BTreeSet<usize>| {
-        Some(experts.len()) == base.expert_count && experts.last() == Some(&(experts.len() - 1))
+        let last = experts.last().map_or(0, |last| last + 1);
+        if completed {
+            return base.expert_count.is_some_and(|count| last <= count);
+        }
+        Some(experts.len()) == base.expert_count && last == experts.len()
     };
     match stacks.iter().find(|(_, experts)| !whole(experts)) {
         None => Ok(()),

@@ -13,7 +13,7 @@ use crate::adapter::convention::{ARCHITECTURE, Convention, Names, ScalePlace};
 use crate::adapter::module::{Module, Nature};
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
 use crate::adapter::sidecar::PeftConfig;
-use crate::error::{ConvertError, ErrorKind, Locate, Result, quoted};
+use crate::error::{ConvertError, Locate, Result, quoted};
 
 /// Decides every module's name, tensors and scale in the other convention.
 ///
@@ -38,7 +38,8 @@ pub(crate) fn reexpress(adapter: &Adapter, goal: Goal<'_>, base: &BaseFacts) -> 
         return Err(ConvertError::Losses { losses: lost, instead }).in_file(&adapter.path);
     }
     if modules.is_empty() && replacements.is_empty() {
-        return Err(ErrorKind::NothingSelected.into());
+        let (to, first) = (goal.target.name, lost.first().cloned().unwrap_or_default());
+        return Err(ConvertError::Nothing { to, first }).in_file(&adapter.path);
     }
     let mut new = assemble(adapter, goal.target, base, modules, replacements);
     new.stacks = stacks;

@@ -16,7 +16,13 @@ pub(super) fn experts(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<Stri
             BTreeMap::new()
         }
         Some(ExpertForm::Stacks) if single && any => stack(served, layout),
-        _ => served.adapter.stacks.clone(),
+        // Programs that read stacks have A on the side of the inputs, as PEFT since 0.19.
+        _ => {
+            let straight = |(name, stack): (&String, &Stack)| {
+                (name.clone(), Stack { crossed: false, ..*stack })
+            };
+            served.adapter.stacks.iter().map(straight).collect()
+        }
     };
     call_matrices(served, layout);
     stacks

@@ -13,6 +13,8 @@ use crate::error::{ConvertError, Result};
 /// # Errors
 /// If only a base could tell how large the zeros are.
 pub(super) fn complete(served: &Served<'_>, new: &mut NewAdapter) -> Result<()> {
+    let missing = missing_in_stacks(served, &new.modules);
+    new.modules.extend(missing);
     if !served.dotted {
         return Ok(());
     }
@@ -22,6 +24,9 @@ pub(super) fn complete(served: &Served<'_>, new: &mut NewAdapter) -> Result<()> 
     }
     if served.expert_form() == Some(ExpertForm::Single) {
         added.extend(missing_experts(served, &new.modules));
+    }
+    if served.expert_form() == Some(ExpertForm::Stacks) {
+        added.extend(missing_stacks(new));
     }
     if let Some(base) = served.reference.as_ref().filter(|_| served.takes.every_layer) {
         added.extend(missing_layers(&new.modules, base));
@@ -104,6 +109,60 @@ fn missing_experts(served: &Served<'_>, modules: &[NewModule]) -> Vec<NewModule>
             }
         }
     }
+    added
+}
+
+/// Zeros for those experts that have none in the stacks of a convention, which has one tensor for all of them.
+fn missing_in_stacks(served: &Served<'_>, modules: &[NewModule]) -> Vec<NewModule> {
+    let mut stacks: BTreeMap<String, BTreeMap<usize, &NewModule>> = BTreeMap::new();
+    for module in modules {
+        if let Some((stack, number)) = served.target.stack_of(&module.name) {
+            stacks.entry(stack).or_default().insert(number, module);
+        }
+    }
+    let mut added = Vec::new();
+    for present in stacks.values() {
+        let Some((number, model)) = present.first_key_value() else { continue };
+        let Some(shape) = size(model) else { continue };
+        let Some((above, below)) = around(&model.name, *number) else { continue };
+        let count = served.experts.unwrap_or(0);
+        let missing = (0..count).filter(|number| !present.contains_key(number));
+        added.extend(missing.map(|number| zeros(format!("{above}.{number}{below}"), model, shape)));
+    }
+    added
+}
+
+/// What stands before and behind the number of an expert, the last such part of a name.
+fn around(name: &str, number: usize) -> Option<(&str, &str)> {
+    let part = format!(".{number}");
+    let at = name.rmatch_indices(&part).map(|(at, _)| at).find(|at| {
+        let rest = name.get(at + part.len()..).unwrap_or_default();
+        rest.is_empty() || rest.starts_with('.')
+    })?;
+    Some((name.get(..at)?, name.get(at + part.len()..)?))
+}
+
+/// Zeros for the one stack of a layer's experts where the other is there, and the stack that they make.
+fn missing_stacks(new: &mut NewAdapter) -> Vec<NewModule> {
+    let names: BTreeSet<&str> = new.modules.iter().map(|module| module.name.as_str()).collect();
+    let (mut added, mut stacks) = (Vec::new(), Vec::new());
+    for module in &new.modules {
+        let Some((holder, number, matrix)) = expert_of(&module.name) else { continue };
+        let Some((outputs, inputs)) = size(module) else { continue };
+        // gate and up, one under the other, are 2·inner × hidden, down is hidden × inner.
+        let (other, shape) = match matrix {
+            "gate_up_proj" => ("down_proj", (inputs, outputs / 2)),
+            "down_proj" => ("gate_up_proj", (2 * inputs, outputs)),
+            _ => continue,
+        };
+        let name = format!("{holder}.{number}.{other}");
+        let own = new.stacks.get(&format!("{holder}.{matrix}"));
+        if let Some(stack) = own.filter(|_| !names.contains(name.as_str())) {
+            added.push(zeros(name, module, shape));
+            stacks.push((format!("{holder}.{other}"), *stack));
+        }
+    }
+    new.stacks.extend(stacks);
     added
 }
 

@@ -93,8 +93,9 @@ pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Mo
             |detected: &Detected| (fits(detected, Side::Split), fits(detected, Side::Published));
         let base = reference.and_then(|base| told_by_base(base, scope));
         let detected = base.or_else(|| detect(&Evidence(&bodies)));
+        let counted = detected.map(|detected| (counts(&detected), detected));
         // Whose model it is nobody says, all of its names have to.
-        let detected = detected.filter(|detected| {
+        let counted = counted.filter(|(_, detected)| {
             let known = |body: &ModuleShape<'_>| {
                 detected.all().any(|rule| {
                     [Side::Split, Side::Published]
@@ -104,9 +105,10 @@ pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Mo
             };
             scope != Scope::Any || bodies.iter().all(known)
         });
-        let side = detected.as_ref().map(counts).map_or(Side::Split, |(split, published)| {
+        let side = counted.as_ref().map_or(Side::Split, |((split, published), _)| {
             if published > split { Side::Published } else { Side::Split }
         });
+        let detected = counted.map(|(_, detected)| detected);
         ModelPart { scope, modules, detected, side }
     };
     modules.into_iter().map(part).collect()

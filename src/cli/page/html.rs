@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use lora_tool::error::harmless;
+use lora_tool::format::access::head_of;
 
 /// Text that means nothing to a browser, in an element or an attribute; control and direction
 /// characters are spelled out.
@@ -22,10 +23,14 @@ pub(super) fn escape(text: &str) -> String {
     safe
 }
 
-/// The last parts of paths, for a title.
-pub(super) fn names<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
-    let name = |path: &'a Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    paths.map(name).collect::<Vec<_>>().join(" and ")
+/// What tells a page of this tool.
+const GENERATOR: &str = "<meta name=\"generator\" content=\"lora-tool\">";
+
+/// Whether a file is a page that was written here: its head says so.
+pub(crate) fn is_page(path: &Path) -> bool {
+    /// The head's metadata stands before this many bytes.
+    const HEAD: u64 = 1024;
+    head_of(path, HEAD).is_some_and(|head| head.contains(GENERATOR))
 }
 
 /// A whole page around `body`, which is HTML already.
@@ -35,7 +40,7 @@ pub(super) fn page(title: &str, body: &str) -> String {
          <meta http-equiv=\"Content-Security-Policy\" \
          content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n{GENERATOR}\n\
          <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
          {body}</main>\n<footer>lora-tool {version}</footer>\n</body>\n</html>\n",
         title = escape(title),
@@ -44,9 +49,21 @@ pub(super) fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// A part of the page under a heading.
-pub(super) fn section(heading: &str, body: &str) -> String {
-    format!("<section>\n<h2>{}</h2>\n{body}</section>\n", escape(heading))
+/// A part of the page under a heading, which links lead to by its id.
+pub(super) fn section(heading: &str, id: &str, body: &str) -> String {
+    format!("<section id=\"{id}\">\n<h2>{}</h2>\n{body}</section>\n", escape(heading))
+}
+
+/// Links to sections, by their ids.
+pub(super) fn contents(sections: &[(String, String)]) -> String {
+    let link = |(id, name): &(String, String)| format!("<a href=\"#{id}\">{}</a>", escape(name));
+    let links: Vec<_> = sections.iter().map(link).collect();
+    format!("<nav aria-label=\"Contents\">{}</nav>\n", links.join("\n"))
+}
+
+/// What opens at a click: a line, and what is behind it (HTML already).
+pub(super) fn details(line: &str, body: &str) -> String {
+    format!("<details>\n<summary>{}</summary>\n{body}</details>\n", escape(line))
 }
 
 /// Figures side by side where there is room.
@@ -63,9 +80,18 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     list + "</dl>\n"
 }
 
-/// A paragraph of a class.
+/// A paragraph of a class: a sentence, in which backticks set code.
 pub(super) fn note(class: &str, text: &str) -> String {
-    format!("<p class=\"{class}\">{}</p>\n", escape(text))
+    let mut sentence = String::new();
+    for (at, part) in escape(text).split('`').enumerate() {
+        let _ = match at % 2 {
+            0 => write!(sentence, "{part}"),
+            _ => write!(sentence, "<code>{part}</code>"),
+        };
+    }
+    let mut characters = sentence.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    format!("<p class=\"{class}\">{}{}</p>\n", first.unwrap_or_default(), characters.as_str())
 }
 
 /// A table that scrolls sideways where it is wider than the screen; the first column names the rows.
@@ -75,8 +101,11 @@ pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<String>]) -> Strin
         "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n\
          <table>\n<caption>{caption}</caption>\n<thead><tr>"
     );
-    for cell in head {
-        let _ = write!(text, "<th scope=\"col\">{}</th>", escape(cell));
+    for (at, cell) in head.iter().enumerate() {
+        // Above texts, at the left as they are.
+        let texts = rows.first().and_then(|row| row.get(at)).is_some_and(|cell| is_text(cell));
+        let class = if texts { " class=\"text\"" } else { "" };
+        let _ = write!(text, "<th scope=\"col\"{class}>{}</th>", escape(cell));
     }
     text.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
@@ -85,6 +114,7 @@ pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<String>]) -> Strin
             let cell = escape(cell);
             let _ = match at {
                 0 => write!(text, "<th scope=\"row\">{cell}</th>"),
+                _ if is_text(&cell) => write!(text, "<td class=\"text\">{cell}</td>"),
                 _ => write!(text, "<td>{cell}</td>"),
             };
         }
@@ -93,11 +123,29 @@ pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<String>]) -> Strin
     text + "</tbody>\n</table>\n</div>\n"
 }
 
-/// A plot with its title, a sentence on how to read it, and a legend (HTML already).
-pub(super) fn figure(title: &str, reading: &str, svg: &str, legend: &str) -> String {
+/// Whether a cell is words, which stand at the left, and no number.
+fn is_text(cell: &str) -> bool {
+    cell.chars().next().is_some_and(char::is_alphabetic)
+}
+
+/// A plot with its title, a sentence on how to read it, and a legend (HTML already). One that is wide has the whole
+/// width, and scrolls where the screen is narrower.
+pub(super) fn figure(
+    (title, reading): (&str, &str),
+    svg: &str,
+    legend: &str,
+    wide: bool,
+) -> String {
     let (title, reading) = (escape(title), escape(reading));
+    let class = if wide { " class=\"wide\"" } else { "" };
+    let svg = match wide {
+        true => format!(
+            "<div class=\"scroll\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n{svg}</div>\n"
+        ),
+        false => svg.to_owned(),
+    };
     format!(
-        "<figure>\n<figcaption><strong>{title}</strong> <span>{reading}</span></figcaption>\n\
+        "<figure{class}>\n<figcaption><strong>{title}</strong> <span>{reading}</span></figcaption>\n\
          {svg}{legend}</figure>\n"
     )
 }
@@ -116,10 +164,13 @@ mod tests {
         );
         let everywhere = [
             page(name, ""),
-            section(name, ""),
+            section(name, "s", ""),
             facts(&[(name, name.to_owned())]),
             table(name, &[name], &[vec![name.to_owned(), name.to_owned()]]),
-            figure(name, name, "", ""),
+            figure((name, name), "", "", true),
+            note("advice", name),
+            details(name, ""),
+            contents(&[("s".to_owned(), name.to_owned())]),
         ];
         for text in everywhere {
             assert!(text.contains(&safe) && !text.contains("<script"), "{text}");

@@ -61,7 +61,7 @@ impl Plot<'_> {
             draw_curve(&mut svg, &frame, at, series);
         }
         svg.push_str("</svg>\n");
-        figure(self.title, self.reading, &svg, &self.legend())
+        figure((self.title, self.reading), &svg, &self.legend(), false)
     }
 
     fn description(&self) -> String {

@@ -6,8 +6,11 @@
 pub(crate) mod compare;
 pub(crate) mod inspect;
 
+mod conclusion;
 mod curves;
 mod grid;
 mod heat;
 mod html;
 mod lines;
+
+pub(crate) use html::is_page;

@@ -23,6 +23,10 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
     let mut lines = Lines::default();
     lines.plain(item.path.display());
     lines.add(item.kind, item.convention.unwrap_or("safetensors"));
+    if let Some(model) = item.model.as_ref().filter(|model| !is_base(item, model)) {
+        let layers = item.layers.map(|layers| format!(", {layers} layers"));
+        lines.add("model", format!("{model}{}", layers.unwrap_or_default()));
+    }
     if let Some(base) = &item.base_model {
         lines.add("base", base);
     }
@@ -51,7 +55,8 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
     lines.add("bytes", bytes(item.bytes));
     let shown = |key: &String| training || !is_training(key);
     for (key, value) in item.metadata.iter().filter(|(key, _)| shown(key)) {
-        lines.add("metadata", format!("{key}: {}", value.as_str().unwrap_or_default()));
+        lines
+            .add("metadata", format!("{key}: {}", in_one_line(value.as_str().unwrap_or_default())));
     }
     let hidden = item.metadata.keys().filter(|key| !shown(key)).count();
     if hidden > 0 {
@@ -60,13 +65,21 @@ fn inspect_item(item: &inspect::Item, list_modules: bool, training: bool) -> Str
     for warning in &item.warnings {
         lines.add("note", warning);
     }
-    if let Some(modules) = item.modules.as_deref().filter(|_| list_modules) {
+    if let Some(modules) = item.modules.as_deref().filter(|list| list_modules && !list.is_empty()) {
         lines.text(&module_table(modules));
+    }
+    if let Some(tensors) = &item.tensor_list {
+        lines.text(&tensor_table(tensors));
     }
     if let Some(modules) = &item.modules {
         lines.text(&spectrum_table(modules));
     }
     lines.into_text()
+}
+
+/// Whether all that is known of the model is the name of its base.
+pub(crate) fn is_base(item: &inspect::Item, model: &str) -> bool {
+    item.base_model.as_ref().is_some_and(|base| base.rsplit('/').next() == Some(model))
 }
 
 /// Weights that are stored alike: how, how many, which first.
@@ -82,8 +95,7 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
     let mut scales = BTreeMap::new();
     for module in modules {
         *families.entry(module.family).or_default() += 1;
-        let last = module.name.rsplit('.').next().unwrap_or_default();
-        *targets.entry(last).or_default() += 1;
+        *targets.entry(target(&module.name)).or_default() += 1;
         let alpha =
             module.alpha.map_or_else(|| "no alpha".to_owned(), |alpha| format!("alpha {alpha}"));
         let rslora = item.rslora && module.alpha.is_some();
@@ -97,8 +109,19 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
         };
         *scales.entry(text).or_default() += 1;
     }
+    if modules.is_empty() {
+        lines.add("modules", "none that can be read");
+        return;
+    }
     lines.add("modules", format!("{} ({})", modules.len(), tally(&families)));
-    lines.add("ranks", tally(item.ranks.as_ref().unwrap_or(&BTreeMap::new())));
+    if item.parts.len() > 1 {
+        let parts: Vec<_> =
+            item.parts.iter().map(|(part, count)| format!("{part} {count}")).collect();
+        lines.add("parts", parts.join(", "));
+    }
+    if let Some(ranks) = item.ranks.as_ref().filter(|ranks| !ranks.is_empty()) {
+        lines.add("ranks", tally(ranks));
+    }
     lines.add("scale", tally(&scales));
     if targets.len() <= LISTED {
         lines.add("targets", tally(&targets));
@@ -111,6 +134,37 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
             format!("{}: {}{more}", counted(replacements.len(), "tensor"), names.join(", ")),
         );
     }
+}
+
+/// What a module is in its layer: the last part of its name, with the one before where it is but a number.
+fn target(name: &str) -> &str {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let before = name.strip_suffix(last).and_then(|before| before.strip_suffix('.'));
+    match before.and_then(|before| before.rsplit('.').next()).filter(|_| is_number(last)) {
+        Some(before) => name.get(name.len() - last.len() - 1 - before.len()..).unwrap_or(last),
+        None => last,
+    }
+}
+
+/// The first line of a text of several.
+fn in_one_line(text: &str) -> String {
+    match text.trim_end().split_once('\n') {
+        Some((first, rest)) => {
+            format!("{first} … and {} more", counted(rest.lines().count(), "line"))
+        }
+        None => text.to_owned(),
+    }
+}
+
+fn tensor_table(tensors: &[inspect::TensorItem]) -> String {
+    let mut rows = vec![["tensor", "dtype", "shape", "size"].map(str::to_owned).to_vec()];
+    rows.extend(tensors.iter().map(|tensor| {
+        let shape: Vec<_> = tensor.shape.iter().map(usize::to_string).collect();
+        let shape = if shape.is_empty() { "scalar".to_owned() } else { shape.join(" × ") };
+        vec![tensor.name.clone(), tensor.dtype.clone(), shape, bytes(tensor.bytes)]
+    }));
+    table(&rows)
 }
 
 fn module_table(modules: &[inspect::ModuleItem]) -> String {

@@ -16,12 +16,18 @@ fn entries(lines: &mut Lines, metadata: &Metadata) {
 /// What the header says, or what an edit changed.
 pub(crate) fn report(report: &Report) -> String {
     let mut lines = Lines::default();
-    let Some(output) = &report.output else {
+    if report.output.is_none() && !report.dry_run {
         lines.plain(report.file.display());
         entries(&mut lines, &report.metadata);
         return lines.into_text();
+    }
+    let place = report.output.as_ref().unwrap_or(&report.file);
+    let count = match report.changes.len() {
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
     };
-    lines.plain(format!("{}: {} entries changed", output.display(), report.changes.len()));
+    let done = if report.dry_run { "would change" } else { "changed" };
+    lines.plain(format!("{}: {count} {done}", place.display()));
     for change in &report.changes {
         let (key, short) = (&change.key, |value: &String| training::summary(&change.key, value));
         lines.plain(match (&change.before, &change.after) {

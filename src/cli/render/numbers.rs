@@ -1,21 +1,6 @@
 //! Numbers as people read them.
 
-/// Bytes in units of 1000.
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let unit = UNITS.get(unit).copied().unwrap_or_default();
-    if value < 9.95 && unit != "B" {
-        format!("{value:.1} {unit}")
-    } else {
-        format!("{value:.0} {unit}")
-    }
-}
+pub(crate) use lora_tool::error::human_bytes as bytes;
 
 /// Counts in thousands, millions and so on.
 pub(crate) fn count(number: u64) -> String {

@@ -8,22 +8,31 @@ use lora_tool::ops::check::{self, Options, Report, sarif};
 use crate::cli::args::{OpenArgs, location};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
-#[derive(Debug, Args)]
-#[command(after_help = "\
+/// Examples, the programs, and what the exit code says.
+fn after_help() -> String {
+    let programs = check::programs().join(", ");
+    format!(
+        "\
 Examples:
   lora-tool check style
   lora-tool check style --for vllm --against BASE
   lora-tool check style --for vllm@0.31 --max-rank 16
   lora-tool check style.safetensors --for comfyui --format json
 
-Exit codes: 0 it loads right (without --for: in one program at least), 1 it does not, 2 nobody knows.")]
+Programs: {programs}
+
+Exit codes: 0 it loads right (without --for: in one program at least), 1 it does not, 2 nobody knows."
+    )
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
 pub(crate) struct CheckArgs {
     /// The adapter
     #[arg(value_parser = location())]
     adapter: PathBuf,
-    /// The program that shall load it, and its version if not the newest known: vllm, sglang,
-    /// tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui, invokeai,
-    /// openvino; all of them in a table without it
+    /// The program that shall load it, and its version if not the newest known; all of them in a table
+    /// without it
     #[arg(long = "for", value_name = "PROGRAM[@VERSION]")]
     program: Option<String>,
     /// The base that it shall be loaded on: its class, names and shapes have the last word

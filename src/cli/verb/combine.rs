@@ -15,13 +15,16 @@ use crate::cli::method_args::{CompatArg, MethodParams, SpaceArg};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "lora-tool combine [OPTIONS] --output <OUT> <ADAPTER>...",
+    after_help = "\
 Examples:
   lora-tool combine style task -w 0.7 0.3 -o OUT
   lora-tool combine style:0.7 task:-0.2 -o OUT --rank 16
   lora-tool combine a.safetensors b.safetensors -o c.safetensors --rank size:32MiB
   lora-tool combine style task -o OUT --method cat
-  lora-tool combine style task -o OUT --method ties --density 0.3 --rank 16")]
+  lora-tool combine style task -o OUT --method ties --density 0.3 --rank 16"
+)]
 pub(crate) struct CombineArgs {
     #[arg(required_unless_present = "models")]
     adapters: Vec<OsString>,
@@ -52,6 +55,8 @@ pub(crate) struct CombineArgs {
     title: Option<String>,
     #[arg(long)]
     trigger: Option<String>,
+    #[arg(long)]
+    card: bool,
     #[arg(long)]
     allow_disjoint: bool,
     #[arg(long, value_enum)]
@@ -154,6 +159,7 @@ impl CombineArgs {
             block_weights: self.lbw.iter().map(|list| list.0.clone()).collect(),
             title: self.title.clone(),
             trigger: self.trigger.clone(),
+            card: self.card,
             allow_disjoint: self.allow_disjoint,
             on_conflict: self.on_conflict.map(|what| match what {
                 ConflictArg::First => combine::OnConflict::First,

@@ -55,13 +55,16 @@ impl Verb for CompareArgs {
         self.page.check(options.adapters.iter().map(|input| input.path.as_path()))?;
         let report = compare::run(&options, &*session.steps("comparing"))?;
         if self.page.report.is_some() {
-            let adapters = inspect::run(&inspect::Options {
-                paths: options.adapters.iter().map(|input| input.path.clone()).collect(),
-                spectrum: true,
-                open: self.open.options(),
-                ..inspect::Options::default()
-            })?;
-            self.page.write(|| page::compare::page(&report, &adapters))?;
+            let adapters = (options.adapters.len() <= page::compare::IN_FULL).then(|| {
+                inspect::run(&inspect::Options {
+                    paths: options.adapters.iter().map(|input| input.path.clone()).collect(),
+                    spectrum: true,
+                    open: self.open.options(),
+                    ..inspect::Options::default()
+                })
+            });
+            let adapters = adapters.transpose()?;
+            self.page.write(session, || page::compare::page(&report, adapters.as_ref()))?;
         }
         session.answer("compare", self.json, &report, |report| {
             render::compare::report(report, self.modules || session.verbose)

@@ -22,7 +22,7 @@ pub(crate) struct InspectArgs {
     /// Adapters or checkpoints
     #[arg(required = true, value_name = "PATH", value_parser = location())]
     paths: Vec<PathBuf>,
-    /// List every module
+    /// List every module of an adapter, every tensor of a checkpoint
     #[arg(long)]
     modules: bool,
     /// List what the header says of the training too
@@ -51,6 +51,7 @@ impl InspectArgs {
             paths: self.paths.clone(),
             against: self.against.clone(),
             spectrum: self.spectrum || self.page.report.is_some(),
+            tensors: self.modules,
             open: self.orientation.open(&self.open),
         }
     }
@@ -84,7 +85,7 @@ impl Verb for InspectArgs {
         }
         self.page.check(self.paths.iter().map(PathBuf::as_path))?;
         let mut report = inspect::run(&self.options())?;
-        self.page.write(|| page::inspect::page(&report))?;
+        self.page.write(session, || page::inspect::page(&report))?;
         if !self.spectrum {
             // Only the page needed them.
             let modules = report.items.iter_mut().filter_map(|item| item.modules.as_mut());

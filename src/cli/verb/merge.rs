@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lora_tool::error::ModelError;
+use lora_tool::format::{Access, Checkpoint};
 use lora_tool::ops::merge::{
     self, LeastSurvival, Merge, Options, TOUCHED, TRAINED_NAMES, Touched, Types,
 };
@@ -24,7 +25,9 @@ use crate::cli::method_args::{CompatArg, MethodParams};
 use crate::cli::{Answer, Outcome, Session, Verb, render};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "lora-tool merge [OPTIONS] --output <OUT> <BASE> <ADAPTER>...",
+    after_help = "\
 Examples:
   lora-tool merge BASE ADAPTER -o OUT
   lora-tool merge BASE style task -w 1 0.5 -o OUT
@@ -40,9 +43,11 @@ Examples:
   lora-tool merge base-Q4_K.gguf ADAPTER -o OUT --reference BASE
   lora-tool merge BASE ADAPTER -o OUT.gguf --reference base-Q4_K.gguf
   lora-tool merge BASE ADAPTER -o OUT --receipt OUT.receipt
+  lora-tool merge BASE ADAPTER -o OUT --card
   lora-tool merge BASE ADAPTER -o OUT --module-weight 'mlp=0.5' --dry-run
   lora-tool merge BASE ADAPTER -o OUT --plan plan.json --workers 16
-  lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5")]
+  lora-tool merge BASE tuned-a tuned-b style -o OUT --method ties --density 0.5"
+)]
 pub(crate) struct MergeArgs {
     #[arg(required_unless_present_any = ["model", "models"])]
     #[arg(value_parser = location())]
@@ -92,6 +97,8 @@ pub(crate) struct MergeArgs {
     pub(crate) residual_rank: Option<usize>,
     #[arg(long)]
     no_provenance: bool,
+    #[arg(long)]
+    card: bool,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
     #[arg(long)]
@@ -217,6 +224,13 @@ impl MergeArgs {
             paths.first().is_some_and(|path| path.join("adapter_config.json").exists());
         match named_base(&paths) {
             Ok(named) if adapters.is_empty() || is_adapter => Ok((named, all)),
+            Err(_)
+                if adapters.is_empty()
+                    && !is_adapter
+                    && Checkpoint::open(&base, Access::Map).is_ok() =>
+            {
+                Err(ModelError::NoAdapter { base }.into())
+            }
             Err(error) if adapters.is_empty() => Err(error),
             _ => Ok((base, adapters.to_vec())),
         }
@@ -236,6 +250,7 @@ impl MergeArgs {
             verify: self.verify,
             receipt: self.receipt.clone(),
             provenance: !self.no_provenance,
+            card: self.card,
             residual: self.residual.clone(),
             residual_rank: self.residual_rank,
             threads,

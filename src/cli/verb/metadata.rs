@@ -24,7 +24,7 @@ pub(crate) struct MetadataArgs {
     /// Remove an entry
     #[arg(long, value_name = "K")]
     remove: Vec<String>,
-    /// Remove what tells of the training data and settings; what describes the network stays
+    /// Remove training data and settings (ss_*); what describes the network stays
     #[arg(long)]
     strip_training: bool,
     /// Where the edited file goes
@@ -67,6 +67,7 @@ impl MetadataArgs {
                 (None, false) => Destination::Nowhere,
             },
             force: self.force,
+            dry_run: self.dry_run,
             access: if self.no_mmap { Access::Read } else { Access::Map },
         }
     }

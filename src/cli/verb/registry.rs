@@ -60,7 +60,7 @@ verbs! {
     Diff(diff::DiffArgs),
     /// Check that a merged checkpoint is what merge should have written
     Verify(verify::VerifyArgs),
-    /// Have the base back, bit for bit, from a merge that kept its receipt
+    /// Restore the base, bit for bit, from a merge that kept its receipt
     Undo(undo::UndoArgs),
     /// Remove what killed runs have left beside their outputs
     Clean(clean::CleanArgs),

@@ -32,6 +32,7 @@ pub(crate) struct WorkArgs {
 
 impl Verb for WorkArgs {
     fn run(&self, session: &Session) -> Outcome {
+        Options::check_plan(&self.plan)?;
         let part = Options::part(self.shard.as_deref(), |name| std::env::var(name).ok())?;
         let options = Options { plan: self.plan.clone(), part, threads: session.threads };
         let report = work::run(&options, &*session.bytes("working"))?;

@@ -34,6 +34,8 @@ pub(super) struct Bucket {
     pub(super) location: String,
     /// Whether the objects below a path can be listed; a web server has no such request.
     pub(super) lists: bool,
+    /// Whether a copy within the store is there when the store has answered; Azure may go on copying.
+    pub(super) copies: bool,
 }
 
 impl Bucket {
@@ -48,7 +50,8 @@ impl Bucket {
             retry_timeout: RETRY_FOR,
             ..RetryConfig::default()
         };
-        let plain_http = url.scheme() == "http" || endpoint_is_http();
+        // Whether an endpoint is without encryption, as one on this machine is, is said by who names it.
+        let plain_http = url.scheme() != "https";
         let client = ClientOptions::new().with_timeout(REQUEST).with_allow_http(plain_http);
         let store: object_store::Result<Arc<dyn ObjectStore>> = match url.scheme() {
             "s3" => AmazonS3Builder::from_env()
@@ -78,7 +81,8 @@ impl Bucket {
         };
         let lists = !matches!(url.scheme(), "http" | "https");
         let store = store.map_err(|error| bad(error.to_string()))?;
-        Ok(Self { store, path, location: location.to_owned(), lists })
+        let copies = url.scheme() != "az";
+        Ok(Self { store, path, location: location.to_owned(), lists, copies })
     }
 
     /// The last word of the path, by which files made of it are known; the bucket's name at its root.
@@ -124,18 +128,6 @@ pub(super) fn reason(error: &object_store::Error) -> String {
         cause = next.source();
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether the endpoint that the environment names is without encryption, as one on this machine is.
-fn endpoint_is_http() -> bool {
-    let names = [
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT",
-        "AZURE_STORAGE_ENDPOINT",
-        "AZURE_ENDPOINT",
-    ];
-    names.iter().any(|name| std::env::var(name).is_ok_and(|value| value.starts_with("http://")))
 }
 
 /// What talks to stores.

@@ -1,9 +1,8 @@
-//! An output in a store: built on the local disk, then sent by parts that nobody sees before all have come.
+//! Files on the way to a store: sent by parts that nobody sees before all have come.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path as LocalPath, PathBuf};
-use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -12,39 +11,21 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayl
 
 use super::bucket::{Bucket, wait};
 use crate::error::{CloudError, Result as Outcome};
-use crate::format::remote::{self, Sink};
 
 /// Files up to this size are sent at once.
 const AT_ONCE: u64 = 8 << 20;
 /// An index up to this size is: only what is sent at once can be refused where something is.
-const MOST_AT_ONCE: u64 = 64 << 20;
+pub(super) const MOST_AT_ONCE: u64 = 64 << 20;
 /// Bytes of a part, at least; stores take ten thousand parts.
-const PART: u64 = 8 << 20;
-const MOST_PARTS: u64 = 9_000;
+pub(super) const PART: u64 = 8 << 20;
+pub(super) const MOST_PARTS: u64 = 9_000;
 /// Bytes that are on their way at once: one stream alone is far slower than a network card.
-const ON_THE_WAY: u64 = 4 * PART;
-
-/// The local path of an output that goes to a store.
-///
-/// # Errors
-/// [`CloudError`].
-pub(in crate::format) fn output(location: &str) -> Result<PathBuf, CloudError> {
-    let bucket = Bucket::open(location)?;
-    if !bucket.lists {
-        let reason = "a web server takes no output".to_owned();
-        return Err(CloudError::BadLocation { location: location.to_owned(), reason });
-    }
-    let name = bucket.name();
-    let path = remote::mirror(location, &name)
-        .map_err(|error| bucket.local(LocalPath::new("TMPDIR"), &error))?;
-    remote::goes_to(path.clone(), Arc::new(Upload { bucket }));
-    Ok(path)
-}
+pub(super) const ON_THE_WAY: u64 = 4 * PART;
 
 /// Where an output goes.
 #[derive(Debug)]
-struct Upload {
-    bucket: Bucket,
+pub(super) struct Upload {
+    pub(super) bucket: Bucket,
 }
 
 /// A file to be sent.
@@ -62,8 +43,12 @@ enum Ended {
     Taken,
 }
 
-impl Sink for Upload {
-    fn check_free(&self, force: bool) -> Outcome<()> {
+impl Upload {
+    /// Fails if something is there, unless it may be replaced.
+    ///
+    /// # Errors
+    /// That it is there; what the store says.
+    pub(super) fn check_free(&self, force: bool) -> Outcome<()> {
         if force {
             return Ok(());
         }
@@ -75,7 +60,11 @@ impl Sink for Upload {
         }
     }
 
-    fn send(&self, local: &LocalPath, force: bool) -> Outcome<()> {
+    /// Sends a file or a directory; what others read last appears last.
+    ///
+    /// # Errors
+    /// What the store or the local disk says.
+    pub(super) fn send(&self, local: &LocalPath, force: bool) -> Outcome<()> {
         let pieces = self.pieces(local).map_err(|error| self.bucket.local(local, &error))?;
         let sent = wait(self.send_all(&pieces, force))
             .map_err(|error| self.bucket.local(local, &error))?;
@@ -88,22 +77,12 @@ impl Sink for Upload {
             error.into()
         })
     }
-}
 
-impl Upload {
     /// The files of an output, those last by which others find the rest: the index, else a config.
     fn pieces(&self, local: &LocalPath) -> io::Result<Vec<Piece>> {
         let mut files = Vec::new();
         walk(local, &mut files)?;
-        let rank = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            (
-                name.ends_with(".index.json"),
-                name == "config.json" || name == "adapter_config.json",
-                path.clone(),
-            )
-        };
-        files.sort_by_key(rank);
+        files.sort_by_key(|path| rank(path));
         let piece = |path: PathBuf| {
             let below = path.strip_prefix(local).unwrap_or(&path);
             let parts = below.components().filter_map(|part| part.as_os_str().to_str());
@@ -230,8 +209,15 @@ impl Upload {
     }
 }
 
+/// By what the files of an output are ordered, those last by which others find the rest.
+pub(super) fn rank(path: &LocalPath) -> (bool, bool, PathBuf) {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_config = name == "config.json" || name == "adapter_config.json";
+    (name.ends_with(".index.json"), is_config, path.to_path_buf())
+}
+
 /// Whether another output has come to stand there, whose files are not to be removed.
-fn is_taken(error: &object_store::Error) -> bool {
+pub(super) fn is_taken(error: &object_store::Error) -> bool {
     matches!(
         error,
         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }

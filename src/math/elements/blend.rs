@@ -1,4 +1,4 @@
-//! Several slices of elements into one: weighted sums, and TIES' election of signs.
+//! Several slices of elements into one: weighted sums, means of what is not 0, and TIES' election of signs.
 //!
 //! Elements are independent, so the result does not depend on how they are cut into slices.
 
@@ -62,6 +62,47 @@ pub fn elect(parts: &[&[f32]], election: &Election, out: &mut [f32]) {
     }
     assert!(parts.iter().all(|part| part.len() == out.len()), "elements of every input");
     dispatch(Elect { parts, election, out });
+}
+
+/// out = Σ gainᵢ · partᵢ / n over the n parts that are not 0 there; where there is one alone, times its `alone`.
+///
+/// # Panics
+/// If the lengths differ.
+#[track_caller]
+pub fn share(parts: &[&[f32]], gains: &[f32], alone: &[f32], out: &mut [f32]) {
+    assert_eq!((parts.len(), parts.len()), (gains.len(), alone.len()), "numbers of an input");
+    assert!(parts.iter().all(|part| part.len() == out.len()), "elements of every input");
+    dispatch(Share { parts, gains, alone, out });
+}
+
+struct Share<'a> {
+    parts: &'a [&'a [f32]],
+    gains: &'a [f32],
+    alone: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Task for Share<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        for (step, out) in self.out.chunks_mut(STEP).enumerate() {
+            let (mut sums, mut raised, mut counts) = ([0f32; STEP], [0f32; STEP], [0f32; STEP]);
+            for ((part, gain), alone) in self.parts.iter().zip(self.gains).zip(self.alone) {
+                let part = &part[step * STEP..][..out.len()];
+                let places = sums.iter_mut().zip(&mut raised).zip(&mut counts);
+                for (((sum, raised), count), value) in places.zip(part) {
+                    *sum += gain * value;
+                    *raised += alone * (gain * value);
+                    *count += if *value == 0.0 { 0.0 } else { 1.0 };
+                }
+            }
+            for (((out, sum), raised), count) in out.iter_mut().zip(sums).zip(raised).zip(counts) {
+                *out = if count > 1.0 { sum / count } else { raised };
+            }
+        }
+    }
 }
 
 struct Sum<'a> {
@@ -179,6 +220,16 @@ mod tests {
         assert_eq!(out, [0.0, 7.0 / 4.0, 5.0, -2.0, 7.0 / 4.0]);
         sum(&parts, &[2.0, -1.0], &mut out);
         assert_eq!(out, [5.0, -4.0, -5.0, 6.0, -9.0]);
+    }
+
+    #[test]
+    fn a_share_by_hand() {
+        let (a, b) = ([3.0, 0.0, 0.0, 2.0], [1.0, 2.0, 0.0, -2.0]);
+        let mut out = [9.0; 4];
+        share(&[&a, &b], &[1.0, 2.0], &[1.5, 1.25], &mut out);
+        assert_eq!(out, [2.5, 5.0, 0.0, -1.0]);
+        share(&[&a], &[1.0], &[1.0], &mut out);
+        assert_eq!(out, a);
     }
 
     struct Recorded<'a>(&'a [&'a [f32]], &'a Election);

@@ -12,6 +12,8 @@ pub enum Sparsifier {
     All,
     /// Keeps the largest.
     Largest(Cut),
+    /// Keeps magnitudes above this one.
+    Above(f32),
     /// Drops the largest, and of the rest keeps what is among the `within` largest of all.
     Between {
         /// What is dropped above.
@@ -75,6 +77,11 @@ impl Task for Apply<'_> {
             match self.rule {
                 Sparsifier::All => {}
                 Sparsifier::Largest(cut) => cut.keep_largest(row, values),
+                Sparsifier::Above(least) => {
+                    for value in values {
+                        *value = if value.abs() > least { *value } else { 0.0 };
+                    }
+                }
                 Sparsifier::Between { above, within } => {
                     within.keep_largest(row, values);
                     above.drop_largest(row, values);

@@ -21,16 +21,25 @@ impl FromStr for RankPolicy {
             };
         }
         let Some((name, value)) = text.split_once(':') else {
-            return Err(format!("`{text}` is no rank policy; there are {POLICIES}"));
+            return Err(match share_of(text) {
+                Some(share) => format!("`{text}` is no rank policy; did you mean energy:{share}?"),
+                None => format!("`{text}` is no rank policy; there are {POLICIES}"),
+            });
         };
         let number = || {
             let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.ok_or_else(|| format!("`{value}` is no number"))
+            number.ok_or_else(|| match share_of(value) {
+                Some(share) => format!("`{value}` is no number; did you mean {name}:{share}?"),
+                None => format!("`{value}` is no number"),
+            })
         };
         let share = || {
             let share = number()?;
             let fits = share > 0.0 && share <= 1.0;
-            fits.then_some(share).ok_or_else(|| format!("`{value}` is no share: 0 < share ≤ 1"))
+            fits.then_some(share).ok_or_else(|| match (1.0..=100.0).contains(&share) {
+                true => format!("{share} is above 1; did you mean {name}:{}?", share / 100.0),
+                false => format!("{share} is no share: 0 < share ≤ 1"),
+            })
         };
         let above = |least: f64| {
             let number = number()?;
@@ -53,6 +62,13 @@ impl FromStr for RankPolicy {
             _ => Err(format!("`{name}` is no rank policy; there are {POLICIES}")),
         }
     }
+}
+
+/// The share that `90%` or `0.9` would be.
+fn share_of(text: &str) -> Option<f64> {
+    let (number, all) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.trim().parse::<f64>().ok()? / all;
+    (share > 0.0 && share <= 1.0).then_some(share)
 }
 
 const POLICIES: &str = "a number, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, \

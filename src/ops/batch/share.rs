@@ -13,14 +13,12 @@ use super::run::report;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Access;
 use crate::format::folder::{files_below, make_parent};
-use crate::format::hash;
-use crate::format::shared_staging::SharedStaging;
+use crate::format::shared_staging::{SharedStaging, fingerprint};
+use crate::format::staging::is_there;
 use crate::ops::job::document::{self, Written};
 use crate::ops::job::identity::Inputs;
 use crate::ops::job::note::{Note, State};
-use crate::ops::job::shared::{
-    PartOf, Parts, Shared, ToShare, Workplace, check_free, check_shared,
-};
+use crate::ops::job::shared::{PartOf, Parts, Shared, ToShare, Workplace, check_free};
 use crate::ops::thread_pool;
 
 /// The items of a batch, as a plan has them.
@@ -57,7 +55,7 @@ impl Batch {
     /// Writes the plan down for others to work on.
     ///
     /// # Errors
-    /// If items write beside their outputs, or into a store; if an input cannot be read, or the file not be written.
+    /// If items write beside their outputs; if an input cannot be read, or the file not be written.
     pub fn write_plan(self, file: &Path, workers: Option<usize>) -> Result<Written> {
         let refuse = |reason: &str| Err(ErrorKind::BadOption(reason.to_owned()).into());
         if self.options.skip_done {
@@ -70,7 +68,6 @@ impl Batch {
             if !item.asked.beside().is_empty() {
                 return refuse("--plan takes no items with a `receipt` or a `residual`");
             }
-            item.asked.output().map_or(Ok(()), check_shared)?;
             let (adapters, models) = item.asked.inputs();
             for adapter in adapters {
                 match adapter.is_dir() {
@@ -131,18 +128,6 @@ fn name_of(output: &Path) -> Result<&str> {
     name.ok_or(ErrorKind::NotFound).in_file(output)
 }
 
-/// The files of a result called `name`, with their hashes.
-fn files_of(place: &Path, name: &str) -> Result<Vec<(String, String)>> {
-    let path = place.join(name);
-    if !path.is_dir() {
-        return Ok(vec![(name.to_owned(), hash::of_file(&path)?)]);
-    }
-    let hashed = |file: crate::format::folder::FoundFile| {
-        Ok((format!("{name}/{}", file.relative), hash::of_file(&file.path)?))
-    };
-    files_below(&path)?.into_iter().map(hashed).collect()
-}
-
 impl Parts for SharedBatch {
     type Plan = Vec<PlannedItem>;
     type Report = Report;
@@ -162,7 +147,7 @@ impl Parts for SharedBatch {
 
     fn is_committed(&self) -> bool {
         let mut outputs = self.plan.iter().filter_map(|item| item.output.as_ref()).peekable();
-        outputs.peek().is_some() && outputs.all(|output| output.symlink_metadata().is_ok())
+        outputs.peek().is_some() && outputs.all(|output| is_there(output))
     }
 
     fn check_output(&self, force: bool) -> Result<()> {
@@ -201,11 +186,13 @@ impl Parts for SharedBatch {
             report.insert("output".to_owned(), output.to_string_lossy().into());
         }
         at.progress.advance(item.bytes);
-        let files = match &place {
-            Some((own, name)) if made.status != Status::Failed => files_of(&own.path(""), name)?,
-            _ => Vec::new(),
-        };
-        Note::new(&made.item.clone(), files, &made)
+        match &place {
+            Some((waiting, name)) if made.status != Status::Failed => {
+                let files = waiting.take(name)?;
+                Note::new(&made.item, files, |file| waiting.fingerprint(file), &made)
+            }
+            _ => Note::new(&made.item, Vec::new(), |_| None, &made),
+        }
     }
 
     fn why_failed(&self, note: &Note) -> Option<String> {
@@ -221,15 +208,14 @@ impl Parts for SharedBatch {
         let output = match item.asked.output() {
             _ if made.status == Status::Failed => return State::Failed,
             Some(output) => output,
-            None => return note.state(&name, Path::new("")),
+            None => return note.state(&name, |_| None),
         };
         let own = SharedStaging::at(output);
-        match (note.state(&name, &own.path("")), output.parent()) {
+        let in_place = |file: &str| fingerprint(&output.parent()?.join(file));
+        match note.state(&name, |file| own.fingerprint(file)) {
             // A commit that was cut short has put it in place.
-            (State::Missing, Some(parent)) if note.state(&name, parent) == State::Whole => {
-                State::Whole
-            }
-            (state, _) => state,
+            State::Missing if note.state(&name, in_place) == State::Whole => State::Whole,
+            state => state,
         }
     }
 
@@ -240,7 +226,7 @@ impl Parts for SharedBatch {
             let Some(output) = item.asked.output() else { continue };
             let (own, name) = (SharedStaging::at(output), name_of(output)?);
             let is_made = made.status != Status::Failed;
-            let waiting = is_made && own.path(name).symlink_metadata().is_ok();
+            let waiting = is_made && own.holds(name);
             if waiting {
                 check_free(output, &[], force)?;
             }
@@ -249,7 +235,7 @@ impl Parts for SharedBatch {
         for (own, name, waiting) in places {
             match waiting {
                 true => own.commit_as(name, force)?,
-                false if own.root().is_dir() => own.remove()?,
+                false if own.is_begun() => own.remove()?,
                 false => {}
             }
         }

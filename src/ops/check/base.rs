@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::adapter::target::{self, Targets};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
 use crate::format::json::model_config;
+use crate::format::{Checkpoint, Dtype};
 use crate::ops::merge::plan::misfit;
 use crate::ops::merge::tied_head;
 use crate::ops::shared::base::open_base;
@@ -27,6 +27,20 @@ pub(super) struct Base {
     pub(super) misfits: Vec<String>,
     /// Why its names cannot be compared.
     pub(super) opaque: Option<String>,
+    /// Whether its weights are stored as codes, as its config or its dtypes tell.
+    pub(super) quantised: bool,
+}
+
+/// Dtypes of codes.
+const CODES: [Dtype; 5] = [Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::I8, Dtype::U8, Dtype::I32];
+
+fn has_codes(path: &Path, open: &OpenOptions) -> Result<bool> {
+    let stored = Checkpoint::open(path, open.access)?;
+    Ok(stored.names().any(|name| {
+        stored
+            .tensor(name)
+            .is_some_and(|view| CODES.contains(&view.spec.dtype) && view.spec.shape.len() > 1)
+    }))
 }
 
 impl Base {
@@ -48,6 +62,8 @@ impl Base {
             }
             Err(error) => return Err(error),
         };
+        let quantised = config.contains_key("quantization_config")
+            || checkpoint.is_some() && has_codes(path, open)?;
         Ok(Self {
             path: path.to_path_buf(),
             checkpoint,
@@ -55,6 +71,7 @@ impl Base {
             targets: None,
             misfits: Vec::new(),
             opaque: None,
+            quantised,
         })
     }
 
@@ -78,8 +95,14 @@ impl Base {
         Ok(())
     }
 
-    fn text(&self, field: &str) -> Option<&str> {
+    /// A text of the config.
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
         self.config.get(field)?.as_str()
+    }
+
+    /// A text of the config of the language model inside.
+    pub(super) fn text_field(&self, field: &str) -> Option<&str> {
+        self.config.get("text_config")?.get(field)?.as_str()
     }
 
     /// The class of the model: transformers' first architecture, or diffusers' `_class_name`.

@@ -1,6 +1,6 @@
 //! Commands that put an adapter right, as they can be pasted into a shell.
 
-use super::program::Program;
+use super::program::ProgramVersion;
 use super::rule::Cure;
 use super::subject::Subject;
 use crate::adapter::convention::{self, Names, Output};
@@ -15,7 +15,7 @@ const HIGHEST: usize = 512;
 #[derive(Clone, Copy)]
 pub(super) struct Cures<'a> {
     pub(super) subject: &'a Subject<'a>,
-    pub(super) program: &'a Program,
+    pub(super) asked: &'a ProgramVersion,
 }
 
 impl Cures<'_> {
@@ -28,7 +28,9 @@ impl Cures<'_> {
     pub(super) fn all(self, cures: &[Cure]) -> Option<String> {
         let adapter = quoted(&self.subject.adapter.path);
         let any = |wanted: fn(&Cure) -> bool| cures.iter().any(wanted);
-        if cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
+        // What nobody knows no verb takes.
+        let strange = !self.subject.adapter.unknown.is_empty();
+        if strange || cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
             return None;
         }
         let rank = cures.iter().find_map(|cure| match cure {
@@ -36,7 +38,7 @@ impl Cures<'_> {
             _ => None,
         });
         let extracts = any(|cure| matches!(cure, Cure::Extract));
-        let plain = self.program.takes.reads_patterns;
+        let plain = self.asked.takes().reads_patterns;
         let converts = any(|cure| matches!(cure, Cure::Convert)) && !extracts;
         let last = converts || !plain;
         let mut commands = Vec::new();
@@ -65,13 +67,23 @@ impl Cures<'_> {
     /// The ranks of an extraction: all of them where none is too high for a server, else what stands out.
     fn extraction(self) -> &'static str {
         let least = |module: &Module| module.outputs.min(module.inputs);
-        let most = self.subject.adapter.modules.iter().map(least).max().unwrap_or(0);
+        let modules = self.subject.adapter.modules.iter().map(least);
+        let most = modules.chain(self.replaced()).max().unwrap_or(0);
         if most <= HIGHEST { "lossless" } else { "auto" }
+    }
+
+    /// The most ranks that differences of what is replaced can have.
+    fn replaced(self) -> impl Iterator<Item = usize> {
+        let adapter = self.subject.adapter;
+        adapter.replacements.iter().filter_map(move |replacement| {
+            let shape = &adapter.file.tensor(&replacement.tensor)?.spec.shape;
+            shape.iter().copied().min().filter(|_| shape.len() == 2)
+        })
     }
 
     /// `convert --for` the program.
     pub(super) fn convert(self, from: &str) -> String {
-        let name = self.program.name;
+        let name = self.asked.target();
         let convention = self.convention();
         // Names of a known layout need no base, but for llama.cpp's, whose rows depend on it.
         let needs_base = match convention.names {
@@ -82,7 +94,7 @@ impl Cures<'_> {
         let base = self.base().or_else(|| needs_base.then(|| "BASE".to_owned()));
         let reference = base.map_or_else(String::new, |base| format!(" --reference {base}"));
         let out = match convention.output {
-            Output::File(_) if self.program.takes.modelfile => "OUT".to_owned(),
+            Output::File(_) if self.asked.takes().modelfile => "OUT".to_owned(),
             Output::File(ending) => format!("OUT.{ending}"),
             _ => "OUT".to_owned(),
         };
@@ -91,7 +103,7 @@ impl Cures<'_> {
 
     fn convention(self) -> &'static convention::Convention {
         let own = self.subject.adapter.convention.name;
-        let takes = self.program.takes.conventions;
+        let takes = self.asked.takes().conventions;
         let name = takes.iter().find(|name| **name == own).or_else(|| takes.first());
         name.and_then(|name| convention::by_name(name)).unwrap_or(convention::peft())
     }

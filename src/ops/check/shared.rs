@@ -1,7 +1,8 @@
 //! What the rules of several programs look for.
 
-use super::place::Found;
+use super::place::{Found, Place};
 use super::subject::{Subject, named, some, whole};
+use crate::adapter::convention::ScalePlace;
 use crate::adapter::module::{Kind, Module, Nature, Replacement};
 
 /// Modules with magnitudes (DoRA).
@@ -19,11 +20,6 @@ pub(super) fn unfactorable(subject: &Subject<'_>) -> Found {
     subject.modules(|module| !is_plain(module) && !matches!(module.nature(), Nature::LowRank(_)))
 }
 
-/// Modules of other families than LoRA.
-pub(super) fn other_families(subject: &Subject<'_>) -> Found {
-    subject.modules(|module| !is_plain(module))
-}
-
 fn is_plain(module: &Module) -> bool {
     ["lora", "dora"].contains(&module.family)
 }
@@ -31,6 +27,12 @@ fn is_plain(module: &Module) -> bool {
 /// Modules that change a bias.
 pub(super) fn biased(subject: &Subject<'_>) -> Found {
     subject.modules(|module| module.bias.is_some())
+}
+
+/// Modules whose B has a bias, spelled as PEFT spells it.
+pub(super) fn biased_factors(subject: &Subject<'_>) -> Found {
+    let of_factor = |name: &str| name.ends_with(".lora_B.bias") || name.ends_with(".lora_up.bias");
+    subject.modules(|module| module.bias.is_some() && module.tensors().any(of_factor))
 }
 
 /// Tensors that replace the base's.
@@ -91,11 +93,82 @@ pub(super) fn other_ranks(subject: &Subject<'_>) -> Found {
     subject.modules(|module| module.rank != common)
 }
 
-/// A file of factors where a PEFT directory is wanted.
+/// A file of factors where a PEFT directory is wanted, and a directory with the adapter one level below.
 pub(super) fn no_directory(subject: &Subject<'_>) -> Found {
-    let named =
-        subject.adapter.path.file_name().is_some_and(|name| name == "adapter_model.safetensors");
-    whole(subject.adapter.path.is_file() && !named)
+    let (given, file) = (&subject.adapter.path, &subject.adapter.file.path);
+    let named = file.file_name().is_some_and(|name| name == "adapter_model.safetensors");
+    let below = given.is_dir() && file.parent() != Some(given);
+    whole(!named || below || subject.config().is_none())
+}
+
+/// The endings of PEFT's factors, as it writes them itself.
+const ENDINGS: [&str; 4] =
+    [".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B"];
+
+/// Tensors in whose names an adapter's stands (`.lora_A.default.weight`).
+pub(super) fn adapter_named(subject: &Subject<'_>) -> Found {
+    let factor = |name: &str| {
+        [".lora_A.", ".lora_B.", ".lora_embedding_A.", ".lora_embedding_B."]
+            .iter()
+            .any(|part| name.contains(part))
+    };
+    let own = |name: &str| ENDINGS.iter().any(|end| name.ends_with(end)) || is_bias(name);
+    named(subject.adapter.file.names().filter(|name| factor(name) && !own(name)))
+}
+
+fn is_bias(name: &str) -> bool {
+    name.ends_with(".lora_B.bias")
+}
+
+/// The same, alphas of single modules, and what nobody knows, for programs that take nothing but factors.
+pub(super) fn strange_factors(subject: &Subject<'_>) -> Found {
+    let alphas = subject.adapter.file.names().filter(|name| name.ends_with(".alpha"));
+    let unknown = subject.adapter.unknown.iter().map(String::as_str);
+    let named = adapter_named(subject).into_iter().flatten();
+    some(named.chain(alphas.chain(unknown).map(Place::from)).collect())
+}
+
+/// Tensors without `base_model.model.` before their names.
+pub(super) fn unprefixed(subject: &Subject<'_>) -> Found {
+    let names = subject.adapter.file.names();
+    named(names.filter(|name| !name.starts_with("base_model.model.")))
+}
+
+/// Whole embeddings and heads that PEFT saved beside their factors.
+pub(super) fn base_layers(subject: &Subject<'_>) -> Found {
+    let saved = [".embed_tokens.base_layer.weight", "lm_head.base_layer.weight"];
+    let is_one = |name: &&str| saved.iter().any(|end| name.ends_with(end));
+    named(subject.adapter.file.names().filter(is_one))
+}
+
+/// `use_dora` of a config without any magnitudes.
+pub(super) fn dora_flag(subject: &Subject<'_>) -> Found {
+    let set = subject.flag("use_dora") && decomposed(subject).is_none();
+    named(set.then_some("use_dora"))
+}
+
+/// Tensors that replace the base's, but for the norms that run times pass over.
+pub(super) fn replaced_norms(subject: &Subject<'_>, norms: bool) -> Found {
+    let labels: Vec<String> = subject.adapter.replacements.iter().map(Replacement::label).collect();
+    let is_norm = |label: &str| label.contains("_layernorm") || label.contains("norm.");
+    named(labels.iter().map(String::as_str).filter(|label| is_norm(label) == norms))
+}
+
+/// Modules of single experts, of stacks that the file has or of none.
+pub(super) fn single_experts(subject: &Subject<'_>) -> Found {
+    some(subject.single_experts().iter().map(|(module, _)| module.name.as_str().into()).collect())
+}
+
+/// Stacks whose A is on the side of the outputs, as PEFT before 0.19 has them of stacks outputs × inputs.
+pub(super) fn crossed_stacks(subject: &Subject<'_>) -> Found {
+    let crossed = subject.adapter.stacks.iter().filter(|(_, stack)| stack.crossed);
+    named(crossed.map(|(name, _)| name.as_str()))
+}
+
+/// Modules with a scale that only a config or header says, for programs that read alpha tensors only.
+pub(super) fn unscaled(subject: &Subject<'_>) -> Found {
+    let elsewhere = subject.adapter.convention.scale != ScalePlace::Tensor;
+    if elsewhere { subject.scaled(|_| 1.0) } else { None }
 }
 
 /// Modules that no tensor of the base is for.

@@ -121,6 +121,15 @@ impl<'a> Subject<'a> {
         self.adapter.modules.iter().map(|module| module.rank).max().unwrap_or(0)
     }
 
+    /// The highest rank that the config says or any module has.
+    pub(super) fn declared_rank(&self) -> usize {
+        let said = self.config().map_or(0, |_| self.common_rank());
+        let pattern = self.config().and_then(|config| config.get("rank_pattern"));
+        let pattern = pattern.and_then(Value::as_object).into_iter().flat_map(Map::values);
+        let pattern = pattern.filter_map(Value::as_u64).max().unwrap_or(0);
+        self.rank().max(said).max(usize::try_from(pattern).unwrap_or(usize::MAX))
+    }
+
     /// The highest rank that any module's weight can have.
     pub(super) fn possible_rank(&self) -> usize {
         let possible = |module: &Module| match (module.outputs, module.inputs) {

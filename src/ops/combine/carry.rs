@@ -43,7 +43,8 @@ pub(super) fn metadata(combine: &Combine) -> Result<Metadata> {
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
     let inputs = combine.adapters.iter().zip(&combine.options.adapters);
     let inputs = inputs.map(|(adapter, input)| {
-        provenance::input(&input.path, input.weight, &provenance::files(adapter))
+        let files = provenance::hashes(&provenance::files(adapter))?;
+        Ok(json!({ "name": provenance::name(&input.path), "weight": input.weight, "files": files }))
     });
     let made = json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -3,6 +3,7 @@
 
 pub(super) mod align;
 pub(super) mod auto;
+mod card;
 mod carry;
 mod choose;
 mod compute;

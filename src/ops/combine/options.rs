@@ -86,6 +86,8 @@ pub struct Options {
     pub title: Option<String>,
     /// The words that call up what was trained; those of all inputs if `None`.
     pub trigger: Option<String>,
+    /// Write a model card with the result.
+    pub card: bool,
     /// Combine adapters too that nothing shows to be of one model.
     pub allow_disjoint: bool,
     /// What to do with replaced tensors that differ; an error if `None`.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::card::card;
 use super::choose::{self, Choice};
 use super::compute::ModuleSums;
 use super::group::widest_of;
@@ -13,6 +14,7 @@ use super::replacements::replacements;
 use super::report::Report;
 use super::{align, auto, carry, compute, group, sum};
 use crate::adapter::block_weights::BlockWeights;
+use crate::adapter::convention::Output;
 use crate::adapter::save::NewAdapter;
 use crate::error::{ErrorKind, Locate, Result, counted};
 use crate::format::Checkpoint;
@@ -20,8 +22,8 @@ use crate::format::natural::natural;
 use crate::method::params::LAMBDA;
 use crate::method::{Sketch, Space};
 use crate::ops::shared::base::check_reference;
-use crate::ops::shared::left_over;
 use crate::ops::shared::method_name::peer_weights;
+use crate::ops::shared::{self, left_over};
 use crate::ops::{Progress, check_output, files_of, open_adapters, thread_pool};
 
 /// Opens all adapters and decides the result's modules.
@@ -51,6 +53,10 @@ pub fn plan(options: &Options) -> Result<Combine> {
             counted(adapters.len(), "adapter")
         );
         return Err(ErrorKind::BadOption(reason).into());
+    }
+    if options.card {
+        let one_file = !matches!(target.output, Output::Directory(_));
+        shared::card::check(&options.output, one_file, options.force)?;
     }
     let (groups, stored) = group::sort(options, &adapters, &blocks)?;
     let mut groups = group::name_for(groups, &adapters, convention)?;
@@ -122,7 +128,8 @@ impl Combine {
     pub fn run(&self, progress: &dyn Progress) -> Result<Report> {
         let (new, done) = self.computed(progress)?;
         let inputs: Vec<&Checkpoint> = self.adapters.iter().map(|adapter| &adapter.file).collect();
-        let bytes = self.destination().write(new, &inputs, &())?;
+        let card = self.options.card.then(|| card(self, &self.report(&done, 0)));
+        let bytes = self.destination().write_with(new, &inputs, card.as_ref(), &())?;
         Ok(self.report(&done, bytes))
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::report::{Compared, Options, Report};
 use super::{adapters, checkpoints};
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{ErrorKind, Locate, PairError, Result};
 use crate::ops::{Progress, thread_pool};
 use crate::weight::open_reference;
 
@@ -28,9 +28,10 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
             checkpoints::compare(Compared::Checkpoints, &a, &b, tolerance(0.0), progress)
         }
         (first, _) => {
-            let which = if first.is_some() { &options.a } else { &options.b };
-            let reason = "it is an adapter and the other is not".to_owned();
-            Err(ErrorKind::BadOption(reason)).in_file(which)
+            let (adapter, model) =
+                if first.is_some() { (&options.a, &options.b) } else { (&options.b, &options.a) };
+            let model = model.clone();
+            Err(PairError::AdapterAndModel { model }).in_file(adapter)
         }
     })
 }

@@ -12,6 +12,7 @@ use crate::adapter::module::Kind;
 use crate::adapter::save::{Sized, file_size};
 use crate::error::Result;
 use crate::format::json::model_config;
+use crate::format::location;
 use crate::format::{Checkpoint, Dtype, Metadata};
 use crate::ops::write;
 use crate::weight::tied;
@@ -101,7 +102,7 @@ impl Extract {
             let linear = Kind::Linear;
             pair.form == Form::Factors { kind: linear, turned: true }
         });
-        let base = self.options.base.to_string_lossy().into_owned();
+        let base = location::called(&self.options.base);
         let config = json!({
             "peft_type": "LORA", "base_model_name_or_path": base, "task_type": task(&self.base)?,
             "bias": "none", "fan_in_fan_out": turned, "lora_dropout": 0.0, "inference_mode": true,

@@ -9,14 +9,11 @@ use super::options::{Options, RankChoice};
 use super::report::Report;
 use super::run::prepare;
 use crate::error::{ErrorKind, Result};
-use crate::format::access::{Access, Source};
 use crate::format::shared_staging::SharedStaging;
 use crate::ops::job::document::{self, Written};
 use crate::ops::job::identity::Inputs;
 use crate::ops::job::note::{Note, State};
-use crate::ops::job::shared::{
-    PartOf, Parts, Shared, ToShare, Workplace, check_free, check_shared,
-};
+use crate::ops::job::shared::{PartOf, Parts, Shared, ToShare, Workplace, check_free};
 use crate::ops::thread_pool;
 
 impl Extract {
@@ -34,7 +31,6 @@ impl Extract {
             );
             return Err(ErrorKind::BadOption(reason).into());
         }
-        check_shared(&self.options.output)?;
         let mut inputs = Inputs::default();
         inputs.model(&self.base);
         inputs.model(&self.tuned);
@@ -59,9 +55,7 @@ impl Extract {
         if note.files.is_empty() {
             return joined(said, &[]);
         }
-        let path = staging.path(&Self::file_of(number));
-        let (file, mut scratch) = (Source::open(&path, Access::Read).ok()?, Vec::new());
-        joined(said, file.bytes(0..file.length(), &mut scratch).ok()?)
+        joined(said, &staging.read(&Self::file_of(number))?)
     }
 }
 
@@ -115,16 +109,16 @@ impl Parts for Extract {
         self.tuned.check_unchanged()?;
         at.progress.advance(self.tuned.tensor(&pair.tuned).map_or(0, |view| view.spec.bytes()));
         if bytes.is_empty() {
-            return Note::new(&pair.base, Vec::new(), &said);
+            return Note::new(&pair.base, Vec::new(), |_| None, &said);
         }
         let file = Self::file_of(number);
         at.staging.write(&file, &bytes)?;
-        Note::of_file(&pair.base, (&file, &at.staging.path(&file)), &said)
+        Note::new(&pair.base, vec![file], |file| at.staging.fingerprint(file), &said)
     }
 
     fn look(&self, number: usize, note: &Note, staging: &SharedStaging) -> State {
         let Some(pair) = self.plan.pairs.get(number) else { return State::Missing };
-        match note.state(&pair.base, &staging.path("")) {
+        match note.state(&pair.base, |file| staging.fingerprint(file)) {
             State::Whole if Self::recall(note, number, staging).is_none() => State::Altered,
             state => state,
         }

@@ -27,6 +27,16 @@ pub struct Item {
     pub kind: &'static str,
     /// An adapter's key grammar; null for a checkpoint, as all that only adapters have.
     pub convention: Option<&'static str>,
+    /// The model that an adapter is for, as far as its names, widths and header tell; of a checkpoint the class that
+    /// its config names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Layers that a checkpoint's config names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<u64>,
+    /// An adapter's modules by the part of the model that they are of.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<&'static str, usize>,
     /// The base an adapter says it was trained on.
     pub base_model: Option<String>,
     /// Whether the adapter's scales are alpha/√rank.
@@ -43,6 +53,9 @@ pub struct Item {
     /// Weight files of a checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<Vec<ShardItem>>,
+    /// A checkpoint's tensors, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor_list: Option<Vec<TensorItem>>,
     /// What the weights of a quantised checkpoint are stored as, the unquantised ones too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encodings: Option<Vec<EncodingItem>>,
@@ -71,6 +84,20 @@ pub struct ShardItem {
     /// Tensors in it.
     pub tensors: usize,
     /// Bytes of its tensors.
+    pub bytes: u64,
+}
+
+/// One tensor of a checkpoint.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct TensorItem {
+    /// Its name.
+    pub name: String,
+    /// Its dtype.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its bytes.
     pub bytes: u64,
 }
 

@@ -36,8 +36,10 @@ struct Document<'a, S: Shared> {
     kind: &'static str,
     /// The SHA-256 of the options and the plan.
     digest: String,
-    /// Places in stores that stand in what follows.
+    /// Places in stores that stand in what follows: of inputs,
     locations: Vec<String>,
+    /// and of the output.
+    destinations: Vec<String>,
     /// What was asked; paths are as the user gave them.
     options: &'a S,
     /// What it is made from.
@@ -59,6 +61,8 @@ struct Head {
     kind: String,
     #[serde(default)]
     locations: Vec<String>,
+    #[serde(default)]
+    destinations: Vec<String>,
 }
 
 /// Work for several machines, as it is read.
@@ -133,6 +137,7 @@ pub(in crate::ops) fn write<S: Shared>(
         kind: S::KIND,
         digest: hash::of_bytes(text.as_bytes()),
         locations: places,
+        destinations: locations::of(std::iter::once(output.as_path())),
         options: &options,
         inputs: &inputs,
         workers,
@@ -202,7 +207,8 @@ impl Readable {
         if head.version != VERSION {
             return Err(JobError::Version { found: head.version, own: VERSION }.into());
         }
-        Ok(Self { text: locations::put_in(text, &head.locations)?, kind: head.kind })
+        let text = locations::put_in(text, &head.locations, &head.destinations)?;
+        Ok(Self { text, kind: head.kind })
     }
 
     /// The whole of it.

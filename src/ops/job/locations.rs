@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::format::location::locate;
+use crate::format::location::{locate, output};
 use crate::format::remote::written;
 
 /// What the user wrote for these paths, of those that stand for a place in a store.
@@ -18,14 +18,21 @@ pub(in crate::ops) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<Strin
     all
 }
 
-/// A JSON text whose strings begin with the paths that stand for these places here.
+/// A JSON text whose strings begin with the paths that stand for these places here, of inputs and of outputs.
 ///
 /// # Errors
 /// What the store says of a place.
-pub(in crate::ops) fn put_in(mut text: String, locations: &[String]) -> Result<String> {
-    for location in locations {
-        let local = locate(Path::new(location))?;
-        text = replaced(&text, location, &local);
+pub(in crate::ops) fn put_in(
+    mut text: String,
+    inputs: &[String],
+    outputs: &[String],
+) -> Result<String> {
+    // An output first: it may lie below an input, and is no part of it.
+    for location in outputs {
+        text = replaced(&text, location, &output(Path::new(location))?);
+    }
+    for location in inputs {
+        text = replaced(&text, location, &locate(Path::new(location))?);
     }
     Ok(text)
 }

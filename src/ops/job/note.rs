@@ -1,4 +1,4 @@
-//! What is noted of a finished part, so that it need not be made again: the hashes of its files, and what the verb has
+//! What is noted of a finished part, so that it need not be made again: the fingerprints of its files, and what the verb has
 //! to say of them.
 
 use std::path::Path;
@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Result;
-use crate::format::hash;
+use crate::error::{ErrorKind, Locate, Result};
 
 /// What has become of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,35 +27,29 @@ pub(in crate::ops) enum State {
 pub(in crate::ops) struct Note {
     /// The part's name.
     pub(in crate::ops) part: String,
-    /// Its files by their paths below the place where they are made, with the SHA-256 of each.
+    /// Its files by their paths below the place where they are made, with the fingerprint of each: the SHA-256, or what a
+    /// store knows it by.
     pub(in crate::ops) files: Vec<(String, String)>,
     /// What the verb has to say.
     pub(in crate::ops) said: Value,
 }
 
 impl Note {
-    /// The note of a part with one file, which is whole and lies at `path`.
+    /// The note of a part with these files, which are whole and known by their fingerprints.
     ///
     /// # Errors
-    /// If it cannot be read back, or JSON not be made of what is said.
-    pub(in crate::ops) fn of_file(
-        part: &str,
-        (relative, path): (&str, &Path),
-        said: &impl Serialize,
-    ) -> Result<Self> {
-        let files = vec![(relative.to_owned(), hash::of_file(path)?)];
-        Self::new(part, files, said)
-    }
-
-    /// The note of a part with these files.
-    ///
-    /// # Errors
-    /// If JSON cannot be made of what is said.
+    /// If one of them is not there, or JSON cannot be made of what is said.
     pub(in crate::ops) fn new(
         part: &str,
-        files: Vec<(String, String)>,
+        files: Vec<String>,
+        fingerprint: impl Fn(&str) -> Option<String>,
         said: &impl Serialize,
     ) -> Result<Self> {
+        let known = |file: String| {
+            let found = fingerprint(&file).ok_or(ErrorKind::NotFound);
+            found.in_file(Path::new(&file)).map(|found| (file, found))
+        };
+        let files = files.into_iter().map(known).collect::<Result<_>>()?;
         let said = serde_json::to_value(said).map_err(std::io::Error::other)?;
         Ok(Self { part: part.to_owned(), files, said })
     }
@@ -79,18 +72,21 @@ impl Note {
         T::deserialize(&self.said).ok()
     }
 
-    /// Whether all files of a part lie as they were finished, each below `place`.
-    pub(in crate::ops) fn state(&self, part: &str, place: &Path) -> State {
+    /// Whether all files of a part are as they were finished, by their fingerprints now.
+    pub(in crate::ops) fn state(
+        &self,
+        part: &str,
+        fingerprint: impl Fn(&str) -> Option<String>,
+    ) -> State {
         if self.part != part {
             return State::Altered;
         }
         let mut state = State::Whole;
-        for (relative, sha256) in &self.files {
-            let path = place.join(relative);
-            let Ok(metadata) = path.symlink_metadata() else { return State::Missing };
-            // A link would go out as one.
-            if !metadata.is_file() || hash::of_file(&path).ok().as_ref() != Some(sha256) {
-                state = State::Altered;
+        for (relative, noted) in &self.files {
+            match fingerprint(relative) {
+                None => return State::Missing,
+                Some(found) if found == *noted => {}
+                Some(_) => state = State::Altered,
             }
         }
         state

@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::identity::InputFile;
 use super::note::{Note, State};
-use crate::error::{Error, ErrorKind, JobError, Locate, Result};
+use crate::error::{Error, ErrorKind, JobError, Result};
 use crate::format::shared_staging::SharedStaging;
+use crate::format::staging::is_there;
 use crate::ops::{Progress, check_output};
 
 /// What was asked, of a verb whose work can be shared out.
@@ -49,7 +50,7 @@ pub(in crate::ops) trait Parts {
 
     /// Whether what is planned stands where it is to be.
     fn is_committed(&self) -> bool {
-        self.place().symlink_metadata().is_ok()
+        is_there(self.place())
     }
 
     /// Fails if an output is there and was not to be replaced, or cannot be where it is to be.
@@ -122,17 +123,4 @@ pub(in crate::ops) struct ToShare<S: Shared> {
     pub(in crate::ops) output: PathBuf,
     /// What a user should know.
     pub(in crate::ops) warnings: Vec<String>,
-}
-
-/// Fails of an output whose parts cannot wait beside it.
-///
-/// # Errors
-/// If it is a place in a store.
-pub(in crate::ops) fn check_shared(output: &Path) -> Result<()> {
-    if crate::format::remote::is_remote(output) {
-        let reason = "with --plan the output is a path in a file system that all workers see, where finished parts \
-                      wait for the commit; inputs may be in a store";
-        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(output);
-    }
-    Ok(())
 }

@@ -5,7 +5,6 @@ mod filter;
 mod find;
 mod found;
 mod marks;
-mod model;
 mod row;
 mod run;
 mod sketch;

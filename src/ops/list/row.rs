@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::find::Candidate;
-use super::model::{self, Seen};
+
 use crate::adapter::Adapter;
 use crate::adapter::identity::{TITLE, TRIGGER};
 use crate::adapter::layout;
 use crate::format::folder::modified;
 use crate::format::natural::natural;
+use crate::ops::shared::model_family::{self, Seen};
 
 /// The scales of an adapter's modules.
 #[derive(Debug, Clone, Serialize)]
@@ -191,7 +192,7 @@ pub(super) fn row(candidate: &Candidate, adapter: &Adapter, seen: &Seen) -> Row 
     Row {
         name: candidate.name.clone(),
         path: candidate.path.clone(),
-        model: model::family(adapter, seen),
+        model: model_family::family(adapter, seen),
         base_model: adapter.base_model().map(str::to_owned),
         convention: adapter.convention.name,
         families: families.into_iter().collect(),

@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
 use crate::format::natural::natural;
+use crate::ops::shared::model_family::Seen;
 use crate::ops::{clean, thread_pool};
 
 use super::content::Content;
 use super::filter::{self, Condition};
 use super::found::Found;
-use super::model::Seen;
 use super::row::{self, Row};
 use super::{find, marks, sketch};
 

@@ -4,6 +4,7 @@
 //! memory that does not grow with the model. A [`Plan`] is plain data, and each of its shards can be
 //! made without the others.
 
+mod card;
 pub(super) mod check;
 pub(super) mod compute;
 mod open;

@@ -72,7 +72,7 @@ pub(in crate::ops::merge) fn prepare_with(
     let base = &quantised.checkpoint;
     inputs.add_tuned(options, base, &mut bound)?;
     if let Some(method) = &method {
-        consensus::bind(options, &inputs, &mut bound)?;
+        consensus::bind(options, (method, &inputs), &mut bound)?;
         consensus::settle(options, (method, &inputs), base, &mut bound)?;
     }
     options.check_selection(&bound.usage, &bound.adapters)?;

@@ -13,7 +13,7 @@ use crate::adapter::write::check_ending;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::format::staging::free_space;
-use crate::ops::shared::left_over;
+use crate::ops::shared::{card, left_over};
 use crate::ops::{Progress, check_output, receipt};
 
 /// Opens all inputs and decides the whole output.
@@ -36,6 +36,10 @@ pub fn plan(options: &Options) -> Result<Merge> {
         check_ending(convention::peft(), residual)?;
         let inputs = files.iter().map(PathBuf::as_path).chain([options.output.as_path()]);
         check_output(residual, inputs, options.force)?;
+    }
+    if options.card {
+        card::check(&options.output, merge.plan.one_file, options.force)?;
+        merge.plan.make_room_for_card();
     }
     let target = options.output.symlink_metadata();
     if merge.plan.one_file && target.is_ok_and(|target| target.is_dir()) {

@@ -17,9 +17,7 @@ use crate::format::shared_staging::SharedStaging;
 use crate::ops::job::document::{self, Written};
 use crate::ops::job::identity::Inputs;
 use crate::ops::job::note::{Note, State};
-use crate::ops::job::shared::{
-    PartOf, Parts, Shared, ToShare, Workplace, check_free, check_shared,
-};
+use crate::ops::job::shared::{PartOf, Parts, Shared, ToShare, Workplace, check_free};
 use crate::ops::shared::left_over;
 use crate::ops::{files_of, thread_pool};
 
@@ -62,12 +60,17 @@ impl Merge {
                 "--plan goes without --verify, --receipt and --resume: workers can always be run again",
             );
         }
+        if self.options.card {
+            return refuse(
+                "--plan goes without --card, whose figures are known when all shards are made",
+            );
+        }
         if self.options.residual.is_some() {
             return refuse(
                 "--plan goes without --residual, for which one process must see all weights",
             );
         }
-        check_shared(&self.plan.output)
+        Ok(())
     }
 }
 
@@ -124,13 +127,13 @@ impl Parts for Merge {
         // What was read must be what was planned with.
         self.inputs.check_unchanged()?;
         pending.put()?;
-        let path = at.staging.path(&shard.relative);
-        Note::of_file(&shard.relative, (&shard.relative, &path), &said(&stats))
+        let fingerprint = |file: &str| at.staging.fingerprint(file);
+        Note::new(&shard.relative, vec![shard.relative.clone()], fingerprint, &said(&stats))
     }
 
     fn look(&self, number: usize, note: &Note, staging: &SharedStaging) -> State {
         let Some(shard) = self.plan.shards.get(number) else { return State::Missing };
-        match note.state(&shard.relative, &staging.path("")) {
+        match note.state(&shard.relative, |file| staging.fingerprint(file)) {
             State::Whole if stats(note).is_none() => State::Altered,
             state => state,
         }

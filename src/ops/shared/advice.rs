@@ -5,10 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Mean spill from which the plain sum loses more than it need, in language models.
-const MUCH: f64 = 0.13;
-/// The same where most modules are convolutions, which lose more to less.
-const MUCH_OF_CONVOLUTIONS: f64 = 0.05;
+/// Mean spill from which the plain sum loses more than it need. Below, the methods that are chosen above make all but
+/// the same of language models' adapters.
+const MUCH: f64 = 0.05;
 /// Mean spill from which weights of 1 are too much for every method.
 const TOO_MUCH: f64 = 0.35;
 /// Adapters from which weights of 1 are too much for every method.
@@ -89,12 +88,10 @@ fn choice(facts: &Facts, spill: f64) -> (&'static str, &'static str, &'static st
     let linear = "adds them as they are";
     let regression = "has every direction as the adapter that writes to it";
     match (facts.convolutions, is_crowded(facts, spill)) {
-        (false, false) if spill < MUCH => ("linear", linear, "spill < 13 %"),
-        (false, false) => ("df-regmean", regression, "spill ≥ 13 %"),
+        (false, false) if spill < MUCH => ("linear", linear, "spill < 5 %"),
+        (false, false) => ("df-regmean", regression, "spill ≥ 5 %"),
         (false, true) => ("df-regmean", regression, "4 adapters or more, or spill > 35 %"),
-        (true, false) if spill < MUCH_OF_CONVOLUTIONS => {
-            ("linear", linear, "spill < 5 %, mostly convolutions")
-        }
+        (true, false) if spill < MUCH => ("linear", linear, "spill < 5 %, mostly convolutions"),
         (true, false) => (
             "ties",
             "drops small elements and those that disagree",
@@ -112,16 +109,48 @@ fn choice(facts: &Facts, spill: f64) -> (&'static str, &'static str, &'static st
 mod tests {
     use super::*;
 
+    /// Sets of unrelated tasks that no threshold was read off first, and the rows that were best on them, or within
+    /// 1.5 points of those (docs/quality.md).
+    #[test]
+    fn what_was_right_on_other_sets() {
+        let language = |adapters, spill| Facts {
+            adapters,
+            spill: Some(spill),
+            cosine: 0.02,
+            convolutions: false,
+        };
+        let network = |adapters, spill| Facts { convolutions: true, ..language(adapters, spill) };
+        let cases = [
+            (language(4, 0.21), "df-regmean", 0.7),
+            (language(6, 0.26), "df-regmean", 0.7),
+            (language(3, 0.16), "df-regmean", 1.0),
+            (language(2, 0.11), "df-regmean", 1.0),
+            (language(5, 0.44), "df-regmean", 0.7),
+            (network(2, 0.11), "ties", 1.0),
+            // Of these the number alone decides.
+            (network(4, 0.06), "tsv", 0.7),
+            (network(4, 0.5), "tsv", 0.7),
+        ];
+        for (facts, method, factor) in cases {
+            let advice = advise(&facts);
+            assert_eq!(
+                (advice.method.as_deref(), advice.factor),
+                (Some(method), factor),
+                "{facts:?}"
+            );
+        }
+    }
+
     #[test]
     fn the_rule() {
-        let facts = Facts { adapters: 2, spill: Some(0.05), cosine: 0.0, convolutions: false };
+        let facts = Facts { adapters: 2, spill: Some(0.04), cosine: 0.0, convolutions: false };
         let cases = [
             (facts, Some("linear"), 1.0),
-            (Facts { spill: Some(0.2), ..facts }, Some("df-regmean"), 1.0),
+            (Facts { spill: Some(0.06), ..facts }, Some("df-regmean"), 1.0),
             (Facts { spill: Some(0.4), ..facts }, Some("df-regmean"), 0.7),
             (Facts { adapters: 4, ..facts }, Some("df-regmean"), 0.7),
             (Facts { spill: Some(0.04), convolutions: true, ..facts }, Some("linear"), 1.0),
-            (Facts { convolutions: true, ..facts }, Some("ties"), 1.0),
+            (Facts { spill: Some(0.06), convolutions: true, ..facts }, Some("ties"), 1.0),
             (Facts { adapters: 1, ..facts }, None, 1.0),
             (Facts { adapters: 5, convolutions: true, ..facts }, Some("tsv"), 0.7),
             (Facts { cosine: 0.9, ..facts }, Some("linear"), 0.5),

@@ -3,10 +3,12 @@
 
 pub mod advice;
 pub(in crate::ops) mod base;
+pub(in crate::ops) mod card;
 pub(in crate::ops) mod facts;
 pub mod inputs;
 pub(in crate::ops) mod left_over;
 pub(in crate::ops) mod method_name;
+pub(in crate::ops) mod model_family;
 pub(in crate::ops) mod names;
 pub mod options;
 pub(in crate::ops) mod output;

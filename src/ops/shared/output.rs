@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{ErrorKind, Locate, Result};
+use crate::format::checkpoint::is_pickle;
 use crate::format::staging::check_target;
 
-/// Fails if the output is, contains, or lies inside an input, or could not be started.
+/// Fails if the output is called as a pickle, is, contains, or lies inside an input, or could not be started.
 ///
 /// # Errors
 /// [`ErrorKind::OutputInInput`], and those of [`check_target`].
@@ -20,6 +21,10 @@ pub fn check_output<'a>(
         if real.starts_with(&other) || other.starts_with(&real) {
             return Err(ErrorKind::OutputInInput { input: input.to_path_buf() }).in_file(output);
         }
+    }
+    if is_pickle(output) {
+        let reason = "pickles are not written; a name that ends in .safetensors gives one file, a name without an ending a directory";
+        return Err(ErrorKind::BadOption(reason.to_owned())).in_file(output);
     }
     check_target(output, force)
 }

@@ -6,8 +6,9 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::adapter::Adapter;
-use crate::error::Result;
-use crate::format::{Metadata, hash};
+use crate::error::{Locate, Result};
+use crate::format::access::Source;
+use crate::format::{Access, Checkpoint, Metadata, hash};
 use crate::ops::files_of;
 
 /// The entry that says by which version, by what and from what it was made.
@@ -15,6 +16,9 @@ pub(crate) const MADE: &str = "lora_tool";
 
 /// The entry with the text of the recipe it was made by.
 pub(crate) const RECIPE: &str = "lora_tool.recipe";
+
+/// Bytes in the middle of a large file that tell it from others of its size.
+const MIDDLE: u64 = 64 << 10;
 
 /// The SHA-256 of files, by the names they are given; read on the current pool's threads.
 ///
@@ -32,12 +36,48 @@ pub(crate) fn files(adapter: &Adapter) -> Vec<(String, PathBuf)> {
     files_of(adapter).into_iter().map(|path| (name(&path), path)).collect()
 }
 
-/// An input: its name, weight, and files.
+/// An input of a merge: its weight, and its files by their hashes. Where it lies and what its folder is called is not
+/// told: the same inputs give the same bytes out of a folder, the Hub's cache or a bucket.
 ///
 /// # Errors
 /// If a file cannot be read.
-pub(crate) fn input(path: &Path, weight: f64, files: &[(String, PathBuf)]) -> Result<Value> {
-    Ok(json!({ "name": name(path), "weight": weight, "files": hashes(files)? }))
+pub(crate) fn input(weight: f64, files: &[(String, PathBuf)]) -> Result<Value> {
+    Ok(json!({ "weight": weight, "files": hashes(files)? }))
+}
+
+/// The files of a checkpoint, as [`hashes`] and [`samples`] take them.
+pub(crate) fn shards(checkpoint: &Checkpoint) -> Vec<(String, PathBuf)> {
+    let shards = checkpoint.shards.iter();
+    shards.map(|shard| (shard.relative.clone(), shard.path.clone())).collect()
+}
+
+/// What tells large files from others without reading them whole, by the names they are given: the size, and the
+/// SHA-256 of the bytes in the middle.
+///
+/// # Errors
+/// If one cannot be read.
+pub(crate) fn samples(files: &[(String, PathBuf)]) -> Result<Map<String, Value>> {
+    let named = |(name, path): &(String, PathBuf)| Ok((name.clone(), sample(path)?));
+    let samples: Vec<_> = files.par_iter().map(named).collect::<Result<_>>()?;
+    Ok(samples.into_iter().collect())
+}
+
+fn sample(path: &Path) -> Result<Value> {
+    let file = Source::open(path, Access::Read).in_file(path)?;
+    let start = file.length().saturating_sub(MIDDLE) / 2;
+    let end = file.length().min(start + MIDDLE);
+    let mut scratch = Vec::new();
+    let middle = hash::of_bytes(file.bytes(start..end, &mut scratch).in_file(path)?);
+    Ok(json!({ "bytes": file.length(), "middle": middle }))
+}
+
+/// Whether a file is the one that a header knows by its hash, or by its sample.
+pub(crate) fn is_file(path: &Path, known: &Value) -> bool {
+    let Ok(found) = path.metadata() else { return false };
+    match known.get("bytes") {
+        None => found.is_file() && hash::of_file(path).is_ok_and(|hash| *known == hash),
+        Some(bytes) => *bytes == found.len() && sample(path).is_ok_and(|sample| sample == *known),
+    }
 }
 
 /// Says in a header what it was made by.
@@ -83,12 +123,7 @@ pub(crate) fn agree(a: &str, b: &str) -> bool {
         let inputs = made.get("inputs")?.as_array()?.iter();
         let inputs: Vec<_> =
             inputs.map(|input| (input.get("weight").cloned(), values(&input["files"]))).collect();
-        Some((
-            made.get("method").cloned(),
-            values(&made["base"]),
-            values(&made["base_bytes"]),
-            inputs,
-        ))
+        Some((made.get("method").cloned(), values(&made["base"]), inputs))
     };
     said(a).is_some_and(|a| said(b) == Some(a))
 }

@@ -1,17 +1,18 @@
 //! What the header of a merged checkpoint says that it was made of.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::error::{ErrorKind, Locate, Result};
-use crate::format::location::locate;
+use crate::format::location;
 use crate::ops::merge;
 use crate::ops::shared::base::open_merged;
-use crate::ops::shared::provenance::MADE;
+use crate::ops::shared::provenance::{self, MADE};
 
 /// The options that a merged checkpoint was made by, as its header has them. `named` may name the base, or the
-/// adapters; what it does not name is looked for by its name, beside the checkpoint and in the current directory.
+/// adapters; what it does not name is looked for by its bytes, beside the checkpoint, in the current directory and in the
+/// Hub's cache.
 ///
 /// # Errors
 /// If the header does not say it, an input is not found, or `named` says how the merge was made.
@@ -23,26 +24,29 @@ pub fn recorded(merged: &Path, named: &merge::Options) -> Result<merge::Options>
     let made = header.and_then(|header| serde_json::from_str::<Value>(header.get(MADE)?).ok());
     let said = made.as_ref().and_then(|made| {
         let inputs = made.get("inputs")?.as_array()?.iter();
-        let inputs: Option<Vec<&str>> = inputs.map(|input| input.get("name")?.as_str()).collect();
-        Some((made.get("base_name")?.as_str()?, inputs?, made.get("options")?.as_object()?.clone()))
+        let inputs: Option<Vec<_>> = inputs.map(|input| input.get("files")?.as_object()).collect();
+        Some((made.get("base")?.as_object()?, inputs?, made.get("options")?.as_object()?.clone()))
     });
-    let Some((base, inputs, asked)): Option<(&str, Vec<&str>, Map<String, Value>)> = said else {
+    let Some((base, inputs, mut asked)) = said else {
         let reason =
             "its header does not say what it was made of: name it with --base and --adapter";
         return Err(ErrorKind::BadOption(reason.to_owned())).in_file(merged);
     };
+    let places = Places::around(merged);
     let base = match named.base.as_os_str().is_empty() {
-        true => find(base, "base", merged)?,
+        true => places.find(base, "base", merged)?,
         false => named.base.clone(),
     };
     let adapters = match named.adapters.as_slice() {
-        [] => inputs.iter().map(|name| find(name, "adapter", merged)).collect::<Result<_>>()?,
+        [] => {
+            let found = inputs.into_iter().map(|files| places.find(files, "adapter", merged));
+            found.collect::<Result<_>>()?
+        }
         named => named.iter().map(|input| input.path.clone()).collect::<Vec<_>>(),
     };
-    let mut asked = asked;
     for option in merge::CHECKPOINTS {
-        if let Some(name) = asked.get(option).and_then(Value::as_str) {
-            let path = find(name, "checkpoint", merged)?;
+        if let Some(files) = asked.get(option).and_then(Value::as_object) {
+            let path = places.find(files, "checkpoint", merged)?;
             asked.insert(option.to_owned(), path.to_string_lossy().into_owned().into());
         }
     }
@@ -63,26 +67,69 @@ fn refuse_options(named: &merge::Options) -> Result<()> {
     Ok(())
 }
 
-/// The input of this name: beside the checkpoint, in the current directory, or in the Hub's cache.
-fn find(name: &str, what: &str, merged: &Path) -> Result<PathBuf> {
-    // A header is a stranger's text: only a name is looked for, and no path.
-    let is_name = Path::new(name).file_name().is_some_and(|last| last == name);
-    let beside = merged.parent().map(|folder| folder.join(name)).filter(|_| is_name);
-    let here = Some(PathBuf::from(name)).filter(|_| is_name);
-    let repository = name.split_once('/').filter(|(_, rest)| !rest.contains('/'));
-    let cached = repository.and_then(|_| locate(Path::new(name)).ok());
-    // What is in no cache stays the path that it would be.
-    let cached = cached.filter(|found| found != Path::new(name));
-    let mut places = beside.into_iter().chain(here).chain(cached);
-    places.find(|path| path.exists()).ok_or_else(|| {
-        let help = match what {
-            "checkpoint" => "name everything on the command line, as for the merge".to_owned(),
-            _ => format!("name it with --{what}"),
-        };
-        let reason = format!(
-            "its header says that it was made of the {what} `{name}`, which is neither beside it nor here; \
-             {help}"
-        );
-        crate::Error::from(ErrorKind::BadOption(reason)).in_file(merged)
-    })
+/// Where inputs are looked for.
+struct Places(Vec<PathBuf>);
+
+impl Places {
+    /// What lies beside a checkpoint, in the current directory, and in the Hub's cache, in this order.
+    fn around(merged: &Path) -> Self {
+        let parent = merged.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let here = Path::new(".");
+        let folders = parent.into_iter().chain([here]);
+        let lying = folders.flat_map(|folder| {
+            let entries =
+                folder.read_dir().into_iter().flatten().filter_map(std::result::Result::ok);
+            let mut paths: Vec<_> = entries.map(|entry| folder.join(entry.file_name())).collect();
+            paths.sort();
+            paths
+        });
+        Self(lying.chain(location::cached()).collect())
+    }
+
+    /// The input that consists of these files. What it is called does not matter: its bytes tell it.
+    fn find(&self, files: &Map<String, Value>, what: &str, merged: &Path) -> Result<PathBuf> {
+        let found = self.0.iter().find(|place| is_input(place, files));
+        found.cloned().ok_or_else(|| {
+            let help = match what {
+                "checkpoint" => "name everything on the command line, as for the merge".to_owned(),
+                _ => format!("name it with --{what}"),
+            };
+            let reason = format!(
+                "its header says that it was made of the {what} with {}, which is neither beside it nor here \
+                 nor in the Hub's cache; {help}",
+                described(files)
+            );
+            crate::Error::from(ErrorKind::BadOption(reason)).in_file(merged)
+        })
+    }
+}
+
+/// Whether an input consists of files that a header knows. A header is a stranger's text: only names are looked for below
+/// a place, and no path that leaves it.
+fn is_input(place: &Path, files: &Map<String, Value>) -> bool {
+    let stays =
+        |name: &str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    let single =
+        place.file_name().is_some_and(|name| files.keys().any(|file| name == file.as_str()));
+    let mut files = files.iter();
+    match single && place.is_file() {
+        true => files.len() == 1 && files.all(|(_, known)| provenance::is_file(place, known)),
+        false => {
+            files.len() > 0
+                && files.all(|(name, known)| {
+                    stays(name) && provenance::is_file(&place.join(name), known)
+                })
+        }
+    }
+}
+
+/// The first of some files, in a few words: its name and the start of its hash.
+fn described(files: &Map<String, Value>) -> String {
+    let Some((name, known)) = files.iter().next() else { return "no file".to_owned() };
+    let hash = known.as_str().or_else(|| known.get("middle")?.as_str()).unwrap_or_default();
+    let start: String = hash.chars().take(12).collect();
+    match known.get("bytes").and_then(Value::as_u64) {
+        Some(bytes) => format!("`{name}` of {bytes} bytes"),
+        None => format!("`{name}` of SHA-256 {start}…"),
+    }
 }

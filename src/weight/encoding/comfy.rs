@@ -68,7 +68,9 @@ fn described(
         "mxfp8" => mxfp8(model, stored, &scale),
         "nvfp4" => nvfp4(model, stored, module, &scale),
         "int8_tensorwise" => int_quantized::recognise(model, stored)?
-            .map(|found| Recognised { writer: None, ..found })
+            .map(|found| {
+                finish(model, stored, &[&scale.name], Recognised { writer: None, ..found })
+            })
             .ok_or_else(|| scale.misfit(stored, "[1] or one a row")),
         _ => scaled(model, stored, &scale),
     }

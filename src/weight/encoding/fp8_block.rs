@@ -6,6 +6,7 @@
 
 use super::{Encoding, Recognised, module_of, stack};
 use crate::error::Result;
+use crate::format::Dtype;
 use crate::weight::Stored;
 use crate::weight::codes::Code;
 use crate::weight::float8::{Scaled, Writer};
@@ -56,8 +57,15 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     let grid =
         grid.ok_or_else(|| scale.misfit(stored, format!("[{}, {}]", grid_size[1], grid_size[2])))?;
     let detail = format!("{}, blocks of {}×{}", stored.dtype, block.0, block.1);
-    // transformers names it so, and multiplies with reciprocals; all others divide.
-    let writer = if part.ends_with("_inv") { Writer::Reciprocal } else { Writer::Quotient };
+    // DeepSeek-V3.1 has powers of two in f32, and its config says so.
+    let powers = matches!(scale.dtype, Dtype::F8_E8M0 | Dtype::U8)
+        || model.config.text("scale_fmt") == Some("ue8m0");
+    let writer = match powers {
+        true => Writer::Powers,
+        // transformers names it so, and multiplies with reciprocals; all others divide.
+        false if part.ends_with("_inv") => Writer::Reciprocal,
+        false => Writer::Quotient,
+    };
     let codes = Scaled { codes: stored.clone(), code, grid, columns, writer };
     let found = Recognised::written(stored.shape.clone(), detail, codes);
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &part], found)))

@@ -15,6 +15,7 @@ pub enum Trim {
     Random,
     RandomByRank,
     Varying,
+    Tiny,
 }
 
 /// How the others become one.
@@ -23,6 +24,8 @@ pub enum Mix {
     Sum,
     Elect,
     ElectByEnergy,
+    Share,
+    ShareReinforced,
 }
 
 /// Matrices with their weights apart, and the name their random numbers are drawn for.
@@ -74,11 +77,15 @@ impl Place<'_> {
             Mix::Sum => self.sum(&trimmed),
             Mix::Elect => self.elect(trim, &trimmed),
             Mix::ElectByEnergy => self.elect_by_energy(&trimmed),
+            Mix::Share | Mix::ShareReinforced => self.shared(mix, &trimmed),
         }
     }
 
     fn trimmed(&self, trim: Trim, at: usize) -> Dense {
         let (matrix, adapter) = (&self.matrices[at], self.problem.inputs[at].adapter);
+        if trim == Trim::Tiny {
+            return self.above(matrix, self.problem.number_of("epsilon", adapter));
+        }
         let density = self.problem.number_of("density", adapter);
         if density >= 1.0 {
             return matrix.clone();
@@ -204,6 +211,44 @@ impl Place<'_> {
             Dense::new(matrix.rows, matrix.columns, values.collect())
         };
         self.matrices.iter().map(masked).collect()
+    }
+
+    /// The elements whose magnitude is above ε.
+    fn above(&self, matrix: &Dense, epsilon: f64) -> Dense {
+        let largest = matrix.values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        let value = |value: &f64| {
+            if *value != 0.0 {
+                self.decided_by((value.abs() - epsilon) / largest);
+            }
+            if value.abs() > epsilon { *value } else { 0.0 }
+        };
+        Dense::new(matrix.rows, matrix.columns, matrix.values.iter().map(value).collect())
+    }
+
+    /// mergekit's `ram.py`: elements of one alone, times 1 + r·min(ρ, α) of RAM+, and the mean of those of several.
+    fn shared(&self, mix: Mix, trimmed: &[Dense]) -> Dense {
+        let holders = |at: usize| trimmed.iter().filter(|matrix| matrix.values[at] != 0.0).count();
+        let raise = |matrix: &Dense| {
+            let own = (0..matrix.values.len()).filter(|at| matrix.values[*at] != 0.0);
+            let (shared, alone): (Vec<usize>, Vec<usize>) = own.partition(|at| holders(*at) > 1);
+            let overlap = shared.len() as f64 / f64::max(alone.len() as f64, 1e-5);
+            let cap = self.problem.number("overlap-cap");
+            1.0 + self.problem.number("overlap-gain") * overlap.min(cap)
+        };
+        let raised: Vec<f64> = match mix {
+            Mix::ShareReinforced => trimmed.iter().map(raise).collect(),
+            _ => vec![1.0; trimmed.len()],
+        };
+        self.each(trimmed, |values| {
+            let own =
+                values.iter().zip(&self.weights).zip(&raised).filter(|((x, _), _)| **x != 0.0);
+            let count = own.clone().count();
+            let value = |((x, w), raise): ((&f64, &f64), &f64)| match count {
+                1 => x * w * raise,
+                _ => x * w / count as f64,
+            };
+            own.map(value).sum()
+        })
     }
 
     /// λ times a sum over the inputs at each element.

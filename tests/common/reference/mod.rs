@@ -148,6 +148,8 @@ const FORMULAS: &[(&str, Formula)] = &[
     ("della-linear", Formula::Elements(Trim::RandomByRank, elements::Mix::Sum)),
     ("della", Formula::Elements(Trim::RandomByRank, elements::Mix::Elect)),
     ("sce", Formula::Elements(Trim::Varying, elements::Mix::ElectByEnergy)),
+    ("ram", Formula::Elements(Trim::Tiny, elements::Mix::Share)),
+    ("ram-plus", Formula::Elements(Trim::Tiny, elements::Mix::ShareReinforced)),
 ];
 
 pub fn formula(name: &str) -> Option<Formula> {

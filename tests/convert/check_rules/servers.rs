@@ -100,12 +100,83 @@ fn sglang_does_as_it_does() {
             named("model.layers.0.self_attn.q_a_proj"),
         ),
         miss("S11", ("sglang", "latent-queries"), none, both()),
+        miss(
+            "S11 a model without q_a_proj",
+            ("sglang", "latent-queries"),
+            none,
+            named("model.layers.0.self_attn.kv_a_proj_with_mqa"),
+        ),
+        hit("S3 the field", ("sglang", "dora", REFUSED), none, whole().field("use_dora", true)),
+        hit("S3 a bias", ("sglang", "bias", IGNORED), none, biased()),
+        miss("S3 a bias", ("sglang", "bias"), none, whole()),
+        hit(
+            "S4 nothing",
+            ("sglang", "targets", REFUSED),
+            none,
+            whole().field("target_modules", Value::Null),
+        ),
+        right("S5 every spelling", "sglang", none, both_layers("model.language_model.layers")),
+        right("S5 every spelling", "sglang", none, both_layers("language_model.model.layers")),
+        miss(
+            "S6 keys may be missing",
+            ("sglang", "query-without-value"),
+            none,
+            only(&["q_proj", "v_proj", "o_proj"]),
+        ),
+        hit("S6 keys", ("sglang", "value-without-query", IGNORED), none, only(&["k_proj"])),
+        right(
+            "S8",
+            "sglang",
+            none,
+            with(
+                with(
+                    named("model.layers.0.self_attn.qkv_proj"),
+                    "model.layers.0.mlp.gate_up_proj",
+                    (64, 64),
+                    RANK,
+                ),
+                "model.layers.0.linear_attn.in_proj_qkvz",
+                (64, 64),
+                RANK,
+            ),
+        ),
+        miss(
+            "S10 another name",
+            ("sglang", "embeddings"),
+            none,
+            head().field("target_modules", json!(["q_proj", "unembed_tokens"])),
+        ),
+        hit("S a name", ("sglang", "tensor-names", IGNORED), none, called(whole())),
+        miss("S a name", ("sglang", "tensor-names"), none, whole()),
     ]);
 }
 
-/// S2: tokens beside the adapter.
+/// A bias of B.
+fn biased() -> Peft {
+    let name = "model.layers.0.self_attn.q_proj.lora_B.bias";
+    whole().field("lora_bias", true).tensor(name, &[64], &[0.5; 64])
+}
+
+/// Every projection of two layers below another root.
+fn both_layers(root: &str) -> Peft {
+    (0..2).fold(Peft::new(RANK, 8.0), |adapter, layer| {
+        PROJECTIONS.iter().fold(adapter, |adapter, (name, inputs, outputs)| {
+            with(adapter, &format!("{root}.{layer}.{name}"), (*inputs, *outputs), RANK)
+        })
+    })
+}
+
+/// S2: tokens beside the adapter; without a base nobody knows.
 #[test]
 fn sglang_refuses_tokens_that_the_base_does_not_have() {
+    for number in [47, 48] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let adapter = whole().save(&scratch.path().join("adapter"));
+        let tokens = json!({ "<new>": number }).to_string();
+        std::fs::write(adapter.join("added_tokens.json"), tokens).expect("written");
+        let mut command = lora_tool();
+        command.arg("check").arg(&adapter).args(["--for", "sglang"]).assert().code(2);
+    }
     for (number, refused) in [(48, true), (47, false)] {
         let scratch = tempfile::tempdir().expect("a directory");
         let adapter = whole().save(&scratch.path().join("adapter"));
@@ -134,7 +205,7 @@ fn tensorrt_llm_does_as_it_does() {
         miss("T1", ("tensorrt-llm", "names"), none, whole()),
         hit("T1 the head", ("tensorrt-llm", "embeddings", IGNORED), none, head()),
         hit("T2 stacks", ("tensorrt-llm", "stacked-experts", REFUSED), none, stacks()),
-        hit("T2", ("tensorrt-llm", "expert-names", IGNORED), none, experts(|_, _| RANK, PLAIN)),
+        hit("T2", ("tensorrt-llm", "expert-names", REFUSED), none, experts(|_, _| RANK, PLAIN)),
         miss(
             "T2",
             ("tensorrt-llm", "expert-names"),
@@ -170,6 +241,43 @@ fn tensorrt_llm_does_as_it_does() {
             only(&["q_proj", "k_proj", "v_proj"]),
         ),
         hit("T7", ("tensorrt-llm", "replaced", IGNORED), none, saved("lm_head", 48)),
+        miss("T7", ("tensorrt-llm", "replaced"), none, head()),
+        hit("T1 no layer", ("tensorrt-llm", "names", REFUSED), none, named("self_attn.q_proj")),
+        hit(
+            "T1 no parent",
+            ("tensorrt-llm", "names", REFUSED),
+            none,
+            named("model.layers.0.q_proj"),
+        ),
+        right("T1 any prefix", "tensorrt-llm", none, bare(whole())),
+        hit("T1 a name", ("tensorrt-llm", "tensor-names", REFUSED), none, called(whole())),
+        miss("T1 a name", ("tensorrt-llm", "tensor-names"), none, whole()),
+        hit(
+            "T2 fused",
+            ("tensorrt-llm", "names", REFUSED),
+            none,
+            named("model.layers.0.self_attn.qkv_proj"),
+        ),
+        right("T2 a router", "tensorrt-llm", none, named("model.layers.0.mlp.gate")),
+        right("T4", "tensorrt-llm", none, magnitudes(whole())),
+        hit(
+            "T4 experts",
+            ("tensorrt-llm", "dora-experts", REFUSED),
+            none,
+            experts(|_, _| RANK, ["w1", "w2", "w3"]).field("use_dora", true).tensor(
+                "model.layers.0.mlp.experts.0.w1.lora_magnitude_vector",
+                &[16],
+                &[1.0; 16],
+            ),
+        ),
+        right("T5", "tensorrt-llm", none, named("model.layers.0.mlp.gate_up_proj")),
+        hit("T a bias", ("tensorrt-llm", "bias", REFUSED), none, biased()),
+        hit(
+            "T PiSSA",
+            ("tensorrt-llm", "variant", CHANGED),
+            none,
+            whole().field("init_lora_weights", "pissa"),
+        ),
     ]);
 }
 
@@ -191,6 +299,40 @@ fn lmdeploy_tgi_and_lorax_do_as_they_do() {
         ),
         miss("LM3", ("lmdeploy", "targets"), none, whole()),
         hit("LM experts", ("lmdeploy", "experts", REFUSED), none, experts(|_, _| RANK, PLAIN)),
+        hit("LM1 no prefix", ("lmdeploy", "tensor-names", REFUSED), Base::Llama, bare(whole())),
+        hit("LM1 a name", ("lmdeploy", "tensor-names", REFUSED), none, called(whole())),
+        miss("LM1", ("lmdeploy", "tensor-names"), Base::Llama, whole()),
+        hit(
+            "LM1 no such",
+            ("lmdeploy", "names", REFUSED),
+            Base::Llama,
+            named("model.layers.9.self_attn.q_proj"),
+        ),
+        hit("LM1 DoRA", ("lmdeploy", "dora", REFUSED), none, magnitudes(whole())),
+        hit("LM1 whole", ("lmdeploy", "replaced", REFUSED), none, saved("lm_head", 48)),
+        hit("LM1 embeddings", ("lmdeploy", "embeddings", REFUSED), none, embeddings(whole(), 48)),
+        hit(
+            "LM2 alphas",
+            ("lmdeploy", "scale", SCALED),
+            none,
+            whole().field("alpha_pattern", json!({ "q_proj": 32 })),
+        ),
+        hit(
+            "LM2 ranks",
+            ("lmdeploy", "ranks", REFUSED),
+            none,
+            with(whole(), "model.layers.2.mlp.gate_proj", (64, 96), 2)
+                .field("rank_pattern", json!({ "layers.2.mlp.gate_proj": 2 })),
+        ),
+        miss("LM2 ranks", ("lmdeploy", "ranks"), none, whole()),
+        hit("LM4", ("lmdeploy", "needs", NOTE), none, whole()),
+        miss("LM4", ("vllm", "needs"), none, whole()),
+        hit(
+            "LM PiSSA",
+            ("lmdeploy", "initialisation", CHANGED),
+            none,
+            whole().field("init_lora_weights", "pissa"),
+        ),
     ];
     for program in ["tgi", "lorax"] {
         cases.extend([
@@ -216,6 +358,27 @@ fn lmdeploy_tgi_and_lorax_do_as_they_do() {
             hit("TG4", (program, "dora", CHANGED), none, magnitudes(whole())),
             hit("TG4 whole modules", (program, "replaced", IGNORED), none, saved("lm_head", 48)),
             hit("TG4 embeddings", (program, "embeddings", IGNORED), none, embeddings(whole(), 48)),
+            miss("TG4 the head", (program, "embeddings"), none, head()),
+            hit("TG4 a bias", (program, "bias", IGNORED), none, biased()),
+            right("TG4", program, Base::Llama, whole()),
+            hit("TG1 no prefix", (program, "tensor-names", IGNORED), Base::Llama, bare(whole())),
+            hit("TG1 a name", (program, "tensor-names", IGNORED), none, called(whole())),
+            miss("TG1 a name", (program, "tensor-names"), none, whole()),
+            hit("TG experts", (program, "experts", REFUSED), none, experts(|_, _| RANK, PLAIN)),
+            hit("TG stacks", (program, "stacked-experts", IGNORED), none, stacks()),
+            hit(
+                "TG3 without a base",
+                (program, "missing-layers", IGNORED),
+                none,
+                of(|layer, _| layer == 1),
+            ),
+            miss("TG3 without a base", (program, "missing-layers"), none, whole()),
+            hit(
+                "TG PiSSA",
+                (program, "initialisation", CHANGED),
+                none,
+                whole().field("init_lora_weights", "pissa"),
+            ),
         ]);
     }
     judged(&cases);

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 
 use super::comfyui_names as names;
 use super::{Field, Program, Takes, nothing};
-use crate::adapter::convention::ScalePlace;
 use crate::adapter::layout;
 use crate::adapter::module::{Module, Side};
 use crate::adapter::target::flat_module;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{misfits, replaced};
-use crate::ops::check::subject::{Subject, named, some};
+use crate::ops::check::shared::{adapter_named, biased_factors, misfits, replaced, unscaled};
+use crate::ops::check::subject::{Subject, named, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
     name: "comfyui",
@@ -23,14 +22,15 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["comfyui", "kohya", "diffusers", "xlabs", "bfl"],
     converts: &[],
     takes: Takes::convention(&["comfyui"]),
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const MAP: &str = "comfy/lora.py, model_lora_keys_unet and model_lora_keys_clip";
 const ADAPTERS: &str = "comfy/weight_adapter";
 
-static RULES: [Rule; 11] = [
+pub(super) static RULES: &[Rule] = &[
     Rule::new(
         "names",
         Effect::Ignored,
@@ -75,6 +75,25 @@ static RULES: [Rule; 11] = [
         "it ignores tensors that replace the base's",
         MAP,
         ignored,
+    ),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B", MAP, biased_factors),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it passes over factors in whose names another adapter's name than default stands",
+        MAP,
+        |subject| {
+            let found = adapter_named(subject)?.into_iter();
+            some(found.filter(|place| !place.name.contains(".default.")).collect())
+        },
+    )
+    .converts(),
+    Rule::new(
+        "quantised",
+        Effect::Note,
+        "it adds the update to the decoded weights of this base and rounds the sum again, which loses what is weak",
+        "comfy/model_patcher.py",
+        |subject| whole(subject.base.is_some_and(|base| base.quantised)),
     ),
     Rule::new("ia3", Effect::Ignored, "it ignores IA3 modules", ADAPTERS, |subject| {
         subject.modules(|module| module.family == "ia3")
@@ -208,11 +227,6 @@ fn ignored(subject: &Subject<'_>) -> Found {
     if subject.adapter.convention.name == "bfl" { None } else { replaced(subject) }
 }
 
-/// Modules with a scale that only a config or header says.
-fn unscaled(subject: &Subject<'_>) -> Found {
-    let elsewhere = subject.adapter.convention.scale != ScalePlace::Tensor;
-    if elsewhere { subject.scaled(|_| 1.0) } else { None }
-}
 
 /// Rotations with an alpha, which ComfyUI does not multiply by the outputs; of BOFT also without any.
 fn constrained(subject: &Subject<'_>) -> Found {

@@ -2,12 +2,12 @@
 //! through PEFT, and LoKr for two models.
 
 use super::diffusers_names as names;
-use super::readings::Fate;
+use super::readings::{Fate, model};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::base::Base;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{decomposed, misfits, replaced};
+use crate::ops::check::shared::{adapter_named, changed_base, decomposed, misfits, replaced};
 use crate::ops::check::subject::{Subject, named, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
@@ -19,15 +19,16 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["diffusers", "kohya", "comfyui", "xlabs", "bfl", "peft"],
     converts: &[],
     takes: Takes::convention(&["diffusers"]),
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const CONVERT: &str = "loaders/lora_conversion_utils.py";
 const BASE: &str = "loaders/lora_base.py";
 const PIPELINES: &str = "loaders/lora_pipeline.py, lora_state_dict";
 
-static RULES: [Rule; 21] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "convention",
         Effect::Refused,
@@ -57,6 +58,46 @@ static RULES: [Rule; 21] = [
         other_families,
     )
     .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "this release has no LoKr; converting makes factors where that is exact",
+        CONVERT,
+        |subject| if other_families(subject).is_some() { None } else { lokr(subject) },
+    )
+    .until("0.42")
+    .converts(),
+    Rule::new(
+        "metadata",
+        Effect::Refused,
+        "it takes ranks and alphas of the header, or alpha tensors, and refuses both in one file",
+        BASE,
+        |subject| {
+            let said = !subject.adapter.components.is_empty();
+            let alphas = subject.adapter.file.names().filter(|name| name.ends_with(".alpha"));
+            if said { named(alphas) } else { None }
+        },
+    )
+    .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it passes over factors in whose names an adapter's name stands, but for Qwen-Image, Z-Image and MiniMax-H3",
+        CONVERT,
+        |subject| {
+            let taken = ["qwen_image", "qwen_image_2_1", "z_image", "minimax_h3"];
+            let taken = model(subject).is_some_and(|model| taken.contains(&model));
+            if taken { None } else { adapter_named(subject) }
+        },
+    )
+    .converts(),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        BASE,
+        changed_base,
+    ),
     Rule::new(
         "replaced",
         Effect::Ignored,
@@ -175,12 +216,17 @@ fn has_dora_scale(subject: &Subject<'_>) -> bool {
 
 /// What it does not load; LoKr it does for two models.
 fn other_families(subject: &Subject<'_>) -> Found {
-    let lokr = ["flux2", "lumina"].iter().any(|model| subject.models.contains(model));
+    let taken = ["flux2", "z_image"];
+    let lokr = model(subject).is_some_and(|model| taken.contains(&model));
     subject.modules(|module| match module.family {
         "lora" | "dora" => false,
         "lokr" => !lokr,
         _ => true,
     })
+}
+
+fn lokr(subject: &Subject<'_>) -> Found {
+    subject.modules(|module| module.family == "lokr")
 }
 
 /// What replaces the base's, but for the norms of control LoRAs.

@@ -1,11 +1,12 @@
 //! InvokeAI (`invokeai/backend/model_manager/configs/lora.py`, `backend/patches`), read at 6.14.2: single
 //! files, whose model it decides when they are installed.
 
+use super::readings::model;
 use super::{Field, Program, Takes, nothing};
-use crate::adapter::convention::ScalePlace;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::subject::{Subject, whole};
+use crate::ops::check::shared::{adapter_named, biased_factors, unscaled};
+use crate::ops::check::subject::{Subject, named, whole};
 
 pub(super) static PROGRAM: Program = Program {
     name: "invokeai",
@@ -15,26 +16,32 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Image,
     reads: &["kohya", "diffusers", "comfyui", "xlabs", "bfl"],
     converts: &[],
-    takes: Takes::convention(&["kohya"]),
+    // It takes no alpha for a scale of 1, and of Flux.1's modules all only in the names that they have.
+    takes: Takes { scale_one: true, ..Takes::convention(&["kohya", "diffusers", "comfyui"]) },
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const PROBE: &str = "backend/model_manager/configs/lora.py";
 const LAYERS: &str = "backend/patches/layers";
 
 /// Models that it has a probe for.
-const MODELS: [&str; 7] = ["unet", "clip", "flux", "lumina", "qwen_image", "krea2", "wan"];
+const MODELS: [&str; 9] =
+    ["unet", "clip", "flux", "flux2", "z_image", "qwen_image", "krea2", "anima", "wan"];
 
-static RULES: [Rule; 4] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "model",
         Effect::Refused,
         "it has no probe for this model, and does not install the file (NotAMatch)",
         PROBE,
         |subject| {
-            let known = MODELS.iter().any(|model| subject.models.contains(model));
-            whole(!subject.models.is_empty() && !known)
+            let known = model(subject).is_none_or(|model| {
+                let parts = ["t5", "cosmos"];
+                MODELS.contains(&model) || parts.contains(&model)
+            });
+            whole(!known)
         },
     ),
     Rule::new(
@@ -45,6 +52,13 @@ static RULES: [Rule; 4] = [
         |subject| whole(subject.models.is_empty()),
     ),
     Rule::new(
+        "stray-keys",
+        Effect::Refused,
+        "its probe for kohya's files of Flux wants every key to be of a module that it knows",
+        PROBE,
+        stray_keys,
+    ),
+    Rule::new(
         "scale",
         Effect::ScaledWrongly,
         "it reads no scale but alpha tensors, so these modules get scale 1",
@@ -52,6 +66,15 @@ static RULES: [Rule; 4] = [
         unscaled,
     )
     .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it passes over factors in whose names an adapter's name stands",
+        LAYERS,
+        adapter_named,
+    )
+    .converts(),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B", LAYERS, biased_factors),
     Rule::new(
         "family",
         Effect::Refused,
@@ -65,7 +88,11 @@ static RULES: [Rule; 4] = [
     .converts(),
 ];
 
-fn unscaled(subject: &Subject<'_>) -> Found {
-    let elsewhere = subject.adapter.convention.scale != ScalePlace::Tensor;
-    if elsewhere { subject.scaled(|_| 1.0) } else { None }
+/// Keys of a kohya file of Flux that are of none of its blocks or text encoders.
+fn stray_keys(subject: &Subject<'_>) -> Found {
+    const STARTS: [&str; 4] =
+        ["lora_unet_double_blocks_", "lora_unet_single_blocks_", "lora_te1_", "lora_te2_"];
+    let kohya = subject.adapter.convention.name == "kohya" && model(subject) == Some("flux");
+    let stray = |name: &&str| !STARTS.iter().any(|start| name.starts_with(start));
+    named(subject.adapter.file.names().filter(|name| kohya && stray(name)))
 }

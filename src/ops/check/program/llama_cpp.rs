@@ -1,14 +1,17 @@
 //! llama.cpp (`src/llama-adapter.cpp`, `convert_lora_to_gguf.py`), read as of 2026-10: a GGUF file of
 //! plain factors, or a PEFT directory that its own converter makes one of.
 
+use serde_json::Value;
+
 use super::{Experts, Field, Program, Takes, nothing};
+use crate::adapter::convention::gguf_names::Architecture;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, config_alpha, decomposed, factorable, incomplete_experts, misfits, replaced, stacks,
-    unfactorable, unplaced,
+    base_layers, biased, changed_base, config_alpha, decomposed, factorable, incomplete_experts,
+    misfits, replaced_norms, stacks, strange_factors, unfactorable, unplaced,
 };
-use crate::ops::check::subject::Subject;
+use crate::ops::check::subject::{Subject, named};
 
 pub(super) static PROGRAM: Program = Program {
     name: "llama.cpp",
@@ -19,14 +22,15 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["gguf"],
     converts: &["peft"],
     takes: Takes { experts: Experts::Single, ..Takes::convention(&["gguf"]) },
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const CONVERTER: &str = "convert_lora_to_gguf.py";
 const RUNTIME: &str = "src/llama-adapter.cpp";
 
-static RULES: [Rule; 11] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "scale",
         Effect::ScaledWrongly,
@@ -53,11 +57,47 @@ static RULES: [Rule; 11] = [
     .converts(),
     Rule::new("dora", Effect::Refused, "it has no DoRA", CONVERTER, decomposed).extracts(),
     Rule::new(
+        "tensor-names",
+        Effect::Refused,
+        "its converter takes no tensors but lora_A and lora_B, without an adapter's name in theirs",
+        CONVERTER,
+        strange_factors,
+    )
+    .converts(),
+    Rule::new(
         "replaced",
         Effect::Refused,
         "it has no place for tensors that replace the base's; merge them instead",
         CONVERTER,
-        replaced,
+        |subject| replaced_norms(subject, false),
+    ),
+    Rule::new(
+        "norms",
+        Effect::Ignored,
+        "its converter passes norms on, and its run time passes over them; merge them instead",
+        RUNTIME,
+        |subject| replaced_norms(subject, true),
+    ),
+    Rule::new(
+        "base-layers",
+        Effect::Ignored,
+        "its converter passes over whole embeddings and heads that were saved beside their factors; merge them instead",
+        CONVERTER,
+        base_layers,
+    ),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        CONVERTER,
+        changed_base,
+    ),
+    Rule::new(
+        "architecture",
+        Effect::Refused,
+        "it refuses adapters of another architecture than the base's",
+        RUNTIME,
+        other_architecture,
     ),
     Rule::new("bias", Effect::Refused, "it has no biases of B", CONVERTER, biased).extracts(),
     Rule::new(
@@ -97,14 +137,29 @@ static RULES: [Rule; 11] = [
     Rule::new("base", Effect::Refused, "it refuses what the base does not have", RUNTIME, not_in_base),
 ];
 
-/// Factors of a head that the base does not store.
+/// Factors of a head that the base does not store, or of which its config says that it is its embeddings.
 fn tied_head(subject: &Subject<'_>) -> Found {
-    let base = subject.base.filter(|base| base.checkpoint.is_some())?;
+    let base = subject.base?;
     let stored = |name: &&str| name.ends_with("lm_head.weight") || **name == *"output.weight";
-    if base.names().iter().any(stored) {
+    let tied = base.config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
+    let has = if base.checkpoint.is_some() { base.names().iter().any(stored) } else { !tied };
+    if has {
         return None;
     }
     subject.modules(|module| module.name.rsplit('.').next() == Some("lm_head"))
+}
+
+/// The architecture of a GGUF adapter, where the base has another.
+pub(super) fn other_architecture(subject: &Subject<'_>) -> Found {
+    let header = |shard: &crate::format::Shard| {
+        shard.header.metadata.as_ref()?.get("general.architecture").cloned()
+    };
+    let own = subject.adapter.file.shards.first().and_then(header)?;
+    let base = subject.base?;
+    let stored = base.checkpoint.iter().flat_map(|file| &file.shards).find_map(header);
+    let typed = || base.model_type().and_then(Architecture::of_model_type);
+    let theirs = stored.or_else(|| typed().map(|found| found.name.to_owned()))?;
+    named((own != theirs).then_some(own.as_str()))
 }
 
 fn not_in_base(subject: &Subject<'_>) -> Found {

@@ -3,8 +3,9 @@
 use super::{Experts, Field, Program, Takes};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, config_scale, decomposed, embeddings, factorable, misfits, no_directory,
-    not_language, replaced, respelled, unfactorable, unplaced,
+    biased, changed_base, config_scale, decomposed, dora_flag, embeddings, factorable, misfits,
+    no_directory, not_language, other_ranks, replaced, respelled, strange_factors, unfactorable,
+    unplaced, unprefixed,
 };
 use crate::ops::check::subject::{named, some};
 
@@ -17,14 +18,15 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["peft"],
     converts: &[],
     takes: Takes { leaf_targets: true, experts: Experts::AsTheyAre, ..Takes::SERVER },
+    older: &[],
     needs: |_| vec!["--backend pytorch".to_owned()],
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const LOAD: &str = "pytorch/adapter/adapter.py, load_lora_weights";
 const SCALE: &str = "pytorch/adapter/adapter.py, get_ranks_and_scalings";
 
-static RULES: [Rule; 14] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "files",
         Effect::Refused,
@@ -57,7 +59,34 @@ static RULES: [Rule; 14] = [
         |subject| named(subject.text("target_modules").and(Some("target_modules"))),
     )
     .converts(),
+    Rule::new(
+        "ranks",
+        Effect::Refused,
+        "it wants r of the config as the rank of every module",
+        SCALE,
+        other_ranks,
+    )
+    .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Refused,
+        "it cuts `base_model.model.` off every name without a look, and takes nothing but lora_A.weight and lora_B.weight behind it",
+        LOAD,
+        |subject| {
+            let (strange, bare) = (strange_factors(subject), unprefixed(subject));
+            some(strange.into_iter().chain(bare).flatten().collect())
+        },
+    )
+    .converts(),
     Rule::new("dora", Effect::Refused, "it refuses DoRA", LOAD, decomposed).extracts(),
+    Rule::new(
+        "dora",
+        Effect::Refused,
+        "it refuses use_dora, also without magnitudes",
+        LOAD,
+        dora_flag,
+    )
+    .converts(),
     Rule::new("bias", Effect::Refused, "it refuses biases of B", LOAD, biased).extracts(),
     Rule::new(
         "replaced",

@@ -1,10 +1,15 @@
 //! mlx-lm (`tuner/utils.py`, `tuner/lora.py`), read at 0.32.2: a directory of its own, one rank, one scale.
 
+use serde_json::{Map, Value};
+
 use super::spelling::{Spelling, spelling};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{biased, factorable, misfits, replaced, unfactorable, unplaced};
-use crate::ops::check::subject::expert_of;
+use crate::format::access::read_config_if_there;
+use crate::format::json::object;
+use crate::ops::check::place::Found;
+use crate::ops::check::subject::{Subject, expert_of, named};
 use crate::weight::root::Root;
 
 pub(super) static PROGRAM: Program = Program {
@@ -16,17 +21,56 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["mlx"],
     converts: &[],
     takes: Takes { uniform: true, wrapped: Some(Root::OUTER), ..Takes::convention(&["mlx"]) },
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const LOAD: &str = "tuner/utils.py, load_adapters";
 
-static RULES: [Rule; 9] = [
+/// The release from which names and shapes are checked; before, `strict=False` passed over them.
+const STRICT: &str = "0.32";
+
+static RULES: &[Rule] = &[
     Rule::new("ranks", Effect::Refused, "it has one rank for all modules", LOAD, |subject| {
         let first = subject.rank();
         subject.modules(|module| module.rank != first)
     })
+    .since(STRICT)
+    .converts(),
+    Rule::new(
+        "config",
+        Effect::Refused,
+        "it wants num_layers, and rank, scale and dropout in lora_parameters",
+        LOAD,
+        |subject| {
+            let config = config(subject)?;
+            let parameters = config.get("lora_parameters");
+            let lacks = |field: &&str| match *field {
+                "num_layers" => config.get("num_layers").is_none(),
+                field => parameters.and_then(|own| own.get(field)).is_none(),
+            };
+            named(["num_layers", "rank", "scale", "dropout"].into_iter().filter(lacks))
+        },
+    )
+    .converts(),
+    Rule::new(
+        "layers",
+        Effect::Refused,
+        "it has factors in the last num_layers layers only, and there of what keys names",
+        "tuner/utils.py, linear_to_lora_layers",
+        outside_layers,
+    )
+    .since(STRICT)
+    .converts(),
+    Rule::new(
+        "layers",
+        Effect::Ignored,
+        "it has factors in the last num_layers layers only, and there of what keys names, and passes over others",
+        "tuner/utils.py, linear_to_lora_layers",
+        outside_layers,
+    )
+    .until(STRICT)
     .converts(),
     Rule::new(
         "family",
@@ -72,7 +116,16 @@ static RULES: [Rule; 9] = [
         "it refuses what the base does not have",
         LOAD,
         |subject| unplaced(subject).or_else(|| misfits(subject)),
-    ),
+    )
+    .since(STRICT),
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it passes over what the base does not have",
+        LOAD,
+        unplaced,
+    )
+    .until(STRICT),
     Rule::new(
         "latent-keys",
         Effect::Refused,
@@ -88,11 +141,52 @@ static RULES: [Rule; 9] = [
         Effect::Refused,
         "it has the language model of this class as language_model.model, and refuses other names",
         LOAD,
-        |subject| {
-            subject.base.filter(|base| base.wraps())?;
-            subject
-                .modules(|module| spelling(&module.name).is_some_and(|own| own != Spelling::Outer))
-        },
+        wrapped,
     )
+    .since(STRICT)
+    .converts(),
+    Rule::new(
+        "wrapped",
+        Effect::Ignored,
+        "it has the language model of this class as language_model.model, and passes over other names",
+        LOAD,
+        wrapped,
+    )
+    .until(STRICT)
     .converts(),
 ];
+
+fn wrapped(subject: &Subject<'_>) -> Found {
+    subject.base.filter(|base| base.wraps())?;
+    subject.modules(|module| spelling(&module.name).is_some_and(|own| own != Spelling::Outer))
+}
+
+/// Its own config.
+fn config(subject: &Subject<'_>) -> Option<Map<String, Value>> {
+    let path = subject.adapter.config_path.as_ref()?;
+    object(&read_config_if_there(path).ok()??).ok()
+}
+
+/// Modules of layers before the last `num_layers`, or that `keys` does not name.
+fn outside_layers(subject: &Subject<'_>) -> Found {
+    let config = config(subject)?;
+    let adapted = config.get("num_layers").and_then(Value::as_i64);
+    let keys = config.get("lora_parameters").and_then(|own| own.get("keys"));
+    let keys: Option<Vec<&str>> = keys
+        .and_then(Value::as_array)
+        .map(|keys| keys.iter().filter_map(Value::as_str).collect());
+    let layers = subject.base.and_then(|base| base.number("num_hidden_layers"));
+    // All layers are -1.
+    let first = layers.zip(adapted).map_or(0, |(layers, adapted)| {
+        usize::try_from(adapted).map_or(0, |adapted| layers.saturating_sub(adapted))
+    });
+    subject.modules(|module| {
+        let Some((_, below)) = module.name.split_once("layers.") else { return false };
+        let Some((number, path)) = below.split_once('.') else { return false };
+        let before = number.parse::<usize>().is_ok_and(|number| number < first);
+        // Experts are named by the stack that they are in.
+        let named = expert_of(&module.name).is_some()
+            || keys.as_ref().is_none_or(|keys| keys.is_empty() || keys.contains(&path));
+        before || !named
+    })
+}

@@ -5,7 +5,8 @@ use super::{Field, Program, Takes, llama_cpp, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    config_alpha, decomposed, misfits, other_families, replaced, unplaced,
+    biased, changed_base, config_alpha, decomposed, factorable, misfits, replaced,
+    strange_factors, unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, named, whole};
 
@@ -18,13 +19,19 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["gguf", "peft", "mlx"],
     converts: &[],
     takes: Takes { modelfile: true, ..llama_cpp::PROGRAM.takes },
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const CONVERT: &str = "convert/convert.go, ConvertAdapter";
 
-static RULES: [Rule; 8] = [
+/// Classes whose GGUF is of the architecture llama, and those that it reads directories for.
+const LLAMA: [&str; 3] = ["LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"];
+const KNOWN: [&str; 4] =
+    ["LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Gemma2ForCausalLM"];
+
+static RULES: &[Rule] = &[
     Rule::new(
         "architecture",
         Effect::Refused,
@@ -32,8 +39,7 @@ static RULES: [Rule; 8] = [
         CONVERT,
         |subject| {
             let class = subject.class()?;
-            let known = ["LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM"];
-            whole(is_directory(subject) && !known.contains(&class))
+            whole(is_directory(subject) && !KNOWN.contains(&class))
         },
     )
     .converts(),
@@ -51,14 +57,43 @@ static RULES: [Rule; 8] = [
         "it reorders A of queries and keys where llama.cpp wants B's rows reordered",
         "convert/convert_llama_adapter.go, repack",
         |subject| {
-            let llama = ["LlamaForCausalLM", "MistralForCausalLM"];
-            subject.class().filter(|class| is_directory(subject) && llama.contains(class))?;
+            subject.class().filter(|class| is_directory(subject) && LLAMA.contains(class))?;
             subject.modules(|module| {
                 module.name.ends_with(".q_proj") || module.name.ends_with(".k_proj")
             })
         },
     )
     .converts(),
+    Rule::new(
+        "names",
+        Effect::Refused,
+        "its converter knows the projections of attention and MLP in `model.layers` only, and lets other names through, which its llama.cpp refuses",
+        "convert/convert_llama_adapter.go, Replacements",
+        |subject| {
+            subject.class().filter(|class| is_directory(subject) && KNOWN.contains(class))?;
+            if subject.adapter.stacks.is_empty() {
+                subject.modules(|module| !is_projection(&module.name))
+            } else {
+                subject.stacks()
+            }
+        },
+    )
+    .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Refused,
+        "its converter takes no tensors but lora_A and lora_B, without an adapter's name in theirs",
+        CONVERT,
+        |subject| if is_directory(subject) { strange_factors(subject) } else { None },
+    )
+    .converts(),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        CONVERT,
+        changed_base,
+    ),
     Rule::new(
         "alpha",
         Effect::Refused,
@@ -79,15 +114,36 @@ static RULES: [Rule; 8] = [
     )
     .converts(),
     Rule::new("dora", Effect::Refused, "it has no DoRA", CONVERT, decomposed).extracts(),
+    Rule::new("bias", Effect::Refused, "it has no biases of B; merge them instead", CONVERT, biased),
+    Rule::new(
+        "replaced",
+        Effect::Refused,
+        "it has no place for tensors that replace the base's; merge them instead",
+        CONVERT,
+        replaced,
+    ),
     Rule::new(
         "family",
         Effect::Refused,
-        "it knows plain factors only; merge the rest",
+        "it knows plain factors only; converting makes them, which these have exactly",
         CONVERT,
-        |subject| match decomposed(subject) {
-            Some(_) => replaced(subject),
-            None => other_families(subject).or_else(|| replaced(subject)),
-        },
+        factorable,
+    )
+    .converts(),
+    Rule::new(
+        "family",
+        Effect::Refused,
+        "it knows plain factors only, and these have none without the base",
+        CONVERT,
+        |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
+    )
+    .extracts(),
+    Rule::new(
+        "architecture",
+        Effect::Refused,
+        "its llama.cpp refuses adapters of another architecture than the base's",
+        "llm/llama_server.go",
+        llama_cpp::other_architecture,
     ),
     Rule::new("base", Effect::Refused, "it refuses what the base does not have", CONVERT, |subject| {
         unplaced(subject).or_else(|| misfits(subject))
@@ -96,6 +152,17 @@ static RULES: [Rule; 8] = [
 
 fn is_directory(subject: &Subject<'_>) -> bool {
     subject.adapter.convention.name != "gguf"
+}
+
+/// Whether its converter has a name for the module.
+fn is_projection(name: &str) -> bool {
+    const LASTS: [&str; 7] =
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj"];
+    let below = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
+    let parts = below.and_then(|(_, rest)| rest.split_once('.'));
+    parts.is_some_and(|(part, last)| {
+        ["self_attn", "mlp"].contains(&part) && LASTS.contains(&last)
+    })
 }
 
 fn scaled(subject: &Subject<'_>) -> Found {

@@ -3,8 +3,11 @@
 use super::{Field, Program, Takes};
 use crate::adapter::module::Kind;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{decomposed, factorable, replaced, unfactorable, unplaced};
-use crate::ops::check::subject::{Subject, expert_of};
+use crate::ops::check::shared::{
+    adapter_named, biased, changed_base, decomposed, factorable, replaced, single_experts, stacks,
+    unfactorable, unplaced,
+};
+use crate::ops::check::subject::{Subject, some};
 
 pub(super) static PROGRAM: Program = Program {
     name: "openvino",
@@ -20,13 +23,14 @@ pub(super) static PROGRAM: Program = Program {
         factors_only: true,
         ..Takes::convention(&["peft", "kohya", "diffusers"])
     },
+    older: &[],
     needs: |_| vec!["alpha 1 for the adapter".to_owned()],
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const LOAD: &str = "src/cpp/src/lora/adapter.cpp";
 
-static RULES: [Rule; 8] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "scale",
         Effect::ScaledWrongly,
@@ -56,15 +60,44 @@ static RULES: [Rule; 8] = [
         let large = |kind: &Kind| matches!(kind, Kind::Conv(kernel) if kernel.iter().any(|size| *size > 1));
         subject.modules(|module| large(&module.kind))
     }),
-    Rule::new("experts", Effect::Ignored, "it has no LoRA of experts", LOAD, |subject| {
-        subject.modules(|module| expert_of(&module.name).is_some())
-    }),
+    Rule::new("experts", Effect::Refused, "it has no LoRA of single experts", LOAD, single_experts),
+    Rule::new(
+        "stacked-experts",
+        Effect::Ignored,
+        "it ignores PEFT's stacks of experts",
+        LOAD,
+        stacks,
+    ),
     Rule::new(
         "replaced",
         Effect::Ignored,
         "it ignores tensors that replace the base's, but for the head's and the embeddings'",
         LOAD,
-        replaced,
+        |subject| {
+            let found = replaced(subject)?.into_iter().filter(|place| {
+                !["lm_head.weight", "embed_tokens.weight"].iter().any(|own| place.name.ends_with(own))
+            });
+            some(found.collect())
+        },
+    ),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B; merge them instead", LOAD, biased),
+    Rule::new("embeddings", Effect::Ignored, "it ignores factors of embeddings", LOAD, |subject| {
+        subject.modules(|module| module.kind == Kind::Embedding)
+    }),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it passes over factors in whose names an adapter's name stands",
+        LOAD,
+        adapter_named,
+    )
+    .converts(),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        LOAD,
+        changed_base,
     ),
     Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, |subject: &Subject<'_>| {
         unplaced(subject)

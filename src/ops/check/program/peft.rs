@@ -4,7 +4,8 @@ use super::spelling::{Spelling, is_moved, spelling};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{misfits, no_directory};
+use crate::adapter::stacks::ExpertSizes;
+use crate::ops::check::shared::{crossed_stacks, misfits, no_directory, unprefixed};
 use crate::ops::check::subject::{Subject, named, whole};
 use crate::weight::root::Root;
 
@@ -16,20 +17,29 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Any,
     reads: &["peft"],
     converts: &[],
-    takes: Takes {
-        base_names: true,
-        wrapped: Some(Root::NESTED),
-        reads_patterns: true,
-        ..Takes::convention(&["peft"])
-    },
+    takes: TAKES,
+    older: &[(ANCHORED, Takes { uniform: true, reads_patterns: false, ..TAKES })],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const LOAD: &str = "utils/save_and_load.py, set_peft_model_state_dict";
+const TAKES: Takes = Takes {
+    base_names: true,
+    wrapped: Some(Root::NESTED),
+    reads_patterns: true,
+    ..Takes::convention(&["peft"])
+};
+
+/// The release from which a pattern can be a whole name.
+const ANCHORED: &str = "0.14";
+
+/// The release that maps keys of wrappers, and the one that swaps the sides of stacks.
+const MOVES: &str = "0.16";
+const SWAPS: &str = "0.19";
 const CONFIG: &str = "config.py, from_peft_type";
 
-static RULES: [Rule; 15] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "files",
         Effect::Refused,
@@ -43,9 +53,45 @@ static RULES: [Rule; 15] = [
         Effect::Ignored,
         "it finds no tensors for its modules under these names, warns, and leaves B at 0",
         LOAD,
-        unknown_names,
+        |subject| unknown_names(subject, true),
+    )
+    .since(MOVES)
+    .converts(),
+    // Before, it did not map the keys of wrappers as transformers' classes do.
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it finds no tensors for its modules under these names, warns (since 0.14), and leaves B at 0",
+        LOAD,
+        |subject| unknown_names(subject, false),
+    )
+    .until(MOVES)
+    .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it passes over tensors without `base_model.model.` before their names",
+        LOAD,
+        unprefixed,
     )
     .converts(),
+    Rule::new(
+        "stack-sides",
+        Effect::Refused,
+        "it takes A of stacks for the side of the inputs, where PEFT before 0.19 has the outputs: a wrong size, or another update where both are as large",
+        "tuners/lora/layer.py, ParamWrapper",
+        crossed_stacks,
+    )
+    .since(SWAPS)
+    .converts(),
+    Rule::new(
+        "stack-sides",
+        Effect::Refused,
+        "it takes A of stacks for the side of the outputs, where PEFT since 0.19 has the inputs: a wrong size, or another update where both are as large",
+        "tuners/lora/layer.py, ParamWrapper",
+        straight_stacks,
+    )
+    .until(SWAPS),
     Rule::new(
         "shapes",
         Effect::Refused,
@@ -67,8 +113,9 @@ static RULES: [Rule; 15] = [
     field("rank_pattern and alpha_pattern", |subject| {
         fields(subject, &["rank_pattern", "alpha_pattern"])
     })
-    .until("0.8")
+    .until("0.6")
     .converts(),
+    field("anchored patterns", |subject| named(anchored(subject).then_some("rank_pattern"))).until(ANCHORED).converts(),
     field("use_rslora", |subject| fields(subject, &["use_rslora"])).until("0.8").converts(),
     field("use_dora", |subject| fields(subject, &["use_dora"])).until("0.9").extracts(),
     field("layer_replication", |subject| fields(subject, &["layer_replication"])).until("0.10"),
@@ -95,8 +142,24 @@ fn fields(subject: &Subject<'_>, names: &[&'static str]) -> Found {
     named(names.iter().copied().filter(|name| subject.flag(name)))
 }
 
-/// Names that are not the base's, nor those that transformers itself takes for them.
-fn unknown_names(subject: &Subject<'_>) -> Found {
+/// Whether patterns of ranks or alphas begin with `^`, which releases before took for a part of the name.
+fn anchored(subject: &Subject<'_>) -> bool {
+    let keys = |field: &str| {
+        let pattern = subject.config().and_then(|config| config.get(field)?.as_object());
+        pattern.is_some_and(|pattern| pattern.keys().any(|key| key.starts_with('^')))
+    };
+    keys("rank_pattern") || keys("alpha_pattern")
+}
+
+/// Stacks whose A is on the side of the inputs, of a base that has its stacks outputs × inputs.
+fn straight_stacks(subject: &Subject<'_>) -> Found {
+    let sizes = ExpertSizes::of(subject.base?.checkpoint.as_ref()?)?;
+    let straight = subject.adapter.stacks.iter().filter(|(_, stack)| !stack.crossed);
+    if sizes.turned { None } else { named(straight.map(|(name, _)| name.as_str())) }
+}
+
+/// Names that are not the base's, nor (`moves`) those that transformers itself takes for them.
+fn unknown_names(subject: &Subject<'_>, moves: bool) -> Found {
     let base = subject.base?;
     let targets = base.targets.as_ref()?;
     let places = subject.adapter.modules.iter().zip(&targets.modules);
@@ -109,7 +172,7 @@ fn unknown_names(subject: &Subject<'_>) -> Found {
             let nested = base.wraps() && Root::is_bare(&place.tensor.replace(".weight", ""));
             let found = match nested {
                 true => spelling(&module.name) == Some(Spelling::Nested),
-                false => base.has(&module.name) || is_moved(&module.name, &place.tensor),
+                false => base.has(&module.name) || moves && is_moved(&module.name, &place.tensor),
             };
             !stack && !expert && !found
         }

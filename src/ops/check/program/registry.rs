@@ -1,29 +1,16 @@
-//! The one list of programs.
+//! The one list of programs, and finding one by its name.
 
-use super::definition::Program;
-use super::{
-    comfyui, diffusers, invokeai, llama_cpp, lmdeploy, lorax, mlx_lm, ollama, openvino, peft,
-    sglang, tensorrt_llm, tgi, vllm,
-};
+use super::{PROGRAMS, Program};
 use crate::error::{ErrorKind, Result};
 
-/// All programs.
-pub(in crate::ops) static PROGRAMS: [&Program; 14] = [
-    &vllm::PROGRAM,
-    &sglang::PROGRAM,
-    &tensorrt_llm::PROGRAM,
-    &lmdeploy::PROGRAM,
-    &tgi::PROGRAM,
-    &lorax::PROGRAM,
-    &llama_cpp::PROGRAM,
-    &ollama::PROGRAM,
-    &mlx_lm::PROGRAM,
-    &peft::PROGRAM,
-    &diffusers::PROGRAM,
-    &comfyui::PROGRAM,
-    &invokeai::PROGRAM,
-    &openvino::PROGRAM,
-];
+/// Declares the programs' files and lists what each of them is.
+macro_rules! programs {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name;)+
+        /// All programs.
+        pub(in crate::ops) static PROGRAMS: &[&Program] = &[$(&$name::PROGRAM),+];
+    };
+}
 
 /// The program of this name.
 ///

@@ -6,8 +6,8 @@ use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, config_scale, decomposed, factorable, is_embedding, misfits,
-    no_directory, not_language, other_ranks, replaced, stacks, unfactorable,
+    adapter_named, biased, changed_base, config_scale, decomposed, dora_flag, factorable,
+    is_embedding, misfits, no_directory, not_language, other_ranks, replaced, stacks, unfactorable,
 };
 use crate::ops::check::subject::{Subject, named, some};
 use serde_json::Value;
@@ -30,13 +30,14 @@ pub(super) static PROGRAM: Program = Program {
         ],
         ..Takes::SERVER
     },
+    older: &[],
     needs: |subject| vec![format!("--max-lora-rank {}", subject.rank())],
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const LORA: &str = "srt/lora/lora.py, LoRAAdapter.__init__";
 
-static RULES: [Rule; 22] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "files",
         Effect::Refused,
@@ -74,6 +75,22 @@ static RULES: [Rule; 22] = [
     .resizes(|subject| subject.max_rank.unwrap_or_default()),
     Rule::new("dora", Effect::Refused, "it refuses DoRA", "srt/lora/lora_config.py", decomposed)
         .extracts(),
+    Rule::new(
+        "dora",
+        Effect::Refused,
+        "it refuses use_dora, also without magnitudes",
+        "srt/lora/lora_config.py",
+        dora_flag,
+    )
+    .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it passes over factors in whose names an adapter's name stands",
+        LORA,
+        adapter_named,
+    )
+    .converts(),
     Rule::new("bias", Effect::Ignored, "it ignores biases of B", LORA, biased).extracts(),
     Rule::new(
         "replaced",
@@ -111,8 +128,12 @@ static RULES: [Rule; 22] = [
         "it takes target_modules as a list, not as a pattern",
         "srt/lora/utils.py, get_normalized_target_modules",
         |subject| {
-            let text = subject.text("target_modules");
-            named(text.filter(|text| !["all", "all-linear"].contains(text)).and(Some("target_modules")))
+            let said = subject.config()?.get("target_modules");
+            let taken = said.is_some_and(|said| match said.as_str() {
+                Some(text) => ["all", "all-linear"].contains(&text),
+                None => said.is_array(),
+            });
+            named((!taken).then_some("target_modules"))
         },
     )
     .converts(),
@@ -122,9 +143,22 @@ static RULES: [Rule; 22] = [
         "it refuses added_tokens.json with tokens that the base does not have",
         "srt/lora/lora_config.py, validate_new_adapter",
         |subject| {
-            named(added_tokens(subject).then_some("added_tokens.json"))
+            let known = vocabulary(subject)?;
+            named(added_tokens(subject, Some(known)).then_some("added_tokens.json"))
         },
-    ),
+    )
+    .converts(),
+    Rule::new(
+        "tokens",
+        Effect::Unknown,
+        "it refuses added_tokens.json with tokens that the base does not have, and which it has the base tells: --against BASE",
+        "srt/lora/lora_config.py, validate_new_adapter",
+        |subject| {
+            let unknown = vocabulary(subject).is_none() && added_tokens(subject, None);
+            named(unknown.then_some("added_tokens.json"))
+        },
+    )
+    .converts(),
     Rule::new(
         "towers",
         Effect::LandsElsewhere,
@@ -180,19 +214,15 @@ static RULES: [Rule; 22] = [
     Rule::new(
         "latent-queries",
         Effect::Refused,
-        "it puts q_a_proj and kv_a_proj_with_mqa one under the other, and makes zeros of a wrong size for a missing one",
+        "it puts q_a_proj and kv_a_proj_with_mqa one under the other, and makes zeros of the first's size for a missing second",
         "srt/lora/lora.py, normalize_fused_qkv_a_proj",
-        |subject| {
-            let pair = ["q_a_proj", "kv_a_proj_with_mqa"];
-            let one = without(subject, pair[0], pair[1]);
-            some(one.into_iter().chain(without(subject, pair[1], pair[0])).flatten().collect())
-        },
+        |subject| without(subject, "q_a_proj", "kv_a_proj_with_mqa"),
     )
     .converts(),
     Rule::new(
         "stacked-experts",
         Effect::Ignored,
-        "it ignores PEFT's stacks of experts, and reads experts one by one",
+        "it ignores PEFT's stacks of experts (--lora-strict-loading refuses them), and reads experts one by one",
         "srt/lora/mem_pool.py, load_lora_weight_to_buffer",
         stacks,
     )
@@ -206,7 +236,9 @@ static RULES: [Rule; 22] = [
             let targets = subject.config()?.get("target_modules")?.as_array()?;
             let listed = |name: &str| {
                 let last = name.rsplit('.').next().unwrap_or_default();
-                targets.iter().filter_map(|target| target.as_str()).any(|target| target == last)
+                let names = HEADS.iter().find(|(own, _)| *own == last).map_or(&[][..], |own| own.1);
+                let mut targets = targets.iter().filter_map(Value::as_str);
+                targets.any(|target| target == last || names.contains(&target))
             };
             subject.modules(|module| is_embedding(module) && !listed(&module.name))
         },
@@ -228,12 +260,22 @@ static RULES: [Rule; 22] = [
     ),
 ];
 
-/// Whether tokens were added whose numbers the base's vocabulary does not reach; of an unknown base, any.
-fn added_tokens(subject: &Subject<'_>) -> bool {
+/// Other names in `target_modules` of the embeddings and the head (`params_mapping`).
+const HEADS: [(&str, &[&str]); 2] = [
+    ("embed_tokens", &["vocab_emb", "embeddings", "word_embeddings"]),
+    ("lm_head", &["output", "unembed_tokens"]),
+];
+
+/// Tokens of the base.
+fn vocabulary(subject: &Subject<'_>) -> Option<usize> {
+    subject.base.and_then(|base| base.number("vocab_size"))
+}
+
+/// Whether tokens were added whose numbers a vocabulary does not reach; of an unknown one, any.
+fn added_tokens(subject: &Subject<'_>, known: Option<usize>) -> bool {
     let path = subject.adapter.path.join("added_tokens.json");
     let Ok(Some(text)) = read_config_if_there(&path) else { return path.is_file() };
     let Ok(tokens) = object(&text) else { return true };
-    let known = subject.base.and_then(|base| base.number("vocab_size"));
     let beyond =
         |number: &Value| number.as_u64().is_none_or(|at| known.is_none_or(|n| at >= n as u64));
     tokens.values().any(beyond)

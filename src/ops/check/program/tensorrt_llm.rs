@@ -5,7 +5,7 @@ use crate::adapter::module::Module;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language, replaced,
-    stacks, unfactorable, variants,
+    stacks, strange_factors, unfactorable, variants,
 };
 use crate::ops::check::subject::{expert_of, some};
 
@@ -25,11 +25,12 @@ pub(super) static PROGRAM: Program = Program {
         complete: &[&["q_proj", "k_proj", "v_proj"]],
         ..Takes::convention(&["peft"])
     },
+    older: &[],
     needs: |subject| match subject.rank() {
         0..=64 => nothing(subject),
         rank => vec![format!("max_lora_rank {rank}")],
     },
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const NAMES: &str = "tensorrt_llm/lora_manager.py, HF_LORA_PATTERN";
@@ -51,7 +52,7 @@ const KNOWN: [&str; 12] = [
     "gate",
 ];
 
-static RULES: [Rule; 14] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "files",
         Effect::Refused,
@@ -63,12 +64,12 @@ static RULES: [Rule; 14] = [
     Rule::new(
         "names",
         Effect::Refused,
-        "it knows the projections of attention and MLP only",
+        "it knows the projections of attention and MLP in numbered layers only",
         NAMES,
         |subject| {
             let known = |module: &Module| {
                 let last = module.name.rsplit('.').next().unwrap_or_default();
-                KNOWN.contains(&last) || is_embedding(module)
+                KNOWN.contains(&last) && is_in_layer(&module.name) || is_embedding(module)
             };
             if subject.adapter.stacks.is_empty() {
                 subject.modules(|module| !known(module))
@@ -77,6 +78,25 @@ static RULES: [Rule; 14] = [
             }
         },
     ),
+    Rule::new(
+        "tensor-names",
+        Effect::Refused,
+        "it takes no tensors but lora_A, lora_B and magnitudes, without an adapter's name in theirs",
+        NAMES,
+        strange_factors,
+    )
+    .converts(),
+    Rule::new(
+        "max-rank",
+        Effect::Refused,
+        "it refuses ranks above the max_lora_rank that it was built for",
+        LOAD,
+        |subject| {
+            let most = subject.max_rank?;
+            subject.modules(|module| module.rank > most)
+        },
+    )
+    .resizes(|subject| subject.max_rank.unwrap_or_default()),
     Rule::new("embeddings", Effect::Ignored, "it ignores embeddings and the head", NAMES, |subject| {
         subject.modules(is_embedding)
     }),
@@ -84,8 +104,8 @@ static RULES: [Rule; 14] = [
     .converts(),
     Rule::new(
         "expert-names",
-        Effect::Ignored,
-        "it takes experts under the names w1, w2 and w3 only",
+        Effect::Refused,
+        "it takes experts under the names w1, w2 and w3 only, and others for the dense module",
         NAMES,
         |subject| {
             let named = |module: &Module| {
@@ -178,3 +198,10 @@ static RULES: [Rule; 14] = [
         not_language(subject).or_else(|| misfits(subject))
     }),
 ];
+
+/// Whether a name has a layer's number, what is in it, and a module or two below.
+fn is_in_layer(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('.').collect();
+    let number = parts.iter().position(|part| part.parse::<usize>().is_ok());
+    number.is_some_and(|at| at > 0 && parts.len() >= at + 3)
+}

@@ -7,10 +7,11 @@ use crate::adapter::module::Module;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, decomposed, embeddings, factorable, misfits, no_directory, not_language,
-    replaced, respelled, unfactorable, unplaced,
+    adapter_named, biased, changed_base, decomposed, factorable, is_embedding, misfits,
+    no_directory, not_language, replaced, respelled, single_experts, stacks, unfactorable,
+    unplaced, unprefixed,
 };
-use crate::ops::check::subject::{Subject, expert_of, some};
+use crate::ops::check::subject::{Subject, some};
 
 pub(super) static PROGRAM: Program = Program {
     name: "tgi",
@@ -21,15 +22,16 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["peft"],
     converts: &[],
     takes: Takes { every_layer: true, ..Takes::SERVER },
+    older: &[],
     needs: nothing,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const MAP: &str = "adapters/lora.py, map_weights_for_model";
 const PREPARE: &str = "adapters/lora.py, prepare_weights";
 
 /// LoRAX has them too.
-pub(super) static RULES: [Rule; 14] = [
+pub(super) static RULES: &[Rule] = &[
     Rule::new(
         "files",
         Effect::Refused,
@@ -41,6 +43,17 @@ pub(super) static RULES: [Rule; 14] = [
     Rule::new("names", Effect::Ignored, "it looks for the base's own names only", MAP, |subject| {
         some(unplaced(subject).into_iter().chain(respelled(subject)).flatten().collect())
     })
+    .converts(),
+    Rule::new(
+        "tensor-names",
+        Effect::Ignored,
+        "it looks for `base_model.model.`, the base's name, and lora_A.weight or lora_B.weight, and warns of others",
+        MAP,
+        |subject| {
+            let (strange, bare) = (adapter_named(subject), unprefixed(subject));
+            some(strange.into_iter().chain(bare).flatten().collect())
+        },
+    )
     .converts(),
     Rule::new(
         "scale",
@@ -86,10 +99,17 @@ pub(super) static RULES: [Rule; 14] = [
         MAP,
         replaced,
     ),
-    Rule::new("embeddings", Effect::Ignored, "it ignores factors of embeddings", MAP, embeddings),
-    Rule::new("experts", Effect::Ignored, "it has no LoRA of experts", MAP, |subject| {
-        subject.modules(|module| expert_of(&module.name).is_some())
+    Rule::new("embeddings", Effect::Ignored, "it ignores factors of embeddings", MAP, |subject| {
+        subject.modules(|module| is_embedding(module) && !module.name.ends_with("lm_head"))
     }),
+    Rule::new("experts", Effect::Refused, "it has no LoRA of experts", MAP, single_experts),
+    Rule::new(
+        "stacked-experts",
+        Effect::Ignored,
+        "it ignores PEFT's stacks of experts",
+        MAP,
+        stacks,
+    ),
     Rule::new(
         "initialisation",
         Effect::Changed,
@@ -126,9 +146,8 @@ fn last_of(module: &Module) -> &str {
     module.name.rsplit('.').next().unwrap_or_default()
 }
 
-/// Kinds of modules that a layer of the base is without.
+/// Kinds of modules that a layer of the base is without; of an unknown base, a layer before the adapter's last.
 fn missing_layers(subject: &Subject<'_>) -> Found {
-    let layers = subject.base?.number("num_hidden_layers")?;
     let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
     for module in &subject.adapter.modules {
         let number = module.name.split('.').find_map(|part| part.parse().ok());
@@ -136,6 +155,9 @@ fn missing_layers(subject: &Subject<'_>) -> Found {
             kinds.entry(last_of(module)).or_default().insert(number);
         }
     }
+    let last = kinds.values().filter_map(BTreeSet::last).max()?;
+    let known = subject.base.and_then(|base| base.number("num_hidden_layers"));
+    let layers = known.unwrap_or(last + 1);
     let lacking = kinds.into_iter().filter(|(_, found)| found.len() < layers);
     some(lacking.map(|(kind, _)| kind.into()).collect())
 }

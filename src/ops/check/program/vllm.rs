@@ -1,17 +1,20 @@
 //! vLLM (`vllm/lora/*`, `model_executor/models/*`), read at 0.14 to 0.33.
 
-use super::vllm_classes::{EMBEDDINGS, STACKED, is_stacked};
+use super::vllm_classes::{STACKED, is_stacked};
+use super::vllm_experts::{expert_ranks, joint_experts, other_expert_names, single_stacks};
 use super::vllm_findings::{
-    DEFAULT_RANK, expert_ranks, is_gradient, joint_experts, known_class, missing_fields, needless,
-    needs, otherwise_fused, patterned, possible_rank, scores, strange_tensors, unknown_class,
-    unknown_leaves, unknown_names,
+    DEFAULT_RANK, HALF_LARGEST, HALF_SMALLEST, above_rank, half_precision, has_factors,
+    is_gradient, known_class, missing_fields, needless, needs, otherwise_fused, patterned,
+    possible_rank, scores, strange_tensors, takes_embeddings, unknown_class,
+    unknown_initialisation, unknown_leaves, unknown_names, whole_modules,
 };
+use crate::adapter::module::Kind;
 use super::{Experts, Field, Program, Takes};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, decomposed, factorable, incomplete_experts, is_embedding, misfits,
-    no_directory, replaced, unfactorable, variants,
+    base_layers, biased, changed_base, crossed_stacks, decomposed, dora_flag, factorable,
+    incomplete_experts, is_embedding, misfits, no_directory, replaced, unfactorable, variants,
 };
 use crate::ops::check::subject::{Subject, named, some};
 
@@ -24,8 +27,9 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["peft"],
     converts: &[],
     takes: Takes { experts: Experts::ByClass(is_stacked), reads_patterns: true, ..Takes::SERVER },
+    older: &[],
     needs,
-    rules: &RULES,
+    rules: &[RULES],
 };
 
 const FORMAT: &str = "vllm/lora/model_manager.py, _validate_moe_lora_format";
@@ -45,7 +49,7 @@ fn single(subject: &Subject<'_>) -> Found {
     some(subject.single_experts().iter().map(|(m, _)| m.name.as_str().into()).collect())
 }
 
-static RULES: [Rule; 36] = [
+static RULES: &[Rule] = &[
     Rule::new(
         "files",
         Effect::Refused,
@@ -75,10 +79,7 @@ static RULES: [Rule; 36] = [
         Effect::Refused,
         "it refuses ranks above the --max-lora-rank that it was started with",
         "vllm/lora/peft_helper.py, validate_legal",
-        |subject| {
-            let most = subject.max_rank?;
-            subject.modules(|module| module.rank > most)
-        },
+        above_rank,
     )
     .resizes(|subject| subject.max_rank.unwrap_or(DEFAULT_RANK)),
     Rule::new(
@@ -107,18 +108,50 @@ static RULES: [Rule; 36] = [
     )
     .extracts(),
     Rule::new(
+        "dora",
+        Effect::Refused,
+        "it refuses use_dora, also without magnitudes",
+        "vllm/lora/peft_helper.py, _validate_features",
+        dora_flag,
+    )
+    .converts(),
+    Rule::new(
         "bias",
         Effect::Refused,
-        "it refuses biases of B",
+        "it refuses biases of B; merge them instead",
         "vllm/lora/peft_helper.py, _validate_features",
         biased,
     ),
+    Rule::new(
+        "bias-field",
+        Effect::Refused,
+        "it refuses any bias in the config but none",
+        "vllm/lora/peft_helper.py, _validate_features",
+        |subject| {
+            let said = subject.text("bias").filter(|bias| *bias != "none");
+            named(said.and(Some("bias")))
+        },
+    )
+    .converts(),
+    // Before, only the name of a bias of B gave it away.
+    Rule::new(
+        "bias-field",
+        Effect::Refused,
+        "it refuses lora_bias",
+        "vllm/lora/peft_helper.py, _validate_features",
+        |subject| {
+            let set = subject.flag("lora_bias") && biased(subject).is_none();
+            named(set.then_some("lora_bias"))
+        },
+    )
+    .since("0.32")
+    .converts(),
     Rule::new(
         "replaced",
         Effect::Refused,
         "it refuses tensors that replace the base's (modules_to_save, biases); merge them instead",
         "vllm/lora/peft_helper.py, _validate_classification_head_lora",
-        |subject| if scores(subject) { None } else { replaced(subject) },
+        |subject| if scores(subject) || has_factors(subject) { None } else { whole_modules(subject) },
     )
     .since("0.31"),
     Rule::new(
@@ -126,22 +159,30 @@ static RULES: [Rule; 36] = [
         Effect::Refused,
         "it refuses tensors that replace the base's (modules_to_save, biases); merge them instead",
         "vllm/lora/peft_helper.py, _validate_features",
-        replaced,
+        |subject| if has_factors(subject) { None } else { whole_modules(subject) },
     )
     .until("0.31"),
+    Rule::new(
+        "replaced",
+        Effect::Refused,
+        "it refuses whole embeddings and heads, but takes factors of their difference in this class",
+        "vllm/lora/utils.py, get_supported_lora_modules",
+        |subject| if has_factors(subject) { replaced(subject) } else { None },
+    )
+    .extracts(),
     Rule::new(
         "base-layers",
         Effect::Ignored,
         "it passes over whole embeddings and heads that were saved beside their factors, without a word; merge them instead",
         "vllm/lora/utils.py, is_base_embedding_weights",
-        |subject| named(subject.adapter.file.names().filter(|name| name.ends_with(".base_layer.weight"))),
+        base_layers,
     ),
     Rule::new(
         "initialisation",
         Effect::Refused,
-        "it refuses initialisations that changed the base",
+        "it refuses initialisations but gaussian, eva, orthogonal, mica and lora_ga: those that changed the base, and what it does not know",
         "vllm/lora/peft_helper.py, _init_is_supported",
-        |subject| if is_gradient(subject) { None } else { changed_base(subject) },
+        unknown_initialisation,
     )
     .since("0.32"),
     Rule::new(
@@ -201,6 +242,20 @@ static RULES: [Rule; 36] = [
     )
     .converts(),
     Rule::new(
+        "dtype",
+        Effect::Changed,
+        "its dtype (--lora-dtype, the base's float16) has no numbers as large as some of these",
+        "vllm/config/lora.py, LoRAConfig",
+        |subject| half_precision(subject, |largest| largest > HALF_LARGEST),
+    ),
+    Rule::new(
+        "dtype",
+        Effect::Note,
+        "its dtype (--lora-dtype, the base's float16) has fewer digits for numbers as small as these; factors of like sizes lose nothing",
+        "vllm/config/lora.py, LoRAConfig",
+        |subject| half_precision(subject, |largest| largest > 0.0 && largest < HALF_SMALLEST),
+    ),
+    Rule::new(
         "class",
         Effect::Unknown,
         "nothing is known of LoRA for this class of models",
@@ -226,9 +281,20 @@ static RULES: [Rule; 36] = [
         "this class takes no factors of embeddings or of the head",
         "vllm/lora/utils.py, get_supported_lora_modules",
         |subject| {
-            let class = known_class(subject)?;
-            let takes = EMBEDDINGS.contains(&class);
-            if takes { None } else { subject.modules(is_embedding) }
+            known_class(subject)?;
+            if takes_embeddings(subject) { None } else { subject.modules(is_embedding) }
+        },
+    ),
+    Rule::new(
+        "vocabulary",
+        Effect::Refused,
+        "it wants factors of embeddings to have the base's vocabulary, which it does not extend",
+        "vllm/lora/lora_model.py, from_lora_tensors",
+        |subject| {
+            // Names and shapes of a checkpoint say it too.
+            let base = subject.base.filter(|base| base.checkpoint.is_none())?;
+            let tokens = base.number("vocab_size")?;
+            subject.modules(|module| module.kind == Kind::Embedding && module.inputs != tokens)
         },
     ),
     Rule::new(
@@ -320,6 +386,33 @@ static RULES: [Rule; 36] = [
     )
     .converts(),
     Rule::new(
+        "both-stacks",
+        Effect::Refused,
+        "it wants factors of both stacks of a layer, gate and up's and down's",
+        "vllm/lora/model_manager.py, _stack_moe_lora_weights",
+        single_stacks,
+    )
+    .converts(),
+    Rule::new(
+        "stack-sides",
+        Effect::Refused,
+        "it takes A of stacks for the side of the inputs, where PEFT before 0.19 has the outputs: an assertion, or another update where both are as large",
+        "vllm/lora/model_manager.py, _stack_moe_lora_weights",
+        |subject| {
+            known_class(subject).filter(|class| is_stacked(class))?;
+            crossed_stacks(subject)
+        },
+    )
+    .converts(),
+    Rule::new(
+        "expert-names",
+        Effect::Refused,
+        "it has the matrices of this class's experts under the checkpoint's names only",
+        "vllm/model_executor/models, ckpt_names",
+        other_expert_names,
+    )
+    .converts(),
+    Rule::new(
         "all-experts",
         Effect::Refused,
         "it wants factors of all three matrices of every expert in a layer",
@@ -340,6 +433,7 @@ static RULES: [Rule; 36] = [
             expert_ranks(subject)
         },
     )
+    .since("0.32")
     .converts(),
     Rule::new(
         "skipped",

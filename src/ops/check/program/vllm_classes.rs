@@ -260,6 +260,34 @@ pub(super) static EMBEDDINGS: [&str; 52] = [
     "TeleFLMForCausalLM",
 ];
 
+/// Types of the models inside wrappers that take them (`text_config.model_type`): wrappers ask the class within.
+pub(super) static MODEL_TYPES: [&str; 24] = [
+    "apertus",
+    "cohere",
+    "cohere2",
+    "ernie4_5",
+    "exaone",
+    "exaone4",
+    "falcon_h1",
+    "granite",
+    "granitemoe",
+    "granitemoehybrid",
+    "lfm2",
+    "lfm2_moe",
+    "llama",
+    "llama4_text",
+    "minicpm",
+    "mixtral",
+    "nemotron",
+    "phi3",
+    "qwen3",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_moe",
+    "qwen3_vl_moe_text",
+    "qwen3_vl_text",
+];
+
 /// Classes that read a layer's experts as PEFT's stacks; all others read them one by one.
 pub(super) static STACKED: [&str; 8] = [
     "ClefOmniForJointSchema",
@@ -272,8 +300,28 @@ pub(super) static STACKED: [&str; 8] = [
     "Qwen3_5MoeForConditionalGeneration",
 ];
 
+/// What the checkpoints of a class call an expert's matrices (`ckpt_names`). Mixtral's mapper takes both.
+pub(super) fn expert_names(class: &str) -> Option<&'static [&'static str]> {
+    const NUMBERED: [&str; 3] = ["PhiMoEForCausalLM", "MiniMaxM2ForCausalLM", "Lfm2MoeForCausalLM"];
+    const PLAIN: [&str; 8] = [
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Llama4ForCausalLM",
+        "OlmoeForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+    ];
+    match class {
+        class if NUMBERED.contains(&class) => Some(&["w1", "w2", "w3"]),
+        class if PLAIN.contains(&class) => Some(&["gate_proj", "down_proj", "up_proj"]),
+        _ => None,
+    }
+}
+
 /// Classes that have projections fused as the checkpoint has them, and take them under those names.
-pub(super) static FUSED: [(&str, &[&str]); 12] = [
+pub(super) static FUSED: [(&str, &[&str]); 14] = [
     ("BailingMoeForCausalLM", &["query_key_value"]),
     ("BailingMoeV2ForCausalLM", &["query_key_value"]),
     ("ChatGLMForCausalLM", &["query_key_value", "dense_h_to_4h"]),
@@ -281,17 +329,19 @@ pub(super) static FUSED: [(&str, &[&str]); 12] = [
     ("Glm4vForConditionalGeneration", &["gate_up_proj"]),
     ("GlmOcrForConditionalGeneration", &["gate_up_proj"]),
     ("InternLM2ForCausalLM", &["wqkv"]),
+    ("InternLM2ForRewardModel", &["wqkv"]),
     ("Molmo2ForConditionalGeneration", &["qkv_proj"]),
     ("MolmoForCausalLM", &["qkv_proj", "gate_up_proj"]),
     ("Phi3ForCausalLM", &["qkv_proj", "gate_up_proj"]),
     ("Phi4MMForCausalLM", &["qkv_proj", "gate_up_proj"]),
     ("Plamo3ForCausalLM", &["qkv_proj", "gate_up_proj"]),
+    ("SarvamMoEForCausalLM", &["query_key_value"]),
 ];
 
 /// Spellings of a wrapped language model that a wrapper's own mapper takes (`hf_to_vllm_mapper`).
 type Wrapper = (&'static [Spelling], &'static [&'static str]);
 
-/// Vision and audio wrappers. Since 0.33 all but the last two rows also take a text model's own names.
+/// Vision and audio wrappers. Since 0.33 all of them also take a text model's own names.
 pub(super) static WRAPPERS: [Wrapper; 7] = [
     (
         &[Spelling::Text, Spelling::Nested, Spelling::Outer],

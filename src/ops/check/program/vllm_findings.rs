@@ -1,13 +1,14 @@
 //! What vLLM's rules look for in an adapter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::spelling::{Spelling, spelling};
-use super::vllm_classes::{FUSED, KNOWN, wrapper};
-use crate::adapter::module::{Module, Replacement};
-use crate::format::{Access, Checkpoint};
+use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, MODEL_TYPES, wrapper};
+use crate::adapter::module::{Module, Replacement, Update};
 use crate::ops::check::place::{Found, Place};
-use crate::ops::check::shared::{config_scale, is_embedding, not_language};
+use crate::ops::check::shared::{
+    config_scale, is_embedding, not_language, replaced, strange_factors,
+};
 use crate::ops::check::subject::{Subject, named, some, whole};
 
 /// Values of `--max-lora-rank` (`config/lora.py`, `MaxLoRARanks`), and the default.
@@ -20,7 +21,7 @@ pub(in crate::ops) fn rank_flag(rank: usize) -> Option<usize> {
 }
 
 pub(super) fn needs(subject: &Subject<'_>) -> Vec<String> {
-    let rank = subject.rank();
+    let rank = subject.declared_rank();
     let mut needs: Vec<String> = rank_flag(rank)
         .filter(|_| rank > DEFAULT_RANK)
         .map(|allowed| format!("--max-lora-rank {allowed}"))
@@ -39,6 +40,64 @@ pub(super) fn missing_fields(subject: &Subject<'_>) -> Found {
     named(fields.into_iter().filter(missing))
 }
 
+/// What goes beyond the rank that the server is started for: modules, or the config.
+pub(super) fn above_rank(subject: &Subject<'_>) -> Found {
+    let most = subject.max_rank?;
+    let modules = subject.modules(|module| module.rank > most);
+    modules.or_else(|| named((subject.declared_rank() > most).then_some("r")))
+}
+
+/// Initialisations that it does not name among those that leave the base alone.
+pub(super) fn unknown_initialisation(subject: &Subject<'_>) -> Found {
+    const TAKEN: [&str; 5] = ["gaussian", "eva", "orthogonal", "mica", "lora_ga"];
+    let init = subject.text("init_lora_weights")?;
+    named((!TAKEN.contains(&init.to_lowercase().as_str())).then_some("init_lora_weights"))
+}
+
+/// The largest number of float16, and the smallest of full precision.
+pub(super) const HALF_LARGEST: f64 = 65504.0;
+pub(super) const HALF_SMALLEST: f64 = 1.0 / 16384.0;
+
+/// Modules one of whose factors has a largest number of which something holds, where the base is float16.
+pub(super) fn half_precision(subject: &Subject<'_>, holds: impl Fn(f64) -> bool) -> Found {
+    let base = subject.base?;
+    let dtype = ["dtype", "torch_dtype"].iter().find_map(|field| base.text(field));
+    dtype.filter(|dtype| *dtype == "float16")?;
+    subject.modules(|module| {
+        let shape = (module.outputs, module.inputs);
+        // A file that cannot be read is another finding.
+        let Ok(Update::Factors(up, down)) = subject.adapter.update(module, shape) else {
+            return false;
+        };
+        [up, down].iter().any(|factor| {
+            let values = factor.values.iter().map(|value| f64::from(value.abs()));
+            holds(values.fold(0.0, f64::max))
+        })
+    })
+}
+
+/// Tensors that replace the base's, and modules that a config says it does so of.
+pub(super) fn whole_modules(subject: &Subject<'_>) -> Found {
+    replaced(subject)
+        .or_else(|| named(subject.flag("modules_to_save").then_some("modules_to_save")))
+}
+
+/// Whether all that replaces something are embeddings and heads, of which the class takes factors.
+pub(super) fn has_factors(subject: &Subject<'_>) -> bool {
+    let ends = ["embed_tokens.weight", "lm_head.weight"];
+    let replacements = &subject.adapter.replacements;
+    let whole = |one: &Replacement| ends.iter().any(|end| one.label().ends_with(end));
+    !replacements.is_empty() && replacements.iter().all(whole) && takes_embeddings(subject)
+}
+
+/// Whether the class, or the model inside a wrapper, takes factors of embeddings and of the head.
+pub(super) fn takes_embeddings(subject: &Subject<'_>) -> bool {
+    let Some(class) = known_class(subject) else { return false };
+    let text = subject.base.and_then(|base| base.text_field("model_type"));
+    let inner = || wrapper(class).is_some() && text.is_some_and(|own| MODEL_TYPES.contains(&own));
+    EMBEDDINGS.contains(&class) || inner()
+}
+
 /// Whether all that replaces something is the head of a class that scores.
 pub(super) fn scores(subject: &Subject<'_>) -> bool {
     let pools = subject.class().is_some_and(|class| class.ends_with("ForSequenceClassification"));
@@ -48,26 +107,14 @@ pub(super) fn scores(subject: &Subject<'_>) -> bool {
         let stem = label.trim_end_matches(".weight").trim_end_matches(".bias");
         heads.contains(&stem.rsplit('.').next().unwrap_or_default())
     };
-    pools && subject.adapter.replacements.iter().all(head)
+    let replaced = &subject.adapter.replacements;
+    let modules: BTreeSet<&str> = replaced.iter().map(|own| own.module.as_str()).collect();
+    pools && modules.len() == 1 && replaced.iter().all(head)
 }
 
 /// Whether the factors began as a gradient's: taken for an initialisation that leaves the base alone.
 pub(super) fn is_gradient(subject: &Subject<'_>) -> bool {
     subject.text("init_lora_weights").is_some_and(|init| init.eq_ignore_ascii_case("lora_ga"))
-}
-
-/// Projections of a layer's experts whose ranks differ.
-pub(super) fn expert_ranks(subject: &Subject<'_>) -> Found {
-    let mut ranks: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
-    for (module, (holder, _, matrix)) in subject.single_experts() {
-        ranks.entry((holder, matrix)).or_default().insert(module.rank);
-    }
-    let several = ranks.into_iter().filter(|(_, ranks)| ranks.len() > 1);
-    some(
-        several
-            .map(|((holder, matrix), _)| format!("{holder}.*.{matrix}").as_str().into())
-            .collect(),
-    )
 }
 
 pub(super) fn possible_rank(subject: &Subject<'_>) -> usize {
@@ -96,8 +143,13 @@ pub(super) fn patterned(subject: &Subject<'_>) -> Found {
 }
 
 pub(super) fn strange_tensors(subject: &Subject<'_>) -> Found {
-    let strange = |name: &&str| name.contains(".default.") || name.ends_with(".alpha");
-    named(subject.adapter.file.names().filter(strange))
+    let kept = |name: &&str| {
+        let whole = name.ends_with(".base_layer.weight");
+        let embedding = name.contains("embed_tokens.") || name.contains("lm_head.");
+        name.ends_with(".base_layer.bias") || whole && !embedding
+    };
+    let kept = subject.adapter.file.names().filter(kept).map(Place::from);
+    some(strange_factors(subject).into_iter().flatten().chain(kept).collect())
 }
 
 /// The base's class, if it is one whose LoRA is known.
@@ -120,6 +172,15 @@ pub(super) fn names_differ(subject: &Subject<'_>) -> bool {
     !subject.respelled().is_empty() || !subject.unplaced().is_empty()
 }
 
+/// Last parts of names of fused projections. Some classes have linear layers of these names that nothing was
+/// fused to: those are in the base.
+const JOINED: [&str; 5] = ["qkv_proj", "gate_up_proj", "query_key_value", "dense_h_to_4h", "wqkv"];
+
+fn in_base(subject: &Subject<'_>, module: &Module) -> bool {
+    let fused = ["qkv_proj", "gate_up_proj"].iter().any(|last| module.name.ends_with(last));
+    !fused && subject.base.is_some_and(|base| base.has(&module.name))
+}
+
 /// Projections that the class has fused, and the adapter divided, or the reverse.
 pub(super) fn otherwise_fused(subject: &Subject<'_>) -> Found {
     let class = known_class(subject)?;
@@ -132,7 +193,7 @@ pub(super) fn otherwise_fused(subject: &Subject<'_>) -> Found {
     let wrong = |module: &Module| {
         let last = module.name.rsplit('.').next().unwrap_or_default();
         let divided = fused.iter().any(|name| parts(name).contains(&last));
-        let joined = ["qkv_proj", "gate_up_proj"].contains(&last) && !fused.contains(&last);
+        let joined = JOINED.contains(&last) && !fused.contains(&last) && !in_base(subject, module);
         let expert = module.name.contains(".experts.");
         let tower = Subject::is_tower(&module.name);
         !tower && !expert && (divided || joined)
@@ -164,17 +225,6 @@ pub(super) fn unknown_leaves(subject: &Subject<'_>) -> Found {
             && !fused.iter().any(|place| place.name == name)
     });
     named(unplaced.map(|module| module.name.as_str()))
-}
-
-/// Modules whose factors the file has in one tensor for all experts of a layer.
-pub(super) fn joint_experts(subject: &Subject<'_>) -> Found {
-    let stored = Checkpoint::open(&subject.adapter.file.path, Access::default()).ok()?;
-    let joint = |name: &&str| {
-        let deep = stored.tensor(name).is_some_and(|view| view.spec.shape.len() == 3);
-        deep && name.contains("experts.") && name.contains(".lora_A.")
-    };
-    let names = stored.names().filter(joint);
-    some(names.filter_map(|name| Some(Place::from(name.split(".lora_A.").next()?))).collect())
 }
 
 /// Names that the class's mapper does not lead to a module.

@@ -6,15 +6,24 @@ use std::ops::Range;
 use super::product::{Product, factors, rows_of};
 use crate::adapter::Adapter;
 use crate::error::Result;
-use crate::math::PackedLeft;
 use crate::math::kernel::f64_panel::Panel;
 use crate::math::kernel::factor::BLOCK;
 use crate::math::kernel::fused;
+use crate::math::{Factor, PackedLeft};
 use crate::ops::merge::plan::step::Term;
 
 /// Σ coefficient · left · right, by bands of rows: the terms of a band touch all of its rows.
-pub(in crate::ops::merge) struct Bands {
+#[derive(Debug, Clone)]
+pub(in crate::ops) struct Bands {
     bands: Vec<(Range<usize>, Product)>,
+}
+
+/// coefficient · left · right in some rows of a tensor: left has these rows, right all columns.
+pub(in crate::ops::merge) struct Block {
+    pub(in crate::ops::merge) rows: Range<usize>,
+    pub(in crate::ops::merge) left: Factor,
+    pub(in crate::ops::merge) coefficient: f64,
+    pub(in crate::ops::merge) right: Factor,
 }
 
 impl Bands {
@@ -22,38 +31,54 @@ impl Bands {
     pub(in crate::ops::merge) fn new(
         terms: &[&Term],
         adapters: &[Adapter],
-        (rows, columns): (usize, usize),
+        size: (usize, usize),
     ) -> Result<Self> {
-        let all = 0..rows;
-        let place = |term: &Term| term.region.as_ref().map_or(all.clone(), |own| own.rows.clone());
+        let block = |term: &&Term| {
+            let rows = term.region.as_ref().map_or(0..size.0, |own| own.rows.clone());
+            let (left, right) = factors(term, adapters, size)?;
+            Ok(Block { rows, left, coefficient: term.coefficient(), right })
+        };
+        let blocks = terms.iter().map(block).collect::<Result<_>>()?;
+        Ok(Self::of_blocks(blocks, size))
+    }
+
+    /// Packs blocks of a tensor of rows × columns, which may overlap.
+    pub(in crate::ops::merge) fn of_blocks(
+        blocks: Vec<Block>,
+        (rows, columns): (usize, usize),
+    ) -> Self {
         let mut cuts = BTreeSet::from([0, rows]);
-        for term in terms {
-            cuts.extend([place(term).start, place(term).end]);
-        }
-        let mut loaded = Vec::with_capacity(terms.len());
-        for term in terms {
-            let (left, right) = factors(term, adapters, (rows, columns))?;
-            loaded.push((place(term), left, term.coefficient(), right));
-        }
+        cuts.extend(blocks.iter().flat_map(|block| [block.rows.start, block.rows.end]));
         if cuts.len() <= 2 {
             let mut product = (Vec::new(), Vec::new());
-            for (_, left, coefficient, right) in loaded {
+            for Block { left, coefficient, right, .. } in blocks {
                 product.0.push((left, coefficient));
                 product.1.push(right);
             }
-            return Ok(Self { bands: vec![(all, Product::new(product.0, &product.1, columns))] });
+            return Self { bands: vec![(0..rows, Product::new(product.0, &product.1, columns))] };
         }
         let starts = cuts.iter().copied().zip(cuts.iter().copied().skip(1));
         let bands = starts.map(|(start, end)| {
             let (mut left, mut right) = (Vec::new(), Vec::new());
-            for (own, a, coefficient, b) in loaded.iter().filter(|(own, ..)| own.contains(&start)) {
-                let rows = start - own.start..end - own.start;
-                left.push((rows_of(a, &rows), *coefficient));
-                right.push(b.clone());
+            for block in blocks.iter().filter(|block| block.rows.contains(&start)) {
+                let rows = start - block.rows.start..end - block.rows.start;
+                left.push((rows_of(&block.left, &rows), block.coefficient));
+                right.push(block.right.clone());
             }
             (start..end, Product::new(left, &right, columns))
         });
-        Ok(Self { bands: bands.collect() })
+        Self { bands: bands.collect() }
+    }
+
+    /// Writes rows `first..`, those without a term as 0, into as many rows of `columns` as there are.
+    pub(in crate::ops::merge) fn write(&self, out: &mut [f32], first: usize, columns: usize) {
+        out.fill(0.0);
+        for (own, band) in self.within(first, out.len() / columns.max(1)) {
+            let at = (own.start - first) * columns..(own.end - first) * columns;
+            if let Some(out) = out.get_mut(at).filter(|_| band.right.depth() > 0) {
+                fused::product(out, &band.rows(&own), &band.right);
+            }
+        }
     }
 
     /// Adds coefficient times the product to a panel of rows `first..`.

@@ -1,10 +1,14 @@
 //! Methods that combine the deltas of all inputs element by element, or by their inner products: panels
-//! of the deltas are made anew for every pass over them, and never held.
+//! of the deltas are made anew for every pass over them, and never held. What methods make of factors is held as
+//! factors (`factored.rs`).
 
 use rayon::prelude::*;
 
+use super::bands::Bands;
+use super::factored;
 use super::making::Making;
 use super::update::Addition;
+use crate::adapter::Adapter;
 use crate::adapter::tensor::{element_type, read_f64};
 use crate::error::Result;
 use crate::format::TensorView;
@@ -31,6 +35,7 @@ pub(in crate::ops::merge) fn panel_rows(columns: usize) -> usize {
 /// The deltas of one tensor, any rows of them at hand.
 pub(in crate::ops) struct Deltas<'a> {
     base: TensorView<'a>,
+    adapters: &'a [Adapter],
     size: (usize, usize),
     parts: Vec<ReadyPart<'a>>,
     /// Rows that are computed together.
@@ -78,7 +83,7 @@ impl<'a> Deltas<'a> {
         };
         let parts = step.shares.iter().map(ready).collect::<Result<_>>()?;
         let panel_rows = making.block_rows.unwrap_or_else(|| panel_rows(size.1)).max(1);
-        Ok(Self { base, size, parts, panel_rows })
+        Ok(Self { base, adapters: &inputs.adapters, size, parts, panel_rows })
     }
 
     /// Fills a panel with rows `first..first + rows` of every delta.
@@ -146,6 +151,8 @@ pub(in crate::ops) enum Statistics<'a> {
     Blend(Box<Blending<'a>>),
     /// A coefficient for each delta, and one for the base itself on top of the 1 that it has.
     Sum { of_deltas: Vec<f64>, of_base: f64 },
+    /// Factors that the method has made of the deltas'.
+    Factors(Bands),
 }
 
 impl<'a> Statistics<'a> {
@@ -202,14 +209,19 @@ impl<'a> Statistics<'a> {
                 let of_deltas = found.iter().zip(&parts).map(own).collect();
                 Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
-            Kind::Factors(_) | Kind::Core(_) => {
+            Kind::Core(_) => {
+                let bands = factored::combined(rule, step, deltas.adapters, deltas.size)?;
+                Ok(Self::Factors(bands))
+            }
+            // No plan has another one than the sum.
+            Kind::Factors(_) => {
                 let of_deltas = parts.iter().map(|part| lambda * part.weight).collect();
                 Ok(Self::Sum { of_deltas, of_base: 0.0 })
             }
         }
     }
 
-    /// What is added to rows `first..first + rows`, if it is found element by element.
+    /// What is added to rows `first..first + rows`, if it is found without the base's values.
     pub(in crate::ops::merge) fn combined<'b>(
         &self,
         deltas: &Deltas<'_>,
@@ -217,10 +229,15 @@ impl<'a> Statistics<'a> {
         rows: usize,
         buffers: &'b mut Buffers,
     ) -> Result<Option<&'b [f32]>> {
-        let Self::Blend(blending) = self else { return Ok(None) };
-        deltas.fill(buffers, first, rows)?;
         buffers.combined.resize(rows * deltas.size.1, 0.0);
-        blending.combine(&mut buffers.panel, &mut buffers.combined);
+        match self {
+            Self::Blend(blending) => {
+                deltas.fill(buffers, first, rows)?;
+                blending.combine(&mut buffers.panel, &mut buffers.combined);
+            }
+            Self::Factors(bands) => bands.write(&mut buffers.combined, first, deltas.size.1),
+            Self::Sum { .. } => return Ok(None),
+        }
         Ok(Some(&buffers.combined))
     }
 

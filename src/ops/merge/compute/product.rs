@@ -12,6 +12,7 @@ use crate::ops::merge::plan::sides::sides;
 use crate::ops::merge::plan::step::{Term, TermForm};
 
 /// Left and right factors of Σ coefficient · left · right.
+#[derive(Debug, Clone)]
 pub(in crate::ops::merge) struct Product {
     pub(in crate::ops::merge) left: Vec<(Factor, f64)>,
     pub(in crate::ops::merge) right: PackedRight,

@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::options::Options;
 use crate::error::{ErrorKind, Result};
-use crate::format::Access;
+use crate::format::{Access, Checkpoint};
 use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::provenance;
 
 /// Options that change no byte of a tensor, or that the header says in another place.
-const ELSEWHERE: [&str; 13] = [
+const ELSEWHERE: [&str; 14] = [
     "base",
     "adapters",
     "output",
@@ -22,13 +22,14 @@ const ELSEWHERE: [&str; 13] = [
     "resume",
     "verify",
     "receipt",
+    "card",
     "threads",
     "block_rows",
     "residual",
     "residual_rank",
 ];
 
-/// Options that name another checkpoint, of which the header has the name and not the path.
+/// Options that name another checkpoint, of which the header has the files' samples and not the path.
 pub(in crate::ops) const CHECKPOINTS: [&str; 2] = ["quantize_like", "reference"];
 
 /// The adapters' weights and rules, in order.
@@ -38,7 +39,7 @@ const RULES: &str = "rules";
 /// All options that are not at their defaults, with the adapters' weights. No paths are among them.
 ///
 /// # Errors
-/// If one of them cannot be written down.
+/// If one of them cannot be written down, or a checkpoint among them cannot be opened.
 pub(in crate::ops) fn asked(options: &Options) -> Result<Map<String, Value>> {
     let plain = entries(&Options::default())?;
     let mut asked = entries(options)?;
@@ -46,7 +47,9 @@ pub(in crate::ops) fn asked(options: &Options) -> Result<Map<String, Value>> {
     for (option, path) in CHECKPOINTS.into_iter().zip([&options.quantize_like, &options.reference])
     {
         if let Some(path) = path {
-            asked.insert(option.to_owned(), provenance::name(path).into());
+            let checkpoint = Checkpoint::open(path, Access::Read)?;
+            let samples = provenance::samples(&provenance::shards(&checkpoint))?;
+            asked.insert(option.to_owned(), samples.into());
         }
     }
     asked.insert(WEIGHTS.to_owned(), options.adapters.iter().map(|input| input.weight).collect());

@@ -1,5 +1,7 @@
 //! From adapters and a base to the change of every touched tensor.
 
+use std::path::Path;
+
 use super::binder::{Binder, Bound, Owners, claim};
 use super::replaced::same_bytes;
 use super::step::Change;
@@ -93,7 +95,9 @@ impl Binder<'_> {
         if unmatched.is_empty() || (self.options.allow_unmatched && unmatched.len() < total) {
             return Ok(());
         }
-        let wrapped = target::wrapped(self.base).or_else(|| target::nameless(self.base));
+        let wrapped = one_shard(&self.base.path)
+            .or_else(|| target::wrapped(self.base))
+            .or_else(|| target::nameless(self.base));
         let guess = (wrapped.is_none() && unmatched.len() == total).then(|| {
             let trained = adapter.base_model().map(|name| format!(" (it was trained on `{name}`)"));
             let trained = trained.unwrap_or_default();
@@ -191,4 +195,15 @@ fn names<'a>(adapter: &'a Adapter, targets: &'a Targets) -> Vec<[&'a str; 2]> {
     let replaced = adapter.replacements.iter().zip(&targets.replacements);
     let replaced = replaced.filter_map(|(own, name)| Some([own.module.as_str(), name.as_deref()?]));
     modules.chain(replaced).collect()
+}
+
+/// What to say of a base that is one of several shards, by its name: `model-00001-of-00003.safetensors`.
+fn one_shard(base: &Path) -> Option<String> {
+    let stem = base.file_stem()?.to_str()?;
+    let (rest, of) = stem.rsplit_once("-of-")?;
+    let number = rest.rsplit('-').next()?;
+    let (number, of) = (number.parse::<usize>().ok()?, of.parse::<usize>().ok()?);
+    let whole = (of > 1 && base.is_file()).then(|| base.parent())??;
+    let whole = if whole.as_os_str().is_empty() { Path::new(".") } else { whole };
+    Some(format!("this is shard {number} of {of}: name the directory, {}", whole.display()))
 }

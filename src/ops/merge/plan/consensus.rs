@@ -15,10 +15,11 @@ use crate::ops::shared::rules::Layers;
 /// Values that replace the base's are put in place as ever: they are no delta.
 ///
 /// # Errors
-/// Updates that depend on the weight they find; a tensor that one input replaces and another updates.
+/// Updates that depend on the weight they find, or have no factors where the method looks at them; a tensor that one
+/// input replaces and another updates.
 pub(in crate::ops::merge) fn bind(
     options: &Options,
-    inputs: &Inputs,
+    (method, inputs): (&MethodChoice, &Inputs),
     bound: &mut Bound,
 ) -> Result<()> {
     for (name, change) in &mut bound.changes {
@@ -43,11 +44,36 @@ pub(in crate::ops::merge) fn bind(
                     .to_owned();
             return Err(ErrorKind::BadOption(reason)).in_tensor(name);
         }
+        if method.of_factors() {
+            check_factors(method, inputs, change.steps()).in_tensor(name)?;
+        }
         let shares = shares(inputs, change.take_steps());
         let own = |input: &AdapterInput| input.weight * input.rules.weight([name, name]);
         let weights = options.adapters.iter().map(own).collect();
         let step = MethodStep { name: name.clone(), weights, shares, settings: None };
         change.add(Step::Method(Box::new(step)));
+    }
+    Ok(())
+}
+
+/// Fails if an update has no factors, which the method looks at.
+fn check_factors(method: &MethodChoice, inputs: &Inputs, steps: &[Step]) -> Result<()> {
+    for step in steps {
+        let what = match step {
+            Step::Difference(_) => "a fine-tuned checkpoint".to_owned(),
+            Step::Rowwise(term) => {
+                let adapter = inputs.adapters.get(term.adapter);
+                let module = adapter.and_then(|adapter| adapter.modules.get(term.module));
+                format!("a {} update", module.map_or("whole", |module| module.family))
+            }
+            _ => continue,
+        };
+        let reason = format!(
+            "{what} has no factors of a small rank, which `{}` looks at; take a method that looks at elements (ties, dare-ties), or \
+             make a LoRA of it first, with extract or convert --as lora",
+            method.method.name
+        );
+        return Err(ErrorKind::BadOption(reason).into());
     }
     Ok(())
 }

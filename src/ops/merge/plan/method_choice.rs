@@ -52,6 +52,11 @@ impl MethodChoice {
         checked.map_err(|refusal| ErrorKind::BadOption(refusal.to_string()).into())
     }
 
+    /// Whether it looks at factors, which only adapters have.
+    pub(in crate::ops::merge) fn of_factors(&self) -> bool {
+        matches!(self.method.kind, Kind::Core(_))
+    }
+
     /// Whether it is between whole weights, as mergekit has what it takes for points on a sphere.
     pub(in crate::ops::merge) fn of_weights(&self) -> bool {
         self.compat == Some(Compat::Mergekit) && matches!(self.method.name, "slerp" | "karcher")
@@ -61,7 +66,7 @@ impl MethodChoice {
 /// The method that was asked for; `None` for the weighted sum.
 ///
 /// # Errors
-/// A method that there is not, that needs factors, or that does not take these inputs or parameters.
+/// A method that there is not, that puts stored factors together, or that does not take these inputs or parameters.
 pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodChoice>> {
     let inputs = options.adapters.len();
     // mergekit's linear is a sum too, of weights that `weights` has divided.
@@ -71,7 +76,7 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodCh
     let settings = Settings::new(method.name, method.takes, &options.params, inputs)
         .map_err(|error| ErrorKind::BadOption(error.to_string()))?;
     match method.kind {
-        Kind::Elementwise(_) | Kind::Gram(_) => {}
+        Kind::Elementwise(_) | Kind::Gram(_) | Kind::Core(_) => {}
         _ if matches!(method.name, "linear" | "cat") => {
             if options.param_rules.is_empty() {
                 return Ok(None);
@@ -80,9 +85,9 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodCh
                           `module_weight`";
             return Err(ErrorKind::BadOption(reason.to_owned()).into());
         }
-        _ => {
+        Kind::Factors(_) => {
             let reason = format!(
-                "`{}` works on factors, which a base has not; make one adapter with `lora-tool combine \
+                "`{}` puts factors together as they are stored; make one adapter with `lora-tool combine \
                  --method {}`, then merge that",
                 method.name, method.name
             );
@@ -97,7 +102,7 @@ pub(in crate::ops::merge) fn choose(options: &Options) -> Result<Option<MethodCh
 /// The options with what the rule chooses in the place of `auto`, and why; as they are if a method is named.
 ///
 /// # Errors
-/// Inputs that are no adapters, and a choice that works on factors, which a base has not.
+/// Inputs that are no adapters, and parameters of one method alone.
 pub(in crate::ops::merge) fn settle(options: &Options) -> Result<(Options, Option<Advice>)> {
     let mut settled = options.clone();
     if options.method.as_deref() != Some(AUTO) {
@@ -119,16 +124,6 @@ pub(in crate::ops::merge) fn settle(options: &Options) -> Result<(Options, Optio
     settled.method.clone_from(&advice.method);
     for input in &mut settled.adapters {
         input.weight *= advice.factor;
-    }
-    let chosen = advice.method.as_deref().unwrap_or("linear");
-    let method = named(chosen, None)?;
-    if !matches!(method.kind, Kind::Elementwise(_)) && chosen != "linear" {
-        let reason = format!(
-            "auto chooses `{chosen}` here ({}), which works on factors, which a base has not; make one adapter \
-             with `lora-tool combine --method auto`, then merge that",
-            advice.rule
-        );
-        return Err(ErrorKind::BadOption(reason).into());
     }
     Ok((settled, Some(advice)))
 }

@@ -105,6 +105,8 @@ pub struct Options {
     pub writing: Writing,
     /// What of every update must survive that.
     pub min_survival: LeastSurvival,
+    /// Write a model card with the result.
+    pub card: bool,
     /// Where to write the adapter that gives back what quantising takes.
     pub residual: Option<PathBuf>,
     /// Its rank; the largest of the adapters' if `None`.

@@ -1,7 +1,5 @@
 //! What a merge writes into its files' headers of where they come from.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value};
 
 use super::open_inputs::OpenInputs;
@@ -26,10 +24,10 @@ pub(in crate::ops::merge) fn metadata(
         return Ok(None);
     }
     let mut adapters = inputs.adapters.iter().map(provenance::files);
-    let mut tuned = inputs.tuned.iter().map(shards_of);
+    let mut tuned = inputs.tuned.iter().map(provenance::shards);
     let described = plan.adapters.iter().map(|input| {
         let own = if input.convention == "checkpoint" { tuned.next() } else { adapters.next() };
-        provenance::input(&input.path, input.weight, &own.unwrap_or_default())
+        provenance::input(input.weight, &own.unwrap_or_default())
     });
     let bases: Vec<&Checkpoint> = match &inputs.values {
         Some(values) => vec![values],
@@ -39,15 +37,12 @@ pub(in crate::ops::merge) fn metadata(
     let mut say = |key: &str, value: Value| made.insert(key.to_owned(), value);
     say("version", env!("CARGO_PKG_VERSION").into());
     say("method", plan.method.as_ref().map_or("linear", |choice| choice.method.name).into());
-    say("base_name", provenance::name(&plan.base).into());
-    match plan.recipe {
-        Some(_) => say(
-            "base",
-            provenance::hashes(&bases.iter().copied().flat_map(shards_of).collect::<Vec<_>>())?
-                .into(),
-        ),
-        None => say("base_bytes", sizes(bases.iter().copied()).into()),
+    let shards: Vec<_> = bases.into_iter().flat_map(provenance::shards).collect();
+    let base = match plan.recipe {
+        Some(_) => provenance::hashes(&shards)?,
+        None => provenance::samples(&shards)?,
     };
+    say("base", base.into());
     say("inputs", described.collect::<Result<Vec<Value>>>()?.into());
     if let Some(asked) = &plan.asked {
         say("options", asked.clone().into());
@@ -55,15 +50,4 @@ pub(in crate::ops::merge) fn metadata(
     let mut metadata = Metadata::new();
     provenance::describe(&mut metadata, &made.into(), plan.recipe.as_deref());
     Ok(Some(metadata))
-}
-
-/// Bytes of every file of checkpoints.
-fn sizes<'a>(checkpoints: impl Iterator<Item = &'a Checkpoint>) -> Map<String, Value> {
-    let shards = checkpoints.flat_map(|checkpoint| &checkpoint.shards);
-    shards.map(|shard| (shard.relative.clone(), shard.source.length().into())).collect()
-}
-
-fn shards_of(checkpoint: &Checkpoint) -> Vec<(String, PathBuf)> {
-    let shards = checkpoint.shards.iter();
-    shards.map(|shard| (shard.relative.clone(), shard.path.clone())).collect()
 }

@@ -17,6 +17,7 @@ use crate::error::{Error, QuantError, Result, UnmatchedName};
 use crate::format::Metadata;
 use crate::math::DeltaStats;
 use crate::ops::shared::advice::Advice;
+use crate::ops::shared::card::CARD_NAME;
 use crate::ops::shared::side_file::SideFile;
 
 /// An adapter's part in a plan.
@@ -89,6 +90,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Leaves out the base's own model card, in whose place the result's will stand.
+    pub(in crate::ops::merge) fn make_room_for_card(&mut self) {
+        let before = self.side_files.len();
+        self.side_files.retain(|file| file.relative != CARD_NAME);
+        if self.side_files.len() < before {
+            let reason = "it describes the base; the result has a card of its own".to_owned();
+            self.not_carried.push(NotCarried { file: CARD_NAME.to_owned(), reason });
+        }
+    }
+
     /// Fails if less of an update survived where its weight was quantised again than shall.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! took. Both are in place before the output is.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use rayon::ThreadPool;
 
@@ -9,9 +10,11 @@ use super::jobs::Stats;
 use crate::error::Result;
 use crate::format::staging::remove_any;
 use crate::format::{Checkpoint, Staging};
+use crate::ops::merge::card::card as merge_card;
 use crate::ops::merge::plan::side;
 use crate::ops::merge::{Merge, Residual};
 use crate::ops::receipt;
+use crate::ops::shared::card;
 use crate::ops::shared::side_file::SideFile;
 use crate::weight::SIDE_FILES;
 
@@ -22,6 +25,8 @@ pub(in crate::ops::merge) struct Beside {
     pub(in crate::ops::merge) receipt: Option<u64>,
     /// The adapter that gives back what quantising took.
     pub(in crate::ops::merge) residual: Option<Residual>,
+    /// The model card, where it is a file of its own.
+    card: Option<PathBuf>,
 }
 
 impl Beside {
@@ -45,9 +50,16 @@ impl Beside {
         }
         merge.plan.check_gains(survival)?;
         let residual = made.map(|made| made.write(merge)).transpose()?;
-        let mut beside = Self { receipt: None, residual };
+        let mut beside = Self { receipt: None, residual, card: None };
         let receipt = pool.install(|| keep_receipt(merge, staging));
         beside.receipt = receipt.inspect_err(|_| beside.remove(merge))?;
+        if merge.options.card {
+            let (output, one_file) = (&merge.plan.output, merge.plan.one_file);
+            let card = merge_card(merge, &merge.report(stats));
+            card::write(&card, staging, (output, one_file), merge.options.force)
+                .inspect_err(|_| beside.remove(merge))?;
+            beside.card = one_file.then(|| card::place(output, true));
+        }
         Ok(beside)
     }
 
@@ -55,7 +67,7 @@ impl Beside {
     pub(in crate::ops::merge) fn remove(&self, merge: &Merge) {
         let receipt = merge.options.receipt.as_ref().filter(|_| self.receipt.is_some());
         let residual = self.residual.as_ref().map(|residual| &residual.output);
-        for path in receipt.into_iter().chain(residual) {
+        for path in receipt.into_iter().chain(residual).chain(&self.card) {
             let _ = remove_any(path);
         }
     }

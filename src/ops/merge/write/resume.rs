@@ -11,6 +11,7 @@ use super::note::{said, stats as stats_of};
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::Staging;
 use crate::format::hash::Hasher;
+use crate::format::shared_staging::fingerprint;
 use crate::format::staging::kept_root;
 use crate::ops::job::note::{Note, State, name};
 use crate::ops::merge::plan::layout::OutputShard;
@@ -83,7 +84,7 @@ pub(in crate::ops::merge) fn reuse(
     shard: &OutputShard,
 ) -> Option<Stats> {
     let note = Note::read(&staging.recall(&name(number))?)?;
-    let state = note.state(&shard.relative, &staging.content());
+    let state = note.state(&shard.relative, |file| fingerprint(&staging.content().join(file)));
     stats_of(&note).filter(|_| state == State::Whole)
 }
 
@@ -99,6 +100,6 @@ pub(in crate::ops::merge) fn record(
 ) -> Result<()> {
     let Some(path) = staging.kept_file(&shard.relative) else { return Ok(()) };
     let part = shard.relative.as_str();
-    let note = Note::of_file(part, (part, &path), &said(stats))?;
+    let note = Note::new(part, vec![part.to_owned()], |_| fingerprint(&path), &said(stats))?;
     staging.note(&name(number), &note.text()?)
 }

@@ -210,8 +210,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("to", (&["extract", "convert"], Recipe::Key), (Text, "CONVENTION"),
         "The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf"),
     option("for", (&["convert"], Recipe::Key), (Text, "PROGRAM"),
-        "Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, \
-         peft, diffusers, comfyui, invokeai, openvino"),
+        "Write what this program loads, such as vllm, llama.cpp or comfyui; `lora-tool check --help` lists all"),
     option("as", (&["convert"], Recipe::Key), (Word(&["lora"]), "FAMILY"),
         "Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and \
          reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference"),
@@ -240,6 +239,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Open the result again and compare it with a recomputation in f64"),
     option("receipt", (&["merge"], Recipe::Key), (Path, "FILE"),
         "Also write this file, from which `undo` restores the base bit for bit"),
+    option("card", (BOTH, Recipe::Key), (Flag, ""),
+        "Also write a model card: README.md in a directory, else OUT's name with .md, with base, adapters, weights, \
+         method, figures, and the licences that the inputs name"),
     option("no_provenance", (&["merge"], Recipe::Key), (Flag, ""),
         "Do not say in the result's header which adapters it was made of, with their hashes and weights, and how; \
          `verify` then needs --base and --adapter"),

@@ -16,10 +16,20 @@ const ENTRIES: [&str; 2] = ["modelspec.architecture", "ss_base_model_version"];
 /// Widths of the text that a U-Net attends to, and the model that has it.
 const CONTEXTS: [(usize, &str); 3] = [(768, "SD 1.x"), (1024, "SD 2.x"), (2048, "SDXL")];
 
+/// How the header names them.
+const NAMED: [(&str, &str); 6] = [
+    ("stable-diffusion-xl", "SDXL"),
+    ("sdxl", "SDXL"),
+    ("stable-diffusion-v2", "SD 2.x"),
+    ("sd_v2", "SD 2.x"),
+    ("stable-diffusion-v1", "SD 1.x"),
+    ("sd_v1", "SD 1.x"),
+];
+
 /// What modules were found to be of, by a hash of their names and sizes: files of a folder have few different sets
 /// of them, and to recognise one takes longer than to read its header.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<BTreeMap<String, BTreeSet<&'static str>>>);
+pub(in crate::ops) struct Seen(Mutex<BTreeMap<String, BTreeSet<&'static str>>>);
 
 impl Seen {
     fn architectures(&self, adapter: &Adapter) -> BTreeSet<&'static str> {
@@ -44,12 +54,18 @@ impl Seen {
 }
 
 /// The family of models, if anything tells it.
-pub(super) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
+pub(in crate::ops) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
     let found = seen.architectures(adapter);
     let known = found.iter().find(|name| !PARTS.contains(name));
-    if let Some(known) = known {
-        let version = if *known == "unet" { unet(adapter) } else { None };
-        return Some(version.unwrap_or(known).to_owned());
+    match known {
+        // Which U-Net it is, the widths of the text tell, or else the header.
+        Some(&"unet") => {
+            if let Some(version) = unet(adapter).or_else(|| named_unet(adapter)) {
+                return Some(version.to_owned());
+            }
+        }
+        Some(known) => return Some((*known).to_owned()),
+        None => {}
     }
     let header = adapter.file.shards.first().and_then(|shard| shard.header.metadata.as_ref());
     let said = ENTRIES.iter().find_map(|entry| header?.get(*entry));
@@ -58,7 +74,16 @@ pub(super) fn family(adapter: &Adapter, seen: &Seen) -> Option<String> {
     }
     let base = adapter.base_model().map(|base| base.trim_end_matches('/'));
     let base = base.and_then(|base| base.rsplit('/').next()).filter(|base| !base.is_empty());
-    base.map(str::to_owned).or_else(|| found.first().map(|&part| part.to_owned()))
+    let found = known.or_else(|| found.first());
+    base.map(str::to_owned).or_else(|| found.map(|&part| part.to_owned()))
+}
+
+/// Which Stable Diffusion the header names.
+fn named_unet(adapter: &Adapter) -> Option<&'static str> {
+    let header = adapter.file.shards.first()?.header.metadata.as_ref()?;
+    let said = ENTRIES.iter().filter_map(|entry| header.get(*entry));
+    let version = |said: &String| NAMED.iter().find(|(start, _)| said.starts_with(start));
+    said.filter_map(version).map(|(_, name)| *name).next()
 }
 
 /// Which Stable Diffusion a U-Net is of, by the text that its cross-attention reads.
