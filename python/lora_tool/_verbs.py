@@ -120,8 +120,8 @@ def merge(
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
-    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
-    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one an adapter
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3
+    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one per adapter: 0.5,0.3
     overlap_gain: Of methods that take it: how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r
     overlap_cap: Of methods that take it: the most overlap that counts for that; mergekit's alpha
     t: Of methods that take it: where between the first adapter (0) and the second (1)
@@ -285,8 +285,8 @@ def combine(
     lambda_: Of methods that take it: multiplies the combined delta
     majority_sign: Of methods that take it: whose sign wins where deltas disagree: that of their sum, or the more frequent
     reduce: Of methods that take it: what becomes of the elements that agree: their weighted mean, or their sum
-    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one an adapter
-    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one an adapter
+    gamma: Of methods that take it: share of each delta's largest elements that is dropped; one number, or one per adapter: 0.5,0.3
+    epsilon: Of methods that take it: della: how far the chance to be kept varies with the magnitude, to either side of the density; ram: up to what size an element counts as 0; one number, or one per adapter: 0.5,0.3
     overlap_gain: Of methods that take it: how much the elements that an adapter alone changes are raised, relative to its overlap with others; mergekit's r
     overlap_cap: Of methods that take it: the most overlap that counts for that; mergekit's alpha
     t: Of methods that take it: where between the first adapter (0) and the second (1)
@@ -544,7 +544,7 @@ def convert(
     adapter: The adapter: a PEFT directory or a file of any convention
     output: Where the result goes: a directory for peft, mlx and ollama, a .safetensors or .gguf file for others
     to: The convention to write: peft, kohya, diffusers, comfyui, mlx, gguf
-    for_: Write what this program loads: vllm, sglang, tensorrt-llm, lmdeploy, tgi, lorax, llama.cpp, ollama, mlx, peft, diffusers, comfyui, invokeai, openvino
+    for_: Write what this program loads, such as vllm, llama.cpp or comfyui; `lora-tool check --help` lists all
     as_: Write every module as plain LoRA of --rank, whatever its family; the error of each update is measured and reported, and what depends on the base's weights (DoRA, OFT, IA3, …) needs --reference
     rank: Rank of the result of --as lora: 16, lossless, energy:0.99, fro:0.9, nuclear:0.9, ratio:10, abs:1e-3, error:0.05, size:32MiB, params:2M
     reference: The base model: its module names where a flattened name is ambiguous, its architecture for gguf, its shapes and experts for servers

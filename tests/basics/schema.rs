@@ -220,7 +220,8 @@ fn answers() -> Vec<(&'static str, &'static str, Value)> {
     let jobs = JOBS.replace("$F", &fixtures);
     std::fs::write(folder.path().join("jobs.yaml"), jobs).expect("written");
     let run = |(name, line): (&'static str, &'static str)| {
-        let word = |word: &str| word.replace("$F", &fixtures).replace("SCORE", "echo 1 # {adapter}");
+        let word =
+            |word: &str| word.replace("$F", &fixtures).replace("SCORE", "echo 1 # {adapter}");
         let words = line.split(' ').map(word);
         let done = lora_tool().current_dir(folder.path()).args(words).arg("--json").output();
         let done = done.expect("it runs");

@@ -62,9 +62,7 @@ impl Base {
             Self::Llama => fixture("llama/base"),
             Self::Case(case) => fixture("serving").join(case).join("base"),
             Self::Class(class) => config(class, json!({ "architectures": [class] })),
-            Self::Config(text) => {
-                config("own", serde_json::from_str(text).expect("a config"))
-            }
+            Self::Config(text) => config("own", serde_json::from_str(text).expect("a config")),
             Self::EvenHeads => {
                 let heads = json!({ "num_attention_heads": 4, "num_key_value_heads": 4 });
                 config("even heads", heads)
@@ -282,12 +280,7 @@ fn miss(
 }
 
 /// A case in which no rule says anything but notes.
-fn right(
-    what: &'static str,
-    program: &'static str,
-    base: Base,
-    adapter: impl Into<Made>,
-) -> Case {
+fn right(what: &'static str, program: &'static str, base: Base, adapter: impl Into<Made>) -> Case {
     miss(what, (program, ANY), base, adapter)
 }
 

@@ -96,7 +96,12 @@ fn llama_cpp_and_ollama_do_as_they_do() {
             only(&["v_proj"]),
         ),
         miss("O5", ("ollama", "query-rows"), Base::Class("Gemma2ForCausalLM"), whole()),
-        hit("L1 PiSSA", ("llama.cpp", "initialisation", CHANGED), none, whole().field("init_lora_weights", "pissa")),
+        hit(
+            "L1 PiSSA",
+            ("llama.cpp", "initialisation", CHANGED),
+            none,
+            whole().field("init_lora_weights", "pissa"),
+        ),
         hit(
             "L2 norms",
             ("llama.cpp", "norms", IGNORED),
@@ -113,7 +118,11 @@ fn llama_cpp_and_ollama_do_as_they_do() {
             "L2 beside factors",
             ("llama.cpp", "base-layers", IGNORED),
             none,
-            embeddings(whole(), 48).tensor("model.embed_tokens.base_layer.weight", &[48, 64], &[0.5; 48 * 64]),
+            embeddings(whole(), 48).tensor(
+                "model.embed_tokens.base_layer.weight",
+                &[48, 64],
+                &[0.5; 48 * 64],
+            ),
         ),
         miss("L2 beside factors", ("llama.cpp", "base-layers"), none, embeddings(whole(), 48)),
         hit("L2 a name", ("llama.cpp", "tensor-names", REFUSED), none, called(whole())),
@@ -125,7 +134,12 @@ fn llama_cpp_and_ollama_do_as_they_do() {
             Base::Config(r#"{"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true}"#),
             head(),
         ),
-        hit("L4 other tokens", ("llama.cpp", "base", REFUSED), Base::Llama, embeddings(whole(), 50)),
+        hit(
+            "L4 other tokens",
+            ("llama.cpp", "base", REFUSED),
+            Base::Llama,
+            embeddings(whole(), 50),
+        ),
         hit(
             "L6 no such layer",
             ("llama.cpp", "base", REFUSED),
@@ -153,10 +167,30 @@ fn llama_cpp_and_ollama_do_as_they_do() {
         ),
         miss("O3", ("ollama", "names"), Base::Class("Gemma2ForCausalLM"), whole()),
         right("O3", "ollama", Base::Class("Gemma2ForCausalLM"), whole().field("lora_alpha", 8)),
-        hit("O4 DoRA", ("ollama", "dora", REFUSED), Base::Class("Gemma2ForCausalLM"), magnitudes(whole())),
-        hit("O4 the scale of mlx", ("ollama", "scale", SCALED), Base::Class("Gemma2ForCausalLM"), mlx(&MLX, 20.0)),
-        miss("O4 the scale of mlx", ("ollama", "scale"), Base::Class("Gemma2ForCausalLM"), mlx(&MLX, 1.0)),
-        hit("O4 PiSSA", ("ollama", "initialisation", CHANGED), Base::Class("Gemma2ForCausalLM"), whole().field("init_lora_weights", "pissa")),
+        hit(
+            "O4 DoRA",
+            ("ollama", "dora", REFUSED),
+            Base::Class("Gemma2ForCausalLM"),
+            magnitudes(whole()),
+        ),
+        hit(
+            "O4 the scale of mlx",
+            ("ollama", "scale", SCALED),
+            Base::Class("Gemma2ForCausalLM"),
+            mlx(&MLX, 20.0),
+        ),
+        miss(
+            "O4 the scale of mlx",
+            ("ollama", "scale"),
+            Base::Class("Gemma2ForCausalLM"),
+            mlx(&MLX, 1.0),
+        ),
+        hit(
+            "O4 PiSSA",
+            ("ollama", "initialisation", CHANGED),
+            Base::Class("Gemma2ForCausalLM"),
+            whole().field("init_lora_weights", "pissa"),
+        ),
     ]);
 }
 
@@ -176,10 +210,13 @@ const MLX: [Own; 2] = [
 
 /// An adapter of mlx-lm's of all layers.
 fn mlx(modules: &[Own], scale: f64) -> Made {
-    mlx_of(modules, json!({
-        "fine_tune_type": "lora", "num_layers": 2,
-        "lora_parameters": { "rank": RANK, "scale": scale, "dropout": 0.0 },
-    }))
+    mlx_of(
+        modules,
+        json!({
+            "fine_tune_type": "lora", "num_layers": 2,
+            "lora_parameters": { "rank": RANK, "scale": scale, "dropout": 0.0 },
+        }),
+    )
 }
 
 fn mlx_of(modules: &[Own], config: Value) -> Made {
@@ -214,7 +251,10 @@ fn a_gguf_adapter_is_for_one_architecture() {
     });
     judged(cases.as_flattened());
     // L8: the rows of queries and keys depend on the base's heads, so that the fix asks for the base.
-    let found = findings(&hit("L8", ("llama.cpp", "convention", REFUSED), Base::Llama, whole()), scratch.path());
+    let found = findings(
+        &hit("L8", ("llama.cpp", "convention", REFUSED), Base::Llama, whole()),
+        scratch.path(),
+    );
     let fix = found.iter().find_map(|finding| finding["fix"].as_str()).expect("a fix");
     assert!(fix.contains("--reference"), "{fix}");
 }
@@ -225,9 +265,7 @@ fn mlx_does_as_it_does() {
     let outer: [Own; 1] = [("language_model.model.layers.0.self_attn.q_proj", 64, 64, RANK)];
     let ranks: [Own; 2] = [MLX[0], ("model.layers.1.self_attn.q_proj", 64, 64, 2)];
     let lost: [Own; 1] = [("model.layers.9.self_attn.q_proj", 64, 64, RANK)];
-    let lora = |own: Value, layers: i64| {
-        json!({ "fine_tune_type": "lora", "num_layers": layers, "lora_parameters": own })
-    };
+    let lora = |own: Value, layers: i64| json!({ "fine_tune_type": "lora", "num_layers": layers, "lora_parameters": own });
     let plain = || json!({ "rank": RANK, "scale": 2.0, "dropout": 0.0 });
     let keys = |own: &str| json!({ "rank": RANK, "scale": 2.0, "dropout": 0.0, "keys": [own] });
     let dora = |name: &'static str| {
@@ -239,21 +277,41 @@ fn mlx_does_as_it_does() {
     };
     judged(&[
         right("X1", "mlx", Base::Llama, mlx(&MLX, 2.0)),
-        hit("X1 a field", ("mlx", "config", REFUSED), none, mlx_of(&MLX, lora(json!({ "rank": RANK, "scale": 2.0 }), 2))),
+        hit(
+            "X1 a field",
+            ("mlx", "config", REFUSED),
+            none,
+            mlx_of(&MLX, lora(json!({ "rank": RANK, "scale": 2.0 }), 2)),
+        ),
         miss("X1 a field", ("mlx", "config"), none, mlx(&MLX, 2.0)),
         hit("X2", ("mlx", "names", REFUSED), Base::Llama, mlx(&lost, 2.0)),
         hit("X2 older", ("mlx@0.31.2", "names", IGNORED), Base::Llama, mlx(&lost, 2.0)),
         miss("X2", ("mlx", "names"), Base::Llama, mlx(&MLX, 2.0)),
         hit("X2 a wrapper", ("mlx", "wrapped", REFUSED), QWEN_VL, mlx(&MLX[..1], 2.0)),
-        hit("X2 a wrapper, older", ("mlx@0.31.2", "wrapped", IGNORED), QWEN_VL, mlx(&MLX[..1], 2.0)),
+        hit(
+            "X2 a wrapper, older",
+            ("mlx@0.31.2", "wrapped", IGNORED),
+            QWEN_VL,
+            mlx(&MLX[..1], 2.0),
+        ),
         miss("X2 a wrapper", ("mlx", "wrapped"), QWEN_VL, mlx(&outer, 2.0)),
         hit("X3 ranks", ("mlx", "ranks", REFUSED), none, mlx(&ranks, 2.0)),
         miss("X3 ranks", ("mlx", "ranks"), none, mlx(&MLX, 2.0)),
         hit("X3 layers", ("mlx", "layers", REFUSED), Base::Llama, mlx_of(&MLX, lora(plain(), 1))),
-        hit("X3 layers, older", ("mlx@0.31.2", "layers", IGNORED), Base::Llama, mlx_of(&MLX, lora(plain(), 1))),
+        hit(
+            "X3 layers, older",
+            ("mlx@0.31.2", "layers", IGNORED),
+            Base::Llama,
+            mlx_of(&MLX, lora(plain(), 1)),
+        ),
         miss("X3 the last", ("mlx", "layers"), Base::Llama, mlx_of(&MLX[1..], lora(plain(), 1))),
         miss("X3 all", ("mlx", "layers"), Base::Llama, mlx_of(&MLX, lora(plain(), -1))),
-        hit("X3 keys", ("mlx", "layers", REFUSED), none, mlx_of(&MLX, lora(keys("self_attn.v_proj"), 2))),
+        hit(
+            "X3 keys",
+            ("mlx", "layers", REFUSED),
+            none,
+            mlx_of(&MLX, lora(keys("self_attn.v_proj"), 2)),
+        ),
         miss("X3 keys", ("mlx", "layers"), none, mlx_of(&MLX, lora(keys("self_attn.q_proj"), 2))),
         miss("X4", ("mlx", "dora-experts"), none, dora("model.layers.0.self_attn.q_proj")),
     ]);
@@ -336,7 +394,12 @@ fn peft_mlx_and_openvino_do_as_they_do() {
         miss("P1 no prefix", ("peft", "tensor-names"), Base::Llama, whole()),
         right("P2 a name", "peft", Base::Llama, called(whole())),
         right("P4 no alpha, which is 8", "peft", none, whole().field("lora_alpha", Value::Null)),
-        hit("P4 what nobody knows", ("peft", "unknown-adapter", UNKNOWN), none, whole().field("use_brand_new", true)),
+        hit(
+            "P4 what nobody knows",
+            ("peft", "unknown-adapter", UNKNOWN),
+            none,
+            whole().field("use_brand_new", true),
+        ),
         hit(
             "P5 anchored",
             ("peft@0.12", "anchored patterns", CHANGED),
@@ -359,21 +422,26 @@ fn peft_mlx_and_openvino_do_as_they_do() {
         hit("OV1", ("openvino", "scale", SCALED), none, whole()),
         miss("OV1", ("openvino", "scale"), none, whole().field("lora_alpha", RANK)),
         hit("OV1 rslora", ("openvino", "scale", SCALED), none, whole().field("use_rslora", true)),
-        hit("OV1 PiSSA", ("openvino", "initialisation", CHANGED), none, whole().field("init_lora_weights", "pissa")),
+        hit(
+            "OV1 PiSSA",
+            ("openvino", "initialisation", CHANGED),
+            none,
+            whole().field("init_lora_weights", "pissa"),
+        ),
         hit("OV1 DoRA", ("openvino", "dora", CHANGED), none, magnitudes(whole())),
         hit("OV1 a bias", ("openvino", "bias", IGNORED), none, biased()),
         miss("OV2 the head", ("openvino", "replaced"), none, saved("lm_head", 48)),
-        hit(
-            "OV2 another",
-            ("openvino", "replaced", IGNORED),
-            none,
-            saved("score", 2),
-        ),
+        hit("OV2 another", ("openvino", "replaced", IGNORED), none, saved("score", 2)),
         hit("OV2 embeddings", ("openvino", "embeddings", IGNORED), none, embeddings(whole(), 48)),
         hit("OV2 experts", ("openvino", "experts", REFUSED), none, experts(|_, _| RANK, PLAIN)),
         hit("OV2 stacks", ("openvino", "stacked-experts", IGNORED), none, stacks()),
         hit("OV2 a name", ("openvino", "tensor-names", IGNORED), none, called(whole())),
-        hit("OV2 names", ("openvino", "names", IGNORED), Base::Llama, named("model.layers.9.self_attn.q_proj")),
+        hit(
+            "OV2 names",
+            ("openvino", "names", IGNORED),
+            Base::Llama,
+            named("model.layers.9.self_attn.q_proj"),
+        ),
         miss("OV2 names", ("openvino", "names"), Base::Llama, whole()),
         hit("OV2", ("openvino", "convolutions", REFUSED), none, convolution(3)),
         miss("OV2", ("openvino", "convolutions"), none, convolution(1)),
@@ -392,10 +460,5 @@ fn tokens() -> Peft {
 
 /// Names of the wrapper's other spelling, of which transformers' class maps the one to the other.
 fn moved() -> Peft {
-    with(
-        Peft::new(RANK, 8.0),
-        "language_model.model.layers.0.self_attn.q_proj",
-        (32, 32),
-        RANK,
-    )
+    with(Peft::new(RANK, 8.0), "language_model.model.layers.0.self_attn.q_proj", (32, 32), RANK)
 }

@@ -115,21 +115,26 @@ fn sglang_does_as_it_does() {
             none,
             whole().field("target_modules", Value::Null),
         ),
-        right(
-            "S5 every spelling",
-            "sglang",
-            none,
-            both_layers("model.language_model.layers"),
-        ),
+        right("S5 every spelling", "sglang", none, both_layers("model.language_model.layers")),
         right("S5 every spelling", "sglang", none, both_layers("language_model.model.layers")),
-        miss("S6 keys may be missing", ("sglang", "query-without-value"), none, only(&["q_proj", "v_proj", "o_proj"])),
+        miss(
+            "S6 keys may be missing",
+            ("sglang", "query-without-value"),
+            none,
+            only(&["q_proj", "v_proj", "o_proj"]),
+        ),
         hit("S6 keys", ("sglang", "value-without-query", IGNORED), none, only(&["k_proj"])),
         right(
             "S8",
             "sglang",
             none,
             with(
-                with(named("model.layers.0.self_attn.qkv_proj"), "model.layers.0.mlp.gate_up_proj", (64, 64), RANK),
+                with(
+                    named("model.layers.0.self_attn.qkv_proj"),
+                    "model.layers.0.mlp.gate_up_proj",
+                    (64, 64),
+                    RANK,
+                ),
                 "model.layers.0.linear_attn.in_proj_qkvz",
                 (64, 64),
                 RANK,
@@ -237,12 +242,7 @@ fn tensorrt_llm_does_as_it_does() {
         ),
         hit("T7", ("tensorrt-llm", "replaced", IGNORED), none, saved("lm_head", 48)),
         miss("T7", ("tensorrt-llm", "replaced"), none, head()),
-        hit(
-            "T1 no layer",
-            ("tensorrt-llm", "names", REFUSED),
-            none,
-            named("self_attn.q_proj"),
-        ),
+        hit("T1 no layer", ("tensorrt-llm", "names", REFUSED), none, named("self_attn.q_proj")),
         hit(
             "T1 no parent",
             ("tensorrt-llm", "names", REFUSED),
@@ -258,12 +258,7 @@ fn tensorrt_llm_does_as_it_does() {
             none,
             named("model.layers.0.self_attn.qkv_proj"),
         ),
-        right(
-            "T2 a router",
-            "tensorrt-llm",
-            none,
-            named("model.layers.0.mlp.gate"),
-        ),
+        right("T2 a router", "tensorrt-llm", none, named("model.layers.0.mlp.gate")),
         right("T4", "tensorrt-llm", none, magnitudes(whole())),
         hit(
             "T4 experts",
@@ -307,7 +302,12 @@ fn lmdeploy_tgi_and_lorax_do_as_they_do() {
         hit("LM1 no prefix", ("lmdeploy", "tensor-names", REFUSED), Base::Llama, bare(whole())),
         hit("LM1 a name", ("lmdeploy", "tensor-names", REFUSED), none, called(whole())),
         miss("LM1", ("lmdeploy", "tensor-names"), Base::Llama, whole()),
-        hit("LM1 no such", ("lmdeploy", "names", REFUSED), Base::Llama, named("model.layers.9.self_attn.q_proj")),
+        hit(
+            "LM1 no such",
+            ("lmdeploy", "names", REFUSED),
+            Base::Llama,
+            named("model.layers.9.self_attn.q_proj"),
+        ),
         hit("LM1 DoRA", ("lmdeploy", "dora", REFUSED), none, magnitudes(whole())),
         hit("LM1 whole", ("lmdeploy", "replaced", REFUSED), none, saved("lm_head", 48)),
         hit("LM1 embeddings", ("lmdeploy", "embeddings", REFUSED), none, embeddings(whole(), 48)),
@@ -327,7 +327,12 @@ fn lmdeploy_tgi_and_lorax_do_as_they_do() {
         miss("LM2 ranks", ("lmdeploy", "ranks"), none, whole()),
         hit("LM4", ("lmdeploy", "needs", NOTE), none, whole()),
         miss("LM4", ("vllm", "needs"), none, whole()),
-        hit("LM PiSSA", ("lmdeploy", "initialisation", CHANGED), none, whole().field("init_lora_weights", "pissa")),
+        hit(
+            "LM PiSSA",
+            ("lmdeploy", "initialisation", CHANGED),
+            none,
+            whole().field("init_lora_weights", "pissa"),
+        ),
     ];
     for program in ["tgi", "lorax"] {
         cases.extend([
@@ -361,9 +366,19 @@ fn lmdeploy_tgi_and_lorax_do_as_they_do() {
             miss("TG1 a name", (program, "tensor-names"), none, whole()),
             hit("TG experts", (program, "experts", REFUSED), none, experts(|_, _| RANK, PLAIN)),
             hit("TG stacks", (program, "stacked-experts", IGNORED), none, stacks()),
-            hit("TG3 without a base", (program, "missing-layers", IGNORED), none, of(|layer, _| layer == 1)),
+            hit(
+                "TG3 without a base",
+                (program, "missing-layers", IGNORED),
+                none,
+                of(|layer, _| layer == 1),
+            ),
             miss("TG3 without a base", (program, "missing-layers"), none, whole()),
-            hit("TG PiSSA", (program, "initialisation", CHANGED), none, whole().field("init_lora_weights", "pissa")),
+            hit(
+                "TG PiSSA",
+                (program, "initialisation", CHANGED),
+                none,
+                whole().field("init_lora_weights", "pissa"),
+            ),
         ]);
     }
     judged(&cases);

@@ -2,12 +2,14 @@
 
 use super::*;
 
-const FLOAT16: Base = Base::Config(r#"{"architectures": ["LlamaForCausalLM"], "torch_dtype": "float16"}"#);
+const FLOAT16: Base =
+    Base::Config(r#"{"architectures": ["LlamaForCausalLM"], "torch_dtype": "float16"}"#);
 
 /// One module whose A is multiplied by this, and B divided.
 fn leaning(by: f32) -> Peft {
     let mut random = Random::new(4);
-    let down: Vec<f32> = random.values(RANK * 64, 1.0).into_iter().map(|value| value * by).collect();
+    let down: Vec<f32> =
+        random.values(RANK * 64, 1.0).into_iter().map(|value| value * by).collect();
     let up: Vec<f32> = random.values(64 * RANK, 1.0).into_iter().map(|value| value / by).collect();
     Peft::new(RANK, 8.0).linear("model.layers.0.self_attn.q_proj", RANK, &down, &up)
 }
@@ -22,7 +24,12 @@ fn vllm_reads_files_as_it_does() {
         hit("V5 the field", ("vllm", "dora", REFUSED), none, whole().field("use_dora", true)),
         hit("V6 the field", ("vllm", "bias-field", REFUSED), none, whole().field("bias", "all")),
         miss("V6 the field", ("vllm", "bias-field"), none, whole()),
-        hit("V6 lora_bias", ("vllm@0.32", "bias-field", REFUSED), none, whole().field("lora_bias", true)),
+        hit(
+            "V6 lora_bias",
+            ("vllm@0.32", "bias-field", REFUSED),
+            none,
+            whole().field("lora_bias", true),
+        ),
         miss("V6 lora_bias", ("vllm@0.31", "bias-field"), none, whole().field("lora_bias", true)),
         hit(
             "V7 the field",
@@ -30,21 +37,36 @@ fn vllm_reads_files_as_it_does() {
             none,
             whole().field("modules_to_save", json!(["lm_head"])),
         ),
-        miss("V7 the field", ("vllm", "replaced"), none, whole().field("modules_to_save", json!([]))),
+        miss(
+            "V7 the field",
+            ("vllm", "replaced"),
+            none,
+            whole().field("modules_to_save", json!([])),
+        ),
         hit(
             "V8 what nobody knows",
             ("vllm@0.32", "initialisation", REFUSED),
             none,
             whole().field("init_lora_weights", "brand_new"),
         ),
-        miss("V8 what nobody knows", ("vllm@0.31", "initialisation"), none, whole().field("init_lora_weights", "brand_new")),
+        miss(
+            "V8 what nobody knows",
+            ("vllm@0.31", "initialisation"),
+            none,
+            whole().field("init_lora_weights", "brand_new"),
+        ),
         miss("V8 true", ("vllm", "initialisation"), none, whole().field("init_lora_weights", true)),
         hit("V10 too large", ("vllm", "dtype", CHANGED), FLOAT16, leaning(1e6)),
         hit("V10 too small", ("vllm", "dtype", NOTE), FLOAT16, leaning(1e-6)),
         miss("V10", ("vllm", "dtype"), FLOAT16, leaning(1.0)),
         miss("V10 another dtype", ("vllm", "dtype"), Base::Class("LlamaForCausalLM"), leaning(1e6)),
         right("V12 without the prefix", "vllm", Base::Llama, bare(whole())),
-        hit("V12 a stranger", ("vllm", "tensor-names", REFUSED), none, whole().tensor("brand.new", &[2], &[1.0; 2])),
+        hit(
+            "V12 a stranger",
+            ("vllm", "tensor-names", REFUSED),
+            none,
+            whole().tensor("brand.new", &[2], &[1.0; 2]),
+        ),
     ]);
     // Names of files alone do not make a directory.
     let scratch = tempfile::tempdir().expect("a directory");
@@ -70,9 +92,18 @@ fn tensorizers_files_are_told() {
 #[test]
 fn vllm_needs_the_highest_rank_of_the_config() {
     for (adapter, flag) in [
-        (whole().field("r", 64).field("rank_pattern", json!({ ".*": RANK })), Some("--max-lora-rank 64")),
-        (whole().field("r", 257).field("rank_pattern", json!({ ".*": RANK })), Some("--max-lora-rank 320")),
-        (whole().field("r", 17).field("rank_pattern", json!({ ".*": RANK })), Some("--max-lora-rank 32")),
+        (
+            whole().field("r", 64).field("rank_pattern", json!({ ".*": RANK })),
+            Some("--max-lora-rank 64"),
+        ),
+        (
+            whole().field("r", 257).field("rank_pattern", json!({ ".*": RANK })),
+            Some("--max-lora-rank 320"),
+        ),
+        (
+            whole().field("r", 17).field("rank_pattern", json!({ ".*": RANK })),
+            Some("--max-lora-rank 32"),
+        ),
         (whole(), None),
     ] {
         let scratch = tempfile::tempdir().expect("a directory");
@@ -96,8 +127,12 @@ fn vllm_takes_embeddings_by_class() {
     };
     let inside = |model| {
         Base::Config(match model {
-            "llama" => r#"{"architectures": ["LlavaForConditionalGeneration"], "text_config": {"model_type": "llama"}}"#,
-            _ => r#"{"architectures": ["LlavaForConditionalGeneration"], "text_config": {"model_type": "mistral"}}"#,
+            "llama" => {
+                r#"{"architectures": ["LlavaForConditionalGeneration"], "text_config": {"model_type": "llama"}}"#
+            }
+            _ => {
+                r#"{"architectures": ["LlavaForConditionalGeneration"], "text_config": {"model_type": "mistral"}}"#
+            }
         })
     };
     let class = Base::Class;
@@ -117,7 +152,12 @@ fn vllm_takes_embeddings_by_class() {
         miss("V14 within", ("vllm", "embeddings"), inside("llama"), head()),
         hit("V15 the config", ("vllm", "vocabulary", REFUSED), tokens(50), embeddings(whole(), 48)),
         miss("V15 the config", ("vllm", "vocabulary"), tokens(48), embeddings(whole(), 48)),
-        hit("V13 the head", ("vllm", "base-layers", IGNORED), Base::None, head().tensor("lm_head.base_layer.weight", &[48, 64], &[0.5; 48 * 64])),
+        hit(
+            "V13 the head",
+            ("vllm", "base-layers", IGNORED),
+            Base::None,
+            head().tensor("lm_head.base_layer.weight", &[48, 64], &[0.5; 48 * 64]),
+        ),
     ]);
 }
 
@@ -174,15 +214,50 @@ fn vllm_takes_fused_projections_by_class() {
     let class = Base::Class;
     judged(&[
         miss("V17", ("vllm", "fused"), class("Phi4MMForCausalLM"), attention("qkv_proj")),
-        miss("V17", ("vllm", "fused"), class("Glm4vForConditionalGeneration"), named("model.language_model.layers.0.mlp.gate_up_proj")),
-        hit("V17", ("vllm", "fused", REFUSED), class("Glm4vForConditionalGeneration"), named("model.language_model.layers.0.mlp.up_proj")),
-        miss("V17", ("vllm", "fused"), class("Glm4vForConditionalGeneration"), named("model.language_model.layers.0.self_attn.q_proj")),
-        miss("V17", ("vllm", "fused"), class("ChatGLMForCausalLM"), named("transformer.encoder.layers.0.self_attention.query_key_value")),
-        hit("V17", ("vllm", "fused", REFUSED), class("LlamaForCausalLM"), named("transformer.encoder.layers.0.self_attention.query_key_value")),
-        hit("V17", ("vllm", "fused", REFUSED), class("Qwen3ForCausalLM"), named("model.layers.0.mlp.gate_up_proj")),
+        miss(
+            "V17",
+            ("vllm", "fused"),
+            class("Glm4vForConditionalGeneration"),
+            named("model.language_model.layers.0.mlp.gate_up_proj"),
+        ),
+        hit(
+            "V17",
+            ("vllm", "fused", REFUSED),
+            class("Glm4vForConditionalGeneration"),
+            named("model.language_model.layers.0.mlp.up_proj"),
+        ),
+        miss(
+            "V17",
+            ("vllm", "fused"),
+            class("Glm4vForConditionalGeneration"),
+            named("model.language_model.layers.0.self_attn.q_proj"),
+        ),
+        miss(
+            "V17",
+            ("vllm", "fused"),
+            class("ChatGLMForCausalLM"),
+            named("transformer.encoder.layers.0.self_attention.query_key_value"),
+        ),
+        hit(
+            "V17",
+            ("vllm", "fused", REFUSED),
+            class("LlamaForCausalLM"),
+            named("transformer.encoder.layers.0.self_attention.query_key_value"),
+        ),
+        hit(
+            "V17",
+            ("vllm", "fused", REFUSED),
+            class("Qwen3ForCausalLM"),
+            named("model.layers.0.mlp.gate_up_proj"),
+        ),
         right("V18", "vllm", Base::Llama, only(&["q_proj", "v_proj"])),
         right("V18 keys alone", "vllm", Base::Llama, only(&["k_proj"])),
-        miss("V21", ("vllm", "skipped"), class("NemotronHForCausalLM"), named("model.layers.0.mixer.q_proj")),
+        miss(
+            "V21",
+            ("vllm", "skipped"),
+            class("NemotronHForCausalLM"),
+            named("model.layers.0.mixer.q_proj"),
+        ),
     ]);
 }
 
@@ -214,12 +289,22 @@ fn vllm_wants_experts_as_the_class_has_them() {
         hit("V23 one of two", ("vllm", "both-stacks", REFUSED), stacked, one("down_proj")),
         hit("V23 one of two", ("vllm", "both-stacks", REFUSED), stacked, one("gate_up_proj")),
         miss("V23", ("vllm", "both-stacks"), stacked, both("0.21.2", false)),
-        hit("V24 w1 of Qwen", ("vllm", "expert-names", REFUSED), QWEN, experts(|_, _| RANK, NUMBERED)),
+        hit(
+            "V24 w1 of Qwen",
+            ("vllm", "expert-names", REFUSED),
+            QWEN,
+            experts(|_, _| RANK, NUMBERED),
+        ),
         miss("V24 gate of Qwen", ("vllm", "expert-names"), QWEN, experts(|_, _| RANK, PLAIN)),
         hit("V24 gate of Phi", ("vllm", "expert-names", REFUSED), PHI, experts(|_, _| RANK, PLAIN)),
         miss("V24 w1 of Phi", ("vllm", "expert-names"), PHI, experts(|_, _| RANK, NUMBERED)),
         miss("V24 gate of Mixtral", ("vllm", "expert-names"), MIXTRAL, experts(|_, _| RANK, PLAIN)),
-        miss("V24 w1 of Mixtral", ("vllm", "expert-names"), MIXTRAL, experts(|_, _| RANK, NUMBERED)),
+        miss(
+            "V24 w1 of Mixtral",
+            ("vllm", "expert-names"),
+            MIXTRAL,
+            experts(|_, _| RANK, NUMBERED),
+        ),
         hit("V28", ("vllm", "stack-sides", REFUSED), stacked, both("0.18.1", true)),
         miss("V28", ("vllm", "stack-sides"), stacked, both("0.19.1", false)),
     ]);
