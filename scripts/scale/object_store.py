@@ -228,6 +228,7 @@ def run(args, place, env):
     expect(not store.names("out/no-index"), "a store that refuses the index keeps none of the other files")
     plan_and_work(args, place, env, inputs, (right, store))
     extract_to_store(args, place, env, store)
+    batch_to_store(args, place, env, store)
     for location, hint in (("s3://nowhere/base", "no such bucket"), ("s3://models/nothing", "nothing is there"),
                            ("ftp://host/base", "unknown scheme")):
         code, words, _ = peak_of([args.binary, "inspect", location], env)
@@ -305,6 +306,24 @@ def extract_to_store(args, place, env, store):
         expect(fleet.hashes(got)[file] == fleet.hashes(place / "extracted")[file], f"{name}: the factors of paths")
         config = (got / "adapter_config.json").read_text()
         expect("lora-tool-remote" not in config, f"{name}: its config names no path of this machine")
+
+
+def batch_to_store(args, place, env, store):
+    """A batch whose items lie in the store and go there, by two workers."""
+    fleet.command(args.binary, "resize", place / "adapter", "--rank", "4", "-o", place / "small")
+    items = "".join(f"- {{verb: resize, adapter: 's3://models/org/adapter', rank: {rank}, "
+                    f"output: 's3://models/out/batch/r{rank}'}}\n" for rank in (4, 8))
+    (place / "jobs.yaml").write_text(f"items:\n{items}")
+    plan = place / "batch.json"
+    tool(args, env, "batch", place / "jobs.yaml", "--plan", plan)
+    for part in ("2/2", "1/2"):
+        tool(args, env, "work", plan, "--shard", part)
+    expect(not store.names("out/batch/r"), "a batch is not seen before the commit")
+    tool(args, env, "commit", plan)
+    expect(not store.names("out/batch/."), "and nothing of it waits after")
+    store.get("out/batch/r4/", place / "r4")
+    file = "adapter_model.safetensors"
+    expect(fleet.hashes(place / "r4")[file] == fleet.hashes(place / "small")[file], "a batch: the factors of paths")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,11 @@ fn find(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
         // A prompt or router type has no tensors to look for: say so first.
         PeftConfig::open(config, &[], true)?;
         let serialised = path.join("adapter_model.tensors").is_file();
-        let what = if serialised { ": adapter_model.tensors is tensorizer's, which is not read" } else { "" };
+        let what = if serialised {
+            ": adapter_model.tensors is tensorizer's, which is not read"
+        } else {
+            ""
+        };
         let reason =
             format!("there is an adapter_config.json, but no adapter_model.safetensors{what}");
         return Err(ErrorKind::NoAdapter { reason }).in_file(path);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::architecture::by_heads;
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Part};
 use super::family::{self, Parts, Source};
@@ -290,7 +291,10 @@ impl Adapter {
         for (name, parts) in modules.into_iter().filter(|(name, _)| !name.is_empty()) {
             let replaced = family::replaced::replacements(name, parts, &self.file, config);
             let (file, scales) = (&self.file, &scales);
-            let module = family::module(&Source { name, parts, shared, file, scales, config });
+            let module = match parts.values().find(|tensor| by_heads(name, tensor)) {
+                Some(tensor) => Err(Error::from(FamilyError::ByHeads).in_tensor(tensor)),
+                None => family::module(&Source { name, parts, shared, file, scales, config }),
+            };
             match (replaced, module) {
                 (Ok(replaced), Ok(module)) => {
                     self.replacements.extend(replaced);

@@ -4,7 +4,9 @@
 use super::architecture::{ANIMA_CONDITIONER, Detected, LTX2_CONNECTORS};
 use super::convention::gguf_names::Architecture;
 use super::convention::{Convention, Names, split_component};
-use super::scope::{CONDITIONER, CONNECTORS, FLAT_CONNECTORS, Scope, flatten, scope_of};
+use super::scope::{
+    CONDITIONER, CONNECTORS, FLAT_CONNECTORS, PRIOR_ENCODER, Scope, flatten, scope_of,
+};
 use crate::error::{ConvertError, Error, Result};
 
 /// All that names are made of.
@@ -18,6 +20,8 @@ pub struct Renamer<'a> {
     pub two_encoders: bool,
     /// Which of diffusers' text encoders is a T5, where there is one.
     pub t5: Option<u8>,
+    /// Whether it is an adapter of Stable Cascade's prior, whose text encoder kohya's scripts call by it.
+    pub prior: bool,
     /// llama.cpp's name of the base's architecture.
     pub architecture: Option<&'static Architecture>,
 }
@@ -109,13 +113,19 @@ impl Renamer<'_> {
             (Names::Dotted, _) => Some(path.to_owned()),
             (Names::Component, None) => Some(format!("{}.{path}", detected.component)),
             (Names::Checkpoint, None) => Some(format!("diffusion_model.{path}")),
-            (Names::Flattened, None) => Some(format!("lora_unet_{}", flatten(path))),
+            (Names::Flattened, None) => {
+                let prefix = self.prefix(detected.component).unwrap_or("lora_unet_");
+                Some(format!("{prefix}{}", flatten(path)))
+            }
             (Names::Component, Some(number)) => {
                 let number = if t5 { self.t5.unwrap_or(number) } else { number };
                 let ending = if number < 2 { String::new() } else { format!("_{number}") };
                 Some(format!("text_encoder{ending}.{path}"))
             }
             // ComfyUI reads kohya's names, whose T5 is the third whatever there is beside it.
+            (Names::Checkpoint | Names::Flattened, Some(_)) if self.prior => {
+                Some(format!("{PRIOR_ENCODER}{}", flatten(path)))
+            }
             (Names::Checkpoint | Names::Flattened, Some(number)) => {
                 let third = t5 && self.t5.unwrap_or(number) > 1;
                 let number = match (third, number, self.two_encoders) {
@@ -203,6 +213,7 @@ impl Renamer<'_> {
         Some(match component {
             "unet" => "lora_unet_",
             "transformer" => "lora_unet_",
+            "text_encoder" if self.prior => PRIOR_ENCODER,
             "text_encoder" if self.two_encoders => "lora_te1_",
             "text_encoder" => "lora_te_",
             "text_encoder_2" => "lora_te2_",
@@ -241,6 +252,7 @@ mod tests {
             to: by_name(to).expect("known"),
             two_encoders: false,
             t5: None,
+            prior: false,
             architecture: Architecture::by_name("qwen2"),
         };
         renamer.rename(name, base).ok()

@@ -28,7 +28,7 @@ const SCOPES: [(&str, Scope); 21] = [
 ];
 
 /// Stable Cascade's text encoder: its pipeline's only one, and a checkpoint's CLIP-G.
-const PRIOR_ENCODER: &str = "lora_prior_te_";
+pub(super) const PRIOR_ENCODER: &str = "lora_prior_te_";
 
 /// Roots of known single-file checkpoints and pipeline components, and what stands below them.
 const ROOTS: [(&str, Scope); 22] = [

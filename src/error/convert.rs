@@ -70,6 +70,12 @@ pub enum ConvertError {
         /// What of the base.
         what: &'static str,
     },
+    /// An adapter of an output head that is the input embedding, for a program that has one tensor for both.
+    #[error(
+        "the base's output head is its input embedding (tie_word_embeddings), and llama.cpp has no tensor that an \
+         adapter of the head alone is for"
+    )]
+    TiedHead,
     /// A reference without what is needed of it.
     #[error("its config.json does not say what the conversion needs: {reason}")]
     Reference {
@@ -145,6 +151,10 @@ impl ConvertError {
                 "--reference DIR, the base model's directory with its config.json"
             }
             Self::Reference { .. } => "give the base model's directory with its config.json",
+            Self::TiedHead => {
+                "merge it into the base instead (lora-tool merge), and convert the merged model with llama.cpp; or \
+                 leave the module out (lora-tool resize --exclude lm_head)"
+            }
             Self::UnknownHeads => {
                 "convert it first: lora-tool convert --to peft --reference BASE, BASE the model's directory"
             }

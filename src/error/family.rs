@@ -64,6 +64,12 @@ pub enum FamilyError {
         /// The family's name.
         family: &'static str,
     },
+    /// A fused projection whose rows lie head by head.
+    #[error(
+        "its rows are queries, keys and values of one head after another, as DiffSynth-Studio writes MiniMax-H3's; \
+         every other writer has all queries first"
+    )]
+    ByHeads,
 }
 
 impl FamilyError {
@@ -81,6 +87,10 @@ impl FamilyError {
             }
             Self::Reordered { .. } => {
                 "merge it into the safetensors checkpoint that the GGUF file was made of"
+            }
+            Self::ByHeads => {
+                "put its rows in the order queries, keys, values (diffusers' load_lora_weights does), and save the \
+                 factors without `.default` in their names"
             }
             Self::Part { .. } => "merge it into a base of the layout that it was trained on",
             Self::Order => "give that adapter last, or merge in two steps",

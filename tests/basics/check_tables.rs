@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::{Peft, Random, fixture, lora_tool};
+use crate::common::{Peft, Random, Tensors, fixture, lora_tool};
 use serde_json::{Value, json};
 
 /// An adapter and its base, the program that is asked, further options, and the rule that finds the fault.
@@ -159,6 +159,194 @@ fn one_thing_is_said_of_each_of_twelve_faults() {
         found.iter().map(rule).collect::<Vec<_>>()
     });
     assert_eq!(found, expected);
+}
+
+/// A file of pictures' factors, sixteen outputs and inputs.
+fn picture(path: &Path, module: &str, ends: [&str; 2], also: &[(&str, &[usize])]) -> PathBuf {
+    let mut random = Random::new(17);
+    let mut tensors = Tensors::new()
+        .f32(&format!("{module}{}", ends[0]), &[4, 16], &random.values(64, 1.0))
+        .f32(&format!("{module}{}", ends[1]), &[16, 4], &random.values(64, 1.0));
+    for (name, shape) in also {
+        let count = shape.iter().product();
+        tensors = tensors.f32(&format!("{module}{name}"), shape, &random.values(count, 1.0));
+    }
+    tensors.save(path)
+}
+
+const NEW: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];
+const OLD: [&str; 2] = [".lora_down.weight", ".lora_up.weight"];
+const FLUX: &str = "lora_unet_double_blocks_0_img_mod_lin";
+
+/// Later families and programs: what each of them loads, and nothing is said of.
+#[test]
+fn nothing_is_said_of_twelve_more() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, module: &str, ends, also: &[(&str, &[usize])]| {
+        picture(&scratch.path().join(format!("{name}.safetensors")), module, ends, also)
+    };
+    let base = fixture("llama/base");
+    let peft = |name: &str, adapter: Peft| adapter.save(&scratch.path().join(name));
+    let target = |program: &str, name: &str, adapter: &Path| {
+        converted(adapter, program, &base, scratch.path().join(name))
+    };
+    let folded = peft("rslora", whole(|_| ()).field("use_rslora", true));
+    let dora = fixture("golden/merge_dora/input/adapter");
+    let lokr = file("lokr", FLUX, [".lokr_w1_a", ".lokr_w1_b"], &[(".lokr_w2", &[2, 2])]);
+    let sound: [(PathBuf, &str, Option<&Path>); 12] = [
+        (target("sglang", "s", &folded), "sglang", Some(&base)),
+        (target("tensorrt-llm", "t", &folded), "tensorrt-llm", Some(&base)),
+        (target("lmdeploy", "l", &folded), "lmdeploy", Some(&base)),
+        (target("lorax", "x", &folded), "lorax", Some(&base)),
+        (target("openvino", "o", &folded), "openvino", Some(&base)),
+        (target("ollama", "ol", &folded).join("adapter.gguf"), "ollama", Some(&base)),
+        (fixture("golden/merge_loha/input/adapter"), "peft", None),
+        (dora, "peft", None),
+        (lokr, "invokeai", None),
+        (file("kohya", FLUX, OLD, &[]), "forge", None),
+        (
+            file("own", "transformer.single_transformer_blocks.0.attn.to_q", NEW, &[]),
+            "nunchaku",
+            None,
+        ),
+        (
+            file("wan", "diffusion_model.blocks.0.self_attn.q", NEW, &[]),
+            "stable-diffusion.cpp",
+            None,
+        ),
+    ];
+    for (adapter, program, base) in sound {
+        let found = findings(&adapter, program, base, &[]);
+        assert!(found.is_empty(), "{program} {}: {found:#?}", adapter.display());
+    }
+}
+
+/// A file of which one tensor is gone, or has another shape.
+fn damaged(
+    path: &Path,
+    change: impl Fn(&mut Vec<(String, ::lora_tool::format::Dtype, Vec<usize>, Vec<u8>)>),
+) -> PathBuf {
+    let mut adapter = whole(|_| ());
+    change(&mut adapter.tensors.entries);
+    adapter.save(path)
+}
+
+/// Twelve further faults, of other kinds and in front of other programs.
+#[test]
+fn one_thing_is_said_of_each_of_twelve_more_faults() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let base = fixture("llama/base");
+    let own = |name: &str, adapter: Peft| (adapter.save(&path(name)), base.clone());
+    let broken = |adapter: PathBuf| (adapter, base.clone());
+    let pair = damaged(&path("pair"), |entries| {
+        entries.remove(1);
+    });
+    let wide = named_module("model.layers.0.self_attn.q_proj", 32, 64);
+    let swapped = damaged(&path("swapped"), |entries| {
+        let [a, b] = [entries[0].0.clone(), entries[1].0.clone()];
+        (entries[0].0, entries[1].0) = (b, a);
+    });
+    let all_dead = named_module("model.layers.0.self_attn.q_proj", 64, 64);
+    let all_dead = {
+        let mut adapter = all_dead;
+        adapter.tensors.entries[1].3.fill(0);
+        adapter
+    };
+    let bare = {
+        let mut adapter = whole(|_| ());
+        for entry in &mut adapter.tensors.entries {
+            entry.0 = entry.0.replacen("base_model.model.", "", 1);
+        }
+        adapter
+    };
+    let stray = whole(|_| ()).tensor("brand.new", &[2], &[1.0, 2.0]);
+    let infinite = whole(|up| up[9] = f32::INFINITY);
+    let faults: [Seeded; 12] = [
+        (broken(pair), "peft", &[], "faulty-module"),
+        (own("rank", whole(|_| ()).field("r", 4)), "vllm", &[], "faulty-module"),
+        (own("shape", wide), "peft", &[], "shapes"),
+        (broken(swapped), "peft", &[], "faulty-module"),
+        (own("magnitudes", whole(|_| ()).field("use_dora", true)), "tgi", &[], "faulty-module"),
+        (own("dead", all_dead), "vllm", &[], "dead-adapter"),
+        (own("bare", bare), "peft", &[], "tensor-names"),
+        (own("stray", stray), "peft", &[], "unknown-tensors"),
+        (own("infinite", infinite), "sglang", &[], "not-finite"),
+        (
+            own("pissa", whole(|_| ()).field("init_lora_weights", "pissa")),
+            "vllm",
+            &[],
+            "initialisation",
+        ),
+        (own("bias", whole(|_| ()).field("bias", "lora_only")), "vllm", &[], "bias-field"),
+        (
+            own("alphas", whole(|_| ()).field("alpha_pattern", json!({ "up_proj": 64 }))),
+            "lmdeploy",
+            &[],
+            "scale",
+        ),
+    ];
+    for ((adapter, base), program, also, rule) in faults {
+        let found = findings(&adapter, program, Some(&base), also);
+        let found: Vec<&str> =
+            found.iter().filter_map(|finding| finding["rule"].as_str()).collect();
+        let same = !found.is_empty() && found.iter().all(|found| *found == rule);
+        assert!(same, "{program} {}: {found:?}, not {rule}", adapter.display());
+    }
+}
+
+/// One module of these outputs and inputs.
+fn named_module(name: &str, outputs: usize, inputs: usize) -> Peft {
+    let mut random = Random::new(5);
+    let (down, up) = (random.values(RANK * inputs, 1.0), random.values(outputs * RANK, 1.0));
+    Peft::new(RANK, 16.0).linear(name, RANK, &down, &up)
+}
+
+/// Versions out of range, what is no adapter, a GGUF adapter, an unknown layout, and a base that is another model's.
+#[test]
+fn what_is_not_known_is_never_right() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let base = fixture("llama/base");
+    let adapter = whole(|_| ()).save(&path("whole"));
+    let code = |adapter: &Path, program: &str, base: Option<&Path>| {
+        let mut command = lora_tool();
+        command.arg("check").arg(adapter).args(["--for", program, "--json"]);
+        if let Some(base) = base {
+            command.arg("--against").arg(base);
+        }
+        command.output().expect("it runs").status.code()
+    };
+    for program in ::lora_tool::ops::check::programs() {
+        for version in ["0.0.1", "9999"] {
+            assert_ne!(
+                code(&adapter, &format!("{program}@{version}"), None),
+                Some(0),
+                "{program}@{version}"
+            );
+        }
+    }
+    for version in ["vllm@0.99", "sglang@0.4", "peft@0.99", "lmdeploy@2030", "tgi@2020"] {
+        assert_eq!(code(&adapter, version, None), Some(2), "{version}");
+    }
+    for asked in ["vllm@newest", "nobody", "nobody@1", "vllm@"] {
+        assert_eq!(code(&adapter, asked, None), Some(2), "{asked}");
+    }
+    // A model, a text, nothing at all.
+    std::fs::write(path("text.safetensors"), "no tensors").expect("written");
+    for other in [base.join("model.safetensors"), path("text.safetensors"), path("nowhere")] {
+        assert_eq!(code(&other, "vllm", None), Some(2), "{}", other.display());
+    }
+    let gguf = converted(&adapter, "llama.cpp", &base, path("a.gguf"));
+    assert_eq!(code(&gguf, "llama.cpp", Some(&base)), Some(0));
+    assert_eq!(code(&gguf, "vllm", None), Some(1));
+    // Every module of another model's is refused or passed over; no program has a yes for it.
+    let lost = named_module("model.brand_new.0.mixer.to_z", 64, 64).save(&path("lost"));
+    let programs =
+        ["vllm", "sglang", "lmdeploy", "tgi", "lorax", "peft", "llama.cpp", "ollama", "mlx"];
+    for program in programs.into_iter().chain(["tensorrt-llm", "openvino"]) {
+        assert_ne!(code(&lost, program, Some(&base)), Some(0), "{program}");
+    }
 }
 
 /// Nothing but the first of eight directions.

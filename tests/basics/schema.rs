@@ -76,7 +76,7 @@ const COMMANDS: [(&str, &str); 52] = [
 ];
 
 /// What the commands of batches and of tuning need beside them.
-const JOBS: &str = "\
+const JOBS: &str = "items:
 - {verb: resize, adapter: $F/llama/style, rank: 4, output: 'small/{name}'}
 - {verb: convert, adapter: $F/llama/task, to: kohya, output: 'kohya/{name}.safetensors'}
 - {verb: check, adapter: $F/llama/style, for: vllm}

@@ -2,11 +2,12 @@
 //! what goes together is one model's, whoever wrote it.
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::common::bench::Bench;
 use crate::common::keys::{Line, real};
-use crate::common::{Random, Tensors, lora_tool};
+use crate::common::{Random, Tensors, lora_tool, read};
 use serde_json::Value;
 
 /// Lists of `fixtures/layouts`, one of each way that two layouts differ: cuts, swaps, flattened names of either. Of those
@@ -46,14 +47,32 @@ fn attention(list: &str) -> Vec<Line> {
 }
 
 fn diffusers(path: &Path, lines: &[Line]) -> PathBuf {
+    split(path, lines, ["lora_A", "lora_B"], |module| format!("transformer.{module}"))
+}
+
+/// kohya's file with diffusers' names, as several trainers write it.
+fn flat_split(path: &Path, lines: &[Line]) -> PathBuf {
+    let name = |module: &str| format!("lora_unet_{}", module.replace('.', "_"));
+    split(path, lines, ["lora_down", "lora_up"], name)
+}
+
+fn split(
+    path: &Path,
+    lines: &[Line],
+    [down, up]: [&str; 2],
+    name: impl Fn(&str) -> String,
+) -> PathBuf {
     let mut random = Random::new(31);
     let mut file = Tensors::new();
     for line in lines {
         let (outputs, inputs) = line.shape();
-        let stem = format!("transformer.{}", line.module);
+        let stem = name(&line.module);
         let (a, b) = (random.values(inputs, 1.0), random.values(outputs, 1.0));
-        file = file.f32(&format!("{stem}.lora_A.weight"), &[1, inputs], &a);
-        file = file.f32(&format!("{stem}.lora_B.weight"), &[outputs, 1], &b);
+        file = file.f32(&format!("{stem}.{down}.weight"), &[1, inputs], &a);
+        file = file.f32(&format!("{stem}.{up}.weight"), &[outputs, 1], &b);
+        if down == "lora_down" {
+            file = file.f32(&format!("{stem}.alpha"), &[], &[1.0]);
+        }
     }
     file.save(path)
 }
@@ -105,6 +124,60 @@ fn spellings_of_one_model_go_together_in_every_verb() {
             assert_eq!(code, Some(0), "{list}: {errors}");
             is_multiple(adapter, &bench.path("r.safetensors"), 1.0, &format!("{list}: resized"));
             assert!(said("inspect", &[adapter]).is_object(), "{list}");
+        }
+    }
+}
+
+/// Names of all modules of a file.
+fn modules(path: &Path) -> BTreeSet<String> {
+    let file = read(path);
+    let module = |name: &String| {
+        let up = [".lora_up.weight", ".lora_B.weight"];
+        up.iter().find_map(|ending| name.strip_suffix(ending)).map(str::to_owned)
+    };
+    let all: BTreeSet<String> = file.keys().filter_map(module).collect();
+    for (name, tensor) in &file {
+        assert!(tensor.values().iter().any(|value| *value != 0.0), "{name} is zero");
+    }
+    all
+}
+
+/// A module that two adapters have under two names is one in what is made of both: names are brought together before
+/// modules are paired, also where some modules have one name in both layouts, and where an adapter has some rows of
+/// a joined tensor only.
+#[test]
+fn names_are_brought_together_before_modules_are_paired() {
+    let bench = Bench::new();
+    for list in ["flux1", "ltx2", "z_image", "hunyuan_video_official", "hunyuan_video_1_5", "mochi"]
+    {
+        let attention = attention(list);
+        // A module of the blocks that both layouts call the same, where there is one.
+        let same = real(list).into_iter().find(|line| {
+            line.tensor.strip_suffix(".weight") == Some(&line.module)
+                && line.module.contains(".0.")
+                && !attention.contains(line)
+        });
+        let lines: Vec<Line> = attention.iter().cloned().chain(same).collect();
+        let dotted = diffusers(&bench.path("d.safetensors"), &lines);
+        let flat = flat_split(&bench.path("fd.safetensors"), &lines);
+        let published = bench.convert(&dotted, "--to kohya", "k.safetensors");
+        let rooted = bench.convert(&dotted, "--to comfyui", "c.safetensors");
+        for (first, second) in [
+            (&flat, &dotted),
+            (&flat, &published),
+            (&published, &flat),
+            (&flat, &rooted),
+            (&rooted, &flat),
+            (&dotted, &flat),
+        ] {
+            let what = format!("{list}: {} and {}", first.display(), second.display());
+            let inputs = [first.as_path(), second.as_path()];
+            let (code, errors) = bench.run("combine", &inputs, "--weights 1 1", "sum.safetensors");
+            assert_eq!(code, Some(0), "{what}: {errors}");
+            let sum = bench.path("sum.safetensors");
+            is_multiple(&dotted, &sum, 2.0, &what);
+            let counts = [&published, &dotted, &rooted].map(|path| modules(path).len());
+            assert!(counts.contains(&modules(&sum).len()), "{what}: {:?}", modules(&sum));
         }
     }
 }

@@ -25,3 +25,4 @@ mod roundtrip;
 mod served_experts;
 mod served_names;
 mod serving;
+mod writers;

@@ -19,9 +19,9 @@ use lora_tool::ops::{inspect, merge};
 use serde_json::{Value, json};
 
 /// What a model's adapters are called where.
-struct Model {
+pub(super) struct Model {
     /// Its list in `fixtures/layouts`.
-    list: &'static str,
+    pub(super) list: &'static str,
     /// The file of its rules.
     architecture: &'static str,
     /// Whose names kohya's scripts flatten: diffusers', or those it was published with.
@@ -42,7 +42,7 @@ const fn split(list: &'static str, architecture: &'static str) -> Model {
     Model { list, architecture, kohya: Kohya::Split }
 }
 
-const MODELS: [Model; 52] = [
+pub(super) const MODELS: [Model; 53] = [
     model("flux1", "flux"),
     model("flux2_dev", "flux2"),
     model("flux2_klein_9b", "flux2"),
@@ -97,6 +97,7 @@ const MODELS: [Model; 52] = [
     model("prx", "prx"),
     model("glm_image", "glm_image"),
     model("omnigen1", "omnigen1"),
+    model("hidream_o1", "hidream_o1"),
 ];
 
 /// Models whose list is not how both conventions spell them.
@@ -109,7 +110,7 @@ const OTHERWISE: [(&str, &[&str]); 4] = [
 ];
 
 impl Model {
-    fn lines(&self) -> Vec<Line> {
+    pub(super) fn lines(&self) -> Vec<Line> {
         real(self.list)
     }
 
@@ -172,7 +173,7 @@ fn published(path: &Path, model: &Model, lines: &[Line], convention: &str) -> Pa
     file.save(path)
 }
 
-fn pair(
+pub(super) fn pair(
     file: Tensors,
     random: &mut Random,
     name: &str,
@@ -193,13 +194,13 @@ fn pair(
 }
 
 /// A, B and alpha of every module of a file.
-struct Factors {
-    down: Vec<f64>,
-    up: Vec<f64>,
+pub(super) struct Factors {
+    pub(super) down: Vec<f64>,
+    pub(super) up: Vec<f64>,
     rank: usize,
 }
 
-fn factors(path: &Path) -> BTreeMap<String, Factors> {
+pub(super) fn factors(path: &Path) -> BTreeMap<String, Factors> {
     const ENDINGS: [(&str, &str); 2] =
         [(".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight")];
     let file = read(path);
@@ -218,7 +219,7 @@ fn factors(path: &Path) -> BTreeMap<String, Factors> {
 }
 
 /// The rows of B that a module of diffusers has in the published one, in diffusers' order.
-fn rows_of(up: &[f64], rank: usize, place: &Place) -> Vec<f64> {
+pub(super) fn rows_of(up: &[f64], rank: usize, place: &Place) -> Vec<f64> {
     let half = up.len() / rank / 2 * rank;
     match place {
         Place::All => up.to_vec(),

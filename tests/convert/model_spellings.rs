@@ -349,3 +349,38 @@ fn ai_toolkit_s_magnitudes_are_dora_s() {
     close(&found["blocks.0.attn.wq.weight"], &expected.concat(), name);
     assert_eq!(found, merged(&bench, &base, &adapter("lora_magnitude_vector")));
 }
+
+/// Names that a trainer shortened, flattened without a prefix, or gave a second time step.
+#[test]
+fn names_of_single_trainers_have_places() {
+    let bench = Bench::new();
+    let convert = |modules: &[(&str, usize, usize)], endings: [&str; 2], to: &str| {
+        let own = made(&bench.path("a.safetensors"), endings, modules);
+        (own.deltas, deltas(&bench.convert(&own.path, &format!("--to {to}"), "o.safetensors")))
+    };
+    let modules = [
+        ("transformer.sformer_blocks.0.attn.to_k", 4, 4),
+        ("transformer.sformer_blocks.0.ff.linear_in", 24, 4),
+    ];
+    let (own, found) = convert(&modules, ["lora_A", "lora_B"], "comfyui");
+    let feed = "diffusion_model.double_blocks.0.img_mlp.0";
+    close(&found[feed], &own["transformer.sformer_blocks.0.ff.linear_in"], feed);
+    let fused = &found["diffusion_model.double_blocks.0.img_attn.qkv"][4 * 4..8 * 4];
+    close(fused, &own["transformer.sformer_blocks.0.attn.to_k"], "the keys");
+    let modules = [
+        ("lycoris_transformer_blocks_0_attn_to_qkv", 10, 6),
+        ("lycoris_transformer_blocks_0_attn_to_gate", 6, 6),
+    ];
+    let (own, found) = convert(&modules, ["lora_down", "lora_up"], "diffusers");
+    let gate = "transformer.transformer_blocks.0.attn.to_gate";
+    close(&found[gate], &own["lycoris_transformer_blocks_0_attn_to_gate"], gate);
+    let fused = &own["lycoris_transformer_blocks_0_attn_to_qkv"];
+    for (part, start, end) in [("to_q", 0, 6), ("to_k", 6, 8), ("to_v", 8, 10)] {
+        let name = format!("transformer.transformer_blocks.0.attn.{part}");
+        close(&found[&name], &fused[start * 6..end * 6], &name);
+    }
+    let time = "diffusion_model.t_embedder_2.mlp.0";
+    let modules = [("diffusion_model.layers.0.attention.to_q", 6, 6), (time, 6, 4)];
+    let (own, found) = convert(&modules, ["lora_A", "lora_B"], "diffusers");
+    close(&found["transformer.t_embedder_2.mlp.0"], &own[time], time);
+}

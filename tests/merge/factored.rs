@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::common::{Bench, Random, Tensors, lora_tool, read};
+use crate::common::{Bench, Peft, Random, Tensors, lora_tool, read};
 
 const QKV: &str = "double_blocks.0.img_attn.qkv.weight";
 const WIDTH: usize = 5;
@@ -44,6 +44,32 @@ fn modules_that_are_rows_of_one_tensor_are_combined_apart() {
             |other: &[f64]| found.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(off(&expected) < 1e-5, "{method}: {}", off(&expected));
         assert!(method == "shared-basis" || off(&sum) > 1e-2, "{method} is not the sum");
+    }
+}
+
+/// GPT-2 stores inputs × outputs, and what a method makes of outputs it makes of a module's outputs.
+#[test]
+fn modules_that_a_base_stores_turned_are_combined_the_way_round_that_they_are() {
+    let bench = Bench::new();
+    let (module, name) = ("transformer.h.0.mlp.c_fc", "h.0.mlp.c_fc.weight");
+    let weight = Random::new(9).values(6 * 4, 1.0);
+    let base = Tensors::new().f32(name, &[6, 4], &weight).save(&bench.path("base.safetensors"));
+    let [a, b] = [1, 2].map(|seed| {
+        let mut random = Random::new(seed);
+        let (down, up) = (random.values(2 * 6, 1.0), random.values(4 * 2, 1.0));
+        Peft::new(2, 2.0).linear(module, 2, &down, &up).save(&bench.path(&format!("{seed}")))
+    });
+    for method in ["df-regmean", "iso-cts", "tsv"] {
+        let combined = bench.path(&format!("{method}-combined"));
+        let mut command = lora_tool();
+        command.arg("combine").args([&a, &b]).args(["--method", method]).arg("-o").arg(&combined);
+        command.assert().success();
+        let expected = read(&bench.merge(&base, &[&combined], ""))[name].values();
+        let found =
+            read(&bench.merge(&base, &[&a, &b], &format!("--method {method}")))[name].values();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{method}: {found} {expected}");
+        }
     }
 }
 

@@ -27,8 +27,12 @@ transformer_blocks.{i}.attn.{norm_added_q,norm_added_k}  double_blocks.{i}.txt_a
 single_transformer_blocks.{i}.attn.{norm_q,norm_k}  single_blocks.{i}.norm.{query_norm,key_norm}.scale
 ";
 
-/// Names of adapters whose trainer fused projections first.
+/// Names of adapters whose trainer fused projections first, and of those that lost the start of a block's name.
 const FUSED: &str = "
+transformer_blocks.{i}.attn.{to_q,to_k,to_v,add_q_proj}  sformer_blocks.{i}.attn.{to_q,to_k,to_v,add_q_proj}
+transformer_blocks.{i}.attn.{add_k_proj,add_v_proj}  sformer_blocks.{i}.attn.{add_k_proj,add_v_proj}
+transformer_blocks.{i}.attn.{to_out.0,to_add_out}  sformer_blocks.{i}.attn.{to_out.0,to_add_out}
+transformer_blocks.{i}.{ff,ff_context}.{linear_in,linear_out}  sformer_blocks.{i}.{ff,ff_context}.{linear_in,linear_out}
 transformer_blocks.{i}.attn.{to_q,to_k,to_v}  transformer_blocks.{i}.attn.to_qkv  1:1:1
 transformer_blocks.{i}.attn.{add_q_proj,add_k_proj,add_v_proj}  transformer_blocks.{i}.attn.to_added_qkv  1:1:1
 ";
@@ -41,6 +45,7 @@ fn detect(seen: &Evidence<'_>) -> Option<Detected> {
         "double_stream_modulation_txt",
         "single_stream_modulation",
         "time_guidance_embed.guidance_embedder",
+        "sformer_blocks",
     ]) || seen.any(&[
         "single_transformer_blocks.{i}.attn.to_qkv_mlp_proj",
         "single_transformer_blocks.{i}.attn.to_out",

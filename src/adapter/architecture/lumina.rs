@@ -44,7 +44,7 @@ all_final_layer.2-1.{linear,adaLN_modulation.1}  final_layer.{linear,adaLN_modul
 /// What no layout calls otherwise.
 const ALIKE: &str = "
 cap_embedder.{0,1}
-t_embedder.mlp.{0,2}
+{t_embedder,t_embedder_2}.mlp.{0,2}
 ";
 
 fn rules(names: &Names<'_>) -> Vec<Rule> {

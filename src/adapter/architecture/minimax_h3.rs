@@ -1,7 +1,7 @@
 //! MiniMax-H3: attention wider than the layers it reads, gates after what they gate as published (diffusers
 //! `_convert_non_diffusers_minimax_h3_lora_to_diffusers`).
 
-use super::{Architecture, Detected, Evidence, OfBase, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, capture, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
     Architecture { name: "minimax_h3", tables: &[TABLE], rules: OfBase::Detected, detect };
@@ -25,6 +25,14 @@ norm_out.linear                                         final_layer.adaln_proj.l
 proj_out                                                final_layer.video_out
 audio_proj_out                                          final_layer.audio_out
 ";
+
+/// Whether a module's tensor has the queries, keys and values of one head after another, as DiffSynth-Studio stores
+/// them in files whose factors are called `lora_A.default`; all others have all queries first. Shapes do not tell.
+pub(in crate::adapter) fn by_heads(module: &str, tensor: &str) -> bool {
+    let fused = ["blocks.{i}.attn.qkv_proj", "token_refiner.blocks.{i}.attn.qkv_proj"];
+    let path = module.strip_prefix("diffusion_model.").unwrap_or(module);
+    tensor.contains(".default.") && fused.iter().any(|name| capture(name, path).is_some())
+}
 
 fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let named = seen.starts(&["video_patch_proj", "audio_patch_proj", "token_refiner"])

@@ -6,18 +6,20 @@ use super::cut::Cut;
 use super::definition::{Architecture, Names, OfBase, Rule};
 use super::evidence::Evidence;
 use super::{
-    ace_step, anima, auraflow, chroma, clip, cogvideox, cosmos, cosmos1, ernie_image, experts,
-    fibo2, flux, flux2, flux3, glm_image, hidream, hunyuan_image, hunyuan_video, hunyuan_video_1_5,
-    ideogram4, kandinsky, krea2, language, ltx, ltx2, ltx2_connectors, lumina, minimax_h3, mochi,
-    omnigen1, omnigen2, ovis_image, pixart, prx, qwen_image, qwen_image_2_1, releases, sana, sd3,
-    stable_audio, stable_audio_3, t5, unet, wan,
+    ace_step, anima, auraflow, cascade, chroma, clip, cogvideox, cosmos, cosmos1, ernie_image,
+    experts, fibo2, flux, flux2, flux3, glm_image, hidream, hidream_o1, hunyuan_image,
+    hunyuan_video, hunyuan_video_1_5, ideogram4, kandinsky, krea2, language, ltx, ltx2,
+    ltx2_connectors, lumina, minimax_h3, mochi, omnigen1, omnigen2, ovis_image, pixart, prx,
+    qwen_image, qwen_image_2_1, releases, sana, sd3, stable_audio, stable_audio_3, t5, unet, wan,
 };
 
 /// All architectures; of those that an adapter could be of, the first is taken: what has signs of its own
 /// comes before those that share its names.
-pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 44] = [
+pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 46] = [
     &kandinsky::ARCHITECTURE,
     &hidream::ARCHITECTURE,
+    &hidream_o1::ARCHITECTURE,
+    &cascade::ARCHITECTURE,
     &flux2::ARCHITECTURE,
     &chroma::ARCHITECTURE,
     &flux3::ARCHITECTURE,
@@ -35,8 +37,8 @@ pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 44] = [
     &cosmos::ARCHITECTURE,
     &ltx2_connectors::ARCHITECTURE,
     &ltx2::ARCHITECTURE,
-    &stable_audio::ARCHITECTURE,
     &stable_audio_3::ARCHITECTURE,
+    &stable_audio::ARCHITECTURE,
     &sana::ARCHITECTURE,
     &cogvideox::ARCHITECTURE,
     &ernie_image::ARCHITECTURE,

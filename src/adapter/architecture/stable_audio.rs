@@ -32,6 +32,7 @@ transformer_blocks.{i}.attn2.to_q                     layers.{i}.cross_attn.to_q
 transformer_blocks.{i}.attn2.{to_k,to_v}              layers.{i}.cross_attn.to_kv  1:1  any
 transformer_blocks.{i}.attn2.to_out.0                 layers.{i}.cross_attn.to_out
 transformer_blocks.{i}.ff.net.{0.proj,2}              layers.{i}.ff.ff.{0.proj,2}
+{proj_in,proj_out}                                    {project_in,project_out}
 ";
 
 /// The first part of the published path is diffusers' word for the component, and may be taken for it.
@@ -41,6 +42,7 @@ fn detect(seen: &Evidence<'_>) -> Option<Detected> {
         own && seen.any(&[&rule.published])
     });
     let named = seen.starts(&["timestep_proj", "global_proj", "cross_attention_proj"])
+        || seen.starts(&["to_timestep_embed", "to_global_embed", "to_cond_embed"])
         || seen.starts(&["transformer.project_in", "transformer.project_out"]);
     let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];
     let sized = attention.iter().any(|name| seen.width(name, &[1536]));

@@ -9,7 +9,7 @@ use crate::adapter::stacks::ExpertSizes;
 use crate::error::Result;
 use crate::format::json::model_config;
 use crate::format::{Access, Checkpoint};
-use crate::weight::root;
+use crate::weight::{root, tied};
 
 /// What a reference says.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub(crate) struct BaseFacts {
     pub(super) expert_count: Option<usize>,
     /// Whether its language model is one of several in it.
     pub(super) wraps: bool,
+    /// Whether its output head is its input embedding.
+    pub(super) tied: bool,
 }
 
 impl BaseFacts {
@@ -33,7 +35,13 @@ impl BaseFacts {
         let Some(path) = reference else { return Ok(Self::default()) };
         // A config alone tells names and heads.
         let tensors = Checkpoint::open(path, access).ok();
-        Ok(Self { experts: tensors.as_ref().and_then(ExpertSizes::of), ..of_config(path)? })
+        let experts = tensors.as_ref().and_then(ExpertSizes::of);
+        let facts = of_config(path)?;
+        let tied = match &tensors {
+            Some(tensors) => tied::find(tensors)?.is_some(),
+            None => facts.tied,
+        };
+        Ok(Self { experts, tied, ..facts })
     }
 }
 
@@ -64,5 +72,9 @@ fn of_config(path: &Path) -> Result<BaseFacts> {
         experts: None,
         expert_count,
         wraps: root::wraps(&document),
+        tied: [Some(&document), text]
+            .into_iter()
+            .flatten()
+            .any(|config| config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(true)),
     })
 }

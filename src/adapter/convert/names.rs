@@ -13,6 +13,9 @@ use crate::adapter::{Adapter, target};
 use crate::error::{ConvertError, Error, ErrorKind, ExpertsError, Locate, Result};
 use crate::weight::open_reference;
 
+/// llama.cpp's name of the output head.
+const HEAD: &str = "output";
+
 fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
     if goal.target.names != Names::Gguf {
         return Ok(());
@@ -45,6 +48,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         to,
         two_encoders: adapter.modules.iter().any(|module| two(&module.name)),
         t5: None,
+        prior: false,
         architecture: base.architecture,
     };
     let flat = adapter.convention.names == Names::Flattened;
@@ -71,9 +75,10 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         _ => Vec::new(),
     };
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
+    check_head(adapter, &found, to, base)?;
     if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
         layout::divide_experts(adapter, (architecture, to), &mut found);
-        check_experts(&found, to, base)?;
+        check_experts(&found, to, base, goal.program.is_some())?;
     }
     Ok(found)
 }
@@ -95,8 +100,23 @@ pub(super) fn check_names(adapter: &Adapter, found: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// llama.cpp and mlx-lm read as many experts of an adapter as the base has.
-fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+/// llama.cpp has one tensor for a tied pair, the input embedding, and none that an adapter of the head alone could be
+/// for: it refuses the file.
+fn check_head(adapter: &Adapter, found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()> {
+    if to.names != Names::Gguf || !base.tied {
+        return Ok(());
+    }
+    let head = found.modules.iter().flatten().find(|target| target.name == HEAD);
+    let Some(module) = head.and_then(|head| head.source.modules().first().copied()) else {
+        return Ok(());
+    };
+    let name = adapter.modules.get(module).map(|module| module.name.clone()).unwrap_or_default();
+    Err(Error::from(ConvertError::TiedHead)).in_tensor(&name)
+}
+
+/// llama.cpp and mlx-lm read as many experts of an adapter as the base has. For a program those that are missing
+/// are added (`completed`).
+fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts, completed: bool) -> Result<()> {
     let mut stacks: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for target in found.modules.iter().flatten() {
         if let Some((stack, expert)) = to.stack_of(&target.name) {
@@ -108,7 +128,11 @@ fn check_experts(found: &Layout, to: &Convention, base: &BaseFacts) -> Result<()
         return Err(ConvertError::Reference { reason }.into());
     }
     let whole = |experts: &BTreeSet<usize>| {
-        Some(experts.len()) == base.expert_count && experts.last() == Some(&(experts.len() - 1))
+        let last = experts.last().map_or(0, |last| last + 1);
+        if completed {
+            return base.expert_count.is_some_and(|count| last <= count);
+        }
+        Some(experts.len()) == base.expert_count && last == experts.len()
     };
     match stacks.iter().find(|(_, experts)| !whole(experts)) {
         None => Ok(()),

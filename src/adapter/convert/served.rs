@@ -4,7 +4,7 @@ use super::base_facts::BaseFacts;
 use super::goal::Goal;
 use super::requirements::{Experts, Takes};
 use crate::adapter::Adapter;
-use crate::adapter::convention::Names;
+use crate::adapter::convention::{Convention, Names};
 use crate::error::{ErrorKind, Result};
 use crate::format::Checkpoint;
 use crate::weight::open_reference;
@@ -25,6 +25,8 @@ pub(super) struct Served<'a> {
     pub(super) adapter: &'a Adapter,
     /// What the program needs.
     pub(super) takes: &'static Takes,
+    /// The convention that is written.
+    pub(super) target: &'static Convention,
     /// The base, where more than its config is there.
     pub(super) reference: Option<Checkpoint>,
     /// The class of the base in transformers.
@@ -57,7 +59,18 @@ impl<'a> Served<'a> {
         let dotted = goal.target.names == Names::Dotted;
         let in_turns = base.architecture.is_some_and(|architecture| architecture.in_turns);
         let wraps = base.wraps;
-        Ok(Some(Self { adapter, takes, reference, class, experts, in_turns, wraps, dotted }))
+        let target = goal.target;
+        Ok(Some(Self {
+            adapter,
+            takes,
+            target,
+            reference,
+            class,
+            experts,
+            in_turns,
+            wraps,
+            dotted,
+        }))
     }
 
     /// Whether experts go one by one, or in stacks; `None` where they stay as they are.

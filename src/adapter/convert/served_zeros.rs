@@ -13,6 +13,8 @@ use crate::error::{ConvertError, Result};
 /// # Errors
 /// If only a base could tell how large the zeros are.
 pub(super) fn complete(served: &Served<'_>, new: &mut NewAdapter) -> Result<()> {
+    let missing = missing_in_stacks(served, &new.modules);
+    new.modules.extend(missing);
     if !served.dotted {
         return Ok(());
     }
@@ -108,6 +110,36 @@ fn missing_experts(served: &Served<'_>, modules: &[NewModule]) -> Vec<NewModule>
         }
     }
     added
+}
+
+/// Zeros for those experts that have none in the stacks of a convention, which has one tensor for all of them.
+fn missing_in_stacks(served: &Served<'_>, modules: &[NewModule]) -> Vec<NewModule> {
+    let mut stacks: BTreeMap<String, BTreeMap<usize, &NewModule>> = BTreeMap::new();
+    for module in modules {
+        if let Some((stack, number)) = served.target.stack_of(&module.name) {
+            stacks.entry(stack).or_default().insert(number, module);
+        }
+    }
+    let mut added = Vec::new();
+    for present in stacks.values() {
+        let Some((number, model)) = present.first_key_value() else { continue };
+        let Some(shape) = size(model) else { continue };
+        let Some((above, below)) = around(&model.name, *number) else { continue };
+        let count = served.experts.unwrap_or(0);
+        let missing = (0..count).filter(|number| !present.contains_key(number));
+        added.extend(missing.map(|number| zeros(format!("{above}.{number}{below}"), model, shape)));
+    }
+    added
+}
+
+/// What stands before and behind the number of an expert, the last such part of a name.
+fn around(name: &str, number: usize) -> Option<(&str, &str)> {
+    let part = format!(".{number}");
+    let at = name.rmatch_indices(&part).map(|(at, _)| at).find(|at| {
+        let rest = name.get(at + part.len()..).unwrap_or_default();
+        rest.is_empty() || rest.starts_with('.')
+    })?;
+    Some((name.get(..at)?, name.get(at + part.len()..)?))
 }
 
 /// Zeros for the one stack of a layer's experts where the other is there, and the stack that they make.

@@ -9,9 +9,11 @@ mod experts;
 mod fit;
 mod model_part;
 mod names;
+mod spelling;
 mod target;
 
 pub use experts::divide_experts;
 pub use model_part::{architectures, counts, is_known, of_one_layout};
 pub use names::of;
+pub use spelling::several_spellings;
 pub use target::{Layout, MadeOf, Piece, Rows, Target, Wanted};

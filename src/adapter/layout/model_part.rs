@@ -95,8 +95,15 @@ pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Mo
         let detected = base.or_else(|| detect(&Evidence(&bodies)));
         let counted = detected.map(|detected| (counts(&detected), detected));
         // Whose model it is nobody says, all of its names have to.
-        let counted = counted.filter(|((split, published), _)| {
-            scope != Scope::Any || *split.max(published) == bodies.len()
+        let counted = counted.filter(|(_, detected)| {
+            let known = |body: &ModuleShape<'_>| {
+                detected.all().any(|rule| {
+                    [Side::Split, Side::Published]
+                        .iter()
+                        .any(|side| body.capture(rule.side(*side)).is_some())
+                })
+            };
+            scope != Scope::Any || bodies.iter().all(known)
         });
         let side = counted.as_ref().map_or(Side::Split, |((split, published), _)| {
             if published > split { Side::Published } else { Side::Split }

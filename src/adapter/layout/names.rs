@@ -7,10 +7,10 @@ use super::fit::{Atom, Fit, fit, wanted};
 use super::model_part::{ModelPart, parts, place};
 use super::target::{Layout, MadeOf, Target, Wanted};
 use crate::adapter::Adapter;
-use crate::adapter::architecture::{Cut, Detected, ModuleShape, Rule, Side, fill};
+use crate::adapter::architecture::{Cut, Detected, ModuleShape, PRIOR, Rule, Side, fill};
 use crate::adapter::convention::Names;
 use crate::adapter::rename::Renamer;
-use crate::adapter::scope::Scope;
+use crate::adapter::scope::{PRIOR_ENCODER, Scope};
 use crate::error::{ConvertError, Error, Locate, Result};
 use crate::format::Checkpoint;
 
@@ -34,7 +34,10 @@ pub fn of(
     }
     let t5 = parts.iter().find_map(|part| part.detected.as_ref()?.t5);
     let numbered = t5.is_some() || parts.iter().any(|p| matches!(p.scope, Scope::TextEncoder(2..)));
-    let renamer = Renamer { t5, two_encoders: renamer.two_encoders || numbered, ..*renamer };
+    let prior = parts.iter().any(|p| p.detected.as_ref().is_some_and(|d| d.component == PRIOR))
+        || adapter.modules.iter().any(|module| module.name.starts_with(PRIOR_ENCODER));
+    let two_encoders = renamer.two_encoders || numbered;
+    let renamer = Renamer { t5, two_encoders, prior, ..*renamer };
     if renamer.to.names == Names::Dotted {
         one_model(adapter, &parts)?;
     }

@@ -2,7 +2,6 @@
 //! `.NAME.work/`, which a commit copies within the store.
 
 use std::path::Path as LocalPath;
-use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -15,7 +14,7 @@ use super::bucket::{Bucket, wait};
 use super::upload::{MOST_AT_ONCE, MOST_PARTS, ON_THE_WAY, PART, Upload, is_taken, rank};
 use crate::error::Result;
 use crate::format::kept::beside;
-use crate::format::remote::{Depot, Sink};
+use crate::format::remote::Depot;
 
 /// Objects up to this size are copied by one request; stores take no more.
 const ONE_COPY: u64 = 5 << 30;
@@ -221,15 +220,14 @@ impl Depot for Beside {
     }
 }
 
-/// Where the files of an output wait.
-pub(super) fn depot(output: &Bucket) -> Arc<dyn Depot> {
-    Arc::new(Beside::of(output))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
     use object_store::memory::InMemory;
+    use tempfile::NamedTempFile;
 
     use super::*;
     use crate::error::Error;
@@ -253,22 +251,24 @@ mod tests {
 
     #[test]
     fn files_wait_beside_the_output_and_appear_at_once() {
-        let (output, folder) = (output(), tempfile::tempdir().unwrap());
+        let output = output();
         let depot = Beside::of(&output);
         assert_eq!(depot.location(), "s3://bucket/models/.merged.work");
         depot.claim("plan", b"this").unwrap();
         depot.claim("plan", b"another").unwrap();
         assert_eq!(depot.get("plan").unwrap().unwrap(), b"this");
         assert_eq!(depot.get("part").unwrap(), None);
-        let file = folder.path().join("file");
+        let send = |name: &str, text: &str| {
+            let mut file = NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            depot.send(&format!("out/{name}"), file.path())
+        };
         for (name, text) in [("a.safetensors", "a"), ("x/b.json", "b"), ("m.index.json", "index")] {
-            std::fs::write(&file, text).unwrap();
-            depot.send(&format!("out/{name}"), &file).unwrap();
+            send(name, text).unwrap();
         }
         assert!(names(&output).iter().all(|name| name.starts_with("models/.merged.work/")));
         let before = depot.state("out/a.safetensors").unwrap().unwrap();
-        std::fs::write(&file, "c").unwrap();
-        depot.send("out/a.safetensors", &file).unwrap();
+        send("a.safetensors", "c").unwrap();
         assert_ne!(depot.state("out/a.safetensors").unwrap().unwrap(), before);
         assert_eq!(depot.state("out/none").unwrap(), None);
         depot.show("out", false).unwrap();
@@ -276,7 +276,7 @@ mod tests {
         let expected =
             ["models/merged/a.safetensors", "models/merged/m.index.json", "models/merged/x/b.json"];
         assert_eq!(names(&output), expected);
-        let exists = depot.send("out/m.index.json", &file).and_then(|()| depot.show("out", false));
+        let exists = send("m.index.json", "index").and_then(|()| depot.show("out", false));
         assert!(exists.as_ref().err().map(Error::to_string).unwrap().contains("exists"));
         assert!(names(&output).contains(&"models/merged/m.index.json".to_owned()));
         depot.show("out", true).unwrap();

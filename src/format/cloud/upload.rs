@@ -1,9 +1,8 @@
-//! An output in a store: built on the local disk, then sent by parts that nobody sees before all have come.
+//! Files on the way to a store: sent by parts that nobody sees before all have come.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path as LocalPath, PathBuf};
-use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -11,9 +10,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload, UploadPart};
 
 use super::bucket::{Bucket, wait};
-use super::depot::depot;
 use crate::error::{CloudError, Result as Outcome};
-use crate::format::remote::{self, Depot, Sink};
 
 /// Files up to this size are sent at once.
 const AT_ONCE: u64 = 8 << 20;
@@ -24,23 +21,6 @@ pub(super) const PART: u64 = 8 << 20;
 pub(super) const MOST_PARTS: u64 = 9_000;
 /// Bytes that are on their way at once: one stream alone is far slower than a network card.
 pub(super) const ON_THE_WAY: u64 = 4 * PART;
-
-/// The local path of an output that goes to a store.
-///
-/// # Errors
-/// [`CloudError`].
-pub(in crate::format) fn output(location: &str) -> Result<PathBuf, CloudError> {
-    let bucket = Bucket::open(location)?;
-    if !bucket.lists {
-        let reason = "a web server takes no output".to_owned();
-        return Err(CloudError::BadLocation { location: location.to_owned(), reason });
-    }
-    let name = bucket.name();
-    let path = remote::mirror(location, &name)
-        .map_err(|error| bucket.local(LocalPath::new("TMPDIR"), &error))?;
-    remote::goes_to(path.clone(), Arc::new(Upload { bucket }));
-    Ok(path)
-}
 
 /// Where an output goes.
 #[derive(Debug)]
@@ -63,12 +43,12 @@ enum Ended {
     Taken,
 }
 
-impl Sink for Upload {
-    fn depot(&self) -> Arc<dyn Depot> {
-        depot(&self.bucket)
-    }
-
-    fn check_free(&self, force: bool) -> Outcome<()> {
+impl Upload {
+    /// Fails if something is there, unless it may be replaced.
+    ///
+    /// # Errors
+    /// That it is there; what the store says.
+    pub(super) fn check_free(&self, force: bool) -> Outcome<()> {
         if force {
             return Ok(());
         }
@@ -80,7 +60,11 @@ impl Sink for Upload {
         }
     }
 
-    fn send(&self, local: &LocalPath, force: bool) -> Outcome<()> {
+    /// Sends a file or a directory; what others read last appears last.
+    ///
+    /// # Errors
+    /// What the store or the local disk says.
+    pub(super) fn send(&self, local: &LocalPath, force: bool) -> Outcome<()> {
         let pieces = self.pieces(local).map_err(|error| self.bucket.local(local, &error))?;
         let sent = wait(self.send_all(&pieces, force))
             .map_err(|error| self.bucket.local(local, &error))?;
@@ -93,9 +77,7 @@ impl Sink for Upload {
             error.into()
         })
     }
-}
 
-impl Upload {
     /// The files of an output, those last by which others find the rest: the index, else a config.
     fn pieces(&self, local: &LocalPath) -> io::Result<Vec<Piece>> {
         let mut files = Vec::new();

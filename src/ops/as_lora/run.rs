@@ -11,6 +11,7 @@ use crate::adapter::write::check_ending;
 use crate::error::{ConvertError, ErrorKind, Locate, Result};
 use crate::format::Checkpoint;
 use crate::math::RankPolicy;
+use crate::ops::check::program::ProgramVersion;
 use crate::ops::combine::{self, align, replacements};
 use crate::ops::convert::input::{self, Input, target};
 use crate::ops::merge::{self, AdapterInput, Merge};
@@ -25,11 +26,11 @@ pub fn plan(options: &Options) -> Result<AsLora> {
     let Input { program, convention, mut adapter, .. } = input::open(&options.convert)?;
     input::check(&options.convert, &mut adapter)?;
     let native = align::common(std::slice::from_ref(&adapter));
-    let target = match (convention, program) {
+    let target = match (convention, &program) {
         (None, None) => write::convention(None, Some(native), &options.convert.output)?,
-        _ => target(convention, program, native)?,
+        (_, program) => target(convention, program.as_ref(), native)?,
     };
-    let takes = program.map(|program| &program.takes);
+    let takes = program.as_ref().map(ProgramVersion::takes);
     if !takes.is_some_and(|takes| takes.modelfile) {
         check_ending(target, &options.convert.output)?;
     }

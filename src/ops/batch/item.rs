@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
 use super::verbs;
+use crate::format::remote::as_written;
 use crate::format::yaml::Node;
 use crate::ops::run::fields::Read;
 
@@ -23,7 +24,8 @@ pub(super) struct Item {
 impl Item {
     /// What reports and errors call it.
     pub(super) fn name(&self) -> String {
-        format!("{} {}", self.verb, self.input)
+        // A plan that was read has what stands for a place in a store on this machine.
+        format!("{} {}", self.verb, as_written(&self.input))
     }
 
     /// What it asks for; its paths are relative to `folder`.

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::adapter::target::{self, Targets};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
-use crate::format::{Checkpoint, Dtype};
 use crate::format::json::model_config;
+use crate::format::{Checkpoint, Dtype};
 use crate::ops::merge::plan::misfit;
 use crate::ops::merge::tied_head;
 use crate::ops::shared::base::open_base;
@@ -37,9 +37,9 @@ const CODES: [Dtype; 5] = [Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::I8, Dtype::U8,
 fn has_codes(path: &Path, open: &OpenOptions) -> Result<bool> {
     let stored = Checkpoint::open(path, open.access)?;
     Ok(stored.names().any(|name| {
-        stored.tensor(name).is_some_and(|view| {
-            CODES.contains(&view.spec.dtype) && view.spec.shape.len() > 1
-        })
+        stored
+            .tensor(name)
+            .is_some_and(|view| CODES.contains(&view.spec.dtype) && view.spec.shape.len() > 1)
     }))
 }
 

@@ -1,6 +1,6 @@
 //! Commands that put an adapter right, as they can be pasted into a shell.
 
-use super::program::Program;
+use super::program::ProgramVersion;
 use super::rule::Cure;
 use super::subject::Subject;
 use crate::adapter::convention::{self, Names, Output};
@@ -15,7 +15,7 @@ const HIGHEST: usize = 512;
 #[derive(Clone, Copy)]
 pub(super) struct Cures<'a> {
     pub(super) subject: &'a Subject<'a>,
-    pub(super) program: &'a Program,
+    pub(super) asked: &'a ProgramVersion,
 }
 
 impl Cures<'_> {
@@ -38,7 +38,7 @@ impl Cures<'_> {
             _ => None,
         });
         let extracts = any(|cure| matches!(cure, Cure::Extract));
-        let plain = self.program.takes.reads_patterns;
+        let plain = self.asked.takes().reads_patterns;
         let converts = any(|cure| matches!(cure, Cure::Convert)) && !extracts;
         let last = converts || !plain;
         let mut commands = Vec::new();
@@ -83,7 +83,7 @@ impl Cures<'_> {
 
     /// `convert --for` the program.
     pub(super) fn convert(self, from: &str) -> String {
-        let name = self.program.name;
+        let name = self.asked.target();
         let convention = self.convention();
         // Names of a known layout need no base, but for llama.cpp's, whose rows depend on it.
         let needs_base = match convention.names {
@@ -94,7 +94,7 @@ impl Cures<'_> {
         let base = self.base().or_else(|| needs_base.then(|| "BASE".to_owned()));
         let reference = base.map_or_else(String::new, |base| format!(" --reference {base}"));
         let out = match convention.output {
-            Output::File(_) if self.program.takes.modelfile => "OUT".to_owned(),
+            Output::File(_) if self.asked.takes().modelfile => "OUT".to_owned(),
             Output::File(ending) => format!("OUT.{ending}"),
             _ => "OUT".to_owned(),
         };
@@ -103,7 +103,7 @@ impl Cures<'_> {
 
     fn convention(self) -> &'static convention::Convention {
         let own = self.subject.adapter.convention.name;
-        let takes = self.program.takes.conventions;
+        let takes = self.asked.takes().conventions;
         let name = takes.iter().find(|name| **name == own).or_else(|| takes.first());
         name.and_then(|name| convention::by_name(name)).unwrap_or(convention::peft())
     }

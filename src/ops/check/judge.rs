@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cure::Cures;
 use super::place::Place;
-use super::program::{Field, Program};
+use super::program::{Field, ProgramVersion};
 use super::report::{Answer, Finding, Severity, Verdict};
 use super::rule::{Cure, Effect};
 use super::subject::Subject;
@@ -13,17 +13,12 @@ use super::version::Version;
 /// One program, one version, one adapter.
 pub(super) struct Judge<'a> {
     subject: &'a Subject<'a>,
-    program: &'static Program,
-    version: Option<Version>,
+    asked: &'a ProgramVersion,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(
-        subject: &'a Subject<'a>,
-        program: &'static Program,
-        version: Option<Version>,
-    ) -> Self {
-        Self { subject, program, version }
+    pub(super) fn new(subject: &'a Subject<'a>, asked: &'a ProgramVersion) -> Self {
+        Self { subject, asked }
     }
 
     /// The verdict, and what it stands on. `broken` says that the adapter itself cannot be loaded.
@@ -34,7 +29,11 @@ impl<'a> Judge<'a> {
             .filter(|(_, finding)| finding.severity != Severity::Note)
             .map(|(cure, _)| *cure)
             .collect();
-        let findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
+        let mut findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
+        if broken {
+            // No verb takes what is not whole.
+            findings.iter_mut().for_each(|finding| finding.fix = None);
+        }
         let worst = findings.iter().map(|finding| finding.effect).max().unwrap_or(Effect::Note);
         let worst = if broken { Effect::Refused } else { worst };
         let answer = match worst {
@@ -60,26 +59,29 @@ impl<'a> Judge<'a> {
             Effect::Ignored => "partly ignored",
             other => other.name(),
         };
-        let cures = Cures { subject: self.subject, program: self.program }.all(&cures);
+        let cures = Cures { subject: self.subject, asked: self.asked }.all(&cures);
         let verdict = Verdict {
-            program: self.program.name,
+            program: self.asked.program.name,
             version: self.version_text(),
             answer,
             verdict,
             modules: (wrong, all),
-            needs: (self.program.needs)(self.subject),
+            needs: (self.asked.program.needs)(self.subject),
             fix: if broken { None } else { cures },
         };
         (verdict, findings)
     }
 
     fn version_text(&self) -> String {
-        self.version.as_ref().map_or_else(|| self.program.version.to_owned(), Version::to_string)
+        self.asked
+            .version
+            .as_ref()
+            .map_or_else(|| self.asked.program.version.to_owned(), Version::to_string)
     }
 
     fn findings(&self) -> Vec<(Cure, Finding)> {
         let mut found = Vec::new();
-        let (subject, program) = (self.subject, self.program);
+        let (subject, program) = (self.subject, self.asked.program);
         let convention = subject.adapter.convention.name;
         let reads = program.reads.contains(&convention);
         if !reads {
@@ -101,7 +103,7 @@ impl<'a> Judge<'a> {
             return found;
         }
         let newest = Version::parse(program.version);
-        let version = self.version.clone().or(newest);
+        let version = self.asked.version.clone().or(newest);
         for rule in program.rules.iter().copied().flatten() {
             if version.as_ref().is_none_or(|version| rule.holds(version))
                 && let Some(places) = (rule.finds)(subject)
@@ -127,9 +129,9 @@ impl<'a> Judge<'a> {
         says: String,
         cure: Cure,
     ) -> (Cure, Finding) {
-        let cures = Cures { subject: self.subject, program: self.program };
+        let cures = Cures { subject: self.subject, asked: self.asked };
         let finding = Finding {
-            program: Some(self.program.name),
+            program: Some(self.asked.program.name),
             rule,
             severity: effect.into(),
             effect,
@@ -144,7 +146,7 @@ impl<'a> Judge<'a> {
     /// Whether an adapter of another convention could be for such a program at all.
     fn may_be_its(&self) -> bool {
         let language = self.subject.adapter.modules.iter().all(Subject::is_language);
-        match self.program.field {
+        match self.asked.program.field {
             Field::Any => true,
             Field::Language => language,
             Field::Image => !language,
@@ -153,7 +155,7 @@ impl<'a> Judge<'a> {
 
     /// Why nothing is known of the version, if that is so.
     fn stranger(&self) -> Option<String> {
-        let (version, program) = (self.version.as_ref()?, self.program);
+        let (version, program) = (self.asked.version.as_ref()?, self.asked.program);
         let older = Version::parse(program.oldest).is_some_and(|oldest| *version < oldest);
         let newer = Version::parse(program.version).is_some_and(|newest| *version > newest);
         (older || newer).then(|| {

@@ -6,7 +6,7 @@ use super::anomaly;
 use super::base::Base;
 use super::judge::Judge;
 use super::place::Place;
-use super::program::{PROGRAMS, Program, by_name};
+use super::program::{PROGRAMS, ProgramVersion};
 use super::report::{Answer, Finding, Report, Severity, Verdict};
 use super::rule::Effect;
 use super::subject::{Subject, models};
@@ -40,8 +40,8 @@ pub fn programs() -> Vec<&'static str> {
 /// If there is no such program or version, or a file cannot be opened or read.
 pub fn run(options: &Options) -> Result<Report> {
     let asked = match &options.program {
-        Some(text) => vec![asked(text)?],
-        None => PROGRAMS.iter().map(|program| (*program, None)).collect(),
+        Some(text) => vec![ProgramVersion::parse(text)?],
+        None => PROGRAMS.iter().map(|program| ProgramVersion { program, version: None }).collect(),
     };
     let base =
         options.against.as_ref().map(|path| Base::open(path, &options.adapter, &options.open));
@@ -66,8 +66,8 @@ pub fn run(options: &Options) -> Result<Report> {
     };
     let broken = findings.iter().any(|finding| finding.severity == Severity::Breaks);
     let mut programs = Vec::new();
-    for (program, version) in &asked {
-        let judge = Judge::new(&subject, program, version.clone());
+    for asked in &asked {
+        let judge = Judge::new(&subject, asked);
         let (verdict, found) = judge.verdict(broken);
         programs.push(verdict);
         findings.extend(found);
@@ -82,24 +82,6 @@ pub fn run(options: &Options) -> Result<Report> {
         programs,
         findings,
     })
-}
-
-/// The program and the version of `NAME[@VERSION]`.
-fn asked(text: &str) -> Result<(&'static Program, Option<Version>)> {
-    let (name, version) = match text.split_once('@') {
-        Some((name, version)) => (name, Some(version)),
-        None => (text, None),
-    };
-    let program = by_name(name)?;
-    let parse = |text: &str| {
-        Version::parse(text).ok_or_else(|| {
-            ErrorKind::BadOption(format!(
-                "`{text}` is no version of {name}; they are numbers: {name}@{}",
-                program.version
-            ))
-        })
-    };
-    Ok((program, version.map(parse).transpose()?))
 }
 
 /// Opens the adapter, whatever its config's fields mean: rules judge those.
@@ -132,12 +114,8 @@ fn is_unknown(error: &Error) -> bool {
     )
 }
 
-fn unknown(
-    options: &Options,
-    asked: &[(&'static Program, Option<Version>)],
-    error: &Error,
-) -> Report {
-    let verdict = |(program, version): &(&'static Program, Option<Version>)| Verdict {
+fn unknown(options: &Options, asked: &[ProgramVersion], error: &Error) -> Report {
+    let verdict = |ProgramVersion { program, version }: &ProgramVersion| Verdict {
         program: program.name,
         version: version.as_ref().map_or_else(|| program.version.to_owned(), Version::to_string),
         answer: Answer::Unknown,
@@ -186,7 +164,8 @@ fn strangers(adapter: &Adapter) -> Option<Finding> {
     let says = "nothing is known of these tensors, and of what they do".to_owned();
     let (severity, effect) = (Severity::Unknown, Effect::Unknown);
     let (rule, source) = ("unknown-tensors", "");
-    let finding = Finding { program: None, rule, severity, effect, says, places, source, fix: None };
+    let finding =
+        Finding { program: None, rule, severity, effect, says, places, source, fix: None };
     (!finding.places.is_empty()).then_some(finding)
 }
 
@@ -201,7 +180,8 @@ fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
         return Answer::No;
     }
     let any = |wanted: Answer| programs.iter().any(|verdict| verdict.answer == wanted);
-    let strange = findings.iter().any(|own| own.program.is_none() && own.severity == Severity::Unknown);
+    let strange =
+        findings.iter().any(|own| own.program.is_none() && own.severity == Severity::Unknown);
     match (any(Answer::Yes), any(Answer::Unknown)) {
         (true, _) if strange => Answer::Unknown,
         (true, _) => Answer::Yes,

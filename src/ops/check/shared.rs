@@ -29,6 +29,12 @@ pub(super) fn biased(subject: &Subject<'_>) -> Found {
     subject.modules(|module| module.bias.is_some())
 }
 
+/// Modules whose B has a bias, spelled as PEFT spells it.
+pub(super) fn biased_factors(subject: &Subject<'_>) -> Found {
+    let of_factor = |name: &str| name.ends_with(".lora_B.bias") || name.ends_with(".lora_up.bias");
+    subject.modules(|module| module.bias.is_some() && module.tensors().any(of_factor))
+}
+
 /// Tensors that replace the base's.
 pub(super) fn replaced(subject: &Subject<'_>) -> Found {
     let labels: Vec<String> = subject.adapter.replacements.iter().map(Replacement::label).collect();

@@ -13,8 +13,8 @@ use crate::error::{Locate, PairError, Result};
 use crate::format::Access;
 use crate::ops::write;
 
-/// Puts the adapters in one convention, `native`, where they are of several or share no module, and gives each
-/// stack of layers one root. What cannot be converted stays, and is compared by its names.
+/// Puts the adapters in one convention, `native`, and in one layout where they have names of several or share no
+/// module; gives each stack of layers one root. What cannot be converted stays, and is compared by its names.
 ///
 /// # Errors
 /// A reference that cannot be read.
@@ -25,17 +25,24 @@ pub(in crate::ops) fn align(
 ) -> Result<Vec<Adapter>> {
     let (program, allow_loss, access) = (None, false, Access::default());
     let goal = Goal { target: native, program, reference, allow_loss, access };
-    let mixed = peers::mixed(&adapters);
+    let respelled = |adapter: Adapter, base: &BaseFacts| {
+        let known = layout::is_known(&adapter);
+        known.then(|| reexpressed(&adapter, goal, base)).flatten().unwrap_or(adapter)
+    };
     let mut aligned = adapters;
-    if mixed || apart(&aligned) {
+    if peers::mixed(&aligned) {
         let base = goal.base()?;
-        let comparable = |adapter: Adapter| {
-            // Names of one convention are of several layouts only where the layouts are known.
-            let is_other = adapter.convention != native || !mixed;
-            let known = is_other && layout::is_known(&adapter);
-            known.then(|| reexpressed(&adapter, goal, &base)).flatten().unwrap_or(adapter)
+        let comparable = |adapter: Adapter| match adapter.convention == native {
+            true => adapter,
+            false => respelled(adapter, &base),
         };
         aligned = aligned.into_iter().map(comparable).collect();
+    }
+    // Before modules are paired: one convention may have the names of two layouts, and what came into it has those
+    // that it is written with.
+    if layout::several_spellings(&aligned) || apart(&aligned) {
+        let base = goal.base()?;
+        aligned = aligned.into_iter().map(|adapter| respelled(adapter, &base)).collect();
     }
     unify::unify(&mut aligned);
     Ok(aligned)

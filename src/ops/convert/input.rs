@@ -7,14 +7,14 @@ use crate::adapter::convention::{self, Convention};
 use crate::adapter::convert::{BaseFacts, complete};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
-use crate::ops::check::program::{Program, by_name};
+use crate::ops::check::program::ProgramVersion;
 use crate::ops::shared::base::check_reference;
 use crate::ops::{check_output, files_of};
 
 /// What a conversion starts from.
 pub(in crate::ops) struct Input {
     /// The program that shall load the result.
-    pub(in crate::ops) program: Option<&'static Program>,
+    pub(in crate::ops) program: Option<ProgramVersion>,
     /// The convention that is asked for.
     pub(in crate::ops) convention: Option<&'static Convention>,
     /// What is known of the base.
@@ -28,7 +28,7 @@ pub(in crate::ops) struct Input {
 /// # Errors
 /// Names that nothing has, an output that is there, what cannot be opened.
 pub(in crate::ops) fn open(options: &Options) -> Result<Input> {
-    let program = options.program.as_deref().map(by_name).transpose()?;
+    let program = options.program.as_deref().map(ProgramVersion::parse).transpose()?;
     let convention = named(&options.to)?;
     check_output(&options.output, [options.adapter.as_path()], options.force)?;
     let (reference, access) = (options.reference.as_deref(), options.open.access);
@@ -72,7 +72,7 @@ fn named(name: &str) -> Result<Option<&'static Convention>> {
 /// The convention to write: the one asked for, else of the program's that of the adapter, else its first.
 pub(in crate::ops) fn target(
     asked: Option<&'static Convention>,
-    program: Option<&'static Program>,
+    program: Option<&ProgramVersion>,
     native: &'static Convention,
 ) -> Result<&'static Convention> {
     let Some(program) = program else {
@@ -80,13 +80,14 @@ pub(in crate::ops) fn target(
             ErrorKind::BadOption("neither a convention nor a program is given".to_owned()).into()
         });
     };
-    let takes = program.takes.conventions;
+    let takes = program.takes().conventions;
     if let Some(asked) = asked {
         if takes.contains(&asked.name) {
             return Ok(asked);
         }
         let takes = takes.join(", ");
-        let reason = format!("{} loads {takes}, not {}; leave out --to", program.name, asked.name);
+        let reason =
+            format!("{} loads {takes}, not {}; leave out --to", program.program.name, asked.name);
         return Err(ErrorKind::BadOption(reason).into());
     }
     let name = takes.iter().find(|name| **name == native.name).or_else(|| takes.first());

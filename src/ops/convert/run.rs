@@ -14,6 +14,7 @@ use crate::adapter::save::NewAdapter;
 use crate::adapter::write;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::ops::Progress;
+use crate::ops::check::program::ProgramVersion;
 
 /// What a conversion will do, or did.
 #[derive(Debug, Serialize)]
@@ -64,10 +65,11 @@ pub struct Convert {
 /// cannot be started.
 pub fn plan(options: &Options) -> Result<Convert> {
     let Input { program, convention, base, mut adapter } = input::open(options)?;
-    let target = target(convention, program, adapter.convention)?;
-    let modelfile = program.is_some_and(|program| program.takes.modelfile);
+    let target = target(convention, program.as_ref(), adapter.convention)?;
+    let takes = program.as_ref().map(ProgramVersion::takes);
+    let modelfile = takes.is_some_and(|takes| takes.modelfile);
     check_ending(target, modelfile, options)?;
-    let (takes, reference) = (program.map(|program| &program.takes), options.reference.as_deref());
+    let reference = options.reference.as_deref();
     let (allow_loss, access) = (options.allow_loss, options.open.access);
     let goal = Goal { target, program: takes, reference, allow_loss, access };
     input::check(options, &mut adapter)?;

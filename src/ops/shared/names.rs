@@ -3,9 +3,9 @@
 /// Whether a module of this last name is a table of vectors.
 pub(in crate::ops) fn is_embedding(last: &str) -> bool {
     const TABLES: [&str; 4] = ["wte", "wpe", "shared", "relative_attention_bias"];
-    // The output head of GPT-NeoX is called `embed_out`.
-    (last.contains("embed") && last != "embed_out" && !last.contains("proj"))
-        || TABLES.contains(&last)
+    // The output head of GPT-NeoX is called `embed_out`; a diffusion transformer's `x_embedder` is a linear layer.
+    let other = last == "embed_out" || last.contains("proj") || last.ends_with("embedder");
+    (last.contains("embed") && !other) || TABLES.contains(&last)
 }
 
 /// Whether a module of this last name makes a model's output: words, classes, scores.

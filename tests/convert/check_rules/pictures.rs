@@ -181,11 +181,10 @@ fn comfyui_does_as_it_does() {
             none,
             Made::File(
                 "lora.safetensors",
-                Tensors::new().f32(&format!("{FLUX}.weight"), &[8, 1], &[0.5; 8]).raw(
+                Tensors::new().f32(&format!("{FLUX}.weight"), &[8], &[0.5; 8]).f32(
                     &format!("{FLUX}.on_input"),
-                    lora_tool::format::Dtype::BOOL,
                     &[],
-                    &[0],
+                    &[0.0],
                 ),
             ),
         ),

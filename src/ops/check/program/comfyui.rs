@@ -10,7 +10,7 @@ use crate::adapter::module::{Module, Side};
 use crate::adapter::target::flat_module;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{adapter_named, biased, misfits, replaced, unscaled};
+use crate::ops::check::shared::{adapter_named, biased_factors, misfits, replaced, unscaled};
 use crate::ops::check::subject::{Subject, named, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
@@ -22,6 +22,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["comfyui", "kohya", "diffusers", "xlabs", "bfl"],
     converts: &[],
     takes: Takes::convention(&["comfyui"]),
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };
@@ -75,7 +76,7 @@ pub(super) static RULES: &[Rule] = &[
         MAP,
         ignored,
     ),
-    Rule::new("bias", Effect::Ignored, "it ignores biases of B", MAP, biased),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B", MAP, biased_factors),
     Rule::new(
         "tensor-names",
         Effect::Ignored,

@@ -32,6 +32,8 @@ pub(in crate::ops) struct Program {
     pub(in crate::ops::check) converts: &'static [&'static str],
     /// What `convert --for` writes.
     pub(in crate::ops) takes: Takes,
+    /// What is written for older versions instead, with the first that takes the rest; the oldest first.
+    pub(in crate::ops::check) older: &'static [(&'static str, Takes)],
     /// Flags that the server needs for this adapter.
     pub(in crate::ops::check) needs: fn(&Subject<'_>) -> Vec<String>,
     /// Its rules, in groups: its own, and those of programs whose code it has.

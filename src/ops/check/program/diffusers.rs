@@ -19,6 +19,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["diffusers", "kohya", "comfyui", "xlabs", "bfl", "peft"],
     converts: &[],
     takes: Takes::convention(&["diffusers"]),
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };

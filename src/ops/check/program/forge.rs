@@ -15,6 +15,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["kohya", "comfyui", "diffusers", "xlabs", "bfl"],
     converts: &[],
     takes: Takes::convention(&["kohya"]),
+    older: &[],
     needs: nothing,
     rules: &[RULES, comfyui::RULES],
 };

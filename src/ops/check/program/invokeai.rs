@@ -5,7 +5,7 @@ use super::readings::model;
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{adapter_named, biased, unscaled};
+use crate::ops::check::shared::{adapter_named, biased_factors, unscaled};
 use crate::ops::check::subject::{Subject, named, whole};
 
 pub(super) static PROGRAM: Program = Program {
@@ -16,7 +16,9 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Image,
     reads: &["kohya", "diffusers", "comfyui", "xlabs", "bfl"],
     converts: &[],
-    takes: Takes::convention(&["kohya"]),
+    // It takes no alpha for a scale of 1, and of Flux.1's modules all only in the names that they have.
+    takes: Takes { scale_one: true, ..Takes::convention(&["kohya", "diffusers", "comfyui"]) },
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };
@@ -55,8 +57,7 @@ static RULES: &[Rule] = &[
         "its probe for kohya's files of Flux wants every key to be of a module that it knows",
         PROBE,
         stray_keys,
-    )
-    .converts(),
+    ),
     Rule::new(
         "scale",
         Effect::ScaledWrongly,
@@ -73,7 +74,7 @@ static RULES: &[Rule] = &[
         adapter_named,
     )
     .converts(),
-    Rule::new("bias", Effect::Ignored, "it ignores biases of B", LAYERS, biased),
+    Rule::new("bias", Effect::Ignored, "it ignores biases of B", LAYERS, biased_factors),
     Rule::new(
         "family",
         Effect::Refused,

@@ -22,6 +22,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["gguf"],
     converts: &["peft"],
     takes: Takes { experts: Experts::Single, ..Takes::convention(&["gguf"]) },
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };

@@ -18,6 +18,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["peft"],
     converts: &[],
     takes: Takes { leaf_targets: true, experts: Experts::AsTheyAre, ..Takes::SERVER },
+    older: &[],
     needs: |_| vec!["--backend pytorch".to_owned()],
     rules: &[RULES],
 };

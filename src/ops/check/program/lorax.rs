@@ -11,6 +11,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["peft"],
     converts: &[],
     takes: Takes { every_layer: true, ..Takes::SERVER },
+    older: &[],
     needs: nothing,
     rules: &[tgi::RULES],
 };

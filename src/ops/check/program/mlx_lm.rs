@@ -21,6 +21,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["mlx"],
     converts: &[],
     takes: Takes { uniform: true, wrapped: Some(Root::OUTER), ..Takes::convention(&["mlx"]) },
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };

@@ -7,6 +7,7 @@ mod registry;
 mod comfyui_names;
 mod definition;
 mod diffusers_names;
+mod program_version;
 mod readings;
 mod spelling;
 mod vllm_classes;
@@ -18,7 +19,8 @@ use definition::nothing;
 
 pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
-pub(in crate::ops) use registry::by_name;
+pub(in crate::ops) use program_version::ProgramVersion;
+use registry::by_name;
 pub(in crate::ops) use vllm_findings::rank_flag;
 
 programs! {

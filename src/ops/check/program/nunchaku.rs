@@ -17,6 +17,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["diffusers", "kohya", "comfyui", "xlabs", "bfl", "peft"],
     converts: &[],
     takes: Takes::convention(&["diffusers"]),
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };
@@ -29,14 +30,22 @@ static RULES: &[Rule] = &[
         Effect::Refused,
         "it has LoRA for Flux.1 only",
         "nunchaku/models/transformers/transformer_flux.py, update_lora_params",
-        |subject| whole(model(subject).is_some_and(|model| !["flux", "clip", "t5"].contains(&model))),
+        |subject| {
+            // PEFT's directories are of any model.
+            let own = subject.adapter.convention.name == "peft";
+            let known = model(subject).map(|model| ["flux", "clip", "t5"].contains(&model));
+            whole(!known.unwrap_or(!own))
+        },
     ),
     Rule::new(
         "model",
         Effect::Unknown,
         "nothing tells which model they are of",
         LOAD,
-        |subject| whole(subject.models.is_empty()),
+        |subject| {
+            let own = subject.adapter.convention.name == "peft";
+            whole(!own && subject.models.is_empty())
+        },
     ),
     Rule::new("names", Effect::Ignored, "diffusers' conversion passes over these", LOAD, |subject| {
         names::modules(subject, Fate::Lost)

@@ -19,6 +19,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["gguf", "peft", "mlx"],
     converts: &[],
     takes: Takes { modelfile: true, ..llama_cpp::PROGRAM.takes },
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };

@@ -23,6 +23,7 @@ pub(super) static PROGRAM: Program = Program {
         factors_only: true,
         ..Takes::convention(&["peft", "kohya", "diffusers"])
     },
+    older: &[],
     needs: |_| vec!["alpha 1 for the adapter".to_owned()],
     rules: &[RULES],
 };

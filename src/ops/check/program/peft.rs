@@ -17,17 +17,23 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Any,
     reads: &["peft"],
     converts: &[],
-    takes: Takes {
-        base_names: true,
-        wrapped: Some(Root::NESTED),
-        reads_patterns: true,
-        ..Takes::convention(&["peft"])
-    },
+    takes: TAKES,
+    older: &[(ANCHORED, Takes { uniform: true, reads_patterns: false, ..TAKES })],
     needs: nothing,
     rules: &[RULES],
 };
 
 const LOAD: &str = "utils/save_and_load.py, set_peft_model_state_dict";
+const TAKES: Takes = Takes {
+    base_names: true,
+    wrapped: Some(Root::NESTED),
+    reads_patterns: true,
+    ..Takes::convention(&["peft"])
+};
+
+/// The release from which a pattern can be a whole name.
+const ANCHORED: &str = "0.14";
+
 /// The release that maps keys of wrappers, and the one that swaps the sides of stacks.
 const MOVES: &str = "0.16";
 const SWAPS: &str = "0.19";
@@ -109,7 +115,7 @@ static RULES: &[Rule] = &[
     })
     .until("0.6")
     .converts(),
-    field("anchored patterns", |subject| named(anchored(subject).then_some("rank_pattern"))).until("0.14").converts(),
+    field("anchored patterns", |subject| named(anchored(subject).then_some("rank_pattern"))).until(ANCHORED).converts(),
     field("use_rslora", |subject| fields(subject, &["use_rslora"])).until("0.8").converts(),
     field("use_dora", |subject| fields(subject, &["use_dora"])).until("0.9").extracts(),
     field("layer_replication", |subject| fields(subject, &["layer_replication"])).until("0.10"),

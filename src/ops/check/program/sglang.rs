@@ -30,6 +30,7 @@ pub(super) static PROGRAM: Program = Program {
         ],
         ..Takes::SERVER
     },
+    older: &[],
     needs: |subject| vec![format!("--max-lora-rank {}", subject.rank())],
     rules: &[RULES],
 };

@@ -22,6 +22,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["kohya", "comfyui", "diffusers", "xlabs", "bfl"],
     converts: &[],
     takes: Takes::convention(&["comfyui"]),
+    older: &[],
     needs: nothing,
     rules: &[RULES],
 };

@@ -25,6 +25,7 @@ pub(super) static PROGRAM: Program = Program {
         complete: &[&["q_proj", "k_proj", "v_proj"]],
         ..Takes::convention(&["peft"])
     },
+    older: &[],
     needs: |subject| match subject.rank() {
         0..=64 => nothing(subject),
         rank => vec![format!("max_lora_rank {rank}")],

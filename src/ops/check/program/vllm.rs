@@ -27,6 +27,7 @@ pub(super) static PROGRAM: Program = Program {
     reads: &["peft"],
     converts: &[],
     takes: Takes { experts: Experts::ByClass(is_stacked), reads_patterns: true, ..Takes::SERVER },
+    older: &[],
     needs,
     rules: &[RULES],
 };

@@ -302,8 +302,7 @@ pub(super) static STACKED: [&str; 8] = [
 
 /// What the checkpoints of a class call an expert's matrices (`ckpt_names`). Mixtral's mapper takes both.
 pub(super) fn expert_names(class: &str) -> Option<&'static [&'static str]> {
-    const NUMBERED: [&str; 3] =
-        ["PhiMoEForCausalLM", "MiniMaxM2ForCausalLM", "Lfm2MoeForCausalLM"];
+    const NUMBERED: [&str; 3] = ["PhiMoEForCausalLM", "MiniMaxM2ForCausalLM", "Lfm2MoeForCausalLM"];
     const PLAIN: [&str; 8] = [
         "DeepseekV2ForCausalLM",
         "DeepseekV3ForCausalLM",

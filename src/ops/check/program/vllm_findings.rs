@@ -78,7 +78,8 @@ pub(super) fn half_precision(subject: &Subject<'_>, holds: impl Fn(f64) -> bool)
 
 /// Tensors that replace the base's, and modules that a config says it does so of.
 pub(super) fn whole_modules(subject: &Subject<'_>) -> Found {
-    replaced(subject).or_else(|| named(subject.flag("modules_to_save").then_some("modules_to_save")))
+    replaced(subject)
+        .or_else(|| named(subject.flag("modules_to_save").then_some("modules_to_save")))
 }
 
 /// Whether all that replaces something are embeddings and heads, of which the class takes factors.
@@ -173,8 +174,7 @@ pub(super) fn names_differ(subject: &Subject<'_>) -> bool {
 
 /// Last parts of names of fused projections. Some classes have linear layers of these names that nothing was
 /// fused to: those are in the base.
-const JOINED: [&str; 5] =
-    ["qkv_proj", "gate_up_proj", "query_key_value", "dense_h_to_4h", "wqkv"];
+const JOINED: [&str; 5] = ["qkv_proj", "gate_up_proj", "query_key_value", "dense_h_to_4h", "wqkv"];
 
 fn in_base(subject: &Subject<'_>, module: &Module) -> bool {
     let fused = ["qkv_proj", "gate_up_proj"].iter().any(|last| module.name.ends_with(last));

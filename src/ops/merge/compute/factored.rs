@@ -11,7 +11,7 @@ use crate::math::{LowRank, Matrix};
 use crate::method::{Problem, Weighted};
 use crate::ops::merge::plan::method_choice::MethodChoice;
 use crate::ops::merge::plan::region::Region;
-use crate::ops::merge::plan::step::{InputDelta, MethodStep, Term};
+use crate::ops::merge::plan::step::{InputDelta, MethodStep, Term, TermForm};
 
 /// A term of a step, with the number of the share that it is of.
 type Part<'a> = (usize, &'a Term);
@@ -67,6 +67,9 @@ fn block(
     let all = parts.iter().map(|(_, term)| place(term));
     let around = |a: Range<usize>, b: Range<usize>| a.start.min(b.start)..a.end.max(b.end);
     let rows = all.reduce(around).unwrap_or(0..0);
+    // Methods may look at outputs and inputs unlike, so each module is combined the way round that it is.
+    let turned = parts.iter().all(|(_, term)| term.source == TermForm::Transposed);
+    let way_round = |matrix: LowRank| if turned { matrix.transposed() } else { matrix };
     let mut inputs = Vec::new();
     for (at, share) in step.shares.iter().enumerate() {
         let mut deltas = Vec::new();
@@ -76,7 +79,7 @@ fn block(
             deltas.push(lower(delta, place(term).start - rows.start, rows.len()));
         }
         if !deltas.is_empty() {
-            let factors = LowRank::sum(rows.len(), size.1, &deltas);
+            let factors = way_round(LowRank::sum(rows.len(), size.1, &deltas));
             inputs.push(Weighted {
                 factors,
                 scale: 1.0,
@@ -86,8 +89,8 @@ fn block(
         }
     }
     let problem = Problem {
-        rows: rows.len(),
-        columns: size.1,
+        rows: if turned { size.1 } else { rows.len() },
+        columns: if turned { rows.len() } else { size.1 },
         inputs: &inputs,
         weights: &step.weights,
         settings: step.settings.as_ref().unwrap_or(&method.settings),
@@ -95,7 +98,7 @@ fn block(
         rank: None,
     };
     let combined = method.method.combine(&problem).ok_or(ErrorKind::NotFound)?;
-    let (left, right) = combined.factors.to_factors();
+    let (left, right) = way_round(combined.factors).to_factors();
     Ok(Block { rows, left, coefficient: combined.scale, right })
 }
 
