@@ -60,7 +60,7 @@ fn named(name: &str) -> Result<Option<&'static Convention>> {
         return Ok(known);
     }
     let names = convention::names(true);
-    let reason = match by_name(name) {
+    let reason = match ProgramVersion::parse(name) {
         Ok(_) => {
             format!("`{name}` is a program, not a convention: --for {name} writes what it loads")
         }
