@@ -20,7 +20,7 @@ use definition::nothing;
 pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
 pub(in crate::ops) use program_version::ProgramVersion;
-use registry::by_name;
+pub(in crate::ops) use registry::by_name;
 pub(in crate::ops) use vllm_findings::rank_flag;
 
 programs! {
