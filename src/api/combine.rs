@@ -138,6 +138,9 @@ impl Options {
         /// The trigger words in the result's header; by default those of all adapters.
         trigger(words: impl Into<String>) => trigger = Some(words.into());
 
+        /// Writes a model card with the result: adapters, weights, figures, and the licences that inputs name.
+        card(card: bool) => card = card;
+
         /// Combines adapters that share no module and name different base models, too.
         allow_disjoint(allow: bool) => allow_disjoint = allow;
 

@@ -121,6 +121,9 @@ impl Options {
         /// Keeps in this file what is needed to restore the base from the result, bit for bit.
         receipt(file: impl Into<PathBuf>) => receipt = Some(file.into());
 
+        /// Writes a model card with the result: base, adapters, weights, figures, and the licences that inputs name.
+        card(card: bool) => card = card;
+
         /// Keeps finished shards of an interrupted run, and reuses those of an earlier one.
         resume(resume: bool) => resume = resume;
 

@@ -46,6 +46,7 @@ const MERGE: &[Case] = &[
         "adapters: [unmatched]",
         "allow_unmatched: true",
     ),
+    ("card", "base style", "--card", "adapters: [style]", "card: true"),
     ("no_provenance", "base style", "--no-provenance", "adapters: [style]", "no_provenance: true"),
     ("add_new", "base whole", "--add-new", "adapters: [whole]", "add_new: true"),
     ("keep_tied", "tied embedding", "--keep-tied", "adapters: [embedding]", "keep_tied: true"),
@@ -192,6 +193,7 @@ const COMBINE: &[Case] = &[
         "adapters: [{path: conv.safetensors, lbw: [1,0.5,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}]",
         "",
     ),
+    ("card", "style", "--card", "adapters: [style]", "card: true"),
     ("title", "kohya.safetensors", "--title ink", "adapters: [kohya.safetensors]", "title: ink"),
     (
         "trigger",
@@ -320,7 +322,10 @@ fn written(scene: &Scene, line: &str, out: &str) -> Result<BTreeMap<String, Stri
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         if !["safetensors", "gguf"].contains(&ending) {
             let bytes = std::fs::read(&path).expect("a readable file");
-            found.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            // A card is called as the output is, which is not the same for both.
+            let lines = text.lines().filter(|line| name != "README.md" || !line.starts_with("# "));
+            found.insert(name.clone(), lines.collect::<Vec<_>>().join("\n"));
             continue;
         }
         let file = Checkpoint::open(&path, Access::Map).expect("a checkpoint");

@@ -7,6 +7,10 @@ use super::Lines;
 /// Every method: what it does, what it takes, what it costs, and where it is from.
 pub(crate) fn methods(entries: &[Entry]) -> String {
     let mut lines = Lines::default();
+    // Where to start, for who does not want to read all of it.
+    lines.plain(
+        "usually: linear; where adapters write over each other: df-regmean, or ties; --method auto chooses",
+    );
     for entry in entries {
         let aliases = entry.aliases.join(", ");
         let also = if aliases.is_empty() { String::new() } else { format!(" (also {aliases})") };
