@@ -5,5 +5,4 @@ pub(crate) mod case;
 mod factors;
 mod products;
 mod transforms;
-mod verbs;
 mod whole;

@@ -67,7 +67,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         outputs,
         scale: scale(source)?,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             AdaLora { up: up.clone(), values: values.to_owned(), down: down.clone(), rank },
         )
     })

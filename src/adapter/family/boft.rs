@@ -104,7 +104,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs: blocks * size,
         outputs,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             Boft {
                 tensor: tensor.to_owned(),
                 scales: scales.to_owned(),

@@ -51,6 +51,6 @@ fn build(source: &Source<'_>) -> Result<Module> {
     Ok(Module {
         inputs: across * size,
         outputs: down * size,
-        ..source.linear(&FAMILY, C3a { kernels: kernels.to_owned(), shape: (down, across, size) })
+        ..source.linear(FAMILY.name, C3a { kernels: kernels.to_owned(), shape: (down, across, size) })
     })
 }

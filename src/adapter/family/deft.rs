@@ -127,7 +127,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             Deft {
                 directions: directions.to_owned(),
                 injected,

@@ -63,7 +63,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             Delora {
                 down: down.to_owned(),
                 up: up.to_owned(),

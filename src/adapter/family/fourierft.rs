@@ -108,7 +108,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     Ok(Module {
         scale: Scale::of_family(config.number("scaling")?.unwrap_or(150.0), None),
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             FourierFt {
                 spectrum: spectrum.to_owned(),
                 count,

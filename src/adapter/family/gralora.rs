@@ -105,6 +105,6 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         scale,
-        ..source.linear(&FAMILY, Gralora { down, up, plain, blocks, rank, outputs, inputs })
+        ..source.linear(FAMILY.name, Gralora { down, up, plain, blocks, rank, outputs, inputs })
     })
 }

@@ -48,6 +48,6 @@ fn build(source: &Source<'_>) -> Result<Module> {
         rank,
         inputs,
         outputs,
-        ..source.linear(&FAMILY, Hira { up: up.to_owned(), down: down.to_owned(), rank })
+        ..source.linear(FAMILY.name, Hira { up: up.to_owned(), down: down.to_owned(), rank })
     })
 }

@@ -55,6 +55,6 @@ fn build(source: &Source<'_>) -> Result<Module> {
     Ok(Module {
         rank,
         inputs,
-        ..source.linear(&FAMILY, Hra { vectors: vectors.to_owned(), inputs, rank, orthogonal })
+        ..source.linear(FAMILY.name, Hra { vectors: vectors.to_owned(), inputs, rank, orthogonal })
     })
 }

@@ -56,6 +56,6 @@ fn build(source: &Source<'_>) -> Result<Module> {
     Ok(Module {
         rank,
         outputs: if variant == Some("mini") { 0 } else { width },
-        ..source.linear(&FAMILY, Miss { block: block.to_owned(), rank, width })
+        ..source.linear(FAMILY.name, Miss { block: block.to_owned(), rank, width })
     })
 }

@@ -120,7 +120,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         rank: blocks,
         inputs: if shared { 0 } else { blocks * size },
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             Oft {
                 tensor: tensor.to_owned(),
                 blocks,

@@ -105,7 +105,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         rank,
         scale: source.scales.resolve(source.name, rank, source.alpha()?)?,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             RandLora {
                 lambda: lambda.to_owned(),
                 gamma: gamma.to_owned(),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::definition::Family;
 use crate::adapter::key::Part;
 use crate::adapter::module::{Bias, BiasEffect, Form, Kind, Module};
 use crate::adapter::scale::{Scale, ScaleSources};
@@ -33,10 +32,10 @@ pub(in crate::adapter) struct Source<'a> {
 impl<'a> Source<'a> {
     /// A module of a linear layer that does nothing to the bias, with a scale of 1 that the family says. Its rank and
     /// its sizes are 0, for the family to say what it knows of them.
-    pub(super) fn linear(&self, family: &Family, form: impl Form + 'static) -> Module {
+    pub(super) fn linear(&self, family: &'static str, form: impl Form + 'static) -> Module {
         Module {
             name: self.name.to_owned(),
-            family: family.name,
+            family,
             kind: Kind::Linear,
             rank: 0,
             inputs: 0,

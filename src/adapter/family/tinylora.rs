@@ -71,7 +71,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             TinyLora {
                 down: down.to_owned(),
                 up: up.to_owned(),

@@ -88,7 +88,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             UniLora { vector: vector.clone(), length, down, up, rank, outputs, inputs },
         )
     })

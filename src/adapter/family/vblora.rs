@@ -98,7 +98,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         inputs,
         outputs,
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             VbLora {
                 down: down.to_owned(),
                 up: up.to_owned(),

@@ -66,7 +66,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
     Ok(Module {
         scale: Scale::of_family(config.number("scaling")?.unwrap_or(25.0), None),
         ..source.linear(
-            &FAMILY,
+            FAMILY.name,
             WaveFt {
                 spectrum: spectrum.to_owned(),
                 count,
