@@ -3,9 +3,10 @@
 
 usage: quantised_vs_cp.py --dir DIR --lora-tool BINARY [--gib 2] [--runs 3] [--only WORD] [--peft PYTHON]
 
-Llama-shaped bases of random codes and sane scales are made one after the other, in fp8 blocks, int4 and NF4 (16-bit
-results), GGUF Q8_0 and Q4_0 (16-bit, and the same type again), merged with a rank-16 adapter of all linear layers,
-and removed. `--gib` is the size of the 16-bit result; the disk holds a base and two results at a time. Linux only; numpy.
+Llama-shaped bases of random codes and sane scales are made one after the other, in fp8 blocks, int4, NF4, GGUF Q8_0 and
+Q4_0, merged with a rank-16 adapter of all linear layers to 16 bit and to the same codes again, and removed. Copies and
+merges take turns; medians are compared. `--gib` is the size of the 16-bit result; the disk holds a base and two results
+at a time, 11 GB with `--gib 4`. Linux only; numpy.
 
 --peft lets that interpreter open the int4 and NF4 bases with transformers, dequantise them, merge with PEFT and save."""
 
@@ -220,7 +221,7 @@ def main():
                 ways = [(".safetensors", []), (".gguf", ["--types", "keep", "--min-survival", "0"])]
             else:
                 base = write_safetensors(root / "base", kind, layers)
-                ways = [("", [])]
+                ways = [("", []), ("", ["--quantized", "requantize", "--min-survival", "0"])]
             bench.warm(root)
             met += [compare(args, root, kind, base, root / "adapter", *way) for way in ways]
             if args.peft and kind in ("int4 g128", "NF4 b64"):

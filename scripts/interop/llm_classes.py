@@ -56,6 +56,19 @@ WRAPPERS = {
         dict(model_type="qwen2"), dict(model_type="internvl_vision", image_size=[28, 28], patch_size=[14, 14])
     ),
     "paligemma": wrapper(dict(model_type="gemma"), dict(model_type="siglip_vision_model"), projection_dim=32),
+    "mllama": wrapper(
+        dict(cross_attention_layers=[1], rope_parameters=TEXT["rope_parameters"]),
+        dict(
+            num_global_layers=1,
+            attention_heads=4,
+            image_size=28,
+            patch_size=14,
+            vision_output_dim=96,
+            intermediate_layers_indices=[0, 1],
+            max_num_tiles=4,
+            supported_aspect_ratios=[[1, 1]],
+        ),
+    ),
 }
 EXPERTS = {
     "mixtral": dict(TEXT, num_local_experts=4, num_experts_per_tok=2),
@@ -64,6 +77,9 @@ EXPERTS = {
     "olmoe": dict(TEXT, num_experts=4, num_experts_per_tok=2),
     "deepseek_v3": dict(TEXT, **MLA),
     "gpt_oss": dict(TEXT, num_local_experts=4, num_experts_per_tok=2),
+    "llama4_text": dict(
+        TEXT, num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=24, interleave_moe_layer_step=1
+    ),
 }
 CLASSES = WRAPPERS | EXPERTS
 

@@ -78,16 +78,16 @@ def matrix(scheme, rng, shape):
 
 
 def pair(rng, shape, rank, like):
-    """A and B of a weight of outputs × inputs, as large as it is."""
-    scale = float(like.abs().mean())
+    """A and B of a weight of outputs × inputs, whose product is some tenths of it."""
+    scale = 0.1 * float(like.abs().mean())
     down = torch.from_numpy((rng.standard_normal((rank, shape[1])) * scale).astype(np.float32))
     return down, torch.from_numpy(rng.standard_normal((shape[0], rank)).astype(np.float32))
 
 
-def make(scheme, root, rng, largest=400):
+def make(scheme, root, rng, largest=400, touch_experts=True):
     """Writes the base and the adapter."""
     case, names = Case(), DIFFUSION if scheme.single_file else LANGUAGE
-    mlx, fixed = "switch" in scheme.experts, int(rng.integers(1, 9))
+    mlx, fixed = "switch" in scheme.experts and touch_experts, int(rng.integers(1, 9))
     rank = lambda: fixed if mlx else int(rng.integers(1, 9))
     for key, module in names.items():
         shape = [size(rng, scheme.rows, largest), size(rng, scheme.columns, largest)]
@@ -107,7 +107,7 @@ def make(scheme, root, rng, largest=400):
         case.together.add(f"{names['k']}.weight")
     if scheme.experts:
         case.form = str(rng.choice(scheme.experts))
-        add_experts(scheme, case, rng, rank, largest)
+        add_experts(scheme, case, rng, rank, largest, touch_experts)
     case.tensors |= scheme.model()
     skipped = [names["plain"]] + ([] if scheme.single_file else ["lm_head", "model.layers.1.mlp.gate"])
     case.base = write_base(scheme, root, case, skipped, rng)
@@ -122,7 +122,7 @@ def store(scheme, case, name, weight):
     case.values[name] = scheme.read(name, stored, weight.shape)
 
 
-def add_experts(scheme, case, rng, rank, largest):
+def add_experts(scheme, case, rng, rank, largest, touch):
     """A layer of experts, and an adapter of some of them or of whole stacks."""
     both = math.lcm(scheme.rows, scheme.columns)
     count, hidden, inner = int(rng.integers(2, 5)), 0, 0
@@ -150,6 +150,8 @@ def add_experts(scheme, case, rng, rank, largest):
                 case.tensors[f"{EXPERTS}.{part}_bias"] = torch.randn(count, shape[0]).to(dtype)
             store(scheme, case, f"{EXPERTS}.{part}", weight)
     before = set(case.updates)
+    if not touch:
+        return
     if case.form != "switch" and rng.integers(2):
         whole_parameters(case, rng, rank(), count, parts)
     else:

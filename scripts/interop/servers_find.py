@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether programs that serve language models find every module of what `convert --for` writes.
 
-For 8 classes with vision and 6 with experts (`llm_classes.py`) PEFT writes an adapter of the whole language
+For 9 classes with vision and 7 with experts (`llm_classes.py`) PEFT writes an adapter of the whole language
 model, `lora-tool convert --for PROGRAM --reference BASE` converts it, and the program's own code is asked:
 
 - vllm: `WeightsMapper` with the class's mapper, `parse_fine_tuned_lora_name`, the packed experts' names and
@@ -49,6 +49,10 @@ NO_PLACE = {
     ("deepseek_v3", "mlx"): "it has kv_b_proj of this class as two matrices",
     # Stacks that it calls otherwise than those of all other models.
     ("gpt_oss", "mlx"): "its name in the mlx convention is unknown",
+    ("llama4_text", "mlx"): "its name in the mlx convention is unknown",
+    # No table of names.
+    ("llama4_text", "llama.cpp"): "one that has a table of llama.cpp's names",
+    ("mllama", "llama.cpp"): "one that has a table of llama.cpp's names",
 }
 
 
@@ -99,6 +103,8 @@ class Vllm:
         return ["gate_proj", "down_proj", "up_proj"]  # the default of FusedMoE
 
     def judge(self, base, adapter, config):
+        if config["architectures"][0] not in self.registry:
+            raise NotImplementedError("it has no such class any more")
         module, name = self.registry[config["architectures"][0]]
         of_class = lambda attribute, default=None: self.classes.attribute(module, name, attribute, default)
         mapper = of_class("hf_to_vllm_mapper")
@@ -139,7 +145,11 @@ class Vllm:
                 ranks = {pair["A"][0] for rest, pair in parts.items() if rest.endswith(one)}
                 want(len(ranks) == 1, f"{holder}: ranks of {one} {ranks}")
             for rest, pair in parts.items():
-                shape = known[f"{holder}.experts{rest}.weight"]
+                shape = known.get(f"{holder}.experts{rest}.weight")
+                if shape is None:  # a checkpoint of stacks, inputs × outputs, which its loader cuts
+                    stack = "down_proj" if rest.endswith("down_proj") else "gate_up_proj"
+                    _, inputs, outputs = known[f"{holder}.experts.{stack}"]
+                    shape = (outputs // (1 if stack == "down_proj" else 2), inputs)
                 want((pair["B"][0], pair["A"][1]) == tuple(shape), f"{holder}.experts{rest}: {shape}")
             found |= {f"{holder}.experts{rest}" for rest in parts}
         return len(found)

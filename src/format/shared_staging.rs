@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use super::access::{Access, Source, read_small};
+use super::access::{Access, Source, read_bounded, read_small};
 use super::folder::files_below;
 use super::hash;
 use super::kept::{beside, remove_any, retain};
@@ -19,6 +19,9 @@ use super::output_file::OutputFile;
 use super::remote::{Depot, sink_of};
 use super::staging::{builder, commit_directory, parent_of, sync_directories, sync_directory};
 use crate::error::{JobError, Locate, Result};
+
+/// No file that is read whole is larger: the factors of one tensor.
+const LARGEST: u64 = 4 << 30;
 
 /// The directory beside a target in which its files are built: `out/` is what will be renamed, beside it lie notes.
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl SharedStaging {
     pub fn read(&self, relative: &str) -> Option<Vec<u8>> {
         match &self.depot {
             Some(depot) => depot.get(&format!("out/{relative}")).ok().flatten(),
-            None => fs::read(self.path(relative)).ok(),
+            None => read_bounded(&self.path(relative), LARGEST).ok(),
         }
     }
 

@@ -34,16 +34,28 @@ pub(super) struct Recognised {
     pub(super) codes: Arc<dyn Decode>,
     /// How it is written, where a reference writer's arithmetic is known.
     pub(super) writer: Option<Arc<dyn Encode>>,
-    /// How it is written in whole numbers of 8 bits beside others of its encoding, where loaders take both.
-    pub(super) eight_bit: Option<Arc<dyn Encode>>,
+    /// How it is written in 8 bits beside others of its encoding, where loaders take both.
+    pub(super) eight_bit: InEightBits,
     /// Names of all its tensors.
     pub(super) parts: Vec<String>,
+}
+
+/// What writes a weight in codes of 8 bits in the place of its own.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InEightBits {
+    /// As whole numbers.
+    pub(super) integers: Option<Arc<dyn Encode>>,
+    /// As floats of 4 bits of exponent, 3 of fraction.
+    pub(super) floats: Option<Arc<dyn Encode>>,
+    /// Whether its file says what each weight is; else a model's config does.
+    pub(super) in_file: bool,
 }
 
 impl Recognised {
     pub(super) fn new(shape: Vec<usize>, detail: String, codes: impl Decode + 'static) -> Self {
         let (name, codes, parts) = (String::new(), Arc::new(codes), Vec::new());
-        Self { name, shape, detail, codes, writer: None, eight_bit: None, parts }
+        let eight_bit = InEightBits::default();
+        Self { name, shape, detail, codes, writer: None, eight_bit, parts }
     }
 
     /// One that is written as well as read.
@@ -55,6 +67,6 @@ impl Recognised {
         let codes = Arc::new(codes);
         let writer = Some(Arc::clone(&codes) as Arc<dyn Encode>);
         let (name, parts) = (String::new(), Vec::new());
-        Self { name, shape, detail, codes, writer, eight_bit: None, parts }
+        Self { name, shape, detail, codes, writer, eight_bit: InEightBits::default(), parts }
     }
 }

@@ -1,12 +1,15 @@
-//! Weights that become 8-bit codes beside others that stay as they are, where a container has a type per weight and
-//! its config says which.
+//! Weights that become 8-bit codes beside others that stay as they are, where a container has a type per weight: its
+//! config, its header or a tensor beside each says which.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::encoding::float8_rows;
+use super::model::COMFY_METADATA;
+use super::skip::names_layer;
 use super::{Config, Encode, Weight};
+use crate::format::{Dtype, Metadata};
 
 /// What weights that change become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +21,29 @@ pub(crate) enum EightBit {
 }
 
 impl EightBit {
-    fn name(self) -> &'static str {
+    /// ComfyUI's word for it.
+    pub(super) fn format(self) -> &'static str {
+        match self {
+            Self::Integers => "int8_tensorwise",
+            Self::Floats => "float8_e4m3fn",
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Integers => "int8",
             Self::Floats => "fp8",
         }
+    }
+
+    /// Whether a weight has such codes already: they are made anew, and nothing else is to be said of them.
+    pub(crate) fn is_of(self, weight: &Weight) -> bool {
+        let dtype = weight.parts.first().map(|codes| codes.dtype);
+        weight.writer().is_some()
+            && match self {
+                Self::Integers => dtype == Some(Dtype::I8),
+                Self::Floats => matches!(dtype, Some(Dtype::F8_E4M3 | Dtype::F8_E5M2)),
+            }
     }
 
     /// What writes a weight of a model with this config so.
@@ -38,21 +59,42 @@ impl EightBit {
         let no = || {
             let (encoding, detail) = (weight.encoding, &weight.detail);
             format!(
-                "loaders of {encoding}, {detail}, are not known to take {} beside it",
+                "loaders of {encoding}, {detail}, are not known to take {} beside it: leave out --touched for \
+                 16-bit numbers",
                 self.name()
             )
         };
+        if self.is_of(weight) {
+            return weight.writer().cloned().ok_or_else(no);
+        }
         let ([_, _], Some(codes)) = (weight.shape.as_slice(), weight.parts.first()) else {
             return Err(no());
         };
+        let own = weight.eight_bit();
         let made = match (self, config.method()) {
-            (Self::Integers, Some("compressed-tensors" | "mlx")) => weight.eight_bit().cloned(),
             (Self::Floats, Some("compressed-tensors")) => {
                 float8_rows(codes, &weight.name, (rows, columns))
             }
+            (Self::Integers, Some("compressed-tensors" | "mlx")) => own.integers.clone(),
+            (Self::Integers, _) if own.in_file => own.integers.clone(),
+            (Self::Floats, _) if own.in_file => own.floats.clone(),
             _ => None,
         };
         made.ok_or_else(no)
+    }
+
+    /// Says in a header's metadata which modules have it, where that is what describes them.
+    pub(crate) fn describe_in_file(self, metadata: &mut Metadata, modules: &[String]) {
+        let text = metadata.get(COMFY_METADATA).filter(|_| !modules.is_empty());
+        let parsed: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
+        let Some(mut parsed) = parsed else { return };
+        let layers = parsed.get_mut("layers").and_then(Value::as_object_mut);
+        for (layer, settings) in layers.into_iter().flatten() {
+            if modules.iter().any(|module| names_layer(layer, module)) {
+                settings["format"] = self.format().into();
+            }
+        }
+        metadata.insert(COMFY_METADATA.to_owned(), parsed.to_string());
     }
 
     /// Says in a model's `config.json` which modules have it.

@@ -37,15 +37,16 @@ pub fn metadata_without(mut metadata: Metadata, modules: &[String]) -> Metadata 
     let parsed: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
     if let Some(mut parsed) = parsed {
         if let Some(layers) = parsed.get_mut("layers").and_then(Value::as_object_mut) {
-            layers.retain(|layer, _| {
-                !modules.iter().any(|module| {
-                    module == layer || module.strip_prefix("model.diffusion_model.") == Some(layer)
-                })
-            });
+            layers.retain(|layer, _| !modules.iter().any(|module| names_layer(layer, module)));
         }
         metadata.insert(COMFY_METADATA.to_owned(), parsed.to_string());
     }
     metadata
+}
+
+/// Whether ComfyUI's name of a layer is of a module: the prefix of a denoiser may be missing.
+pub(super) fn names_layer(layer: &str, module: &str) -> bool {
+    module == layer || module.strip_prefix("model.diffusion_model.") == Some(layer)
 }
 
 impl Config {

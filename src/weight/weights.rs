@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::error::{QuantError, Result};
 use crate::format::{Checkpoint, Dtype};
 
-use super::encoding::{ENCODINGS, PLAIN};
+use super::decode::InEightBits;
+use super::encoding::{ENCODINGS, GGML, PLAIN};
 use super::model::Model;
 use super::stored::elements;
 use super::{Config, Decode, Encode, Encoded, Panel, Part, Stored, Writing};
@@ -27,7 +28,7 @@ pub struct Weight {
     pub parts: Vec<Stored>,
     codes: Option<Arc<dyn Decode>>,
     writer: Option<Arc<dyn Encode>>,
-    eight_bit: Option<Arc<dyn Encode>>,
+    eight_bit: InEightBits,
 }
 
 impl Weight {
@@ -61,9 +62,9 @@ impl Weight {
         self.writer.as_ref()
     }
 
-    /// How it is written in whole numbers of 8 bits beside others of its encoding, where loaders take both.
-    pub(super) fn eight_bit(&self) -> Option<&Arc<dyn Encode>> {
-        self.eight_bit.as_ref()
+    /// How it is written in 8 bits beside others of its encoding, where loaders take both.
+    pub(super) fn eight_bit(&self) -> &InEightBits {
+        &self.eight_bit
     }
 
     /// A weight in the place of a stored tensor, whose numbers are elsewhere: rows of `shape`, as `codes` has them.
@@ -74,7 +75,7 @@ impl Weight {
         codes: Arc<dyn Decode>,
     ) -> Self {
         let name = stored.name.clone();
-        let (encoding, parts) = ("ggml", vec![stored]);
+        let (encoding, parts) = (GGML, vec![stored]);
         Self {
             name,
             shape,
@@ -83,7 +84,7 @@ impl Weight {
             parts,
             codes: Some(codes),
             writer: None,
-            eight_bit: None,
+            eight_bit: InEightBits::default(),
         }
     }
 
@@ -291,7 +292,7 @@ impl Weights {
             detail: stored.dtype.to_string(),
             codes,
             writer,
-            eight_bit: None,
+            eight_bit: InEightBits::default(),
             parts: vec![stored],
         };
         self.weights.insert(name, weight);

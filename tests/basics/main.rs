@@ -14,6 +14,7 @@ mod circles;
 mod compare;
 mod conventions;
 mod diff;
+mod encodings;
 mod folders;
 mod hints;
 mod inspect;

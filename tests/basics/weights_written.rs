@@ -13,7 +13,7 @@ use crate::common::{Bench, Read, Tensors, fixture, read};
 
 /// Cases of `fixtures/quant`, with the bits of a code and the largest error, as a share of a row's largest magnitude, of
 /// a value that is rounded to the nearest.
-const CASES: [(&str, usize, f64); 18] = [
+const CASES: [(&str, usize, f64); 29] = [
     ("awq_gemm", 4, 0.07),
     ("bnb_fp4_plain", 4, 0.18),
     ("bnb_int8", 8, 0.005),
@@ -33,6 +33,18 @@ const CASES: [(&str, usize, f64); 18] = [
     // A group's largest value is cut to 6 steps of up to 8.
     ("mxfp4_gptoss", 4, 0.26),
     ("nvfp4_ct", 4, 0.18),
+    ("bnb_nf4_nested_experts_odd", 4, 0.16),
+    ("comfy_metadata_e5m2", 8, 0.072),
+    // The largest code lies anywhere from half of 448 to it.
+    ("fp8_block_ue8m0_experts", 8, 0.063),
+    ("fp8_plain_e5m2", 8, 0.125),
+    ("gptq_v2_asym_actorder", 4, 0.07),
+    ("int4_asym_gidx_ct", 4, 0.07),
+    ("int8_asym_channel_ct", 8, 0.005),
+    ("int8_pack_channel_ragged_ct", 8, 0.008),
+    ("mlx_q3_g32", 8, 0.15),
+    ("mlx_q6_g64", 8, 0.03),
+    ("nvfp4_modelopt", 4, 0.18),
 ];
 
 pub(super) fn weights(path: &Path) -> Weights {

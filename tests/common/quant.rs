@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::fixture;
 
 /// Cases whose encoding is written too.
-pub const WRITTEN: [&str; 18] = [
+pub const WRITTEN: [&str; 29] = [
     "awq_gemm",
     "bnb_fp4_plain",
     "bnb_int8",
@@ -24,14 +24,28 @@ pub const WRITTEN: [&str; 18] = [
     "mlx_q4_g64",
     "mxfp4_gptoss",
     "nvfp4_ct",
+    "bnb_nf4_nested_experts_odd",
+    "comfy_metadata_e5m2",
+    "fp8_block_ue8m0_experts",
+    "fp8_plain_e5m2",
+    "gptq_v2_asym_actorder",
+    "int4_asym_gidx_ct",
+    "int8_asym_channel_ct",
+    "int8_pack_channel_ragged_ct",
+    "mlx_q3_g32",
+    "mlx_q6_g64",
+    "nvfp4_modelopt",
 ];
+
+/// Cases whose encoding is only read.
+pub const READ: [&str; 3] = ["comfy_int8", "comfy_mxfp8", "comfy_nvfp4"];
 
 /// Models in GGUF.
 pub const IN_GGUF: [&str; 2] = ["gguf_llama_q8q4", "gguf_qwen3_mixed"];
 
 /// All cases with an adapter.
 pub fn merged() -> impl Iterator<Item = &'static str> {
-    WRITTEN.into_iter().chain(IN_GGUF)
+    WRITTEN.into_iter().chain(READ).chain(IN_GGUF)
 }
 
 /// All cases; the last has a tensor of each of ggml's types.

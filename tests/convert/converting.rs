@@ -50,6 +50,27 @@ fn peft(bench: &Bench, dtype: Dtype) -> PathBuf {
     peft.save(&bench.path("peft"))
 }
 
+/// llama.cpp has no tensor of a head that is the input embedding, and refuses an adapter that names one.
+#[test]
+fn a_tied_head_has_no_place_in_gguf() {
+    let bench = llama();
+    let config = json!({
+        "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2,
+        "tie_word_embeddings": true,
+    });
+    std::fs::write(bench.path("base/config.json"), config.to_string()).expect("written");
+    let own = peft(&bench, Dtype::F32);
+    for flags in ["--to gguf --reference base", "--for llama.cpp --reference base"] {
+        let said = bench.refuse(&own, flags, "a.gguf");
+        assert!(said.contains("lm_head") && said.contains("tie_word_embeddings"), "{said}");
+        assert!(said.contains("--exclude lm_head"), "{said}");
+    }
+    // The fix that it names.
+    let (code, said) = bench.run("resize", &[&own], "--rank lossless --exclude lm_head", "without");
+    assert_eq!(code, Some(0), "{said}");
+    bench.convert(&bench.path("without"), "--for llama.cpp --reference base", "b.gguf");
+}
+
 #[test]
 fn language_models_go_there_and_back() {
     for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {

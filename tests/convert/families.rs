@@ -5,4 +5,5 @@ pub(crate) mod case;
 mod factors;
 mod products;
 mod transforms;
+mod verbs;
 mod whole;

@@ -80,13 +80,24 @@ const T5: Site = Site {
     ],
 };
 
-/// Stable Cascade, whose layers no table has: names come from the base.
+/// The text encoder of Stable Cascade, where a prefix says that it is this one.
+const PRIOR_CLIP: Site = Site {
+    names: [
+        "lora_prior_te_text_model_encoder_layers_0_self_attn_out_proj",
+        "lora_prior_te_text_model_encoder_layers_0_self_attn_out_proj",
+        "text_encoder.text_model.encoder.layers.0.self_attn.out_proj",
+        "text_model.encoder.layers.0.self_attn.out_proj",
+    ],
+    ..CLIP
+};
+
+/// Stable Cascade's prior.
 const PRIOR: Site = Site {
     file: "cascade/prior/diffusion_pytorch_model.safetensors",
     tensor: "down_blocks.0.2.attention.to_k",
     names: [
-        "lora_prior_unet_down_blocks_0_2_attention_to_k",
-        "lora_prior_unet_down_blocks_0_2_attention_to_k",
+        "lora_prior_unet_down_blocks_0_2_attention_attn_to_k",
+        "diffusion_model.down_blocks.0.2.attention.attn.to_k",
         "prior.down_blocks.0.2.attention.to_k",
         "down_blocks.0.2.attention.to_k",
     ],
@@ -145,7 +156,7 @@ const NAMES: [(&str, Site, &str); 38] = [
     ("diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_out.0", UNET, "comfyui"),
     ("model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_out.0", UNET, "kohya"),
     ("lora_te_text_model_encoder_layers_0_self_attn_out_proj", CLIP, "kohya"),
-    ("lora_prior_te_text_model_encoder_layers_0_self_attn_out_proj", CLIP, "kohya"),
+    ("lora_prior_te_text_model_encoder_layers_0_self_attn_out_proj", PRIOR_CLIP, "kohya"),
     ("lycoris_text_model_encoder_layers_0_self_attn_out_proj", CLIP, "kohya"),
     ("text_encoder.text_model.encoder.layers.0.self_attn.out_proj", CLIP, "diffusers"),
     ("text_encoder.text_model.encoder.layers.0.self_attn.to_out", CLIP, "diffusers"),

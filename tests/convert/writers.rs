@@ -128,7 +128,7 @@ fn every_writer_s_names_of_every_model_come_to_diffusers_places() {
             let written = writer.write(&bench, &lines);
             if model.list == "minimax_h3" && writer.published && writer.factors == DEFAULT {
                 // DiffSynth-Studio's rows are in an order of their own, which nothing but this name tells.
-                let said = bench.refuse(&written, "--to diffusers", "there.safetensors");
+                let said = bench.refuse(&written, "--to diffusers", "refused.safetensors");
                 assert!(said.contains("of one head after another"), "{said}");
                 continue;
             }

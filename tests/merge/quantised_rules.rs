@@ -185,7 +185,7 @@ fn rule_27_no_config_of_a_plain_result_speaks_of_quantisation() {
 }
 
 /// The case's adapter with zeros in the up factor of `down_proj`, and in the first rows of that of `q_proj`.
-fn half_trained(bench: &Bench, case: &str, rows: usize) -> std::path::PathBuf {
+pub(super) fn half_trained(bench: &Bench, case: &str, rows: usize) -> std::path::PathBuf {
     let (from, to) = (adapter(case), bench.path(&format!("{case}-half")));
     let mut tensors = Tensors::new();
     for (name, mut tensor) in read(&from.join("adapter_model.safetensors")) {

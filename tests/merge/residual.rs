@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::quantised_rules::half_trained;
 use crate::common::quant::{adapter, base};
 use crate::common::{Bench, Read, lora_tool, read};
 
@@ -52,6 +53,38 @@ fn the_merge_with_it_is_nearer_to_the_dense_one_by_as_much_as_the_report_says() 
             assert!((number("gain") - 1.0).abs() < 0.1, "{case} {name}: {module}");
         }
     }
+}
+
+#[test]
+fn rows_that_keep_their_codes_lose_nothing() {
+    let bench = Bench::new();
+    let case = "int4_sym_g32_ct";
+    let half = half_trained(&bench, case, 64);
+    let lost = bench.path("half-lost");
+    let options = format!(
+        "--quantized requantize --min-survival 0 --residual-rank 96 --residual {} --json",
+        lost.display()
+    );
+    let (out, done) = bench.run(&base(case), &[&half], &options);
+    let report = json(&done);
+    let numbers = |base: &Path, adapter: &Path, weight: &str| {
+        read(&bench.merge(base, &[adapter], &format!("--dtype f32 -w {weight}")))
+    };
+    let (before, dense) = (numbers(&base(case), &half, "1e-30"), numbers(&base(case), &half, "1"));
+    let again = numbers(&out, &lost, "1e-30");
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let modules = report["residual"]["modules"].as_array().expect("modules");
+    let module = modules.iter().find(|module| module["name"] == name).expect("q_proj");
+    let share = (apart(&dense[name], &again[name]) / apart(&dense[name], &before[name])).sqrt();
+    let said = module["lost"].as_f64().expect("a number");
+    assert!((share - said).abs() < 1e-4 * share, "{share} {module}");
+    // What is given back leaves those rows alone.
+    let factors = read(&lost.join("adapter_model.safetensors"));
+    let key = factors.keys().find(|name| name.ends_with("q_proj.lora_B.weight")).expect("B");
+    let (up, rank) = (factors[key].values(), factors[key].shape[1]);
+    let most = |values: &[f64]| values.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+    let (kept, moved) = up.split_at(64 * rank);
+    assert!(most(kept) < 1e-5 * most(moved), "{} of {}", most(kept), most(moved));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lora_tool::format::{Access, Dtype};
+use lora_tool::format::{Access, Checkpoint, Dtype};
 use lora_tool::weight;
 use serde_json::Value;
 
@@ -110,6 +110,97 @@ fn containers_without_a_type_per_weight_are_refused() {
     }
     let said = refuse("int4_sym_g32_ct", "--quantized hybrid --touched q8_0");
     assert!(said.contains("--types q8_0"), "{said}");
+    // What ModelOpt has in 8 bits rounds activations too, by a scale of its own.
+    for touched in ["int8", "fp8"] {
+        let said = refuse("nvfp4_modelopt", &format!("--quantized hybrid --touched {touched}"));
+        assert!(said.contains("leave out --touched for 16-bit numbers"), "{said}");
+    }
+    let said = refuse("int4_sym_g32_ct", "--quantized hybrid --touched int8 --scales reuse");
+    assert!(said.contains("leave out --scales reuse"), "{said}");
     let said = refuse("int4_sym_g32_ct", "--touched int8");
     assert!(said.contains("--quantized hybrid"), "{said}");
+}
+
+/// What describes a layer of a ComfyUI file, in a tensor or in the header.
+fn format_of(file: &Path, module: &str) -> String {
+    let bytes = match read(file).get(&format!("{module}.comfy_quant")) {
+        Some(own) => own.bytes.clone(),
+        None => {
+            let header =
+                Checkpoint::open(file, Access::Map).expect("opens").shards[0].header.clone();
+            let text = &header.metadata.expect("metadata")["_quantization_metadata"];
+            let all: Value = serde_json::from_str(text).expect("JSON");
+            all["layers"][module].to_string().into_bytes()
+        }
+    };
+    let settings: Value = serde_json::from_slice(&bytes).expect("JSON");
+    settings["format"].as_str().expect("a format").to_owned()
+}
+
+#[test]
+fn layers_of_comfyui_each_say_what_they_are() {
+    let bench = Bench::new();
+    for (case, touched, format) in [
+        ("comfy_nvfp4", "fp8", "float8_e4m3fn"),
+        ("comfy_nvfp4", "int8", "int8_tensorwise"),
+        ("comfy_mxfp8", "int8", "int8_tensorwise"),
+        ("comfy_metadata_e5m2", "int8", "int8_tensorwise"),
+    ] {
+        let options = format!("--quantized hybrid --touched {touched}");
+        let out = bench.merge(&base(case), &[&adapter(case)], &options);
+        let (before, after) = (read(&base(case)), read(&out));
+        let dense = numbers(&bench.merge(&base(case), &[&adapter(case)], "--dtype f32"));
+        let found = numbers(&out);
+        assert!(found.keys().eq(dense.keys()), "{case}: {:?}", found.keys());
+        for module in ["double_blocks.0.img_attn.proj", "double_blocks.0.img_mlp.0"] {
+            let name = format!("{module}.weight");
+            assert_eq!(format_of(&out, module), format, "{case}: {module}");
+            let scale = &after[&format!("{name}_scale")];
+            let (rows, dtype) = match touched {
+                "fp8" => (vec![], Dtype::F8_E4M3),
+                _ => (vec![found[&name].0.len() / found[&name].1, 1], Dtype::I8),
+            };
+            assert_eq!((after[&name].dtype, scale.dtype), (dtype, Dtype::F32), "{case}: {name}");
+            assert_eq!(scale.shape, rows, "{case}: {name}");
+            assert!(!after.contains_key(&format!("{name}_scale_2")), "{case}: {name}");
+            let (found, dense) = (&found[&name].0, &dense[&name].0);
+            let most = dense.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            let near = |(found, dense): (&f32, &f32)| {
+                (found - dense).abs()
+                    <= if touched == "fp8" { dense.abs() / 15.0 } else { 0.0 } + most / 200.0
+            };
+            assert!(found.iter().zip(dense).all(near), "{case}: {name}");
+        }
+        let kept = "double_blocks.0.txt_mlp.0";
+        assert_eq!(format_of(&out, kept), format_of(&base(case), kept), "{case}");
+        for (name, tensor) in before.iter().filter(|(name, _)| name.starts_with(kept)) {
+            assert!(&after[name] == tensor, "{case}: {name}");
+        }
+        let mut tool = lora_tool();
+        tool.arg("verify").arg(&out).arg("--base").arg(base(case)).arg("--adapter");
+        let done = tool.arg(adapter(case)).args(options.split(' ')).output().expect("it runs");
+        assert!(done.status.success(), "{case}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+#[test]
+fn what_has_eight_bits_of_that_kind_is_quantised_again() {
+    let bench = Bench::new();
+    for (case, touched) in [
+        ("fp8_block128_ragged", "fp8"),
+        ("fp8_tensor_modelopt", "fp8"),
+        ("comfy_scaled_fp8_old", "fp8"),
+        ("int8_channel_ct", "int8"),
+        ("bnb_int8", "int8"),
+    ] {
+        let merge = |options: &str| bench.merge(&base(case), &[&adapter(case)], options);
+        let out = merge(&format!("--quantized hybrid --touched {touched}"));
+        let again = merge("--quantized requantize --min-survival 0");
+        assert!(read(&out) == read(&again), "{case}");
+        if base(case).is_dir() {
+            let config =
+                |of: &Path| std::fs::read_to_string(of.join("config.json")).expect("a config");
+            assert_eq!(config(&out), config(&base(case)), "{case}");
+        }
+    }
 }

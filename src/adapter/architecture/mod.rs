@@ -5,58 +5,71 @@
 //! transformers') layout and in the checkpoint its authors published, and holds in both directions:
 //! [`Catalogue`](super::catalogue::Catalogue) turns it into names that a base's tensors also answer to.
 
-mod ace_step;
-mod anima;
-mod auraflow;
-mod cascade;
-mod chroma;
-mod clip;
-mod cogvideox;
-mod cosmos;
-mod cosmos1;
+/// Declares the file of every architecture and lists them.
+macro_rules! architectures {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name;)+
+        /// All architectures; of those that an adapter could be of, the first is taken: what has signs of its own
+        /// comes before those that share its names.
+        pub(super) static ARCHITECTURES: &[&Architecture] = &[$(&$name::ARCHITECTURE),+];
+    };
+}
+
+architectures! {
+    kandinsky,
+    hidream,
+    hidream_o1,
+    cascade,
+    flux2,
+    chroma,
+    flux3,
+    krea2,
+    ideogram4,
+    auraflow,
+    mochi,
+    minimax_h3,
+    omnigen1,
+    prx,
+    glm_image,
+    ace_step,
+    cosmos1,
+    anima,
+    cosmos,
+    ltx2_connectors,
+    ltx2,
+    stable_audio_3,
+    stable_audio,
+    sana,
+    cogvideox,
+    ernie_image,
+    omnigen2,
+    fibo2,
+    qwen_image_2_1,
+    hunyuan_video_1_5,
+    hunyuan_image,
+    ovis_image,
+    ltx,
+    unet,
+    clip,
+    hunyuan_video,
+    qwen_image,
+    flux,
+    sd3,
+    pixart,
+    wan,
+    lumina,
+    t5,
+    language,
+    experts,
+    releases,
+}
+
 mod cut;
 mod definition;
-mod ernie_image;
 mod evidence;
-mod experts;
-mod fibo2;
-mod flux;
-mod flux2;
-mod flux3;
-mod glm_image;
-mod hidream;
-mod hidream_o1;
-mod hunyuan_image;
-mod hunyuan_video;
-mod hunyuan_video_1_5;
-mod ideogram4;
-mod kandinsky;
-mod krea2;
-mod language;
-mod ltx;
-mod ltx2;
-mod ltx2_connectors;
-mod lumina;
-mod minimax_h3;
-mod mochi;
-mod omnigen1;
-mod omnigen2;
-mod ovis_image;
 mod pattern;
-mod pixart;
-mod prx;
-mod qwen_image;
-mod qwen_image_2_1;
 mod registry;
-mod releases;
-mod sana;
-mod sd3;
-mod stable_audio;
-mod stable_audio_3;
-mod t5;
 mod table;
-mod unet;
-mod wan;
 
 pub(super) use anima::ANIMA_CONDITIONER;
 pub(super) use cascade::PRIOR;
@@ -68,5 +81,5 @@ pub(super) use evidence::{Detected, Evidence, ModuleShape};
 pub(super) use ltx2_connectors::LTX2_CONNECTORS;
 pub(super) use minimax_h3::by_heads;
 pub(super) use pattern::{capture, fill};
-pub(super) use registry::{ARCHITECTURES, renames, rules_of_base};
+pub(super) use registry::{renames, rules_of_base};
 use table::rules_of;

@@ -1,68 +1,11 @@
-//! The list of architectures, and the rules that hold for a base.
+//! The rules that hold for a base, of all architectures that it could be of.
 
 use std::collections::BTreeMap;
 
+use super::ARCHITECTURES;
 use super::cut::Cut;
-use super::definition::{Architecture, Names, OfBase, Rule};
+use super::definition::{Names, OfBase, Rule};
 use super::evidence::Evidence;
-use super::{
-    ace_step, anima, auraflow, cascade, chroma, clip, cogvideox, cosmos, cosmos1, ernie_image,
-    experts, fibo2, flux, flux2, flux3, glm_image, hidream, hidream_o1, hunyuan_image,
-    hunyuan_video, hunyuan_video_1_5, ideogram4, kandinsky, krea2, language, ltx, ltx2,
-    ltx2_connectors, lumina, minimax_h3, mochi, omnigen1, omnigen2, ovis_image, pixart, prx,
-    qwen_image, qwen_image_2_1, releases, sana, sd3, stable_audio, stable_audio_3, t5, unet, wan,
-};
-
-/// All architectures; of those that an adapter could be of, the first is taken: what has signs of its own
-/// comes before those that share its names.
-pub(in crate::adapter) static ARCHITECTURES: [&Architecture; 46] = [
-    &kandinsky::ARCHITECTURE,
-    &hidream::ARCHITECTURE,
-    &hidream_o1::ARCHITECTURE,
-    &cascade::ARCHITECTURE,
-    &flux2::ARCHITECTURE,
-    &chroma::ARCHITECTURE,
-    &flux3::ARCHITECTURE,
-    &krea2::ARCHITECTURE,
-    &ideogram4::ARCHITECTURE,
-    &auraflow::ARCHITECTURE,
-    &mochi::ARCHITECTURE,
-    &minimax_h3::ARCHITECTURE,
-    &omnigen1::ARCHITECTURE,
-    &prx::ARCHITECTURE,
-    &glm_image::ARCHITECTURE,
-    &ace_step::ARCHITECTURE,
-    &cosmos1::ARCHITECTURE,
-    &anima::ARCHITECTURE,
-    &cosmos::ARCHITECTURE,
-    &ltx2_connectors::ARCHITECTURE,
-    &ltx2::ARCHITECTURE,
-    &stable_audio_3::ARCHITECTURE,
-    &stable_audio::ARCHITECTURE,
-    &sana::ARCHITECTURE,
-    &cogvideox::ARCHITECTURE,
-    &ernie_image::ARCHITECTURE,
-    &omnigen2::ARCHITECTURE,
-    &fibo2::ARCHITECTURE,
-    &qwen_image_2_1::ARCHITECTURE,
-    &hunyuan_video_1_5::ARCHITECTURE,
-    &hunyuan_image::ARCHITECTURE,
-    &ovis_image::ARCHITECTURE,
-    &ltx::ARCHITECTURE,
-    &unet::ARCHITECTURE,
-    &clip::ARCHITECTURE,
-    &hunyuan_video::ARCHITECTURE,
-    &qwen_image::ARCHITECTURE,
-    &flux::ARCHITECTURE,
-    &sd3::ARCHITECTURE,
-    &pixart::ARCHITECTURE,
-    &wan::ARCHITECTURE,
-    &lumina::ARCHITECTURE,
-    &t5::ARCHITECTURE,
-    &language::ARCHITECTURE,
-    &experts::ARCHITECTURE,
-    &releases::ARCHITECTURE,
-];
 
 /// The rules that hold for a base whose tensors below one root these are.
 pub(in crate::adapter) fn rules_of_base(seen: &Evidence<'_>) -> Vec<Rule> {
@@ -72,7 +15,7 @@ pub(in crate::adapter) fn rules_of_base(seen: &Evidence<'_>) -> Vec<Rule> {
         .filter(|known| matches!(known.rules, OfBase::Detected))
         .find_map(|known| (known.detect)(seen));
     let mut rules = Vec::new();
-    for known in &ARCHITECTURES {
+    for known in ARCHITECTURES {
         match known.rules {
             OfBase::Beside(find) => rules.extend(find(&names)),
             OfBase::Names(find) if detected.is_none() => rules.extend(find(&names)),

@@ -6,16 +6,29 @@
 //! `parse(format(key)) == key` for every key that a name was read as; of any other key [`Convention::spell`] says
 //! whether it has a name.
 
-mod bfl;
-mod comfyui;
+/// Declares the file of every convention and lists them.
+macro_rules! conventions {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name;)+
+        /// All conventions; the first that recognises a file reads it.
+        pub static CONVENTIONS: &[&Convention] = &[$(&$name::CONVENTION),+];
+    };
+}
+
+conventions! {
+    peft,
+    gguf,
+    mlx,
+    xlabs,
+    bfl,
+    comfyui,
+    diffusers,
+    kohya,
+}
+
 pub(crate) mod definition;
-mod diffusers;
-mod gguf;
 pub mod gguf_names;
-mod kohya;
-mod mlx;
 pub(crate) mod opened;
-mod peft;
 mod peft_config;
 mod peft_stacks;
 mod registry;
@@ -23,14 +36,13 @@ mod shared;
 mod suffix;
 mod summary;
 mod tensors;
-mod xlabs;
 
 pub use definition::{Convention, Holds, Names, ScalePlace};
 pub(crate) use gguf::{ARCHITECTURE, reordered};
 pub(crate) use opened::{Config, Opened, ReadOptions};
 pub(crate) use peft::respelled;
 pub(crate) use peft_config::text as config_text;
-pub use registry::{CONVENTIONS, by_name, computed_for, names, one_file, peft};
+pub use registry::{by_name, computed_for, names, one_file, peft};
 pub(crate) use shared::MOST_EXPERTS;
 
 pub(crate) use super::key::split_component;

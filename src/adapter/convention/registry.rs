@@ -1,20 +1,8 @@
 //! All conventions, and those that others fall back on.
 
 use super::definition::{Convention, Names};
-use super::{bfl, comfyui, diffusers, gguf, kohya, mlx, xlabs};
+use super::{CONVENTIONS, kohya};
 use crate::adapter::new_adapter::Output;
-
-/// All conventions; the first that recognises a file reads it.
-pub static CONVENTIONS: [&Convention; 8] = [
-    &super::peft::CONVENTION,
-    &gguf::CONVENTION,
-    &mlx::CONVENTION,
-    &xlabs::CONVENTION,
-    &bfl::CONVENTION,
-    &comfyui::CONVENTION,
-    &diffusers::CONVENTION,
-    &kohya::CONVENTION,
-];
 
 /// The conventions' names, for messages: of all, or of those that can be written.
 pub fn names(written: bool) -> String {

@@ -33,6 +33,8 @@ pub(super) struct Served<'a> {
     pub(super) class: Option<&'a str>,
     /// Experts of a layer of the base.
     pub(super) experts: Option<usize>,
+    /// Whether the base has stacks of experts outputs × inputs.
+    pub(super) plain_stacks: bool,
     /// Whether the base has an expert's gate and up in turns, row by row.
     pub(super) in_turns: bool,
     /// Whether the base has a language model inside another.
@@ -58,7 +60,7 @@ impl<'a> Served<'a> {
         let (class, experts) = (base.class.as_deref(), base.expert_count);
         let dotted = goal.target.names == Names::Dotted;
         let in_turns = base.architecture.is_some_and(|architecture| architecture.in_turns);
-        let wraps = base.wraps;
+        let (wraps, plain_stacks) = (base.wraps, base.experts.is_some_and(|sizes| !sizes.turned));
         let target = goal.target;
         Ok(Some(Self {
             adapter,
@@ -67,6 +69,7 @@ impl<'a> Served<'a> {
             reference,
             class,
             experts,
+            plain_stacks,
             in_turns,
             wraps,
             dotted,

@@ -16,12 +16,14 @@ pub(super) fn experts(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<Stri
             BTreeMap::new()
         }
         Some(ExpertForm::Stacks) if single && any => stack(served, layout),
-        // Programs that read stacks have A on the side of the inputs, as PEFT since 0.19.
-        _ => {
-            let straight = |(name, stack): (&String, &Stack)| {
-                (name.clone(), Stack { crossed: false, ..*stack })
+        form => {
+            // A is on the side of the inputs, as PEFT since 0.19 has it of stacks outputs × inputs; of others the
+            // model's class decides for PEFT.
+            let straight = form == Some(ExpertForm::Stacks) || served.plain_stacks;
+            let own = |(name, stack): (&String, &Stack)| {
+                (name.clone(), Stack { crossed: stack.crossed && !straight, ..*stack })
             };
-            served.adapter.stacks.iter().map(straight).collect()
+            served.adapter.stacks.iter().map(own).collect()
         }
     };
     call_matrices(served, layout);

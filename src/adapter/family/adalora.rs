@@ -4,18 +4,8 @@
 //! The scale is alpha over (ranknum + 1e-5), ranknum being the rank before anything was pruned, which
 //! PEFT does not save but the config's `init_r` says; an alpha of 0 counts as `init_r`.
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::{Scale, ScaleSource};
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::LowRank;
+use super::prelude::*;
+use crate::adapter::scale::ScaleSource;
 
 pub(super) static FAMILY: Family = Family {
     name: "adalora",
@@ -72,21 +62,14 @@ fn build(source: &Source<'_>) -> Result<Module> {
         }
     };
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
         scale: scale(source)?,
-        form: Arc::new(AdaLora {
-            up: up.clone(),
-            values: values.to_owned(),
-            down: down.clone(),
-            rank,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            AdaLora { up: up.clone(), values: values.to_owned(), down: down.clone(), rank },
+        )
     })
 }
 

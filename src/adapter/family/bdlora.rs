@@ -6,12 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Source;
-use super::matrices::{factors, read_matrix};
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::error::{ErrorKind, FamilyError, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::matrices::factors;
+use super::prelude::*;
 
 const NAME: &str = "bdlora";
 

@@ -2,18 +2,9 @@
 //! diag(s) · W · B₁ᵀ · B₂ᵀ · …, each Bᵢ a rotation of blocks between a butterfly's permutation and its
 //! inverse. A block A is stored whole; its rotation is the Cayley transform of (A − Aᵀ)/2.
 
-use std::sync::Arc;
-
-use super::{Family, Source, check_length};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::forms::chain::cayley;
-use crate::math::{Chain, Matrix, Stage, Transform};
+use crate::math::{Chain, Stage, Transform};
 
 pub(super) static FAMILY: Family = Family {
     name: "boft",
@@ -109,23 +100,20 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let outputs = source.view(scales)?.spec.elements();
     check_length(source.view(scales)?, outputs)?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank: blocks,
         inputs: blocks * size,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Boft {
-            tensor: tensor.to_owned(),
-            scales: scales.to_owned(),
-            stages,
-            blocks,
-            size,
-            outputs,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            Boft {
+                tensor: tensor.to_owned(),
+                scales: scales.to_owned(),
+                stages,
+                blocks,
+                size,
+                outputs,
+            },
+        )
     })
 }
 

@@ -2,16 +2,7 @@
 //! is circulant, its first row the kernel (i, j), and all of it is divided by the inputs (PEFT `tuners/c3a/layer.py`,
 //! `utils.py`).
 
-use std::sync::Arc;
-
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::RowMatrix;
 use crate::math::forms::row_matrix::Circulant;
 
@@ -58,15 +49,8 @@ fn build(source: &Source<'_>) -> Result<Module> {
         }
     };
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
-        rank: 0,
         inputs: across * size,
         outputs: down * size,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(C3a { kernels: kernels.to_owned(), shape: (down, across, size) }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(&FAMILY, C3a { kernels: kernels.to_owned(), shape: (down, across, size) })
     })
 }

@@ -4,16 +4,8 @@
 //!
 //! The signs of Q's columns are those of Householder's reflections as LAPACK has them, since R was trained with them.
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
-use crate::math::{Chain, LowRank, Matrix, Stage, Transform};
+use super::prelude::*;
+use crate::math::{Chain, Stage, Transform};
 
 pub(super) static FAMILY: Family = Family {
     name: "deft",
@@ -131,22 +123,19 @@ fn build(source: &Source<'_>) -> Result<Module> {
     };
     let alpha = config.number("alpha")?.filter(|alpha| *alpha != 0.0);
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Deft {
-            directions: directions.to_owned(),
-            injected,
-            orthonormal,
-            scale: alpha.map_or(1.0, |alpha| alpha / rank as f64),
-            rank,
-            outputs,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            Deft {
+                directions: directions.to_owned(),
+                injected,
+                orthonormal,
+                scale: alpha.map_or(1.0, |alpha| alpha / rank as f64),
+                rank,
+                outputs,
+            },
+        )
     })
 }

@@ -2,18 +2,7 @@
 //! λ / r, and times the norms of the base's columns as they were when the adapter was made, which the file has:
 //! B · diag(λ / (r · ‖aᵢ‖ · ‖bᵢ‖)) · A · diag(w), no length taken below 1e-4 (PEFT `tuners/delora/layer.py`).
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source, check_length};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::Result;
-use crate::format::Checkpoint;
-use crate::math::LowRank;
+use super::prelude::*;
 
 /// The least length that is divided by.
 const LEAST: f64 = 1e-4;
@@ -70,23 +59,20 @@ fn build(source: &Source<'_>) -> Result<Module> {
     check_length(source.view(lambda)?, 1)?;
     check_length(source.view(norms)?, inputs)?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Delora {
-            down: down.to_owned(),
-            up: up.to_owned(),
-            lambda: lambda.to_owned(),
-            norms: norms.to_owned(),
-            rank,
-            outputs,
-            inputs,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            Delora {
+                down: down.to_owned(),
+                up: up.to_owned(),
+                lambda: lambda.to_owned(),
+                norms: norms.to_owned(),
+                rank,
+                outputs,
+                inputs,
+            },
+        )
     })
 }

@@ -7,18 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
-use std::sync::Arc;
 
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{FamilyError, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::elements::torch_random::TorchGenerator;
-use crate::math::{LowRank, Matrix};
 
 pub(super) static FAMILY: Family =
     Family { name: "fourierft", signs: &[Part::Named("fourierft_spectrum")], parts: &[], build };
@@ -115,19 +106,14 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let count = source.vector(spectrum)?;
     let config = source.required_config()?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
-        rank: 0,
-        inputs: 0,
-        outputs: 0,
         scale: Scale::of_family(config.number("scaling")?.unwrap_or(150.0), None),
-        form: Arc::new(FourierFt {
-            spectrum: spectrum.to_owned(),
-            count,
-            seed: config.seed("random_loc_seed", 777)?,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            FourierFt {
+                spectrum: spectrum.to_owned(),
+                count,
+                seed: config.seed("random_loc_seed", 777)?,
+            },
+        )
     })
 }

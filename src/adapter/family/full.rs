@@ -4,13 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{BiasEffect, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::error::Result;
-use crate::format::Checkpoint;
-use crate::math::LowRank;
+use super::prelude::*;
+use crate::adapter::module::BiasEffect;
 
 pub(super) static FAMILY: Family = Family {
     name: "full",

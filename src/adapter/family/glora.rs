@@ -5,13 +5,8 @@
 
 use std::sync::Arc;
 
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
-use crate::math::{Chain, LowRank, Stage, Transform};
+use super::prelude::*;
+use crate::math::{Chain, Stage, Transform};
 
 pub(super) static FAMILY: Family = Family {
     name: "glora",

@@ -6,16 +6,9 @@
 
 use std::sync::Arc;
 
-use super::matrices::read_matrix;
-use super::{Family, Source, check_length};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Bias, BiasEffect, Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix, Transform};
+use super::prelude::*;
+use crate::adapter::module::{Bias, BiasEffect};
+use crate::math::Transform;
 
 /// X, Xd, Xu and zeros of a path.
 type Names = [&'static str; 4];

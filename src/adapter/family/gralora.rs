@@ -3,15 +3,7 @@
 //! for. Beside them there may be plain factors over all of it. Together they are one product of rank k · r and the
 //! plain rank, times alpha / (r + plain rank) (PEFT `tuners/gralora/layer.py`).
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::prelude::*;
 
 pub(super) static FAMILY: Family = Family {
     name: "gralora",
@@ -109,15 +101,10 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let scale = source.scales.resolve(source.name, levels, source.alpha()?)?;
     let (down, up) = (down.to_owned(), up.to_owned());
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank: levels,
         inputs,
         outputs,
         scale,
-        form: Arc::new(Gralora { down, up, plain, blocks, rank, outputs, inputs }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(&FAMILY, Gralora { down, up, plain, blocks, rank, outputs, inputs })
     })
 }

@@ -1,16 +1,8 @@
 //! HiRA (Huang et al. 2025, <https://openreview.net/forum?id=TwJrTz9cRS>): W + W ⊙ (B·A), with B: out ×
 //! rank and A: rank × in, and no scale (PEFT `tuners/hira/layer.py`).
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::error::Result;
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Transform};
+use super::prelude::*;
+use crate::math::Transform;
 
 pub(super) static FAMILY: Family = Family {
     name: "hira",
@@ -53,15 +45,9 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let up = source.required("hira_B", "hira_A")?;
     let (outputs, rank, inputs) = source.factors(down, up, &[])?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Hira { up: up.to_owned(), down: down.to_owned(), rank }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(&FAMILY, Hira { up: up.to_owned(), down: down.to_owned(), rank })
     })
 }

@@ -2,15 +2,7 @@
 //! inputs with the normalised columns of u, in × r (PEFT `tuners/hra/layer.py`). With `apply_GS` the
 //! columns are made orthonormal first.
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::error::Result;
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::{Chain, Stage, Transform};
 
 pub(super) static FAMILY: Family =
@@ -61,15 +53,8 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let (inputs, rank) = source.plain_matrix(vectors)?;
     let orthogonal = source.config.is_some_and(|config| config.flag("apply_GS"));
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
-        outputs: 0,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Hra { vectors: vectors.to_owned(), inputs, rank, orthogonal }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(&FAMILY, Hra { vectors: vectors.to_owned(), inputs, rank, orthogonal })
     })
 }

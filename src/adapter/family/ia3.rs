@@ -10,16 +10,9 @@ use std::sync::Arc;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Family, Source, read_alpha};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{
-    BiasEffect, Bound, Dialect, Form, Kind, Module, Nature, Side, Update,
-};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
+use super::read_alpha;
+use crate::adapter::module::{BiasEffect, Dialect, Side};
 use crate::math::{Chain, Stage, Transform};
 
 pub(super) static PEFT: Family =

@@ -7,14 +7,10 @@
 
 use std::sync::Arc;
 
-use super::matrices::{folded_core, read_matrix};
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::error::Result;
-use crate::format::Checkpoint;
+use super::matrices::folded_core;
+use super::prelude::*;
 use crate::math::forms::composite::Operand as Half;
-use crate::math::{Composite, Joint, LowRank};
+use crate::math::{Composite, Joint};
 
 const W1_A: &str = "hada_w1_a";
 

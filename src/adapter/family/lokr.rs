@@ -8,16 +8,11 @@
 
 use std::sync::Arc;
 
-use super::matrices::{folded_core, read_matrix};
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
+use super::matrices::folded_core;
+use super::prelude::*;
 use crate::adapter::slice::Slice;
-use crate::error::Result;
-use crate::format::Checkpoint;
 use crate::math::forms::composite::Operand as Half;
-use crate::math::{Composite, Joint, LowRank};
+use crate::math::{Composite, Joint};
 
 pub(super) static FAMILY: Family = Family {
     name: "lokr",

@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use super::matrices::{factors, folded_core, read_matrix};
-use super::{Family, Source, bdlora};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{BiasEffect, Form, Kind, Module, Nature, Update};
+use super::bdlora;
+use super::matrices::{factors, folded_core};
+use super::prelude::*;
+use crate::adapter::module::BiasEffect;
 use crate::adapter::slice::Slice;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::{Checkpoint, TensorView};
-use crate::math::LowRank;
+use crate::format::TensorView;
 
 /// Its name in reports.
 pub(in crate::adapter) const NAME: &str = "lora";

@@ -3,16 +3,7 @@
 //! `tuners/miss/layer.py`). Of the variant `mini` M's columns repeat. The variant `bat` goes through
 //! the weight in blocks, and is refused.
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::prelude::*;
 
 pub(super) static FAMILY: Family =
     Family { name: "miss", signs: &[Part::Named("miss_block")], parts: &[], build };
@@ -63,15 +54,8 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let (rank, width, rest) = source.matrix(block)?;
     source.expect(block, rank, width, rest.get(..0).unwrap_or_default())?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
-        inputs: 0,
         outputs: if variant == Some("mini") { 0 } else { width },
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Miss { block: block.to_owned(), rank, width }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(&FAMILY, Miss { block: block.to_owned(), rank, width })
     })
 }

@@ -1,45 +1,57 @@
 //! Parametrisations of an update, one file each: from a module's tensors to a checked [`Module`](super::module::Module).
 //!
-//! `FAMILIES` (`registry.rs`) is the one list. A family says by which parts it is recognised, which others it takes,
+//! `families!` is the one list. A family says by which parts it is recognised, which others it takes,
 //! and how a module is made of them; a part that none of a module's family takes is a fault.
 
-mod adalora;
+/// Declares the file of every family and lists them.
+macro_rules! families {
+    ($($seen:vis $name:ident: $($family:ident),+;)+) => {
+        $($seen mod $name;)+
+        /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
+        static FAMILIES: &[&definition::Family] = &[$($(&$name::$family),+),+];
+    };
+}
+
+families! {
+    loha: FAMILY;
+    lokr: FAMILY;
+    adalora: FAMILY;
+    vera: FAMILY, PVERA;
+    unilora: FAMILY;
+    fourierft: FAMILY;
+    waveft: FAMILY;
+    c3a: FAMILY;
+    shira: SHIRA, SUPERTUNING;
+    road: FAMILY;
+    deft: FAMILY;
+    glora_paths: FAMILY;
+    tinylora: FAMILY;
+    delora: FAMILY;
+    gralora: FAMILY;
+    vblora: FAMILY;
+    randlora: FAMILY;
+    miss: FAMILY;
+    ia3: PEFT, LYCORIS;
+    oft: FAMILY;
+    boft: FAMILY;
+    pub(crate) oft_blocks: FAMILY;
+    hra: FAMILY;
+    hira: FAMILY;
+    glora: FAMILY;
+    pub lora: FAMILY;
+    full: BEFT, FAMILY, BIAS;
+}
+
 mod bdlora;
-mod boft;
-mod c3a;
 mod decompose;
 mod definition;
-mod deft;
-mod delora;
-mod fourierft;
-mod full;
-mod glora;
-mod glora_paths;
-mod gralora;
-mod hira;
-mod hra;
-mod ia3;
-mod loha;
-mod lokr;
-pub mod lora;
 mod matrices;
-mod miss;
-mod oft;
-pub(crate) mod oft_blocks;
 mod positions;
-mod randlora;
+mod prelude;
 mod registry;
 pub(super) mod replaced;
-mod road;
-mod shira;
 mod source;
-mod tinylora;
-mod unilora;
-mod vblora;
-mod vera;
-mod waveft;
 
-use definition::Family;
 pub(super) use registry::module;
 pub(super) use source::{Parts, Source};
 use source::{check_length, read_alpha};

@@ -4,18 +4,9 @@
 //! terms of a series, I + 2Q + 2Q² + … + Qⁿ, whose sign is the other way round. `coft` bounds ‖Q‖, and
 //! `block_share` repeats one block.
 
-use std::sync::Arc;
-
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::forms::chain::cayley;
-use crate::math::{Chain, Matrix, Stage, Transform};
+use crate::math::{Chain, Stage, Transform};
 
 pub(super) static FAMILY: Family =
     Family { name: "oft", signs: &[Part::Named("oft_R")], parts: &[], build };
@@ -126,25 +117,21 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let terms = config.number("num_cayley_neumann_terms")?.unwrap_or(5.0);
     let shared = config.flag("block_share") && blocks == 1;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank: blocks,
         inputs: if shared { 0 } else { blocks * size },
-        outputs: 0,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(Oft {
-            tensor: tensor.to_owned(),
-            blocks,
-            size,
-            shared,
-            terms: config.flag("use_cayley_neumann").then_some(terms as usize),
-            bound: match config.flag("coft") {
-                true => Some(config.number("eps")?.unwrap_or(6e-5)),
-                false => None,
+        ..source.linear(
+            &FAMILY,
+            Oft {
+                tensor: tensor.to_owned(),
+                blocks,
+                size,
+                shared,
+                terms: config.flag("use_cayley_neumann").then_some(terms as usize),
+                bound: match config.flag("coft") {
+                    true => Some(config.number("eps")?.unwrap_or(6e-5)),
+                    false => None,
+                },
             },
-        }),
-        bias: None,
-        magnitude: None,
+        )
     })
 }

@@ -11,16 +11,9 @@
 
 use std::sync::Arc;
 
-use super::{Family, Source};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::forms::chain::cayley;
-use crate::math::{Chain, Matrix, Stage, Transform};
+use crate::math::{Chain, Stage, Transform};
 
 pub(super) static FAMILY: Family = Family {
     name: "diag-oft",

@@ -5,16 +5,7 @@
 //!
 //! Bases that were not saved would have to be made by PyTorch's random numbers; such a file is refused.
 
-use std::sync::Arc;
-
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::prelude::*;
 
 const LAMBDA: &str = "randlora_lambda";
 const GAMMA: &str = "randlora_gamma";
@@ -111,24 +102,20 @@ fn build(source: &Source<'_>) -> Result<Module> {
         return Err(ErrorKind::BadShape { expected, found: vec![width, depth] }).in_tensor(large);
     }
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
-        inputs: 0,
-        outputs: 0,
         scale: source.scales.resolve(source.name, rank, source.alpha()?)?,
-        form: Arc::new(RandLora {
-            lambda: lambda.to_owned(),
-            gamma: gamma.to_owned(),
-            small: small.clone(),
-            large: large.clone(),
-            rank,
-            bases,
-            least,
-            shared: (width, high, depth),
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            RandLora {
+                lambda: lambda.to_owned(),
+                gamma: gamma.to_owned(),
+                small: small.clone(),
+                large: large.clone(),
+                rank,
+                bases,
+                least,
+                shared: (width, high, depth),
+            },
+        )
     })
 }

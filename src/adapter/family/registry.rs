@@ -1,52 +1,12 @@
-//! The list of families, and which of them a module is.
+//! Which family a module is of.
 
 use super::definition::Family;
 use super::source::Source;
-use super::{
-    adalora, boft, c3a, decompose, deft, delora, fourierft, full, glora, glora_paths, gralora,
-    hira, hra, ia3, loha, lokr, lora, miss, oft, oft_blocks, randlora, road, shira, tinylora,
-    unilora, vblora, vera, waveft,
-};
+use super::{FAMILIES, decompose, lora};
 use crate::adapter::key::{Part, foreign_family};
 use crate::adapter::module::{BiasEffect, Module};
 use crate::adapter::slice::{check_dtype, find};
 use crate::error::{ErrorKind, Result};
-
-/// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-static FAMILIES: [&Family; 32] = [
-    &loha::FAMILY,
-    &lokr::FAMILY,
-    &adalora::FAMILY,
-    &vera::FAMILY,
-    &vera::PVERA,
-    &unilora::FAMILY,
-    &fourierft::FAMILY,
-    &waveft::FAMILY,
-    &c3a::FAMILY,
-    &shira::SHIRA,
-    &shira::SUPERTUNING,
-    &road::FAMILY,
-    &deft::FAMILY,
-    &glora_paths::FAMILY,
-    &tinylora::FAMILY,
-    &full::BEFT,
-    &delora::FAMILY,
-    &gralora::FAMILY,
-    &vblora::FAMILY,
-    &randlora::FAMILY,
-    &miss::FAMILY,
-    &ia3::PEFT,
-    &ia3::LYCORIS,
-    &oft::FAMILY,
-    &boft::FAMILY,
-    &oft_blocks::FAMILY,
-    &hra::FAMILY,
-    &hira::FAMILY,
-    &glora::FAMILY,
-    &full::FAMILY,
-    &lora::FAMILY,
-    &full::BIAS,
-];
 
 /// Makes the module of these tensors; none if they only replace.
 pub(in crate::adapter) fn module(source: &Source<'_>) -> Result<Option<Module>> {

@@ -5,15 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{Family, Source, check_length};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Bias, BiasEffect, Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::{Chain, Matrix, Stage, Transform};
+use super::prelude::*;
+use crate::adapter::module::{Bias, BiasEffect};
+use crate::math::{Chain, Stage, Transform};
 
 const ANGLES: &str = "road_theta";
 const LENGTHS: &str = "road_alpha";

@@ -7,17 +7,10 @@
 
 use std::sync::Arc;
 
-use super::matrices::read_matrix;
-use super::{Family, Source, positions};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::positions;
+use super::prelude::*;
+use crate::math::RowMatrix;
 use crate::math::forms::row_matrix::Sparse;
-use crate::math::{LowRank, RowMatrix};
 
 const VALUES: &str = "supertuning_values";
 const FACTORS: [&str; 2] = ["supertuning_lora_A", "supertuning_lora_B"];

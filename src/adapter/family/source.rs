@@ -1,10 +1,12 @@
 //! What a family makes a module from: the module's tensors, held to the shapes that the family expects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::definition::Family;
 use crate::adapter::key::Part;
-use crate::adapter::module::{Bias, BiasEffect};
-use crate::adapter::scale::ScaleSources;
+use crate::adapter::module::{Bias, BiasEffect, Form, Kind, Module};
+use crate::adapter::scale::{Scale, ScaleSources};
 use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::slice::find;
 use crate::adapter::tensor::read_f64;
@@ -29,6 +31,23 @@ pub(in crate::adapter) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// A module of a linear layer that does nothing to the bias, with a scale of 1 that the family says. Its rank and
+    /// its sizes are 0, for the family to say what it knows of them.
+    pub(super) fn linear(&self, family: &Family, form: impl Form + 'static) -> Module {
+        Module {
+            name: self.name.to_owned(),
+            family: family.name,
+            kind: Kind::Linear,
+            rank: 0,
+            inputs: 0,
+            outputs: 0,
+            scale: Scale::of_family(1.0, None),
+            form: Arc::new(form),
+            bias: None,
+            magnitude: None,
+        }
+    }
+
     /// A family's own tensor, if it is there.
     pub(super) fn named(&self, part: &'static str) -> Option<&'a str> {
         self.parts.get(&Part::Named(part)).map(String::as_str)

@@ -5,18 +5,7 @@
 //! A file with several vectors does not say which layers have which, nor which P they had where it was not saved; it
 //! is refused.
 
-use std::sync::Arc;
-
-use super::matrices::read_matrix;
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::prelude::*;
 
 pub(super) static FAMILY: Family = Family {
     name: "tinylora",
@@ -78,24 +67,21 @@ fn build(source: &Source<'_>) -> Result<Module> {
     source.expect(up, outputs, rank, &[])?;
     source.expect(projections, length, rank, &[rank])?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(TinyLora {
-            down: down.to_owned(),
-            up: up.to_owned(),
-            projections: projections.to_owned(),
-            vector: vector.clone(),
-            length,
-            rank,
-            outputs,
-            inputs,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            TinyLora {
+                down: down.to_owned(),
+                up: up.to_owned(),
+                projections: projections.to_owned(),
+                vector: vector.clone(),
+                length,
+                rank,
+                outputs,
+                inputs,
+            },
+        )
     })
 }

@@ -1,20 +1,12 @@
 //! Uni-LoRA (Li et al. 2025, <https://arxiv.org/abs/2506.00799>): every element of B · A is one of a vector that all
 //! modules share, times a number of its own (PEFT `tuners/unilora/layer.py`).
 //!
-//! Which elements, NumPy's random numbers say over all layers of the model in its order, unless the file holds them;
-//! without them it is refused.
+//! Which element of the vector each is, the file says (`unilora_indices_A`, `unilora_indices_B`). PEFT can also leave the
+//! indices out and draw them again with NumPy's random numbers, through all layers of the model in order, which no
+//! adapter knows: a module without indices is refused.
 
-use std::sync::Arc;
-
-use super::{Family, Source, positions};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::positions;
+use super::prelude::*;
 
 const DOWN: [&str; 2] = ["unilora_indices_A", "unilora_scales_A"];
 const UP: [&str; 2] = ["unilora_indices_B", "unilora_scales_B"];
@@ -92,15 +84,12 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let (up, outputs, _) = pair(UP, DOWN[0])?;
     source.expect(&up[0], outputs, rank, &[])?;
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(UniLora { vector: vector.clone(), length, down, up, rank, outputs, inputs }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            UniLora { vector: vector.clone(), length, down, up, rank, outputs, inputs },
+        )
     })
 }

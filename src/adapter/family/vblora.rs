@@ -2,17 +2,7 @@
 //! vectors of a shared bank whose logits are the largest, weighted by their softmax (PEFT `tuners/vblora/layer.py`).
 //! A's logits are r × (in / v) × vectors, B's (out / v) × r × vectors; a vector has v numbers. There is no scale.
 
-use std::sync::Arc;
-
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::prelude::*;
 
 pub(super) static FAMILY: Family = Family {
     name: "vblora",
@@ -104,24 +94,21 @@ fn build(source: &Source<'_>) -> Result<Module> {
     }
     let (inputs, outputs) = (wide * length, high * length);
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
         rank,
         inputs,
         outputs,
-        scale: Scale::of_family(1.0, None),
-        form: Arc::new(VbLora {
-            down: down.to_owned(),
-            up: up.to_owned(),
-            bank: bank.clone(),
-            vectors: (count, length),
-            most,
-            rank,
-            outputs,
-            inputs,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            VbLora {
+                down: down.to_owned(),
+                up: up.to_owned(),
+                bank: bank.clone(),
+                vectors: (count, length),
+                most,
+                rank,
+                outputs,
+                inputs,
+            },
+        )
     })
 }

@@ -10,15 +10,8 @@
 
 use std::sync::Arc;
 
-use super::{Family, Source, check_length};
-use crate::adapter::convention::Part;
-use crate::adapter::module::{Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::{Slice, Span, find};
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Result};
-use crate::format::Checkpoint;
-use crate::math::{LowRank, Matrix};
+use super::prelude::*;
+use crate::adapter::slice::{Slice, Span};
 
 pub(super) static FAMILY: Family = Family {
     name: "vera",

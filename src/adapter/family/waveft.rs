@@ -2,17 +2,8 @@
 //! inverse transform makes the update, times `scaling`; without `use_idwt` they are elements of the update themselves
 //! (PEFT `tuners/waveft/layer.py`). Where they are, `random_loc_seed` says by PyTorch's random numbers.
 
-use std::sync::Arc;
-
 use super::fourierft::{check_count, drawn};
-use super::{Family, Source};
-use crate::adapter::key::Part;
-use crate::adapter::module::{Bound, Form, Kind, Module, Nature, Update};
-use crate::adapter::scale::Scale;
-use crate::adapter::slice::find;
-use crate::adapter::tensor::read_f64;
-use crate::error::{ErrorKind, Locate, Result};
-use crate::format::Checkpoint;
+use super::prelude::*;
 use crate::math::RowMatrix;
 use crate::math::forms::row_matrix::Sparse;
 use crate::math::forms::wavelet::Wavelet;
@@ -73,20 +64,15 @@ fn build(source: &Source<'_>) -> Result<Module> {
         reason: format!("`wavelet_family` is {name}, of which PEFT merges nothing either"),
     });
     Ok(Module {
-        name: source.name.to_owned(),
-        family: FAMILY.name,
-        kind: Kind::Linear,
-        rank: 0,
-        inputs: 0,
-        outputs: 0,
         scale: Scale::of_family(config.number("scaling")?.unwrap_or(25.0), None),
-        form: Arc::new(WaveFt {
-            spectrum: spectrum.to_owned(),
-            count,
-            seed: config.seed("random_loc_seed", 777)?,
-            wavelet: inverted.then_some(wavelet).transpose()?,
-        }),
-        bias: None,
-        magnitude: None,
+        ..source.linear(
+            &FAMILY,
+            WaveFt {
+                spectrum: spectrum.to_owned(),
+                count,
+                seed: config.seed("random_loc_seed", 777)?,
+                wavelet: inverted.then_some(wavelet).transpose()?,
+            },
+        )
     })
 }

@@ -37,7 +37,7 @@ pub fn of(
     let prior = parts.iter().any(|p| p.detected.as_ref().is_some_and(|d| d.component == PRIOR))
         || adapter.modules.iter().any(|module| module.name.starts_with(PRIOR_ENCODER));
     let two_encoders = renamer.two_encoders || numbered;
-    let renamer = Renamer { t5, two_encoders, prior, ..*renamer };
+    let renamer = Renamer { two_encoders, t5, prior, ..*renamer };
     if renamer.to.names == Names::Dotted {
         one_model(adapter, &parts)?;
     }

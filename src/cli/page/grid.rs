@@ -145,10 +145,7 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 /// Modules of every block, with the block's name, in natural order.
-pub(super) fn blocks<'a, T>(
-    items: &'a [T],
-    name: impl Fn(&T) -> &str,
-) -> Vec<(String, Vec<&'a T>)> {
+pub(super) fn blocks<T>(items: &[T], name: impl Fn(&T) -> &str) -> Vec<(String, Vec<&T>)> {
     let mut found: BTreeMap<String, Vec<&T>> = BTreeMap::new();
     for item in items {
         found.entry(block(place(name(item)).0).to_owned()).or_default().push(item);

@@ -36,8 +36,7 @@ pub(crate) fn page(report: &Report) -> String {
 /// Sections of adapters and checkpoints; norms of all are drawn to one scale.
 pub(super) fn items(items: &[Item], names: &Names) -> String {
     let full = items.len() <= IN_FULL;
-    let most =
-        items.iter().filter_map(|item| norms(item)).flat_map(|grid| grid.cells.into_values());
+    let most = items.iter().filter_map(norms).flat_map(|grid| grid.cells.into_values());
     let most = most.map(|(_, value)| value).filter(|value| value.is_finite()).fold(0.0, f64::max);
     let section =
         |(at, item): (usize, &Item)| section(item, names.get(at), &format!("i{at}"), most, full);
@@ -206,7 +205,7 @@ fn module_tables(modules: &[ModuleItem]) -> String {
         return text;
     }
     for (block, modules) in blocks(modules, |module| &module.name) {
-        let norms: Vec<f64> = modules.iter().map(|module| size(module)).collect();
+        let norms: Vec<f64> = modules.iter().map(&size).collect();
         let block = if block.is_empty() { "outside of layers" } else { &block };
         let norm = number(Fold::Norm.of(&norms));
         let line = format!("{block}: {}, norm {norm}", counted(modules.len(), "module"));

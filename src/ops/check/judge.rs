@@ -32,7 +32,9 @@ impl<'a> Judge<'a> {
         let mut findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
         if broken {
             // No verb takes what is not whole.
-            findings.iter_mut().for_each(|finding| finding.fix = None);
+            for finding in &mut findings {
+                finding.fix = None;
+            }
         }
         let worst = findings.iter().map(|finding| finding.effect).max().unwrap_or(Effect::Note);
         let worst = if broken { Effect::Refused } else { worst };

@@ -7,7 +7,7 @@ use crate::adapter::convention::{self, Convention};
 use crate::adapter::convert::{BaseFacts, complete};
 use crate::adapter::{Adapter, OpenOptions};
 use crate::error::{ErrorKind, Result};
-use crate::ops::check::program::{ProgramVersion, by_name};
+use crate::ops::check::program::ProgramVersion;
 use crate::ops::shared::base::check_reference;
 use crate::ops::{check_output, files_of};
 

@@ -4,19 +4,21 @@
 //!
 //! value = f32(code) · scale.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::fp8_scaled::grid;
 use super::nvfp4::{GROUP, refuse_smoothed};
-use super::{Encoding, Recognised, int_quantized, module_of};
+use super::{Encoding, InEightBits, Recognised, int_quantized, module_of};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
-use crate::weight::Stored;
 use crate::weight::codes::Code;
 use crate::weight::float8::{Scaled, Writer};
 use crate::weight::fp4::{Constant, Fp4};
 use crate::weight::grid::Grid;
 use crate::weight::model::Model;
+use crate::weight::{EightBit, Encode, Encoded, Panel, Part, Stored, Writing};
 
 pub(super) const ENCODING: Encoding =
     Encoding { name: "comfy", companions: &[".scale_weight", ".comfy_quant"], recognise };
@@ -64,7 +66,7 @@ fn described(
         return Err(Model::unsupported(stored, "a weight that was rotated (convrot)"));
     }
     let scale = model.need(stored, &format!("{module}.weight_scale"), "scaled codes")?;
-    match format {
+    let found = match format {
         "mxfp8" => mxfp8(model, stored, &scale),
         "nvfp4" => nvfp4(model, stored, module, &scale),
         "int8_tensorwise" => int_quantized::recognise(model, stored)?
@@ -73,6 +75,86 @@ fn described(
             })
             .ok_or_else(|| scale.misfit(stored, "[1] or one a row")),
         _ => scaled(model, stored, &scale),
+    }?;
+    let eight_bit = eight_bit(model, stored, &found, settings);
+    Ok(Recognised { eight_bit, ..found })
+}
+
+/// The same layer in other formats of 8 bits, each with what describes it.
+fn eight_bit(
+    model: &Model<'_>,
+    stored: &Stored,
+    found: &Recognised,
+    settings: &Value,
+) -> InEightBits {
+    let [rows, columns] = *found.shape.as_slice() else { return InEightBits::default() };
+    let scale = |shape| stored.unwritten(format!("{}_scale", found.name), Dtype::F32, shape);
+    let codes = |dtype| stored.unwritten(found.name.clone(), dtype, vec![rows, columns]);
+    let own = model.tensor(&format!("{}.comfy_quant", module_of(&stored.name)));
+    let described = |codes: Arc<dyn Encode>, kind: EightBit| -> Arc<dyn Encode> {
+        let mut settings = settings.clone();
+        settings["format"] = kind.format().into();
+        let text = settings.to_string().into_bytes();
+        let part = own.as_ref().map(|own| {
+            let (name, shape) = (own.name.clone(), vec![text.len()]);
+            Part { name, dtype: own.dtype, shape }
+        });
+        Arc::new(Described { codes, part, text })
+    };
+    let floats: Arc<dyn Encode> = Arc::new(Scaled {
+        codes: codes(Dtype::F8_E4M3),
+        code: Code::E4m3,
+        grid: Grid::whole(scale(Vec::new()), (rows, columns)),
+        columns,
+        writer: Writer::Comfy,
+    });
+    let integers = int_quantized::rows(codes(Dtype::I8), scale(vec![rows, 1]), (rows, columns));
+    InEightBits {
+        integers: integers.map(|codes| described(codes, EightBit::Integers)),
+        floats: Some(described(floats, EightBit::Floats)),
+        in_file: true,
+    }
+}
+
+/// Codes, and the tensor that says what they are; of a file whose header does, none.
+#[derive(Debug)]
+struct Described {
+    codes: Arc<dyn Encode>,
+    part: Option<Part>,
+    text: Vec<u8>,
+}
+
+impl Encode for Described {
+    fn parts(&self, writing: Writing) -> Vec<Part> {
+        self.codes.parts(writing).into_iter().chain(self.part.clone()).collect()
+    }
+
+    fn grain(&self) -> usize {
+        self.codes.grain()
+    }
+
+    fn surveys(&self, writing: Writing) -> bool {
+        self.codes.surveys(writing)
+    }
+
+    fn survey(&self, values: &[f32]) -> Vec<f32> {
+        self.codes.survey(values)
+    }
+
+    fn settle(&self, survey: &[f32]) -> Result<Vec<f32>> {
+        self.codes.settle(survey)
+    }
+
+    fn rows(&self, panel: &Panel<'_>, out: &mut Encoded) -> Result<()> {
+        self.codes.rows(panel, out)
+    }
+
+    fn rest(&self, writing: Writing, survey: &[f32], out: &mut Encoded) -> Result<()> {
+        self.codes.rest(writing, survey, out)?;
+        if self.part.is_some() {
+            out.put(self.codes.parts(writing).len(), 0, self.text.clone());
+        }
+        Ok(())
     }
 }
 

@@ -25,7 +25,9 @@ use crate::weight::model::Model;
 use crate::weight::{Decode, Encode, Encoded, Panel, Part, Stored, Writing, stored};
 use written::{Blocks, Put};
 
-pub(super) const ENCODING: Encoding = Encoding { name: "ggml", companions: &[], recognise };
+pub(super) const ENCODING: Encoding = Encoding { name: NAME, companions: &[], recognise };
+/// Its name, which weights read from a GGUF base have in whatever file.
+pub(in crate::weight) const NAME: &str = "ggml";
 
 /// Decodes whole blocks.
 type Read = fn(&[u8], &mut [f32]);

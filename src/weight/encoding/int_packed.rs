@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Encoding, Recognised};
+use super::{Encoding, InEightBits, Recognised};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::math::kernel::loops::{Greatest, Least, fold_groups};
@@ -78,7 +78,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
             .map(|ending| format!("{module}.{ending}"));
     // One zero point for all has no word of its own for every row.
     let written = zeros.is_none() || !grid.is_single();
-    let eight_bit = eight_bit((stored, &scale), (rows * count, columns));
+    let integers = eight_bit((stored, &scale), (rows * count, columns));
+    let eight_bit = InEightBits { integers, ..InEightBits::default() };
     let codes = Packed { codes: stored.clone(), bits, columns, grid, groups, zeros, indices };
     let found = Recognised::written(shape, detail, codes);
     let found = Recognised { writer: found.writer.filter(|_| written), eight_bit, ..found };

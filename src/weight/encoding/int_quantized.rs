@@ -3,6 +3,7 @@
 //! value = (code − zero point) · f32(scale); the subtraction is of whole numbers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::fp8_scaled::grid;
 use super::{Encoding, Recognised, module_of};
@@ -48,6 +49,16 @@ pub(super) fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Rec
     let codes = Integers { codes: stored.clone(), grid, zeros, columns, groups };
     let found = Recognised::written(stored.shape.clone(), detail, codes);
     Ok(Some(model.recognised(&stored.name, module, &parts, found)))
+}
+
+/// A matrix in such codes with a scale a row.
+pub(super) fn rows(
+    codes: Stored,
+    scale: Stored,
+    (rows, columns): (usize, usize),
+) -> Option<Arc<dyn Encode>> {
+    let grid = Grid::blocks(scale, 1, (rows, columns), (1, columns))?;
+    Some(Arc::new(Integers { codes, grid, zeros: None, columns, groups: 1 }))
 }
 
 /// What codes have, of all a tensor or by block: scales and zero points.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Encoding, Recognised, module_of};
+use super::{Encoding, InEightBits, Recognised, module_of};
 use crate::error::{QuantError, Result};
 use crate::format::Dtype;
 use crate::math::kernel::loops::{Fold, Greatest, Least};
@@ -64,7 +64,8 @@ fn recognise(model: &Model<'_>, stored: &Stored) -> Result<Option<Recognised>> {
     if let Some(last) = shape.last_mut() {
         *last = columns;
     }
-    let eight_bit = Some(eight_bit(&codes, (rows * count, columns)));
+    let integers = Some(eight_bit(&codes, (rows * count, columns)));
+    let eight_bit = InEightBits { integers, ..InEightBits::default() };
     let found = Recognised::written(shape, format!("{bits} bit, groups of {group}"), codes);
     let found = Recognised { eight_bit, ..found };
     Ok(Some(model.recognised(&stored.name, module, &[&stored.name, &own, &other], found)))

@@ -20,11 +20,12 @@ mod plain;
 mod registry;
 mod unread;
 
-use super::decode::Recognised;
+use super::decode::{InEightBits, Recognised};
 use definition::{module_of, stack};
 
 pub use definition::{Encoding, Setting};
 pub(super) use fp8_scaled::rows as float8_rows;
+pub(super) use ggml::NAME as GGML;
 pub(crate) use ggml::writer as ggml_writer;
 pub(super) use plain::{PLAIN, cast};
 pub(crate) use registry::TRAINED;

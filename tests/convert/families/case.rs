@@ -82,6 +82,13 @@ impl Case<'_> {
         let base =
             base.f32("layer.bias", &[bias.len()], &bias).save(&bench.path("model.safetensors"));
         let adapter = self.save(&bench);
+        if !turned {
+            super::verbs::check(
+                &format!("{:?} {shape:?}", self.tensors.entries[0].0),
+                &base,
+                &adapter,
+            );
+        }
         let merged = read(&bench.merge(&base, &[&adapter], ""));
         let size = (shape[0], shape[1..].iter().product());
         let turn = |m: &Dense| if turned { m.transposed() } else { m.clone() };

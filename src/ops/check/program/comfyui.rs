@@ -227,7 +227,6 @@ fn ignored(subject: &Subject<'_>) -> Found {
     if subject.adapter.convention.name == "bfl" { None } else { replaced(subject) }
 }
 
-
 /// Rotations with an alpha, which ComfyUI does not multiply by the outputs; of BOFT also without any.
 fn constrained(subject: &Subject<'_>) -> Found {
     subject.modules(|module| match (module.family, module.scale.alpha) {

@@ -16,8 +16,7 @@ pub(super) static PROGRAM: Program = Program {
     field: Field::Image,
     reads: &["kohya", "diffusers", "comfyui", "xlabs", "bfl"],
     converts: &[],
-    // It takes no alpha for a scale of 1, and of Flux.1's modules all only in the names that they have.
-    takes: Takes { scale_one: true, ..Takes::convention(&["kohya", "diffusers", "comfyui"]) },
+    takes: Takes::convention(&["kohya"]),
     older: &[],
     needs: nothing,
     rules: &[RULES],
@@ -63,9 +62,17 @@ static RULES: &[Rule] = &[
         Effect::ScaledWrongly,
         "it reads no scale but alpha tensors, so these modules get scale 1",
         LAYERS,
-        unscaled,
+        |subject| if has_strays(subject) { None } else { unscaled(subject) },
     )
     .converts(),
+    // Their names with alphas are kohya's, of which it knows the blocks' alone.
+    Rule::new(
+        "scale",
+        Effect::ScaledWrongly,
+        "it reads no scale but alpha tensors, so these modules get scale 1",
+        LAYERS,
+        |subject| if has_strays(subject) { unscaled(subject) } else { None },
+    ),
     Rule::new(
         "tensor-names",
         Effect::Ignored,
@@ -87,6 +94,14 @@ static RULES: &[Rule] = &[
     )
     .converts(),
 ];
+
+/// Whether modules of Flux.1 are beside its blocks and text encoders.
+fn has_strays(subject: &Subject<'_>) -> bool {
+    let known = ["blocks", "lora_te", "text_encoder"];
+    let stray = |name: &str| !known.iter().any(|part| name.contains(part));
+    let modules = &subject.adapter.modules;
+    model(subject) == Some("flux") && modules.iter().any(|module| stray(&module.name))
+}
 
 /// Keys of a kohya file of Flux that are of none of its blocks or text encoders.
 fn stray_keys(subject: &Subject<'_>) -> Found {

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::spelling::{Spelling, spelling};
 use super::{Field, Program, Takes, nothing};
-use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{biased, factorable, misfits, replaced, unfactorable, unplaced};
 use crate::format::access::read_config_if_there;
 use crate::format::json::object;
 use crate::ops::check::place::Found;
+use crate::ops::check::rule::{Effect, Rule};
+use crate::ops::check::shared::{biased, factorable, misfits, replaced, unfactorable, unplaced};
 use crate::ops::check::subject::{Subject, expert_of, named};
 use crate::weight::root::Root;
 
@@ -172,9 +172,8 @@ fn outside_layers(subject: &Subject<'_>) -> Found {
     let config = config(subject)?;
     let adapted = config.get("num_layers").and_then(Value::as_i64);
     let keys = config.get("lora_parameters").and_then(|own| own.get("keys"));
-    let keys: Option<Vec<&str>> = keys
-        .and_then(Value::as_array)
-        .map(|keys| keys.iter().filter_map(Value::as_str).collect());
+    let keys: Option<Vec<&str>> =
+        keys.and_then(Value::as_array).map(|keys| keys.iter().filter_map(Value::as_str).collect());
     let layers = subject.base.and_then(|base| base.number("num_hidden_layers"));
     // All layers are -1.
     let first = layers.zip(adapted).map_or(0, |(layers, adapted)| {

@@ -37,19 +37,17 @@ static RULES: &[Rule] = &[
             whole(!known.unwrap_or(!own))
         },
     ),
+    Rule::new("model", Effect::Unknown, "nothing tells which model they are of", LOAD, |subject| {
+        let own = subject.adapter.convention.name == "peft";
+        whole(!own && subject.models.is_empty())
+    }),
     Rule::new(
-        "model",
-        Effect::Unknown,
-        "nothing tells which model they are of",
+        "names",
+        Effect::Ignored,
+        "diffusers' conversion passes over these",
         LOAD,
-        |subject| {
-            let own = subject.adapter.convention.name == "peft";
-            whole(!own && subject.models.is_empty())
-        },
-    ),
-    Rule::new("names", Effect::Ignored, "diffusers' conversion passes over these", LOAD, |subject| {
-        names::modules(subject, Fate::Lost)
-    })
+        |subject| names::modules(subject, Fate::Lost),
+    )
     .converts(),
     Rule::new(
         "leftovers",

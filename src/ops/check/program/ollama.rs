@@ -5,8 +5,8 @@ use super::{Field, Program, Takes, llama_cpp, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, config_alpha, decomposed, factorable, misfits, replaced,
-    strange_factors, unfactorable, unplaced,
+    biased, changed_base, config_alpha, decomposed, factorable, misfits, replaced, strange_factors,
+    unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, named, whole};
 
@@ -160,9 +160,7 @@ fn is_projection(name: &str) -> bool {
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj"];
     let below = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
     let parts = below.and_then(|(_, rest)| rest.split_once('.'));
-    parts.is_some_and(|(part, last)| {
-        ["self_attn", "mlp"].contains(&part) && LASTS.contains(&last)
-    })
+    parts.is_some_and(|(part, last)| ["self_attn", "mlp"].contains(&part) && LASTS.contains(&last))
 }
 
 fn scaled(subject: &Subject<'_>) -> Found {

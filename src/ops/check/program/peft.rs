@@ -2,9 +2,9 @@
 
 use super::spelling::{Spelling, is_moved, spelling};
 use super::{Field, Program, Takes, nothing};
+use crate::adapter::stacks::ExpertSizes;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::adapter::stacks::ExpertSizes;
 use crate::ops::check::shared::{crossed_stacks, misfits, no_directory, unprefixed};
 use crate::ops::check::subject::{Subject, named, whole};
 use crate::weight::root::Root;
@@ -80,7 +80,7 @@ static RULES: &[Rule] = &[
         Effect::Refused,
         "it takes A of stacks for the side of the inputs, where PEFT before 0.19 has the outputs: a wrong size, or another update where both are as large",
         "tuners/lora/layer.py, ParamWrapper",
-        crossed_stacks,
+        |subject| if has_plain_stacks(subject) { crossed_stacks(subject) } else { None },
     )
     .since(SWAPS)
     .converts(),
@@ -151,11 +151,16 @@ fn anchored(subject: &Subject<'_>) -> bool {
     keys("rank_pattern") || keys("alpha_pattern")
 }
 
-/// Stacks whose A is on the side of the inputs, of a base that has its stacks outputs × inputs.
+/// Whether the base has its stacks outputs × inputs; of others the model's class decides.
+fn has_plain_stacks(subject: &Subject<'_>) -> bool {
+    let checkpoint = subject.base.and_then(|base| base.checkpoint.as_ref());
+    checkpoint.and_then(ExpertSizes::of).is_some_and(|sizes| !sizes.turned)
+}
+
+/// Stacks whose A is on the side of the inputs, of such a base.
 fn straight_stacks(subject: &Subject<'_>) -> Found {
-    let sizes = ExpertSizes::of(subject.base?.checkpoint.as_ref()?)?;
     let straight = subject.adapter.stacks.iter().filter(|(_, stack)| !stack.crossed);
-    if sizes.turned { None } else { named(straight.map(|(name, _)| name.as_str())) }
+    if has_plain_stacks(subject) { named(straight.map(|(name, _)| name.as_str())) } else { None }
 }
 
 /// Names that are not the base's, nor (`moves`) those that transformers itself takes for them.

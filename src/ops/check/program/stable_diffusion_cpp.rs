@@ -31,18 +31,8 @@ const NAMES: &str = "src/name_conversion.cpp, convert_tensor_name";
 const LOAD: &str = "src/lora.hpp, LoraModel";
 
 /// Models whose names it brings to published ones, whatever their layout.
-const MODELS: [&str; 10] = [
-    "unet",
-    "clip",
-    "t5",
-    "sd3",
-    "flux",
-    "flux2",
-    "z_image",
-    "anima",
-    "krea2",
-    "hunyuan_video",
-];
+const MODELS: [&str; 10] =
+    ["unet", "clip", "t5", "sd3", "flux", "flux2", "z_image", "anima", "krea2", "hunyuan_video"];
 
 /// Prefixes behind which it takes published names of any model.
 const PREFIXES: [&str; 6] =

@@ -1,22 +1,23 @@
 //! vLLM (`vllm/lora/*`, `model_executor/models/*`), read at 0.14 to 0.33.
 
-use super::vllm_classes::{STACKED, is_stacked};
-use super::vllm_experts::{expert_ranks, joint_experts, other_expert_names, single_stacks};
+use super::vllm_classes::is_stacked;
+use super::vllm_experts::{
+    expert_ranks, joint_experts, other_expert_names, single, single_stacks, stacked,
+};
 use super::vllm_findings::{
     DEFAULT_RANK, HALF_LARGEST, HALF_SMALLEST, above_rank, half_precision, has_factors,
     is_gradient, known_class, missing_fields, needless, needs, otherwise_fused, patterned,
     possible_rank, scores, strange_tensors, takes_embeddings, unknown_class,
     unknown_initialisation, unknown_leaves, unknown_names, whole_modules,
 };
-use crate::adapter::module::Kind;
 use super::{Experts, Field, Program, Takes};
-use crate::ops::check::place::Found;
+use crate::adapter::module::Kind;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     base_layers, biased, changed_base, crossed_stacks, decomposed, dora_flag, factorable,
     incomplete_experts, is_embedding, misfits, no_directory, replaced, unfactorable, variants,
 };
-use crate::ops::check::subject::{Subject, named, some};
+use crate::ops::check::subject::{Subject, named};
 
 pub(super) static PROGRAM: Program = Program {
     name: "vllm",
@@ -36,18 +37,6 @@ const FORMAT: &str = "vllm/lora/model_manager.py, _validate_moe_lora_format";
 
 /// The release from which a server can be started for both forms of experts.
 const MIXED: &str = "0.24";
-
-fn stacked(subject: &Subject<'_>) -> Found {
-    known_class(subject).filter(|class| !is_stacked(class)).and(subject.stacks())
-}
-
-fn single(subject: &Subject<'_>) -> Found {
-    known_class(subject).filter(|class| STACKED.contains(class))?;
-    if joint_experts(subject).is_some() {
-        return None;
-    }
-    some(subject.single_experts().iter().map(|(m, _)| m.name.as_str().into()).collect())
-}
 
 static RULES: &[Rule] = &[
     Rule::new(

@@ -33,6 +33,20 @@ pub(super) fn joint_experts(subject: &Subject<'_>) -> Found {
     some(names.filter_map(|name| Some(Place::from(name.split(".lora_A.").next()?))).collect())
 }
 
+/// Stacks in front of a class that reads experts one by one.
+pub(super) fn stacked(subject: &Subject<'_>) -> Found {
+    known_class(subject).filter(|class| !is_stacked(class)).and(subject.stacks())
+}
+
+/// Single experts in front of a class that reads stacks.
+pub(super) fn single(subject: &Subject<'_>) -> Found {
+    known_class(subject).filter(|class| STACKED.contains(class))?;
+    if joint_experts(subject).is_some() {
+        return None;
+    }
+    some(subject.single_experts().iter().map(|(m, _)| m.name.as_str().into()).collect())
+}
+
 /// Stacks of a layer that is without the other one, in classes that want both.
 pub(super) fn single_stacks(subject: &Subject<'_>) -> Found {
     known_class(subject).filter(|class| STACKED.contains(class))?;

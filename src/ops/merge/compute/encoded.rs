@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::making::Making;
-use super::tensor_merge::{Scratch, Work};
+use super::scratch::{BaseRows, Scratch};
+use super::tensor_merge::Work;
 use crate::adapter::tensor::read_f64;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::TensorView;
@@ -215,41 +216,30 @@ impl<'a> Encoding<'a> {
         Ok(())
     }
 
-    /// Rows of the stored tensors, of new values.
-    pub(super) fn encode(&self, rows: Range<usize>, values: &[f32]) -> Result<Encoded> {
-        let mut encoded = Encoded::default();
-        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey.numbers);
-        self.writer.rows(&panel, &mut encoded)?;
-        Ok(encoded)
-    }
-
-    /// Gives rows that nothing changes their stored bytes back: new scales would move numbers that lie on a grid (4
-    /// bits of compressed-tensors by 7 % of their norm). Where a number of the whole weight is made of all values,
-    /// all is kept or nothing.
-    fn keep_untouched(
+    /// Rows of the stored tensors as they are written, of new values. Rows that nothing changes keep their stored bytes:
+    /// new scales would move numbers that lie on a grid (4 bits of compressed-tensors by 7 % of their norm). Where a
+    /// number of the whole weight is made of all values, all is kept or nothing.
+    pub(super) fn encode(
         &self,
         rows: &Range<usize>,
-        (values, before): (&[f32], &[f32]),
-        encoded: &mut Encoded,
-    ) -> Result<()> {
-        let Some(stored) = self.stored() else { return Ok(()) };
-        if self.writer.surveys(self.writing) && !self.survey.is_unchanged {
-            return Ok(());
+        values: &[f32],
+        before: &mut BaseRows,
+    ) -> Result<Encoded> {
+        let may_keep = !self.writer.surveys(self.writing) || self.survey.is_unchanged;
+        let Some(stored) = self.stored().filter(|_| may_keep) else {
+            return self.encode_anew(rows.clone(), values);
+        };
+        let same = self.same_groups(rows, values, before)?;
+        if !same.contains(&true) {
+            return self.encode_anew(rows.clone(), values);
         }
         let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
-        let groups =
-            values.chunks((step * columns).max(1)).zip(before.chunks((step * columns).max(1)));
-        let same: Vec<bool> = groups.map(|(new, old)| new == old).collect();
-        if !same.contains(&true) {
-            return Ok(());
-        }
         let (mut kept, mut group) = (Encoded::default(), 0);
         for run in same.chunk_by(|a, b| a == b) {
             let (first, end) = (group * step, ((group + run.len()) * step).min(rows.len()));
             group += run.len();
             let own = values.get(first * columns..end * columns).unwrap_or_default();
-            let place = rows.start + first..rows.start + end;
-            let mut new = self.encode(place, own)?;
+            let mut new = self.encode_anew(rows.start + first..rows.start + end, own)?;
             if run.contains(&true) {
                 give_back(&stored, &mut new.pieces)?;
                 new.values.copy_from_slice(own);
@@ -257,7 +247,69 @@ impl<'a> Encoding<'a> {
             kept.pieces.extend(new.pieces);
             kept.values.extend(new.values);
         }
-        *encoded = kept;
+        Ok(kept)
+    }
+
+    fn encode_anew(&self, rows: Range<usize>, values: &[f32]) -> Result<Encoded> {
+        let mut encoded = Encoded::default();
+        let panel = Panel::new(&self.weight.name, rows, values, self.writing, &self.survey.numbers);
+        self.writer.rows(&panel, &mut encoded)?;
+        Ok(encoded)
+    }
+
+    /// Rows of the base that are looked at together: a panel of rows that are written together can be many times as
+    /// long, and is not to be in memory once more.
+    fn strips(&self, rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let height = (PANEL / self.weight.matrix().1.max(1)).max(1);
+        // A panel that is a little longer is one.
+        let height = height.next_multiple_of(self.grain()).max(self.writer.grain().min(2 * height));
+        let end = rows.end;
+        rows.clone().step_by(height).map(move |first| first..(first + height).min(end))
+    }
+
+    /// Of rows that are written together, which have the values that the base has.
+    fn same_groups(
+        &self,
+        rows: &Range<usize>,
+        values: &[f32],
+        before: &mut BaseRows,
+    ) -> Result<Vec<bool>> {
+        let (step, columns) = (self.writer.grain().max(1), values.len() / rows.len().max(1));
+        let mut same = vec![true; rows.len().div_ceil(step)];
+        for strip in self.strips(rows) {
+            let groups = (strip.start - rows.start) / step..(strip.end - rows.start).div_ceil(step);
+            if !same.get(groups.clone()).unwrap_or_default().contains(&true) {
+                continue;
+            }
+            self.look_before(&strip, columns, before)?;
+            for group in groups {
+                let first = (rows.start + group * step).max(strip.start);
+                let end = (rows.start + (group + 1) * step).min(strip.end);
+                let place = |start: usize| (first - start) * columns..(end - start) * columns;
+                let is_same =
+                    values.get(place(rows.start)) == before.values.get(place(strip.start));
+                if let Some(same) = same.get_mut(group) {
+                    *same &= is_same;
+                }
+            }
+        }
+        Ok(same)
+    }
+
+    /// Has the base's values of these rows in `before`.
+    fn look_before(
+        &self,
+        rows: &Range<usize>,
+        columns: usize,
+        before: &mut BaseRows,
+    ) -> Result<()> {
+        if before.rows == *rows && !rows.is_empty() {
+            return Ok(());
+        }
+        before.values.resize(rows.len() * columns, 0.0);
+        before.rows = 0..0;
+        self.put_before(rows.clone(), &mut before.values)?;
+        before.rows = rows.clone();
         Ok(())
     }
 
@@ -269,19 +321,19 @@ impl<'a> Encoding<'a> {
         stored.collect::<Option<Vec<_>>>().filter(|_| self.base.is_none())
     }
 
-    /// Rows of the stored tensors, and what of the update they hold.
+    /// Pieces of the stored tensors for some rows, and what of the update they hold.
     pub(in crate::ops::merge) fn compute(
         &self,
         rows: Range<usize>,
         scratch: &mut Scratch,
-    ) -> Result<(Encoded, DeltaStats)> {
-        let mut values = std::mem::take(&mut scratch.values);
-        let mut base = std::mem::take(&mut scratch.before);
+    ) -> Result<(Vec<Piece>, DeltaStats)> {
+        let (mut values, mut before) =
+            (std::mem::take(&mut scratch.values), std::mem::take(&mut scratch.before));
+        // What is there may be of another weight.
+        before.rows = 0..0;
         self.put_values(&rows, &mut values, scratch)?;
-        base.resize(values.len(), 0.0);
-        self.put_before(rows.clone(), &mut base)?;
-        let found = self.compute_from(&rows, &values, &base);
-        (scratch.values, scratch.before) = (values, base);
+        let found = self.compute_from(&rows, &values, &mut before);
+        (scratch.values, scratch.before) = (values, before);
         found
     }
 
@@ -289,10 +341,9 @@ impl<'a> Encoding<'a> {
         &self,
         rows: &Range<usize>,
         values: &[f32],
-        base: &[f32],
-    ) -> Result<(Encoded, DeltaStats)> {
-        let mut encoded = self.encode(rows.clone(), values)?;
-        self.keep_untouched(rows, (values, base), &mut encoded)?;
+        before: &mut BaseRows,
+    ) -> Result<(Vec<Piece>, DeltaStats)> {
+        let mut encoded = self.encode(rows, values, before)?;
         if rows.start == 0 {
             let panel = encoded.pieces.len();
             self.writer.rest(self.writing, &self.survey.numbers, &mut encoded)?;
@@ -300,13 +351,20 @@ impl<'a> Encoding<'a> {
                 give_back(&stored, encoded.pieces.get_mut(panel..).unwrap_or_default())?;
             }
         }
-        let mut stats = DeltaStats::of(values, &encoded.values, base);
+        let (mut stats, columns) = (DeltaStats::default(), values.len() / rows.len().max(1));
+        for strip in self.strips(rows) {
+            self.look_before(&strip, columns, before)?;
+            let place = (strip.start - rows.start) * columns..(strip.end - rows.start) * columns;
+            let own = values.get(place.clone()).unwrap_or_default();
+            let written = encoded.values.get(place).unwrap_or_default();
+            stats.add(&DeltaStats::of(own, written, &before.values));
+        }
         if let Some(same) = self.same_codes(&encoded)? {
             // With new scales a number moves though its code does not.
             let untouched = stats.elements - stats.touched;
             stats.lost = same.saturating_sub(untouched).min(stats.touched);
         }
-        Ok((encoded, stats))
+        Ok((encoded.pieces, stats))
     }
 
     /// How many codes are those that are stored; `None`, where codes are no whole bytes or halves of them, or are

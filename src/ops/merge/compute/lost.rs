@@ -2,7 +2,7 @@
 
 use super::encoded::{Encoding, Survey, panel_rows};
 use super::making::Making;
-use super::tensor_merge::Scratch;
+use super::scratch::Scratch;
 use crate::error::{Error, Result};
 use crate::math::LowRank;
 use crate::math::linalg::panels::Panels;
@@ -55,7 +55,8 @@ impl<'a> Lost<'a> {
         let first = rows.start / self.step * self.step;
         let end = rows.end.next_multiple_of(self.step).min(self.size.0);
         let dense = self.encoding.values(&(first..end), &mut self.scratch)?;
-        let encoded = self.encoding.encode(first..end, &dense)?;
+        // Rows that nothing changes keep their codes, and lose nothing.
+        let encoded = self.encoding.encode(&(first..end), &dense, &mut self.scratch.before)?;
         Ok((first, dense, encoded.values))
     }
 

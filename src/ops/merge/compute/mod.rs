@@ -9,6 +9,7 @@ pub(in crate::ops) mod lost;
 pub(in crate::ops) mod making;
 pub(in crate::ops) mod module_delta;
 pub(in crate::ops) mod product;
+pub(in crate::ops) mod scratch;
 pub(in crate::ops) mod tensor_merge;
 pub(in crate::ops) mod transform;
 pub(in crate::ops) mod update;

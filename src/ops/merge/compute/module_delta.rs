@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::tensor_merge::{Scratch, Work};
+use super::scratch::Scratch;
+use super::tensor_merge::Work;
 use crate::error::{Error, Locate, Result};
 use crate::math::linalg::panels::Panels;
 use crate::ops::merge::Merge;

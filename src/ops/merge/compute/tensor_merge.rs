@@ -5,9 +5,10 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::bands::{Band, Bands};
-use super::direct::{self, Moves};
+use super::direct::Moves;
 use super::elementwise::{Deltas, Statistics};
 use super::making::Making;
+use super::scratch::Scratch;
 use super::transform::Ready;
 use super::update::Addition;
 use crate::adapter::Adapter;
@@ -405,18 +406,6 @@ impl<'a> Work<'a> {
             .in_tensor(&self.tensor.full_name)
             .in_file(&self.making.plan.output)
     }
-}
-
-/// Buffers that one thread uses again and again.
-#[derive(Debug, Default)]
-pub(in crate::ops::merge) struct Scratch {
-    bytes: Vec<u8>,
-    /// A panel of F32 that is encoded, its numbers, and the base's.
-    pub(super) dense: Vec<u8>,
-    pub(super) values: Vec<f32>,
-    pub(super) before: Vec<f32>,
-    pub(super) product: Vec<f32>,
-    moves: direct::Scratch,
 }
 
 /// The fused kernel for a pair of types.

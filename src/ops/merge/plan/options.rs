@@ -15,7 +15,7 @@ use crate::ops::shared::inputs::AdapterInput;
 use crate::ops::shared::param_rules::ParamRule;
 use crate::ops::shared::rules::Layers;
 use crate::ops::shared::selection::{Selection, Usage};
-use crate::weight::{EightBit, Writing};
+use crate::weight::{EightBit, Scales, Writing};
 
 /// What to do where a quantised weight changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +184,11 @@ impl Options {
         if self.touched != Touched::SixteenBit && self.quantized != Quantized::Hybrid {
             return together(
                 "--touched says what a weight becomes that changes in --quantized hybrid",
+            );
+        }
+        if self.touched != Touched::SixteenBit && self.writing.scales == Scales::Reuse {
+            return together(
+                "--touched makes codes of another kind, whose scales are new: leave out --scales reuse",
             );
         }
         if self.touched == Touched::Q8 {

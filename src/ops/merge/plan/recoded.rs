@@ -63,7 +63,13 @@ impl Recoding {
         OutputShard {
             relative: shard.map(|shard| shard.relative.clone()).unwrap_or_default(),
             component: number,
-            metadata: metadata.map(provenance::of_base).map(|all| metadata_without(all, &modules)),
+            metadata: metadata.map(provenance::of_base).map(|all| {
+                let mut metadata = metadata_without(all, &modules);
+                if let Some((eight_bit, modules)) = self.retyped(component) {
+                    eight_bit.describe_in_file(&mut metadata, &modules);
+                }
+                metadata
+            }),
             tensors,
             same_header_as: None,
             gguf: shard
@@ -106,7 +112,7 @@ impl Recoding {
         };
         let is_codes = weight.parts.first().is_some_and(|codes| codes.name == full);
         let parts = writer.parts(writing);
-        let (written, is_kept): (Vec<_>, _) = if self.eight_bit.is_some() {
+        let (written, is_kept): (Vec<_>, _) = if self.retyped.contains(&weight.name) {
             // The codes' place is that of all that takes theirs; what only said their size says it still.
             let is_same = parts.first().is_some_and(|part| {
                 weight.parts.first().is_some_and(|codes| codes.name == part.name)

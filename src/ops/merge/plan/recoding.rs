@@ -25,6 +25,8 @@ pub(in crate::ops::merge) struct Recoding {
     types: BTreeMap<String, Type>,
     /// What those that change become beside others that keep their type.
     pub(super) eight_bit: Option<EightBit>,
+    /// Names of those that had codes of another kind before.
+    pub(super) retyped: BTreeSet<String>,
 }
 
 impl Recoding {
@@ -77,11 +79,12 @@ impl Recoding {
             let names = weights.quantised().map(|weight| &weight.name);
             names.filter(|name| groups.contains(&fused(name))).cloned().collect()
         };
-        if let Some(eight_bit) = eight_bit {
-            retype(&stored, &mut weights, &changed, eight_bit)?;
-        }
+        let retyped = match eight_bit {
+            Some(eight_bit) => retype(&stored, &mut weights, &changed, eight_bit)?,
+            None => BTreeSet::new(),
+        };
         let writing = Some(options.writing).filter(|_| again || eight_bit.is_some());
-        Ok(Self { stored, weights, writing, changed, types, eight_bit })
+        Ok(Self { stored, weights, writing, changed, types, eight_bit, retyped })
     }
 
     /// The weights that are quantised again.
@@ -93,8 +96,8 @@ impl Recoding {
     /// What the types of weights of a GGUF result become, and of how many each.
     pub(in crate::ops::merge) fn raised(&self) -> BTreeMap<String, usize> {
         let mut found = BTreeMap::new();
-        for weight in self.again().filter(|_| self.eight_bit.is_some()) {
-            let to = if self.eight_bit == Some(EightBit::Floats) { "fp8" } else { "int8" };
+        let retyped = self.retyped.iter().filter_map(|name| self.weights.get(name));
+        for (weight, to) in retyped.zip(self.eight_bit.map(EightBit::name).into_iter().cycle()) {
             *found.entry(format!("{} → {to}", weight.detail)).or_default() += 1;
         }
         for (name, to) in &self.types {
@@ -111,7 +114,8 @@ impl Recoding {
 
     /// Modules of a component that become plain numbers, as configs name them.
     pub(in crate::ops::merge) fn plain_modules(&self, component: &Component) -> Vec<String> {
-        if self.writing.is_none() { self.modules(component) } else { Vec::new() }
+        let none = BTreeSet::new();
+        modules(component, if self.writing.is_none() { &self.changed } else { &none })
     }
 
     /// Modules of a component that have codes of 8 bits now, and these; `None`, if none have.
@@ -119,17 +123,18 @@ impl Recoding {
         &self,
         component: &Component,
     ) -> Option<(EightBit, Vec<String>)> {
-        Some((self.eight_bit?, self.modules(component)))
-    }
-
-    fn modules(&self, component: &Component) -> Vec<String> {
-        let names = self.changed.iter();
-        let own = names.filter_map(|name| name.strip_prefix(&component.prefix));
-        own.map(|name| name.strip_suffix(".weight").unwrap_or(name).to_owned()).collect()
+        let modules = modules(component, &self.retyped);
+        Some((self.eight_bit?, modules)).filter(|(_, modules)| !modules.is_empty())
     }
 }
 
-/// Has weights written in 8 bits.
+/// Modules of weights of a component, as configs name them.
+fn modules(component: &Component, names: &BTreeSet<String>) -> Vec<String> {
+    let own = names.iter().filter_map(|name| name.strip_prefix(&component.prefix));
+    own.map(|name| name.strip_suffix(".weight").unwrap_or(name).to_owned()).collect()
+}
+
+/// Has weights written in 8 bits. Returns the names of those that had other codes.
 ///
 /// # Errors
 /// If their container has no such type beside their own.
@@ -138,7 +143,8 @@ fn retype(
     weights: &mut Weights,
     changed: &BTreeSet<String>,
     eight_bit: EightBit,
-) -> Result<()> {
+) -> Result<BTreeSet<String>> {
+    let mut retyped = BTreeSet::new();
     for component in &stored.components {
         let config = match stored.directory() {
             Some(_) => weight::Config::read(&component.directory)?,
@@ -147,9 +153,12 @@ fn retype(
         for name in changed.iter().filter(|name| name.starts_with(&component.prefix)) {
             let Some(weight) = weights.get(name) else { continue };
             let writer = eight_bit.writer(&config, weight).map_err(ErrorKind::BadOption);
+            if !eight_bit.is_of(weight) {
+                retyped.insert(name.clone());
+            }
             let weight = weight.written_by(Some(writer.in_tensor(name)?));
             weights.replace(weight);
         }
     }
-    Ok(())
+    Ok(retyped)
 }

@@ -28,7 +28,8 @@ use crate::math::DeltaStats;
 use crate::ops::merge::Merge;
 use crate::ops::merge::compute::encoded::{Encoding, Survey};
 use crate::ops::merge::compute::making::Making;
-use crate::ops::merge::compute::tensor_merge::{Scratch, Work};
+use crate::ops::merge::compute::scratch::Scratch;
+use crate::ops::merge::compute::tensor_merge::Work;
 use crate::ops::merge::plan::layout::{OutputShard, OutputTensor};
 use crate::ops::merge::plan::origin;
 use crate::ops::{Progress, thread_pool};
@@ -328,9 +329,9 @@ impl<'s, 'a> Shared<'s, 'a> {
                 }
             }
         };
-        let (encoded, stats) = encoding.compute(rows, scratch)?;
+        let (pieces, stats) = encoding.compute(rows, scratch)?;
         let mut bytes = 0;
-        for piece in encoded.pieces {
+        for piece in pieces {
             if let Some(offset) = job.offsets.get(&piece.part) {
                 self.sink.put(&piece.bytes, offset + piece.at as u64)?;
                 bytes += piece.bytes.len() as u64;
