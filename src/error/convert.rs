@@ -148,7 +148,7 @@ impl ConvertError {
             }
             Self::Differs { .. } => "nothing was written; this is a defect, please report it",
             Self::NoReference { .. } => {
-                "--reference DIR, the base model's directory with its config.json"
+                "--reference BASE, the base model's directory with its config.json"
             }
             Self::Reference { .. } => "give the base model's directory with its config.json",
             Self::TiedHead => {

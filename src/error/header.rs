@@ -15,9 +15,7 @@ pub enum HeaderError {
         found: u64,
     },
     /// The header claims an absurd size.
-    #[error(
-        "not a safetensors file: its first 8 bytes would be the length of a header of {claimed} bytes, of which there may be {limit}"
-    )]
+    #[error("not a safetensors file: its header claims {claimed} bytes, and may have {limit}")]
     HeaderTooLarge {
         /// What the first eight bytes say.
         claimed: u64,

@@ -228,7 +228,8 @@ fn outputs_that_are_in_the_way() {
     let says = ["gguf convention is one file", "ends in .gguf"];
     scene.refuses("combine adapter other -o new --to gguf", &says, "");
     let line = "combine adapter other -o new.gguf --to gguf";
-    scene.refuses(line, &["--reference BASE"], "config.json");
+    let says = ["needs the base model's architecture"];
+    scene.refuses(line, &says, "--reference BASE, the base model's directory with its config.json");
 }
 
 #[test]

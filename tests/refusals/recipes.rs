@@ -94,7 +94,7 @@ const TOP: &str = "a recipe takes base, adapters, output, method, compat, space,
                    on_conflict, allow_disjoint, allow_unmatched, add_new, keep_tied, rank, conv_rank, max_rank, \
                    uniform, dtype, quantized, touched, quantize_like, as_trained, scales, rounding, rounding_seed, \
                    min_survival, residual, residual_rank, types, to, reference, title, trigger, \
-                   max_shard_size, verify, receipt, no_provenance, resume, alpha, rslora, scale, convention, ignore_field, residual_base, orientation, parameters, seed";
+                   max_shard_size, verify, receipt, card, no_provenance, resume, alpha, rslora, scale, convention, ignore_field, residual_base, orientation, parameters, seed";
 const ONE: &str = "an adapter takes path, weight, parameters, include, exclude, lbw";
 
 #[test]

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use super::policy::RankPolicy;
 
+/// The least share that can only be meant in per cent.
+const PERCENT: f64 = 5.0;
+
 impl FromStr for RankPolicy {
     type Err = String;
 
@@ -36,9 +39,9 @@ impl FromStr for RankPolicy {
         let share = || {
             let share = number()?;
             let fits = share > 0.0 && share <= 1.0;
-            fits.then_some(share).ok_or_else(|| match (1.0..=100.0).contains(&share) {
+            fits.then_some(share).ok_or_else(|| match (PERCENT..=100.0).contains(&share) {
                 true => format!("{share} is above 1; did you mean {name}:{}?", share / 100.0),
-                false => format!("{share} is no share: 0 < share ≤ 1"),
+                false => format!("`{value}` is no share: 0 < share ≤ 1"),
             })
         };
         let above = |least: f64| {
