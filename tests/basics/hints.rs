@@ -46,7 +46,10 @@ fn mistakes_in_what_is_typed() {
             ),
             ("combine llama/style:abc llama/task -o out", "`abc` is no number"),
             ("convert llama/style --to vllm -o out", "--for vllm writes what it loads"),
-            ("convert llama/style --to gguf -o out.gguf", "--reference BASE, the base model's directory"),
+            (
+                "convert llama/style --to gguf -o out.gguf",
+                "--reference BASE, the base model's directory",
+            ),
             (
                 "convert llama/style --to diffusers -o out.safetensors",
                 "14 modules, such as model.layers.0.mlp.down_proj: its name",

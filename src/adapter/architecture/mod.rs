@@ -5,15 +5,8 @@
 //! transformers') layout and in the checkpoint its authors published, and holds in both directions:
 //! [`Catalogue`](super::catalogue::Catalogue) turns it into names that a base's tensors also answer to.
 
-/// Declares the file of every architecture and lists them.
-macro_rules! architectures {
-    ($($name:ident),+ $(,)?) => {
-        $(mod $name;)+
-        /// All architectures; of those that an adapter could be of, the first is taken: what has signs of its own
-        /// comes before those that share its names.
-        pub(super) static ARCHITECTURES: &[&Architecture] = &[$(&$name::ARCHITECTURE),+];
-    };
-}
+#[macro_use]
+mod registry;
 
 architectures! {
     kandinsky,
@@ -68,7 +61,6 @@ mod cut;
 mod definition;
 mod evidence;
 mod pattern;
-mod registry;
 mod table;
 
 pub(super) use anima::ANIMA_CONDITIONER;

@@ -7,6 +7,16 @@ use super::cut::Cut;
 use super::definition::{Names, OfBase, Rule};
 use super::evidence::Evidence;
 
+/// Declares the file of every architecture and lists them.
+macro_rules! architectures {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name;)+
+        /// All architectures; of those that an adapter could be of, the first is taken: what has signs of its own
+        /// comes before those that share its names.
+        pub(super) static ARCHITECTURES: &[&Architecture] = &[$(&$name::ARCHITECTURE),+];
+    };
+}
+
 /// The rules that hold for a base whose tensors below one root these are.
 pub(in crate::adapter) fn rules_of_base(seen: &Evidence<'_>) -> Vec<Rule> {
     let names: Names<'_> = seen.0.iter().map(|body| body.path).collect();

@@ -6,14 +6,8 @@
 //! `parse(format(key)) == key` for every key that a name was read as; of any other key [`Convention::spell`] says
 //! whether it has a name.
 
-/// Declares the file of every convention and lists them.
-macro_rules! conventions {
-    ($($name:ident),+ $(,)?) => {
-        $(mod $name;)+
-        /// All conventions; the first that recognises a file reads it.
-        pub static CONVENTIONS: &[&Convention] = &[$(&$name::CONVENTION),+];
-    };
-}
+#[macro_use]
+mod registry;
 
 conventions! {
     peft,
@@ -31,7 +25,6 @@ pub mod gguf_names;
 pub(crate) mod opened;
 mod peft_config;
 mod peft_stacks;
-mod registry;
 mod shared;
 mod suffix;
 mod summary;

@@ -4,6 +4,15 @@ use super::definition::{Convention, Names};
 use super::{CONVENTIONS, kohya};
 use crate::adapter::new_adapter::Output;
 
+/// Declares the file of every convention and lists them.
+macro_rules! conventions {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name;)+
+        /// All conventions; the first that recognises a file reads it.
+        pub static CONVENTIONS: &[&Convention] = &[$(&$name::CONVENTION),+];
+    };
+}
+
 /// The conventions' names, for messages: of all, or of those that can be written.
 pub fn names(written: bool) -> String {
     let shown = CONVENTIONS.iter().filter(|c| !written || c.output != Output::Never);

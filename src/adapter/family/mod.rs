@@ -3,14 +3,8 @@
 //! `families!` is the one list. A family says by which parts it is recognised, which others it takes,
 //! and how a module is made of them; a part that none of a module's family takes is a fault.
 
-/// Declares the file of every family and lists them.
-macro_rules! families {
-    ($($seen:vis $name:ident: $($family:ident),+;)+) => {
-        $($seen mod $name;)+
-        /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
-        static FAMILIES: &[&definition::Family] = &[$($(&$name::$family),+),+];
-    };
-}
+#[macro_use]
+mod registry;
 
 families! {
     loha: FAMILY;
@@ -48,7 +42,6 @@ mod definition;
 mod matrices;
 mod positions;
 mod prelude;
-mod registry;
 pub(super) mod replaced;
 mod source;
 

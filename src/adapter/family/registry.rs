@@ -8,6 +8,15 @@ use crate::adapter::module::{BiasEffect, Module};
 use crate::adapter::slice::{check_dtype, find};
 use crate::error::{ErrorKind, Result};
 
+/// Declares the file of every family and lists them.
+macro_rules! families {
+    ($($seen:vis $name:ident: $($family:ident),+;)+) => {
+        $($seen mod $name;)+
+        /// All families; the first that a sign fits is taken, LoRA where none does (alphas without factors).
+        static FAMILIES: &[&definition::Family] = &[$($(&$name::$family),+),+];
+    };
+}
+
 /// Makes the module of these tensors; none if they only replace.
 pub(in crate::adapter) fn module(source: &Source<'_>) -> Result<Option<Module>> {
     let replaces = |part: &Part| matches!(part, Part::Weight | Part::Bias | Part::TokenRows);
