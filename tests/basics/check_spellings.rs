@@ -113,7 +113,7 @@ const DIFFUSERS: [Row; 18] = [
     ("z_image", [PART, NONE, PART, PART, ALL, ALL]),
     ("minimax_h3", [ALL, ALL, ALL, ALL, REFUSED, ALL]),
     ("wan_vace_14b", [REFUSED, NONE, REFUSED, REFUSED, REFUSED, ALL]),
-    ("skyreels_v2", [ALL, NONE, REFUSED, REFUSED, REFUSED, ALL]),
+    ("skyreels_v2", [REFUSED, NONE, REFUSED, REFUSED, REFUSED, ALL]),
     ("kandinsky5", [NONE, NONE, NONE, NONE, NONE, ALL]),
     ("qwen_image", [ALL, NONE, ALL, ALL, ALL, ALL]),
 ];
