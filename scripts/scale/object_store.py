@@ -290,8 +290,8 @@ def plan_and_work(args, place, env, inputs, expected):
 def extract_to_store(args, place, env, store):
     """An extraction of two models in the store to an adapter there, alone and by two workers."""
     fleet.command(args.binary, "extract", place / "base", place / "right", "--rank", "4", "-o", place / "extracted")
-    store.put(place / "right", "org/tuned")
-    models = ["s3://models/org/base", "s3://models/org/tuned", "--rank", "4"]
+    store.put(place / "right", "org/right")
+    models = ["s3://models/org/base", "s3://models/org/right", "--rank", "4"]
     tool(args, env, "extract", *models, "-o", "s3://models/out/extracted")
     plan = place / "extract.json"
     tool(args, env, "extract", *models, "-o", "s3://models/out/shared", "--plan", plan)
