@@ -84,7 +84,7 @@ impl SharedStaging {
     /// If nobody has begun, or something else is built there.
     pub fn of_others(target: &Path, key: &str, committed: impl Fn() -> bool) -> Result<Self> {
         let shared = Self::at(target);
-        if !shared.is_begun() {
+        if !shared.is_begun()? {
             return Err(JobError::Nothing { committed: committed() }).in_file(target);
         }
         shared.check(key)?;
@@ -93,10 +93,13 @@ impl SharedStaging {
     }
 
     /// Whether anybody has begun to build it.
-    pub fn is_begun(&self) -> bool {
+    ///
+    /// # Errors
+    /// What the store says, which may be there and not answer.
+    pub fn is_begun(&self) -> Result<bool> {
         match &self.depot {
-            Some(_) => self.recall(Self::KEY).is_some(),
-            None => self.root.is_dir(),
+            Some(depot) => Ok(depot.get(Self::KEY)?.is_some()),
+            None => Ok(self.root.is_dir()),
         }
     }
 
@@ -139,12 +142,16 @@ impl SharedStaging {
     }
 
     /// Whether a file or a directory of it is there.
-    pub fn holds(&self, relative: &str) -> bool {
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn holds(&self, relative: &str) -> Result<bool> {
         match &self.depot {
-            Some(depot) => depot
-                .names(&format!("out/{relative}"))
-                .is_ok_and(|names| !names.is_empty() || self.fingerprint(relative).is_some()),
-            None => self.path(relative).symlink_metadata().is_ok(),
+            Some(depot) => {
+                let name = format!("out/{relative}");
+                Ok(depot.state(&name)?.is_some() || !depot.names(&name)?.is_empty())
+            }
+            None => Ok(self.path(relative).symlink_metadata().is_ok()),
         }
     }
 

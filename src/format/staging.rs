@@ -14,7 +14,7 @@ pub use super::kept::{kept_root, remove_any};
 use super::live::{Live, Still, is_committed, still};
 use super::output_file::OutputFile;
 use super::remote::sink_of;
-use crate::error::{ErrorKind, Locate, Result};
+use crate::error::{CloudError, ErrorKind, Locate, LocationError, Result};
 
 /// An output being built; nothing stands at the target until [`Staging::commit`].
 #[derive(Debug)]
@@ -250,7 +250,12 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
 /// Whether something stands where an output would, here or in the store that it goes to.
 pub fn is_there(target: &Path) -> bool {
     match sink_of(target) {
-        Some(sink) => sink.check_free(false).is_err(),
+        Some(sink) => sink.check_free(false).is_err_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::Location(LocationError::Store(CloudError::Exists { .. }))
+            )
+        }),
         None => target.symlink_metadata().is_ok(),
     }
 }

@@ -210,6 +210,8 @@ impl Depot for Beside {
     }
 
     fn show(&self, below: &str, force: bool) -> Result<()> {
+        // Others may have written there while the parts were made.
+        Upload { bucket: self.output.clone() }.check_free(force)?;
         let local = |error| self.output.local(LocalPath::new("threads"), &error);
         let shown = wait(self.appear(below, force)).map_err(local)?;
         Ok(shown.map_err(|error| self.output.error(&error))?)

@@ -226,7 +226,7 @@ impl Parts for SharedBatch {
             let Some(output) = item.asked.output() else { continue };
             let (own, name) = (SharedStaging::at(output), name_of(output)?);
             let is_made = made.status != Status::Failed;
-            let waiting = is_made && own.holds(name);
+            let waiting = is_made && own.holds(name)?;
             if waiting {
                 check_free(output, &[], force)?;
             }
@@ -235,7 +235,7 @@ impl Parts for SharedBatch {
         for (own, name, waiting) in places {
             match waiting {
                 true => own.commit_as(name, force)?,
-                false if own.is_begun() => own.remove()?,
+                false if own.is_begun()? => own.remove()?,
                 false => {}
             }
         }
