@@ -5,12 +5,13 @@
 
 BEFORE and AFTER are paths of binaries. The commands are made from the fixtures: every verb, convention,
 method, rank policy and dtype that the fixtures have inputs for. Of each, the exit code and every byte of
-every output file must be the same; with --words, stdout and stderr too (the output's path left out).
+every output file must be the same, but for the header entry that says how a result was made; with --words, stdout and stderr too (the output's path left out).
 Exit 0: all the same. 1: a difference, which is named. 2: usage.
 """
 
 import argparse
 import hashlib
+import json
 import pathlib
 import subprocess
 import sys
@@ -31,6 +32,12 @@ def adapters_of(case):
     """Directories and files of a golden case that are adapters, in order of their names."""
     found = [path.parent for path in case.rglob("adapter_config.json")]
     return sorted(path for path in found if path.name != "expected")
+
+
+def checkpoint_of(case, name):
+    """The directory or file of a golden case that is its base, or the tuned model, or None."""
+    places = [case / "input" / name, case / "input" / f"{name}.safetensors", case / name, case / f"{name}.safetensors"]
+    return next((str(place) for place in places if place.exists()), None)
 
 
 def commands():
@@ -73,8 +80,7 @@ def golden():
     """What the golden cases' own inputs allow: merges, combinations, extractions, conversions."""
     for case in sorted((FIXTURES / "golden").iterdir()):
         adapters = [str(path) for path in adapters_of(case)]
-        base = next((str(case / name) for name in ("base", "base.safetensors") if (case / name).exists()), None)
-        tuned = next((str(case / name) for name in ("tuned", "tuned.safetensors") if (case / name).exists()), None)
+        base, tuned = checkpoint_of(case, "base"), checkpoint_of(case, "tuned")
         if base and adapters:
             yield ["merge", base, *adapters, "-o", "OUT"]
             yield ["merge", base, *adapters, "-o", "OUT.safetensors", "--dtype", "f32"]
@@ -91,6 +97,17 @@ def golden():
             yield ["convert", adapter, "-o", "OUT.safetensors", "--to", "kohya"]
 
 
+def content(path):
+    """The bytes of a file; of a safetensors file without what its header says of how it was made."""
+    data = path.read_bytes()
+    if path.suffix == ".safetensors" and len(data) > 8:
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end])
+        header.get("__metadata__", {}).pop("lora_tool", None)
+        data = json.dumps(header).encode() + data[end:]
+    return data
+
+
 def answer(binary, command, place, words):
     """What a command leaves: the exit code, a hash of every file by name, and its words if asked for."""
     arguments = [str(place / part) if part.startswith("OUT") else part for part in command]
@@ -98,7 +115,7 @@ def answer(binary, command, place, words):
     files = {}
     for path in sorted(place.rglob("*")):
         if path.is_file():
-            files[str(path.relative_to(place))] = hashlib.sha256(path.read_bytes()).hexdigest()
+            files[str(path.relative_to(place))] = hashlib.sha256(content(path)).hexdigest()
     said = (done.stdout + done.stderr).replace(str(place).encode(), b"PLACE") if words else b""
     return done.returncode, files, said
 
