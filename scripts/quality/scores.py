@@ -45,16 +45,19 @@ class Scores:
         """A bench with the weights of the base."""
         return open_bench(self.base, self.dirs, self.dtype, self.take)
 
-    def key(self, label, tasks):
+    def key(self, label, tasks, take):
         """What a row goes by in the file."""
         names = [f"{self.dirs[at].parent.name}/{self.dirs[at].name}" for at in tasks]
-        sample = "" if self.take == ALL else f", from {self.take.start or 0} by {self.take.step or 1}"
+        start, step = take.start or 0, take.step or 1
+        sample = f", from {start} by {step}" if (start, step) != (0, 1) else ""
         return f"{' + '.join(names)}: {label}{sample}"
 
     def scored(self, label, tasks, make):
         """The scores of a set of tasks (their numbers); `make` puts the weights to be scored on a bench that it
         returns."""
-        key = self.key(label, tasks)
+        key, whole = self.key(label, tasks, self.take), self.rows.get(self.key(label, tasks, ALL))
+        if whole is not None:
+            self.rows[key] = [[right[self.take], agrees[self.take]] for right, agrees in whole]
         if key not in self.rows:
             bench = make()
             found = [bench.score(only=at)[at] for at in tasks]
