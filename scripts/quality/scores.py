@@ -55,9 +55,13 @@ class Scores:
     def scored(self, label, tasks, make):
         """The scores of a set of tasks (their numbers); `make` puts the weights to be scored on a bench that it
         returns."""
-        key, whole = self.key(label, tasks, self.take), self.rows.get(self.key(label, tasks, ALL))
-        if whole is not None:
-            self.rows[key] = [[right[self.take], agrees[self.take]] for right, agrees in whole]
+        key, start, step = self.key(label, tasks, self.take), self.take.start or 0, self.take.step or 1
+        # Of a sample, the part that is wanted of what was scored already.
+        for known, part in ((ALL, self.take), (slice(None, None, step), slice(start // step, None))):
+            row = self.rows.get(self.key(label, tasks, known))
+            if row is not None and start % step == 0:
+                self.rows[key] = [[right[part], agrees[part]] for right, agrees in row]
+                break
         if key not in self.rows:
             bench = make()
             found = [bench.score(only=at)[at] for at in tasks]

@@ -64,12 +64,13 @@ class Samples:
 
     def of_answers(self, net, pairs, _):
         """What follows the prompt and each token of the answer but the last."""
-        rows = []
-        for prompt, answer in pairs:
-            before = self.tokenizer(prompt)["input_ids"]
-            hidden = net.model(input_ids=torch.tensor([before + answer])).last_hidden_state[0]
-            rows.append(net.lm_head(hidden[len(before) - 1 : -1]))
-        return torch.cat(rows)
+        rows = [(self.tokenizer(prompt)["input_ids"], answer) for prompt, answer in pairs]
+        width = max(len(before) + len(answer) for before, answer in rows)
+        # The padding on the right is read by nothing before it.
+        tokens = torch.tensor([(before + answer + [0] * width)[:width] for before, answer in rows])
+        hidden = net.model(input_ids=tokens).last_hidden_state
+        parts = [hidden[at, len(before) - 1 :][: len(answer)] for at, (before, answer) in enumerate(rows)]
+        return net.lm_head(torch.cat(parts))
 
 
 def tuned(args, scores, samples, method, scratch):
@@ -80,7 +81,7 @@ def tuned(args, scores, samples, method, scratch):
     bench = scores.bench
     bench.use({})
     report = lora_tool.tune(scores.base, scores.dirs, samples.of, recipe, method=method, logits=samples.logits,
-                            model=bench.net, force=True)
+                            model=bench.net, batch=COUNT, force=True)
     for trial in report["trials"]:
         print(f"{recipe.name} {trial['number']}/{trial['of']}: lambda {trial['lambda']:g}, weights {trial['weights']}, "
               f"{trial['score']:.5f}{' known' if trial['known'] else ''}", file=sys.stderr, flush=True)
