@@ -6,8 +6,11 @@ use crate::error::Result;
 pub(super) const GLOBAL: usize = 6;
 /// The first step between factors for all, in powers of 2.
 const STEP: f64 = 0.5;
-/// What each adapter's factor is multiplied by, in turn.
-const EACH: [f64; 2] = [1.25, 0.8];
+/// An adapter's factors: lower first, since most of what is lost is one writing over another; then further where that
+/// was better, and higher where it was not.
+const LOWER: f64 = 0.8;
+const LOWEST: f64 = 0.64;
+const HIGHER: f64 = 1.25;
 
 /// What a combination is multiplied by.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +22,8 @@ pub(super) struct Point {
 }
 
 /// Finds the point with the highest score, in [`GLOBAL`] + 2·`adapters` evaluations: λ by halving steps around the
-/// best so far, then each adapter's factor up and down. Of equals the first stays, so that the same scores lead to
-/// the same point.
+/// best so far, then each adapter's factor down, and further down or up. Of equals the first stays, so that the same
+/// scores lead to the same point.
 ///
 /// # Errors
 /// Whatever the evaluation fails with.
@@ -53,16 +56,20 @@ pub(super) fn search(
     let mut best = at(power);
     for adapter in 0..adapters {
         let middle = best.clone();
-        for factor in EACH {
+        let mut is_better = |factor| -> Result<bool> {
             let mut point = middle.clone();
             if let Some(own) = point.factors.get_mut(adapter) {
                 *own = factor;
             }
             let found = score(&point)?;
-            if found > highest {
+            let better = found > highest;
+            if better {
                 (best, highest) = (point, found);
             }
-        }
+            Ok(better)
+        };
+        let next = if is_better(LOWER)? { LOWEST } else { HIGHER };
+        is_better(next)?;
     }
     Ok((best, highest))
 }
@@ -88,9 +95,10 @@ mod tests {
         for (lambda, reached) in
             [(1.0, 1.0), (0.6, 0.595), (0.3, 0.297), (1.5, 1.414), (0.72, 0.707)]
         {
-            let (best, tried) = found(lambda, [1.25, 0.8]);
+            let each = if lambda < 1.0 { [1.25, 0.8] } else { [1.0, 0.64] };
+            let (best, tried) = found(lambda, each);
             assert_eq!(best.lambda, reached, "{lambda}: {tried:?}");
-            assert_eq!(best.factors, [1.25, 0.8]);
+            assert_eq!(best.factors, each);
             assert_eq!(tried.len(), GLOBAL + 4);
             assert_eq!(tried[0], Point { lambda: 1.0, factors: vec![1.0, 1.0] });
         }
