@@ -18,12 +18,14 @@ import warnings
 from pathlib import Path
 
 import torch
-from benches import ENCODER_TOKENS, Decoder, Encoder, adapter_deltas
+from benches import ENCODER_TOKENS, Decoder, Encoder, Vision, adapter_deltas
 from scores import Scores
 
 COUNT = 32
 # Method, weight: rows without a search.
 UNTUNED = [("linear", 1.0), ("linear", 0.7), ("df-regmean", 1.0), ("df-regmean", 0.7), ("df-regmean", 0.5), ("tsv", 0.7)]
+# Of convolutions besides, at the sum of the ranks.
+ELEMENTWISE = [("ties", 1.0), ("sce", 1.0)]
 
 
 class Samples:
@@ -95,9 +97,12 @@ def rows_of(args, base, tasks, scratch):
     samples = Samples(scores.bench, base, scores.dirs)
     every = list(range(len(scores.dirs)))
     found = []
-    for method, weight in UNTUNED:
+    facts = [json.loads((path / "adapter_config.json").read_text(encoding="utf-8")) for path in scores.dirs]
+    ranks = sum(one["r"] for one in facts)
+    for method, weight in UNTUNED + (ELEMENTWISE if isinstance(scores.bench, Vision) else []):
         weights = " ".join([f"{weight:g}"] * len(every))
-        flags = "" if method == "linear" else f" --method {method} --rank lossless"
+        rank = ranks if (method, weight) in ELEMENTWISE else "lossless"
+        flags = "" if method == "linear" else f" --method {method} --rank {rank}"
         row = scores.combined(f"-w {weights}{flags}", every, scratch)
         found.append((f"{method}, {weight:g}", row))
     best = max(found, key=lambda one: sum(scores.normalised(one[1], every)))

@@ -1,8 +1,8 @@
-//! The search itself: a factor for all adapters first, then one for each.
+//! The search itself: a factor for each adapter first, then one for all.
 
 use crate::error::Result;
 
-/// Evaluations of the factor for all.
+/// Evaluations of the factor for all, with that of the weights as they are.
 pub(super) const GLOBAL: usize = 6;
 /// The first step between factors for all, in powers of 2.
 const STEP: f64 = 0.5;
@@ -21,9 +21,10 @@ pub(super) struct Point {
     pub(super) factors: Vec<f64>,
 }
 
-/// Finds the point with the highest score, in [`GLOBAL`] + 2·`adapters` evaluations: λ by halving steps around the
-/// best so far, then each adapter's factor down, and further down or up. Of equals the first stays, so that the same
-/// scores lead to the same point.
+/// Finds the point with the highest score, in [`GLOBAL`] + 2·`adapters` evaluations: each adapter's factor down, and
+/// further down or up, then λ by halving steps around the best so far. λ comes last, since one adapter that is too
+/// loud would take it down for all, from where two steps of their own do not bring the others back. Of equals the
+/// first stays, so that the same scores lead to the same point.
 ///
 /// # Errors
 /// Whatever the evaluation fails with.
@@ -31,29 +32,8 @@ pub(super) fn search(
     adapters: usize,
     mut score: impl FnMut(&Point) -> Result<f64>,
 ) -> Result<(Point, f64)> {
-    let at = |power: f64| {
-        // Three digits are as much as a score can tell apart, and as people write.
-        let lambda = (power.exp2() * 1000.0).round() / 1000.0;
-        Point { lambda, factors: vec![1.0; adapters] }
-    };
-    let mut tried: Vec<(f64, f64)> = Vec::new();
-    let mut step = STEP;
-    for power in [0.0, -STEP, -2.0 * STEP] {
-        tried.push((power, score(&at(power))?));
-    }
-    let best_of = |tried: &[(f64, f64)]| {
-        tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best })
-    };
-    while tried.len() < GLOBAL {
-        let best = best_of(&tried).map_or(0.0, |(power, _)| power);
-        let new = |power: &f64| tried.iter().all(|(known, _)| (known - power).abs() > 1e-9);
-        match [best - step, best + step].into_iter().find(new) {
-            Some(power) => tried.push((power, score(&at(power))?)),
-            None => step /= 2.0,
-        }
-    }
-    let (power, mut highest) = best_of(&tried).unwrap_or_default();
-    let mut best = at(power);
+    let mut best = Point { lambda: 1.0, factors: vec![1.0; adapters] };
+    let mut highest = score(&best)?;
     for adapter in 0..adapters {
         let middle = best.clone();
         let mut is_better = |factor| -> Result<bool> {
@@ -71,7 +51,26 @@ pub(super) fn search(
         let next = if is_better(LOWER)? { LOWEST } else { HIGHER };
         is_better(next)?;
     }
-    Ok((best, highest))
+    let at = |power: f64| {
+        // Three digits are as much as a score can tell apart, and as people write.
+        let lambda = (power.exp2() * 1000.0).round() / 1000.0;
+        Point { lambda, factors: best.factors.clone() }
+    };
+    let mut tried = vec![(0.0, highest)];
+    let mut step = STEP;
+    let best_of = |tried: &[(f64, f64)]| {
+        tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best })
+    };
+    while tried.len() < GLOBAL {
+        let best = best_of(&tried).map_or(0.0, |(power, _)| power);
+        let new = |power: &f64| tried.iter().all(|(known, _)| (known - power).abs() > 1e-9);
+        match [best - step, best + step].into_iter().find(new) {
+            Some(power) => tried.push((power, score(&at(power))?)),
+            None => step /= 2.0,
+        }
+    }
+    let (power, highest) = best_of(&tried).unwrap_or_default();
+    Ok((at(power), highest))
 }
 
 #[cfg(test)]
