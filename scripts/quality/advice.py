@@ -74,7 +74,9 @@ def judged(scores, tasks, weights, inputs, scratch):
         for factor in factors:
             if not scores.convolutions and (method, factor) in LEFT_OUT:
                 continue
-            given = " ".join(f"{factor * weight:g}" for weight in weights)
+            # `ties` takes a weighted mean.
+            scale = factor / max(weights) if method == "ties" else factor
+            given = " ".join(f"{scale * weight:g}" for weight in weights)
             flags_here = f"-w {given} {flags.format(rank=rank)}".strip()
             rows[method, factor] = scores.combined(flags_here, tasks, scratch, inputs)
     means = {}

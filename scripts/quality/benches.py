@@ -5,7 +5,9 @@ texts or images come out right, and which get the answer of the task's own adapt
 themselves.
 """
 
+import copy
 import json
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -138,15 +140,16 @@ class Decoder(Bench):
         super().__init__(net, [self.task(directory, tokenizer, take) for directory in directories])
         exact = load_file(Path(base) / "model.safetensors")
         self.base = {name: exact.get(name, weight) for name, weight in self.base.items()}
+        # The first layer that differs from the base's, and what comes out of those before it.
+        self.first, self.kept = 0, {}
 
     @staticmethod
     def task(directory, tokenizer, take):
-        """Prompts, right answers and the own adapter's as tokens, in order of their lengths."""
+        """Prompts, right answers and the own adapter's as tokens."""
         facts = json.loads((directory / "task.json").read_text(encoding="utf-8"))
         tokens = lambda text: tokenizer(text)["input_ids"]
-        triples = [(tokens(prompt), [*tokens(answer), facts["eos_id"]], own)
-                   for (prompt, answer), own in zip(facts["pairs"][take], facts["own_answers"][take])]
-        return sorted(triples, key=lambda triple: len(triple[0]) + len(triple[1]))
+        return [(tokens(prompt), [*tokens(answer), facts["eos_id"]], own)
+                for (prompt, answer), own in zip(facts["pairs"][take], facts["own_answers"][take])]
 
     def use(self, deltas):
         """Sums are made in f32 and rounded once, to the network's dtype."""
@@ -154,34 +157,75 @@ class Decoder(Bench):
             delta = deltas.get(name.removesuffix(".weight"))
             exact = self.base[name] if delta is None else self.base[name].float() + delta
             weight.data = exact.to(weight.dtype)
+        layers = [re.match(r"model\.layers\.(\d+)\.", module) for module in deltas]
+        self.first = min((int(layer[1]) for layer in layers), default=0) if all(layers) else 0
+
+    def use_model(self, directory):
+        """A checkpoint may have changed any layer."""
+        super().use_model(directory)
+        self.first = 0
 
     def score_of(self, at, task):
         """Whether greedy decoding would write the right answer, and whether it would write the own adapter's."""
-        right = self.writes([(prompt, answer) for prompt, answer, _ in task])
-        other = [at for at, (_, answer, own) in enumerate(task) if answer != own]
+        others = [row for row, (_, answer, own) in enumerate(task) if answer != own]
+        pairs = [(prompt, answer) for prompt, answer, _ in task] + [(task[row][0], task[row][2]) for row in others]
+        found = self.writes(at, pairs)
+        right = found[: len(task)]
         agrees = right.clone()
-        if other:
-            agrees[other] = self.writes([(task[at][0], task[at][2]) for at in other])
+        agrees[others] = found[len(task) :]
         return Score(right, agrees)
 
-    def writes(self, pairs):
-        """Whether each token of an answer is the likeliest after those before it: what greedy decoding would write."""
-        found = []
-        for start in range(0, len(pairs), BATCH // 2):
-            part = pairs[start : start + BATCH // 2]
-            width = max(len(prompt) + len(answer) for prompt, answer in part)
-            tokens = torch.zeros(len(part), width, dtype=torch.long)
-            mask = torch.zeros_like(tokens)
-            for row, (prompt, answer) in enumerate(part):
-                length = len(prompt) + len(answer)
-                tokens[row, :length] = torch.tensor(prompt + answer)
-                mask[row, :length] = 1
-            hidden = self.net.model(input_ids=tokens, attention_mask=mask).last_hidden_state
-            for row, (prompt, answer) in enumerate(part):
-                first = len(prompt) - 1
-                logits = self.net.lm_head(hidden[row, first : first + len(answer)])
-                found.append(float((logits.argmax(-1) == torch.tensor(answer)).all()))
-        return torch.tensor(found)
+    def writes(self, at, pairs):
+        """Whether each token of an answer is the likeliest after those before it: what greedy decoding would write.
+
+        What all prompts of the task begin with goes through the layers once.
+        """
+        from transformers import DynamicCache
+
+        order = sorted(range(len(pairs)), key=lambda row: sum(map(len, pairs[row])))
+        shared = len(os.path.commonprefix([prompt[:-1] for prompt, _ in pairs]))
+        prefix, found = DynamicCache(), torch.zeros(len(pairs))
+        for start in range(0, len(order), BATCH):
+            part = order[start : start + BATCH]
+            hidden = self.below(at, start, [pairs[row] for row in part])
+            if shared and not start:
+                self.through(slice(self.first, None), hidden[:1, :shared], prefix)
+            cache = copy.deepcopy(prefix)
+            if shared:
+                cache.batch_repeat_interleave(len(part))
+            hidden = self.through(slice(self.first, None), hidden[:, shared:], cache)
+            rows = [row for row, pair in enumerate(part) for _ in pairs[pair][1]]
+            places = [len(pairs[row][0]) - 1 - shared + place for row in part for place in range(len(pairs[row][1]))]
+            answers = [pairs[row][1] for row in part]
+            logits = self.net.lm_head(self.net.model.norm(hidden[rows, places]))
+            hits = logits.argmax(-1) == torch.tensor(sum(answers, []))
+            found[part] = torch.stack([hit.all() for hit in hits.split([len(answer) for answer in answers])]).float()
+        return found
+
+    def below(self, at, start, pairs):
+        """Hidden states before the first layer that an adapter changes, of one batch: they stay the same, so they are
+        kept. The padding on the right is read by nothing before it."""
+        key = at, start, self.first
+        if self.first == 0 or key not in self.kept:
+            width = max(len(prompt) + len(answer) for prompt, answer in pairs) - 1
+            rows = [(prompt + answer)[:width] for prompt, answer in pairs]
+            tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+            self.kept[key] = self.through(slice(self.first), self.net.model.embed_tokens(tokens))
+        return self.kept[key]
+
+    def through(self, part, hidden, cache=None):
+        """Hidden states after some of the layers."""
+        model = self.net.model
+        layers, norm = model.layers, model.norm
+        model.layers, model.norm = layers[part], torch.nn.Identity()
+        for at, layer in enumerate(model.layers):
+            layer.self_attn.layer_idx = at
+        try:
+            return model(inputs_embeds=hidden, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+        finally:
+            model.layers, model.norm = layers, norm
+            for at, layer in enumerate(layers):
+                layer.self_attn.layer_idx = at
 
 
 class Vision(Bench):

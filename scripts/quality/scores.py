@@ -45,16 +45,23 @@ class Scores:
         """A bench with the weights of the base."""
         return open_bench(self.base, self.dirs, self.dtype, self.take)
 
-    def key(self, label, tasks):
+    def key(self, label, tasks, take):
         """What a row goes by in the file."""
         names = [f"{self.dirs[at].parent.name}/{self.dirs[at].name}" for at in tasks]
-        sample = "" if self.take == ALL else f", from {self.take.start or 0} by {self.take.step or 1}"
+        start, step = take.start or 0, take.step or 1
+        sample = f", from {start} by {step}" if (start, step) != (0, 1) else ""
         return f"{' + '.join(names)}: {label}{sample}"
 
     def scored(self, label, tasks, make):
         """The scores of a set of tasks (their numbers); `make` puts the weights to be scored on a bench that it
         returns."""
-        key = self.key(label, tasks)
+        key, start, step = self.key(label, tasks, self.take), self.take.start or 0, self.take.step or 1
+        # Of a sample, the part that is wanted of what was scored already.
+        for known, part in ((ALL, self.take), (slice(None, None, step), slice(start // step, None))):
+            row = self.rows.get(self.key(label, tasks, known))
+            if row is not None and start % step == 0:
+                self.rows[key] = [[right[part], agrees[part]] for right, agrees in row]
+                break
         if key not in self.rows:
             bench = make()
             found = [bench.score(only=at)[at] for at in tasks]

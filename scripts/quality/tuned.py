@@ -18,12 +18,14 @@ import warnings
 from pathlib import Path
 
 import torch
-from benches import ENCODER_TOKENS, Decoder, Encoder, adapter_deltas
+from benches import ENCODER_TOKENS, Decoder, Encoder, Vision, adapter_deltas
 from scores import Scores
 
 COUNT = 32
 # Method, weight: rows without a search.
 UNTUNED = [("linear", 1.0), ("linear", 0.7), ("df-regmean", 1.0), ("df-regmean", 0.7), ("df-regmean", 0.5), ("tsv", 0.7)]
+# Of convolutions besides, at the sum of the ranks.
+ELEMENTWISE = [("ties", 1.0), ("sce", 1.0)]
 
 
 class Samples:
@@ -64,12 +66,13 @@ class Samples:
 
     def of_answers(self, net, pairs, _):
         """What follows the prompt and each token of the answer but the last."""
-        rows = []
-        for prompt, answer in pairs:
-            before = self.tokenizer(prompt)["input_ids"]
-            hidden = net.model(input_ids=torch.tensor([before + answer])).last_hidden_state[0]
-            rows.append(net.lm_head(hidden[len(before) - 1 : -1]))
-        return torch.cat(rows)
+        rows = [(self.tokenizer(prompt)["input_ids"], answer) for prompt, answer in pairs]
+        width = max(len(before) + len(answer) for before, answer in rows)
+        # The padding on the right is read by nothing before it.
+        tokens = torch.tensor([(before + answer + [0] * width)[:width] for before, answer in rows])
+        hidden = net.model(input_ids=tokens).last_hidden_state
+        parts = [hidden[at, len(before) - 1 :][: len(answer)] for at, (before, answer) in enumerate(rows)]
+        return net.lm_head(torch.cat(parts))
 
 
 def tuned(args, scores, samples, method, scratch):
@@ -80,7 +83,7 @@ def tuned(args, scores, samples, method, scratch):
     bench = scores.bench
     bench.use({})
     report = lora_tool.tune(scores.base, scores.dirs, samples.of, recipe, method=method, logits=samples.logits,
-                            model=bench.net, force=True)
+                            model=bench.net, batch=COUNT, force=True)
     for trial in report["trials"]:
         print(f"{recipe.name} {trial['number']}/{trial['of']}: lambda {trial['lambda']:g}, weights {trial['weights']}, "
               f"{trial['score']:.5f}{' known' if trial['known'] else ''}", file=sys.stderr, flush=True)
@@ -94,9 +97,12 @@ def rows_of(args, base, tasks, scratch):
     samples = Samples(scores.bench, base, scores.dirs)
     every = list(range(len(scores.dirs)))
     found = []
-    for method, weight in UNTUNED:
+    facts = [json.loads((path / "adapter_config.json").read_text(encoding="utf-8")) for path in scores.dirs]
+    ranks = sum(one["r"] for one in facts)
+    for method, weight in UNTUNED + (ELEMENTWISE if isinstance(scores.bench, Vision) else []):
         weights = " ".join([f"{weight:g}"] * len(every))
-        flags = "" if method == "linear" else f" --method {method} --rank lossless"
+        rank = ranks if (method, weight) in ELEMENTWISE else "lossless"
+        flags = "" if method == "linear" else f" --method {method} --rank {rank}"
         row = scores.combined(f"-w {weights}{flags}", every, scratch)
         found.append((f"{method}, {weight:g}", row))
     best = max(found, key=lambda one: sum(scores.normalised(one[1], every)))

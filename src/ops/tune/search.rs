@@ -1,13 +1,16 @@
-//! The search itself: a factor for all adapters first, then one for each.
+//! The search itself: a factor for each adapter first, then one for all.
 
 use crate::error::Result;
 
-/// Evaluations of the factor for all.
+/// Evaluations of the factor for all, with that of the weights as they are.
 pub(super) const GLOBAL: usize = 6;
 /// The first step between factors for all, in powers of 2.
 const STEP: f64 = 0.5;
-/// What each adapter's factor is multiplied by, in turn.
-const EACH: [f64; 2] = [1.25, 0.8];
+/// An adapter's factors: lower first, since most of what is lost is one writing over another; then further where that
+/// was better, and higher where it was not.
+const LOWER: f64 = 0.8;
+const LOWEST: f64 = 0.64;
+const HIGHER: f64 = 1.25;
 
 /// What a combination is multiplied by.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,9 +21,10 @@ pub(super) struct Point {
     pub(super) factors: Vec<f64>,
 }
 
-/// Finds the point with the highest score, in [`GLOBAL`] + 2·`adapters` evaluations: λ by halving steps around the
-/// best so far, then each adapter's factor up and down. Of equals the first stays, so that the same scores lead to
-/// the same point.
+/// Finds the point with the highest score, in [`GLOBAL`] + 2·`adapters` evaluations: each adapter's factor down, and
+/// further down or up, then λ by halving steps around the best so far. λ comes last, since one adapter that is too
+/// loud would take it down for all, from where two steps of their own do not bring the others back. Of equals the
+/// first stays, so that the same scores lead to the same point.
 ///
 /// # Errors
 /// Whatever the evaluation fails with.
@@ -28,16 +32,32 @@ pub(super) fn search(
     adapters: usize,
     mut score: impl FnMut(&Point) -> Result<f64>,
 ) -> Result<(Point, f64)> {
+    let mut best = Point { lambda: 1.0, factors: vec![1.0; adapters] };
+    let mut highest = score(&best)?;
+    for adapter in 0..adapters {
+        let middle = best.clone();
+        let mut is_better = |factor| -> Result<bool> {
+            let mut point = middle.clone();
+            if let Some(own) = point.factors.get_mut(adapter) {
+                *own = factor;
+            }
+            let found = score(&point)?;
+            let better = found > highest;
+            if better {
+                (best, highest) = (point, found);
+            }
+            Ok(better)
+        };
+        let next = if is_better(LOWER)? { LOWEST } else { HIGHER };
+        is_better(next)?;
+    }
     let at = |power: f64| {
         // Three digits are as much as a score can tell apart, and as people write.
         let lambda = (power.exp2() * 1000.0).round() / 1000.0;
-        Point { lambda, factors: vec![1.0; adapters] }
+        Point { lambda, factors: best.factors.clone() }
     };
-    let mut tried: Vec<(f64, f64)> = Vec::new();
+    let mut tried = vec![(0.0, highest)];
     let mut step = STEP;
-    for power in [0.0, -STEP, -2.0 * STEP] {
-        tried.push((power, score(&at(power))?));
-    }
     let best_of = |tried: &[(f64, f64)]| {
         tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best })
     };
@@ -49,22 +69,8 @@ pub(super) fn search(
             None => step /= 2.0,
         }
     }
-    let (power, mut highest) = best_of(&tried).unwrap_or_default();
-    let mut best = at(power);
-    for adapter in 0..adapters {
-        let middle = best.clone();
-        for factor in EACH {
-            let mut point = middle.clone();
-            if let Some(own) = point.factors.get_mut(adapter) {
-                *own = factor;
-            }
-            let found = score(&point)?;
-            if found > highest {
-                (best, highest) = (point, found);
-            }
-        }
-    }
-    Ok((best, highest))
+    let (power, highest) = best_of(&tried).unwrap_or_default();
+    Ok((at(power), highest))
 }
 
 #[cfg(test)]
@@ -88,9 +94,10 @@ mod tests {
         for (lambda, reached) in
             [(1.0, 1.0), (0.6, 0.595), (0.3, 0.297), (1.5, 1.414), (0.72, 0.707)]
         {
-            let (best, tried) = found(lambda, [1.25, 0.8]);
+            let each = if lambda < 1.0 { [1.25, 0.8] } else { [1.0, 0.64] };
+            let (best, tried) = found(lambda, each);
             assert_eq!(best.lambda, reached, "{lambda}: {tried:?}");
-            assert_eq!(best.factors, [1.25, 0.8]);
+            assert_eq!(best.factors, each);
             assert_eq!(tried.len(), GLOBAL + 4);
             assert_eq!(tried[0], Point { lambda: 1.0, factors: vec![1.0, 1.0] });
         }
