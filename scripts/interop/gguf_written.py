@@ -106,7 +106,9 @@ def main():
             for types in TYPES + searched:
                 merge("out.gguf", "--types", types)
                 after, new = tensors(f"{root}/out.gguf")
-                assert keys(before) == keys(after), (own, types)
+                added = keys(after)[len(keys(before)):]
+                assert keys(before) + added == keys(after), (own, types)
+                assert all(key.startswith("lora_tool") for key in added), (own, types, added)
                 assert (new["blk.0.attn_v.weight"].data == old["blk.0.attn_v.weight"].data).all(), (own, types)
                 found, kind = new["blk.0.attn_q.weight"], T[types.upper()]
                 assert found.tensor_type == kind, (own, types, found.tensor_type)

@@ -72,6 +72,17 @@ impl Config {
         }
     }
 
+    /// What a user should know of a loader that reads such a description, but not the list in it that [`Config::skip`]
+    /// writes.
+    pub fn unread_skips(config: &Map<String, Value>) -> Option<&'static str> {
+        let found = Self::of_model(config)?;
+        // vLLM's `Mxfp4Config.from_config` drops the list.
+        (found.method() == Some("mxfp4")).then_some(
+            "experts that change are 16-bit now, as modules_to_not_convert says: transformers reads that, vLLM takes \
+             all experts for MXFP4; for it use --quantized 16bit or requantize",
+        )
+    }
+
     /// The same in an older file beside it: GPTQ's, or ModelOpt's, which has its fields one level down.
     pub fn skip_beside(file: &mut Map<String, Value>, modules: &[String]) {
         match file.get_mut("quantization") {
@@ -154,6 +165,16 @@ mod tests {
         assert!(alike("l.0.mlp.experts.down_proj", "l.0.mlp.experts.gate_up_proj"));
         assert!(!alike("l.0.attn.q_proj.weight", "l.1.attn.q_proj.weight"));
         assert!(!alike("l.0.mlp.gate_proj.weight", "l.0.mlp.down_proj.weight"));
+    }
+
+    #[test]
+    fn a_list_that_a_loader_does_not_read_is_told_of() {
+        let unread = |method: &str| {
+            let config = json!({"quantization_config": {"quant_method": method}});
+            config.as_object().and_then(Config::unread_skips)
+        };
+        assert!(unread("mxfp4").is_some_and(|text| text.contains("vLLM")));
+        assert_eq!(unread("fp8"), None);
     }
 
     #[test]

@@ -85,6 +85,7 @@ pub(in crate::ops::merge) fn prepare_with(
         layout::shards(options, (base, &dtypes, quantised.recoding.as_ref()), &bound, one_file)?;
     let sides =
         side::collect((base, &dtypes, quantised.recoding.as_ref()), &bound, &shards, one_file)?;
+    bound.warnings.extend(sides.warnings);
     for adapter in &inputs.adapters {
         let missing = promised::missing(adapter, Some(base.names()));
         bound.warnings.extend(missing.map(|text| format!("{}: {text}", adapter.path.display())));

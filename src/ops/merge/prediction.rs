@@ -17,7 +17,7 @@ use super::plan::tensor_plan::{Encode, TensorPlan};
 use crate::error::{Locate, Result};
 use crate::ops::merge::OutputTensor;
 use crate::ops::thread_pool;
-use crate::weight::{Rounding, Scales, Weight, Writing};
+use crate::weight::{Rounding, Scales, Stored, Weight, Writing};
 
 /// Elements of a weight that are looked at, about, and in how many places.
 const ELEMENTS: usize = 16 << 10;
@@ -136,7 +136,9 @@ impl Merge {
         let expected = match (self.inputs.values.is_some(), writing.scales) {
             (true, _) => 1.0,
             (false, Scales::Fresh) => survives(ratio, writing),
-            (false, Scales::Reuse) => survives(ratio, writing) * within(update / norm),
+            (false, Scales::Reuse) => {
+                survives(ratio, writing) * within(update / norm, group(weight))
+            }
         };
         let scheme = format!("{}, {}", weight.encoding, weight.detail);
         Ok(Some(Found { name: dense.full_name.clone(), scheme, ratio, expected }))
@@ -186,15 +188,22 @@ fn survives(ratio: f64, writing: Writing) -> f64 {
 
 /// The share of an update so many times as large as its weight that fits between the ends of scales that stay, both
 /// taken for normally distributed: of numbers that are cut at ±a standard deviations, erf(a/√2) is passed on (Bussgang's
-/// theorem).
-fn within(size: f64) -> f64 {
-    // What the largest of the 32 to 64 numbers of a group is expected to be.
-    const END: f64 = 2.3;
+/// theorem), for scales of so many numbers each.
+fn within(size: f64, group: usize) -> f64 {
+    // What the largest of a group is expected to be: the median is this within 0.03 from 32 numbers to millions.
+    let end = (2.0 * (group.max(32) as f64).ln()).sqrt() - 0.33;
     // Within 4e-4 of the error function.
     let erf = |x: f64| (std::f64::consts::FRAC_2_SQRT_PI * x + 0.1009 * x.powi(3)).tanh();
-    let passed = |spread: f64| erf(END / spread / std::f64::consts::SQRT_2);
+    let passed = |spread: f64| erf(end / spread / std::f64::consts::SQRT_2);
     let spread = (1.0 + size * size).sqrt();
     if spread.is_finite() { passed(spread) / passed(1.0) } else { 0.0 }
+}
+
+/// How many numbers of a weight have a scale together, about: the companion that has most elements is the scales. Blocks
+/// hold their own, of 32 numbers mostly.
+fn group(weight: &Weight) -> usize {
+    let scales = weight.parts.iter().skip(1).map(Stored::elements).max();
+    weight.elements() / scales.unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -214,9 +223,11 @@ mod tests {
 
     #[test]
     fn what_leaves_the_ends_of_kept_scales_is_lost() {
-        assert!(within(0.0) == 1.0 && within(0.1) > 0.99);
-        assert!((within(1.6) - 0.79).abs() < 0.02, "{}", within(1.6));
-        assert!(within(8.0) < 0.25 && within(f64::INFINITY) == 0.0);
+        assert!(within(0.0, 32) == 1.0 && within(0.1, 32) > 0.99);
+        assert!((within(1.6, 32) - 0.79).abs() < 0.02, "{}", within(1.6, 32));
+        assert!(within(8.0, 32) < 0.25 && within(f64::INFINITY, 32) == 0.0);
+        // Blocks of 128 × 128.
+        assert!(within(1.6, 1 << 14) > 0.95, "{}", within(1.6, 1 << 14));
     }
 
     #[test]

@@ -51,7 +51,10 @@ impl<const BYTES: usize, const ELEMENTS: usize, K: Kind> Loop for All<'_, BYTES,
     fn run(self) {
         let blocks = self.0.as_chunks::<BYTES>().0.iter();
         for (block, values) in blocks.zip(self.1.as_chunks_mut::<ELEMENTS>().0) {
-            K::read(block, values);
+            // Numbers of its own cannot overlap the block: only so does the compiler make vectors of a whole block.
+            let mut numbers = [0.0; ELEMENTS];
+            K::read(block, &mut numbers);
+            *values = numbers;
         }
     }
 }

@@ -98,11 +98,11 @@ impl Recoding {
         let mut found = BTreeMap::new();
         let retyped = self.retyped.iter().filter_map(|name| self.weights.get(name));
         for (weight, to) in retyped.zip(self.eight_bit.map(EightBit::name).into_iter().cycle()) {
-            *found.entry(format!("{} → {to}", weight.detail)).or_default() += 1;
+            *found.entry(moved(&weight.detail, to)).or_default() += 1;
         }
         for (name, to) in &self.types {
             let from = self.weights.get(name).map_or("", |weight| weight.detail.as_str());
-            *found.entry(format!("{from} → {}", to.name())).or_default() += 1;
+            *found.entry(moved(from, &to.name())).or_default() += 1;
         }
         found
     }
@@ -126,6 +126,11 @@ impl Recoding {
         let modules = modules(component, &self.retyped);
         Some((self.eight_bit?, modules)).filter(|(_, modules)| !modules.is_empty())
     }
+}
+
+/// From which type to which, in words.
+fn moved(from: &str, to: &str) -> String {
+    if from == to { format!("{from}, as before") } else { format!("{from} → {to}") }
 }
 
 /// Modules of weights of a component, as configs name them.

@@ -77,6 +77,8 @@ pub(in crate::ops::merge) struct Sides {
     pub(in crate::ops::merge) carried: Vec<SideFile>,
     /// Files of the base that the output will not have.
     pub(in crate::ops::merge) not_carried: Vec<NotCarried>,
+    /// What a user should know of them.
+    pub(in crate::ops::merge) warnings: Vec<String>,
 }
 
 /// Lists all side files of the output, and those of the base that it will not have.
@@ -92,7 +94,7 @@ pub(in crate::ops::merge) fn collect(
     if one_file {
         return Ok(Sides::default());
     }
-    let (mut files, mut not_carried) = (BTreeMap::new(), Vec::new());
+    let (mut files, mut not_carried, mut warnings) = (BTreeMap::new(), Vec::new(), Vec::new());
     if let Some(directory) = base.directory() {
         let mut walk = Walk::new(base, directory)?;
         walk.directory(directory, "", 0)?;
@@ -119,6 +121,8 @@ pub(in crate::ops::merge) fn collect(
             continue;
         }
         let config = model_config(&component.directory)?;
+        let unread = config.as_ref().and_then(weight::Config::unread_skips);
+        warnings.extend(unread.filter(|_| !modules.is_empty()).map(str::to_owned));
         let dtype = dtypes.of_config(number);
         let retyped = recoding.and_then(|recoding| recoding.retyped(component));
         let described = (dtype, dequantised, &modules[..], retyped);
@@ -129,7 +133,7 @@ pub(in crate::ops::merge) fn collect(
         }
     }
     not_carried.sort_by(|a, b| a.file.cmp(&b.file));
-    Ok(Sides { carried: files.into_values().collect(), not_carried })
+    Ok(Sides { carried: files.into_values().collect(), not_carried, warnings })
 }
 
 /// What lies beside a checkpoint's weights: the files that a merge to a directory copies or edits.
