@@ -233,6 +233,17 @@ GOLDEN = {
     "TINYLORA": "merge_tinylora",
     "LORA, block-diagonal": "merge_bdlora",
     "TRAINABLE_TOKENS": "merge_trainable_tokens",
+    "ADALORA": "merge_adalora",
+    "VERA": "merge_vera",
+    "IA3": "merge_ia3",
+    "OFT": "merge_oft",
+    "BOFT": "merge_boft",
+    "HRA": "merge_hra",
+    "MISS": "merge_miss",
+    "DELORA": "merge_delora",
+    "GRALORA": "merge_gralora",
+    "VBLORA": "merge_vblora",
+    "RANDLORA": "merge_randlora",
 }
 
 

@@ -13,6 +13,9 @@ use crate::format::access::{Source, read_config};
 use crate::format::checkpoint::{is_pickle, not_found};
 use crate::format::{Checkpoint, json};
 
+/// The index of an adapter in several files. PEFT writes none, and reads none; trainers of large ones do.
+const SHARDED_NAME: &str = "adapter_model.safetensors.index.json";
+
 /// What was found at a path, and the convention it is in.
 pub(super) type Found = (&'static Convention, Opened);
 
@@ -105,6 +108,10 @@ fn find(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     });
     if let Some(tensors) = written.into_iter().find(|tensors| tensors.is_file()) {
         return Ok((tensors, config));
+    }
+    let sharded = path.join(SHARDED_NAME);
+    if sharded.is_file() {
+        return Ok((sharded, config));
     }
     let gguf = path.join(GGUF_NAME);
     if gguf.is_file() {

@@ -103,6 +103,10 @@ impl Adapter {
             faults: Vec::new(),
         };
         let parts = adapter.sort_keys()?;
+        let decomposed = parts.values().any(|parts| parts.contains_key(&Part::Magnitude));
+        if let Some(config) = adapter.config.as_mut().filter(|_| options.contested) {
+            config.dora &= decomposed;
+        }
         adapter.build(&parts, options);
         if let Some((architecture, reordered)) = opened.architecture {
             adapter.name_modules(architecture, &reordered);
@@ -282,6 +286,7 @@ impl Adapter {
             metadata: self.file.shards.first().and_then(|shard| shard.header.metadata.as_ref()),
             missing: self.convention.missing_alpha,
             given: options.scale,
+            contested: options.contested,
         };
         let (nothing, config) = (Parts::new(), self.config.as_ref());
         let shared = modules.get("").unwrap_or(&nothing);

@@ -21,6 +21,10 @@ pub struct OpenOptions {
     pub ignored_fields: Vec<String>,
     /// The base is the residual that a base-changing initialisation left.
     pub residual_base: bool,
+    /// What the config says and the tensors do not bear out is no fault: alphas that differ, where the tensors'
+    /// hold, and `use_dora` without any magnitudes. For whoever says what programs make of it.
+    #[serde(skip)]
+    pub contested: bool,
     /// Heads of the base's attention, where a file's rows depend on them.
     pub heads: Option<Heads>,
     /// Experts of the base, where a file's sides depend on them.

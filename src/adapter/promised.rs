@@ -53,6 +53,21 @@ pub fn missing<'a>(
     ))
 }
 
+/// Whether PEFT makes a module of what has this name, by `target_modules` and `layers_to_transform`; nothing
+/// where they do not say it, as of patterns and parameters.
+pub fn is_promised(adapter: &Adapter, module: &str) -> Option<bool> {
+    let config = adapter.config.as_ref().filter(|config| config.peft_type == "LORA")?;
+    let targets = names(config).filter(|_| config.target_parameters.is_empty())?;
+    // Whatever wraps a model, its layers have the same names.
+    let in_layer = |name: &str| name.split_once("layers.").map(|(_, below)| below.to_owned());
+    let means = |target: &str| {
+        is_named(module, target)
+            || in_layer(target).is_some_and(|own| in_layer(module) == Some(own))
+    };
+    let dotted = module.contains('.') || targets.contains(&module);
+    dotted.then(|| targets.into_iter().any(means) && in_layers(config, module))
+}
+
 /// The names of `target_modules`, if it is a list of them and nothing is excluded.
 fn names(config: &PeftConfig) -> Option<Vec<&str>> {
     if config.flag("exclude_modules") {

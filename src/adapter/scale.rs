@@ -90,6 +90,8 @@ pub(super) struct ScaleSources<'a> {
     pub(super) metadata: Option<&'a Metadata>,
     pub(super) missing: MissingAlpha,
     pub(super) given: ScaleOverride,
+    /// Where alphas differ, the tensor's is taken and no fault made of it.
+    pub(super) contested: bool,
 }
 
 impl Scale {
@@ -123,7 +125,9 @@ impl ScaleSources<'_> {
         ];
         let mut found = found.into_iter().flatten();
         let Some((alpha, source)) = found.next() else { return self.without_alpha(rank) };
-        if let Some((second, other)) = found.find(|(other, _)| differs(*other, alpha)) {
+        if let Some((second, other)) =
+            found.find(|(other, _)| !self.contested && differs(*other, alpha))
+        {
             return Err(ErrorKind::ScaleConflict {
                 first: alpha,
                 first_source: source.name(),
@@ -180,7 +184,8 @@ impl ScaleSources<'_> {
     }
 }
 
-fn divide(alpha: f64, rank: usize, rslora: bool) -> f64 {
+/// The scale that an alpha means at a rank.
+pub(super) fn divide(alpha: f64, rank: usize, rslora: bool) -> f64 {
     let rank = rank as f64;
     alpha / if rslora { rank.sqrt() } else { rank }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
 use super::peft_type::{PeftType, REFUSED_TYPES, TYPES};
+use super::scale::divide;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::access::read_config;
 use crate::format::json;
@@ -112,7 +113,7 @@ impl PeftConfig {
             rank: rank.unwrap_or(8),
             alpha: alpha.unwrap_or(8.0),
             rslora: flag(&document, "use_rslora"),
-            dora: flag(&document, "use_dora"),
+            dora: flag(&document, "use_dora") && !ignored.iter().any(|field| field == "use_dora"),
             fan_in_fan_out: document.get("fan_in_fan_out").and_then(Value::as_bool),
             ties_weights: flag(&document, "ensure_weight_tying"),
             token_indices: token_indices(&document)?,
@@ -137,6 +138,16 @@ impl PeftConfig {
     pub fn alpha_of(&self, module: &str) -> Option<f64> {
         let own = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
         self.has_alpha.then_some(own)
+    }
+
+    /// What PEFT multiplies a module of this rank by, which reads the config alone: without an alpha, 8.
+    pub fn scale_of(&self, module: &str, rank: usize) -> f64 {
+        divide(self.alpha_of(module).unwrap_or(8.0), rank, self.rslora)
+    }
+
+    /// Whether it says something that no verb but `check` reads on.
+    pub fn is_refused(&self) -> bool {
+        REFUSED_FIELDS.iter().any(|(field, _)| self.flag(field))
     }
 
     /// Whether a field is set: true, and not 0 or empty.

@@ -66,9 +66,7 @@ impl OpenArgs {
             scale: ScaleOverride { alpha: self.alpha, scale: self.scale, rslora: self.rslora },
             ignored_fields: self.ignore_field.clone(),
             residual_base: self.residual_base,
-            heads: None,
-            experts: None,
-            orientation: Vec::new(),
+            ..OpenOptions::default()
         }
     }
 }

@@ -1,5 +1,9 @@
 //! What can go wrong with a module because of its family.
 
+/// What helps where a verb needs factors, and an update has none without the base.
+pub(super) const FACTORS_NEED_BASE: &str = "merge it into a base instead (lora-tool merge), where it is exact; or make factors of it first: lora-tool \
+     convert ADAPTER --as lora --rank auto --reference BASE -o LORA";
+
 /// See [`ErrorKind::Family`](super::ErrorKind::Family).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -79,9 +83,7 @@ impl FamilyError {
             Self::StrayPart { .. } => {
                 "the file mixes two ways to say one update; save the adapter again"
             }
-            Self::NotLowRank { .. } | Self::UnknownShape { .. } => {
-                "merge it into a base instead (lora-tool merge), where it is exact"
-            }
+            Self::NotLowRank { .. } | Self::UnknownShape { .. } => FACTORS_NEED_BASE,
             Self::Position { .. } | Self::TooManyValues { .. } => {
                 "the adapter is of another base, or damaged: compare its config with the base's shapes"
             }

@@ -80,6 +80,7 @@ impl ErrorKind {
             Self::NothingSelected => {
                 "`lora-tool inspect ADAPTER --modules` lists the names they are matched with"
             }
+            Self::NoFactors => "merge it (lora-tool merge), which puts those in place",
             Self::UnknownScale => {
                 "pass --alpha ALPHA (scale = alpha/rank, with --rslora alpha/√rank) or --scale SCALE"
             }
@@ -134,9 +135,7 @@ impl ErrorKind {
             Self::ReplacementsDiffer { .. } => {
                 "say which to take: --on-conflict first, average or drop"
             }
-            Self::NotAdditive { .. } => {
-                "merge it into a base instead (lora-tool merge), where it is exact"
-            }
+            Self::NotAdditive { .. } => crate::error::family::FACTORS_NEED_BASE,
             Self::UnknownMethod { near: Some(near), .. } => {
                 return Some(format!("did you mean `{near}`?"));
             }

@@ -352,6 +352,9 @@ pub enum ErrorKind {
     /// Selections and weights that leave nothing.
     #[error("no module of any adapter is left after --include, --exclude and weights of 0")]
     NothingSelected,
+    /// Adapters of nothing but replacements, where factors are wanted.
+    #[error("there are no factors in it, only tensors that replace the base's")]
+    NoFactors,
     /// Weights and adapters differ in number.
     #[error("{} for {}", counted(*weights, "weight"), counted(*adapters, "adapter"))]
     WeightCount {

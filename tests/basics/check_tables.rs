@@ -267,7 +267,7 @@ fn one_thing_is_said_of_each_of_twelve_more_faults() {
         (own("rank", whole(|_| ()).field("r", 4)), "vllm", &[], "faulty-module"),
         (own("shape", wide), "peft", &[], "shapes"),
         (broken(swapped), "peft", &[], "faulty-module"),
-        (own("magnitudes", whole(|_| ()).field("use_dora", true)), "tgi", &[], "faulty-module"),
+        (own("magnitudes", whole(|_| ()).field("use_dora", true)), "tgi", &[], "magnitudes"),
         (own("dead", all_dead), "vllm", &[], "dead-adapter"),
         (own("bare", bare), "peft", &[], "tensor-names"),
         (own("stray", stray), "peft", &[], "unknown-tensors"),

@@ -40,7 +40,7 @@ pub(super) fn whole(
         .all(|(replacement, name)| name.as_ref().ok() == Some(&replacement.module));
     let complete = layout.modules.len() == adapter.modules.len();
     if !both
-        || goal.program.is_some_and(|takes| takes.factors_only)
+        || goal.program.is_some_and(|takes| takes.factors_only || takes.lora_only)
         || !as_it_is
         || !named
         || !complete

@@ -24,6 +24,8 @@ pub(crate) struct Takes {
     pub(crate) scale_one: bool,
     /// A and B, and nothing beside them.
     pub(crate) factors_only: bool,
+    /// LoRA and DoRA, and none of PEFT's other types.
+    pub(crate) lora_only: bool,
     /// Modules are called as the base's tensors are.
     pub(crate) base_names: bool,
     /// Where it has the language model of a base that wraps one; with `base_names` only what the base itself has
@@ -53,6 +55,7 @@ impl Takes {
             uniform: false,
             scale_one: false,
             factors_only: false,
+            lora_only: false,
             base_names: false,
             wrapped: None,
             leaf_targets: false,

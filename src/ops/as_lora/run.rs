@@ -46,7 +46,7 @@ pub fn plan(options: &Options) -> Result<AsLora> {
         return Err(ConvertError::Losses { losses: lost, instead: None }).in_file(&adapter.path);
     }
     if modules.is_empty() {
-        return Err(ErrorKind::NothingSelected.into());
+        return Err(ErrorKind::NoFactors).in_file(&adapter.path);
     }
     let carried = combine::Options::default();
     let carried = replacements::replacements(&carried, std::slice::from_ref(&adapter), native)?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::adapter::target::{self, Targets};
 use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::json::model_config;
 use crate::format::{Checkpoint, Dtype};
 use crate::ops::merge::plan::misfit;
@@ -23,8 +23,14 @@ pub(super) struct Base {
     pub(super) config: Map<String, Value>,
     /// Where the modules lie; `None` if its names cannot be compared.
     pub(super) targets: Option<Targets>,
-    /// Modules and replacements that merge would refuse for their shape.
+    /// Modules and replacements of another shape than the base's.
     pub(super) misfits: Vec<String>,
+    /// Whether a merge would refuse the adapter.
+    pub(super) refuses: bool,
+    /// Tensors of the adapter that hold the base's own values.
+    pub(super) copies: BTreeSet<String>,
+    /// The weight of a head that is not stored, because the input embedding is it.
+    tied_head: Option<String>,
     /// Why its names cannot be compared.
     pub(super) opaque: Option<String>,
     /// Whether its weights are stored as codes, as its config or its dtypes tell.
@@ -70,6 +76,9 @@ impl Base {
             config,
             targets: None,
             misfits: Vec::new(),
+            refuses: false,
+            copies: BTreeSet::new(),
+            tied_head: None,
             opaque: None,
             quantised,
         })
@@ -78,10 +87,15 @@ impl Base {
     /// Finds the adapter's modules in it.
     pub(super) fn look_up(&mut self, adapter: &Adapter) -> Result<()> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
-        match target::find(adapter, checkpoint, tied_head(checkpoint)?.as_deref()) {
+        self.tied_head = tied_head(checkpoint)?;
+        match target::find(adapter, checkpoint, self.tied_head.as_deref()) {
             Ok(targets) => {
                 let misfits = misfit::misfits(adapter, checkpoint, &targets)?;
-                self.misfits = misfits.into_iter().map(|misfit| misfit.name).collect();
+                self.refuses = !misfits.is_empty() || targets.modules.iter().any(Vec::is_empty);
+                // A bias is added to outputs that had none; only a merge has no place for it.
+                let shapes = misfits.into_iter().filter(|misfit| !lacks_tensor(&misfit.error));
+                self.misfits = shapes.map(|misfit| misfit.name).collect();
+                self.copies = copies(adapter, checkpoint, &targets)?;
                 self.targets = Some(targets);
             }
             Err(error) => match error.kind() {
@@ -138,7 +152,33 @@ impl Base {
     /// Whether a weight of exactly this module is in the checkpoint.
     pub(super) fn has(&self, module: &str) -> bool {
         let Some(checkpoint) = &self.checkpoint else { return false };
-        checkpoint.tensor(&format!("{module}.weight")).is_some()
+        let weight = format!("{module}.weight");
+        checkpoint.tensor(&weight).is_some()
             || checkpoint.tensor(module).is_some()
+            || self.tied_head.as_ref() == Some(&weight)
     }
+}
+
+fn lacks_tensor(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ShapeMismatch { found, .. } if found.is_empty())
+}
+
+/// Tensors of the adapter that would replace the base's by the same bytes.
+fn copies(adapter: &Adapter, base: &Checkpoint, targets: &Targets) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for (replacement, name) in adapter.replacements.iter().zip(&targets.replacements) {
+        let views = (
+            adapter.file.tensor(&replacement.tensor),
+            name.as_ref().and_then(|name| base.tensor(name)),
+        );
+        let (Some(own), Some(theirs)) = views else { continue };
+        if (own.spec.dtype, &own.spec.shape) != (theirs.spec.dtype, &theirs.spec.shape) {
+            continue;
+        }
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        if own.all(&mut first)? == theirs.all(&mut second)? {
+            found.insert(replacement.tensor.clone());
+        }
+    }
+    Ok(found)
 }

@@ -2,10 +2,12 @@
 
 use super::program::ProgramVersion;
 use super::rule::Cure;
+use super::shared::{dora_flag, missing_layers, two_alphas};
 use super::subject::Subject;
-use crate::adapter::convention::{self, Names, Output};
+use crate::adapter::convention::{self, Key, Names, Output, Part};
 use crate::adapter::layout;
-use crate::adapter::module::Module;
+use crate::adapter::module::{Kind, Module, Replaces};
+use crate::adapter::sidecar::PeftConfig;
 use crate::error::quoted;
 
 /// The highest rank that every server takes.
@@ -28,9 +30,7 @@ impl Cures<'_> {
     pub(super) fn all(self, cures: &[Cure]) -> Option<String> {
         let adapter = quoted(&self.subject.adapter.path);
         let any = |wanted: fn(&Cure) -> bool| cures.iter().any(wanted);
-        // What nobody knows no verb takes.
-        let strange = !self.subject.adapter.unknown.is_empty();
-        if strange || cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
+        if self.is_beyond() || cures.is_empty() || any(|cure| matches!(cure, Cure::None)) {
             return None;
         }
         let rank = cures.iter().find_map(|cure| match cure {
@@ -41,6 +41,9 @@ impl Cures<'_> {
         let plain = self.asked.takes().reads_patterns;
         let converts = any(|cure| matches!(cure, Cure::Convert)) && !extracts;
         let last = converts || !plain;
+        if converts && self.loses() {
+            return None;
+        }
         let mut commands = Vec::new();
         let mut from = adapter;
         if extracts {
@@ -48,7 +51,10 @@ impl Cures<'_> {
             let to = if last || rank.is_some() { "LORA" } else { "OUT" };
             commands.push(format!("lora-tool merge {base} {from} -o MERGED"));
             let policy = self.extraction();
-            commands.push(format!("lora-tool extract {base} MERGED --rank {policy} -o {to}"));
+            let embeddings = if self.has_embeddings() { " --embeddings" } else { "" };
+            commands.push(format!(
+                "lora-tool extract {base} MERGED --rank {policy}{embeddings} -o {to}"
+            ));
             to.clone_into(&mut from);
         }
         if let Some(rank) = rank {
@@ -59,9 +65,53 @@ impl Cures<'_> {
             from = to;
         }
         if last {
-            commands.push(self.convert(&from));
+            commands.push(self.convert(&from, extracts));
         }
         Some(commands.join(" && "))
+    }
+
+    /// Whether no verb takes the adapter: for what is in it, or for its base.
+    fn is_beyond(self) -> bool {
+        let Subject { adapter, base, .. } = self.subject;
+        !adapter.unknown.is_empty()
+            || adapter.modules.is_empty() && adapter.replacements.is_empty()
+            || adapter.config.as_ref().is_some_and(PeftConfig::is_refused)
+            || base.is_some_and(|base| base.refuses)
+            || two_alphas(adapter).next().is_some()
+    }
+
+    /// Whether a conversion would leave out tensors that replace the base's.
+    fn loses(self) -> bool {
+        let (convention, factors_only) = (self.convention(), self.asked.takes().factors_only);
+        self.subject.adapter.replacements.iter().any(|own| {
+            let part = if own.replaces == Replaces::Bias { Part::Bias } else { Part::Weight };
+            let key = Key { module: own.module.clone(), part };
+            factors_only || convention.spell(&key).is_none()
+        })
+    }
+
+    /// Whether it changes embeddings.
+    fn has_embeddings(self) -> bool {
+        let adapter = self.subject.adapter;
+        let embeds = |name: &str| name.ends_with("embed_tokens") || name.ends_with("wte");
+        adapter.replacements.iter().any(|own| embeds(&own.module))
+            || adapter.modules.iter().any(|module| module.kind == Kind::Embedding)
+    }
+
+    /// Whether only the base says how large something is that a program wants written.
+    fn needs_sizes(self) -> bool {
+        let (subject, takes) = (self.subject, self.asked.takes());
+        let shapeless =
+            |module: &Module| module.family != "lora" && module.outputs.min(module.inputs) == 0;
+        let lacking = |group: &&[&str]| {
+            subject.siblings().values().any(|own| {
+                let there = group.iter().filter(|name| own.contains_key(**name)).count();
+                there > 0 && there < group.len()
+            })
+        };
+        subject.adapter.modules.iter().any(shapeless)
+            || takes.complete.iter().any(lacking)
+            || takes.every_layer && missing_layers(subject).is_some()
     }
 
     /// The ranks of an extraction: all of them where none is too high for a server, else what stands out.
@@ -82,11 +132,12 @@ impl Cures<'_> {
     }
 
     /// `convert --for` the program.
-    pub(super) fn convert(self, from: &str) -> String {
+    fn convert(self, from: &str, extracted: bool) -> String {
         let name = self.asked.target();
         let convention = self.convention();
         // Names of a known layout need no base, but for llama.cpp's, whose rows depend on it.
         let needs_base = match convention.names {
+            _ if extracted || self.needs_sizes() => true,
             Names::Gguf => true,
             Names::Component | Names::Checkpoint => !layout::is_known(self.subject.adapter),
             Names::Dotted | Names::Flattened => false,
@@ -98,7 +149,9 @@ impl Cures<'_> {
             Output::File(ending) => format!("OUT.{ending}"),
             _ => "OUT".to_owned(),
         };
-        format!("lora-tool convert {from} --for {name}{reference} -o {out}")
+        // Without magnitudes it is a plain LoRA, which the user says thereby.
+        let plain = if dora_flag(self.subject).is_some() { " --ignore-field use_dora" } else { "" };
+        format!("lora-tool convert {from} --for {name}{reference}{plain} -o {out}")
     }
 
     fn convention(self) -> &'static convention::Convention {

@@ -101,13 +101,17 @@ impl<'a> Judge<'a> {
             let says = format!("names were not held against the base: {reason}");
             found.push(self.made("base", Effect::Unknown, says, Cure::None));
         }
-        if !reads && !program.converts.contains(&convention) {
+        // Of what it has to be converted for first, what remains then.
+        let converted = !reads && !program.converts.contains(&convention);
+        if converted && !self.may_be_its() {
             return found;
         }
         let newest = Version::parse(program.version);
         let version = self.asked.version.clone().or(newest);
         for rule in program.rules.iter().copied().flatten() {
+            let gone = matches!(rule.cure, Cure::Convert) || rule.effect <= Effect::Unknown;
             if version.as_ref().is_none_or(|version| rule.holds(version))
+                && !(converted && gone)
                 && let Some(places) = (rule.finds)(subject)
             {
                 let (says, effect) = (rule.says.to_owned(), rule.effect);
@@ -117,7 +121,8 @@ impl<'a> Judge<'a> {
                 found.push((cure, finding));
             }
         }
-        for flag in (program.needs)(subject) {
+        let needs = if converted { Vec::new() } else { (program.needs)(subject) };
+        for flag in needs {
             let says = format!("it has to be started with {flag}");
             found.push(self.made("needs", Effect::Note, says, Cure::None));
         }

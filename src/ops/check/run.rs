@@ -11,8 +11,8 @@ use super::report::{Answer, Finding, Report, Severity, Verdict};
 use super::rule::Effect;
 use super::subject::{Subject, models};
 use super::version::Version;
-use crate::adapter::{Adapter, OpenOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::adapter::{Adapter, OpenOptions, promised};
+use crate::error::{Error, ErrorKind, HeaderError, Result};
 
 /// What to check, and for whom.
 #[derive(Debug, Clone, Default)]
@@ -48,14 +48,14 @@ pub fn run(options: &Options) -> Result<Report> {
     let mut base = base.transpose()?;
     let adapter = match open(options, base.as_ref()) {
         Ok(adapter) => adapter,
-        Err(error) if is_unknown(&error) => return Ok(unknown(options, &asked, &error)),
-        Err(error) => return Err(error),
+        Err(error) => return unreadable(options, &asked, error),
     };
-    let mut findings: Vec<Finding> = adapter.faults.iter().map(fault).collect();
+    let mut findings = faults(&adapter);
     findings.extend(strangers(&adapter));
     findings.extend(anomaly::all(&adapter)?);
     if let Some(base) = &mut base {
         base.look_up(&adapter)?;
+        findings.extend(incomplete(&adapter, base));
     }
     let models = models(&adapter, base.as_ref());
     let subject = Subject {
@@ -99,7 +99,7 @@ fn open(options: &Options, base: Option<&Base>) -> Result<Adapter> {
         .map_or_else(|| Ok(options.open.clone()), |checkpoint| options.open.for_base(checkpoint))?;
     let mut ignored_fields = open.ignored_fields.clone();
     ignored_fields.extend(JUDGED.map(str::to_owned));
-    let open = OpenOptions { ignored_fields, residual_base: true, ..open };
+    let open = OpenOptions { ignored_fields, residual_base: true, contested: true, ..open };
     Adapter::open(&options.adapter, &open)
 }
 
@@ -111,51 +111,96 @@ fn is_unknown(error: &Error) -> bool {
             | ErrorKind::UnsupportedType { .. }
             | ErrorKind::UnsupportedField { .. }
             | ErrorKind::UnknownField { .. }
-    )
+    ) || matches!(error.kind(), ErrorKind::BadConfig { reason } if reason.contains("_pattern"))
 }
 
-fn unknown(options: &Options, asked: &[ProgramVersion], error: &Error) -> Report {
+/// Whether an error is that the files of an adapter are damaged, so that nothing loads them; what is no such
+/// file at all is none of it.
+fn is_damage(error: &Error) -> bool {
+    use HeaderError::{BadHeader, HeaderTooLarge, OtherFormat};
+    let foreign = |error: &HeaderError| {
+        matches!(error, BadHeader { .. } | HeaderTooLarge { .. } | OtherFormat { .. })
+    };
+    matches!(error.kind(), ErrorKind::Header(header) if !foreign(header))
+        || matches!(
+            error.kind(),
+            ErrorKind::BadGguf { .. }
+                | ErrorKind::BadIndex { .. }
+                | ErrorKind::MissingShard { .. }
+                | ErrorKind::MissingTensor { .. }
+                | ErrorKind::TensorTwice { .. }
+                | ErrorKind::SameTarget { .. }
+                | ErrorKind::BadConfig { .. }
+        )
+}
+
+/// What there is to say of an adapter that does not open.
+fn unreadable(options: &Options, asked: &[ProgramVersion], error: Error) -> Result<Report> {
+    let (rule, severity, effect, answer, says) = if is_unknown(&error) {
+        let says = format!("nothing is known of such an adapter: {error}");
+        ("unknown-adapter", Severity::Unknown, Effect::Unknown, Answer::Unknown, says)
+    } else if is_damage(&error) {
+        let says = error.to_string();
+        ("damaged-file", Severity::Breaks, Effect::Refused, Answer::No, says)
+    } else {
+        return Err(error);
+    };
     let verdict = |ProgramVersion { program, version }: &ProgramVersion| Verdict {
         program: program.name,
         version: version.as_ref().map_or_else(|| program.version.to_owned(), Version::to_string),
-        answer: Answer::Unknown,
-        verdict: Effect::Unknown.name(),
+        answer,
+        verdict: effect.name(),
         modules: (0, 0),
         needs: Vec::new(),
         fix: None,
     };
     let finding = Finding {
         program: None,
-        rule: "unknown-adapter",
-        severity: Severity::Unknown,
-        effect: Effect::Unknown,
-        says: format!("nothing is known of such an adapter: {error}"),
+        rule,
+        severity,
+        effect,
+        says,
         places: Vec::new(),
         source: "",
         fix: error.hint(),
     };
-    Report {
+    Ok(Report {
         adapter: options.adapter.clone(),
         against: options.against.clone(),
         convention: "unknown",
         ok: false,
-        answer: Answer::Unknown,
+        answer,
         programs: asked.iter().map(verdict).collect(),
         findings: vec![finding],
-    }
+    })
 }
 
-fn fault(fault: &Error) -> Finding {
-    Finding {
-        program: None,
-        rule: "faulty-module",
-        severity: Severity::Breaks,
-        effect: Effect::Refused,
-        says: fault.to_string(),
-        places: Vec::new(),
-        source: "",
-        fix: fault.hint(),
+/// What is wrong with single modules: one finding for all of which the same is.
+fn faults(adapter: &Adapter) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    for fault in &adapter.faults {
+        let says = fault.kind().to_string();
+        let known = found.iter().position(|finding| finding.says == says);
+        let at = known.unwrap_or_else(|| {
+            let (severity, effect) = (Severity::Breaks, Effect::Refused);
+            let (rule, places, source, fix) = ("faulty-module", Vec::new(), "", fault.hint());
+            found.push(Finding {
+                program: None,
+                rule,
+                severity,
+                effect,
+                says,
+                places,
+                source,
+                fix,
+            });
+            found.len() - 1
+        });
+        if let Some(finding) = found.get_mut(at) {
+            finding.places.extend(fault.tensor().map(Place::from));
+        }
     }
+    found
 }
 
 /// Tensors that no convention knows: what they mean to a program that passes over them is not known.
@@ -167,6 +212,15 @@ fn strangers(adapter: &Adapter) -> Option<Finding> {
     let finding =
         Finding { program: None, rule, severity, effect, says, places, source, fix: None };
     (!finding.places.is_empty()).then_some(finding)
+}
+
+/// Modules of the base that the config promises, and the file has no factors of.
+fn incomplete(adapter: &Adapter, base: &Base) -> Option<Finding> {
+    let names = base.checkpoint.as_ref()?.names();
+    let says = promised::missing(adapter, Some(names))?;
+    let (severity, effect) = (Severity::Note, Effect::Note);
+    let (rule, places, source) = ("missing-modules", Vec::new(), "");
+    Some(Finding { program: None, rule, severity, effect, says, places, source, fix: None })
 }
 
 /// Of one program its own answer; of all, yes if one of them loads the adapter. What is wrong with the

@@ -1,9 +1,13 @@
 //! What the rules of several programs look for.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::place::{Found, Place};
 use super::subject::{Subject, named, some, whole};
+use crate::adapter::Adapter;
 use crate::adapter::convention::ScalePlace;
-use crate::adapter::module::{Kind, Module, Nature, Replacement};
+use crate::adapter::module::{Kind, Module, Nature};
+use crate::adapter::scale::ScaleSource;
 
 /// Modules with magnitudes (DoRA).
 pub(super) fn decomposed(subject: &Subject<'_>) -> Found {
@@ -37,8 +41,26 @@ pub(super) fn biased_factors(subject: &Subject<'_>) -> Found {
 
 /// Tensors that replace the base's.
 pub(super) fn replaced(subject: &Subject<'_>) -> Found {
-    let labels: Vec<String> = subject.adapter.replacements.iter().map(Replacement::label).collect();
-    named(labels.iter().map(String::as_str))
+    labels(subject, |_| true)
+}
+
+/// The same, but for what PEFT saved beside factors (`base_layer`).
+pub(super) fn replaced_alone(subject: &Subject<'_>) -> Found {
+    labels(subject, |tensor| !tensor.contains(BASE_LAYER))
+}
+
+/// Replacements by name; not those beside factors that are the base's own values.
+fn labels(subject: &Subject<'_>, wanted: impl Fn(&str) -> bool) -> Found {
+    let all = subject.adapter.replacements.iter();
+    let found = all.filter(|own| wanted(&own.tensor) && !is_copy(subject, &own.tensor));
+    some(found.map(|replacement| Place::from(replacement.label().as_str())).collect())
+}
+
+/// What stands in the names of weights that PEFT saves beside their factors.
+pub(super) const BASE_LAYER: &str = ".base_layer.";
+
+fn is_copy(subject: &Subject<'_>, tensor: &str) -> bool {
+    tensor.contains(BASE_LAYER) && subject.base.is_some_and(|base| base.copies.contains(tensor))
 }
 
 /// Factors of embeddings and of the head.
@@ -128,30 +150,41 @@ pub(super) fn strange_factors(subject: &Subject<'_>) -> Found {
     some(named.chain(alphas.chain(unknown).map(Place::from)).collect())
 }
 
-/// Tensors without `base_model.model.` before their names.
+/// Tensors without `base_model.model.` before their names, or with two of them. What all modules share
+/// (`base_model.vera_A`) is of none.
 pub(super) fn unprefixed(subject: &Subject<'_>) -> Found {
-    let names = subject.adapter.file.names();
-    named(names.filter(|name| !name.starts_with("base_model.model.")))
+    const PREFIX: &str = "base_model.model.";
+    let is_shared =
+        |name: &str| name.strip_prefix("base_model.").is_some_and(|rest| !rest.contains('.'));
+    let is_own = |name: &str| {
+        name.strip_prefix(PREFIX).is_some_and(|rest| !rest.starts_with(PREFIX)) || is_shared(name)
+    };
+    named(subject.adapter.file.names().filter(|name| !is_own(name)))
 }
 
-/// Whole embeddings and heads that PEFT saved beside their factors.
+/// Whole embeddings and heads that PEFT saved beside their factors, unless they are the base's own.
 pub(super) fn base_layers(subject: &Subject<'_>) -> Found {
     let saved = [".embed_tokens.base_layer.weight", "lm_head.base_layer.weight"];
     let is_one = |name: &&str| saved.iter().any(|end| name.ends_with(end));
-    named(subject.adapter.file.names().filter(is_one))
+    named(subject.adapter.file.names().filter(is_one).filter(|name| !is_copy(subject, name)))
 }
 
 /// `use_dora` of a config without any magnitudes.
 pub(super) fn dora_flag(subject: &Subject<'_>) -> Found {
-    let set = subject.flag("use_dora") && decomposed(subject).is_none();
-    named(set.then_some("use_dora"))
+    named(is_promised_dora(subject.adapter).then_some("use_dora"))
+}
+
+/// The same of an adapter.
+pub(super) fn is_promised_dora(adapter: &Adapter) -> bool {
+    adapter.config.as_ref().is_some_and(|config| config.flag("use_dora"))
+        && adapter.modules.iter().all(|module| module.magnitude.is_none())
 }
 
 /// Tensors that replace the base's, but for the norms that run times pass over.
 pub(super) fn replaced_norms(subject: &Subject<'_>, norms: bool) -> Found {
-    let labels: Vec<String> = subject.adapter.replacements.iter().map(Replacement::label).collect();
     let is_norm = |label: &str| label.contains("_layernorm") || label.contains("norm.");
-    named(labels.iter().map(String::as_str).filter(|label| is_norm(label) == norms))
+    let found = replaced_alone(subject)?.into_iter().filter(|place| is_norm(&place.name) == norms);
+    some(found.collect())
 }
 
 /// Modules of single experts, of stacks that the file has or of none.
@@ -183,7 +216,6 @@ pub(super) fn respelled(subject: &Subject<'_>) -> Found {
 
 /// Experts of a layer that have no factors, or not for all three matrices, while others have.
 pub(super) fn incomplete_experts(subject: &Subject<'_>) -> Found {
-    use std::collections::{BTreeMap, BTreeSet};
     let mut layers: BTreeMap<&str, BTreeSet<(usize, &str)>> = BTreeMap::new();
     for (_, (holder, number, matrix)) in subject.single_experts() {
         layers.entry(holder).or_default().insert((number, matrix));
@@ -209,4 +241,38 @@ pub(super) fn not_language(subject: &Subject<'_>) -> Found {
 /// Modules whose update has another shape than the base's weight.
 pub(super) fn misfits(subject: &Subject<'_>) -> Found {
     named(subject.base?.misfits.iter().map(String::as_str))
+}
+
+/// The last part of a module's name: the kind of module that it is in its layer.
+pub(super) fn last_of(module: &Module) -> &str {
+    module.name.rsplit('.').next().unwrap_or_default()
+}
+
+/// Kinds of modules that a layer of the base is without; of an unknown base, a layer before the adapter's last.
+pub(super) fn missing_layers(subject: &Subject<'_>) -> Found {
+    let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for module in &subject.adapter.modules {
+        let number = module.name.split('.').find_map(|part| part.parse().ok());
+        if let Some(number) = number {
+            kinds.entry(last_of(module)).or_default().insert(number);
+        }
+    }
+    let last = kinds.values().filter_map(BTreeSet::last).max()?;
+    let known = subject.base.and_then(|base| base.number("num_hidden_layers"));
+    let layers = known.unwrap_or(last + 1);
+    let lacking = kinds.into_iter().filter(|(_, found)| found.len() < layers);
+    some(lacking.map(|(kind, _)| kind.into()).collect())
+}
+
+/// Modules whose alpha tensor and config say different alphas, and the config's over the tensor's.
+pub(super) fn two_alphas(adapter: &Adapter) -> impl Iterator<Item = Place> + '_ {
+    let said = adapter.modules.iter().filter(|own| own.scale.source == ScaleSource::AlphaTensor);
+    said.filter_map(|module| {
+        let (own, config) = (module.scale.value, adapter.config.as_ref()?);
+        config.alpha_of(&module.name)?;
+        let factor = config.scale_of(&module.name, module.rank) / own;
+        // More apart than a bf16 alpha's rounding.
+        let apart = own != 0.0 && (factor - 1.0).abs() > 1.0 / 64.0;
+        apart.then(|| Place { name: module.name.clone(), factor: Some(factor) })
+    })
 }

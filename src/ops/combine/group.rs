@@ -152,7 +152,9 @@ pub(super) fn sort(
         }
     }
     if groups.is_empty() && stored.is_empty() {
-        return Err(ErrorKind::NothingSelected.into());
+        let bare = adapters.iter().all(|adapter| adapter.modules.is_empty());
+        let kind = if bare { ErrorKind::NoFactors } else { ErrorKind::NothingSelected };
+        return Err(kind.into());
     }
     Ok((groups.into_values().collect(), stored))
 }

@@ -29,8 +29,8 @@ pub(super) fn compare(
     }
     let inputs = [&options.a, &options.b].map(|path| AdapterInput::new(path, 1.0));
     let grouping = combine::Options { adapters: inputs.into(), ..combine::Options::default() };
-    let additive =
-        both.iter().flat_map(|adapter| &adapter.modules).all(|m| m.delta_rank().is_some());
+    let mut modules = both.iter().flat_map(|adapter| &adapter.modules).peekable();
+    let additive = modules.peek().is_some() && modules.all(|own| own.delta_rank().is_some());
     if let ([a, b], false) = (both.as_slice(), additive) {
         return checkpoints::compare(Compared::Tensors, &a.file, &b.file, tolerance, progress);
     }

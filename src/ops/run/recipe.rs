@@ -234,9 +234,8 @@ pub(in crate::ops) fn open(fields: &Fields<'_>) -> Read<OpenOptions> {
         scale: ScaleOverride { alpha, scale, rslora },
         ignored_fields: fields.read("ignore_field", texts)?.unwrap_or_default(),
         residual_base: fields.read("residual_base", flag)?.unwrap_or(false),
-        heads: None,
-        experts: None,
         orientation: fields.read("orientation", orientations)?.unwrap_or_default(),
+        ..OpenOptions::default()
     })
 }
 

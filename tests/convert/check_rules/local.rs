@@ -284,6 +284,12 @@ fn mlx_does_as_it_does() {
             mlx_of(&MLX, lora(json!({ "rank": RANK, "scale": 2.0 }), 2)),
         ),
         miss("X1 a field", ("mlx", "config"), none, mlx(&MLX, 2.0)),
+        hit(
+            "X1 alpha for scale",
+            ("mlx", "damaged-file", REFUSED),
+            none,
+            mlx_of(&MLX, lora(json!({ "rank": RANK, "alpha": 8.0, "dropout": 0.0 }), 2)),
+        ),
         hit("X2", ("mlx", "names", REFUSED), Base::Llama, mlx(&lost, 2.0)),
         hit("X2 older", ("mlx@0.31.2", "names", IGNORED), Base::Llama, mlx(&lost, 2.0)),
         miss("X2", ("mlx", "names"), Base::Llama, mlx(&MLX, 2.0)),
@@ -378,9 +384,9 @@ fn peft_mlx_and_openvino_do_as_they_do() {
             named("model.language_model.layers.0.self_attn.q_proj"),
         ),
         miss("P1", ("peft", "names"), Base::Llama, whole()),
-        // What says two alphas, or two ranks, is no sound adapter for any program.
-        hit("P2", ("peft", "faulty-module", REFUSED), none, alphas(32.0)),
-        miss("P2 the same alpha", ("peft", "faulty-module"), none, alphas(8.0)),
+        hit("P2", ("peft", "alphas", SCALED), none, alphas(32.0)),
+        hit("P2 of a server", ("sglang", "scale", SCALED), none, alphas(32.0)),
+        right("P2 the same alpha", "peft", none, alphas(8.0)),
         hit("P3", ("peft", "faulty-module", REFUSED), none, whole().field("r", 8)),
         miss(
             "P3",

@@ -5,7 +5,7 @@ use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, config_scale, decomposed, dora_flag, embeddings, factorable, misfits,
     no_directory, not_language, other_ranks, replaced, respelled, strange_factors, unfactorable,
-    unplaced, unprefixed,
+    unplaced, unprefixed, variants,
 };
 use crate::ops::check::subject::{named, some};
 
@@ -99,6 +99,7 @@ static RULES: &[Rule] = &[
     Rule::new("experts", Effect::Refused, "it has no LoRA of experts", LOAD, |subject| {
         subject.modules(|module| module.name.contains(".experts."))
     }),
+    Rule::new("variant", Effect::Changed, "it does not read these fields", LOAD, variants),
     Rule::new(
         "initialisation",
         Effect::Changed,

@@ -8,7 +8,9 @@ use crate::format::access::read_config_if_there;
 use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{biased, factorable, misfits, replaced, unfactorable, unplaced};
+use crate::ops::check::shared::{
+    biased, changed_base, factorable, misfits, replaced, unfactorable, unplaced,
+};
 use crate::ops::check::subject::{Subject, expert_of, named};
 use crate::weight::root::Root;
 
@@ -108,6 +110,13 @@ static RULES: &[Rule] = &[
         "it has no place for tensors that replace the base's; merge them instead",
         LOAD,
         replaced,
+    ),
+    Rule::new(
+        "initialisation",
+        Effect::Changed,
+        "it adds the factors to the base that their initialisation changed",
+        LOAD,
+        changed_base,
     ),
     Rule::new("bias", Effect::Refused, "it has no biases of B", LOAD, biased).extracts(),
     Rule::new(

@@ -2,11 +2,13 @@
 
 use super::spelling::{Spelling, is_moved, spelling};
 use super::{Field, Program, Takes, nothing};
+use crate::adapter::promised::is_promised;
+use crate::adapter::scale::ScaleSource;
 use crate::adapter::stacks::ExpertSizes;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
-use crate::ops::check::shared::{crossed_stacks, misfits, no_directory, unprefixed};
-use crate::ops::check::subject::{Subject, named, whole};
+use crate::ops::check::shared::{crossed_stacks, dora_flag, misfits, no_directory, unprefixed};
+use crate::ops::check::subject::{Subject, named};
 use crate::weight::root::Root;
 
 pub(super) static PROGRAM: Program = Program {
@@ -70,7 +72,7 @@ static RULES: &[Rule] = &[
     Rule::new(
         "tensor-names",
         Effect::Ignored,
-        "it passes over tensors without `base_model.model.` before their names",
+        "it passes over tensors that have not `base_model.model.` before their names, and once",
         LOAD,
         unprefixed,
     )
@@ -104,9 +106,31 @@ static RULES: &[Rule] = &[
         Effect::Changed,
         "use_dora is set and there are no magnitudes, so that it takes the base's lengths",
         LOAD,
+        dora_flag,
+    )
+    .converts(),
+    Rule::new(
+        "alphas",
+        Effect::ScaledWrongly,
+        "it ignores alpha tensors, and multiplies by what the config says",
+        LOAD,
         |subject| {
-            let any = subject.adapter.modules.iter().any(|module| module.magnitude.is_some());
-            whole(subject.flag("use_dora") && !any)
+            let config = subject.adapter.config.as_ref()?;
+            subject.scaled(|module| match module.scale.source {
+                ScaleSource::AlphaTensor => config.scale_of(&module.name, module.rank),
+                _ => module.scale.value,
+            })
+        },
+    )
+    .converts(),
+    Rule::new(
+        "targets",
+        Effect::Ignored,
+        "it makes modules of what target_modules and layers_to_transform name only, and drops the tensors of others without a word",
+        "tuners/tuners_utils.py, check_target_module_exists",
+        |subject| {
+            let lone = subject.adapter.stacks.is_empty();
+            subject.modules(|module| lone && is_promised(subject.adapter, &module.name) == Some(false))
         },
     )
     .converts(),
@@ -169,7 +193,7 @@ fn unknown_names(subject: &Subject<'_>, moves: bool) -> Found {
     let targets = base.targets.as_ref()?;
     let places = subject.adapter.modules.iter().zip(&targets.modules);
     let lost = places.filter(|(module, places)| match places.as_slice() {
-        [] => true,
+        [] => !is_copied_layer(subject, &module.name),
         [place, ..] => {
             let stack = place.expert.is_some();
             let expert = module.name.contains(".experts.") && !subject.adapter.stacks.is_empty();
@@ -183,4 +207,15 @@ fn unknown_names(subject: &Subject<'_>, moves: bool) -> Found {
         }
     });
     named(lost.map(|(module, _)| module.name.as_str()))
+}
+
+/// Whether the module is of a layer that `layer_replication` makes.
+fn is_copied_layer(subject: &Subject<'_>, name: &str) -> bool {
+    let ranges = subject.config().and_then(|config| config.get("layer_replication")?.as_array());
+    let lengths = ranges.into_iter().flatten().filter_map(|range| {
+        let [first, end] = range.as_array()?.as_slice() else { return None };
+        end.as_u64()?.checked_sub(first.as_u64()?)
+    });
+    let layer = name.split('.').find_map(|part| part.parse::<u64>().ok());
+    layer.is_some_and(|layer| layer < lengths.sum())
 }

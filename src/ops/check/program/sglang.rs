@@ -7,7 +7,7 @@ use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     adapter_named, biased, changed_base, config_scale, decomposed, dora_flag, factorable,
-    is_embedding, misfits, no_directory, not_language, other_ranks, replaced, stacks, unfactorable,
+    is_embedding, misfits, no_directory, not_language, other_ranks, replaced, stacks, unfactorable, variants,
 };
 use crate::ops::check::subject::{Subject, named, some};
 use serde_json::Value;
@@ -99,6 +99,7 @@ static RULES: &[Rule] = &[
         LORA,
         replaced,
     ),
+    Rule::new("variant", Effect::Changed, "it does not read these fields", "srt/lora/lora_config.py", variants),
     Rule::new(
         "initialisation",
         Effect::Changed,

@@ -19,6 +19,7 @@ pub(super) static PROGRAM: Program = Program {
     converts: &[],
     takes: Takes {
         uniform: true,
+        lora_only: true,
         base_names: true,
         experts: Experts::Single,
         matrices: Some(["w1", "w3", "w2"]),

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Field, Program, Takes, nothing};
-use crate::adapter::module::Module;
-use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    adapter_named, biased, changed_base, decomposed, factorable, is_embedding, misfits,
+    adapter_named, biased, changed_base, decomposed, factorable, is_embedding, last_of, misfits, missing_layers,
     no_directory, not_language, replaced, respelled, single_experts, stacks, unfactorable,
-    unplaced, unprefixed,
+    unplaced, unprefixed, variants,
 };
-use crate::ops::check::subject::{Subject, some};
+use crate::ops::check::subject::some;
 
 pub(super) static PROGRAM: Program = Program {
     name: "tgi",
@@ -47,7 +45,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::new(
         "tensor-names",
         Effect::Ignored,
-        "it looks for `base_model.model.`, the base's name, and lora_A.weight or lora_B.weight, and warns of others",
+        "it looks for `base_model.model.` once, the base's name, and lora_A.weight or lora_B.weight, and warns of others",
         MAP,
         |subject| {
             let (strange, bare) = (adapter_named(subject), unprefixed(subject));
@@ -110,6 +108,7 @@ pub(super) static RULES: &[Rule] = &[
         MAP,
         stacks,
     ),
+    Rule::new("variant", Effect::Changed, "it does not read these fields", PREPARE, variants),
     Rule::new(
         "initialisation",
         Effect::Changed,
@@ -133,31 +132,12 @@ pub(super) static RULES: &[Rule] = &[
         |subject| if decomposed(subject).is_some() { None } else { unfactorable(subject) },
     )
     .extracts(),
+    Rule::new("model", Effect::Unknown, "their names are no language model's", MAP, not_language),
     Rule::new(
-        "model",
-        Effect::Unknown,
-        "their names or shapes are not the base's",
-        MAP,
-        |subject| not_language(subject).or_else(|| misfits(subject)),
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        PREPARE,
+        misfits,
     ),
 ];
-
-fn last_of(module: &Module) -> &str {
-    module.name.rsplit('.').next().unwrap_or_default()
-}
-
-/// Kinds of modules that a layer of the base is without; of an unknown base, a layer before the adapter's last.
-fn missing_layers(subject: &Subject<'_>) -> Found {
-    let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for module in &subject.adapter.modules {
-        let number = module.name.split('.').find_map(|part| part.parse().ok());
-        if let Some(number) = number {
-            kinds.entry(last_of(module)).or_default().insert(number);
-        }
-    }
-    let last = kinds.values().filter_map(BTreeSet::last).max()?;
-    let known = subject.base.and_then(|base| base.number("num_hidden_layers"));
-    let layers = known.unwrap_or(last + 1);
-    let lacking = kinds.into_iter().filter(|(_, found)| found.len() < layers);
-    some(lacking.map(|(kind, _)| kind.into()).collect())
-}

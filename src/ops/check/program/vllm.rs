@@ -15,7 +15,7 @@ use crate::adapter::module::Kind;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     base_layers, biased, changed_base, crossed_stacks, decomposed, dora_flag, factorable,
-    incomplete_experts, is_embedding, misfits, no_directory, replaced, unfactorable, variants,
+    incomplete_experts, is_embedding, misfits, no_directory, replaced_alone, unfactorable, variants,
 };
 use crate::ops::check::subject::{Subject, named};
 
@@ -156,7 +156,7 @@ static RULES: &[Rule] = &[
         Effect::Refused,
         "it refuses whole embeddings and heads, but takes factors of their difference in this class",
         "vllm/lora/utils.py, get_supported_lora_modules",
-        |subject| if has_factors(subject) { replaced(subject) } else { None },
+        |subject| if has_factors(subject) { replaced_alone(subject) } else { None },
     )
     .extracts(),
     Rule::new(

@@ -7,7 +7,7 @@ use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, MODEL_TYPES, wrapper};
 use crate::adapter::module::{Module, Replacement, Update};
 use crate::ops::check::place::{Found, Place};
 use crate::ops::check::shared::{
-    config_scale, is_embedding, not_language, replaced, strange_factors,
+    BASE_LAYER, config_scale, is_embedding, not_language, replaced_alone, strange_factors,
 };
 use crate::ops::check::subject::{Subject, named, some, whole};
 
@@ -78,16 +78,23 @@ pub(super) fn half_precision(subject: &Subject<'_>, holds: impl Fn(f64) -> bool)
 
 /// Tensors that replace the base's, and modules that a config says it does so of.
 pub(super) fn whole_modules(subject: &Subject<'_>) -> Found {
-    replaced(subject)
+    replaced_alone(subject)
         .or_else(|| named(subject.flag("modules_to_save").then_some("modules_to_save")))
 }
 
-/// Whether all that replaces something are embeddings and heads, of which the class takes factors.
+/// Whether all that replaces something are embeddings and heads of the base's vocabulary, of which the class
+/// takes factors.
 pub(super) fn has_factors(subject: &Subject<'_>) -> bool {
     let ends = ["embed_tokens.weight", "lm_head.weight"];
-    let replacements = &subject.adapter.replacements;
-    let whole = |one: &Replacement| ends.iter().any(|end| one.label().ends_with(end));
-    !replacements.is_empty() && replacements.iter().all(whole) && takes_embeddings(subject)
+    let tokens = subject.base.and_then(|base| base.number("vocab_size"));
+    let replacements = subject.adapter.replacements.iter();
+    let mut alone = replacements.filter(|own| !own.tensor.contains(BASE_LAYER)).peekable();
+    let whole = |one: &Replacement| {
+        let rows = subject.adapter.file.tensor(&one.tensor).map(|view| view.spec.shape.first());
+        let grown = matches!((rows, tokens), (Some(Some(rows)), Some(tokens)) if *rows > tokens);
+        !grown && ends.iter().any(|end| one.label().ends_with(end))
+    };
+    alone.peek().is_some() && alone.all(whole) && takes_embeddings(subject)
 }
 
 /// Whether the class, or the model inside a wrapper, takes factors of embeddings and of the head.
