@@ -117,7 +117,7 @@ fn a_cosmos_in_diffusers_names_takes_adapters_of_either_release() {
     ] {
         let [q, norm] = published.map(|name| format!("diffusion_model.{name}"));
         let path = bench.path("own.safetensors");
-        let own = made(&path, ["lora_A", "lora_B"], &[(&q, 8, 8), (&norm, 4, 8)]);
+        let own = made(&path, ["lora_A", "lora_B"], &[(q.as_str(), 8, 8), (norm.as_str(), 4, 8)]);
         let merged = merged(&bench, &base, &own.path);
         close(&merged["transformer_blocks.2.attn1.to_q.weight"], &own.deltas[&q], &q);
         close(&merged["transformer_blocks.2.norm1.linear_1.weight"], &own.deltas[&norm], &norm);
