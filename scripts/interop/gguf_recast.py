@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from llama_cpp_loads import EXPERTS, MODELS, LlamaCpp, make_adapter, model_of
+from llama_cpp_loads import EXPERTS, MODELS, NAMED, LlamaCpp, make_adapter, model_of
 from moe_vs_peft import run
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -39,7 +39,7 @@ def judge(name, llama, tool, scratch):
     model_of(name).save_pretrained(hub)
     llama.model(hub, base)
     # llama.cpp has experts in stacks, and PEFT's layers of one are no GGUF base's modules by name.
-    make_adapter(name, "patterns" if name in EXPERTS else "linear", adapter)
+    make_adapter(name, "patterns" if name in EXPERTS else "linear" if name in MODELS else "all layers", adapter)
     merge = lambda *words: run(tool, "-q", "merge", *words)
     merge(hub, adapter, "-o", scratch / "expected")
     merge(base, adapter, "-o", scratch / "found", "--reference", hub)
@@ -58,7 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--llama-cpp", type=Path, required=True, help="its source tree")
     parser.add_argument("--lora-tool", default="target/release/lora-tool")
-    parser.add_argument("--model", choices=MODELS, action="append")
+    parser.add_argument("--model", choices=MODELS | NAMED, action="append")
     parser.add_argument("--fixture", type=Path)
     arguments = parser.parse_args()
     logging.set_verbosity_error()
@@ -67,7 +67,8 @@ def main():
         llama.model(Path("fixtures/llama/base"), arguments.fixture, "MOSTLY_BF16")
         return 0
     bad = 0
-    for name in arguments.model or [name for name in MODELS if name != "gpt2"]:
+    models = [*MODELS, "granite", "smollm3", "ernie4_5"]
+    for name in arguments.model or [name for name in models if name != "gpt2"]:
         with tempfile.TemporaryDirectory() as scratch:
             bad += not judge(name, llama, arguments.lora_tool, Path(scratch))
     print(f"{bad} bad")

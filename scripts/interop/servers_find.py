@@ -50,9 +50,8 @@ NO_PLACE = {
     # Stacks that it calls otherwise than those of all other models.
     ("gpt_oss", "mlx"): "its name in the mlx convention is unknown",
     ("llama4_text", "mlx"): "its name in the mlx convention is unknown",
-    # No table of names.
-    ("llama4_text", "llama.cpp"): "one that has a table of llama.cpp's names",
-    ("mllama", "llama.cpp"): "one that has a table of llama.cpp's names",
+    # No class in its converter.
+    ("mllama", "llama.cpp"): "its converter has no class for model_type mllama",
 }
 
 

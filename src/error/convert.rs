@@ -76,6 +76,21 @@ pub enum ConvertError {
          adapter of the head alone is for"
     )]
     TiedHead,
+    /// A base of which llama.cpp's names are not known.
+    #[error(
+        "{} model_type {model_type}",
+        if *converted {
+            "this version has no table of llama.cpp's names for"
+        } else {
+            "llama.cpp cannot run this model: its converter has no class for"
+        }
+    )]
+    NoGgufNames {
+        /// The base's.
+        model_type: String,
+        /// Whether llama.cpp's converter may have a class for it.
+        converted: bool,
+    },
     /// A reference without what is needed of it.
     #[error("its config.json does not say what the conversion needs: {reason}")]
     Reference {
@@ -151,6 +166,12 @@ impl ConvertError {
                 "--reference BASE, the base model's directory with its config.json"
             }
             Self::Reference { .. } => "give the base model's directory with its config.json",
+            Self::NoGgufNames { converted: true, .. } => {
+                "merge it into the base instead (lora-tool merge), and convert the merged model with llama.cpp"
+            }
+            Self::NoGgufNames { converted: false, .. } => {
+                "convert it for a program that runs such models: --for vllm, sglang or mlx"
+            }
             Self::TiedHead => {
                 "merge it into the base instead (lora-tool merge), and convert the merged model with llama.cpp; or \
                  leave the module out (lora-tool resize --exclude lm_head)"

@@ -42,7 +42,7 @@ const fn split(list: &'static str, architecture: &'static str) -> Model {
     Model { list, architecture, kohya: Kohya::Split }
 }
 
-pub(super) const MODELS: [Model; 53] = [
+pub(super) const MODELS: [Model; 54] = [
     model("flux1", "flux"),
     model("flux2_dev", "flux2"),
     model("flux2_klein_9b", "flux2"),
@@ -73,6 +73,7 @@ pub(super) const MODELS: [Model; 53] = [
     model("anima", "cosmos"),
     model("z_image", "lumina"),
     model("ace_step_1_5", "ace_step"),
+    model("ace_step_1_0", "ace_step_1"),
     model("hidream_i1", "hidream"),
     model("kandinsky5", "kandinsky"),
     model("kandinsky6", "kandinsky"),

@@ -100,6 +100,30 @@ fn flux2_s_last_modulation_has_its_halves_exchanged() {
     close(&merged(&bench, &base, &own.path)["norm_out.linear.weight"], &swapped, "merged");
 }
 
+/// diffusers has one class for both releases of Cosmos, and a width that is not the first one's 7B model's does not tell
+/// them apart.
+#[test]
+fn a_cosmos_in_diffusers_names_takes_adapters_of_either_release() {
+    let bench = Bench::new();
+    let base = [
+        ("transformer_blocks.2.attn1.to_q", 8, 8),
+        ("transformer_blocks.2.norm1.linear_1", 4, 8),
+        ("norm_out.linear_1", 4, 8),
+    ];
+    let base = zeros(&bench.path("base.safetensors"), &base);
+    for published in [
+        ["blocks.2.self_attn.q_proj", "blocks.2.adaln_modulation_self_attn.1"],
+        ["blocks.block2.blocks.0.block.attn.to_q.0", "blocks.block2.blocks.0.adaLN_modulation.1"],
+    ] {
+        let [q, norm] = published.map(|name| format!("diffusion_model.{name}"));
+        let path = bench.path("own.safetensors");
+        let own = made(&path, ["lora_A", "lora_B"], &[(q.as_str(), 8, 8), (norm.as_str(), 4, 8)]);
+        let merged = merged(&bench, &base, &own.path);
+        close(&merged["transformer_blocks.2.attn1.to_q.weight"], &own.deltas[&q], &q);
+        close(&merged["transformer_blocks.2.norm1.linear_1.weight"], &own.deltas[&norm], &norm);
+    }
+}
+
 /// A trainer's fused projections are parts of the model's, whichever layout has them.
 #[test]
 fn projections_that_a_trainer_fused_are_rows_of_the_model_s() {

@@ -1,4 +1,5 @@
-//! Experts for programs that read them otherwise: gpt-oss has gate and up of an expert row by row in turns.
+//! Experts for programs that read them otherwise: gpt-oss has gate and up of an expert row by row in turns, Llama 4 one
+//! behind the other, and calls its layers' parts otherwise than other models.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -12,11 +13,30 @@ const HIDDEN: usize = 32;
 const INNER: usize = 16;
 const RANK: usize = 2;
 
-/// A gpt-oss of one layer of zeros, so that a merge is the update. Stacks are inputs × outputs, with biases.
-fn base(directory: &Path) -> PathBuf {
+/// A model whose experts are stacks, inputs × outputs.
+struct Stacked {
+    class: &'static str,
+    model_type: &'static str,
+    /// What has the experts and their router.
+    holder: &'static str,
+    biased: bool,
+}
+
+const GPT_OSS: Stacked =
+    Stacked { class: "GptOssForCausalLM", model_type: "gpt_oss", holder: "mlp", biased: true };
+
+const LLAMA4: Stacked = Stacked {
+    class: "Llama4ForCausalLM",
+    model_type: "llama4_text",
+    holder: "feed_forward",
+    biased: false,
+};
+
+/// One layer of zeros, so that a merge is the update.
+fn base(model: &Stacked, directory: &Path) -> PathBuf {
     std::fs::create_dir_all(directory).expect("a directory");
     let config = json!({
-        "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "num_local_experts": EXPERTS,
+        "architectures": [model.class], "model_type": model.model_type, "num_local_experts": EXPERTS,
         "hidden_size": HIDDEN, "num_attention_heads": 4, "num_key_value_heads": 2,
     });
     std::fs::write(directory.join("config.json"), config.to_string()).expect("written");
@@ -26,30 +46,38 @@ fn base(directory: &Path) -> PathBuf {
     let layer = "model.layers.0";
     let mut file = Tensors::new();
     for (name, shape) in [
-        ("mlp.experts.gate_up_proj", &[EXPERTS, HIDDEN, 2 * INNER][..]),
-        ("mlp.experts.gate_up_proj_bias", &[EXPERTS, 2 * INNER]),
-        ("mlp.experts.down_proj", &[EXPERTS, INNER, HIDDEN]),
-        ("mlp.experts.down_proj_bias", &[EXPERTS, HIDDEN]),
-        ("mlp.router.weight", &[EXPERTS, HIDDEN]),
+        ("experts.gate_up_proj", &[EXPERTS, HIDDEN, 2 * INNER][..]),
+        ("experts.gate_up_proj_bias", &[EXPERTS, 2 * INNER]),
+        ("experts.down_proj", &[EXPERTS, INNER, HIDDEN]),
+        ("experts.down_proj_bias", &[EXPERTS, HIDDEN]),
+        ("router.weight", &[EXPERTS, HIDDEN]),
         ("self_attn.q_proj.weight", &[HIDDEN, HIDDEN]),
         ("self_attn.k_proj.weight", &[HIDDEN / 2, HIDDEN]),
         ("self_attn.v_proj.weight", &[HIDDEN / 2, HIDDEN]),
     ] {
-        file = zeros(file, &format!("{layer}.{name}"), shape);
+        let attention = name.starts_with("self_attn");
+        if model.biased || !name.ends_with("bias") {
+            let holder = if attention { "" } else { model.holder };
+            let name = format!("{layer}.{holder}.{name}").replace("..", ".");
+            file = zeros(file, &name, shape);
+        }
     }
     file.save(&directory.join("model.safetensors"));
     directory.to_path_buf()
 }
 
 /// PEFT's stacks of the layer's experts, all queries, keys and values, and the router.
-fn stacks(directory: &Path) -> PathBuf {
+fn stacks(model: &Stacked, directory: &Path) -> PathBuf {
+    let Stacked { holder, .. } = model;
     let mut random = Random::new(17);
     let mut values = |count: usize| random.values(count, 1.0);
-    let experts = "model.layers.0.mlp.experts";
+    let experts = &format!("model.layers.0.{holder}.experts");
+    let parameters = ["gate_up_proj", "down_proj"].map(|own| format!("{holder}.experts.{own}"));
+    let router = format!("{holder}.router");
     let all = EXPERTS * RANK;
     let mut adapter = Peft::new(RANK, 3.0)
         .field("target_modules", json!(["q_proj", "k_proj", "v_proj", "router"]))
-        .field("target_parameters", json!(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]))
+        .field("target_parameters", json!(parameters))
         .linear(
             &format!("{experts}.base_layer"),
             all,
@@ -61,7 +89,7 @@ fn stacks(directory: &Path) -> PathBuf {
         ("self_attn.q_proj", HIDDEN),
         ("self_attn.k_proj", HIDDEN / 2),
         ("self_attn.v_proj", HIDDEN / 2),
-        ("mlp.router", EXPERTS),
+        (router.as_str(), EXPERTS),
     ] {
         let name = format!("model.layers.0.{name}");
         adapter = adapter.linear(&name, RANK, &values(RANK * HIDDEN), &values(outputs * RANK));
@@ -90,7 +118,7 @@ fn off(before: &[(String, Vec<f64>)], after: &[(String, Vec<f64>)]) -> f64 {
 fn experts_of_gpt_oss_go_one_by_one_and_back() {
     let scratch = tempfile::tempdir().expect("a directory");
     let path = |name: &str| scratch.path().join(name);
-    let (base, adapter) = (base(&path("base")), stacks(&path("stacks")));
+    let (base, adapter) = (base(&GPT_OSS, &path("base")), stacks(&GPT_OSS, &path("stacks")));
     let before = update(&base, &adapter, &path("before"));
     assert!(before.iter().any(|(_, values)| values.iter().any(|value| *value != 0.0)));
     for program in ["sglang", "llama.cpp"] {
@@ -126,11 +154,52 @@ fn experts_of_gpt_oss_go_one_by_one_and_back() {
     assert!(keys.keys().any(|key| key.contains("experts.base_layer.lora_A")), "{:?}", keys.keys());
 }
 
+/// Names and halves as llama.cpp's `conversion/llama4.py` makes them; no row is in another order.
+#[test]
+fn experts_of_llama_4_are_llama_cpp_s() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let (base, adapter) = (base(&LLAMA4, &path("base")), stacks(&LLAMA4, &path("stacks")));
+    let out = path("own.gguf");
+    converted(&adapter, "llama.cpp", &base, &out);
+    let after = update(&base, &out, &path("after"));
+    let before = update(&base, &adapter, &path("before"));
+    assert!(off(&before, &after) < 1e-5, "{}", off(&before, &after));
+    let bytes = std::fs::read(&out).expect("a file");
+    let has = |text: &str| bytes.windows(text.len()).any(|own| own == text.as_bytes());
+    for name in ["attn_q", "ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"] {
+        assert!(has(&format!("blk.0.{name}.weight.lora_a")), "{name}");
+    }
+}
+
+/// A model of which llama.cpp's converter has no class is refused in those words.
+#[test]
+fn a_model_that_llama_cpp_cannot_run_is_refused() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let adapter = stacks(&LLAMA4, &path("stacks"));
+    for (model_type, expected) in [
+        (
+            "mllama",
+            "llama.cpp cannot run this model: its converter has no class for model_type mllama",
+        ),
+        ("brand_new", "this version has no table of llama.cpp's names for model_type brand_new"),
+    ] {
+        let base = base(&Stacked { model_type, ..LLAMA4 }, &path(model_type));
+        let mut command = lora_tool();
+        command.arg("convert").arg(&adapter).args(["--for", "llama.cpp", "--reference"]).arg(base);
+        let done = command.arg("-o").arg(path("out.gguf")).output().expect("it runs");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains(expected) && !path("out.gguf").exists(), "{said}");
+    }
+}
+
 #[test]
 fn a_program_that_calls_them_otherwise_is_refused() {
     let scratch = tempfile::tempdir().expect("a directory");
     let path = |name: &str| scratch.path().join(name);
-    let (base, adapter) = (base(&path("base")), stacks(&path("stacks")));
+    let (base, adapter) = (base(&GPT_OSS, &path("base")), stacks(&GPT_OSS, &path("stacks")));
     let mut command = lora_tool();
     command.arg("convert").arg(adapter).args(["--for", "mlx", "--json", "--reference"]).arg(base);
     let done = command.arg("-o").arg(path("out")).output().expect("it runs");

@@ -1,7 +1,7 @@
 //! Cosmos-Predict 2 and 2.5, and Anima, whose body is the smaller of them (diffusers
 //! `convert_cosmos_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Detected, Evidence, OfBase, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, cosmos1, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
     Architecture { name: "cosmos", tables: &[TABLE], rules: OfBase::Detected, detect };
@@ -29,5 +29,8 @@ fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     });
     let sized = seen.width("transformer_blocks.{i}.attn2.to_k", &[1024])
         || seen.width("transformer_blocks.{i}.attn2.to_v", &[1024]);
-    (named || modulated || sized).then(|| Detected::published(rules_of(TABLE)))
+    // A model in diffusers' names can be the first Cosmos: what its adapters were published with is understood.
+    let first = || if named { Vec::new() } else { cosmos1::rules() };
+    let rules = || rules_of(TABLE).into_iter().chain(first()).collect();
+    (named || modulated || sized).then(|| Detected::published(rules()))
 }

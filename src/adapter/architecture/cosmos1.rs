@@ -1,7 +1,7 @@
 //! Cosmos-Predict 1: three blocks a layer as published, one in diffusers
 //! (`convert_cosmos_transformer_checkpoint_to_diffusers`).
 
-use super::{Architecture, Detected, Evidence, OfBase, rules_of};
+use super::{Architecture, Detected, Evidence, OfBase, Rule, rules_of};
 
 pub(super) static ARCHITECTURE: Architecture =
     Architecture { name: "cosmos1", tables: &[TABLE], rules: OfBase::Detected, detect };
@@ -19,6 +19,11 @@ time_embed.t_embedder.{linear_1,linear_2}               t_embedder.1.{linear_1,l
 patch_embed.proj                                        x_embedder.proj.1
 ";
 
+/// What the first Cosmos calls the modules of the class that diffusers has for both.
+pub(super) fn rules() -> Vec<Rule> {
+    rules_of(TABLE)
+}
+
 /// In diffusers the width of the 7B model tells it; the 14B model has the names and widths of the second
 /// Cosmos, and is taken for it.
 fn detect(seen: &Evidence<'_>) -> Option<Detected> {
@@ -29,5 +34,5 @@ fn detect(seen: &Evidence<'_>) -> Option<Detected> {
         let name = format!("transformer_blocks.{{i}}.{norm}.linear_1");
         seen.width(&name, &[4096])
     }) || seen.sized("transformer_blocks.{i}.attn2.to_k", (4096, 1024));
-    (named || sized).then(|| Detected::published(rules_of(TABLE)))
+    (named || sized).then(|| Detected::published(rules()))
 }

@@ -13,7 +13,7 @@ norm_out.linear                                            final_layer.adaLN_mod
 proj_out                                                   final_layer.linear
 ";
 
-/// What it shares with FLUX.1 and HunyuanVideo has a width of its own.
+/// What it shares with FLUX.1 and HunyuanVideo has a width of its own; all of its ends are together in no other model.
 fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let shared = [
         "double_blocks.{i}.img_attn.qkv",
@@ -31,6 +31,11 @@ fn detect(seen: &Evidence<'_>) -> Option<Detected> {
         "context_embedder.token_refiner.refiner_blocks.{i}.attn.to_q",
     ];
     let sized = shared.iter().any(|name| seen.width(name, &[3584]));
+    let split = seen.starts(&["time_guidance_embed"]) && seen.starts(&["context_embedder.token_refiner"]);
+    let published = seen.starts(&["time_in.in_layer"])
+        && seen.starts(&["txt_in.individual_token_refiner"])
+        && !seen.starts(&["vector_in", "guidance_in"])
+        && !seen.width("double_blocks.{i}.img_attn.qkv", &[3072]);
     let rules = || rules_of(BLOCKS_OF_COMFYUI).into_iter().chain(rules_of(TABLE)).collect();
-    sized.then(|| Detected::published(rules()))
+    (sized || split || published).then(|| Detected::published(rules()))
 }

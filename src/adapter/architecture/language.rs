@@ -27,7 +27,10 @@ const MLP: &str = "
 fn rules(names: &Names<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let has = |pattern| fits(names, pattern);
-    if has("{*}.self_attn.qkv_proj") || has("{*}.layers.{i}.self_attn.q_proj") {
+    // HunyuanImage 3 has the queries, key and value of one group of heads after another in it, and modules of none of
+    // them (its authors' `hunyuan_image_3/hunyuan.py`, `HunyuanImage3SDPAAttention`).
+    let grouped = has("{*}.gate_and_up_proj");
+    if !grouped && has("{*}.self_attn.qkv_proj") || has("{*}.layers.{i}.self_attn.q_proj") {
         rules.extend(rules_of(ATTENTION));
     }
     if has("{*}.linear_attn.in_proj_qkv") || has("{*}.linear_attn.in_proj_q") {
@@ -37,4 +40,20 @@ fn rules(names: &Names<'_>) -> Vec<Rule> {
         rules.extend(rules_of(MLP));
     }
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of a query of its would land on those of a key.
+    #[test]
+    fn groups_of_heads_are_no_thirds() {
+        let fused = |mlp: &'static str| {
+            let names = Names::from(["model.layers.0.self_attn.qkv_proj", mlp]);
+            rules(&names).iter().any(|rule| rule.split.ends_with("q_proj"))
+        };
+        assert!(fused("model.layers.0.mlp.gate_up_proj"));
+        assert!(!fused("model.layers.0.mlp.shared_mlp.gate_and_up_proj"));
+    }
 }

@@ -25,6 +25,7 @@ architectures! {
     prx,
     glm_image,
     ace_step,
+    ace_step_1,
     cosmos1,
     anima,
     cosmos,

@@ -1,11 +1,11 @@
-//! llama.cpp's names for transformers' modules, an architecture at a time (gguf-py
-//! `gguf/tensor_mapping.py`), and the order of rows that it gives some of them
-//! (`convert_hf_to_gguf.py`, `LlamaModel.permute`).
+//! llama.cpp's names for transformers' modules, by the tables of [`super::gguf_architectures`], and the order of rows
+//! that it gives some of them (llama.cpp `conversion/llama.py`, `LlamaModel.permute`).
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::gguf_architectures::{ARCHITECTURES, EXPERTS, MIXTRAL, NOT_CONVERTED, ROUTER, STACKS};
 use crate::error::Result;
 use crate::format::json::model_config;
 use crate::weight::root::Root;
@@ -43,6 +43,9 @@ impl Heads {
     }
 }
 
+/// transformers' name of a module, and llama.cpp's.
+pub(super) type Pair = (&'static str, &'static str);
+
 /// One architecture of llama.cpp.
 #[derive(Debug)]
 pub struct Architecture {
@@ -53,207 +56,30 @@ pub struct Architecture {
     /// Whether rows of the query and key projections are in another order.
     pub permuted: bool,
     /// What stands before a layer's number.
-    layers: &'static str,
-    /// (transformers' name, llama.cpp's) below a layer.
-    in_layer: &'static [(&'static str, &'static str)],
-    /// (transformers' name, llama.cpp's) outside the layers.
-    outside: &'static [(&'static str, &'static str)],
+    pub(super) layers: &'static str,
+    /// Names below a layer, in groups that architectures share.
+    pub(super) in_layer: &'static [&'static [Pair]],
+    /// Names outside the layers.
+    pub(super) outside: &'static [Pair],
     /// The norms and what adapters leave alone; none, if no whole checkpoint is converted.
-    rest: Option<Rest>,
+    pub(super) rest: Option<Rest>,
     /// Where transformers has a layer's experts, and what it calls their gate, up and down.
-    experts: Option<(&'static str, [&'static str; 3])>,
+    pub(super) experts: Option<(&'static str, [&'static str; 3])>,
     /// Whether transformers has an expert's gate and up in one matrix in turns, row by row.
     pub in_turns: bool,
 }
 
 /// What a checkpoint has beside the modules of adapters.
 #[derive(Debug)]
-struct Rest {
-    /// (transformers' name, llama.cpp's) below a layer.
-    in_layer: &'static [(&'static str, &'static str)],
+pub(super) struct Rest {
+    /// Names below a layer.
+    pub(super) in_layer: &'static [Pair],
     /// Whether llama.cpp's norms are transformers' plus 1.
-    shifted: bool,
+    pub(super) shifted: bool,
 }
 
 /// The norm behind the last layer, in all architectures.
-const LAST_NORM: (&str, &str) = ("model.norm", "output_norm");
-
-const NORMS: [(&str, &str); 4] = [
-    ("input_layernorm", "attn_norm"),
-    ("post_attention_layernorm", "ffn_norm"),
-    ("self_attn.q_norm", "attn_q_norm"),
-    ("self_attn.k_norm", "attn_k_norm"),
-];
-
-const FOUR_NORMS: [(&str, &str); 6] = [
-    ("input_layernorm", "attn_norm"),
-    ("post_attention_layernorm", "post_attention_norm"),
-    ("pre_feedforward_layernorm", "ffn_norm"),
-    ("post_feedforward_layernorm", "post_ffw_norm"),
-    ("self_attn.q_norm", "attn_q_norm"),
-    ("self_attn.k_norm", "attn_k_norm"),
-];
-
-const PLAIN_NORMS: Option<Rest> = Some(Rest { in_layer: &NORMS, shifted: false });
-const GEMMA_NORMS: Option<Rest> = Some(Rest { in_layer: &NORMS, shifted: true });
-const LATER_GEMMA_NORMS: Option<Rest> = Some(Rest { in_layer: &FOUR_NORMS, shifted: true });
-
-const LLAMA: [(&str, &str); 7] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-];
-
-const MIXTRAL: (&str, [&str; 3]) = ("block_sparse_moe.experts", ["w1", "w3", "w2"]);
-const EXPERTS: (&str, [&str; 3]) = ("mlp.experts", ["gate_proj", "up_proj", "down_proj"]);
-
-/// What llama.cpp calls the stacks of a layer's gates, ups and downs. A name with an expert's number
-/// behind it is this program's own, for one matrix of the stack.
-const STACKS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
-
-const LLAMA_AND_MIXTRAL: [(&str, &str); 8] = [
-    LLAMA[0],
-    LLAMA[1],
-    LLAMA[2],
-    LLAMA[3],
-    LLAMA[4],
-    LLAMA[5],
-    LLAMA[6],
-    ("block_sparse_moe.gate", "ffn_gate_inp"),
-];
-
-/// A Mixtral's router in releases of transformers from 5 on, and before.
-const ROUTER: (&str, &str) = ("mlp.gate", "block_sparse_moe.gate");
-
-const QWEN_MOE: [(&str, &str); 9] = [
-    LLAMA[0],
-    LLAMA[1],
-    LLAMA[2],
-    LLAMA[3],
-    ("mlp.gate", "ffn_gate_inp"),
-    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
-    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
-    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
-    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
-];
-
-const OLMOE: [(&str, &str); 5] =
-    [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.gate", "ffn_gate_inp")];
-
-const GPT_OSS: [(&str, &str); 5] =
-    [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], ("mlp.router", "ffn_gate_inp")];
-
-/// Without `kv_b_proj`, which llama.cpp has in two tensors, one of them turned.
-const DEEPSEEK2: [(&str, &str); 12] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.q_a_proj", "attn_q_a"),
-    ("self_attn.q_b_proj", "attn_q_b"),
-    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-    ("mlp.gate", "ffn_gate_inp"),
-    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
-    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
-    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
-];
-
-const PHI3: [(&str, &str); 4] = [
-    ("self_attn.qkv_proj", "attn_qkv"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-];
-
-const GPT2: [(&str, &str); 4] = [
-    ("attn.c_attn", "attn_qkv"),
-    ("attn.c_proj", "attn_output"),
-    ("mlp.c_fc", "ffn_up"),
-    ("mlp.c_proj", "ffn_down"),
-];
-
-const OUTSIDE: [(&str, &str); 2] = [("model.embed_tokens", "token_embd"), ("lm_head", "output")];
-
-const fn like_llama(
-    name: &'static str,
-    model_types: &'static [&'static str],
-    permuted: bool,
-) -> Architecture {
-    let layers = "model.layers.";
-    let (in_layer, outside): (&[_], &[_]) = (&LLAMA, &OUTSIDE);
-    let rest = PLAIN_NORMS;
-    let (experts, in_turns) = (None, false);
-    Architecture { name, model_types, permuted, layers, in_layer, outside, rest, experts, in_turns }
-}
-
-const fn like_qwen_moe(name: &'static str, model_types: &'static [&'static str]) -> Architecture {
-    let plain = like_llama(name, model_types, false);
-    Architecture { in_layer: &QWEN_MOE, experts: Some(EXPERTS), ..plain }
-}
-
-/// All architectures that adapters are converted for.
-pub static ARCHITECTURES: [Architecture; 17] = [
-    Architecture {
-        in_layer: &LLAMA_AND_MIXTRAL,
-        experts: Some(MIXTRAL),
-        ..like_llama("llama", &["llama", "mistral", "mixtral"], true)
-    },
-    like_qwen_moe("qwen2moe", &["qwen2_moe"]),
-    like_qwen_moe("qwen3moe", &["qwen3_moe"]),
-    Architecture { in_layer: &OLMOE, ..like_qwen_moe("olmoe", &["olmoe"]) },
-    like_llama("qwen2", &["qwen2"], false),
-    like_llama("qwen3", &["qwen3"], false),
-    Architecture { rest: GEMMA_NORMS, ..like_llama("gemma", &["gemma"], false) },
-    Architecture { rest: LATER_GEMMA_NORMS, ..like_llama("gemma2", &["gemma2"], false) },
-    Architecture {
-        rest: LATER_GEMMA_NORMS,
-        ..like_llama("gemma3", &["gemma3_text", "gemma3"], false)
-    },
-    Architecture { rest: None, ..like_llama("qwen2vl", &["qwen2_vl", "qwen2_5_vl"], false) },
-    Architecture { rest: None, ..like_llama("qwen3vl", &["qwen3_vl"], false) },
-    Architecture { rest: None, ..like_qwen_moe("qwen3vlmoe", &["qwen3_vl_moe"]) },
-    Architecture {
-        in_layer: &DEEPSEEK2,
-        rest: None,
-        ..like_qwen_moe("deepseek2", &["deepseek_v2", "deepseek_v3"])
-    },
-    Architecture {
-        in_layer: &GPT_OSS,
-        // Its experts have biases, and their gates and ups lie in turns.
-        rest: None,
-        in_turns: true,
-        ..like_qwen_moe("gpt-oss", &["gpt_oss"])
-    },
-    Architecture { rest: None, ..like_llama("mistral3", &["mistral3", "ministral3"], true) },
-    Architecture {
-        name: "phi3",
-        model_types: &["phi3"],
-        permuted: false,
-        layers: "model.layers.",
-        in_layer: &PHI3,
-        outside: &OUTSIDE,
-        rest: PLAIN_NORMS,
-        experts: None,
-        in_turns: false,
-    },
-    Architecture {
-        name: "gpt2",
-        model_types: &["gpt2"],
-        permuted: false,
-        layers: "transformer.h.",
-        in_layer: &GPT2,
-        outside: &[("transformer.wte", "token_embd"), ("lm_head", "output")],
-        // Its matrices lie the other way round.
-        rest: None,
-        experts: None,
-        in_turns: false,
-    },
-];
+const LAST_NORM: Pair = ("model.norm", "output_norm");
 
 impl Architecture {
     /// The architecture of this name.
@@ -266,13 +92,22 @@ impl Architecture {
         ARCHITECTURES.iter().find(|architecture| architecture.model_types.contains(&model_type))
     }
 
+    /// Whether llama.cpp's converter has no class for models of this type.
+    pub fn is_not_converted(model_type: &str) -> bool {
+        NOT_CONVERTED.contains(&model_type)
+    }
+
+    fn in_layers(&self) -> impl Iterator<Item = &'static Pair> {
+        self.in_layer.iter().copied().flatten()
+    }
+
     /// transformers' path → llama.cpp's name. A language model below a wrapper's `language_model` is named as
     /// it is by itself; towers are in another file and have no name.
     pub fn to_gguf(&self, module: &str) -> Option<String> {
         let unwrapped = Root::TEXT.of(module).filter(|_| module.contains("language_model."));
         let module = unwrapped.as_deref().unwrap_or(module);
         if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
-            let named = |name| self.in_layer.iter().find(|(own, _)| *own == name);
+            let named = |name| self.in_layers().find(|(own, _)| *own == name);
             let older = || named(ROUTER.1).filter(|_| name == ROUTER.0);
             let found = named(name).or_else(older).map(|found| found.1);
             let found = found.map(str::to_owned).or_else(|| self.expert_to_gguf(name))?;
@@ -305,7 +140,7 @@ impl Architecture {
     /// llama.cpp's name → transformers' path.
     pub fn from_gguf(&self, name: &str) -> Option<String> {
         if let Some((number, name)) = name.strip_prefix("blk.").and_then(numbered) {
-            let found = self.in_layer.iter().find(|(_, theirs)| *theirs == name);
+            let found = self.in_layers().find(|(_, theirs)| *theirs == name);
             let found = found.map(|found| found.0.to_owned());
             let found = found.or_else(|| self.expert_from_gguf(name))?;
             return Some(format!("{}{number}.{found}", self.layers));
@@ -316,13 +151,14 @@ impl Architecture {
 
     /// Either way in which releases of transformers call an expert's matrix.
     fn expert_to_gguf(&self, name: &str) -> Option<String> {
-        self.experts?;
-        [EXPERTS, MIXTRAL, ("mlp.experts", MIXTRAL.1)].into_iter().find_map(|(above, names)| {
-            let below = name.strip_prefix(above)?.strip_prefix('.')?;
-            let (expert, own) = numbered(below)?;
-            let at = names.iter().position(|name| *name == own)?;
-            Some(format!("{}.{expert}", STACKS.get(at)?))
-        })
+        [self.experts?, EXPERTS, MIXTRAL, ("mlp.experts", MIXTRAL.1)].into_iter().find_map(
+            |(above, names)| {
+                let below = name.strip_prefix(above)?.strip_prefix('.')?;
+                let (expert, own) = numbered(below)?;
+                let at = names.iter().position(|name| *name == own)?;
+                Some(format!("{}.{expert}", STACKS.get(at)?))
+            },
+        )
     }
 
     /// transformers' path of an expert's matrix as its checkpoints have it, of any release's; none of a model that
@@ -378,7 +214,7 @@ mod tests {
     #[test]
     fn names_go_there_and_back() {
         for architecture in &ARCHITECTURES {
-            let layered = architecture.in_layer.iter().map(|(name, _)| {
+            let layered = architecture.in_layers().map(|(name, _)| {
                 [0, 17].map(|number| format!("{}{number}.{name}", architecture.layers))
             });
             let outside = architecture.outside.iter().map(|(name, _)| (*name).to_owned());

@@ -21,6 +21,7 @@ conventions! {
 }
 
 pub(crate) mod definition;
+mod gguf_architectures;
 pub mod gguf_names;
 pub(crate) mod opened;
 mod peft_config;

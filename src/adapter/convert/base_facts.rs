@@ -16,6 +16,8 @@ use crate::weight::{root, tied};
 pub(crate) struct BaseFacts {
     /// The class of the model, by its config.
     pub(super) class: Option<String>,
+    /// Its `model_type`.
+    pub(super) model_type: Option<String>,
     pub(super) architecture: Option<&'static Architecture>,
     pub(crate) heads: Option<Heads>,
     pub(crate) experts: Option<ExpertSizes>,
@@ -65,8 +67,10 @@ fn of_config(path: &Path) -> Result<BaseFacts> {
     let listed = document.get("architectures").and_then(Value::as_array);
     let class = listed.and_then(|list| list.first()).and_then(Value::as_str);
     let class = class.map(str::to_owned);
+    let model_type = document.get("model_type").and_then(Value::as_str).map(str::to_owned);
     Ok(BaseFacts {
         class,
+        model_type,
         architecture,
         heads,
         experts: None,

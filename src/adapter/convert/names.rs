@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::base_facts::BaseFacts;
 use super::goal::Goal;
+use crate::adapter::convention::gguf_names::Architecture;
 use crate::adapter::convention::{Convention, Names};
 use crate::adapter::layout::{self, Layout};
 use crate::adapter::place::Placement;
@@ -25,7 +26,12 @@ fn check_gguf(goal: Goal<'_>, base: &BaseFacts) -> Result<()> {
         return Err(ConvertError::NoReference { to, what }.into());
     }
     let reason = match base {
-        BaseFacts { architecture: None, .. } => "a model_type of which llama.cpp's names are known",
+        BaseFacts { architecture: None, model_type: Some(model_type), .. } => {
+            let model_type = model_type.clone();
+            let converted = !Architecture::is_not_converted(&model_type);
+            return Err(ConvertError::NoGgufNames { model_type, converted }.into());
+        }
+        BaseFacts { architecture: None, .. } => "model_type, by which llama.cpp's names are known",
         BaseFacts { architecture: Some(found), heads: None, .. } if found.permuted => {
             "num_attention_heads, by which llama.cpp orders rows"
         }
