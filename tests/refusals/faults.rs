@@ -118,7 +118,7 @@ fn a_full_disk_leaves_nothing() {
         (
             64 << 10,
             0,
-            "error: disk/out: the output needs 589824 bytes, the disk has 65536 free",
+            "error: disk/out: the output needs 590 kB, the disk has 66 kB free",
             true,
         ),
         // Room for the weights, not for a header.

@@ -1,5 +1,6 @@
 //! From folders to rows.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -99,12 +100,13 @@ pub fn run(options: &Options) -> Result<Report> {
         .filter(|row| options.conditions.iter().all(|condition| condition.holds(row)))
         .collect();
     report.left_out = all - report.adapters.len();
-    if let Some((field, reversed)) = sort {
-        report.adapters.sort_by(|a, b| {
+    report.adapters.sort_by(|a, b| {
+        let order = sort.map_or(Ordering::Equal, |(field, reversed)| {
             let order = row::compare(field, a, b);
-            (if reversed { order.reverse() } else { order }).then_with(|| natural(&a.name, &b.name))
+            if reversed { order.reverse() } else { order }
         });
-    }
+        order.then_with(|| natural(&a.name, &b.name))
+    });
     Ok(report)
 }
 
