@@ -124,8 +124,7 @@ fn quoted(word: &str) -> String {
 fn said(error: &clap::Error) -> Said {
     let text = error.render().to_string();
     let fault = text.split("\n\n").next().unwrap_or_default();
-    let tips: Vec<_> =
-        text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    let tips: Vec<_> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
     let hint = (!tips.is_empty()).then(|| tips.join("; "));
     Said::new(fault.trim_start_matches("error: ").to_owned(), hint)
 }

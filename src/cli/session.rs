@@ -60,7 +60,13 @@ impl Asked {
 }
 
 impl Session {
-    pub(crate) fn new(quiet: bool, progress: Shown, verbose: bool, threads: usize, asked: Asked) -> Self {
+    pub(crate) fn new(
+        quiet: bool,
+        progress: Shown,
+        verbose: bool,
+        threads: usize,
+        asked: Asked,
+    ) -> Self {
         let terminal = Terminal::new(quiet, progress);
         Self { terminal, started: Instant::now(), asked, threads, verbose }
     }

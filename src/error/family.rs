@@ -93,7 +93,9 @@ impl FamilyError {
                  factors without `.default` in their names"
             }
             Self::Part { .. } => "merge it into a base of the layout that it was trained on",
-            Self::Order => "name that adapter last, as in `lora-tool merge BASE chat dora -o OUT`, or merge in two steps",
+            Self::Order => {
+                "name that adapter last, as in `lora-tool merge BASE chat dora -o OUT`, or merge in two steps"
+            }
         }
     }
 }

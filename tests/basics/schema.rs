@@ -77,21 +77,21 @@ const COMMANDS: [(&str, &str); 52] = [
 
 /// Commands that cannot be done, and which of the fields beside `error` their answer has.
 const REFUSED: [(&str, &[&str]); 17] = [
-    ("inspect nowhere", &["file", "hint"]),
+    ("inspect nowhere", &["file"]),
     ("inspect $F/llama/blend.yaml", &["file"]),
     ("list nowhere", &["file"]),
     ("merge $F/llama/base $F/llama/style -o out --wieghts 1", &["hint"]),
     ("merge $F/llama/base $F/llama/style -o out --include nothing", &["hint"]),
     ("merge $F/llama/base $F/llama/style -o out --dtype f8", &[]),
     ("merge $F/llama/style $F/llama/task -o out", &["file", "hint"]),
-    ("combine $F/llama/style $F/llama/task -o out --method liner", &[]),
+    ("combine $F/llama/style $F/llama/task -o out --method liner", &["hint"]),
     ("combine $F/llama/style $F/llama/task -o no/such/out", &["file", "hint"]),
     ("resize $F/llama/style -o out --rank 0", &[]),
     ("extract $F/llama/base $F/llama/style -o out --rank 4", &["file", "hint"]),
     ("convert $F/llama/style --to gguf -o out.gguf", &["hint"]),
     ("compare $F/llama/style nowhere", &["file"]),
-    ("diff $F/llama/base $F/llama/style", &["hint"]),
-    ("verify $F/llama/base", &["hint"]),
+    ("diff $F/llama/base $F/llama/style", &["file", "hint"]),
+    ("verify $F/llama/base", &["file"]),
     ("run nowhere.yaml", &["file"]),
     ("collect info nowhere", &["file"]),
 ];

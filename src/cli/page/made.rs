@@ -34,10 +34,11 @@ impl Made {
     /// The foot of the page.
     pub(super) fn foot(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
-        let inputs = self.inputs.iter().map(|(file, sha256)| {
-            format!("<br>\n{}: SHA-256 <code>{sha256}</code>", escape(file))
-        });
-        let inputs: String = inputs.collect();
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(file, sha256)| format!("<br>\n{}: SHA-256 <code>{sha256}</code>", escape(file)));
+        let inputs = inputs.collect::<Vec<_>>().concat();
         format!(
             "<footer>lora-tool {version}: <code>{}</code>{inputs}</footer>\n",
             escape(&self.command)

@@ -89,7 +89,11 @@ pub(in crate::ops) fn needs(adapter: &Path, program: &str) -> Vec<String> {
     let (adapter, program) = (adapter.to_path_buf(), Some(program.to_owned()));
     let open = OpenOptions::default();
     let report = run(&Options { adapter, program, against: None, max_rank: None, open });
-    report.into_iter().flat_map(|report| report.programs).flat_map(|verdict| verdict.needs).collect()
+    report
+        .into_iter()
+        .flat_map(|report| report.programs)
+        .flat_map(|verdict| verdict.needs)
+        .collect()
 }
 
 /// Opens the adapter, whatever its config's fields mean: rules judge those.
