@@ -9,7 +9,8 @@ use lora_tool::ops::inspect;
 
 use super::grid::{Fold, Grid};
 use super::heat::{Heat, Scale, number};
-use super::{Made, html};
+use super::html;
+use super::made::Made;
 use crate::cli::render::compare::both_ways;
 use crate::cli::render::{Names, percent};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use lora_tool::error::harmless;
 use lora_tool::format::access::head_of;
 
-use super::Made;
+use super::made::Made;
 
 /// Text that means nothing to a browser, in an element or an attribute; control and direction
 /// characters are spelled out.
@@ -47,8 +47,18 @@ pub(super) fn page(title: &str, body: &str, made: &Made) -> String {
          {body}</main>\n{foot}</body>\n</html>\n",
         title = escape(title),
         style = include_str!("style.css"),
-        foot = made.foot(),
+        foot = foot(made),
     )
+}
+
+/// The version, the command line, and the adapters' hashes.
+fn foot(made: &Made) -> String {
+    let (version, command) = (env!("CARGO_PKG_VERSION"), escape(&made.command));
+    let mut text = format!("<footer>lora-tool {version}: <code>{command}</code>");
+    for (file, sha256) in &made.inputs {
+        let _ = write!(text, "<br>\n{}: SHA-256 <code>{sha256}</code>", escape(file));
+    }
+    text + "</footer>\n"
 }
 
 /// A part of the page under a heading, which links lead to by its id.

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::conclusion::conclusion;
 use super::grid::{Fold, Grid, blocks};
 use super::heat::{Heat, Scale, number};
-use super::{Made, curves, html};
+use super::made::Made;
+use super::{curves, html};
 use crate::cli::render::inspect::{is_base, rank, target};
 use crate::cli::render::{Names, bytes, count, percent};
 
@@ -122,11 +123,11 @@ fn section(item: &Item, name: &str, id: &str, most: f64, full: bool) -> String {
         body += &html::note("warning", warning);
     }
     body += &html::facts(&facts(item));
-    if !item.metadata.is_empty() {
+    if full && !item.metadata.is_empty() {
         let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let rows = item.metadata.iter().map(|(key, entry)| vec![key.clone(), clip(&value(entry))]);
         let table = html::table("Metadata", &["entry", "value"], &rows.collect::<Vec<_>>());
-        body += &html::details(&format!("Metadata: {} entries", item.metadata.len()), &table);
+        body += &html::details(&format!("Metadata ({})", item.metadata.len()), &table);
     }
     let modules = item.modules.as_deref().unwrap_or_default();
     if let Some(grid) = norms(item).filter(|_| full) {

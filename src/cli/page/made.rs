@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use lora_tool::format::hash;
 
-use super::html::escape;
-
 /// The command line, and the files it was given.
 pub(crate) struct Made {
     /// The command line, as a shell reads it.
-    pub(crate) command: String,
+    pub(super) command: String,
     /// Names of adapters' files and their SHA-256.
-    inputs: Vec<(String, String)>,
+    pub(super) inputs: Vec<(String, String)>,
 }
 
 impl Made {
@@ -29,19 +27,5 @@ impl Made {
         let hashed = |path: PathBuf| Ok((path.display().to_string(), hash::of_file(&path)?));
         let inputs = files.map(hashed).collect::<lora_tool::Result<_>>()?;
         Ok(Self { command: command.to_owned(), inputs })
-    }
-
-    /// The foot of the page.
-    pub(super) fn foot(&self) -> String {
-        let version = env!("CARGO_PKG_VERSION");
-        let inputs = self
-            .inputs
-            .iter()
-            .map(|(file, sha256)| format!("<br>\n{}: SHA-256 <code>{sha256}</code>", escape(file)));
-        let inputs = inputs.collect::<Vec<_>>().concat();
-        format!(
-            "<footer>lora-tool {version}: <code>{}</code>{inputs}</footer>\n",
-            escape(&self.command)
-        )
     }
 }
