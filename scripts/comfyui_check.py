@@ -110,10 +110,10 @@ def main() -> int:
         assert report.startswith("style.safetensors: ") and isinstance(loads, bool), report
 
         # Nothing is replaced unasked, and nothing is written outside of the folder.
-        for save_as, overwrite, words in (("small", False, "--force"), ("../out", True, "is no name"), (" ", True, "is no name")):
+        for save_as, overwrite, words in (("small", False, "set overwrite"), ("../out", True, "is no name"), (" ", True, "is no name")):
             try:
                 execute(pack, "LoraToolResize", lora_name=both, rank="2", save_as=save_as, overwrite=overwrite)
-            except (lora_tool.LoraToolError, ValueError) as error:
+            except (FileExistsError, ValueError) as error:
                 assert words in str(error), error
             else:
                 raise AssertionError(f"{save_as} was written")

@@ -38,6 +38,28 @@ def examples() -> None:
     assert (folder / "both").is_dir()
 
 
+def arrays() -> None:
+    """Factors are views of the mapped file: the same memory each time, of which nobody else has a copy."""
+    adapter = lora_tool.open(LLAMA / "style")
+    stored = load_file(LLAMA / "style" / "adapter_model.safetensors")
+    assert len(adapter) == 14 and adapter[KEY].scale == 2.0
+    for module in adapter:
+        down, up = module.factors()
+        for array, again, part in zip((down, up), module.factors(), "AB"):
+            address = array.__array_interface__["data"]
+            assert address == again.__array_interface__["data"] and address[1], "a copy, or writable"
+            assert not array.flags.owndata
+            assert numpy.array_equal(array, stored[f"base_model.model.{module.name}.lora_{part}.weight"])
+        assert numpy.allclose(module.delta(), 2.0 * up @ down, atol=1e-6)
+    # All of a file's tensors lie in one map of it.
+    addresses = [array.__array_interface__["data"][0] for module in adapter for array in module.factors()]
+    size = (LLAMA / "style" / "adapter_model.safetensors").stat().st_size
+    assert max(addresses) - min(addresses) < size
+    kohya = lora_tool.Adapter("small.safetensors")
+    assert kohya.convention == "kohya" and next(iter(kohya)).delta().ndim == 2
+    assert "base_model.model." + KEY + ".lora_A.weight" in adapter.state_dict(to="peft")
+
+
 def interrupted() -> None:
     """An interrupt of this process alone, as a notebook sends it, stops the command, which leaves nothing."""
     before = set(Path().iterdir())
@@ -138,6 +160,7 @@ def main() -> None:
             raise AssertionError(f"no error that says {words}")
     assert not Path("new").exists()
     examples()
+    arrays()
     interrupted()
     print("the module merges, combines, resizes, extracts, converts, compares, inspects, verifies and refuses")
 

@@ -17,15 +17,7 @@ cd "$work"
 PATH=$work/venv/bin:/usr/bin:/bin lora-tool --version
 # The module is typed, and does what it says, without the repository around it.
 "$work/venv/bin/mypy" --strict --python-executable "$work/venv/bin/python" wheel_check.py
-# A wrong option is seen before anything runs.
-for line in 'lora_tool.merge("b", ["a"], "o", wieghts=[1])' 'lora_tool.merge("b", ["a"], "o", dtype="f8")' \
-    'lora_tool.combine(["a"], "o")["energy"]'; do
-    printf 'import lora_tool\n\n%s\n' "$line" > wrong.py
-    if "$work/venv/bin/mypy" --strict --python-executable "$work/venv/bin/python" wrong.py >/dev/null; then
-        echo "mypy does not see what is wrong with $line" >&2
-        exit 1
-    fi
-done
+PATH=/usr/bin:/bin "$work/venv/bin/python" -m lora_tool --version
 "$work/venv/bin/python" wheel_check.py
 # A wrong option is seen before anything runs.
 for line in 'lora_tool.merge("b", ["a"], "o", wieghts=[1])' 'lora_tool.merge("b", ["a"], "o", dtype="f8")' \

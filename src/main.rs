@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             Err(error) if error.is_broken_pipe() => 0,
             Err(error) => {
                 session.error(&error);
-                2
+                cli::FAILED
             }
         };
         lora_tool::format::remote::release();

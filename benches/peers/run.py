@@ -12,7 +12,7 @@ update‖ over all modules, with `exact` computed here in f64 by numpy; where a 
 least error that any matrix of that rank can have stands beside it.
 
 PEFT and mergekit come from PyPI. kohya's scripts do not: give a checkout of kohya-ss/sd-scripts (the
-figures in the README are from 48d368f) in an environment that can import them.
+figures in docs/speed.md are from 48d368f) in an environment that can import them.
 """
 
 import argparse

@@ -34,13 +34,15 @@ def full_path(folder: str, name: str) -> str:
     return str(path)
 
 
-def target(folder: str, name: str) -> str:
+def target(folder: str, name: str, overwrite: bool) -> str:
     """Where a result of this name goes: below ComfyUI's first folder of its kind, and nowhere else."""
     root = os.path.realpath(folder_paths.get_folder_paths(folder)[0])
     given = name.strip().removesuffix(ENDING)
     path = os.path.realpath(os.path.join(root, given + ENDING))
     if not given or os.path.commonpath([root, path]) != root or path == root:
         raise ValueError(f"`{name}` is no name of a file below {root}")
+    if os.path.lexists(path) and not overwrite:
+        raise FileExistsError(f"{name} exists already in {root}: give another name, or set overwrite")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     return path
 
@@ -109,7 +111,7 @@ class MergeAndSave:
 
     def run(self, ckpt_name: str, lora_name: str, strength: float, dtype: str, save_as: str,
             overwrite: bool) -> tuple[str, str]:
-        path = target(CHECKPOINTS, save_as)
+        path = target(CHECKPOINTS, save_as, overwrite)
         report = lora_tool.merge(full_path(CHECKPOINTS, ckpt_name), full_path(LORAS, lora_name), path,
                                  weights=[strength], dtype=dtype,  # type: ignore[arg-type]
                                  force=overwrite, progress=progress())
@@ -137,7 +139,7 @@ class Combine:
 
     def run(self, lora_a: str, strength_a: float, lora_b: str, strength_b: float, rank: str,
             save_as: str, overwrite: bool) -> tuple[str, str]:
-        path = target(LORAS, save_as)
+        path = target(LORAS, save_as, overwrite)
         report = lora_tool.combine([full_path(LORAS, lora_a), full_path(LORAS, lora_b)], path,
                                    weights=[strength_a, strength_b], rank=rank, force=overwrite,
                                    progress=progress())
@@ -161,7 +163,7 @@ class Resize:
         return stamp(LORAS, lora_name)
 
     def run(self, lora_name: str, rank: str, save_as: str, overwrite: bool) -> tuple[str, str]:
-        path = target(LORAS, save_as)
+        path = target(LORAS, save_as, overwrite)
         report = lora_tool.resize(full_path(LORAS, lora_name), path, rank=rank, force=overwrite,
                                   progress=progress())
         return relative(LORAS, path), kept(report["energy_kept"], report["bytes"])
@@ -185,7 +187,7 @@ class Extract:
         return stamp(CHECKPOINTS, base, tuned)
 
     def run(self, base: str, tuned: str, rank: str, save_as: str, overwrite: bool) -> tuple[str, str]:
-        path = target(LORAS, save_as)
+        path = target(LORAS, save_as, overwrite)
         report = lora_tool.extract(full_path(CHECKPOINTS, base), full_path(CHECKPOINTS, tuned), path,
                                    rank=rank, force=overwrite, progress=progress())
         return relative(LORAS, path), f"{len(report['modules'])} modules, {report['bytes']} bytes"
@@ -208,7 +210,7 @@ class Convert:
         return stamp(LORAS, lora_name)
 
     def run(self, lora_name: str, convention: str, save_as: str, overwrite: bool) -> tuple[str, str]:
-        path = target(LORAS, save_as)
+        path = target(LORAS, save_as, overwrite)
         report = lora_tool.convert(full_path(LORAS, lora_name), path, to=convention, force=overwrite,
                                    progress=progress())
         return relative(LORAS, path), f"{len(report['modules'])} modules, {report['from']} to {report['to']}"

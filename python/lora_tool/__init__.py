@@ -24,6 +24,8 @@ from ._call import LoraToolError, LoraToolWarning, NotVerifiedError, Path, Paths
 from ._call import call, find_binary
 from ._call import paths as paths_of
 from .tuning import tune
+from .arrays import Adapter, Module
+from .arrays import open as open
 from ._verbs import combine, convert, extract, merge, resize
 
 try:
@@ -33,8 +35,10 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 __all__ = [
+    "Adapter",
     "LoraToolError",
     "LoraToolWarning",
+    "Module",
     "NotVerifiedError",
     "Progress",
     "Report",

@@ -19,18 +19,21 @@ Progress = Callable[[str, int, int], None]
 
 # Exit codes of the command.
 _NO = 1
+_FAILED = 2
 # Seconds that an interrupted command has to remove what it has begun.
 _PATIENCE = 10
-# Verbs that report also where something is unknown, or could not be done, each of several things by itself.
-_REPORT_ALWAYS = ("check", "batch", "work", "commit")
 
 
 class LoraToolError(RuntimeError):
-    """The command could not do what was asked; the message says why, and what to do about it."""
+    """The command could not do what was asked; the message says why, and what to do about it.
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+    ``hint`` is the advice alone, ``file`` and ``tensor`` are what it is about, where that is known.
+    """
+
+    def __init__(self, message: str, code: int, *, hint: str | None = None, file: str | None = None,
+                 tensor: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}\nhint: {hint}")
+        self.code, self.hint, self.file, self.tensor = code, hint, file, tensor
 
 
 class LoraToolWarning(UserWarning):
@@ -77,8 +80,12 @@ def call(verb: str, *arguments: Path, **options: Any) -> Report:
         command += _option(name, value)
     command += ["--", *(os.fspath(argument) for argument in arguments)]
     code, out, err = _run(command, progress)
-    if out and (code in (0, _NO) or verb in _REPORT_ALWAYS):
-        report: Report = json.loads(out)
+    # One that was killed may have printed a part.
+    report: Report = json.loads(out) if out and code in (0, _NO, _FAILED) else {}
+    if "exit_code" in report:
+        raise LoraToolError(report["error"], code, hint=report["hint"], file=report["file"],
+                            tensor=report["tensor"])
+    if report:
         for warning in report.get("warnings") or ():
             warnings.warn(warning, LoraToolWarning, stacklevel=3)
         verification = report.get("verification")

@@ -292,6 +292,7 @@ ConvertReportAlways = TypedDict("ConvertReportAlways", {
 })
 ConvertReportSometimes = TypedDict("ConvertReportSometimes", {
     "program": str,
+    "needs": List[str],
 }, total=False)
 class ConvertReport(ConvertReportAlways, ConvertReportSometimes):
     pass

@@ -17,7 +17,7 @@ use lora_tool::{Error, ErrorKind, Result};
 use regex::Regex;
 
 use super::Session;
-use super::page::is_page;
+use super::page::{Made, is_page};
 
 /// An input: a path, a place in a store, or the name of a repository that the local Hub cache holds.
 pub(crate) fn location() -> impl TypedValueParser<Value = PathBuf> {
@@ -113,11 +113,17 @@ impl PageArgs {
         self.force || is_page(path)
     }
 
-    /// Writes the page, if one was asked for, and says so.
-    pub(crate) fn write(&self, session: &Session, page: impl FnOnce() -> String) -> Result<()> {
+    /// Writes the page of some adapters, if one was asked for, and says so.
+    pub(crate) fn write<'a>(
+        &self,
+        session: &Session,
+        adapters: impl IntoIterator<Item = &'a Path>,
+        page: impl FnOnce(&Made) -> String,
+    ) -> Result<()> {
         let Some(path) = &self.report else { return Ok(()) };
+        let made = Made::of(session.line(), adapters)?;
         let staging = Staging::file(path, self.replaces(path))?;
-        staging.write("", page().as_bytes())?;
+        staging.write("", page(&made).as_bytes())?;
         staging.commit()?;
         session.note(&format!("page written: {}", path.display()));
         Ok(())

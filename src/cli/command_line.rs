@@ -1,11 +1,13 @@
 //! The command line as a whole: options of every command, and the verb that is run.
 
+use std::ffi::OsString;
+
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use lora_tool::format::location::fetch_missing;
 
-use super::outcome::Outcome;
-use super::session::Session;
+use super::outcome::{Outcome, Said};
+use super::session::{Asked, Session};
 use super::terminal::{Shown, Terminal};
 use super::verb::{self, Verb};
 use super::{options, spelling};
@@ -40,6 +42,8 @@ pub(crate) struct Cli {
     fetch: bool,
     #[command(subcommand)]
     command: verb::Command,
+    #[arg(skip)]
+    asked: Asked,
 }
 
 /// When to use colours.
@@ -80,8 +84,49 @@ pub(crate) fn parse() -> Cli {
     if !left_out.is_empty() && !quiet {
         Terminal::tell(&format!("note: without effect here: {}", left_out.join(", ")));
     }
-    let matches = command().get_matches_from(words);
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let asked = asked(&words);
+    let parsed = command().try_get_matches_from(words);
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Cli { asked, ..cli },
+        Err(error) => {
+            if error.use_stderr() {
+                // What cannot be printed on standard output stands on standard error below.
+                let _ = asked.refuse(&said(&error));
+            }
+            error.exit()
+        }
+    }
+}
+
+/// What can be told of a command line that may be wrong.
+fn asked(words: &[OsString]) -> Asked {
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    let words: Vec<_> = words.iter().skip(1).map(text).collect();
+    let line = words.iter().fold("lora-tool".to_owned(), |line, word| line + " " + &quoted(word));
+    let words: Vec<_> = words.into_iter().take_while(|word| word != "--").collect();
+    let format = words.windows(2).any(|pair| pair == ["--format", "json"]);
+    let json = format || words.iter().any(|word| word == "--json" || word == "--format=json");
+    let verbs = command();
+    let verb = words.iter().find_map(|word| verbs.find_subcommand(word));
+    Asked { json, command: verb.map(|verb| verb.get_name().to_owned()), line }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./-+=:@%,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// What is wrong with a command line, and the tips that clap has, without its labels.
+fn said(error: &clap::Error) -> Said {
+    let text = error.render().to_string();
+    let fault = text.split("\n\n").next().unwrap_or_default();
+    let tips: Vec<_> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    let hint = (!tips.is_empty()).then(|| tips.join("; "));
+    Said::new(fault.trim_start_matches("error: ").to_owned(), hint)
 }
 
 /// The whole command line, its options as their table describes them.
@@ -97,7 +142,8 @@ impl Cli {
             When::Always => anstream::ColorChoice::Always.write_global(),
             When::Never => anstream::ColorChoice::Never.write_global(),
         }
-        Session::new(self.quiet, self.progress, self.verbose > 0, self.threads)
+        let asked = self.asked.clone();
+        Session::new(self.quiet, self.progress, self.verbose > 0, self.threads, asked)
     }
 
     /// Does what was asked.

@@ -7,14 +7,13 @@ use std::thread;
 
 use lora_tool::ErrorKind;
 
+use super::outcome::FAILED;
 use super::terminal::{Shown, Terminal};
 
 /// Stack of the thread that runs a verb: what a main thread has.
 const STACK: usize = 8 << 20;
 /// Exit code of a program that panicked, as Rust has it. The panic has said what it was.
 const PANICKED: u8 = 101;
-/// Exit code of what could not be done.
-const FAILED: u8 = 2;
 
 /// Runs `verb` and returns its exit code, or 128 and the number of the signal that came first.
 ///

@@ -17,6 +17,6 @@ mod verb;
 
 pub(crate) use command_line::{command, parse};
 pub(crate) use interrupt::{interruptible, open_many_files};
-pub(crate) use outcome::{Answer, Failure, Outcome};
+pub(crate) use outcome::{Answer, FAILED, Failure, Outcome};
 pub(crate) use session::Session;
 pub(crate) use verb::Verb;

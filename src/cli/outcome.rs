@@ -1,5 +1,7 @@
 //! What comes of running a verb.
 
+use serde::Serialize;
+
 /// What a verb answers, beside its report.
 pub(crate) enum Answer {
     /// Done, or yes.
@@ -16,6 +18,9 @@ impl From<bool> for Answer {
     }
 }
 
+/// Exit code of what could not be done.
+pub(crate) const FAILED: u8 = 2;
+
 /// What comes of running a verb.
 pub(crate) type Outcome = Result<Answer, Failure>;
 
@@ -31,6 +36,38 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// What `--json` prints where there is no report.
+#[derive(Serialize)]
+pub(crate) struct Said {
+    /// What went wrong, with its file and tensor, as standard error has it.
+    error: String,
+    /// What to do about it.
+    hint: Option<String>,
+    /// The file it was found in.
+    file: Option<String>,
+    /// The tensor or module it was found in.
+    tensor: Option<String>,
+    /// The exit code that goes with it.
+    exit_code: u8,
+}
+
+impl Said {
+    /// A fault of no file: of the command line, for one.
+    pub(crate) fn new(error: String, hint: Option<String>) -> Self {
+        Self { error, hint, file: None, tensor: None, exit_code: FAILED }
+    }
+}
+
+impl From<&lora_tool::Error> for Said {
+    fn from(error: &lora_tool::Error) -> Self {
+        Self {
+            file: error.file().map(|path| path.display().to_string()),
+            tensor: error.tensor().map(str::to_owned),
+            ..Self::new(error.to_string(), error.hint())
+        }
     }
 }
 

@@ -6,12 +6,14 @@ use lora_tool::ops::Progress;
 use serde::Serialize;
 
 use super::Failure;
+use super::outcome::Said;
 use super::terminal::{Shown, Terminal, Unit};
 
 /// What a verb is given beside its arguments.
 pub(crate) struct Session {
     terminal: Terminal,
     started: Instant,
+    asked: Asked,
     /// Threads that compute; 0 for one a core.
     pub(crate) threads: usize,
     /// Say more: every module and tensor.
@@ -23,14 +25,50 @@ pub(crate) struct Session {
 struct Named<'a, T> {
     tool: &'static str,
     version: &'static str,
-    command: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a str>,
     #[serde(flatten)]
     report: &'a T,
 }
 
+impl<'a, T: Serialize> Named<'a, T> {
+    /// A report by this version; `command` is unknown where the command line names none.
+    fn new(command: Option<&'a str>, report: &'a T) -> Self {
+        Self { tool: "lora-tool", version: env!("CARGO_PKG_VERSION"), command, report }
+    }
+}
+
+/// What holds of an answer before the verb has begun.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Whether the answer is to be JSON.
+    pub(crate) json: bool,
+    /// The verb, where the command line names one.
+    pub(crate) command: Option<String>,
+    /// The command line, as a shell reads it.
+    pub(crate) line: String,
+}
+
+impl Asked {
+    /// Prints why there is no report, where JSON was asked for: who reads it finds one object in any case.
+    pub(crate) fn refuse(&self, said: &Said) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        Terminal::json(&Named::new(self.command.as_deref(), said))
+    }
+}
+
 impl Session {
-    pub(crate) fn new(quiet: bool, progress: Shown, verbose: bool, threads: usize) -> Self {
-        Self { terminal: Terminal::new(quiet, progress), started: Instant::now(), threads, verbose }
+    pub(crate) fn new(
+        quiet: bool,
+        progress: Shown,
+        verbose: bool,
+        threads: usize,
+        asked: Asked,
+    ) -> Self {
+        let terminal = Terminal::new(quiet, progress);
+        Self { terminal, started: Instant::now(), asked, threads, verbose }
     }
 
     /// Prints a report: as one JSON object if that was asked for, else as `text` makes it.
@@ -42,8 +80,7 @@ impl Session {
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         if json {
-            let (tool, version) = ("lora-tool", env!("CARGO_PKG_VERSION"));
-            self.terminal.json(&Named { tool, version, command, report })
+            Terminal::json(&Named::new(Some(command), report))
         } else {
             self.terminal.print(&text(report))
         }
@@ -59,6 +96,11 @@ impl Session {
         self.terminal.raw(bytes)
     }
 
+    /// The command line, as a shell reads it.
+    pub(crate) fn line(&self) -> &str {
+        &self.asked.line
+    }
+
     /// Shows warnings on standard error.
     pub(crate) fn warn(&self, warnings: &[String]) {
         for warning in warnings {
@@ -71,8 +113,12 @@ impl Session {
         self.terminal.note(text);
     }
 
-    /// Shows what went wrong on standard error.
+    /// Shows what went wrong on standard error, and as JSON where the report was to be that.
     pub(crate) fn error(&self, failure: &Failure) {
+        if let Failure::Tool(error) = failure {
+            // What cannot be printed on standard output stands on standard error below.
+            let _ = self.asked.refuse(&error.into());
+        }
         self.terminal.error(failure);
     }
 

@@ -59,7 +59,7 @@ impl Terminal {
     }
 
     /// Prints a report as JSON, whatever else is quiet: it was asked for.
-    pub(crate) fn json(&self, report: &impl Serialize) -> Result<(), Failure> {
+    pub(crate) fn json(report: &impl Serialize) -> Result<(), Failure> {
         let mut text = serde_json::to_string_pretty(report).map_err(std::io::Error::other)?;
         text.push('\n');
         let mut out = anstream::stdout().lock();

@@ -48,7 +48,7 @@ pub enum FamilyError {
     },
     /// An update that depends on the weight with others, out of order.
     #[error(
-        "an update before it depends on the weight it finds (DoRA, OFT, IA3, …): it merges alone, or last, and only once"
+        "an adapter named before it depends on the weight it finds (DoRA, OFT, IA3, …): such an adapter merges last, and only one of them"
     )]
     Order,
     /// An update that needs a whole weight, of which the base holds a part elsewhere.
@@ -95,7 +95,9 @@ impl FamilyError {
                  factors without `.default` in their names"
             }
             Self::Part { .. } => "merge it into a base of the layout that it was trained on",
-            Self::Order => "give that adapter last, or merge in two steps",
+            Self::Order => {
+                "name that adapter last, as in `lora-tool merge BASE chat dora -o OUT`, or merge in two steps"
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     ModelError, OrientationError, PairError, QuantError, ReceiptError, RecipeError, RuleError,
     TunedError, UnmatchedName, counted,
 };
-use super::{count::exact_amount, unmatched::list_unmatched};
+use super::{count::exact_amount, count::human_bytes, unmatched::list_unmatched};
 
 /// What can go wrong. Shapes are in the order they are stored in.
 #[derive(Debug, thiserror::Error)]
@@ -390,7 +390,7 @@ pub enum ErrorKind {
         input: PathBuf,
     },
     /// The disk cannot take it.
-    #[error("the output needs {needed} bytes, the disk has {free} free")]
+    #[error("the output needs {}, the disk has {} free", human_bytes(*needed), human_bytes(*free))]
     DiskFull {
         /// Bytes to write.
         needed: u64,

@@ -36,7 +36,7 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// If it is no regular file, or reading fails.
-pub(crate) fn of_file(path: &Path) -> Result<String> {
+pub fn of_file(path: &Path) -> Result<String> {
     of_file_in_pieces(path, |_| Ok(()))
 }
 

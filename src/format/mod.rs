@@ -12,7 +12,7 @@ pub mod folder;
 pub mod ggml;
 pub mod gguf;
 pub mod glob;
-pub(crate) mod hash;
+pub mod hash;
 pub mod header;
 mod hub;
 pub mod index;

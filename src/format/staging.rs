@@ -244,6 +244,19 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
     if !parent.is_dir() {
         return Err(ErrorKind::NoParent { parent: parent.to_path_buf() }).in_file(target);
     }
+    check_writable(parent).in_file(target)
+}
+
+/// Fails where a directory's disk or its mode keeps this user from writing.
+#[cfg(unix)]
+fn check_writable(directory: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// What keeps this user from writing is seen once it writes.
+#[cfg(not(unix))]
+fn check_writable(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

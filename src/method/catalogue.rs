@@ -1,5 +1,5 @@
 //! What there is to choose from: every method with its parameters, cost and source, for people, scripts
-//! and the README.
+//! and the documentation.
 
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ impl Entry {
     }
 }
 
-/// All methods as a table in Markdown, as the README has it.
+/// All methods as a table in Markdown, as the page on methods has it.
 pub fn markdown() -> String {
     let mut table = "| `--method` | what it does | parameters and defaults | works on | source |\n\
                      | --- | --- | --- | --- | --- |\n"

@@ -99,6 +99,9 @@ pub struct Exploration {
     pub adapter: PathBuf,
     /// What each policy would give.
     pub choices: Vec<Explored>,
+    /// Whether the adapter is of PEFT's files, which vLLM loads.
+    #[serde(skip)]
+    pub served: bool,
 }
 
 /// Says of powers of two, of shares of the energy and of `lossless` what error and size they would give.
@@ -115,5 +118,5 @@ pub fn explore(options: &Options, progress: &dyn Progress) -> Result<Exploration
     let choices = plan(&all)?.explore(progress)?;
     let explored = |choice: Choice| Explored { max_lora_rank: vllm_rank(choice.highest), choice };
     let choices = choices.into_iter().map(explored).collect();
-    Ok(Exploration { adapter: options.adapter.clone(), choices })
+    Ok(Exploration { adapter: options.adapter.clone(), choices, served: !one_file })
 }

@@ -167,6 +167,17 @@ fn nearly_the_same_updates_are_found_in_other_factors() {
 fn rows_are_chosen_and_sorted() {
     let folder = folder();
     let of = |options: &[&str]| names(&listed(folder.path(), options)).join(" ");
+    std::fs::copy(
+        folder.path().join("style_2.safetensors"),
+        folder.path().join("style_2-copy.safetensors"),
+    )
+    .expect("copied");
+    assert_eq!(
+        of(&["--where", "name~style_2"]),
+        "style_2.safetensors style_2-copy.safetensors",
+        "the original before its copy"
+    );
+    std::fs::remove_file(folder.path().join("style_2-copy.safetensors")).expect("removed");
     assert_eq!(of(&["--where", "rank>8"]), "chat");
     assert_eq!(of(&["--where", "family~sdxl", "--where", "rank<8"]), "below/oil.safetensors");
     assert_eq!(of(&["--where", "title=ink"]), "style_10.safetensors");

@@ -48,6 +48,12 @@ fn pages_hold_every_plot() {
         assert!(text.contains(&format!(">{title}<")), "{title}");
     }
     assert_eq!(text.matches("role=\"img\"").count(), 4 + 1 + 2 * 3);
+    // What the page was made by and of, by which it can be made again.
+    assert!(text.contains("<code>lora-tool compare "), "no command line");
+    assert_eq!(text.matches(": SHA-256 <code>").count(), 2);
+    for told in ["<dt>targets</dt><dd>down_proj ×2, gate_proj ×2", "Metadata (1)"] {
+        assert!(text.contains(told), "{told}");
+    }
     let mut ids: Vec<_> = text.split(" id=\"").skip(1).map(|rest| rest.split('"').next()).collect();
     let count = ids.len();
     ids.sort_unstable();

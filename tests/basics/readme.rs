@@ -1,17 +1,21 @@
-//! The README's commands run as they stand, in order, from a directory that has the fixtures.
+//! The commands of the README and of pages beside it run as they stand, in order, from a directory that has the fixtures.
 #![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 use std::path::Path;
 
 use crate::common::lora_tool;
 
-/// Commands in the README's console blocks, one a line.
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(path).expect("a page")
+}
+
+/// Commands in console blocks, one a line.
 fn commands() -> Vec<String> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(readme).expect("a README");
+    let text = ["README.md", "docs/recipes.md", "docs/methods.md"].map(page).concat();
     let mut inside = false;
     let mut commands = Vec::new();
-    for line in readme.lines() {
+    for line in text.lines() {
         if line.starts_with("```") {
             inside = line == "```console";
         } else if inside {
@@ -54,16 +58,15 @@ fn every_command_works() {
         assert!(!output.stdout.is_empty(), "{command} says nothing");
         run += 1;
     }
-    assert!(run >= 12, "only {run} commands found");
+    assert!(run >= 20, "only {run} commands found");
     assert_eq!(commands.first().map(|c| c.starts_with("cargo run")), Some(true));
     assert_eq!(commands.get(1).map(String::as_str), Some("cargo test"));
 }
 
 #[test]
 fn the_methods_table_is_the_tools_own() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(readme).expect("a README");
-    let (_, rest) = readme.split_once("<!-- methods -->\n").expect("where the table begins");
+    let text = page("docs/methods.md");
+    let (_, rest) = text.split_once("<!-- methods -->\n").expect("where the table begins");
     let (table, _) = rest.split_once("<!-- end of methods -->").expect("where it ends");
     let output = lora_tool().args(["methods", "--markdown"]).output().expect("started");
     assert_eq!(table.trim(), String::from_utf8_lossy(&output.stdout).trim());
@@ -71,9 +74,8 @@ fn the_methods_table_is_the_tools_own() {
 
 #[test]
 fn the_recipe_is_the_fixture() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
-    let (_, rest) = readme.split_once("```yaml\n").expect("a recipe");
+    let text = page("docs/recipes.md");
+    let (_, rest) = text.split_once("```yaml\n").expect("a recipe");
     let (shown, _) = rest.split_once("```").expect("its end");
     let recipe =
         std::fs::read_to_string(crate::common::fixture("llama/blend.yaml")).expect("a recipe");

@@ -75,6 +75,27 @@ const COMMANDS: [(&str, &str); 52] = [
     ("tune", "tune $F/llama/style $F/llama/task --score SCORE -o tuned.yaml"),
 ];
 
+/// Commands that cannot be done, and which of the fields beside `error` their answer has.
+const REFUSED: [(&str, &[&str]); 17] = [
+    ("inspect nowhere", &["file"]),
+    ("inspect $F/llama/blend.yaml", &["file"]),
+    ("list nowhere", &["file"]),
+    ("merge $F/llama/base $F/llama/style -o out --wieghts 1", &["hint"]),
+    ("merge $F/llama/base $F/llama/style -o out --include nothing", &["hint"]),
+    ("merge $F/llama/base $F/llama/style -o out --dtype f8", &[]),
+    ("merge $F/llama/style $F/llama/task -o out", &["file", "hint"]),
+    ("combine $F/llama/style $F/llama/task -o out --method liner", &["hint"]),
+    ("combine $F/llama/style $F/llama/task -o no/such/out", &["file", "hint"]),
+    ("resize $F/llama/style -o out --rank 0", &[]),
+    ("extract $F/llama/base $F/llama/style -o out --rank 4", &["file", "hint"]),
+    ("convert $F/llama/style --to gguf -o out.gguf", &["hint"]),
+    ("compare $F/llama/style nowhere", &["file"]),
+    ("diff $F/llama/base $F/llama/style", &["file", "hint"]),
+    ("verify $F/llama/base", &["file"]),
+    ("run nowhere.yaml", &["file"]),
+    ("collect info nowhere", &["file"]),
+];
+
 /// What the commands of batches and of tuning need beside them.
 const JOBS: &str = "items:
 - {verb: resize, adapter: $F/llama/style, rank: 4, output: 'small/{name}'}
@@ -262,6 +283,34 @@ fn answers_are_as_their_schemas_say() {
             None,
             "{line}\nnew fields: see the top of this file"
         );
+    }
+}
+
+/// One object on standard output, the words on standard error, and nothing written.
+#[test]
+fn what_cannot_be_done_is_json_too() {
+    let schema = std::fs::read(file("error")).expect("a schema");
+    let schema: Value = serde_json::from_slice(&schema).expect("JSON");
+    let folder = TempDir::new().expect("a directory");
+    let fixtures = fixture("llama/style");
+    let fixtures =
+        fixtures.ancestors().nth(2).expect("the folder of fixtures").display().to_string();
+    for (line, fields) in REFUSED {
+        let words = line.split(' ').map(|word| word.replace("$F", &fixtures));
+        let done = lora_tool().current_dir(folder.path()).args(words).arg("--json").output();
+        let done = done.expect("it runs");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{line}: {said}");
+        let answer = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| json!("no JSON"));
+        assert_eq!(fault(&schema, &answer, "error"), None, "{line}: {answer}");
+        assert_eq!(answer["command"], line.split(' ').next().expect("a verb"), "{line}");
+        let error = answer["error"].as_str().expect("words");
+        let first = error.lines().next().expect("a line");
+        assert!(said.contains(&format!("error: {first}")), "{line}: {first}\n{said}");
+        for field in fields {
+            assert!(answer[*field].is_string(), "{line}: no {field}: {answer}");
+        }
+        assert!(!folder.path().join("out").exists(), "{line}");
     }
 }
 

@@ -115,12 +115,7 @@ fn a_full_disk_leaves_nothing() {
     const WEIGHTS: usize = 2 * (128 * 128 * 2 + 512 * 512);
     // The disk, the bytes beside the weights, what is said, and whether planning could tell.
     let cases = [
-        (
-            64 << 10,
-            0,
-            "error: disk/out: the output needs 589824 bytes, the disk has 65536 free",
-            true,
-        ),
+        (64 << 10, 0, "error: disk/out: the output needs 590 kB, the disk has 66 kB free", true),
         // Room for the weights, not for a header.
         (WEIGHTS, 0, "error: disk/out/model-00002-of-00002.safetensors: No space left", false),
         // Room for the weight files, not for what lies beside them.

@@ -200,7 +200,7 @@ fn dora_comes_last_and_once() {
     let dora = adapter(0.5).field("use_dora", true);
     dora.tensor(&format!("{MODULE}.lora_magnitude_vector"), &[4], &[1.0; 4])
         .save(&scene.path("dora"));
-    let says = [MODULE, "it merges alone, or last, and only once"];
+    let says = [MODULE, "such an adapter merges last, and only one of them"];
     for (adapters, named) in [("dora adapter", "error: adapter: "), ("dora dora", "error: dora: ")]
     {
         let line = format!("merge base.safetensors {adapters} -o out");

@@ -10,6 +10,7 @@ use lora_tool::ops::inspect;
 use super::grid::{Fold, Grid};
 use super::heat::{Heat, Scale, number};
 use super::html;
+use super::made::Made;
 use crate::cli::render::compare::both_ways;
 use crate::cli::render::{Names, percent};
 
@@ -21,7 +22,7 @@ const LISTED: usize = 50;
 const LEAST_SCALE: f64 = 0.2;
 
 /// A comparison, and what is in each adapter (made with `spectrum`), if that is to be shown.
-pub(crate) fn page(report: &Report, adapters: Option<&inspect::Report>) -> String {
+pub(crate) fn page(report: &Report, adapters: Option<&inspect::Report>, made: &Made) -> String {
     let names = Names::of(report.adapters.iter().map(|adapter| adapter.path.as_path()));
     let mut body =
         html::note("advice", &format!("{}. Rule: {}.", report.advice.text, report.advice.rule));
@@ -41,7 +42,7 @@ pub(crate) fn page(report: &Report, adapters: Option<&inspect::Report>) -> Strin
     if let Some(adapters) = adapters {
         body += &super::inspect::items(&adapters.items, &names);
     }
-    html::page(&format!("How {} get along", names.together()), &body)
+    html::page(&format!("How {} get along", names.together()), &body, made)
 }
 
 /// Adapters of which the page shows more than how they get along.

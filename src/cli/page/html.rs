@@ -6,6 +6,8 @@ use std::path::Path;
 use lora_tool::error::harmless;
 use lora_tool::format::access::head_of;
 
+use super::made::Made;
+
 /// Text that means nothing to a browser, in an element or an attribute; control and direction
 /// characters are spelled out.
 pub(super) fn escape(text: &str) -> String {
@@ -34,7 +36,7 @@ pub(crate) fn is_page(path: &Path) -> bool {
 }
 
 /// A whole page around `body`, which is HTML already.
-pub(super) fn page(title: &str, body: &str) -> String {
+pub(super) fn page(title: &str, body: &str, made: &Made) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" \
@@ -42,11 +44,21 @@ pub(super) fn page(title: &str, body: &str) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n{GENERATOR}\n\
          <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
-         {body}</main>\n<footer>lora-tool {version}</footer>\n</body>\n</html>\n",
+         {body}</main>\n{foot}</body>\n</html>\n",
         title = escape(title),
         style = include_str!("style.css"),
-        version = env!("CARGO_PKG_VERSION"),
+        foot = foot(made),
     )
+}
+
+/// The version, the command line, and the adapters' hashes.
+fn foot(made: &Made) -> String {
+    let (version, command) = (env!("CARGO_PKG_VERSION"), escape(&made.command));
+    let mut text = format!("<footer>lora-tool {version}: <code>{command}</code>");
+    for (file, sha256) in &made.inputs {
+        let _ = write!(text, "<br>\n{}: SHA-256 <code>{sha256}</code>", escape(file));
+    }
+    text + "</footer>\n"
 }
 
 /// A part of the page under a heading, which links lead to by its id.

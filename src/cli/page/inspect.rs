@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use lora_tool::error::counted;
 use lora_tool::format::natural::natural;
 use lora_tool::ops::inspect::{Item, ModuleItem, Report};
+use serde_json::Value;
 
 use super::conclusion::conclusion;
 use super::grid::{Fold, Grid, blocks};
 use super::heat::{Heat, Scale, number};
+use super::made::Made;
 use super::{curves, html};
-use crate::cli::render::inspect::{is_base, rank};
+use crate::cli::render::inspect::{is_base, rank, target};
 use crate::cli::render::{Names, bytes, count, percent};
 
 /// Adapters of which a page shows every module; of more it compares what they are as a whole.
@@ -19,7 +21,7 @@ pub(super) const IN_FULL: usize = 4;
 const STRONGEST: usize = 20;
 
 /// Every item of a report made with `spectrum`.
-pub(crate) fn page(report: &Report) -> String {
+pub(crate) fn page(report: &Report, made: &Made) -> String {
     let names = Names::of(report.items.iter().map(|item| item.path.as_path()));
     let mut body = String::new();
     if report.items.len() > 1 {
@@ -30,7 +32,7 @@ pub(crate) fn page(report: &Report) -> String {
         1 | 2 => format!("What is in {}", names.together()),
         many => format!("What is in {many} files"),
     };
-    html::page(&title, &body)
+    html::page(&title, &body, made)
 }
 
 /// Sections of adapters and checkpoints; norms of all are drawn to one scale.
@@ -121,6 +123,12 @@ fn section(item: &Item, name: &str, id: &str, most: f64, full: bool) -> String {
         body += &html::note("warning", warning);
     }
     body += &html::facts(&facts(item));
+    if full && !item.metadata.is_empty() {
+        let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let rows = item.metadata.iter().map(|(key, entry)| vec![key.clone(), clip(&value(entry))]);
+        let table = html::table("Metadata", &["entry", "value"], &rows.collect::<Vec<_>>());
+        body += &html::details(&format!("Metadata ({})", item.metadata.len()), &table);
+    }
     let modules = item.modules.as_deref().unwrap_or_default();
     if let Some(grid) = norms(item).filter(|_| full) {
         let reading = match grid.folded {
@@ -146,6 +154,30 @@ fn section(item: &Item, name: &str, id: &str, most: f64, full: bool) -> String {
     html::section(name, id, &body)
 }
 
+/// The beginning of a long text.
+fn clip(text: &str) -> String {
+    /// Characters that a cell shows.
+    const MOST: usize = 120;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+/// What modules are in their layers, with how many of each; the first few.
+fn targets(modules: &[ModuleItem]) -> String {
+    /// Kinds that are shown.
+    const MOST: usize = 12;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for module in modules {
+        *counts.entry(target(&module.name)).or_default() += 1;
+    }
+    let more = counts.len().saturating_sub(MOST);
+    let shown: BTreeMap<_, _> = counts.into_iter().take(MOST).collect();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    tally(&shown) + &more
+}
+
 fn facts(item: &Item) -> Vec<(&'static str, String)> {
     let mut facts = vec![("path", item.path.display().to_string()), ("kind", item.kind.to_owned())];
     let mut add = |label, value: Option<String>| {
@@ -158,6 +190,7 @@ fn facts(item: &Item) -> Vec<(&'static str, String)> {
     add("parts", (item.parts.len() > 1).then(|| tally(&item.parts)));
     add("ranks", item.ranks.as_ref().map(tally));
     add("scale", item.modules.as_deref().map(|modules| scales(item, modules)));
+    add("targets", item.modules.as_deref().map(targets));
     add("tensors", Some(format!("{} ({})", item.tensors, tally(&item.dtypes))));
     let share = item.share_of_base.map(|share| format!(", {} of the base's", percent(share, 3)));
     add("parameters", Some(format!("{}{}", count(item.parameters), share.unwrap_or_default())));

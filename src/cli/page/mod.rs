@@ -12,5 +12,7 @@ mod grid;
 mod heat;
 mod html;
 mod lines;
+mod made;
 
 pub(crate) use html::is_page;
+pub(crate) use made::Made;

@@ -39,6 +39,9 @@ pub(crate) fn report(report: &Report, modules: bool) -> String {
         });
     }
     lines.add("size", bytes(report.bytes));
+    for flag in &report.needs {
+        lines.add("note", format!("it has to be started with {flag}"));
+    }
     if modules {
         let head = ["module", "becomes", "folded", "error"].map(str::to_owned).to_vec();
         let rows = report.modules.iter().map(|module| {

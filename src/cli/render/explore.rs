@@ -8,12 +8,16 @@ use super::{Lines, bytes, count, kept, table};
 pub(crate) fn report(report: &Exploration) -> String {
     let mut lines = Lines::default();
     lines.plain(report.adapter.display());
-    let head = ["--rank", "ranks", "keeps", "error", "size", "parameters", "vLLM --max-lora-rank"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut head = vec!["--rank", "ranks", "keeps", "error", "size", "parameters"];
+    if report.served {
+        head.push("vLLM --max-lora-rank");
+    }
+    let columns = head.len();
+    let mut rows = vec![head.into_iter().map(str::to_owned).collect()];
     rows.extend(report.choices.iter().map(|explored| {
         let choice = &explored.choice;
         let (lowest, highest) = (choice.lowest, choice.highest);
-        vec![
+        let mut row = vec![
             choice.rank.clone(),
             if lowest == highest { highest.to_string() } else { format!("{lowest} to {highest}") },
             kept(choice.energy_kept),
@@ -21,7 +25,9 @@ pub(crate) fn report(report: &Exploration) -> String {
             bytes(choice.bytes),
             count(choice.parameters),
             explored.max_lora_rank.map_or_else(|| "too high".to_owned(), |rank| rank.to_string()),
-        ]
+        ];
+        row.truncate(columns);
+        row
     }));
     lines.text(&table(&rows));
     lines.into_text()

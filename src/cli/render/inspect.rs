@@ -137,7 +137,7 @@ fn summarise(lines: &mut Lines, item: &inspect::Item, modules: &[inspect::Module
 }
 
 /// What a module is in its layer: the last part of its name, with the one before where it is but a number.
-fn target(name: &str) -> &str {
+pub(crate) fn target(name: &str) -> &str {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let last = name.rsplit('.').next().unwrap_or_default();
     let before = name.strip_suffix(last).and_then(|before| before.strip_suffix('.'));

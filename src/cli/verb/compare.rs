@@ -64,7 +64,10 @@ impl Verb for CompareArgs {
                 })
             });
             let adapters = adapters.transpose()?;
-            self.page.write(session, || page::compare::page(&report, adapters.as_ref()))?;
+            let inputs = options.adapters.iter().map(|input| input.path.as_path());
+            self.page.write(session, inputs, |made| {
+                page::compare::page(&report, adapters.as_ref(), made)
+            })?;
         }
         session.answer("compare", self.json, &report, |report| {
             render::compare::report(report, self.modules || session.verbose)

@@ -85,7 +85,9 @@ impl Verb for InspectArgs {
         }
         self.page.check(self.paths.iter().map(PathBuf::as_path))?;
         let mut report = inspect::run(&self.options())?;
-        self.page.write(session, || page::inspect::page(&report))?;
+        let is_adapter = |item: &&inspect::Item| item.kind == "adapter";
+        let adapters = report.items.iter().filter(is_adapter).map(|item| item.path.as_path());
+        self.page.write(session, adapters, |made| page::inspect::page(&report, made))?;
         if !self.spectrum {
             // Only the page needed them.
             let modules = report.items.iter_mut().filter_map(|item| item.modules.as_mut());

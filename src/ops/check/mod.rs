@@ -22,6 +22,7 @@ pub use place::Place;
 pub(super) use program::rank_flag as vllm_rank;
 pub use report::{Answer, Finding, Report, Severity, Verdict};
 pub use rule::Effect;
+pub(super) use run::needs;
 pub use run::{Options, programs, run};
 pub use sarif::sarif;
 pub use version::Version;

@@ -1,6 +1,6 @@
 //! A check from the options to the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::anomaly;
 use super::base::Base;
@@ -82,6 +82,18 @@ pub fn run(options: &Options) -> Result<Report> {
         programs,
         findings,
     })
+}
+
+/// Flags that a program's server needs for an adapter; none where that cannot be told.
+pub(in crate::ops) fn needs(adapter: &Path, program: &str) -> Vec<String> {
+    let (adapter, program) = (adapter.to_path_buf(), Some(program.to_owned()));
+    let open = OpenOptions::default();
+    let report = run(&Options { adapter, program, against: None, max_rank: None, open });
+    report
+        .into_iter()
+        .flat_map(|report| report.programs)
+        .flat_map(|verdict| verdict.needs)
+        .collect()
 }
 
 /// Opens the adapter, whatever its config's fields mean: rules judge those.

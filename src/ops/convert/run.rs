@@ -13,8 +13,8 @@ use crate::adapter::layout::MadeOf;
 use crate::adapter::save::NewAdapter;
 use crate::adapter::write;
 use crate::error::{ErrorKind, Locate, Result};
-use crate::ops::Progress;
 use crate::ops::check::program::ProgramVersion;
+use crate::ops::{Progress, check};
 
 /// What a conversion will do, or did.
 #[derive(Debug, Serialize)]
@@ -42,6 +42,9 @@ pub struct Report {
     pub lost: Vec<String>,
     /// Bytes of the result's tensor file.
     pub bytes: u64,
+    /// Flags that the program's server needs for the result; known once it is written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
 }
 
 /// A conversion with its adapter open.
@@ -85,6 +88,7 @@ pub fn plan(options: &Options) -> Result<Convert> {
         kept_relative_error: 0.0,
         lost,
         bytes: 0,
+        needs: Vec::new(),
     };
     Ok(Convert { report, adapter, target, new, sources, base, modelfile, options: options.clone() })
 }
@@ -143,6 +147,9 @@ impl Convert {
         self.adapter.file.check_unchanged()?;
         staging.commit()?;
         self.report.bytes = bytes;
+        if let Some(program) = &self.report.program {
+            self.report.needs = check::needs(&self.report.output, program);
+        }
         Ok(self.report)
     }
 }

@@ -67,7 +67,10 @@ pub fn run(options: &Options) -> Result<Report> {
     let sort = options.sort.as_deref().map(order).transpose()?;
     let mut candidates = Vec::new();
     for path in &options.paths {
-        candidates.extend(find::candidates(path)?);
+        let mut below = find::candidates(path)?;
+        // Without the ending: `ink` before `ink-copy`, which is then the one that is marked as the same.
+        below.sort_by(|a, b| natural(stem(&a.name), stem(&b.name)));
+        candidates.extend(below);
     }
     let left = options.paths.iter().filter(|path| path.is_dir());
     let left: Vec<String> = left.filter_map(|path| clean::warning(path)).collect();
@@ -106,6 +109,11 @@ pub fn run(options: &Options) -> Result<Report> {
         });
     }
     Ok(report)
+}
+
+/// A name without its file's ending.
+fn stem(name: &str) -> &str {
+    name.strip_suffix(".safetensors").unwrap_or(name)
 }
 
 /// A field to sort by, and whether the other way round.

@@ -86,7 +86,7 @@ fn is_crowded(facts: &Facts, spill: f64) -> bool {
 /// The method, what it does, and the rule that says so.
 fn choice(facts: &Facts, spill: f64) -> (&'static str, &'static str, &'static str) {
     let linear = "adds them as they are";
-    let regression = "has every direction as the adapter that writes to it";
+    let regression = "follows in every direction the adapter that writes there";
     match (facts.convolutions, is_crowded(facts, spill)) {
         (false, false) if spill < MUCH => ("linear", linear, "spill < 5 %"),
         (false, false) => ("df-regmean", regression, "spill ≥ 5 %"),
