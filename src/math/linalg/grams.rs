@@ -1,7 +1,7 @@
 //! Inner products of the factors of several deltas, from which norms of sums and products of the deltas follow.
 
 use super::low_rank::LowRank;
-use super::matrix::{Matrix, product_transposed, transposed_product};
+use super::matrix::{Matrix, product, product_transposed, transposed_product};
 
 /// Inner products of deltas' factors, which stand one after another: blocks (i, j) of deltas i and j.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +84,12 @@ impl Grams {
         self.block(&self.inputs, i, j)
     }
 
+    /// Σₗ Aⱼ·Aₗᵀ·xₗ of all j, for x: R × k.
+    #[track_caller]
+    pub(super) fn inputs_times(&self, x: &Matrix) -> Matrix {
+        product(&self.inputs, x)
+    }
+
     /// Bⱼᵀ·Bᵢ of all j, R × rank of i.
     #[track_caller]
     pub(super) fn outputs_with(&self, i: usize) -> Matrix {
@@ -93,14 +99,14 @@ impl Grams {
 
     /// Block (i, j) of an R × R matrix.
     #[track_caller]
-    pub(super) fn block(&self, matrix: &Matrix, i: usize, j: usize) -> Matrix {
+    fn block(&self, matrix: &Matrix, i: usize, j: usize) -> Matrix {
         let ((row, rows), (column, columns)) = (self.place(i), self.place(j));
         matrix.view((row, column), (rows, columns)).clone_owned()
     }
 
     /// Where the block of a delta begins, and its rank.
     #[track_caller]
-    fn place(&self, at: usize) -> (usize, usize) {
+    pub(super) fn place(&self, at: usize) -> (usize, usize) {
         (self.starts[at], self.starts[at + 1] - self.starts[at])
     }
 }
@@ -130,7 +136,7 @@ mod tests {
                 .collect();
             let stack = LowRank::sum(9, 7, &deltas);
             let (plain, found) =
-                (Grams::of(&deltas), Grams::of_stack(&stack.svd().coordinates(), &ranks));
+                (Grams::of(&deltas), Grams::of_stack(&stack.svd().coordinates(&stack), &ranks));
             for i in 0..3 {
                 for j in 0..3 {
                     let expected = (deltas[i].dense().transpose() * deltas[j].dense()).trace();

@@ -1,9 +1,11 @@
 //! Low-rank matrices kept as their factors: sums, norms, inner products and the exact singular value
 //! decomposition, all without forming the product.
 
+use std::borrow::Cow;
+
 use super::matrix::{
-    Matrix, dense_svd, normalised, product, product_transposed, times_power_of_two,
-    transposed_product,
+    Matrix, add_product, dense_svd, exponent, normalised, product, product_transposed,
+    times_power_of_two, transposed_product,
 };
 use super::qr::Qr;
 use crate::math::kernel::factor::Factor;
@@ -123,19 +125,53 @@ impl LowRank {
     ///
     /// QR of both factors, then the SVD of the r × r core R_up · R_downᵀ, in f64 throughout;
     /// O((m + n)·r² + r³) time. Q is kept as reflectors, so vectors are formed only for what is asked
-    /// of [`Svd::truncate`].
+    /// of [`Svd::truncate`]. Where r is above the shorter side, the matrix itself is smaller than its
+    /// factors, and is decomposed instead: O(m·n·(r + min(m, n))).
     pub fn svd(&self) -> Svd {
+        if self.rank() > self.rows().min(self.columns()) {
+            return self.dense_way();
+        }
+        self.factor_way()
+    }
+
+    fn factor_way(&self) -> Svd {
         // Scaled by powers of two, factors of any magnitude are taken apart alike, and bit for bit.
         let ((up, up_exponent), (down, down_exponent)) =
             (normalised(&self.up), normalised(&self.down));
         let up = Qr::new(up);
         let down = Qr::new(down.transpose());
         let core = product_transposed(up.r(), down.r());
-        let (u, mut singular_values, v) = dense_svd(&core);
-        for value in &mut singular_values {
-            *value = times_power_of_two(*value, up_exponent + down_exponent);
+        Svd::new(Some(up), Some(down), (up_exponent, down_exponent), &core)
+    }
+
+    /// By the QR of the dense matrix along its longer side.
+    fn dense_way(&self) -> Svd {
+        let (dense, exponents) = self.scaled_dense();
+        if self.rows() >= self.columns() {
+            let up = Qr::new(dense);
+            let core = up.r().clone();
+            return Svd::new(Some(up), None, exponents, &core);
         }
-        Svd { up, down, exponents: (up_exponent, down_exponent), u, v, singular_values }
+        let down = Qr::new(dense.transpose());
+        let core = down.r().transpose();
+        Svd::new(None, Some(down), exponents, &core)
+    }
+
+    /// The matrix over 2^(sum of the exponents), which bring the largest entries of the factors near 1. Made of
+    /// some columns of `up` at a time: a scaled copy of the factors would be larger than the matrix.
+    fn scaled_dense(&self) -> (Matrix, (i32, i32)) {
+        const TOGETHER: usize = 128;
+        let (up_exponent, down_exponent) = (exponent(&self.up), exponent(&self.down));
+        let mut dense = Matrix::zeros(self.rows(), self.columns());
+        for first in (0..self.rank()).step_by(TOGETHER) {
+            let count = TOGETHER.min(self.rank() - first);
+            let up = self.up.columns(first, count);
+            let up = up.map(|value| times_power_of_two(value, -up_exponent));
+            let down = self.down.rows(first, count);
+            let down = down.map(|value| times_power_of_two(value, -down_exponent));
+            add_product(&mut dense, &up, &down);
+        }
+        (dense, (up_exponent, down_exponent))
     }
 }
 
@@ -147,11 +183,12 @@ pub fn orthonormal_basis(columns: Matrix) -> Matrix {
     svd.vectors(svd.numerical_rank()).0
 }
 
-/// A decomposition up·U·diag(σ)·(down·V)ᵀ whose orthogonal outer parts are still reflectors.
+/// A decomposition up·U·diag(σ)·(down·V)ᵀ whose orthogonal outer parts are still reflectors, or nothing where
+/// they are the identity.
 #[derive(Debug, Clone)]
 pub struct Svd {
-    up: Qr,
-    down: Qr,
+    up: Option<Qr>,
+    down: Option<Qr>,
     /// What the powers of two were that were taken out of both factors.
     exponents: (i32, i32),
     u: Matrix,
@@ -160,17 +197,31 @@ pub struct Svd {
 }
 
 impl Svd {
+    /// From the outer parts, the exponents taken out of the factors, and what is between the outer parts.
+    fn new(up: Option<Qr>, down: Option<Qr>, exponents: (i32, i32), core: &Matrix) -> Self {
+        let (u, mut singular_values, v) = dense_svd(core);
+        for value in &mut singular_values {
+            *value = times_power_of_two(*value, exponents.0 + exponents.1);
+        }
+        Self { up, down, exponents, u, v, singular_values }
+    }
+
     /// σ, descending; min(m, n, r) of them.
     pub fn singular_values(&self) -> &[f64] {
         &self.singular_values
     }
 
-    /// The factors in the coordinates of the orthonormal columns that QR found: R_up · R_downᵀ. Norms and inner
-    /// products of columns of `up` and of rows of `down` are those of the factors, at the cost of R × R numbers.
-    pub fn coordinates(&self) -> LowRank {
+    /// The factors of what was decomposed, in the coordinates of the orthonormal columns that QR found: R_up · R_downᵀ.
+    /// Norms and inner products of columns of `up` and of rows of `down` are those of the factors, at the cost of
+    /// R × R numbers. The factors as they are, if the matrix itself was decomposed.
+    pub fn coordinates<'a>(&self, decomposed: &'a LowRank) -> Cow<'a, LowRank> {
+        let (Some(up), Some(down)) = (&self.up, &self.down) else {
+            return Cow::Borrowed(decomposed);
+        };
         let of = |r: &Matrix, exponent: i32| r.map(|value| times_power_of_two(value, exponent));
-        let (up, down) = self.exponents;
-        LowRank::new(of(self.up.r(), up), of(self.down.r(), down).transpose())
+        let (up_exponent, down_exponent) = self.exponents;
+        let (up, down) = (of(up.r(), up_exponent), of(down.r(), down_exponent));
+        Cow::Owned(LowRank::new(up, down.transpose()))
     }
 
     /// How many σ are more than rounding of factors in f32: the rank that `lossless` keeps. All of them,
@@ -187,8 +238,14 @@ impl Svd {
     /// largest entry of every left vector is positive, so that the same matrix gives the same vectors.
     pub fn vectors(&self, rank: usize) -> (Matrix, Matrix) {
         let rank = rank.min(self.singular_values.len());
-        let mut left = self.up.apply(&self.u.columns(0, rank).clone_owned());
-        let mut right = self.down.apply(&self.v.columns(0, rank).clone_owned());
+        let of = |outer: &Option<Qr>, inner: &Matrix| {
+            let inner = inner.columns(0, rank).clone_owned();
+            match outer {
+                Some(outer) => outer.apply(&inner),
+                None => inner,
+            }
+        };
+        let (mut left, mut right) = (of(&self.up, &self.u), of(&self.down, &self.v));
         for column in 0..rank {
             let mut largest = 0f64;
             for value in left.column(column).iter() {
@@ -325,6 +382,34 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn the_matrix_and_its_factors_come_apart_alike(
+            rows in 1usize..40, columns in 1usize..40, beyond in 1usize..200, power in -300i32..300, seed: u64,
+        ) {
+            let mut seed = seed;
+            let size = times_power_of_two(1.0, power);
+            let mut matrix = random_low_rank(&mut seed, rows, columns, rows.min(columns) + beyond);
+            (matrix.up, matrix.down) = (matrix.up * size, matrix.down / size);
+            let (dense, factors) = (matrix.dense_way(), matrix.factor_way());
+            let largest = factors.singular_values()[0];
+            prop_assert_eq!(dense.singular_values().len(), factors.singular_values().len());
+            for (found, expected) in dense.singular_values().iter().zip(factors.singular_values()) {
+                prop_assert!((found - expected).abs() <= 1e-10 * largest, "{found} {expected}");
+            }
+            let least = rows.min(columns);
+            let difference = dense.truncate(least).dense() - factors.truncate(least).dense();
+            prop_assert!(difference.amax() <= 1e-10 * largest);
+            let (left, right) = dense.vectors(least);
+            for vectors in [left, right] {
+                let gram = transposed_product(&vectors, &vectors);
+                prop_assert!((gram - Matrix::identity(least, least)).amax() <= 1e-12);
+            }
+        }
+    }
+
     #[test]
     fn signs_are_fixed() {
         let mut seed = 5;
@@ -363,10 +448,13 @@ mod tests {
         for bad in [f64::NAN, f64::INFINITY] {
             let mut matrix = LowRank::new(Matrix::identity(4, 2), Matrix::identity(2, 3));
             matrix.down[(1, 2)] = bad;
-            let svd = matrix.svd();
-            assert!(svd.singular_values().iter().all(|value| value.is_nan()));
-            assert_eq!(svd.numerical_rank(), 2);
-            assert!(svd.truncate(2).up.iter().any(|value| value.is_nan()));
+            let wide = LowRank::sum(4, 3, &[matrix.clone(), matrix.clone()]);
+            for (matrix, rank) in [(matrix, 2), (wide, 3)] {
+                let svd = matrix.svd();
+                assert!(svd.singular_values().iter().all(|value| value.is_nan()));
+                assert_eq!(svd.numerical_rank(), rank);
+                assert!(svd.truncate(2).up.iter().any(|value| value.is_nan()));
+            }
         }
     }
 

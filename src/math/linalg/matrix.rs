@@ -149,14 +149,19 @@ pub(super) fn times_power_of_two(value: f64, exponent: i32) -> f64 {
     value * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
 
+/// The exponent of a matrix's largest entry; 0 if it is zero or not finite.
+pub(super) fn exponent(a: &Matrix) -> i32 {
+    let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 || !is_finite(a) {
+        return 0;
+    }
+    largest.log2().floor() as i32
+}
+
 /// A matrix and an exponent e: a = matrix · 2^e, its largest entry in [1, 2); so that squares neither
 /// overflow nor vanish. As it is, with e = 0, if it is zero or not finite.
 pub(super) fn normalised(a: &Matrix) -> (Matrix, i32) {
-    let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
-    if largest == 0.0 || !is_finite(a) {
-        return (a.clone(), 0);
-    }
-    let exponent = largest.log2().floor() as i32;
+    let exponent = exponent(a);
     (a.map(|value| times_power_of_two(value, -exponent)), exponent)
 }
 

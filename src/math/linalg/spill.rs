@@ -6,7 +6,7 @@
 
 use super::grams::Grams;
 use super::low_rank::LowRank;
-use super::matrix::{Matrix, product, product_transposed};
+use super::matrix::{Matrix, product};
 
 /// What deltas of several adapters write over each other, over the modules added so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,8 @@ impl Spill {
         Self::of_grams(adapters, &numbers, &Grams::of(&parts))
     }
 
-    /// One module, by the inner products of its weighted deltas' factors; O(R³) for every adapter that has it.
+    /// One module, by the inner products of its weighted deltas' factors; O(R²·r) for an
+    /// adapter of rank r.
     ///
     /// # Panics
     /// If a number is not below that of the adapters, or there are more deltas than numbers.
@@ -61,20 +62,19 @@ impl Spill {
             if energy == 0.0 {
                 continue;
             }
-            // Row j of blocks: Bⱼᵀ·Dᵢ·Dᵢᵀ·Bₗ for all l, over ‖Dᵢ‖².
-            let written = grams.outputs_with(i);
-            let read = grams.inputs(i, i) / energy;
-            let between = product_transposed(&product(&written, &read), &written);
-            let mut together = 0.0;
+            // Block j: Bⱼᵀ·Bᵢ, of all j but i.
+            let mut written = grams.outputs_with(i);
+            let (start, rank) = grams.place(i);
+            written.rows_mut(start, rank).fill(0.0);
+            // ‖Dᵢᵀ·Σⱼ Dⱼ‖² / ‖Dᵢ‖² = Σⱼ ⟨Bⱼᵀ·Bᵢ·(Aᵢ·Aᵢᵀ), Σₗ Aⱼ·Aₗᵀ·(Bₗᵀ·Bᵢ)⟩ / ‖Dᵢ‖², j and l ≠ i.
+            let along = product(&written, &(grams.inputs(i, i) / energy));
+            let together = grams.inputs_times(&written).component_mul(&along).sum();
             for j in (0..count).filter(|j| *j != i) {
-                for l in (0..count).filter(|l| *l != i) {
-                    let reads = grams.inputs(j, l);
-                    let both = grams.block(&between, j, l).component_mul(&reads).sum();
-                    together += both;
-                    if j == l {
-                        spill.pairs[(adapter, numbers[j])] += both.max(0.0);
-                    }
-                }
+                let (start, rank) = grams.place(j);
+                let both = product(&grams.inputs(j, j), &written.rows(start, rank).clone_owned())
+                    .component_mul(&along.rows(start, rank))
+                    .sum();
+                spill.pairs[(adapter, numbers[j])] += both.max(0.0);
             }
             spill.together[adapter] += together.max(0.0);
         }

@@ -37,8 +37,9 @@ pub(super) fn combine(
     // What is left of the deltas lies much where their sum lay.
     let ranks: Vec<usize> = inputs.iter().map(|input| input.factors.rank()).collect();
     let plain: Vec<LowRank> = inputs.iter().map(Weighted::delta).collect();
-    let plain = LowRank::sum(rows, columns, &plain).svd();
-    let start = plain.vectors(plain.numerical_rank()).1;
+    let sum = LowRank::sum(rows, columns, &plain);
+    let svd = sum.svd();
+    let start = svd.vectors(svd.numerical_rank()).1;
     let settings =
         Settings { start: Some(&start), ..Settings::new(rank, Stream::new(0, &group.name, 0)) };
     let Ok(sketch) = sketch::sketch(&mut blended, &settings);
@@ -57,6 +58,6 @@ pub(super) fn combine(
         total,
         off_sum,
         exact: Some(exact),
-        grams: Some(Grams::of_stack(&plain.coordinates(), &ranks)),
+        grams: Some(Grams::of_stack(&svd.coordinates(&sum), &ranks)),
     }
 }

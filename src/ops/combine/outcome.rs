@@ -47,7 +47,7 @@ pub(super) fn by_factors(
         Some(policy) => {
             let svd = combined.factors.svd();
             if combine.method.laws.contains(&Law::Stack) && combine.adapters.len() > 1 {
-                grams = Some(Grams::of_stack(&svd.coordinates(), &ranks));
+                grams = Some(Grams::of_stack(&svd.coordinates(&combined.factors), &ranks));
             }
             truncate(combine, group, &combined, &svd, policy, rank)
         }
@@ -81,9 +81,10 @@ fn distance(
     let exact = LowRank::sum(group.outputs, group.inputs, &deltas);
     let norm = exact.squared_norm();
     let minus = LowRank::new(&combined.factors.up * -combined.scale, combined.factors.down.clone());
-    let difference = LowRank::sum(group.outputs, group.inputs, &[exact, minus]).svd();
-    let squares = difference.singular_values().iter().map(|value| value * value);
-    let grams = Grams::of_stack(&difference.coordinates(), ranks);
+    let difference = LowRank::sum(group.outputs, group.inputs, &[exact, minus]);
+    let svd = difference.svd();
+    let squares = svd.singular_values().iter().map(|value| value * value);
+    let grams = Grams::of_stack(&svd.coordinates(&difference), ranks);
     Distance { off_sum: squares.sum(), exact: Some(norm), grams: Some(grams) }
 }
 
