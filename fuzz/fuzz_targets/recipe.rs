@@ -5,7 +5,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use lora_tool::method;
-use lora_tool::method::params::{Given, Settings};
+use lora_tool::method::Settings;
+use lora_tool::method::params::Given;
 use lora_tool::ops::merge::AdapterInput;
 use lora_tool::ops::run::{Asked, Recipe};
 

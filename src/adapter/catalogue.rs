@@ -306,8 +306,8 @@ fn cut_places(
 /// the base has that layer.
 fn queries(tensor: &str, total: usize, base: &Checkpoint) -> Option<usize> {
     const AFTER: [(&str, &str); 2] = [("qkv_proj", "o_proj"), ("attention.qkv", "attention.out")];
-    let after = |(own, other): &(&str, &str)| {
-        Some(format!("{}{other}.weight", stem(tensor).strip_suffix(own)?))
+    let after = |(fused, output): &(&str, &str)| {
+        Some(format!("{}{output}.weight", stem(tensor).strip_suffix(fused)?))
     };
     let view = AFTER.iter().find_map(after).and_then(|name| base.tensor(&name))?;
     let queries = *view.spec.shape.get(1)?;
@@ -354,9 +354,13 @@ pub(super) fn is_stack_turned(tensor: &str, base: &Checkpoint) -> bool {
         None => format!("{}gate_up_proj", bare.strip_suffix("down_proj").unwrap_or(bare)),
     };
     let three = |name: &str| base.tensor(name).map(|view| view.spec.shape.clone());
-    let (own, other) =
+    let (shape, sibling_shape) =
         (three(tensor), three(&sibling).or_else(|| three(&format!("{sibling}.weight"))));
-    let (Some(own), Some(other)) = (own, other) else { return false };
-    let (up, down) = if bare.ends_with("gate_up_proj") { (own, other) } else { (other, own) };
+    let (Some(shape), Some(sibling_shape)) = (shape, sibling_shape) else { return false };
+    let (up, down) = if bare.ends_with("gate_up_proj") {
+        (shape, sibling_shape)
+    } else {
+        (sibling_shape, shape)
+    };
     matches!((up.as_slice(), down.as_slice()), ([_, a, b], [_, c, d]) if a == d && *b == 2 * c)
 }

@@ -28,7 +28,7 @@ pub(super) fn apart(file: Checkpoint, convention: &Convention) -> Result<Checkpo
         let (dtype, shape) = (view.spec.dtype, view.spec.shape.as_slice());
         let module = (convention.parse)(name).map(|key| key.module);
         let all = module.as_ref().and_then(|module| Some((module, *experts.get(module)?)));
-        let (Some((module, all)), [own, rows, columns]) = (all, shape) else {
+        let (Some((module, all)), [stored, rows, columns]) = (all, shape) else {
             let stays = match all
                 .and_then(|(module, all)| Some((numbered(name, module, 0)?, module, all)))
             {
@@ -43,10 +43,10 @@ pub(super) fn apart(file: Checkpoint, convention: &Convention) -> Result<Checkpo
             tensors.extend(copies);
             continue;
         };
-        let size = bytes.len() / own.max(&1);
+        let size = bytes.len() / stored.max(&1);
         for expert in 0..all {
             let Some(name) = numbered(name, module, expert) else { continue };
-            let first = if *own == 1 { 0 } else { expert * size };
+            let first = if *stored == 1 { 0 } else { expert * size };
             let matrix = bytes.get(first..first + size).unwrap_or_default().to_vec();
             tensors.push((name, dtype, vec![*rows, *columns], matrix));
         }
@@ -79,7 +79,7 @@ fn experts(file: &Checkpoint, convention: &Convention) -> BTreeMap<String, usize
         // A convolution's B has one input a rank; here its last size is the rank, A's middle one.
         [Some([a, rank, _]), Some([b, _, inner])] if rank == inner => {
             let all = *a.max(b);
-            let even = [a, b].into_iter().all(|own| *own == all || *own == 1);
+            let even = [a, b].into_iter().all(|count| *count == all || *count == 1);
             (even && all > 1 && all <= MOST && a.min(b) > &0).then_some(all)
         }
         _ => None,

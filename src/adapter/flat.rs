@@ -82,16 +82,16 @@ pub(super) fn resolve(
             }
         }
     }
-    let own: Vec<&str> = names_of(adapter).collect();
+    let module_names: Vec<&str> = names_of(adapter).collect();
     let mut parts: BTreeMap<Scope, Vec<usize>> = BTreeMap::new();
-    for (at, name) in own.iter().enumerate() {
+    for (at, name) in module_names.iter().enumerate() {
         parts.entry(located(name).0).or_default().push(at);
     }
     for (scope, members) in parts {
         if members.iter().any(|at| found.get(*at).is_some_and(Option::is_some)) {
             continue;
         }
-        let part = ScopeNames { scope, members: &members, names: &own };
+        let part = ScopeNames { scope, members: &members, names: &module_names };
         for (at, name) in members.iter().zip(part.rooted(names, fits)?) {
             if let Some(place) = found.get_mut(*at) {
                 *place = Some(name);
@@ -117,8 +117,8 @@ impl ScopeNames<'_> {
     /// The base's names for all, under one root that is inserted or dropped; none if there is no such root.
     fn rooted(&self, base: &BTreeSet<&str>, fits: Fits<'_>) -> Result<Vec<String>> {
         let mut complete: Option<(usize, Vec<String>)> = None;
-        for (kept, dropped, root) in self.roots(base).into_iter().rev() {
-            if complete.as_ref().is_some_and(|(longest, _)| kept < *longest) {
+        for (length, dropped, root) in self.roots(base).into_iter().rev() {
+            if complete.as_ref().is_some_and(|(longest, _)| length < *longest) {
                 break;
             }
             let Some(found) = self.under(base, (&dropped, &root), fits) else { continue };
@@ -129,7 +129,7 @@ impl ScopeNames<'_> {
                     let (first, second) = (first.clone(), second.clone());
                     return Err(ErrorKind::Ambiguous { first, second }.into());
                 }
-                _ => complete = Some((kept, found)),
+                _ => complete = Some((length, found)),
             }
         }
         Ok(complete.map(|(_, found)| found).unwrap_or_default())

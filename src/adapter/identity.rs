@@ -47,7 +47,7 @@ pub(crate) fn combined(inputs: &[(&Metadata, String)], name: &str, given: Given<
     let mut combined = Metadata::new();
     for (metadata, _) in inputs {
         for (key, value) in *metadata {
-            let agreed = || inputs.iter().all(|(other, _)| other.get(key) == Some(value));
+            let agreed = || inputs.iter().all(|(input, _)| input.get(key) == Some(value));
             let holds = match key.as_str() {
                 TITLE | MERGED_FROM | OUTPUT_NAME | TAGS => false,
                 key if JOINED.contains(&key) => false,

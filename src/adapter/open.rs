@@ -259,7 +259,7 @@ impl Adapter {
     /// Takes out the modules that unknown keys seem to be of: without those they would mean something else.
     fn set_aside(&mut self, modules: &mut BTreeMap<String, Parts>, unknown: Vec<String>) {
         for key in unknown {
-            let own = modules.iter().find(|(name, parts)| {
+            let owner = modules.iter().find(|(name, parts)| {
                 // A module's path as its other keys have it, with whatever stands before its name.
                 let path = |known: &str| Some(known.get(..known.find(name.as_str())?)?.to_owned());
                 !name.is_empty()
@@ -270,7 +270,7 @@ impl Adapter {
                         rest.is_some_and(|rest| rest.starts_with(['.', '_']))
                     })
             });
-            if let Some(name) = own.map(|(name, _)| name.clone()) {
+            if let Some(name) = owner.map(|(name, _)| name.clone()) {
                 self.unknown.extend(modules.remove(&name).into_iter().flat_map(Parts::into_values));
             }
             self.unknown.push(key);

@@ -131,8 +131,8 @@ pub(crate) fn unrelated(adapters: &[Adapter], keys: &[Vec<String>]) -> Option<(u
     while let Some(next) = left.iter().copied().find(|next| {
         related.iter().any(|first| {
             let pair = adapters.get(*first).zip(keys.get(*first));
-            let other = adapters.get(*next).zip(keys.get(*next));
-            pair.zip(other).is_none_or(|(a, b)| of_one_model(a, b))
+            let candidate = adapters.get(*next).zip(keys.get(*next));
+            pair.zip(candidate).is_none_or(|(a, b)| of_one_model(a, b))
         })
     }) {
         left.remove(&next);
@@ -142,15 +142,16 @@ pub(crate) fn unrelated(adapters: &[Adapter], keys: &[Vec<String>]) -> Option<(u
 }
 
 fn of_one_model(
-    (first, own): (&Adapter, &Vec<String>),
-    (second, other): (&Adapter, &Vec<String>),
+    (first, first_keys): (&Adapter, &Vec<String>),
+    (second, second_keys): (&Adapter, &Vec<String>),
 ) -> bool {
     let replaced = |adapter: &Adapter| -> BTreeSet<String> {
         adapter.replacements.iter().map(|replacement| replacement.module.clone()).collect()
     };
     let shared = {
-        let own: BTreeSet<&String> = own.iter().collect();
-        other.iter().any(|key| own.contains(key)) || !replaced(first).is_disjoint(&replaced(second))
+        let first_keys: BTreeSet<&String> = first_keys.iter().collect();
+        second_keys.iter().any(|key| first_keys.contains(key))
+            || !replaced(first).is_disjoint(&replaced(second))
     };
     let base = |adapter: &Adapter| {
         let name = adapter.base_model()?.trim_end_matches(['/', '\\']);

@@ -83,12 +83,12 @@ impl Placement {
         if let Some(rows) = shape.first_mut() {
             *rows = match (&self.part, &self.rows) {
                 (Some(part), _) => part.of,
-                (None, Some(own)) => own.len(),
+                (None, Some(rows)) => rows.len(),
                 (None, None) => *rows,
             };
         }
-        if let (Some(columns), Some(own)) = (shape.get_mut(1), self.columns) {
-            *columns = own.count;
+        if let (Some(columns), Some(span)) = (shape.get_mut(1), self.columns) {
+            *columns = span.count;
         }
         shape
     }
@@ -96,15 +96,15 @@ impl Placement {
     /// Whether two places share an element.
     pub fn meets(&self, other: &Self) -> bool {
         let experts = match (self.expert, other.expert) {
-            (Some(own), Some(other)) => own == other,
+            (Some(a), Some(b)) => a == b,
             _ => true,
         };
         let rows = match (&self.rows, &other.rows) {
-            (Some(own), Some(other)) => own.start < other.end && other.start < own.end,
+            (Some(a), Some(b)) => a.start < b.end && b.start < a.end,
             _ => true,
         };
         let columns = match (self.columns, other.columns) {
-            (Some(own), Some(other)) => own.meets(other),
+            (Some(a), Some(b)) => a.meets(b),
             _ => true,
         };
         self.tensor == other.tensor && experts && rows && columns

@@ -55,6 +55,8 @@ impl Renamer<'_> {
             let known = self.architecture.and_then(|known| known.expert(name));
             return known.ok_or_else(|| ConvertError::Name { to: self.to.name, reason }.into());
         }
+        let in_checkpoint =
+            |to: Names| base_tensor.filter(|_| to == Names::Checkpoint).and_then(of_checkpoint);
         let found = match (self.kind(name), self.to.names) {
             (from, to) if from == to => Some(name.to_owned()),
             // ComfyUI reads kohya's names, but for the prefix that kohya's own OFT has.
@@ -63,18 +65,12 @@ impl Renamer<'_> {
                 None => name.to_owned(),
             }),
             (Names::Flattened, to) => base_tensor.and_then(|base| self.based(base, to)),
-            (Names::Component, to) => self.componentwise(name, to).or_else(|| {
-                let own = base_tensor.filter(|_| to == Names::Checkpoint);
-                own.and_then(of_checkpoint)
-            }),
+            (Names::Component, to) => self.componentwise(name, to).or_else(|| in_checkpoint(to)),
             (Names::Checkpoint, Names::Flattened) => from_root(name),
             // The part of a model alone is what PEFT wraps.
             (Names::Checkpoint, Names::Dotted) => below_root(name).map(str::to_owned),
             (Names::Checkpoint | Names::Gguf, _) => None,
-            (Names::Dotted, to) => self.pathwise(name, to).or_else(|| {
-                let own = base_tensor.filter(|_| to == Names::Checkpoint);
-                own.and_then(of_checkpoint)
-            }),
+            (Names::Dotted, to) => self.pathwise(name, to).or_else(|| in_checkpoint(to)),
         };
         found.ok_or_else(|| {
             let reason = match (self.kind(name), base_tensor) {

@@ -110,17 +110,17 @@ fn unwrapped(
 fn rooted(wanted: &[Wanted], base: &BTreeSet<&str>, fits: Fits<'_>) -> Result<Option<Resolved>> {
     let mut complete: Option<(usize, Resolved)> = None;
     let mut best: Option<Resolved> = None;
-    for (kept, rules) in candidates(wanted, base) {
+    for (length, rules) in candidates(wanted, base) {
         let found = apply(&rules, wanted, base);
         if !found.complete() || !found.fits(fits) {
             best = Some(best.map_or(found.clone(), |best| best.or(found)));
             continue;
         }
         match &complete {
-            Some((longest, _)) if kept < *longest => break,
+            Some((longest, _)) if length < *longest => break,
             Some((_, first)) if first.names != found.names => return Err(ambiguous(first, &found)),
             Some(_) => {}
-            None => complete = Some((kept, found)),
+            None => complete = Some((length, found)),
         }
     }
     Ok(complete.map(|(_, found)| found).or(best))
@@ -189,18 +189,19 @@ fn candidates(wanted: &[Wanted], base: &BTreeSet<&str>) -> Vec<(usize, Rules)> {
                 if from.split('.').any(is_number) {
                     break;
                 }
-                let own = base.iter().filter(|other| may_be_in_one_part(name, other));
-                for other in own.filter_map(|other| other.strip_suffix(rest.as_str())) {
-                    let whole = other.is_empty() || other.ends_with(['.', '/']);
-                    if whole && !swaps(from, other) {
-                        found.insert((parts.len() - drop, from.to_owned(), other.to_owned()));
+                let alike = base.iter().filter(|base_name| may_be_in_one_part(name, base_name));
+                for base_name in alike.filter_map(|base_name| base_name.strip_suffix(rest.as_str()))
+                {
+                    let whole = base_name.is_empty() || base_name.ends_with(['.', '/']);
+                    if whole && !swaps(from, base_name) {
+                        found.insert((parts.len() - drop, from.to_owned(), base_name.to_owned()));
                     }
                 }
             }
         }
     }
     let rules = found.into_iter().rev();
-    rules.map(|(kept, from, to)| (kept, vec![(from, to)])).collect()
+    rules.map(|(length, from, to)| (length, vec![(from, to)])).collect()
 }
 
 fn is_number(part: &str) -> bool {
@@ -209,8 +210,8 @@ fn is_number(part: &str) -> bool {
 
 /// Whether two names are of one part of a diffusion model, as far as they say.
 fn may_be_in_one_part(name: &str, base: &str) -> bool {
-    let (own, other) = (located(name).0, scope_of(base).0);
-    own == other || own == Scope::Any || other == Scope::Any
+    let (of_name, of_base) = (located(name).0, scope_of(base).0);
+    of_name == of_base || of_name == Scope::Any || of_base == Scope::Any
 }
 
 /// Whether a rewriting would put one part of a model in another's place, a decoder in an encoder's:
@@ -248,14 +249,15 @@ pub(crate) fn unmatched(
 pub(crate) fn nearest(name: &str, base: &BTreeSet<&str>) -> Vec<String> {
     let separators = ['.', '/', '_'];
     let parts: Vec<&str> = name.split(separators).collect();
-    let likeness = |other: &str| {
-        let others: Vec<&str> = other.split(separators).collect();
+    let likeness = |candidate: &str| {
+        let others: Vec<&str> = candidate.split(separators).collect();
         let same = |(a, b): &(&&str, &&str)| a == b;
         let tail = parts.iter().rev().zip(others.iter().rev()).take_while(same).count();
         let head = parts.iter().zip(others.iter()).take_while(same).count();
         (tail + head, tail)
     };
-    let mut scored: Vec<_> = base.iter().map(|other| (likeness(other), *other)).collect();
+    let mut scored: Vec<_> =
+        base.iter().map(|candidate| (likeness(candidate), *candidate)).collect();
     scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     scored.into_iter().filter(|((all, _), _)| *all > 1).take(2).map(|(_, n)| n.to_owned()).collect()
 }

@@ -125,14 +125,14 @@ impl ScaleSources<'_> {
         ];
         let mut found = found.into_iter().flatten();
         let Some((alpha, source)) = found.next() else { return self.without_alpha(rank) };
-        if let Some((second, other)) =
-            found.find(|(other, _)| !self.contested && differs(*other, alpha))
+        if let Some((second, second_source)) =
+            found.find(|(found, _)| !self.contested && differs(*found, alpha))
         {
             return Err(ErrorKind::ScaleConflict {
                 first: alpha,
                 first_source: source.name(),
                 second,
-                second_source: other.name(),
+                second_source: second_source.name(),
             }
             .into());
         }

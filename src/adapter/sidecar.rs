@@ -129,15 +129,15 @@ impl PeftConfig {
     /// Rank of a module by the config: the first matching pattern in file order, else `r`. None if the
     /// type's config does not bind the factors.
     pub fn rank_of(&self, module: &str) -> Option<usize> {
-        let own = first_match(&self.rank_pattern, module).unwrap_or(self.rank);
-        self.has_rank.then_some(own)
+        let rank = first_match(&self.rank_pattern, module).unwrap_or(self.rank);
+        self.has_rank.then_some(rank)
     }
 
     /// Alpha of a module by the config: the first matching pattern in file order, else the common
     /// one. None if the type has none.
     pub fn alpha_of(&self, module: &str) -> Option<f64> {
-        let own = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
-        self.has_alpha.then_some(own)
+        let alpha = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
+        self.has_alpha.then_some(alpha)
     }
 
     /// What PEFT multiplies a module of this rank by, which reads the config alone: without an alpha, 8.
@@ -184,10 +184,10 @@ impl PeftConfig {
     /// The document with those fields alone that a LoRA's config has too.
     pub fn as_lora(&self) -> Map<String, Value> {
         let lora = TYPES.iter().find(|known| known.name == "LORA");
-        let own = self.peft_type == "LORA";
+        let is_lora = self.peft_type == "LORA";
         let shared = |field: &str| {
             // LoRA calls it `init_lora_weights`, and it is set when a config is written.
-            own || (field != "init_weights" && lora.is_some_and(|lora| lora.knows(field)))
+            is_lora || (field != "init_weights" && lora.is_some_and(|lora| lora.knows(field)))
         };
         let fields = self.document.iter().filter(|(field, _)| shared(field));
         fields.map(|(field, value)| (field.clone(), value.clone())).collect()

@@ -52,10 +52,10 @@ impl ExpertSizes {
                 let (hidden, inner) = if turned { (*columns, *rows) } else { (*rows, *columns) };
                 return Some(Self { hidden, inner, turned });
             }
-            let one =
+            let is_expert =
                 [".experts.0.down_proj", ".experts.0.w2"].iter().any(|end| stem.ends_with(end));
             match shape.as_slice() {
-                [hidden, inner] if one => {
+                [hidden, inner] if is_expert => {
                     Some(Self { hidden: *hidden, inner: *inner, turned: false })
                 }
                 _ => None,
@@ -307,8 +307,8 @@ fn is_crossed(source: &StackSource<'_>, pairs: &[Pair<'_>], pair: &Pair<'_>) -> 
     let named = |name: &str| pairs.iter().find(|pair| pair.parameter == name);
     if let (Some(both), Some(down)) = (named("gate_up_proj"), named("down_proj")) {
         // What goes in comes out again, and gate and up are twice what lies between.
-        let fits = |(hidden, inner): (usize, usize), other: (usize, usize)| {
-            hidden == other.1 && inner == 2 * other.0
+        let fits = |(hidden, inner): (usize, usize), down: (usize, usize)| {
+            hidden == down.1 && inner == 2 * down.0
         };
         let turn = |(a, b): (usize, usize)| (b, a);
         match (fits(both.sizes, down.sizes), fits(turn(both.sizes), turn(down.sizes))) {

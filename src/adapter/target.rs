@@ -103,10 +103,10 @@ impl Look<'_> {
         names: &BTreeSet<&str>,
         plain: Resolved,
     ) -> Result<Resolved> {
-        let own = names.iter().copied();
+        let base_names = names.iter().copied();
         let names: BTreeSet<&str> = match self.adapter.convention.names {
-            Names::Dotted => own.chain(catalogue.names()).collect(),
-            _ => own.chain(catalogue.names_apart()).collect(),
+            Names::Dotted => base_names.chain(catalogue.names()).collect(),
+            _ => base_names.chain(catalogue.names_apart()).collect(),
         };
         let named = self.by_names(&names, catalogue);
         if let Ok(found) = &named

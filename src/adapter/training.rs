@@ -51,7 +51,7 @@ pub fn summary(key: &str, value: &str) -> String {
         return value.to_owned();
     }
     let document = json::tree(value.as_bytes()).ok();
-    let told = document.and_then(|document| match (key, document) {
+    let described = document.and_then(|document| match (key, document) {
         (TAGS, Value::Object(sets)) => Some(tags(&sets)),
         ("ss_dataset_dirs" | "ss_reg_dataset_dirs", Value::Object(sets)) => Some(images(&sets)),
         (_, Value::Object(fields)) => Some(format!("{} entries", fields.len())),
@@ -59,8 +59,8 @@ pub fn summary(key: &str, value: &str) -> String {
         _ => None,
     });
     let length = value.chars().count();
-    match told {
-        Some(told) => format!("{told} ({length} characters)"),
+    match described {
+        Some(described) => format!("{described} ({length} characters)"),
         None => {
             let start: String = value.chars().take(LONGEST).collect();
             format!("{start}… ({length} characters)")
@@ -106,8 +106,8 @@ mod tests {
         let tags: Map<_, _> =
             (0..100).map(|i| (format!("tag {i:02}"), Value::from(i + 1))).collect();
         let table = serde_json::json!({"a": tags, "b": {"tag 07": 1000}}).to_string();
-        let told = summary("ss_tag_frequency", &table);
-        assert!(told.starts_with("2 data sets, 100 tags: tag 07 1008, tag 99 100, "), "{told}");
+        let text = summary("ss_tag_frequency", &table);
+        assert!(text.starts_with("2 data sets, 100 tags: tag 07 1008, tag 99 100, "), "{text}");
         let long = "x".repeat(300);
         assert_eq!(summary("note", &long), format!("{}… (300 characters)", "x".repeat(200)));
         assert_eq!(summary("ss_tag_frequency", "{}"), "{}");

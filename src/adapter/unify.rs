@@ -48,8 +48,8 @@ fn unify_classes(adapter: &mut Adapter, before: &[Adapter]) {
     let known: BTreeSet<Identity> =
         theirs().map(|m| identity(&m.name, (m.outputs, m.inputs))).collect();
     let others: Vec<(String, (usize, usize))> = {
-        let own = adapter.modules.iter().map(|m| (m.name.clone(), (m.outputs, m.inputs)));
-        own.filter(|(name, sizes)| !known.contains(&identity(name, *sizes))).collect()
+        let modules = adapter.modules.iter().map(|m| (m.name.clone(), (m.outputs, m.inputs)));
+        modules.filter(|(name, sizes)| !known.contains(&identity(name, *sizes))).collect()
     };
     if known.is_empty() || others.is_empty() {
         return;
@@ -104,21 +104,25 @@ pub(crate) fn respelled(
         for rule in &rules {
             for way in [(rule, Side::Split, Side::Published), (rule, Side::Published, Side::Split)]
             {
-                let other = led(way, stem).map(|other| root::plain(&format!("{other}{ending}")));
-                let other = other.and_then(|other| known.get(&other).copied());
-                if let Some(other) = other.filter(|other| alike(name, other)) {
-                    found.entry(name).or_default().insert(other);
+                let counterpart = led(way, stem)
+                    .map(|counterpart| root::plain(&format!("{counterpart}{ending}")));
+                let counterpart =
+                    counterpart.and_then(|counterpart| known.get(&counterpart).copied());
+                if let Some(counterpart) =
+                    counterpart.filter(|counterpart| alike(name, counterpart))
+                {
+                    found.entry(name).or_default().insert(counterpart);
                 }
             }
         }
     }
     let mut claims: BTreeMap<&String, usize> = BTreeMap::new();
-    for other in found.values().flatten() {
-        *claims.entry(other).or_default() += 1;
+    for counterpart in found.values().flatten() {
+        *claims.entry(counterpart).or_default() += 1;
     }
     let only = |(name, others): (&String, BTreeSet<&String>)| match others.first() {
-        Some(other) if others.len() == 1 && claims.get(other) == Some(&1) => {
-            Some((name.clone(), (*other).clone()))
+        Some(counterpart) if others.len() == 1 && claims.get(counterpart) == Some(&1) => {
+            Some((name.clone(), (*counterpart).clone()))
         }
         _ => None,
     };

@@ -105,13 +105,13 @@ fn pairs(metadata: &Metadata) -> Vec<(String, Value)> {
 pub fn check_ending(convention: &Convention, output: &Path) -> Result<()> {
     let ending = output.extension().map(|ending| ending.to_string_lossy().into_owned());
     let (is, give) = match convention.output {
-        Output::File(own) if ending.as_deref() == Some(own) => return Ok(()),
+        Output::File(wanted) if ending.as_deref() == Some(wanted) => return Ok(()),
         Output::Directory(_)
             if !matches!(ending.as_deref(), Some("safetensors" | "gguf" | "json")) =>
         {
             return Ok(());
         }
-        Output::File(own) => ("one file".to_owned(), format!("a path that ends in .{own}")),
+        Output::File(wanted) => ("one file".to_owned(), format!("a path that ends in .{wanted}")),
         Output::Directory(_) => (
             "a directory (its scale is in adapter_config.json)".to_owned(),
             "a path without .safetensors, or --to kohya".to_owned(),

@@ -59,12 +59,12 @@ fn walk(
     let here = if here.as_os_str().is_empty() { Path::new(".") } else { &here };
     for entry in std::fs::read_dir(here).in_file(here)? {
         let entry = entry.in_file(here)?;
-        let (path, own) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if any && path.is_dir() && !own.starts_with('.') && depth < DEEPEST {
-            go_on(below(&own), names, depth + 1)?;
+        let (path, entry_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if any && path.is_dir() && !entry_name.starts_with('.') && depth < DEEPEST {
+            go_on(below(&entry_name), names, depth + 1)?;
         }
-        if !any && fits(name, &own) && (rest.is_empty() || path.is_dir()) {
-            go_on(below(&own), rest, depth)?;
+        if !any && fits(name, &entry_name) && (rest.is_empty() || path.is_dir()) {
+            go_on(below(&entry_name), rest, depth)?;
         }
     }
     // `**` may stand for no folder at all.

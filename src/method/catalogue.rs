@@ -87,7 +87,7 @@ pub fn markdown() -> String {
             text if text.is_empty() => String::new(),
             text => format!("`{text}`"),
         };
-        let own = format!("`{}`", entry.name);
+        let code_name = format!("`{}`", entry.name);
         let name = entry.source.split("://").last().unwrap_or(entry.source);
         let host: Vec<&str> = name.split('/').collect();
         let short = match host.as_slice() {
@@ -95,7 +95,7 @@ pub fn markdown() -> String {
             [host, ..] => (*host).to_owned(),
             [] => String::new(),
         };
-        let row = [own.as_str(), entry.summary, &parameters, entry.space];
+        let row = [code_name.as_str(), entry.summary, &parameters, entry.space];
         let line = format!("| {} | [{short}]({}) |\n", row.join(" | "), entry.source);
         table.push_str(&line);
     }

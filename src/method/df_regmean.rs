@@ -97,7 +97,7 @@ fn inverse_root(matrix: &Matrix) -> Matrix {
 
 #[cfg(test)]
 mod tests {
-    use super::super::params::Settings;
+    use super::super::settings::Settings;
     use super::super::Weighted;
     use super::*;
 
@@ -121,9 +121,9 @@ mod tests {
         let pair = [outer([1.0, 0.0, 0.0], [2.0, 1.0, 0.0]), outer([0.6, 0.8, 0.0], [0.0, 0.0, 3.0])];
         let result = merged(&pair, &[("ridge", "1e-9")], None);
         for input in &pair {
-            let own = input.factors.up.transpose();
-            let said = &own * input.factors.dense();
-            assert!((&own * &result - said).norm() < 1e-7);
+            let directions = input.factors.up.transpose();
+            let said = &directions * input.factors.dense();
+            assert!((&directions * &result - said).norm() < 1e-7);
         }
         let sum = pair[0].factors.dense() + pair[1].factors.dense();
         assert!((merged(&pair, &[("ridge", "1e12")], None) - &sum).norm() < 1e-7);

@@ -9,7 +9,8 @@ pub use super::rule::{Blend, Elementwise, Trim};
 use super::compat::Compat;
 use super::overlap;
 use super::panel::{Counts, InputWeight, Panel};
-use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED, Settings};
+use super::params::{DENSITY, EPSILON, GAMMA, LAMBDA, MAJORITY_SIGN, REDUCE, SEED};
+use super::settings::Settings;
 use crate::math::elements::blend::{self, Election, Majority};
 use crate::math::elements::random::Stream;
 use crate::math::elements::select::{Cut, Keep, Selection};
@@ -43,21 +44,21 @@ impl Input {
 }
 
 /// How many of so many elements a density keeps: one at least, but for peers that keep none.
-fn kept(density: f64, elements: u64, compat: Option<Compat>) -> u64 {
+fn count_to_keep(density: f64, elements: u64, compat: Option<Compat>) -> u64 {
     let count = (density * elements as f64).floor() as u64;
     count.max(u64::from(compat.is_none())).min(elements)
 }
 
 /// The counts above which elements are dropped, and above which they are kept unless dropped.
 fn outliers((density, gamma): (f64, f64), elements: u64, compat: Option<Compat>) -> (u64, u64) {
-    let kept = kept(density, elements, compat);
+    let keep = count_to_keep(density, elements, compat);
     // Where both cannot be, the density is held to.
-    let dropped = ((gamma * elements as f64).floor() as u64).min(elements - kept);
+    let dropped = ((gamma * elements as f64).floor() as u64).min(elements - keep);
     // mergekit's slice of all but the last 0 is empty.
     if compat == Some(Compat::Mergekit) && dropped == 0 {
         (elements, elements)
     } else {
-        (dropped, dropped + kept)
+        (dropped, dropped + keep)
     }
 }
 
@@ -97,7 +98,7 @@ impl<'a> Blending<'a> {
             let select = |count| Selection::new(Keep::Count(count), elements);
             let selections = match rule.trim {
                 _ if density >= 1.0 => Vec::new(),
-                Trim::Smallest => vec![select(kept(density, elements, compat))],
+                Trim::Smallest => vec![select(count_to_keep(density, elements, compat))],
                 Trim::SmallestAndLargest => {
                     let gamma = settings.number_of(&GAMMA, part.adapter);
                     let (above, within) = outliers((density, gamma), elements, compat);
@@ -147,10 +148,11 @@ impl<'a> Blending<'a> {
     pub fn counts(&self) -> Counts {
         match self.stage {
             Stage::Cuts => {
-                let own = |input: &Input| input.selections.iter().map(Selection::tally).collect();
+                let tallies =
+                    |input: &Input| input.selections.iter().map(Selection::tally).collect();
                 let joint = self.joint.iter().map(|joint| vec![joint.tally()]);
                 Counts {
-                    tallies: self.inputs.iter().map(own).chain(joint).collect(),
+                    tallies: self.inputs.iter().map(tallies).chain(joint).collect(),
                     norms: Vec::new(),
                 }
             }
@@ -179,9 +181,9 @@ impl<'a> Blending<'a> {
     pub fn finish_pass(&mut self, counts: &Counts) {
         match self.stage {
             Stage::Cuts => {
-                let own = self.inputs.iter_mut().flat_map(|input| &mut input.selections);
+                let selections = self.inputs.iter_mut().flat_map(|input| &mut input.selections);
                 let tallies = counts.tallies.iter().flatten();
-                for (selection, tally) in own.chain(&mut self.joint).zip(tallies) {
+                for (selection, tally) in selections.chain(&mut self.joint).zip(tallies) {
                     selection.finish_pass(tally);
                 }
             }

@@ -23,8 +23,8 @@ fn coefficients(_gram: &Matrix, problem: &Problem) -> Vec<f64> {
     let beta = problem.settings.number(&BETA);
     let last = problem.weights.len() - 1;
     let of = |adapter: usize| {
-        let kept = beta.powf((last - adapter) as f64);
-        if adapter == 0 { kept } else { (1.0 - beta) * kept }
+        let decay = beta.powf((last - adapter) as f64);
+        if adapter == 0 { decay } else { (1.0 - beta) * decay }
     };
     problem.inputs.iter().map(|input| of(input.adapter)).collect()
 }

@@ -1,7 +1,7 @@
 //! What a method is given and gives back.
 
 use super::compat::Compat;
-use super::params::Settings;
+use super::settings::Settings;
 use crate::math::{LowRank, Matrix};
 
 /// One input of a combination: weight · scale · up · down.

@@ -38,7 +38,7 @@ fn combine(problem: &Problem) -> Combined {
     let mut parts: Vec<(&LowRank, f64)> =
         deltas.iter().map(|delta| (delta, longest(delta))).collect();
     parts.retain(|(_, longest)| *longest > 0.0);
-    let (common, own) = shares(rank, parts.len(), problem.settings.number(&COMMON));
+    let (common, individual) = shares(rank, parts.len(), problem.settings.number(&COMMON));
     let (u, v) = sum.vectors(common);
     let mut values = sum.singular_values()[..common].to_vec();
     let (mut left, mut right) = (Vec::new(), Vec::new());
@@ -46,8 +46,8 @@ fn combine(problem: &Problem) -> Combined {
         let inside = product(&u, &transposed_product(&u, &delta.up));
         let outside = LowRank::new(&delta.up - inside, delta.down.clone()).svd();
         let count = outside.singular_values().iter().filter(|value| **value > LEFT * longest).count();
-        let (own_left, own_right) = outside.vectors(own.min(count));
-        values.extend_from_slice(&outside.singular_values()[..own.min(count)]);
+        let (own_left, own_right) = outside.vectors(individual.min(count));
+        values.extend_from_slice(&outside.singular_values()[..individual.min(count)]);
         left.push(own_left);
         right.push(own_right);
     }
@@ -66,9 +66,9 @@ fn shares(rank: usize, deltas: usize, common: f64) -> (usize, usize) {
         return (rank, 0);
     }
     let others = rank - (rank as f64 * common) as usize;
-    let own = (others as f64 / deltas as f64).round_ties_even() as usize;
-    let own = own.min(rank / deltas);
-    (rank - deltas * own, own)
+    let individual = (others as f64 / deltas as f64).round_ties_even() as usize;
+    let individual = individual.min(rank / deltas);
+    (rank - deltas * individual, individual)
 }
 
 #[cfg(test)]

@@ -73,29 +73,29 @@ fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
             }
             let pull = shares[at] * angle / angle.sin();
             step[at] += pull * unit;
-            for (step, own) in step.iter_mut().zip(&u) {
-                *step -= pull * cosine * own;
+            for (step, value) in step.iter_mut().zip(&u) {
+                *step -= pull * cosine * value;
             }
         }
         let length = norm(&step, gram);
         if length < tolerance {
             break;
         }
-        for (own, step) in u.iter_mut().zip(&step) {
-            *own = length.cos() * *own + length.sin() * step / length;
+        for (value, step) in u.iter_mut().zip(&step) {
+            *value = length.cos() * *value + length.sin() * step / length;
         }
         normalise(&mut u, gram, tolerance);
     }
-    u.iter().map(|own| own * scale).collect()
+    u.iter().map(|value| value * scale).collect()
 }
 
 /// ⟨u, delta `at`⟩.
 fn dot_with(u: &[f64], gram: &Matrix, at: usize) -> f64 {
-    u.iter().enumerate().map(|(other, own)| own * gram[(other, at)]).sum()
+    u.iter().enumerate().map(|(row, value)| value * gram[(row, at)]).sum()
 }
 
 fn norm(u: &[f64], gram: &Matrix) -> f64 {
-    let squared: f64 = u.iter().enumerate().map(|(at, own)| own * dot_with(u, gram, at)).sum();
+    let squared: f64 = u.iter().enumerate().map(|(at, value)| value * dot_with(u, gram, at)).sum();
     squared.max(0.0).sqrt()
 }
 
@@ -105,8 +105,8 @@ fn normalise(u: &mut [f64], gram: &Matrix, least: f64) -> bool {
     if length < least {
         return false;
     }
-    for own in u {
-        *own /= length;
+    for value in u {
+        *value /= length;
     }
     true
 }

@@ -16,6 +16,7 @@ mod overlap;
 mod panel;
 pub mod params;
 mod rule;
+mod settings;
 mod space;
 
 pub use compat::Compat;
@@ -25,8 +26,9 @@ pub use inputs::{Check, Combined, Problem, Refusal, Sketch, Weighted};
 use inputs::{add_factors, anything, equal_ranks, positive_scales};
 pub use kind::{Kind, Law, Method};
 pub use panel::{Counts, InputWeight, Panel};
-pub use params::{Param, Settings};
+pub use params::Param;
 pub use registry::by_name;
+pub use settings::Settings;
 pub use space::Space;
 
 methods! {

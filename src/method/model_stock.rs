@@ -40,6 +40,6 @@ fn coefficients(gram: &Matrix, problem: &Problem) -> Vec<f64> {
     let cosine = if count > 1 { cosines / pairs } else { 1.0 };
     let cosine = if problem.compat.is_some() { cosine } else { cosine.max(0.0) };
     let count = count as f64;
-    let kept = count * cosine / (1.0 + (count - 1.0) * cosine);
-    vec![kept / count; problem.inputs.len()]
+    let ratio = count * cosine / (1.0 + (count - 1.0) * cosine);
+    vec![ratio / count; problem.inputs.len()]
 }

@@ -1,7 +1,8 @@
 //! How far deltas that leave most elements as they are meet in the others, as RAM+ looks at them.
 
 use super::panel::{Counts, Panel};
-use super::params::{OVERLAP_CAP, OVERLAP_GAIN, Settings};
+use super::params::{OVERLAP_CAP, OVERLAP_GAIN};
+use super::settings::Settings;
 
 /// Counts, of every input and row, the elements that others have too and those that it has alone.
 pub(super) fn count(panel: &Panel, counts: &mut Counts) {
@@ -17,9 +18,9 @@ pub(super) fn count(panel: &Panel, counts: &mut Counts) {
         norms.resize(norms.len().max(panel.first + length / columns), (0.0, 0.0));
         let rows = delta.chunks(columns).zip(having.chunks(columns));
         for ((values, having), row) in rows.zip(&mut norms[panel.first..]) {
-            let own = || values.iter().zip(having).filter(|(value, _)| **value != 0.0);
-            let shared = own().filter(|(_, count)| **count > 1).count();
-            *row = (shared as f64, (own().count() - shared) as f64);
+            let non_zero = || values.iter().zip(having).filter(|(value, _)| **value != 0.0);
+            let shared = non_zero().filter(|(_, count)| **count > 1).count();
+            *row = (shared as f64, (non_zero().count() - shared) as f64);
         }
     }
 }

@@ -31,9 +31,9 @@ fn combine(problem: &Problem) -> Combined {
             held += value;
             held >= eta * whole * (1.0 - 1e-14)
         };
-        let kept = values.iter().position(reaches).map_or(values.len(), |at| at + 1);
+        let rank = values.iter().position(reaches).map_or(values.len(), |at| at + 1);
         let gain = if held > 0.0 { whole / held } else { 1.0 };
-        let LowRank { up, down } = svd.truncate(kept);
+        let LowRank { up, down } = svd.truncate(rank);
         LowRank::new(up, down * gain)
     };
     let parts: Vec<LowRank> = problem.deltas().into_iter().map(cut).collect();

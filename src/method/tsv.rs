@@ -56,7 +56,7 @@ pub(super) fn orthogonalised(rows: usize, blocks: &[Matrix]) -> Matrix {
     }
     let svd = LowRank::new(all, Matrix::identity(columns, columns)).svd();
     let largest = svd.singular_values().first().copied().unwrap_or(0.0);
-    let own = svd.singular_values().iter().filter(|value| **value > SHARED * largest).count();
-    let (u, v) = svd.vectors(own);
+    let distinct = svd.singular_values().iter().filter(|value| **value > SHARED * largest).count();
+    let (u, v) = svd.vectors(distinct);
     product(&u, &v.transpose())
 }

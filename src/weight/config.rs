@@ -142,8 +142,8 @@ impl Config {
 
     /// MLX's settings of a module: its own, or the model's.
     pub fn mlx(&self, module: &str, key: &str) -> Option<usize> {
-        let own = self.get(module).and_then(|own| positive(own.get(key)));
-        own.or_else(|| self.number(key))
+        let of_module = self.get(module).and_then(|settings| positive(settings.get(key)));
+        of_module.or_else(|| self.number(key))
     }
 }
 

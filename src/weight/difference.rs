@@ -167,14 +167,14 @@ impl<'a> Tuned<'a> {
         out: &mut [f32],
         scratch: &mut Vec<u8>,
     ) -> Result<bool> {
-        let Some(own) = self.kernel_type().filter(|_| stored_delta::takes(element)) else {
+        let Some(kernel_type) = self.kernel_type().filter(|_| stored_delta::takes(element)) else {
             return Ok(false);
         };
-        let bytes = stored(self.view, own, first, out.len(), scratch)?;
-        if own == element && bytes == base {
+        let bytes = stored(self.view, kernel_type, first, out.len(), scratch)?;
+        if kernel_type == element && bytes == base {
             // The same bytes have no difference, whatever they are.
             out.fill(0.0);
-        } else if !stored_delta::subtract((own, element), bytes, base, out) {
+        } else if !stored_delta::subtract((kernel_type, element), bytes, base, out) {
             self.read(first, out.len())?;
         }
         Ok(true)
@@ -229,9 +229,15 @@ pub(crate) fn add_stored(
         return Ok(false);
     }
     for difference in differences {
-        let Some(own) = difference.kernel_type() else { return Ok(false) };
-        let bytes = stored(difference.view, own, first, values.len(), scratch)?;
-        if !stored_delta::add_difference((own, element), bytes, base, difference.weight, values) {
+        let Some(kernel_type) = difference.kernel_type() else { return Ok(false) };
+        let bytes = stored(difference.view, kernel_type, first, values.len(), scratch)?;
+        if !stored_delta::add_difference(
+            (kernel_type, element),
+            bytes,
+            base,
+            difference.weight,
+            values,
+        ) {
             difference.read(first, values.len())?;
         }
     }

@@ -81,9 +81,9 @@ impl<'a> Model<'a> {
 
     /// ComfyUI's settings of a layer: its own tensor's, or the header's.
     pub(super) fn comfy(&self, module: &str) -> Result<Option<Value>> {
-        if let Some(own) = self.tensor(&format!("{module}.comfy_quant")) {
-            let bytes = own.all()?;
-            let bad = |reason: String| own.error(QuantError::BadState { reason });
+        if let Some(settings) = self.tensor(&format!("{module}.comfy_quant")) {
+            let bytes = settings.all()?;
+            let bad = |reason: String| settings.error(QuantError::BadState { reason });
             let parsed = json::tree(&bytes).map_err(|error| bad(error.to_string()))?;
             return Ok(Some(parsed));
         }
@@ -99,12 +99,12 @@ impl<'a> Model<'a> {
         name: &str,
         module: &str,
         parts: &[&str],
-        own: Recognised,
+        found: Recognised,
     ) -> Recognised {
         let activations = ACTIVATIONS.iter().map(|ending| format!("{module}.{ending}"));
         let named = parts.iter().map(|part| (*part).to_owned());
         let parts = named.chain(activations).filter(|part| self.checkpoint.tensor(part).is_some());
-        Recognised { name: name.to_owned(), parts: parts.collect(), ..own }
+        Recognised { name: name.to_owned(), parts: parts.collect(), ..found }
     }
 
     /// What a GGUF file says of the types of its blocks.

@@ -131,21 +131,21 @@ fn head(
 ) -> Result<Option<Head>> {
     let Some(embedding) = names.of(&tied.embedding) else { return Ok(None) };
     let Tied { head: name, embedding: base_embedding } = tied;
-    let Some(own) = names.of(&name).or_else(|| head_of(&name, tuned)) else {
+    let Some(head) = names.of(&name).or_else(|| head_of(&name, tuned)) else {
         let (tuned, parted) = (embedding, false);
         return Ok(Some(Head { name, embedding: base_embedding, tuned, parted }));
     };
     let pair = |tuned: &str| Pair { base: base_embedding.clone(), tuned: tuned.to_owned() };
-    let (_, stored) = views(base, tuned, &pair(&own))?;
+    let (_, stored) = views(base, tuned, &pair(&head))?;
     let (_, shared) = views(base, tuned, &pair(&embedding))?;
     let parted = !stored.same_bytes(shared)?;
-    Ok(Some(Head { name, embedding: base_embedding, tuned: own, parted }))
+    Ok(Some(Head { name, embedding: base_embedding, tuned: head, parted }))
 }
 
 /// A head that does not stand below the root of the other tensors.
 fn head_of(name: &str, tuned: &Checkpoint) -> Option<String> {
     let plain = root::plain(name);
-    let mut found = tuned.names().filter(|other| root::plain(other) == plain);
+    let mut found = tuned.names().filter(|candidate| root::plain(candidate) == plain);
     found.next().filter(|_| found.next().is_none()).map(str::to_owned)
 }
 
@@ -182,10 +182,10 @@ impl<'a> Names<'a> {
     fn of(&self, name: &str) -> Option<String> {
         match self {
             Self::Root { tuned, roots } => {
-                let own = format!("{}{}", roots.0, name.strip_prefix(roots.1.as_str())?);
-                tuned.tensor(&own).map(|_| own)
+                let renamed = format!("{}{}", roots.0, name.strip_prefix(roots.1.as_str())?);
+                tuned.tensor(&renamed).map(|_| renamed)
             }
-            Self::Wrapped(names) => names.get(&root::plain(name)).map(|own| (*own).to_owned()),
+            Self::Wrapped(names) => names.get(&root::plain(name)).map(|tuned| (*tuned).to_owned()),
         }
     }
 
@@ -204,11 +204,11 @@ fn roots(base: &Checkpoint, tuned: &Checkpoint) -> BTreeSet<(String, String)> {
     }
     let mut roots = BTreeSet::new();
     for name in some(base) {
-        let above = tuned.names().filter_map(|other| root_above(other, name));
+        let above = tuned.names().filter_map(|candidate| root_above(candidate, name));
         roots.extend(above.map(|root| (root.to_owned(), String::new())));
     }
     for name in some(tuned) {
-        let above = base.names().filter_map(|other| root_above(other, name));
+        let above = base.names().filter_map(|candidate| root_above(candidate, name));
         roots.extend(above.map(|root| (String::new(), root.to_owned())));
     }
     roots

@@ -70,14 +70,14 @@ impl EightBit {
         let ([_, _], Some(codes)) = (weight.shape.as_slice(), weight.parts.first()) else {
             return Err(no());
         };
-        let own = weight.eight_bit();
+        let eight_bit = weight.eight_bit();
         let made = match (self, config.method()) {
             (Self::Floats, Some("compressed-tensors")) => {
                 float8_rows(codes, &weight.name, (rows, columns))
             }
-            (Self::Integers, Some("compressed-tensors" | "mlx")) => own.integers.clone(),
-            (Self::Integers, _) if own.in_file => own.integers.clone(),
-            (Self::Floats, _) if own.in_file => own.floats.clone(),
+            (Self::Integers, Some("compressed-tensors" | "mlx")) => eight_bit.integers.clone(),
+            (Self::Integers, _) if eight_bit.in_file => eight_bit.integers.clone(),
+            (Self::Floats, _) if eight_bit.in_file => eight_bit.floats.clone(),
             _ => None,
         };
         made.ok_or_else(no)

@@ -111,8 +111,8 @@ impl Root {
         if plain == "lm_head" {
             return Some(self.head.to_owned());
         }
-        let own = inside("layers") || ["embed_tokens", "norm"].contains(&plain.as_str());
-        own.then(|| format!("{}{plain}", self.model))
+        let in_model = inside("layers") || ["embed_tokens", "norm"].contains(&plain.as_str());
+        in_model.then(|| format!("{}{plain}", self.model))
     }
 }
 

@@ -87,9 +87,9 @@ pub(super) fn modern(module: &str) -> String {
 fn newer(module: &str) -> Option<String> {
     if module.starts_with("text_encoder")
         && let Some((attention, name)) = module.rsplit_once(".self_attn.")
-        && let Some((_, own)) = ENCODER.iter().find(|(old, _)| *old == name)
+        && let Some((_, current)) = ENCODER.iter().find(|(old, _)| *old == name)
     {
-        return Some(format!("{attention}.self_attn.{own}"));
+        return Some(format!("{attention}.self_attn.{current}"));
     }
     let (attention, name) = module.rsplit_once(".processor.")?;
     let name = if name == "to_out" { "to_out.0" } else { name };

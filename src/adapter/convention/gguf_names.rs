@@ -107,13 +107,13 @@ impl Architecture {
         let unwrapped = Root::TEXT.of(module).filter(|_| module.contains("language_model."));
         let module = unwrapped.as_deref().unwrap_or(module);
         if let Some((number, name)) = module.strip_prefix(self.layers).and_then(numbered) {
-            let named = |name| self.in_layers().find(|(own, _)| *own == name);
+            let named = |name| self.in_layers().find(|(known, _)| *known == name);
             let older = || named(ROUTER.1).filter(|_| name == ROUTER.0);
             let found = named(name).or_else(older).map(|found| found.1);
             let found = found.map(str::to_owned).or_else(|| self.expert_to_gguf(name))?;
             return Some(format!("blk.{number}.{found}"));
         }
-        let found = self.outside.iter().find(|(own, _)| *own == module)?;
+        let found = self.outside.iter().find(|(known, _)| *known == module)?;
         Some(found.1.to_owned())
     }
 
@@ -133,7 +133,7 @@ impl Architecture {
             return Some((LAST_NORM.1.to_owned(), shift));
         }
         let (number, name) = numbered(module.strip_prefix(self.layers)?)?;
-        let found = rest.in_layer.iter().find(|(own, _)| *own == name)?;
+        let found = rest.in_layer.iter().find(|(known, _)| *known == name)?;
         Some((format!("blk.{number}.{}", found.1), shift))
     }
 
@@ -154,8 +154,8 @@ impl Architecture {
         [self.experts?, EXPERTS, MIXTRAL, ("mlp.experts", MIXTRAL.1)].into_iter().find_map(
             |(above, names)| {
                 let below = name.strip_prefix(above)?.strip_prefix('.')?;
-                let (expert, own) = numbered(below)?;
-                let at = names.iter().position(|name| *name == own)?;
+                let (expert, matrix) = numbered(below)?;
+                let at = names.iter().position(|name| *name == matrix)?;
                 Some(format!("{}.{expert}", STACKS.get(at)?))
             },
         )
@@ -173,8 +173,8 @@ impl Architecture {
         let (above, names) = self.experts?;
         let (stack, expert) = name.rsplit_once('.')?;
         let (expert, _) = numbered(&format!("{expert}.")).filter(|(_, rest)| rest.is_empty())?;
-        let own = names.get(STACKS.iter().position(|known| *known == stack)?)?;
-        Some(format!("{above}.{expert}.{own}"))
+        let matrix = names.get(STACKS.iter().position(|known| *known == stack)?)?;
+        Some(format!("{above}.{expert}.{matrix}"))
     }
 
     /// The heads whose rows llama.cpp reorders in a module of this (llama.cpp's) name.
@@ -226,13 +226,13 @@ mod tests {
             assert_eq!(architecture.from_gguf("blk.0.attn_unheard_of"), None);
         }
         let mixtral = Architecture::of_model_type("mixtral").expect("known");
-        for (own, theirs, again) in [
+        for (path, stored, again) in [
             ("block_sparse_moe.experts.7.w3", "ffn_up_exps.7", "block_sparse_moe.experts.7.w3"),
             ("mlp.experts.7.down_proj", "ffn_down_exps.7", "block_sparse_moe.experts.7.w2"),
             ("mlp.gate", "ffn_gate_inp", "block_sparse_moe.gate"),
         ] {
-            let name = mixtral.to_gguf(&format!("model.layers.3.{own}")).expect("named");
-            assert_eq!(name, format!("blk.3.{theirs}"));
+            let name = mixtral.to_gguf(&format!("model.layers.3.{path}")).expect("named");
+            assert_eq!(name, format!("blk.3.{stored}"));
             assert_eq!(mixtral.from_gguf(&name), Some(format!("model.layers.3.{again}")));
         }
         for unknown in ["blk.0.ffn_up_exps.07", "blk.0.ffn_up_exps", "blk.0.ffn_up_exps.x"] {

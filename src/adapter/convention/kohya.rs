@@ -50,12 +50,12 @@ pub(super) fn format(key: &Key) -> Option<String> {
 
 pub(super) fn recognises(key: &str) -> bool {
     // An alpha or a bias alone may stand in any file.
-    let own = |part| match part {
+    let is_kohya = |part| match part {
         Part::Down | Part::Up => true,
         Part::Named(name) => name != tensors::IA3_WEIGHT,
         _ => false,
     };
-    suffix::split(key).is_some_and(|(_, part)| own(part)) || foreign_family(key).is_some()
+    suffix::split(key).is_some_and(|(_, part)| is_kohya(part)) || foreign_family(key).is_some()
 }
 
 #[cfg(test)]

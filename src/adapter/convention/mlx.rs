@@ -105,12 +105,12 @@ const MIXTRAL: &str = "block_sparse_moe";
 
 /// The stack that a module of one expert is in, as mlx-lm calls it, and the expert's number.
 fn stack_of(module: &str) -> Option<(String, usize)> {
-    let (above, own) = module.rsplit_once('.')?;
+    let (above, matrix) = module.rsplit_once('.')?;
     let (holder, expert) = above.rsplit_once('.')?;
     let holder = holder.strip_suffix(".experts")?;
     let expert = expert.parse().ok().filter(|_| expert.bytes().all(|b| b.is_ascii_digit()))?;
     let mixtral = holder.ends_with(MIXTRAL);
-    let named = |known: &&(&str, &str, &str)| own == if mixtral { known.2 } else { known.1 };
+    let named = |known: &&(&str, &str, &str)| matrix == if mixtral { known.2 } else { known.1 };
     let (theirs, ..) = EXPERTS.iter().find(named)?;
     Some((format!("{holder}.switch_mlp.{theirs}"), expert))
 }
@@ -121,17 +121,17 @@ fn apart(tensor: Tensor) -> Vec<Tensor> {
     let place = name.rsplit_once('.').and_then(|(module, factor)| {
         let (above, theirs) = module.rsplit_once('.')?;
         let holder = above.strip_suffix(".switch_mlp")?;
-        let (_, own, mixtral) = EXPERTS.iter().find(|known| known.0 == theirs)?;
-        Some((holder, if holder.ends_with(MIXTRAL) { mixtral } else { own }, factor))
+        let (_, current, mixtral) = EXPERTS.iter().find(|known| known.0 == theirs)?;
+        Some((holder, if holder.ends_with(MIXTRAL) { mixtral } else { current }, factor))
     });
-    let (Some((holder, own, factor)), [experts @ 1..=MOST_EXPERTS, rows, columns]) =
+    let (Some((holder, matrix_name, factor)), [experts @ 1..=MOST_EXPERTS, rows, columns]) =
         (place, shape.as_slice())
     else {
         return vec![tensor];
     };
     let size = bytes.len() / experts;
     let matrix = |(expert, bytes): (usize, &[u8])| {
-        let name = format!("{holder}.experts.{expert}.{own}.{factor}");
+        let name = format!("{holder}.experts.{expert}.{matrix_name}.{factor}");
         (name, *dtype, vec![*rows, *columns], bytes.to_vec())
     };
     bytes.chunks_exact(size.max(1)).take(*experts).enumerate().map(matrix).collect()

@@ -47,8 +47,8 @@ const NESTING: [&str; 2] = ["base_layer", "token_adapter"];
 const COPIES: [&str; 2] = ["modules_to_save", "ln_tuning_layers"];
 
 fn parse(key: &str) -> Option<Key> {
-    let own = |part: &&str| !LEAKED.contains(part) && !NESTING.contains(part);
-    let mut parts: Vec<&str> = key.split('.').filter(own).collect();
+    let is_of_path = |part: &&str| !LEAKED.contains(part) && !NESTING.contains(part);
+    let mut parts: Vec<&str> = key.split('.').filter(is_of_path).collect();
     while let Some(at) = parts.iter().position(|part| COPIES.contains(part)) {
         // `modules_to_save.<adapter name>.weight`, as older writers kept it.
         parts.drain(at..(at + 2).min(parts.len() - 1).max(at + 1));
@@ -166,15 +166,15 @@ fn split<'a>(parts: &'a [&'a str]) -> Option<(&'a [&'a str], Part)> {
 
 /// The tensor of another family that is called so; the shared ones stand before any module.
 fn named_part(name: &str, at: usize) -> Option<Part> {
-    let own = tensors::PEFT.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
+    let of_module = tensors::PEFT.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
     let shared = tensors::SHARED.iter().find(|known| **known == name && at == 0).copied();
-    own.filter(|_| at > 0).or(shared).map(Part::Named)
+    of_module.filter(|_| at > 0).or(shared).map(Part::Named)
 }
 
 /// The tensor of another family that has a name of its own in what is called so (`glora_A.Xd`).
 fn nested_part(name: &str, rest: &[&str]) -> Option<Part> {
     let ([leaf] | [_, leaf]) = rest else { return None };
-    let is_own = |known: &str| known.strip_prefix(name)?.strip_prefix('.').map(|own| own == *leaf);
+    let is_own = |known: &str| known.strip_prefix(name)?.strip_prefix('.').map(|below| below == *leaf);
     let known = tensors::PEFT.iter().find(|(known, _)| is_own(known) == Some(true));
     known.map(|(known, _)| Part::Named(known))
 }
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(parse("vera_A.lora_magnitude_vector.trainable_tokens_delta"), None);
         assert_eq!(parse("base_model.model.q.lora_diag"), key("q", Part::Foreign));
         assert_eq!(parse("base_model.model"), None);
-        for (key, peft_type, own) in [
+        for (key, peft_type, spelled) in [
             ("base_model.model._orig_mod.q.lora_A.default", "ADALORA", "base_model.model.q.lora_A"),
             ("q.oft_R.default.weight", "OFT", "base_model.model.q.oft_R.weight"),
             ("base_model.model.q.base_layer.bias", "OFT", "base_model.model.q.base_layer.bias"),
@@ -336,7 +336,7 @@ mod tests {
                 "base_model.model.h.weight",
             ),
         ] {
-            assert_eq!(respelled(key, peft_type).as_deref(), Some(own), "{key}");
+            assert_eq!(respelled(key, peft_type).as_deref(), Some(spelled), "{key}");
         }
         assert_eq!(parse(""), None);
     }

@@ -153,7 +153,7 @@ pub(super) fn pattern(names: &[&str], values: &[Value]) -> (Value, Value) {
     others.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.0.cmp(b.0)));
     let mut patterns = Map::new();
     for (name, value) in others {
-        let ends_another = names.iter().any(|other| other.ends_with(&format!(".{name}")));
+        let ends_another = names.iter().any(|longer| longer.ends_with(&format!(".{name}")));
         let key = if ends_another { format!("^{name}") } else { name.to_owned() };
         patterns.insert(key, value.clone());
     }

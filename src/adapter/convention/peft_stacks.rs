@@ -77,7 +77,8 @@ fn joined(label: &str, modules: &BTreeMap<usize, NewModule>, stack: Stack) -> Re
     let (mut inputs, mut outputs) = (0, 0);
     for expert in 0..stack.experts {
         let Some(module) = modules.get(&expert) else { continue };
-        let ((own, a), (other, b)) = (factor(module, Part::Down)?, factor(module, Part::Up)?);
+        let ((down_dtype, a), (up_dtype, b)) =
+            (factor(module, Part::Down)?, factor(module, Part::Up)?);
         // (B·A)ᵀ = Aᵀ·Bᵀ.
         let shape = if stack.crossed { (b.rows, a.columns) } else { (a.columns, b.rows) };
         if down.is_empty() {
@@ -85,7 +86,7 @@ fn joined(label: &str, modules: &BTreeMap<usize, NewModule>, stack: Stack) -> Re
             down = vec![0; stack.experts * rank * inputs * size];
             up = vec![0; outputs * rank * stack.experts * size];
         }
-        if (own, other) != (dtype, dtype) || shape != (inputs, outputs) {
+        if (down_dtype, up_dtype) != (dtype, dtype) || shape != (inputs, outputs) {
             return Err(ExpertsError::Uneven { what: "size or dtype" }.into());
         }
         for level in 0..module.rank {

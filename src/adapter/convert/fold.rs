@@ -79,9 +79,9 @@ impl Factor {
     }
 
     /// Writes another of the same dtype into these rows, from this column on.
-    pub(super) fn put(&mut self, rows: Rows, column: usize, other: &Self) {
-        let ((row, element), (theirs, _)) = (self.strides(), other.strides());
-        for (at, values) in rows.numbers().zip(other.bytes.chunks(theirs.max(1))) {
+    pub(super) fn put(&mut self, rows: Rows, column: usize, block: &Self) {
+        let ((row, element), (block_row, _)) = (self.strides(), block.strides());
+        for (at, values) in rows.numbers().zip(block.bytes.chunks(block_row.max(1))) {
             let start = at * row + column * element;
             if let Some(place) = self.bytes.get_mut(start..start + values.len()) {
                 place.copy_from_slice(values);

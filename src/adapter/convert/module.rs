@@ -91,17 +91,17 @@ impl ModuleConversion<'_> {
             self.lose_all(&no_such_factors(target, self.module), lost);
             return Ok(None);
         }
-        let mut kept = Vec::new();
+        let mut carried = Vec::new();
         for tensor in tensors {
             match translated(self.module, tensor, target)? {
-                Ok(tensor) if self.spells(tensor.0) => kept.push(tensor),
+                Ok(tensor) if self.spells(tensor.0) => carried.push(tensor),
                 Ok((part, ..)) | Err(part) => {
                     self.lose(&format!("its {}", called(part, self.module)), lost);
                 }
             }
         }
         let (rank, alpha) = (self.module.rank, self.exact_alpha());
-        Ok(Some(Held { tensors: kept, factored: None, rank, alpha }))
+        Ok(Some(Held { tensors: carried, factored: None, rank, alpha }))
     }
 
     /// The family's own tensors, where the target has the family.
@@ -115,10 +115,10 @@ impl ModuleConversion<'_> {
         }
         let both = from.scale == ScalePlace::Tensor && target.scale == ScalePlace::Tensor;
         if both && part.is_none() && spells_all(tensors) {
-            let mut kept = tensors.to_vec();
-            kept.extend(beside(self.adapter, self.module)?);
+            let mut carried = tensors.to_vec();
+            carried.extend(beside(self.adapter, self.module)?);
             let alpha = self.module.scale.alpha;
-            return Ok(Some(Held { tensors: kept, factored: None, rank, alpha }));
+            return Ok(Some(Held { tensors: carried, factored: None, rank, alpha }));
         }
         let native = native::with_alpha(self.module, tensors, from, target)?;
         let native = native.filter(|tensors| spells_all(tensors));

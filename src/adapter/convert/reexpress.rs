@@ -28,8 +28,8 @@ pub(crate) fn reexpress(adapter: &Adapter, goal: Goal<'_>, base: &BaseFacts) -> 
         stacks = served_experts::experts(served, &mut layout);
     }
     check_names(adapter, &layout)?;
-    if let Some(kept) = passthrough::whole(adapter, goal, &layout)? {
-        return Ok(kept);
+    if let Some(unchanged) = passthrough::whole(adapter, goal, &layout)? {
+        return Ok(unchanged);
     }
     let Fit { modules, reports, sources, replacements, lost } =
         fit::all(adapter, goal, &layout, base)?;

@@ -20,10 +20,10 @@ pub(super) fn experts(served: &Served<'_>, layout: &mut Layout) -> BTreeMap<Stri
             // A is on the side of the inputs, as PEFT since 0.19 has it of stacks outputs × inputs; of others the
             // model's class decides for PEFT.
             let straight = form == Some(ExpertForm::Stacks) || served.plain_stacks;
-            let own = |(name, stack): (&String, &Stack)| {
+            let oriented = |(name, stack): (&String, &Stack)| {
                 (name.clone(), Stack { crossed: stack.crossed && !straight, ..*stack })
             };
-            served.adapter.stacks.iter().map(own).collect()
+            served.adapter.stacks.iter().map(oriented).collect()
         }
     };
     call_matrices(served, layout);

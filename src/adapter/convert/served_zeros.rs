@@ -150,16 +150,16 @@ fn missing_stacks(new: &mut NewAdapter) -> Vec<NewModule> {
         let Some((holder, number, matrix)) = expert_of(&module.name) else { continue };
         let Some((outputs, inputs)) = size(module) else { continue };
         // gate and up, one under the other, are 2·inner × hidden, down is hidden × inner.
-        let (other, shape) = match matrix {
+        let (missing, shape) = match matrix {
             "gate_up_proj" => ("down_proj", (inputs, outputs / 2)),
             "down_proj" => ("gate_up_proj", (2 * inputs, outputs)),
             _ => continue,
         };
-        let name = format!("{holder}.{number}.{other}");
-        let own = new.stacks.get(&format!("{holder}.{matrix}"));
-        if let Some(stack) = own.filter(|_| !names.contains(name.as_str())) {
+        let name = format!("{holder}.{number}.{missing}");
+        let stack = new.stacks.get(&format!("{holder}.{matrix}"));
+        if let Some(stack) = stack.filter(|_| !names.contains(name.as_str())) {
             added.push(zeros(name, module, shape));
-            stacks.push((format!("{holder}.{other}"), *stack));
+            stacks.push((format!("{holder}.{missing}"), *stack));
         }
     }
     new.stacks.extend(stacks);

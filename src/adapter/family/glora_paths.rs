@@ -168,8 +168,8 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let (mut outputs, mut inputs) = (0, 0);
     for path in &paths {
         let (rows, columns) = path.size(source)?;
-        let other = |known: usize, found: usize| known != 0 && found != 0 && known != found;
-        if other(outputs, rows) || other(inputs, columns) {
+        let differ = |known: usize, found: usize| known != 0 && found != 0 && known != found;
+        if differ(outputs, rows) || differ(inputs, columns) {
             let name = path.tensors().next().unwrap_or_default();
             check_length(source.view(name)?, outputs)?;
         }

@@ -34,9 +34,9 @@ impl Form for Hra {
         for at in 0..self.rank {
             if self.orthogonal {
                 for before in 0..at {
-                    let other = vectors.column(before).clone_owned();
-                    let share = vectors.column(at).dot(&other);
-                    vectors.column_mut(at).axpy(-share, &other, 1.0);
+                    let previous = vectors.column(before).clone_owned();
+                    let share = vectors.column(at).dot(&previous);
+                    vectors.column_mut(at).axpy(-share, &previous, 1.0);
                 }
             }
             let norm = vectors.column(at).norm();

@@ -100,9 +100,9 @@ fn build(source: &Source<'_>) -> Result<Module> {
     }
     inputs *= rest.iter().product::<usize>();
     // The second part has the first's shapes, and a rank of its own.
-    let other = source.matrix(second.1)?.0;
+    let second_rank = source.matrix(second.1)?.0;
     let channels = source.matrix(first.1)?.1;
-    for ((up, down, core), rank) in [(first, rank), (second, other)] {
+    for ((up, down, core), rank) in [(first, rank), (second, second_rank)] {
         let ones = vec![1; kernel.len()];
         match core {
             None => {
@@ -131,7 +131,7 @@ fn build(source: &Source<'_>) -> Result<Module> {
         outputs,
         scale: source.scales.resolve(source.name, rank, source.alpha()?)?,
         form: Arc::new(LoHa {
-            parts: [pair(first, rank), pair(second, other)],
+            parts: [pair(first, rank), pair(second, second_rank)],
             most: outputs.min(inputs),
         }),
         bias: None,

@@ -136,10 +136,10 @@ fn build(source: &Source<'_>) -> Result<Module> {
 /// A part, and the kernel if its tensors show it.
 fn part(
     source: &Source<'_>,
-    [one, up, down]: [&'static str; 3],
+    [whole, up, down]: [&'static str; 3],
     core: Option<&str>,
 ) -> Result<(Whole, Vec<usize>)> {
-    if let Some(tensor) = source.named(one) {
+    if let Some(tensor) = source.named(whole) {
         if let Some(stray) = source.named(up).or(source.named(down)).or(core) {
             return Err(FAMILY.stray(stray));
         }
@@ -149,9 +149,9 @@ fn part(
         return Ok((Whole { tensors, rows, columns }, kernel.to_vec()));
     }
     let (up, down) = (source.required(up, "a part of LoKr")?, source.required(down, up)?);
-    let (rank, columns, own) = source.matrix(down)?;
+    let (rank, columns, down_kernel) = source.matrix(down)?;
     let (rows, kernel) = match core {
-        None => (source.matrix(up)?.0, own),
+        None => (source.matrix(up)?.0, down_kernel),
         Some(core) => (source.matrix(up)?.1, source.kernel(core)?),
     };
     match core {

@@ -106,10 +106,10 @@ fn build(source: &Source<'_>) -> Result<Module> {
     let (inputs, kernel) = match core {
         None => (inputs, kernel),
         Some(core) => {
-            let own = source.kernel(core)?;
-            source.expect(core, rank, inner, own)?;
+            let core_kernel = source.kernel(core)?;
+            source.expect(core, rank, inner, core_kernel)?;
             source.expect(down, inner, inputs, &vec![1; kernel.len()])?;
-            (inputs * own.iter().product::<usize>(), own.to_vec())
+            (inputs * core_kernel.iter().product::<usize>(), core_kernel.to_vec())
         }
     };
     if core.is_none() && rank != inner {

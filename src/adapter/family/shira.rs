@@ -59,7 +59,7 @@ struct Factors {
 
 impl Form for Elements {
     fn tensors(&self) -> Vec<&str> {
-        let factors = self.factors.iter().flat_map(|own| [own.down.as_str(), own.up.as_str()]);
+        let factors = self.factors.iter().flat_map(|pair| [pair.down.as_str(), pair.up.as_str()]);
         [self.values.as_str()].into_iter().chain(factors).collect()
     }
 
@@ -83,9 +83,9 @@ impl Form for Elements {
             (row as u32, column as u32, value)
         });
         let sparse = RowMatrix::Sparse(Sparse::new(elements.collect()));
-        let Some(own) = &self.factors else { return Ok(Update::Rows(sparse)) };
-        let up = read_matrix(file, &own.up, outputs, own.rank)? * own.scale;
-        let factors = LowRank::new(up, read_matrix(file, &own.down, own.rank, inputs)?);
+        let Some(pair) = &self.factors else { return Ok(Update::Rows(sparse)) };
+        let up = read_matrix(file, &pair.up, outputs, pair.rank)? * pair.scale;
+        let factors = LowRank::new(up, read_matrix(file, &pair.down, pair.rank, inputs)?);
         Ok(Update::Rows(RowMatrix::Sum(vec![sparse, RowMatrix::LowRank(factors)])))
     }
 

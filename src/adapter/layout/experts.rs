@@ -15,11 +15,11 @@ pub fn divide_experts(
         let module = adapter.modules.get(at)?;
         let above = module.name.strip_suffix(".gate_up_proj")?;
         let total = module.outputs / 2;
-        let half = |(number, own): (usize, &str)| {
-            let own = format!("{above}.{own}");
+        let half = |(number, matrix): (usize, &str)| {
+            let path = format!("{above}.{matrix}");
             let name = match to.names {
-                Names::Gguf => architecture.to_gguf(&own)?,
-                _ => architecture.expert(&own)?,
+                Names::Gguf => architecture.to_gguf(&path)?,
+                _ => architecture.expert(&path)?,
             };
             let from = Rows::of_half(number, total, architecture.in_turns);
             let pieces = vec![Piece { module: at, from, to: (0..total).into() }];

@@ -49,16 +49,16 @@ pub(super) fn fit(
 ) -> Result<Option<Fit>> {
     let Some(body) = body(adapter, at) else { return Ok(None) };
     let to = wanted(renamer, detected, part.scope);
-    let other = if part.side == Side::Split { Side::Published } else { Side::Split };
+    let other_side = if part.side == Side::Split { Side::Published } else { Side::Split };
     let matched = |side: Side| {
         let rule = detected.rules.iter().find(|rule| body.capture(rule.side(side)).is_some())?;
         Some((side, rule, body.capture(rule.side(side))?))
     };
-    let Some((side, rule, found)) = matched(part.side).or_else(|| matched(other)) else {
+    let Some((side, rule, found)) = matched(part.side).or_else(|| matched(other_side)) else {
         return if part.side == to { Ok(None) } else { Err(renamer.unknown()) };
     };
     // XLabs has a name for some rows of a published tensor.
-    let canonical = detected.rules.iter().find(|other| other.split == rule.split).unwrap_or(rule);
+    let canonical = detected.rules.iter().find(|known| known.split == rule.split).unwrap_or(rule);
     if side == to && canonical.published == rule.published {
         return Ok(Some(Fit::Name(fill(rule.side(side), &found))));
     }
@@ -67,7 +67,7 @@ pub(super) fn fit(
     }
     let atom = |rule: &Rule, from| {
         let canonical =
-            detected.rules.iter().find(|other| other.split == rule.split).unwrap_or(rule);
+            detected.rules.iter().find(|known| known.split == rule.split).unwrap_or(rule);
         Atom {
             split: fill(&rule.split, &found),
             published: fill(&canonical.published, &found),
@@ -82,7 +82,7 @@ pub(super) fn fit(
     }
     // One table may say again what another says.
     let mut split = BTreeSet::new();
-    let fused = detected.rules.iter().filter(|other| other.published == rule.published);
+    let fused = detected.rules.iter().filter(|known| known.published == rule.published);
     let atoms = fused
         .filter(|rule| split.insert(rule.split.as_str()))
         .map(|rule| Some(atom(rule, rows_of(rule.cut, rows, inputs)?)));

@@ -56,7 +56,7 @@ pub fn counts(adapter: &Adapter) -> BTreeMap<&'static str, usize> {
 
 /// Modules whose names are of one of their model's two layouts alone: the published one, or diffusers'.
 pub fn of_one_layout(adapter: &Adapter, published: bool) -> BTreeSet<&str> {
-    let (own, other) = match published {
+    let (side, other_side) = match published {
         true => (Side::Published, Side::Split),
         false => (Side::Split, Side::Published),
     };
@@ -67,7 +67,7 @@ pub fn of_one_layout(adapter: &Adapter, published: bool) -> BTreeSet<&str> {
             detected.all().any(|rule| body.capture(rule.side(side)).is_some())
         };
         let alone = part.modules.iter().filter(|at| {
-            body(adapter, **at).is_some_and(|body| fits(&body, own) && !fits(&body, other))
+            body(adapter, **at).is_some_and(|body| fits(&body, side) && !fits(&body, other_side))
         });
         found.extend(alone.filter_map(|at| Some(adapter.modules.get(*at)?.name.as_str())));
     }
@@ -84,10 +84,10 @@ pub(super) fn parts(adapter: &Adapter, reference: Option<&Checkpoint>) -> Vec<Mo
         let bodies: Vec<ModuleShape<'_>> =
             modules.iter().filter_map(|&at| body(adapter, at)).collect();
         let fits = |detected: &Detected, side| {
-            let one = |body: &&ModuleShape<'_>| {
+            let matching = |body: &&ModuleShape<'_>| {
                 detected.all().any(|rule| body.capture(rule.side(side)).is_some())
             };
-            bodies.iter().filter(one).count()
+            bodies.iter().filter(matching).count()
         };
         let counts =
             |detected: &Detected| (fits(detected, Side::Split), fits(detected, Side::Published));

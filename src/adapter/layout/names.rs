@@ -47,7 +47,8 @@ pub fn of(
     }
     found.sort_by_key(|(at, _)| *at);
     let replaced = adapter.replacements.iter();
-    let replacements = replaced.map(|one| replacement(adapter, &one.module, &parts, &renamer));
+    let replacements =
+        replaced.map(|stored| replacement(adapter, &stored.module, &parts, &renamer));
     Ok(Layout {
         replacements: replacements.collect(),
         modules: found.into_iter().map(|(_, target)| target).collect(),

@@ -44,13 +44,13 @@ pub fn several_spellings(adapters: &[Adapter]) -> bool {
 
 /// The modules of the split layout that a module holds, by their paths there.
 fn split_modules(module: &ModuleShape<'_>, part: &ModelPart, detected: &Detected) -> Vec<String> {
-    let other = if part.side == Side::Split { Side::Published } else { Side::Split };
+    let other_side = if part.side == Side::Split { Side::Published } else { Side::Split };
     let of = |side: Side| -> Vec<String> {
         let found = detected
             .all()
             .filter_map(|rule| Some(fill(&rule.split, &module.capture(rule.side(side))?)));
         found.collect()
     };
-    let own = of(part.side);
-    if own.is_empty() { of(other) } else { own }
+    let modules = of(part.side);
+    if modules.is_empty() { of(other_side) } else { modules }
 }

@@ -111,8 +111,8 @@ fn rows(
         Some(heads) => {
             let order = row_order(first, heads)?;
             let mut inverse = vec![0; order.len()];
-            for (theirs, own) in order.iter().enumerate() {
-                *inverse.get_mut(*own)? = theirs;
+            for (to, from) in order.iter().enumerate() {
+                *inverse.get_mut(*from)? = to;
             }
             Some(if to_transformers { inverse } else { order })
         }
@@ -132,18 +132,18 @@ pub(crate) fn as_transformers(gguf: Checkpoint, reference: Checkpoint) -> Result
     let names = Names::of(&gguf)?;
     let source = Arc::new(gguf);
     let (mut weights, mut used) = (Weights::default(), BTreeSet::new());
-    for own in reference.names().filter(|name| !is_made_of_config(name)) {
-        let view = reference.tensor(own);
-        let place = names.place(own);
+    for name in reference.names().filter(|name| !is_made_of_config(name)) {
+        let view = reference.tensor(name);
+        let place = names.place(name);
         let (Some(view), Some(mut place)) = (view, place) else {
-            return Err(without(&reference, own, "llama.cpp has no name for it".to_owned()));
+            return Err(without(&reference, name, "llama.cpp has no name for it".to_owned()));
         };
         if place.name == HEAD && source.tensor(HEAD).is_none() {
             EMBEDDINGS.clone_into(&mut place.name);
         }
         let Some(theirs) = source.tensor(&place.name) else {
             let reason = format!("{} has no `{}`", source.path.display(), place.name);
-            return Err(without(&reference, own, reason));
+            return Err(without(&reference, name, reason));
         };
         let (expected, mut found) = (shape(view), shape(theirs));
         let stack = place.expert.map(|at| (at, found.remove(0)));
@@ -157,10 +157,10 @@ pub(crate) fn as_transformers(gguf: Checkpoint, reference: Checkpoint) -> Result
         );
         let Some(rows) = rows.filter(|_| fits && stack.is_none_or(|(at, count)| at < count)) else {
             let reason = format!("it is {expected:?}, and `{}` {found:?}", place.name);
-            return Err(without(&reference, own, reason));
+            return Err(without(&reference, name, reason));
         };
         used.insert(place.name);
-        let stored = Stored::new(own, view);
+        let stored = Stored::new(name, view);
         weights.replace(Weight::elsewhere(stored, expected, "F32".to_owned(), Arc::new(rows)));
     }
     let unused = source.names().find(|name| !used.contains(*name) && !is_made_of_config(name));
@@ -180,37 +180,39 @@ pub(crate) fn as_gguf(base: Checkpoint, sibling: Checkpoint) -> Result<Recast> {
     let names = Names::of(&sibling)?;
     let source = Arc::new(base);
     let mut places: BTreeMap<String, Vec<(Place, String)>> = BTreeMap::new();
-    for own in source.names().filter(|name| !is_made_of_config(name)) {
-        let Some(place) = names.place(own) else {
-            return Err(without(&source, own, "llama.cpp has no name for it".to_owned()));
+    for name in source.names().filter(|name| !is_made_of_config(name)) {
+        let Some(place) = names.place(name) else {
+            return Err(without(&source, name, "llama.cpp has no name for it".to_owned()));
         };
         if sibling.tensor(&place.name).is_some() {
-            places.entry(place.name.clone()).or_default().push((place, own.to_owned()));
-        } else if place.name != HEAD || !is_tied(&source, &names, own)? {
+            places.entry(place.name.clone()).or_default().push((place, name.to_owned()));
+        } else if place.name != HEAD || !is_tied(&source, &names, name)? {
             let reason = format!("{} has no `{}`", sibling.path.display(), place.name);
-            return Err(without(&source, own, reason));
+            return Err(without(&source, name, reason));
         }
     }
     let mut weights = Weights::default();
-    for own in sibling.names().filter(|name| !is_made_of_config(name)) {
-        let Some(view) = sibling.tensor(own) else { continue };
-        let tied = || places.get(EMBEDDINGS).filter(|_| own == HEAD);
-        let Some(found) = places.get(own).or_else(tied) else {
+    for name in sibling.names().filter(|name| !is_made_of_config(name)) {
+        let Some(view) = sibling.tensor(name) else { continue };
+        let tied = || places.get(EMBEDDINGS).filter(|_| name == HEAD);
+        let Some(found) = places.get(name).or_else(tied) else {
             let reason = format!("{} has no tensor for it", source.path.display());
-            return Err(without(&sibling, own, reason));
+            return Err(without(&sibling, name, reason));
         };
         let expected = shape(view);
         let mut found: Vec<_> = found.iter().collect();
         found.sort_by_key(|(place, _)| place.expert);
         let is_stack = found.first().is_some_and(|(place, _)| place.expert.is_some());
-        let one = expected.get(usize::from(is_stack)..).unwrap_or_default();
+        let matrix = expected.get(usize::from(is_stack)..).unwrap_or_default();
         let all = !is_stack
             || found
                 .iter()
                 .map(|(place, _)| place.expert)
                 .eq((0..*expected.first().unwrap_or(&0)).map(Some));
         let fits = found.iter().all(|(_, name)| {
-            source.tensor(name).is_some_and(|view| without_ones(&shape(view)) == without_ones(one))
+            source
+                .tensor(name)
+                .is_some_and(|view| without_ones(&shape(view)) == without_ones(matrix))
         });
         let tensors = found.iter().map(|(_, name)| (name.clone(), 0)).collect();
         let how = found
@@ -219,7 +221,7 @@ pub(crate) fn as_gguf(base: Checkpoint, sibling: Checkpoint) -> Result<Recast> {
         let Some(rows) = rows(&source, tensors, &expected, how).filter(|_| fits && all) else {
             let reason =
                 format!("it is {expected:?}, which those of {} do not make", source.path.display());
-            return Err(without(&sibling, own, reason));
+            return Err(without(&sibling, name, reason));
         };
         let blocks = view.shard.header.blocks.get(&view.spec.name);
         let detail = blocks.map_or_else(
@@ -227,7 +229,7 @@ pub(crate) fn as_gguf(base: Checkpoint, sibling: Checkpoint) -> Result<Recast> {
             |blocks| ggml::name(blocks.kind).to_owned(),
         );
         weights.replace(Weight::elsewhere(
-            Stored::new(own, view),
+            Stored::new(name, view),
             expected,
             detail,
             Arc::new(rows),

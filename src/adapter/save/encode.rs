@@ -183,7 +183,7 @@ mod tests {
         let tensor = |name: &str, shape: &[usize], bytes: &[u8]| {
             (name.to_owned(), Dtype::U8, shape.to_vec(), bytes.to_vec())
         };
-        for (convention, stack, [before, after], other) in [
+        for (convention, stack, [before, after], beside) in [
             (
                 "gguf",
                 "blk.0.ffn_up_exps.weight.lora_a",
@@ -208,10 +208,10 @@ mod tests {
                 let bytes = [2 * number + 1, 2 * number + 2];
                 tensor(&format!("{before}{number}{after}"), &[1, 2], &bytes)
             };
-            let other = tensor(other, &[1, 2], &[7, 8]);
+            let beside = tensor(beside, &[1, 2], &[7, 8]);
             let whole = tensor(stack, &[3, 1, 2], &[1, 2, 3, 4, 5, 6]);
-            let all = vec![other.clone(), expert(0), expert(1), expert(2)];
-            assert_eq!(stacked(all, convention).expect("even"), [other, whole]);
+            let all = vec![beside.clone(), expert(0), expert(1), expert(2)];
+            assert_eq!(stacked(all, convention).expect("even"), [beside, whole]);
             assert!(stacked(vec![expert(1), expert(2)], convention).is_err());
             let uneven = tensor(&format!("{before}1{after}"), &[2, 2], &[5, 6, 7, 8]);
             assert!(stacked(vec![expert(0), uneven], convention).is_err());

@@ -174,8 +174,10 @@ mod tests {
             safe,
             "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;\\u{202e}\\u{1b}"
         );
+        let made =
+            Made { command: name.to_owned(), inputs: vec![(name.to_owned(), name.to_owned())] };
         let everywhere = [
-            page(name, ""),
+            page(name, "", &made),
             section(name, "s", ""),
             facts(&[(name, name.to_owned())]),
             table(name, &[name], &[vec![name.to_owned(), name.to_owned()]]),

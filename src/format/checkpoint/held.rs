@@ -23,8 +23,8 @@ impl Checkpoint {
     ) -> Result<Self> {
         let mut bytes = Vec::with_capacity(tensors.iter().map(|tensor| tensor.3.len()).sum());
         let mut entries = Vec::with_capacity(tensors.len());
-        for (name, dtype, shape, own) in tensors {
-            bytes.extend_from_slice(&own);
+        for (name, dtype, shape, values) in tensors {
+            bytes.extend_from_slice(&values);
             entries.push((name, dtype, shape));
         }
         let header = Header { metadata, tensors: lay_out(entries), ..Header::default() };

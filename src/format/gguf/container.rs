@@ -90,14 +90,14 @@ impl Pairs {
     ) -> Vec<u8> {
         let (mut count, mut pairs) = (0u64, Vec::new());
         for (key, stored) in self.entries() {
-            match new.iter().find(|(own, _)| own == key) {
+            match new.iter().find(|(name, _)| name == key) {
                 Some((key, value)) => value.put(key, &mut pairs),
                 None if keep(key) => pairs.extend_from_slice(stored),
                 None => continue,
             }
             count += 1;
         }
-        let is_stored = |key: &str| self.places.iter().any(|(own, _)| own == key);
+        let is_stored = |key: &str| self.places.iter().any(|(name, _)| name == key);
         for (key, value) in new.iter().filter(|(key, _)| !is_stored(key)) {
             value.put(key, &mut pairs);
             count += 1;

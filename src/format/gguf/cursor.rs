@@ -65,15 +65,15 @@ impl<'a> Cursor<'a> {
     pub(super) fn list(&mut self) -> Result<String> {
         const KEPT: u64 = 64;
         let (kind, count) = (self.u32()?, self.u64()?);
-        let mut kept = Vec::new();
+        let mut shown = Vec::new();
         for at in 0..count {
             let value = self.value(kind, false)?;
             if at < KEPT {
-                kept.push(value);
+                shown.push(value);
             }
         }
         let more = if count > KEPT { ", …" } else { "" };
-        Ok(format!("[{}{more}]", kept.join(", ")))
+        Ok(format!("[{}{more}]", shown.join(", ")))
     }
 
     pub(super) fn entry(&mut self) -> Result<Entry> {

@@ -253,6 +253,6 @@ mod tests {
         let parts: [&[f32]; 3] = [&a, &b, &c];
         let election = ties(&[0.3, 1.0, -0.7]);
         let all = kernel::on_all(|| Recorded(&parts, &election));
-        assert!(all.iter().all(|one| one == &all[0]));
+        assert!(all.iter().all(|result| result == &all[0]));
     }
 }

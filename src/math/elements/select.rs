@@ -51,8 +51,8 @@ impl Cut {
         }
         let limit = self.limit(row);
         for value in values {
-            let kept = value.to_bits() & MAGNITUDE >= limit;
-            *value = if kept { *value } else { 0.0 };
+            let is_kept = value.to_bits() & MAGNITUDE >= limit;
+            *value = if is_kept { *value } else { 0.0 };
         }
     }
 
@@ -64,8 +64,8 @@ impl Cut {
         }
         let limit = self.limit(row);
         for value in values {
-            let kept = value.to_bits() & MAGNITUDE < limit;
-            *value = if kept { *value } else { 0.0 };
+            let is_kept = value.to_bits() & MAGNITUDE < limit;
+            *value = if is_kept { *value } else { 0.0 };
         }
     }
 
@@ -329,8 +329,8 @@ mod tests {
             for (row, values) in values.chunks(columns).enumerate().rev() {
                 selection.count(&mut tallies[row % 2], row, values);
             }
-            let [mut tally, other] = tallies;
-            tally.add(&other);
+            let [mut tally, second] = tallies;
+            tally.add(&second);
             selection.finish_pass(&tally);
             passes += 1;
             assert!(passes <= 3);
@@ -354,15 +354,15 @@ mod tests {
                 expected[*at] = values[*at];
             }
             let cut = select(Keep::Count(keep as u64), columns, &values);
-            let mut kept = values.clone();
+            let mut largest = values.clone();
             let mut rest = values.clone();
-            for (row, (kept, rest)) in kept.chunks_mut(columns).zip(rest.chunks_mut(columns)).enumerate() {
-                cut.keep_largest(row, kept);
+            for (row, (largest, rest)) in largest.chunks_mut(columns).zip(rest.chunks_mut(columns)).enumerate() {
+                cut.keep_largest(row, largest);
                 cut.drop_largest(row, rest);
             }
-            prop_assert_eq!(&kept, &expected);
-            for ((kept, rest), value) in kept.iter().zip(&rest).zip(&values) {
-                prop_assert_eq!(kept + rest, *value);
+            prop_assert_eq!(&largest, &expected);
+            for ((largest, rest), value) in largest.iter().zip(&rest).zip(&values) {
+                prop_assert_eq!(largest + rest, *value);
             }
         }
     }
@@ -371,11 +371,11 @@ mod tests {
     fn a_share_is_of_those_that_are_not_zero() {
         let values = [0.0, 3.0, 0.0, -1.0, 2.0, 0.0, -4.0, 0.0];
         let cut = select(Keep::ShareOfNonZero(0.5), 4, &values);
-        let mut kept = values;
-        for (row, kept) in kept.chunks_mut(4).enumerate() {
-            cut.keep_largest(row, kept);
+        let mut largest = values;
+        for (row, largest) in largest.chunks_mut(4).enumerate() {
+            cut.keep_largest(row, largest);
         }
-        assert_eq!(kept, [0.0, 3.0, 0.0, 0.0, 0.0, 0.0, -4.0, 0.0]);
+        assert_eq!(largest, [0.0, 3.0, 0.0, 0.0, 0.0, 0.0, -4.0, 0.0]);
         assert_eq!(select(Keep::ShareOfNonZero(0.5), 2, &[0.0; 4]), Cut::NONE);
     }
 }

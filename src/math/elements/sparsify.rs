@@ -94,8 +94,8 @@ impl Task for Apply<'_> {
                     let last = limit.saturating_sub(1) as u32;
                     let gain = if rescale { (1.0 / chance) as f32 } else { 1.0 };
                     for (value, number) in values.iter_mut().zip(&numbers) {
-                        let kept = limit > 0 && *number <= last;
-                        *value = if kept { *value * gain } else { 0.0 };
+                        let is_kept = limit > 0 && *number <= last;
+                        *value = if is_kept { *value * gain } else { 0.0 };
                     }
                 }
                 Sparsifier::RankedChance { chance, spread, rescale, stream } => {
@@ -119,10 +119,10 @@ fn by_rank(values: &mut [f32], numbers: &[u32], (chance, spread): (f64, f64), re
         let at = (key & 0xffff_ffff) as usize;
         // One element alone has no rank; it has the chance of the middle.
         let share = if last == 0 { 0.5 } else { rank as f64 / last as f64 };
-        let own = (chance - spread + 2.0 * spread * share).clamp(0.0, 1.0);
-        let kept = u64::from(numbers[at]) < threshold(own);
-        let gain = if rescale { (1.0 / own) as f32 } else { 1.0 };
-        values[at] = if kept { values[at] * gain } else { 0.0 };
+        let chance_of_rank = (chance - spread + 2.0 * spread * share).clamp(0.0, 1.0);
+        let is_kept = u64::from(numbers[at]) < threshold(chance_of_rank);
+        let gain = if rescale { (1.0 / chance_of_rank) as f32 } else { 1.0 };
+        values[at] = if is_kept { values[at] * gain } else { 0.0 };
     }
 }
 
@@ -140,8 +140,8 @@ mod tests {
                 (0..rows * columns).map(|at| (at % columns) as f32).collect();
             let whole: f32 = values.iter().sum();
             rule.apply(0, columns, &mut values);
-            let kept = values.iter().filter(|value| **value != 0.0).count() as f64;
-            assert!((kept / (rows * columns) as f64 - 0.4).abs() < 0.01, "{rule:?}");
+            let left = values.iter().filter(|value| **value != 0.0).count() as f64;
+            assert!((left / (rows * columns) as f64 - 0.4).abs() < 0.01, "{rule:?}");
             assert!((values.iter().sum::<f32>() / whole - 1.0).abs() < 0.03, "{rule:?}");
         }
     }
@@ -173,7 +173,7 @@ mod tests {
             1,
             &mut values,
         );
-        let kept: f32 = values.iter().sum();
-        assert!((kept - 500.0).abs() < 60.0, "{kept}");
+        let sum: f32 = values.iter().sum();
+        assert!((sum - 500.0).abs() < 60.0, "{sum}");
     }
 }

@@ -86,12 +86,12 @@ impl Stage {
 /// x ← x + x · (up · down), in turn for the first, the second, … of every `kernel` neighbours.
 fn add_product(x: &mut [f64], matrix: &LowRank, kernel: usize) {
     for position in 0..kernel {
-        let own = || x.iter().skip(position).step_by(kernel);
+        let neighbours = || x.iter().skip(position).step_by(kernel);
         let ups = matrix.up.column_iter();
         let inner: Vec<f64> =
-            ups.map(|up| own().zip(up.iter()).map(|(x, up)| x * up).sum()).collect();
-        let own = x.iter_mut().skip(position).step_by(kernel);
-        for (x, down) in own.zip(matrix.down.column_iter()) {
+            ups.map(|up| neighbours().zip(up.iter()).map(|(x, up)| x * up).sum()).collect();
+        let neighbours = x.iter_mut().skip(position).step_by(kernel);
+        for (x, down) in neighbours.zip(matrix.down.column_iter()) {
             *x += dot(&inner, down.iter());
         }
     }
@@ -197,9 +197,9 @@ impl Chain {
 /// (I − Q)·(I + Q)⁻¹, the Cayley transform: a rotation if Q = −Qᵀ. Not finite where f64 finds I + Q
 /// singular, which takes elements beyond all measure.
 pub fn cayley(q: &Matrix) -> Matrix {
-    let one = Matrix::identity(q.nrows(), q.nrows());
+    let identity = Matrix::identity(q.nrows(), q.nrows());
     // X·(I + Q) = I − Q, as (I + Q)ᵀ·Xᵀ = (I − Q)ᵀ.
-    let solved = (&one + q).transpose().lu().solve(&(&one - q).transpose());
+    let solved = (&identity + q).transpose().lu().solve(&(&identity - q).transpose());
     match solved {
         Some(turned) => turned.transpose(),
         None => Matrix::from_element(q.nrows(), q.nrows(), f64::NAN),
@@ -302,8 +302,8 @@ mod tests {
             prop_assert_eq!(found.rank(), (0..count).map(|at| 2 - at % 2).sum::<usize>());
             let found = Matrix::identity(size, size) + found.dense();
             prop_assert!((found - &expected).amax() <= 1e-12 * (1.0 + expected.amax()));
-            for other in [Stage::Diagonal(vec![1.0; size]), plus(1, size + 1, &mut seed)] {
-                prop_assert!(Chain::new([stages.clone(), vec![other]].concat()).low_rank().is_none());
+            for beyond in [Stage::Diagonal(vec![1.0; size]), plus(1, size + 1, &mut seed)] {
+                prop_assert!(Chain::new([stages.clone(), vec![beyond]].concat()).low_rank().is_none());
             }
             prop_assert!(Chain::default().low_rank().is_none());
         }
@@ -313,10 +313,10 @@ mod tests {
             let mut seed = seed;
             let q = random(&mut seed, size, size);
             let q = &q - q.transpose();
-            let one = Matrix::identity(size, size);
+            let identity = Matrix::identity(size, size);
             let r = cayley(&q);
-            prop_assert!((&r * r.transpose() - &one).amax() < 1e-12);
-            prop_assert!((&r * (&one + &q) - (&one - &q)).amax() < 1e-12);
+            prop_assert!((&r * r.transpose() - &identity).amax() < 1e-12);
+            prop_assert!((&r * (&identity + &q) - (&identity - &q)).amax() < 1e-12);
         }
     }
 }

@@ -138,12 +138,12 @@ impl Composite {
         match self.joint {
             Joint::Kronecker => LowRank::new(a.up.kronecker(&b.up), a.down.kronecker(&b.down)),
             Joint::Hadamard => {
-                let (rank, other) = (a.rank(), b.rank());
-                let up = Matrix::from_fn(a.rows(), rank * other, |row, level| {
-                    a.up[(row, level / other)] * b.up[(row, level % other)]
+                let (a_rank, b_rank) = (a.rank(), b.rank());
+                let up = Matrix::from_fn(a.rows(), a_rank * b_rank, |row, level| {
+                    a.up[(row, level / b_rank)] * b.up[(row, level % b_rank)]
                 });
-                let down = Matrix::from_fn(rank * other, a.columns(), |level, column| {
-                    a.down[(level / other, column)] * b.down[(level % other, column)]
+                let down = Matrix::from_fn(a_rank * b_rank, a.columns(), |level, column| {
+                    a.down[(level / b_rank, column)] * b.down[(level % b_rank, column)]
                 });
                 LowRank::new(up, down)
             }

@@ -131,10 +131,10 @@ mod tests {
     #[test]
     fn neighbours_are_one_step_apart() {
         let bytes = |value: f32| value.to_le_bytes();
-        let one =
+        let step =
             |a: f32, b: f32| steps(ElementType::F32, &bytes(a), &bytes(b)).next().unwrap_or(0);
-        assert_eq!(one(1.0f32.next_up(), 1.0), 1);
-        assert_eq!(one(-1.0f32, (-1.0f32).next_up()), -1);
-        assert_eq!(one(0.0, -0.0), 1);
+        assert_eq!(step(1.0f32.next_up(), 1.0), 1);
+        assert_eq!(step(-1.0f32, (-1.0f32).next_up()), -1);
+        assert_eq!(step(0.0, -0.0), 1);
     }
 }

@@ -80,7 +80,8 @@ impl Sparse {
     }
 
     fn within(&self, row: usize) -> Range<usize> {
-        let before = |row: usize| self.elements.partition_point(|own| (own.0 as usize) < row);
+        let before =
+            |row: usize| self.elements.partition_point(|element| (element.0 as usize) < row);
         before(row)..before(row + 1)
     }
 

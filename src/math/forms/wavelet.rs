@@ -80,9 +80,9 @@ mod tests {
                 let inner = |a: &[f64], b: &[f64]| -> f64 {
                     a.iter().zip(b.iter().skip(shift)).map(|(a, b)| a * b).sum()
                 };
-                let one = f64::from(u8::from(shift == 0));
-                assert!((inner(&wavelet.low, &wavelet.low) - one).abs() < 1e-10, "{name}");
-                assert!((inner(&wavelet.high, &wavelet.high) - one).abs() < 1e-10, "{name}");
+                let expected = f64::from(u8::from(shift == 0));
+                assert!((inner(&wavelet.low, &wavelet.low) - expected).abs() < 1e-10, "{name}");
+                assert!((inner(&wavelet.high, &wavelet.high) - expected).abs() < 1e-10, "{name}");
                 assert!(inner(&wavelet.low, &wavelet.high).abs() < 1e-10, "{name}");
             }
         }

@@ -119,11 +119,11 @@ fn put<const N: usize>(values: &[f64], bytes: &mut [u8], write: impl Fn(f64) -> 
 pub(super) fn to_odd(value: f64) -> f32 {
     let near = value as f32;
     let back = f64::from(near);
-    let kept = back == value || near.to_bits() & 1 == 1 || near.is_nan() || near.is_infinite();
+    let stays = back == value || near.to_bits() & 1 == 1 || near.is_nan() || near.is_infinite();
     // An even `near` has an odd neighbour on the other side of `value`; magnitudes are ordered as
     // their bits are.
     let step = if back.abs() < value.abs() { 1 } else { u32::MAX };
-    f32::from_bits(near.to_bits().wrapping_add(if kept { 0 } else { step }))
+    f32::from_bits(near.to_bits().wrapping_add(if stays { 0 } else { step }))
 }
 
 /// bf16 in f32, without the branches that a loop could not be vectorised with.

@@ -328,9 +328,9 @@ mod tests {
         assert!(!result.non_finite);
         let run =
             || Recorded::<I, O> { base: &base, left: &left, right: &right, types: PhantomData };
-        for (bytes, other) in kernel::on_all(run) {
+        for (bytes, stats) in kernel::on_all(run) {
             assert_eq!(bytes, out, "all instruction sets give the same bytes");
-            assert_eq!(other, result);
+            assert_eq!(stats, result);
         }
 
         let mut got = vec![0.0; weights.len()];

@@ -358,16 +358,24 @@ mod tests {
 
     #[test]
     fn differences_are_those_of_f64() {
-        for (one, other) in TYPES.iter().flat_map(|one| TYPES.map(|other| (*one, other))) {
-            let (base, base_bytes) = values(other, &[], 1);
-            let (moved, moved_bytes) = values(one, &base, 2);
+        for (moved_type, base_type) in
+            TYPES.iter().flat_map(|moved_type| TYPES.map(|base_type| (*moved_type, base_type)))
+        {
+            let (base, base_bytes) = values(base_type, &[], 1);
+            let (moved, moved_bytes) = values(moved_type, &base, 2);
             for count in [1, 15, 16, 333] {
-                let ends = (count * one.size(), count * other.size());
+                let ends = (count * moved_type.size(), count * base_type.size());
                 let (moved_bytes, base_bytes) = (&moved_bytes[..ends.0], &base_bytes[..ends.1]);
                 let mut found = vec![9.0; count];
-                assert!(subtract((one, other), moved_bytes, base_bytes, &mut found));
+                assert!(subtract((moved_type, base_type), moved_bytes, base_bytes, &mut found));
                 let mut sums = base[..count].to_vec();
-                assert!(add_difference((one, other), moved_bytes, base_bytes, 0.3, &mut sums));
+                assert!(add_difference(
+                    (moved_type, base_type),
+                    moved_bytes,
+                    base_bytes,
+                    0.3,
+                    &mut sums
+                ));
                 for (at, (base, moved)) in base.iter().zip(&moved).take(count).enumerate() {
                     // As the panels of f64 have it: base + (moved − base) − base.
                     let difference = ((base + (moved - base)) - base) as f32;
@@ -444,6 +452,6 @@ mod tests {
         let (near, base) = values(ElementType::Bf16, &[], 5);
         let (_, moved) = values(ElementType::Bf16, &near, 6);
         let all = kernel::on_all(|| Both(&moved, &base));
-        assert!(all.iter().all(|one| *one == all[0]));
+        assert!(all.iter().all(|result| *result == all[0]));
     }
 }

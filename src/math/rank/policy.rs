@@ -300,8 +300,8 @@ fn fill_bytes(
 fn fill_to_error(modules: &[Candidate], steps: &[Step], error: f64, ranks: &mut [usize]) {
     let squares = |module: &Candidate| module.singular_values.iter().map(|v| v * v).sum::<f64>();
     let total: f64 = modules.iter().map(squares).sum();
-    let kept: f64 = modules.iter().filter_map(|m| m.singular_values.first()).map(|v| v * v).sum();
-    let mut dropped = total - kept;
+    let held: f64 = modules.iter().filter_map(|m| m.singular_values.first()).map(|v| v * v).sum();
+    let mut dropped = total - held;
     for step in steps {
         if dropped <= error * error * total * (1.0 + 1e-12) {
             return;
@@ -396,13 +396,13 @@ mod tests {
             };
             let bytes = |ranks: &[usize]| 100 + 4 * cost(ranks);
             let least = cost(&vec![1; modules.len()]);
-            let kept = |ranks: &[usize]| {
+            let energy = |ranks: &[usize]| {
                 modules.iter().zip(ranks).flat_map(|(m, rank)| &m.singular_values[..*rank]).map(|v| v * v).sum::<f64>()
             };
             let ranks = RankPolicy::Parameters(least + extra).share(&modules, &[], &bytes).expect("fits");
             prop_assert!(cost(&ranks) <= least + extra);
             let more = RankPolicy::Parameters(least + extra + 30).share(&modules, &[], &bytes).expect("fits");
-            prop_assert!(kept(&more) >= kept(&ranks) - 1e-9);
+            prop_assert!(energy(&more) >= energy(&ranks) - 1e-9);
             let size = 100 + 4 * (least + extra);
             let ranks = RankPolicy::Size(size).share(&modules, &[], &bytes).expect("fits");
             prop_assert!(bytes(&ranks) <= size);
@@ -410,8 +410,8 @@ mod tests {
             prop_assert_eq!(short, Err(TooSmall { least: 100 + 4 * least }));
             let everything: f64 = modules.iter().flat_map(|m| &m.singular_values).map(|v| v * v).sum();
             let ranks = RankPolicy::Error(0.3).share(&modules, &[], &bytes).expect("always");
-            let one = kept(&vec![1; modules.len()]);
-            prop_assert!(everything - kept(&ranks) <= (0.09 * everything).max(everything - one) + 1e-9);
+            let least_energy = energy(&vec![1; modules.len()]);
+            prop_assert!(everything - energy(&ranks) <= (0.09 * everything).max(everything - least_energy) + 1e-9);
         }
     }
 }
