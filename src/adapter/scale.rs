@@ -184,6 +184,13 @@ impl ScaleSources<'_> {
     }
 }
 
+impl PeftConfig {
+    /// What PEFT multiplies a module of this rank by, which reads the config alone: without an alpha, 8.
+    pub fn scale_of(&self, module: &str, rank: usize) -> f64 {
+        divide(self.alpha_of(module).unwrap_or(8.0), rank, self.rslora)
+    }
+}
+
 /// The scale that an alpha means at a rank.
 pub(super) fn divide(alpha: f64, rank: usize, rslora: bool) -> f64 {
     let rank = rank as f64;

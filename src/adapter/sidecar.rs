@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
 use super::peft_type::{PeftType, REFUSED_TYPES, TYPES};
-use super::scale::divide;
 use crate::error::{ErrorKind, Locate, Result};
 use crate::format::access::read_config;
 use crate::format::json;
@@ -138,11 +137,6 @@ impl PeftConfig {
     pub fn alpha_of(&self, module: &str) -> Option<f64> {
         let alpha = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
         self.has_alpha.then_some(alpha)
-    }
-
-    /// What PEFT multiplies a module of this rank by, which reads the config alone: without an alpha, 8.
-    pub fn scale_of(&self, module: &str, rank: usize) -> f64 {
-        divide(self.alpha_of(module).unwrap_or(8.0), rank, self.rslora)
     }
 
     /// Whether it says something that no verb but `check` reads on.

@@ -74,6 +74,9 @@ pub enum FamilyError {
          every other writer has all queries first"
     )]
     ByHeads,
+    /// Adapters of nothing but replacements, where factors are wanted.
+    #[error("there are no factors in it, only tensors that replace the base's")]
+    NoFactors,
 }
 
 impl FamilyError {
@@ -94,6 +97,7 @@ impl FamilyError {
                 "put its rows in the order queries, keys, values (diffusers' load_lora_weights does), and save the \
                  factors without `.default` in their names"
             }
+            Self::NoFactors => "merge it (lora-tool merge), which puts those in place",
             Self::Part { .. } => "merge it into a base of the layout that it was trained on",
             Self::Order => {
                 "name that adapter last, as in `lora-tool merge BASE chat dora -o OUT`, or merge in two steps"

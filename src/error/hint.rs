@@ -80,7 +80,6 @@ impl ErrorKind {
             Self::NothingSelected => {
                 "`lora-tool inspect ADAPTER --modules` lists the names they are matched with"
             }
-            Self::NoFactors => "merge it (lora-tool merge), which puts those in place",
             Self::UnknownScale => {
                 "pass --alpha ALPHA (scale = alpha/rank, with --rslora alpha/√rank) or --scale SCALE"
             }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::{
     CollectionError, ConvertError, ExpertsError, FamilyError, HeaderError, JobError, LocationError,
     ModelError, OrientationError, PairError, QuantError, ReceiptError, RecipeError, RuleError,
-    TunedError, UnmatchedName, counted,
+    TunedError, UnmatchedName, count::exact_amount, count::human_bytes, counted,
+    unmatched::list_unmatched,
 };
-use super::{count::exact_amount, count::human_bytes, unmatched::list_unmatched};
 
 /// What can go wrong. Shapes are in the order they are stored in.
 #[derive(Debug, thiserror::Error)]
@@ -352,9 +352,6 @@ pub enum ErrorKind {
     /// Selections and weights that leave nothing.
     #[error("no module of any adapter is left after --include, --exclude and weights of 0")]
     NothingSelected,
-    /// Adapters of nothing but replacements, where factors are wanted.
-    #[error("there are no factors in it, only tensors that replace the base's")]
-    NoFactors,
     /// Weights and adapters differ in number.
     #[error("{} for {}", counted(*weights, "weight"), counted(*adapters, "adapter"))]
     WeightCount {

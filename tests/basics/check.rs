@@ -119,7 +119,8 @@ fn comfyui_computes_another_dora_and_oft() {
 /// An adapter of every projection of a layer, of values without a pattern, and what else is wrong with it.
 fn sound(rank: usize) -> Peft {
     let mut random = Random::new(3);
-    let mut adapter = Peft::new(rank, 16.0);
+    let targets = json!(["q_proj", "k_proj", "v_proj", "gate_proj"]);
+    let mut adapter = Peft::new(rank, 16.0).field("target_modules", targets);
     for (name, inputs, outputs) in [
         ("self_attn.q_proj", 64, 64),
         ("self_attn.k_proj", 64, 32),

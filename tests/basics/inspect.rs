@@ -280,7 +280,8 @@ fn what_is_neither_cannot_be_inspected() {
     std::fs::write(bench.path("weights.bin"), "PK").expect("written");
     for name in ["text.safetensors", "weights.bin", "nothing", ""] {
         let (text, said) = run(&[&bench.path(name)], "--json", 2);
-        assert_eq!(text, "", "{name}");
+        let answer: Value = serde_json::from_str(&text).expect("an error as JSON");
+        assert_eq!(answer["exit_code"], 2, "{name}: {text}");
         assert!(said.starts_with("error:"), "{name}: {said}");
     }
 }

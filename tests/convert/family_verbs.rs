@@ -125,7 +125,7 @@ fn every_verb_takes_every_family_or_says_what_to_do() {
                     }
                 }
                 Has::Replaced => {
-                    assert!(text(&done).contains("merge it"), "{golden}: {}", text(&done))
+                    assert!(text(&done).contains("merge it"), "{golden}: {}", text(&done));
                 }
                 _ => {
                     assert_eq!(done.status.code(), Some(2), "{golden} {verb}");

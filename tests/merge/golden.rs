@@ -193,7 +193,7 @@ fn merge(bench: &Bench, inputs: &Inputs, options: &str) -> PathBuf {
 #[test]
 fn all_cases_are_found() {
     let names: Vec<_> = cases().into_iter().map(|case| case.name).collect();
-    assert_eq!(names.len(), 52, "{names:?}");
+    assert_eq!(names.len(), 63, "{names:?}");
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn dora_comes_last_and_once() {
     for (adapters, named) in [("dora adapter", "error: adapter: "), ("dora dora", "error: dora: ")]
     {
         let line = format!("merge base.safetensors {adapters} -o out");
-        scene.refuses(&line, &[&[named], &says[..]].concat(), "last, or merge in two steps");
+        scene.refuses(&line, &[&[named], &says[..]].concat(), "or merge in two steps");
     }
     scene.runs("merge base.safetensors adapter dora -o out");
     // What no two adapters share has no order.

@@ -28,7 +28,7 @@ final_layer.linear
 /// Of its blocks, only cross attention and convolutions are its own by name; its self attention by its width.
 fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let block = |end: &str| format!("transformer_blocks.{{i}}.{end}");
-    let named = ["cross_attn.to_q", "cross_attn.to_v", "cross_attn.add_v_proj", "ff.inverted_conv.conv"];
+    let named = ["cross_attn.to_v", "cross_attn.add_v_proj", "ff.inverted_conv.conv"];
     let named = named.iter().any(|end| seen.any(&[&block(end)]))
         || seen.starts(&["lyric_encoder", "lyric_proj", "speaker_embedder", "genre_embedder"]);
     let sized = ["to_q", "to_k", "to_v", "to_out.0"];

@@ -4,7 +4,40 @@
 //! A module whose rows or columns a class reorders otherwise than [`Architecture::permuted`] says, or that it divides, has
 //! no name here: `kv_b_proj` of DeepSeek, `in_proj_qkvz` of Qwen3-Next, the linear attention of Qwen3.5.
 
-use super::gguf_names::{Architecture, Pair, Rest};
+/// transformers' name of a module, and llama.cpp's.
+pub(super) type Pair = (&'static str, &'static str);
+
+/// One architecture of llama.cpp.
+#[derive(Debug)]
+pub struct Architecture {
+    /// Its name in `general.architecture`.
+    pub name: &'static str,
+    /// `model_type` of the configs it is made from.
+    pub model_types: &'static [&'static str],
+    /// Whether rows of the query and key projections are in another order.
+    pub permuted: bool,
+    /// What stands before a layer's number.
+    pub(super) layers: &'static str,
+    /// Names below a layer, in groups that architectures share.
+    pub(super) in_layer: &'static [&'static [Pair]],
+    /// Names outside the layers.
+    pub(super) outside: &'static [Pair],
+    /// The norms and what adapters leave alone; none, if no whole checkpoint is converted.
+    pub(super) rest: Option<Rest>,
+    /// Where transformers has a layer's experts, and what it calls their gate, up and down.
+    pub(super) experts: Option<(&'static str, [&'static str; 3])>,
+    /// Whether transformers has an expert's gate and up in one matrix in turns, row by row.
+    pub in_turns: bool,
+}
+
+/// What a checkpoint has beside the modules of adapters.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// Names below a layer.
+    pub(super) in_layer: &'static [Pair],
+    /// Whether llama.cpp's norms are transformers' plus 1.
+    pub(super) shifted: bool,
+}
 
 /// `model_type`s of which llama.cpp's converter (that of llama-cpp-python 0.3.36) has no class.
 pub(super) const NOT_CONVERTED: [&str; 8] = [

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::gguf_architectures::{ARCHITECTURES, EXPERTS, MIXTRAL, NOT_CONVERTED, ROUTER, STACKS};
+pub use super::gguf_architectures::Architecture;
+use super::gguf_architectures::{
+    ARCHITECTURES, EXPERTS, MIXTRAL, NOT_CONVERTED, Pair, ROUTER, STACKS,
+};
 use crate::error::Result;
 use crate::format::json::model_config;
 use crate::weight::root::Root;
@@ -41,41 +44,6 @@ impl Heads {
         let config = model_config(if base.is_dir() { base } else { above })?;
         Ok(config.as_ref().and_then(Self::of_config))
     }
-}
-
-/// transformers' name of a module, and llama.cpp's.
-pub(super) type Pair = (&'static str, &'static str);
-
-/// One architecture of llama.cpp.
-#[derive(Debug)]
-pub struct Architecture {
-    /// Its name in `general.architecture`.
-    pub name: &'static str,
-    /// `model_type` of the configs it is made from.
-    pub model_types: &'static [&'static str],
-    /// Whether rows of the query and key projections are in another order.
-    pub permuted: bool,
-    /// What stands before a layer's number.
-    pub(super) layers: &'static str,
-    /// Names below a layer, in groups that architectures share.
-    pub(super) in_layer: &'static [&'static [Pair]],
-    /// Names outside the layers.
-    pub(super) outside: &'static [Pair],
-    /// The norms and what adapters leave alone; none, if no whole checkpoint is converted.
-    pub(super) rest: Option<Rest>,
-    /// Where transformers has a layer's experts, and what it calls their gate, up and down.
-    pub(super) experts: Option<(&'static str, [&'static str; 3])>,
-    /// Whether transformers has an expert's gate and up in one matrix in turns, row by row.
-    pub in_turns: bool,
-}
-
-/// What a checkpoint has beside the modules of adapters.
-#[derive(Debug)]
-pub(super) struct Rest {
-    /// Names below a layer.
-    pub(super) in_layer: &'static [Pair],
-    /// Whether llama.cpp's norms are transformers' plus 1.
-    pub(super) shifted: bool,
 }
 
 /// The norm behind the last layer, in all architectures.

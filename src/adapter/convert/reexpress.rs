@@ -11,6 +11,7 @@ use super::{served_experts, served_names, served_zeros};
 use crate::adapter::Adapter;
 use crate::adapter::convention::{ARCHITECTURE, Convention, Names, ScalePlace};
 use crate::adapter::module::{Module, Nature};
+use crate::adapter::promised::is_promised;
 use crate::adapter::save::{NewAdapter, NewModule, NewReplacement};
 use crate::adapter::sidecar::PeftConfig;
 use crate::error::{ConvertError, Locate, Result, quoted};
@@ -99,9 +100,13 @@ fn assemble(
     }
 }
 
-/// `target_modules` of the config that the adapter had, where the target has PEFT's config too.
+/// `target_modules` of the config that the adapter had, where the target has PEFT's config too and every module is
+/// named.
 fn target_modules(adapter: &Adapter, target: &Convention) -> Option<Vec<String>> {
     let config = adapter.config.as_ref().filter(|_| adapter.convention == target)?;
+    if adapter.modules.iter().any(|module| is_promised(adapter, &module.name) == Some(false)) {
+        return None;
+    }
     let list = config.document.get("target_modules")?.as_array()?;
     list.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
 }

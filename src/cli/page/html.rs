@@ -175,7 +175,7 @@ mod tests {
             "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;\\u{202e}\\u{1b}"
         );
         let made =
-            Made { command: name.to_owned(), inputs: vec![(name.to_owned(), name.to_owned())] };
+            Made { command: name.to_owned(), inputs: vec![(name.to_owned(), "0123".to_owned())] };
         let everywhere = [
             page(name, "", &made),
             section(name, "s", ""),

@@ -8,7 +8,7 @@ use crate::adapter::Adapter;
 use crate::adapter::save::{NewAdapter, NewModule};
 use crate::adapter::sidecar::PeftConfig;
 use crate::adapter::write::check_ending;
-use crate::error::{ConvertError, ErrorKind, Locate, Result};
+use crate::error::{ConvertError, ErrorKind, FamilyError, Locate, Result};
 use crate::format::Checkpoint;
 use crate::math::RankPolicy;
 use crate::ops::check::program::ProgramVersion;
@@ -46,7 +46,7 @@ pub fn plan(options: &Options) -> Result<AsLora> {
         return Err(ConvertError::Losses { losses: lost, instead: None }).in_file(&adapter.path);
     }
     if modules.is_empty() {
-        return Err(ErrorKind::NoFactors).in_file(&adapter.path);
+        return Err(FamilyError::NoFactors).in_file(&adapter.path);
     }
     let carried = combine::Options::default();
     let carried = replacements::replacements(&carried, std::slice::from_ref(&adapter), native)?;

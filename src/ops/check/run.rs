@@ -55,7 +55,6 @@ pub fn run(options: &Options) -> Result<Report> {
     findings.extend(anomaly::all(&adapter)?);
     if let Some(base) = &mut base {
         base.look_up(&adapter)?;
-        findings.extend(incomplete(&adapter, base));
     }
     let models = models(&adapter, base.as_ref());
     let subject = Subject {
@@ -71,6 +70,10 @@ pub fn run(options: &Options) -> Result<Report> {
         let (verdict, found) = judge.verdict(broken);
         programs.push(verdict);
         findings.extend(found);
+    }
+    // Where more is wrong, that says it.
+    if findings.iter().all(|finding| finding.severity == Severity::Note) {
+        findings.extend(base.as_ref().and_then(|base| incomplete(&adapter, base)));
     }
     let answer = answer(&programs, &findings);
     Ok(Report {

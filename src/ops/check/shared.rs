@@ -154,8 +154,11 @@ pub(super) fn strange_factors(subject: &Subject<'_>) -> Found {
 /// (`base_model.vera_A`) is of none.
 pub(super) fn unprefixed(subject: &Subject<'_>) -> Found {
     const PREFIX: &str = "base_model.model.";
-    let is_shared =
-        |name: &str| name.strip_prefix("base_model.").is_some_and(|rest| !rest.contains('.'));
+    // What all modules share has a name, and of several a number.
+    let is_shared = |name: &str| {
+        let rest = name.strip_prefix("base_model.");
+        rest.is_some_and(|rest| rest.split('.').skip(1).all(|part| part.parse::<usize>().is_ok()))
+    };
     let is_own = |name: &str| {
         name.strip_prefix(PREFIX).is_some_and(|rest| !rest.starts_with(PREFIX)) || is_shared(name)
     };

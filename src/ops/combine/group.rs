@@ -11,7 +11,7 @@ use crate::adapter::convention::{Convention, Names};
 use crate::adapter::module::{Kind, Module};
 use crate::adapter::peers;
 use crate::adapter::target::flatten;
-use crate::error::{Error, ErrorKind, Locate, Result};
+use crate::error::{Error, ErrorKind, FamilyError, Locate, Result};
 use crate::format::Dtype;
 use crate::method::Settings;
 use crate::ops::shared::param_rules::{self, Site};
@@ -153,7 +153,7 @@ pub(super) fn sort(
     }
     if groups.is_empty() && stored.is_empty() {
         let bare = adapters.iter().all(|adapter| adapter.modules.is_empty());
-        let kind = if bare { ErrorKind::NoFactors } else { ErrorKind::NothingSelected };
+        let kind = if bare { FamilyError::NoFactors.into() } else { ErrorKind::NothingSelected };
         return Err(kind.into());
     }
     Ok((groups.into_values().collect(), stored))

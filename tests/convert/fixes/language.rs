@@ -188,14 +188,15 @@ pub(super) const EXPECTED: [(&str, &[&str]); 14] = [
     ("mlx", &["convention"]),
     ("ollama", &["alpha", "dora", "names", "query-rows", "scale", "tensor-names"]),
     ("openvino", &["dora", "scale", "tensor-names"]),
-    ("peft", &["names", "tensor-names"]),
-    ("peft@0.13", &["anchored patterns", "names", "tensor-names"]),
+    ("peft", &["names", "targets", "tensor-names"]),
+    ("peft@0.13", &["anchored patterns", "names", "targets", "tensor-names"]),
     (
         "peft@0.5",
         &[
             "anchored patterns",
             "names",
             "rank_pattern and alpha_pattern",
+            "targets",
             "tensor-names",
             "use_dora",
             "use_rslora",
