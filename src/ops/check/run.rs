@@ -71,10 +71,10 @@ pub fn run(options: &Options) -> Result<Report> {
         programs.push(verdict);
         findings.extend(found);
     }
-    // Where more is wrong, that says it.
-    if findings.iter().all(|finding| finding.severity == Severity::Note) {
-        findings.extend(base.as_ref().and_then(|base| incomplete(&adapter, base)));
-    }
+    // Where modules are at fault, or of another base, that says more.
+    let comparable =
+        base.as_ref().filter(|base| adapter.faults.is_empty() && base.misfits.is_empty());
+    findings.extend(comparable.and_then(|base| incomplete(&adapter, base)));
     let answer = answer(&programs, &findings);
     Ok(Report {
         adapter: options.adapter.clone(),
