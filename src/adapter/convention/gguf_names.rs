@@ -1,4 +1,4 @@
-//! llama.cpp's names for transformers' modules, by the tables of [`super::gguf_architectures`], and the order of rows
+//! llama.cpp's names for transformers' modules, by the tables of `gguf_architectures.rs`, and the order of rows
 //! that it gives some of them (llama.cpp `conversion/llama.py`, `LlamaModel.permute`).
 
 use std::path::Path;
