@@ -57,6 +57,13 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
+impl Finding {
+    /// Whether it breaks or changes what a program makes of the adapter.
+    pub(super) fn is_grave(&self) -> bool {
+        matches!(self.severity, Severity::Breaks | Severity::Changes)
+    }
+}
+
 /// An answer in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -63,6 +63,7 @@ pub fn run(options: &Options) -> Result<Report> {
         max_rank: options.max_rank,
         models: &models,
     };
+    let is_wrong = findings.iter().any(Finding::is_grave);
     let broken = findings.iter().any(|finding| finding.severity == Severity::Breaks);
     let mut programs = Vec::new();
     for asked in &asked {
@@ -71,9 +72,8 @@ pub fn run(options: &Options) -> Result<Report> {
         programs.push(verdict);
         findings.extend(found);
     }
-    // Where modules are at fault, or of another base, that says more.
-    let comparable =
-        base.as_ref().filter(|base| adapter.faults.is_empty() && base.misfits.is_empty());
+    // Of an adapter that is wrong by itself, or of another base, that says more.
+    let comparable = base.as_ref().filter(|base| !is_wrong && base.misfits.is_empty());
     findings.extend(comparable.and_then(|base| incomplete(&adapter, base)));
     let answer = answer(&programs, &findings);
     Ok(Report {
@@ -241,10 +241,7 @@ fn incomplete(adapter: &Adapter, base: &Base) -> Option<Finding> {
 /// Of one program its own answer; of all, yes if one of them loads the adapter. What is wrong with the
 /// adapter itself is a no.
 fn answer(programs: &[Verdict], findings: &[Finding]) -> Answer {
-    let wrong = |finding: &Finding| {
-        let grave = matches!(finding.severity, Severity::Breaks | Severity::Changes);
-        finding.program.is_none() && grave
-    };
+    let wrong = |finding: &Finding| finding.program.is_none() && finding.is_grave();
     if findings.iter().any(wrong) {
         return Answer::No;
     }
