@@ -358,24 +358,16 @@ mod tests {
 
     #[test]
     fn differences_are_those_of_f64() {
-        for (moved_type, base_type) in
-            TYPES.iter().flat_map(|moved_type| TYPES.map(|base_type| (*moved_type, base_type)))
-        {
-            let (base, base_bytes) = values(base_type, &[], 1);
-            let (moved, moved_bytes) = values(moved_type, &base, 2);
+        for (to, from) in TYPES.iter().flat_map(|to| TYPES.map(|from| (*to, from))) {
+            let (base, base_bytes) = values(from, &[], 1);
+            let (moved, moved_bytes) = values(to, &base, 2);
             for count in [1, 15, 16, 333] {
-                let ends = (count * moved_type.size(), count * base_type.size());
+                let ends = (count * to.size(), count * from.size());
                 let (moved_bytes, base_bytes) = (&moved_bytes[..ends.0], &base_bytes[..ends.1]);
                 let mut found = vec![9.0; count];
-                assert!(subtract((moved_type, base_type), moved_bytes, base_bytes, &mut found));
+                assert!(subtract((to, from), moved_bytes, base_bytes, &mut found));
                 let mut sums = base[..count].to_vec();
-                assert!(add_difference(
-                    (moved_type, base_type),
-                    moved_bytes,
-                    base_bytes,
-                    0.3,
-                    &mut sums
-                ));
+                assert!(add_difference((to, from), moved_bytes, base_bytes, 0.3, &mut sums));
                 for (at, (base, moved)) in base.iter().zip(&moved).take(count).enumerate() {
                     // As the panels of f64 have it: base + (moved − base) − base.
                     let difference = ((base + (moved - base)) - base) as f32;

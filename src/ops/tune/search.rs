@@ -38,8 +38,8 @@ pub(super) fn search(
         let middle = best.clone();
         let mut is_better = |factor| -> Result<bool> {
             let mut point = middle.clone();
-            if let Some(own) = point.factors.get_mut(adapter) {
-                *own = factor;
+            if let Some(tried) = point.factors.get_mut(adapter) {
+                *tried = factor;
             }
             let found = score(&point)?;
             let better = found > highest;
