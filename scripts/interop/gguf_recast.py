@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from llama_cpp_loads import EXPERTS, MODELS, NAMED, LlamaCpp, make_adapter, model_of
+from llama_cpp_loads import EXPERTS, MODELS, NAMED, LlamaCpp, make_adapter, save_model
 from moe_vs_peft import run
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -36,7 +36,7 @@ def largest(found, expected):
 
 def judge(name, llama, tool, scratch):
     hub, base, adapter = scratch / "hub", scratch / "base.gguf", scratch / "adapter"
-    model_of(name).save_pretrained(hub)
+    save_model(name, hub)
     llama.model(hub, base)
     # llama.cpp has experts in stacks, and PEFT's layers of one are no GGUF base's modules by name.
     make_adapter(name, "patterns" if name in EXPERTS else "linear" if name in MODELS else "all layers", adapter)

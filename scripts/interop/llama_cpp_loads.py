@@ -4,7 +4,8 @@
 Each model of transformers is converted to GGUF by llama.cpp's own converter, each of its adapters by
 lora-tool and by llama.cpp's `convert_lora_to_gguf.py`. Then
 
-- factors: both files hold the same tensors, bit by bit;
+- factors: both files hold the same tensors, bit by bit; where llama.cpp's script does not take the adapter (stacks of
+  experts), every tensor has one of the base's, of its shape;
 - export: `llama-export-lora` with lora-tool's file, against `lora-tool merge` and llama.cpp's converter;
 - run: logits of llama.cpp with lora-tool's file, against transformers with PEFT (llama-cpp-python);
 - back: llama.cpp's file through `lora-tool convert --to peft`, against the adapter, bit by bit;
@@ -87,7 +88,6 @@ NAMED = {
     "jais2": {},
     "afmoe": SHARED | dict(num_dense_layers=1),
     "minimax_m2": dict(rotary_dim=4, num_local_experts=4, num_experts_per_tok=2, pad_token_id=0),
-    "falcon_h1": dict(mamba_n_heads=4, mamba_d_head=16, mamba_d_ssm=64, mamba_d_state=8, pad_token_id=0),
     "lfm2": dict(layer_types=["conv", "full_attention"]),
     "starcoder2": {},
     "phi": {},
@@ -113,6 +113,7 @@ def kinds(name):
     """The kinds of adapters that a model has, and whether llama.cpp's converter takes them right."""
     if name in NAMED:
         yield "all layers", True
+        yield "attention", True
         return
     # Of Conv1D's it transposes the product, whose factors PEFT has as Linear's; and all of a mixture's
     # linear layers are its experts' parameters too, which it does not know.
@@ -216,11 +217,21 @@ def model_of(name):
     return model
 
 
+def save_model(name, directory):
+    """The model, and in its config what transformers' class took in another form than checkpoints have."""
+    model_of(name).save_pretrained(directory)
+    path = directory / "config.json"
+    lists = {key: value for key, value in NAMED.get(name, {}).items() if isinstance(value, list)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | lists))
+
+
 def make_adapter(name, kind, directory):
     if kind == "single experts":
         return single_experts(name, directory)
     model = model_of(name)
     config = dict(KINDS.get(kind, PLAIN))
+    if kind == "attention":
+        config["target_modules"] = r".*self_attn\.(q|k|v|o|out)_proj"
     if kind == "all layers":
         nameless = (*NAMELESS, "linear_attn.out_proj") if name.startswith("qwen3_5") else NAMELESS
         linear = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
@@ -268,6 +279,22 @@ class Case:
         if any(fields[0][key].contents() != fields[1][key].contents() for key in said):
             return float("inf"), said
         return float("inf") if off else 0.0, largest
+
+    def has_stacks(self):
+        return any(".experts." in name for name in load_file(self.adapter / "adapter_model.safetensors"))
+
+    def placed(self):
+        ours, base = self.llama.tensors(self.ours), self.llama.tensors(self.base)
+        pairs = {}
+        for name, value in ours.items():
+            pairs.setdefault(name[: -len(".lora_a")], {})[name[-1]] = value
+        shapes = {name: (*pair["b"].shape[:-1], pair["a"].shape[-1]) for name, pair in pairs.items()}
+        if (pair := pairs.get("token_embd.weight")) is not None:  # turned, as it looks rows up
+            shapes["token_embd.weight"] = (pair["a"].shape[0], pair["b"].shape[0])
+        # llama.cpp stores a matrix of one row as a vector.
+        forms = {name: {tuple(value.shape), (1, *value.shape)} for name, value in base.items()}
+        strays = [name for name, shape in shapes.items() if shape not in forms.get(name, ())]
+        return (float("inf"), strays) if strays else (0.0, float(len(shapes)))
 
     def merged(self):
         out = self.scratch / "merged"
@@ -332,13 +359,14 @@ def main():
     for name in arguments.model or MODELS | NAMED:
         with tempfile.TemporaryDirectory() as directory:
             hub, base = Path(directory) / "hub", Path(directory) / "base.gguf"
-            model_of(name).save_pretrained(hub)
+            save_model(name, hub)
             llama.model(hub, base)
             for kind, theirs in kinds(name):
                 with tempfile.TemporaryDirectory() as scratch:
                     case = Case(comparison, llama, name, kind, hub, base, Path(scratch))
                     case.tool("convert", case.adapter, "--to", "gguf", "--reference", hub, "-o", case.ours)
-                    if theirs:
+                    case.judge("placed", case.placed)
+                    if theirs and not (name in NAMED and case.has_stacks()):
                         case.judge("factors", case.factors)
                         case.judge("back", case.back)
                     if llama.binaries and name in MODELS:

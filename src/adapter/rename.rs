@@ -3,7 +3,8 @@
 
 use super::architecture::{ANIMA_CONDITIONER, Detected, LTX2_CONNECTORS};
 use super::convention::gguf_names::Architecture;
-use super::convention::{Convention, Names, split_component};
+use super::convention::mlx_classes::Stacks;
+use super::convention::{Convention, Names, of_class, one_by_one, split_component};
 use super::scope::{
     CONDITIONER, CONNECTORS, FLAT_CONNECTORS, PRIOR_ENCODER, Scope, flatten, scope_of,
 };
@@ -24,6 +25,8 @@ pub struct Renamer<'a> {
     pub prior: bool,
     /// llama.cpp's name of the base's architecture.
     pub architecture: Option<&'static Architecture>,
+    /// Where mlx-lm's class of the base has its experts.
+    pub stacks: Option<Stacks>,
 }
 
 /// Roots of checkpoints that ComfyUI loads, and kohya's prefix for what is below.
@@ -48,12 +51,14 @@ impl Renamer<'_> {
     /// # Errors
     /// [`ConvertError::Name`], if the name does not tell; with what would.
     pub fn rename(&self, name: &str, base_tensor: Option<&str>) -> Result<String> {
-        let stacks = self.to.has_stacks() && self.to.names == Names::Dotted;
-        if stacks && self.from != self.to && name.contains(".experts.") {
-            let reason = "mlx-lm has a layer's experts in stacks, known here of Mixtral, Qwen2 and Qwen3 \
-                MoE, OLMoE and DeepSeek, told by a reference base";
-            let known = self.architecture.and_then(|known| known.expert(name));
-            return known.ok_or_else(|| ConvertError::Name { to: self.to.name, reason }.into());
+        if self.from != self.to && name.contains(".experts.") {
+            if self.to.has_stacks() && self.to.names == Names::Dotted {
+                return self.in_stack(name);
+            }
+            if self.from.has_stacks() && self.from.names == Names::Dotted {
+                let from = &crate::adapter::convention::peft();
+                return Renamer { from, ..*self }.rename(&one_by_one(name), base_tensor);
+            }
         }
         let in_checkpoint =
             |to: Names| base_tensor.filter(|_| to == Names::Checkpoint).and_then(of_checkpoint);
@@ -81,6 +86,23 @@ impl Renamer<'_> {
                     "llama.cpp's table of the base's architecture does not have it"
                 }
                 _ => "no table of that convention has this module of this model",
+            };
+            ConvertError::Name { to: self.to.name, reason }.into()
+        })
+    }
+
+    /// The name of an expert's matrix that mlx-lm has in a stack.
+    fn in_stack(&self, name: &str) -> Result<String> {
+        let of_class = |architecture: &Architecture| {
+            of_class(&architecture.expert(&one_by_one(name))?, self.stacks?)
+        };
+        self.architecture.and_then(of_class).ok_or_else(|| {
+            let reason = match self.stacks {
+                Some(Stacks::Unnamed) => "mlx-lm's class of the base has no such experts",
+                _ => {
+                    "mlx-lm has a layer's experts in stacks, which its class of the base names; no class is \
+                     known for this base, or none was given (--reference BASE)"
+                }
             };
             ConvertError::Name { to: self.to.name, reason }.into()
         })
@@ -250,6 +272,7 @@ mod tests {
             t5: None,
             prior: false,
             architecture: Architecture::by_name("qwen2"),
+            stacks: None,
         };
         renamer.rename(name, base).ok()
     }

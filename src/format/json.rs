@@ -51,6 +51,19 @@ pub fn model_config(directory: &Path) -> Result<Option<Map<String, Value>>> {
     document.map(Some).in_file(&path)
 }
 
+/// The fields in which transformers' classes say how many experts a layer has.
+const EXPERT_COUNTS: [&str; 4] =
+    ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"];
+
+/// How many experts a layer of the model has, by its config or that of the language model in it.
+pub fn expert_count(config: &Map<String, Value>) -> Option<usize> {
+    let text = config.get("text_config").and_then(Value::as_object);
+    EXPERT_COUNTS.into_iter().find_map(|field| {
+        let number = config.get(field).or_else(|| text?.get(field))?.as_u64()?;
+        usize::try_from(number).ok().filter(|number| *number > 0)
+    })
+}
+
 /// What is left of the values that one text may have.
 pub(super) struct Budget(Cell<usize>);
 

@@ -415,16 +415,19 @@ fn mlx_lm_gets_stacks_of_gates_ups_and_downs() {
     let out = bench.path("mlx");
     let alone = ["convert", text(&adapter), "--to", "mlx", "-o", text(&out)];
     let informed = [&alone[..], &["--reference", text(&reference)]].concat();
-    for (refused, why) in [(&alone[..], "told by a reference base"), (&informed, "from the base's")]
+    for (refused, why) in
+        [(&alone[..], "its class of the base names"), (&informed, "from the base's")]
     {
         config("olmoe", EXPERTS + 1);
         let (code, said, _) = say(refused);
         assert_eq!((code, out.exists()), (Some(2), false), "{said}");
         assert!(said.contains(why), "{said}");
     }
-    // Its experts are called otherwise, and gate and up take turns.
-    config("gpt_oss", EXPERTS);
-    assert_eq!(say(&informed).0, Some(2));
+    // A class of this type has a dense layer there.
+    config("llama4_text", EXPERTS);
+    let (code, said, _) = say(&informed);
+    assert_eq!((code, out.exists()), (Some(2), false), "{said}");
+    assert!(said.contains("has no such experts"), "{said}");
     config("olmoe", EXPERTS);
     let (code, said, _) = say(&informed);
     assert_eq!(code, Some(0), "{said}");
@@ -472,4 +475,54 @@ fn mlx_lm_gets_stacks_of_gates_ups_and_downs() {
             assert!((got - exact).abs() < 1e-5, "{name}: {got}, expected {exact}");
         }
     }
+}
+
+/// Its class of gpt-oss has the stacks in `experts`, and gates and ups apart that take turns in transformers'.
+#[test]
+fn mlx_lm_gets_the_stacks_of_gpt_oss_where_its_class_has_them() {
+    let bench = Bench::new();
+    let adapter = sound(&bench, "adapter", 1, "0.21.2");
+    let reference = bench.path("reference");
+    std::fs::create_dir(&reference).expect("a directory");
+    let config = |model: &str| {
+        let config =
+            json!({ "model_type": model, "num_local_experts": EXPERTS, "num_attention_heads": 2 });
+        std::fs::write(reference.join("config.json"), config.to_string()).expect("written");
+    };
+    config("gpt_oss");
+    let (out, back) = (bench.path("mlx"), bench.path("back"));
+    let convert = |from: &Path, to: &str, out: &Path| {
+        say(&["convert", text(from), "--to", to, "--reference", text(&reference), "-o", text(out)])
+    };
+    let (code, said, _) = convert(&adapter, "mlx", &out);
+    assert_eq!(code, Some(0), "{said}");
+    let tensors = read(&out.join("adapters.safetensors"));
+    let first = "model.layers.0.mlp.experts";
+    let names: Vec<String> = ["down_proj", "gate_proj", "up_proj"]
+        .iter()
+        .flat_map(|matrix| ["lora_a", "lora_b"].map(|factor| format!("{first}.{matrix}.{factor}")))
+        .collect();
+    assert_eq!(tensors.keys().cloned().collect::<Vec<_>>(), names);
+    // Row 0 of the up projection is row 1 of the stack.
+    let peft = read(&adapter.join("adapter_model.safetensors"));
+    let joint = &peft.iter().find(|(name, _)| name.contains("base_layer.lora_B")).expect("there").1;
+    let row = |values: &[f64], row: usize| values[row * RANK..(row + 1) * RANK].to_vec();
+    let up = row(&tensors[&format!("{first}.up_proj.lora_b")].values(), 0);
+    let expected: Vec<f64> =
+        (0..RANK).map(|level| joint.values()[EXPERTS * RANK + level * EXPERTS]).collect();
+    assert_eq!(up, expected);
+    for (model, rule) in
+        [("gpt_oss", None), ("olmoe", Some("expert-stacks:")), ("internvl", Some("class:"))]
+    {
+        config(model);
+        let (code, said, _) =
+            say(&["check", text(&out), "--for", "mlx", "--against", text(&reference)]);
+        assert_eq!(code, Some(i32::from(rule.is_some())), "{said}");
+        assert!(rule.is_none_or(|rule| said.contains(rule)), "{said}");
+    }
+    config("gpt_oss");
+    let (code, said, _) = convert(&out, "peft", &back);
+    assert_eq!(code, Some(0), "{said}");
+    let modules = |path: &Path| read(&path.join("adapter_model.safetensors")).into_keys().count();
+    assert_eq!(modules(&back), 2 * 3 * EXPERTS);
 }

@@ -2,7 +2,8 @@
 //! (gguf-py `gguf/tensor_mapping.py`, and the classes of `conversion/` that rename or reorder).
 //!
 //! A module whose rows or columns a class reorders otherwise than [`Architecture::permuted`] says, or that it divides, has
-//! no name here: `kv_b_proj` of DeepSeek, `in_proj_qkvz` of Qwen3-Next, the linear attention of Qwen3.5.
+//! no name here: `kv_b_proj` of DeepSeek, `in_proj_qkvz` of Qwen3-Next, the linear attention of Qwen3.5. Falcon-H1 has
+//! none at all: its class multiplies the weights by numbers of the config, which the factors would need as well.
 
 /// transformers' name of a module, and llama.cpp's.
 pub(super) type Pair = (&'static str, &'static str);
@@ -132,8 +133,6 @@ const LATENT_ATTENTION: &[Pair] = &[
 const LINEAR_ATTENTION: &[Pair] =
     &[("linear_attn.in_proj_ba", "ssm_ba"), ("linear_attn.out_proj", "ssm_out")];
 
-const MAMBA: &[Pair] = &[("mamba.in_proj", "ssm_in"), ("mamba.out_proj", "ssm_out")];
-
 const PHI3: &[Pair] = &[("self_attn.qkv_proj", "attn_qkv"), ("self_attn.o_proj", "attn_output")];
 
 const PHI2: &[Pair] = &[
@@ -219,7 +218,7 @@ const QWEN_MOE: &[&[Pair]] = &[ATTENTION, ROUTED, SHARED_EXPERT];
 const SHARING: &[&[Pair]] = &[ATTENTION, GATED, ROUTED, SHARED_EXPERTS];
 
 /// All architectures that adapters are converted for.
-pub(super) static ARCHITECTURES: [Architecture; 49] = [
+pub(super) static ARCHITECTURES: [Architecture; 48] = [
     Architecture {
         in_layer: &[ATTENTION, GATED, &[(ROUTER.1, "ffn_gate_inp")]],
         experts: Some(MIXTRAL),
@@ -301,7 +300,6 @@ pub(super) static ARCHITECTURES: [Architecture; 49] = [
         experts: Some(MIXTRAL),
         ..adapters_of("minimax-m2", &["minimax_m2"], &[ATTENTION, &[(ROUTER.1, "ffn_gate_inp")]])
     },
-    adapters_of("falcon-h1", &["falcon_h1"], &[ATTENTION, MAMBA, FEED_FORWARD]),
     adapters_of("lfm2", &["lfm2"], &[LFM2]),
     adapters_of("starcoder2", &["starcoder2"], &[ATTENTION, STARCODER2]),
     adapters_of("phi2", &["phi"], &[PHI2]),

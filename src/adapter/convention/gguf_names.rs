@@ -129,10 +129,9 @@ impl Architecture {
         )
     }
 
-    /// transformers' path of an expert's matrix as its checkpoints have it, of any release's; none of a model that
-    /// has no such matrix by itself.
+    /// transformers' path of an expert's matrix as its checkpoints have it, of any release's.
     pub fn expert(&self, module: &str) -> Option<String> {
-        let name = self.to_gguf(module).filter(|_| !self.in_turns)?;
+        let name = self.to_gguf(module)?;
         self.expert_from_gguf(numbered(name.strip_prefix("blk.")?)?.1)?;
         self.from_gguf(&name)
     }

@@ -1,8 +1,9 @@
 //! mlx-lm's `adapters.safetensors`: `<path>.lora_a` (in × rank) and `.lora_b` (rank × out), the paths
 //! transformers' own (mlx-lm `tuner/lora.py`, `tuner/dora.py`). A reader turns both around, so that
 //! above here they are A and B as everywhere. Those of a layer's experts lie in stacks [E, rank, in] and
-//! [E, out, rank], which are not turned (`LoRASwitchLinear`); the stacks of Mixtral, Qwen's and OLMoE's are called
-//! `switch_mlp`.
+//! [E, out, rank], which are not turned (`LoRASwitchLinear`). Most classes have them in `switch_mlp`, some in `experts`
+//! (`mlx_classes.rs`). So that a name says which, an expert of these is `experts.gate_projs.3` here, which every base
+//! answers to, and one of those `experts.3.gate_proj`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::definition::{Convention, Holds, Hooks, Names, ScalePlace};
+use super::mlx_classes::Stacks;
 use super::opened::{Config, Opened, ReadOptions};
 use super::shared::{MOST_EXPERTS, one_for_all, transposed};
 use crate::adapter::key::{Key, MissingAlpha, Part};
@@ -105,36 +107,77 @@ const MIXTRAL: &str = "block_sparse_moe";
 
 /// The stack that a module of one expert is in, as mlx-lm calls it, and the expert's number.
 fn stack_of(module: &str) -> Option<(String, usize)> {
-    let (above, matrix) = module.rsplit_once('.')?;
+    let (above, last) = module.rsplit_once('.')?;
+    if let Some((stack, number)) = number(last).and_then(|expert| listed(above, expert)) {
+        return Some((stack, number));
+    }
     let (holder, expert) = above.rsplit_once('.')?;
     let holder = holder.strip_suffix(".experts")?;
-    let expert = expert.parse().ok().filter(|_| expert.bytes().all(|b| b.is_ascii_digit()))?;
+    let expert = number(expert)?;
     let mixtral = holder.ends_with(MIXTRAL);
-    let named = |known: &&(&str, &str, &str)| matrix == if mixtral { known.2 } else { known.1 };
+    let named = |known: &&(&str, &str, &str)| last == if mixtral { known.2 } else { known.1 };
     let (theirs, ..) = EXPERTS.iter().find(named)?;
     Some((format!("{holder}.switch_mlp.{theirs}"), expert))
+}
+
+/// The stack of `experts.gate_projs.3`.
+fn listed(above: &str, expert: usize) -> Option<(String, usize)> {
+    let matrix = above.rsplit_once(".experts.")?.1.strip_suffix('s')?;
+    let known = EXPERTS.iter().any(|known| known.0 == matrix);
+    known.then(|| (above.strip_suffix('s').unwrap_or(above).to_owned(), expert))
+}
+
+fn number(part: &str) -> Option<usize> {
+    part.parse().ok().filter(|_| part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The name here of `experts.3.gate_proj` (or Mixtral's `w1`), in a class that has its stacks there; `None`, if it
+/// has no such stack.
+pub(crate) fn of_class(expert: &str, stacks: Stacks) -> Option<String> {
+    let (stack, number) = stack_of(expert)?;
+    match stacks {
+        Stacks::SwitchMlp => Some(expert.to_owned()),
+        Stacks::InExperts => {
+            let (holder, matrix) = stack.rsplit_once(".switch_mlp.")?;
+            Some(format!("{holder}.experts.{matrix}s.{number}"))
+        }
+        Stacks::Unnamed => None,
+    }
+}
+
+/// `experts.3.gate_proj` for `experts.gate_projs.3`; any other name as it is.
+pub(crate) fn one_by_one(module: &str) -> String {
+    let found = module.rsplit_once('.').and_then(|(above, last)| {
+        let (stack, number) = listed(above, number(last)?)?;
+        let (holder, matrix) = stack.rsplit_once('.')?;
+        Some(format!("{holder}.{number}.{matrix}"))
+    });
+    found.unwrap_or_else(|| module.to_owned())
 }
 
 /// The matrices of a stack of experts, each as a module of its own; any other tensor as it is.
 fn apart(tensor: Tensor) -> Vec<Tensor> {
     let (name, dtype, shape, bytes) = &tensor;
-    let place = name.rsplit_once('.').and_then(|(module, factor)| {
-        let (above, theirs) = module.rsplit_once('.')?;
-        let holder = above.strip_suffix(".switch_mlp")?;
-        let (_, current, mixtral) = EXPERTS.iter().find(|known| known.0 == theirs)?;
-        Some((holder, if holder.ends_with(MIXTRAL) { mixtral } else { current }, factor))
-    });
-    let (Some((holder, matrix_name, factor)), [experts @ 1..=MOST_EXPERTS, rows, columns]) =
-        (place, shape.as_slice())
-    else {
+    let [experts @ 1..=MOST_EXPERTS, rows, columns] = *shape.as_slice() else {
         return vec![tensor];
+    };
+    let Some((stack, factor)) = name.rsplit_once('.') else { return vec![tensor] };
+    let of_expert = |expert: usize| {
+        let (above, theirs) = stack.rsplit_once('.')?;
+        let (_, current, mixtral) = EXPERTS.iter().find(|known| known.0 == theirs)?;
+        let Some(holder) = above.strip_suffix(".switch_mlp") else {
+            return above.ends_with(".experts").then(|| format!("{stack}s.{expert}"));
+        };
+        let matrix = if holder.ends_with(MIXTRAL) { mixtral } else { current };
+        Some(format!("{holder}.experts.{expert}.{matrix}"))
     };
     let size = bytes.len() / experts;
     let matrix = |(expert, bytes): (usize, &[u8])| {
-        let name = format!("{holder}.experts.{expert}.{matrix_name}.{factor}");
-        (name, *dtype, vec![*rows, *columns], bytes.to_vec())
+        let name = format!("{}.{factor}", of_expert(expert)?);
+        Some((name, *dtype, vec![rows, columns], bytes.to_vec()))
     };
-    bytes.chunks_exact(size.max(1)).take(*experts).enumerate().map(matrix).collect()
+    let parts = bytes.chunks_exact(size.max(1)).take(experts).enumerate().map(matrix);
+    parts.collect::<Option<_>>().unwrap_or_else(|| vec![tensor.clone()])
 }
 
 /// Whether a config is mlx-lm's.
@@ -271,6 +314,7 @@ mod tests {
         for (stack, second) in [
             ("model.layers.0.mlp.switch_mlp.up_proj", "model.layers.0.mlp.experts.1.up_proj"),
             ("a.block_sparse_moe.switch_mlp.up_proj", "a.block_sparse_moe.experts.1.w3"),
+            ("a.mlp.experts.up_proj", "a.mlp.experts.up_projs.1"),
         ] {
             let bytes = vec![1, 2, 3, 4];
             let tensor =
@@ -282,7 +326,16 @@ mod tests {
             );
             assert_eq!(stack_of(second), Some((stack.to_owned(), 1)));
         }
+        let of = |name, stacks| of_class(name, stacks);
+        let (up, w3) = ("a.mlp.experts.1.up_proj", "a.block_sparse_moe.experts.1.w3");
+        let listed = "a.mlp.experts.up_projs.1";
+        assert_eq!(of(up, Stacks::InExperts).as_deref(), Some(listed));
+        assert_eq!(of(w3, Stacks::SwitchMlp).as_deref(), Some(w3));
+        assert_eq!(of(up, Stacks::Unnamed), None);
+        assert_eq!(one_by_one(listed), up);
+        assert_eq!(one_by_one(up), up);
         assert_eq!(stack_of("a.mlp.experts.1.w3"), None);
+        assert_eq!(stack_of("a.mlp.experts.others.1"), None);
         assert_eq!(stack_of("a.mlp.experts.+1.up_proj"), None);
     }
 

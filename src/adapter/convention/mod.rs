@@ -23,6 +23,7 @@ conventions! {
 pub(crate) mod definition;
 mod gguf_architectures;
 pub mod gguf_names;
+pub(crate) mod mlx_classes;
 pub(crate) mod opened;
 mod peft_config;
 mod peft_stacks;
@@ -33,6 +34,7 @@ mod tensors;
 
 pub use definition::{Convention, Holds, Names, ScalePlace};
 pub(crate) use gguf::{ARCHITECTURE, reordered};
+pub(crate) use mlx::{of_class, one_by_one};
 pub(crate) use opened::{Config, Opened, ReadOptions};
 pub(crate) use peft::respelled;
 pub(crate) use peft_config::text as config_text;

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::adapter::convention::gguf_names::{Architecture, Heads};
+use crate::adapter::convention::mlx_classes::{Stacks, stacks_of};
 use crate::adapter::stacks::ExpertSizes;
 use crate::error::Result;
-use crate::format::json::model_config;
+use crate::format::json::{expert_count, model_config};
 use crate::format::{Access, Checkpoint};
 use crate::weight::{root, tied};
 
@@ -19,6 +20,8 @@ pub(crate) struct BaseFacts {
     /// Its `model_type`.
     pub(super) model_type: Option<String>,
     pub(super) architecture: Option<&'static Architecture>,
+    /// Where mlx-lm's class has its experts.
+    pub(super) stacks: Option<Stacks>,
     pub(crate) heads: Option<Heads>,
     pub(crate) experts: Option<ExpertSizes>,
     pub(super) expert_count: Option<usize>,
@@ -52,13 +55,7 @@ fn of_config(path: &Path) -> Result<BaseFacts> {
     let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let Some(document) = model_config(directory)? else { return Ok(BaseFacts::default()) };
     let text = document.get("text_config").and_then(Value::as_object);
-    let number = |field: &str| {
-        let number = document.get(field).or_else(|| text?.get(field))?.as_u64()?;
-        usize::try_from(number).ok().filter(|number| *number > 0)
-    };
     let heads = Heads::of_config(&document);
-    let expert_count =
-        ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(number);
     // A wrapper that llama.cpp does not know is the language model in it.
     let named = [Some(&document), text].into_iter().flatten();
     let architecture = named
@@ -70,11 +67,12 @@ fn of_config(path: &Path) -> Result<BaseFacts> {
     let model_type = document.get("model_type").and_then(Value::as_str).map(str::to_owned);
     Ok(BaseFacts {
         class,
+        stacks: model_type.as_deref().and_then(stacks_of),
         model_type,
         architecture,
         heads,
         experts: None,
-        expert_count,
+        expert_count: expert_count(&document),
         wraps: root::wraps(&document),
         tied: [Some(&document), text]
             .into_iter()

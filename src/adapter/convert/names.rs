@@ -56,6 +56,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
         t5: None,
         prior: false,
         architecture: base.architecture,
+        stacks: base.stacks,
     };
     let flat = adapter.convention.names == Names::Flattened;
     let opened = goal.reference.as_ref().map(|path| open_reference(path, goal.access));
@@ -83,7 +84,7 @@ pub(super) fn layout(adapter: &Adapter, base: &BaseFacts, goal: Goal<'_>) -> Res
     let mut found = layout::of(adapter, &renamer, reference.as_ref(), &places)?;
     check_head(adapter, &found, to, base)?;
     if let Some(architecture) = base.architecture.filter(|_| to.has_stacks()) {
-        layout::divide_experts(adapter, (architecture, to), &mut found);
+        layout::divide_experts(adapter, architecture, &renamer, &mut found);
         check_experts(&found, to, base, goal.program.is_some())?;
     }
     Ok(found)

@@ -3,12 +3,13 @@
 use super::target::{Layout, MadeOf, Piece, Rows, Target, Wanted};
 use crate::adapter::Adapter;
 use crate::adapter::convention::gguf_names::Architecture;
-use crate::adapter::convention::{Convention, Names};
+use crate::adapter::rename::Renamer;
 
 /// Experts' `gate_up_proj` as llama.cpp and mlx-lm have them: gates and ups in stacks of their own.
 pub fn divide_experts(
     adapter: &Adapter,
-    (architecture, to): (&Architecture, &Convention),
+    architecture: &Architecture,
+    renamer: &Renamer<'_>,
     layout: &mut Layout,
 ) {
     let halves = |at: usize| {
@@ -17,10 +18,7 @@ pub fn divide_experts(
         let total = module.outputs / 2;
         let half = |(number, matrix): (usize, &str)| {
             let path = format!("{above}.{matrix}");
-            let name = match to.names {
-                Names::Gguf => architecture.to_gguf(&path)?,
-                _ => architecture.expert(&path)?,
-            };
+            let name = renamer.rename(&path, None).ok()?;
             let from = Rows::of_half(number, total, architecture.in_turns);
             let pieces = vec![Piece { module: at, from, to: (0..total).into() }];
             Some(Ok(Target { name, source: MadeOf::Rows { pieces, total } }))

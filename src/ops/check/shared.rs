@@ -8,6 +8,7 @@ use crate::adapter::Adapter;
 use crate::adapter::convention::ScalePlace;
 use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::scale::ScaleSource;
+use crate::format::json::expert_count;
 
 /// Modules with magnitudes (DoRA).
 pub(super) fn decomposed(subject: &Subject<'_>) -> Found {
@@ -223,11 +224,7 @@ pub(super) fn incomplete_experts(subject: &Subject<'_>) -> Found {
     for (_, (holder, number, matrix)) in subject.single_experts() {
         layers.entry(holder).or_default().insert((number, matrix));
     }
-    let known = subject.base.and_then(|base| {
-        ["num_experts", "num_local_experts", "n_routed_experts"]
-            .iter()
-            .find_map(|field| base.number(field))
-    });
+    let known = subject.base.and_then(|base| expert_count(&base.config));
     let incomplete = layers.into_iter().filter(|(_, found)| {
         let last = found.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
         found.len() != 3 * known.unwrap_or(last)

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 use super::spelling::{Spelling, spelling};
 use super::{Field, Program, Takes, nothing};
+use crate::adapter::convention::mlx_classes::stacks_of;
+use crate::adapter::convention::{Convention, by_name, of_class, one_by_one, peft};
 use crate::format::access::read_config_if_there;
 use crate::format::json::object;
 use crate::ops::check::place::Found;
@@ -11,7 +13,7 @@ use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, factorable, misfits, replaced, unfactorable, unplaced,
 };
-use crate::ops::check::subject::{Subject, expert_of, named};
+use crate::ops::check::subject::{Subject, named};
 use crate::weight::root::Root;
 
 pub(super) static PROGRAM: Program = Program {
@@ -100,7 +102,7 @@ static RULES: &[Rule] = &[
         "tuner/dora.py",
         |subject| {
             subject
-                .modules(|module| module.magnitude.is_some() && expert_of(&module.name).is_some())
+                .modules(|module| module.magnitude.is_some() && convention().stack_of(&module.name).is_some())
         },
     )
     .extracts(),
@@ -118,6 +120,24 @@ static RULES: &[Rule] = &[
         LOAD,
         changed_base,
     ),
+    Rule::new("class", Effect::Refused, "it has no class for models of this type", "utils.py, _get_classes", |subject| {
+        let model_type = subject.base?.model_type()?;
+        named(stacks_of(model_type).is_none().then_some(model_type))
+    }),
+    Rule::new(
+        "expert-stacks",
+        Effect::Refused,
+        "its class of the base has a layer's experts in stacks of another name, or has none",
+        "models/switch_layers.py, SwitchGLU",
+        |subject| {
+            let stacks = stacks_of(subject.base?.model_type()?)?;
+            subject.modules(|module| {
+                let expert = convention().stack_of(&module.name).is_some();
+                expert && of_class(&one_by_one(&module.name), stacks).as_ref() != Some(&module.name)
+            })
+        },
+    )
+    .converts(),
     Rule::new("bias", Effect::Refused, "it has no biases of B", LOAD, biased).extracts(),
     Rule::new(
         "names",
@@ -170,6 +190,10 @@ fn wrapped(subject: &Subject<'_>) -> Found {
     subject.modules(|module| spelling(&module.name).is_some_and(|own| own != Spelling::Outer))
 }
 
+fn convention() -> &'static Convention {
+    by_name(PROGRAM.reads.first().copied().unwrap_or_default()).unwrap_or_else(peft)
+}
+
 /// Its own config.
 fn config(subject: &Subject<'_>) -> Option<Map<String, Value>> {
     let path = subject.adapter.config_path.as_ref()?;
@@ -193,8 +217,8 @@ fn outside_layers(subject: &Subject<'_>) -> Found {
         let Some((number, path)) = below.split_once('.') else { return false };
         let before = number.parse::<usize>().is_ok_and(|number| number < first);
         // Experts are named by the stack that they are in.
-        let named = expert_of(&module.name).is_some()
-            || keys.as_ref().is_none_or(|keys| keys.is_empty() || keys.contains(&path));
-        before || !named
+        let stack = convention().stack_of(path).map(|(stack, _)| stack);
+        let path = stack.as_deref().unwrap_or(path);
+        before || keys.as_ref().is_some_and(|keys| !keys.is_empty() && !keys.contains(&path))
     })
 }
