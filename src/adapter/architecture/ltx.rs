@@ -18,10 +18,10 @@ transformer_blocks.{i}.ff.net.{0.proj,2}
 transformer_blocks.{i}.{attn1,attn2}.{norm_q,norm_k}  transformer_blocks.{i}.{attn1,attn2}.{q_norm,k_norm}
 ";
 
-/// Several video models have its blocks' names; the width tells it.
+/// Several video models have its blocks' names; the width tells it, or what is around them in one of both layouts.
 fn detect(seen: &Evidence<'_>) -> Option<Detected> {
     let attention = ["transformer_blocks.{i}.attn1.to_q", "transformer_blocks.{i}.attn2.to_q"];
     let sized = attention.iter().any(|name| seen.width(name, &[2048]))
         || seen.sized("transformer_blocks.{i}.ff.net.0.proj", (8192, 2048));
-    (sized || seen.starts(&["patchify_proj"])).then(|| Detected::published(rules_of(TABLE)))
+    (sized || seen.starts(&["patchify_proj", "time_embed.emb"])).then(|| Detected::published(rules_of(TABLE)))
 }
