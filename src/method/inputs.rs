@@ -85,8 +85,14 @@ impl Problem<'_> {
     /// The weighted deltas, each times a coefficient, in one sum.
     pub(super) fn sum_of(&self, coefficients: &[f64]) -> Combined {
         let parts = self.inputs.iter().zip(coefficients);
-        let parts: Vec<_> = parts.map(|(input, c)| input.times(input.coefficient() * c)).collect();
-        Combined { factors: LowRank::sum(self.rows, self.columns, &parts), scale: 1.0 }
+        let parts: Vec<_> =
+            parts.map(|(input, c)| (&input.factors, input.coefficient() * c)).collect();
+        Combined { factors: LowRank::weighted_sum(self.rows, self.columns, &parts), scale: 1.0 }
+    }
+
+    /// The weighted deltas in one sum.
+    pub(super) fn sum(&self) -> LowRank {
+        self.sum_of(&vec![1.0; self.inputs.len()]).factors
     }
 }
 

@@ -2,8 +2,7 @@
 //! al. 2022, <https://arxiv.org/abs/2212.04089>).
 
 use super::params::LAMBDA;
-use super::{Combined, Compat, Kind, Law, Method, Problem, Weighted, anything};
-use crate::math::LowRank;
+use super::{Combined, Compat, Kind, Law, Method, Problem, anything};
 
 pub(super) static METHOD: Method = Method {
     name: "linear",
@@ -26,6 +25,5 @@ pub(super) static METHOD: Method = Method {
 };
 
 fn combine(problem: &Problem) -> Combined {
-    let parts: Vec<LowRank> = problem.inputs.iter().map(Weighted::delta).collect();
-    Combined { factors: LowRank::sum(problem.rows, problem.columns, &parts), scale: 1.0 }
+    Combined { factors: problem.sum(), scale: 1.0 }
 }

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::matrix::{
-    Matrix, add_product, dense_svd, exponent, normalised, product, product_transposed,
-    times_power_of_two, transposed_product,
+    Matrix, add_product, dense_svd, exponent, largest, normalised, product, product_transposed,
+    scale_by_power_of_two, times_power_of_two, transposed_product,
 };
 use super::qr::Qr;
 use crate::math::kernel::factor::Factor;
@@ -88,13 +88,27 @@ impl LowRank {
     /// If a part has another shape.
     #[track_caller]
     pub fn sum(rows: usize, columns: usize, parts: &[Self]) -> Self {
-        let rank = parts.iter().map(Self::rank).sum();
+        let parts: Vec<(&Self, f64)> = parts.iter().map(|part| (part, 1.0)).collect();
+        Self::weighted_sum(rows, columns, &parts)
+    }
+
+    /// The sum of matrices of m × n, each times a coefficient (√|c| on each side, its sign on `down`), by stacking.
+    ///
+    /// # Panics
+    /// If a part has another shape.
+    #[track_caller]
+    pub fn weighted_sum(rows: usize, columns: usize, parts: &[(&Self, f64)]) -> Self {
+        let rank = parts.iter().map(|(part, _)| part.rank()).sum();
         let (mut up, mut down) = (Matrix::zeros(rows, rank), Matrix::zeros(rank, columns));
         let mut at = 0;
-        for part in parts {
+        for (part, coefficient) in parts {
             assert_eq!((part.rows(), part.columns()), (rows, columns), "shape of a summand");
-            up.columns_mut(at, part.rank()).copy_from(&part.up);
-            down.rows_mut(at, part.rank()).copy_from(&part.down);
+            let share = coefficient.abs().sqrt();
+            let mut own = up.columns_mut(at, part.rank());
+            own.zip_apply(&part.up, |slot, value| *slot = value * share);
+            let share = share * coefficient.signum();
+            let mut own = down.rows_mut(at, part.rank());
+            own.zip_apply(&part.down, |slot, value| *slot = value * share);
             at += part.rank();
         }
         Self::new(up, down)
@@ -136,10 +150,9 @@ impl LowRank {
 
     fn factor_way(&self) -> Svd {
         // Scaled by powers of two, factors of any magnitude are taken apart alike, and bit for bit.
-        let ((up, up_exponent), (down, down_exponent)) =
-            (normalised(&self.up), normalised(&self.down));
-        let up = Qr::new(up);
-        let down = Qr::new(down.transpose());
+        let (up, up_exponent) = normalised(self.up.clone());
+        let (down, down_exponent) = normalised(self.down.transpose());
+        let (up, down) = (Qr::new(up), Qr::new(down));
         let core = product_transposed(up.r(), down.r());
         Svd::new(Some(up), Some(down), (up_exponent, down_exponent), &core)
     }
@@ -165,10 +178,10 @@ impl LowRank {
         let mut dense = Matrix::zeros(self.rows(), self.columns());
         for first in (0..self.rank()).step_by(TOGETHER) {
             let count = TOGETHER.min(self.rank() - first);
-            let up = self.up.columns(first, count);
-            let up = up.map(|value| times_power_of_two(value, -up_exponent));
-            let down = self.down.rows(first, count);
-            let down = down.map(|value| times_power_of_two(value, -down_exponent));
+            let mut up = self.up.columns(first, count).clone_owned();
+            scale_by_power_of_two(up.as_mut_slice(), -up_exponent);
+            let mut down = self.down.rows(first, count).clone_owned();
+            scale_by_power_of_two(down.as_mut_slice(), -down_exponent);
             add_product(&mut dense, &up, &down);
         }
         (dense, (up_exponent, down_exponent))
@@ -218,7 +231,11 @@ impl Svd {
         let (Some(up), Some(down)) = (&self.up, &self.down) else {
             return Cow::Borrowed(decomposed);
         };
-        let of = |r: &Matrix, exponent: i32| r.map(|value| times_power_of_two(value, exponent));
+        let of = |r: &Matrix, exponent: i32| {
+            let mut r = r.clone();
+            scale_by_power_of_two(r.as_mut_slice(), exponent);
+            r
+        };
         let (up_exponent, down_exponent) = self.exponents;
         let (up, down) = (of(up.r(), up_exponent), of(down.r(), down_exponent));
         Cow::Owned(LowRank::new(up, down.transpose()))
@@ -247,14 +264,11 @@ impl Svd {
         };
         let (mut left, mut right) = (of(&self.up, &self.u), of(&self.down, &self.v));
         for column in 0..rank {
-            let mut largest = 0f64;
-            for value in left.column(column).iter() {
-                // Strictly larger: the first of equals decides, whatever the order of the sum was.
-                if value.abs() > largest.abs() {
-                    largest = *value;
-                }
-            }
-            if largest < 0.0 {
+            // The first of equals decides, whatever the order of the sum was.
+            let values = left.column(column);
+            let most = largest(values.as_slice());
+            let first = values.iter().find(|value| value.abs() == most);
+            if first.is_some_and(|value| *value < 0.0) {
                 left.column_mut(column).neg_mut();
                 right.column_mut(column).neg_mut();
             }
@@ -265,13 +279,12 @@ impl Svd {
     /// The best approximation of rank at most `rank` in the Frobenius norm (Eckart–Young), with √σ on
     /// each side; its squared error is Σ σ² of what it drops.
     pub fn truncate(&self, rank: usize) -> LowRank {
-        let (mut up, right) = self.vectors(rank);
-        let mut down = right.transpose();
+        let (mut up, mut right) = self.vectors(rank);
         for (at, value) in self.singular_values.iter().take(up.ncols()).enumerate() {
             up.column_mut(at).scale_mut(value.sqrt());
-            down.row_mut(at).scale_mut(value.sqrt());
+            right.column_mut(at).scale_mut(value.sqrt());
         }
-        LowRank::new(up, down)
+        LowRank::new(up, right.transpose())
     }
 }
 

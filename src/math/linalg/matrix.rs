@@ -149,10 +149,45 @@ pub(super) fn times_power_of_two(value: f64, exponent: i32) -> f64 {
     value * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
 
+/// Every entry · 2^`exponent`, as [`times_power_of_two`].
+pub(super) fn scale_by_power_of_two(values: &mut [f64], exponent: i32) {
+    if exponent == 0 {
+        return;
+    }
+    // One power within range does what two halves do, and is made once.
+    if exponent.abs() <= 1000 {
+        let power = 2f64.powi(exponent);
+        values.iter_mut().for_each(|value| *value *= power);
+    } else {
+        values.iter_mut().for_each(|value| *value = times_power_of_two(*value, exponent));
+    }
+}
+
+/// The largest magnitude; NaN, if an entry is infinite or NaN. In lanes, which vectors can take.
+#[inline(always)]
+pub(super) fn largest(values: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let (mut most, mut finite) = ([0f64; LANES], [0f64; LANES]);
+    let (parts, rest) = values.as_chunks::<LANES>();
+    let mut take = |lane: usize, value: f64| {
+        let size = value.abs();
+        most[lane] = if size > most[lane] { size } else { most[lane] };
+        // 0, or NaN for what is not finite.
+        finite[lane] += value - value;
+    };
+    for part in parts {
+        for lane in 0..LANES {
+            take(lane, part[lane]);
+        }
+    }
+    rest.iter().for_each(|value| take(0, *value));
+    most.iter().fold(0.0, |largest, value| value.max(largest)) + finite.iter().sum::<f64>()
+}
+
 /// The exponent of a matrix's largest entry; 0 if it is zero or not finite.
 pub(super) fn exponent(a: &Matrix) -> i32 {
-    let largest = a.iter().fold(0f64, |largest, value| largest.max(value.abs()));
-    if largest == 0.0 || !is_finite(a) {
+    let largest = largest(a.as_slice());
+    if largest == 0.0 || !largest.is_finite() {
         return 0;
     }
     largest.log2().floor() as i32
@@ -160,14 +195,15 @@ pub(super) fn exponent(a: &Matrix) -> i32 {
 
 /// A matrix and an exponent e: a = matrix · 2^e, its largest entry in [1, 2); so that squares neither
 /// overflow nor vanish. As it is, with e = 0, if it is zero or not finite.
-pub(super) fn normalised(a: &Matrix) -> (Matrix, i32) {
-    let exponent = exponent(a);
-    (a.map(|value| times_power_of_two(value, -exponent)), exponent)
+pub(super) fn normalised(mut a: Matrix) -> (Matrix, i32) {
+    let exponent = exponent(&a);
+    scale_by_power_of_two(a.as_mut_slice(), -exponent);
+    (a, exponent)
 }
 
 /// Whether no entry is infinite or NaN.
 pub(super) fn is_finite(a: &Matrix) -> bool {
-    a.iter().all(|value| value.is_finite())
+    largest(a.as_slice()).is_finite()
 }
 
 /// Singular values of a small matrix, descending.
@@ -189,7 +225,7 @@ pub(crate) fn dense_svd(a: &Matrix) -> (Matrix, Vec<f64>, Matrix) {
     if !is_finite(a) {
         return of_value(f64::NAN);
     }
-    let (scaled, exponent) = normalised(a);
+    let (scaled, exponent) = normalised(a.clone());
     if scaled.iter().all(|value| *value == 0.0) {
         return of_value(0.0);
     }

@@ -3,12 +3,12 @@
 //! Stable whatever the rank: duplicated and vanishing columns come out as they should, which
 //! Cholesky-QR and f32 do not manage. Q is never formed; it is applied.
 
-use super::matrix::{Matrix, product, subtract_product, transposed_part_product};
+use super::matrix::{Matrix, largest, product, subtract_product, transposed_part_product};
 use crate::math::kernel::lanes::{Lanes, Task};
 use crate::math::kernel::vectors::dispatch;
 
 /// Columns that are factored together.
-const BLOCK: usize = 32;
+const BLOCK: usize = 16;
 
 /// Q and R of an m × n matrix: the reflectors, and min(m, n) × n R.
 #[derive(Debug, Clone)]
@@ -143,17 +143,14 @@ impl Task for FactorPanel<'_> {
 /// Turns a column into (norm, reflector without its leading 1); gives τ (LAPACK `dlarfg`).
 #[inline(always)]
 fn reflect(column: &mut [f64]) -> f64 {
-    let largest = column.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    let largest = largest(column);
     let head = column[0];
     if largest == 0.0 || column[1..].iter().all(|value| *value == 0.0) {
         return 0.0;
     }
     // Squares of entries near 1 neither overflow nor vanish.
     let scale = 1.0 / largest;
-    let mut squares = 0.0;
-    for value in column.iter() {
-        squares += (value * scale) * (value * scale);
-    }
+    let squares = sum_of(column, column, |a, b| (a * scale) * (b * scale));
     let norm = -(squares.sqrt() * largest).copysign(head);
     let divisor = 1.0 / (head - norm);
     for value in &mut column[1..] {
@@ -163,18 +160,24 @@ fn reflect(column: &mut [f64]) -> f64 {
     (norm - head) / norm
 }
 
-/// Σ aᵢ·bᵢ in eight lanes, so that it can be done in vectors, in the same order everywhere.
+/// Σ aᵢ·bᵢ.
 #[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
+    sum_of(a, b, |a, b| a * b)
+}
+
+/// Σ of what is made of pairs, in eight lanes, so that it can be done in vectors, in the same order everywhere.
+#[inline(always)]
+fn sum_of(a: &[f64], b: &[f64], of: impl Fn(f64, f64) -> f64) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0f64; LANES];
     let ((a_parts, a_rest), (b_parts, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a_parts.iter().zip(b_parts) {
         for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+            sums[lane] += of(a[lane], b[lane]);
         }
     }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| of(*a, *b)).sum();
     sums.iter().sum::<f64>() + rest
 }
 

@@ -17,6 +17,9 @@ use crate::math::kernel::loops::same_elements;
 use crate::ops::merge::plan::tensor_plan::OutputTensor;
 use crate::weight::{Encode, Encoded, Panel, Piece, Stored, Weight, Writing};
 
+// Rows of f32 are given to the kernel and taken from it as the bytes that files have.
+const _: () = assert!(cfg!(target_endian = "little"), "numbers lie in memory as in the files");
+
 /// Elements that one panel has, about.
 const PANEL: usize = 64 << 10;
 
@@ -148,6 +151,7 @@ impl<'a> Encoding<'a> {
         Ok(values)
     }
 
+    /// Has the new values of these rows in `values`, and in `before` the base's of the last strip of them.
     fn put_values(
         &self,
         rows: &Range<usize>,
@@ -156,21 +160,22 @@ impl<'a> Encoding<'a> {
     ) -> Result<()> {
         let columns = self.weight.matrix().1.max(1);
         values.resize(rows.len() * columns, 0.0);
-        // A panel of rows that are written together can be long: what is on the way to its values need not be.
-        let step = (PANEL / columns).max(1).next_multiple_of(self.grain());
-        let mut bytes = std::mem::take(&mut scratch.dense);
-        let starts = rows.clone().step_by(step);
-        let computed =
-            starts.zip(values.chunks_mut(step * columns)).try_for_each(|(first, part)| {
-                let end = (first + step).min(rows.end).div_ceil(self.times);
-                let first = first / self.times;
-                self.dense.compute(first, end - first, &mut bytes, scratch)?;
-                for (value, four) in part.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *value = f32::from_le_bytes(*four);
-                }
-                Ok(())
-            });
-        scratch.dense = bytes;
+        let mut before = std::mem::take(&mut scratch.before);
+        // What is there may be of another weight.
+        before.rows = 0..0;
+        let computed = self.strips(rows).try_for_each(|strip| {
+            let place = (strip.start - rows.start) * columns..(strip.end - rows.start) * columns;
+            let part = values.get_mut(place).unwrap_or_default();
+            let is_shared = self.base.is_none() && self.dense.takes_f32();
+            if is_shared {
+                self.look_before(&strip, columns, &mut before)?;
+            }
+            let base = is_shared.then(|| bytemuck::cast_slice(&before.values));
+            let first = strip.start / self.times;
+            self.dense.compute_into(first, bytemuck::cast_slice_mut(part), base, scratch)?;
+            Ok(())
+        });
+        scratch.before = before;
         computed
     }
 
@@ -327,13 +332,10 @@ impl<'a> Encoding<'a> {
         rows: Range<usize>,
         scratch: &mut Scratch,
     ) -> Result<(Vec<Piece>, DeltaStats)> {
-        let (mut values, mut before) =
-            (std::mem::take(&mut scratch.values), std::mem::take(&mut scratch.before));
-        // What is there may be of another weight.
-        before.rows = 0..0;
+        let mut values = std::mem::take(&mut scratch.values);
         self.put_values(&rows, &mut values, scratch)?;
-        let found = self.compute_from(&rows, &values, &mut before);
-        (scratch.values, scratch.before) = (values, before);
+        let found = self.compute_from(&rows, &values, &mut scratch.before);
+        scratch.values = values;
         found
     }
 

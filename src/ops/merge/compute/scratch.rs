@@ -8,8 +8,7 @@ use super::direct;
 #[derive(Debug, Default)]
 pub(in crate::ops::merge) struct Scratch {
     pub(super) bytes: Vec<u8>,
-    /// Rows of F32 on the way to a panel that is encoded, the panel's numbers, and some of the base's.
-    pub(super) dense: Vec<u8>,
+    /// The numbers of a panel that is encoded, and some of the base's.
     pub(super) values: Vec<f32>,
     pub(super) before: BaseRows,
     pub(super) product: Vec<f32>,

@@ -172,31 +172,56 @@ impl<'a> Work<'a> {
         scratch: &mut Scratch,
     ) -> Result<DeltaStats> {
         out.resize(rows * self.columns * self.output.size(), 0);
+        self.compute_into(first, out, None, scratch)
+    }
+
+    /// Whether the base's rows may be given to [`Work::compute_into`] as F32.
+    pub(super) fn takes_f32(&self) -> bool {
+        self.panels.is_none() && self.input == ElementType::F32
+    }
+
+    /// Computes as many rows from `first` on as fill `out`; `base` is those rows of the base, where they were read.
+    pub(super) fn compute_into(
+        &self,
+        first: usize,
+        out: &mut [u8],
+        base: Option<&[u8]>,
+        scratch: &mut Scratch,
+    ) -> Result<DeltaStats> {
+        let size = self.columns * self.output.size();
+        let rows = out.len() / size.max(1);
         if self.panels.is_some() {
             return self.compute_panel(first, rows, out, scratch);
         }
         let mut stats = DeltaStats::default();
-        let size = self.columns * self.output.size();
         for (own, band) in self.terms.within(first, rows) {
             let at = (own.start - first) * size;
             let out = out.get_mut(at..at + own.len() * size).unwrap_or_default();
-            stats.add(&self.compute_band(band, &own, out, scratch)?);
+            let base = base.and_then(|base| {
+                let size = self.columns * self.input.size();
+                base.get((own.start - first) * size..(own.end - first) * size)
+            });
+            stats.add(&self.compute_band(band, &own, base, out, scratch)?);
         }
         Ok(stats)
     }
 
-    /// As [`Work::compute`], by the kernel, for rows that have the same terms.
+    /// As [`Work::compute_into`], by the kernel, for rows that have the same terms.
     fn compute_band(
         &self,
         band: Band<'_>,
         own: &Range<usize>,
+        base: Option<&[u8]>,
         out: &mut [u8],
         scratch: &mut Scratch,
     ) -> Result<DeltaStats> {
         let left = band.rows(own);
         let size = (self.columns * self.input.size()) as u64;
         let range = own.start as u64 * size..own.end as u64 * size;
-        let base = self.base.bytes(range, &mut scratch.bytes)?;
+        let base = match base {
+            Some(base) => base,
+            None => self.base.bytes(range, &mut scratch.bytes)?,
+        };
         let found = merge_panel((self.input, self.output), base, out, &left, &band.right);
         if found.non_finite {
             self.explain_non_finite(own.start, base, out)?;
