@@ -280,3 +280,16 @@ fn spectra_are_those_of_the_dense_matrices() {
         assert_eq!(plain["items"][0]["modules"][0].get(field), None, "{field}");
     }
 }
+
+/// No number stands where nothing was measured.
+#[test]
+fn a_pair_without_a_common_module_has_no_measures() {
+    let workshop = Workshop::new();
+    let a = workshop.peft("a", 1, &[(Q, 6, 5, 2)], How::default());
+    let b = workshop.peft("b", 2, &[(K, 6, 5, 2)], How::default());
+    let done = lora_tool().arg("compare").args([&a, &b]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&done.stdout);
+    let row = text.lines().find(|line| line.contains("a / b")).expect("the pair's row");
+    let cells: Vec<&str> = row.split_whitespace().skip(3).collect();
+    assert_eq!(cells, ["0", "-", "-", "-", "-", "-"], "{text}");
+}

@@ -143,9 +143,15 @@ fn pair_tables(report: &Report, names: &Names) -> String {
         .collect();
     let rows = shown.iter().map(|(pair, spill)| {
         let name = both(names, pair.a, pair.b);
-        let mut row = row(name, &pair.measures);
-        row.extend([both_ways(spill), pair.shared_modules.to_string()]);
-        row
+        let (measures, spill) = match pair.shared_modules {
+            // Nothing was measured.
+            0 => (
+                std::iter::once(name).chain(MEASURES.map(|_| "-".to_owned())).collect(),
+                "-".to_owned(),
+            ),
+            _ => (row(name, &pair.measures), both_ways(spill)),
+        };
+        [measures, vec![spill, pair.shared_modules.to_string()]].concat()
     });
     let caption = match report.pairs.len() {
         all if all > LISTED => {

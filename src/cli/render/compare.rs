@@ -61,6 +61,12 @@ fn pairs(lines: &mut Lines, report: &Report, names: &Names, modules: bool) {
         };
         let name = format!("{} / {}", names.get(pair.a), names.get(pair.b));
         let shared = pair.shared_modules.to_string();
+        if pair.shared_modules == 0 {
+            // Nothing was measured.
+            let none = std::iter::repeat_n("-".to_owned(), head.len() - 2);
+            rows.push([name, shared].into_iter().chain(none).collect());
+            continue;
+        }
         rows.push(row(name, shared, &pair.measures, both_ways(spill), louder(pair, names)));
         for module in pair.modules.iter().filter(|_| modules) {
             let name = format!("  {}", module.name);

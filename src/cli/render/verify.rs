@@ -32,7 +32,7 @@ pub(crate) fn report(report: &Report) -> String {
     }
     if !report.others.is_empty() {
         let names = report.others.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>();
-        lines.add("not by merge", names.join(", "));
+        lines.add("not checked", format!("{}: no part of a merge", names.join(", ")));
     }
     lines.into_text()
 }
