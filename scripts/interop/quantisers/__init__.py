@@ -23,6 +23,8 @@ class Scheme:
     single_file = False
     # What becomes plain, and what is, if that is another.
     dtype, plain_dtype = "bfloat16", None
+    # The code of 4 bits that stands for 0 as code 0 does.
+    signed_zero = None
 
     def store(self, name, weight):
         """Tensors by name of the f32 weight of a module."""

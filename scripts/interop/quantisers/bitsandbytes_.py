@@ -11,6 +11,7 @@ class FourBit(Scheme):
 
     def __init__(self, kind, nested, block, storage=torch.uint8):
         self.kind, self.nested, self.block, self.storage = kind, nested, block, storage
+        self.signed_zero = 8 if kind == "fp4" else None
         self.name = f"bnb {kind} b{block}" + (" nested" if nested else "")
         # Nested magnitudes near the middle of two numbers.
         self.most_codes = 0.04 if nested else 0.002
