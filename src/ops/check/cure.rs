@@ -2,7 +2,10 @@
 
 use super::program::ProgramVersion;
 use super::rule::Cure;
-use super::shared::{dora_flag, missing_layers, two_alphas};
+use super::shared::{
+    dora_flag, missing_layers, towers, two_alphas, unconverted_class, unnamed_class,
+    unnamed_modules,
+};
 use super::subject::Subject;
 use crate::adapter::convention::{self, Key, Names, Output, Part};
 use crate::adapter::layout;
@@ -78,6 +81,13 @@ impl Cures<'_> {
             || adapter.config.as_ref().is_some_and(PeftConfig::is_refused)
             || base.is_some_and(|base| base.refuses)
             || two_alphas(adapter).next().is_some()
+            || self.convention().names == Names::Gguf && self.is_unnamed()
+    }
+
+    /// Whether llama.cpp has no name for the base or for something in the adapter.
+    fn is_unnamed(self) -> bool {
+        let missing = [unconverted_class, unnamed_class, unnamed_modules, towers];
+        missing.iter().any(|finds| finds(self.subject).is_some())
     }
 
     /// Whether a conversion would leave out tensors that replace the base's.

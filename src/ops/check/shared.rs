@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::{Found, Place};
+use super::program::is_vllms;
 use super::subject::{Subject, named, some, whole};
 use crate::adapter::Adapter;
-use crate::adapter::convention::ScalePlace;
+use crate::adapter::convention::gguf_names::Architecture;
+use crate::adapter::convention::mlx_classes::stacks_of;
+use crate::adapter::convention::{Names, ScalePlace};
 use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::scale::ScaleSource;
 use crate::format::json::expert_count;
@@ -29,15 +32,21 @@ fn is_plain(module: &Module) -> bool {
     ["lora", "dora"].contains(&module.family)
 }
 
-/// Modules that change a bias.
+/// Tensors that change a bias; the modules that they are of may be taken without them.
 pub(super) fn biased(subject: &Subject<'_>) -> Found {
-    subject.modules(|module| module.bias.is_some())
+    named(biases(subject))
 }
 
-/// Modules whose B has a bias, spelled as PEFT spells it.
+fn biases<'a>(subject: &Subject<'a>) -> impl Iterator<Item = &'a str> {
+    let biases = subject.adapter.modules.iter().filter_map(|module| module.bias.as_ref());
+    biases.map(|bias| bias.tensor.as_str())
+}
+
+/// Biases of B, spelled as PEFT spells them.
 pub(super) fn biased_factors(subject: &Subject<'_>) -> Found {
-    let of_factor = |name: &str| name.ends_with(".lora_B.bias") || name.ends_with(".lora_up.bias");
-    subject.modules(|module| module.bias.is_some() && module.tensors().any(of_factor))
+    let of_factor =
+        |name: &&str| [".lora_B.bias", ".lora_up.bias"].iter().any(|end| name.ends_with(end));
+    named(biases(subject).filter(of_factor))
 }
 
 /// Tensors that replace the base's.
@@ -213,6 +222,49 @@ pub(super) fn unplaced(subject: &Subject<'_>) -> Found {
     named(subject.unplaced().into_iter().map(|module| module.name.as_str()))
 }
 
+/// What rules say of it.
+pub(super) const UNHEARD: &str = "nothing is known of this class of models";
+
+/// The base's class, if no program's list of classes has it.
+pub(super) fn unheard_class(subject: &Subject<'_>) -> Found {
+    let (class, model_type) = (subject.class()?, subject.base?.model_type().unwrap_or_default());
+    let known = is_vllms(class)
+        || stacks_of(model_type).is_some()
+        || Architecture::of_model_type(model_type).is_some()
+        || Architecture::is_not_converted(model_type);
+    named((!known).then_some(class))
+}
+
+/// The architecture of the base that llama.cpp has, and the type of its model; none for a base that says no type.
+fn gguf_base<'a>(subject: &Subject<'a>) -> Option<(Option<&'static Architecture>, &'a str)> {
+    let base = subject.base?;
+    let types = [base.model_type(), base.text_field("model_type")];
+    let found = types.into_iter().flatten().find_map(Architecture::of_model_type);
+    Some((found, base.model_type()?))
+}
+
+/// The type of the base's model, if llama.cpp's converter has no class for it.
+pub(super) fn unconverted_class(subject: &Subject<'_>) -> Found {
+    let (found, model_type) = gguf_base(subject)?;
+    named((found.is_none() && Architecture::is_not_converted(model_type)).then_some(model_type))
+}
+
+/// The type of the base's model, if llama.cpp's names of it are not known.
+pub(super) fn unnamed_class(subject: &Subject<'_>) -> Found {
+    let (found, model_type) = gguf_base(subject)?;
+    named((found.is_none() && !Architecture::is_not_converted(model_type)).then_some(model_type))
+}
+
+/// Modules of the language model that have no name in the base's architecture of llama.cpp.
+pub(super) fn unnamed_modules(subject: &Subject<'_>) -> Found {
+    let (Some(architecture), _) = gguf_base(subject)? else { return None };
+    let dotted =
+        subject.adapter.convention.names == Names::Dotted && subject.adapter.stacks.is_empty();
+    subject.modules(|module| {
+        dotted && !Subject::is_tower(&module.name) && architecture.to_gguf(&module.name).is_none()
+    })
+}
+
 /// Modules that are in the base under another name.
 pub(super) fn respelled(subject: &Subject<'_>) -> Found {
     named(subject.respelled().into_iter().map(|module| module.name.as_str()))
@@ -248,10 +300,22 @@ pub(super) fn last_of(module: &Module) -> &str {
     module.name.rsplit('.').next().unwrap_or_default()
 }
 
-/// Kinds of modules that a layer of the base is without; of an unknown base, a layer before the adapter's last.
+/// Modules of towers and connectors beside the language model.
+pub(super) fn towers(subject: &Subject<'_>) -> Found {
+    subject.modules(|module| Subject::is_tower(&module.name))
+}
+
+/// Modules of numbered layers of towers, for programs that look at a layer's number alone.
+pub(super) fn numbered_towers(subject: &Subject<'_>) -> Found {
+    subject.modules(|module| Subject::is_tower(&module.name) && module.name.contains(".layers."))
+}
+
+/// Kinds of the language model's modules that a layer of the base is without; of an unknown base, a layer before the
+/// adapter's last.
 pub(super) fn missing_layers(subject: &Subject<'_>) -> Found {
     let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for module in &subject.adapter.modules {
+    let modules = subject.adapter.modules.iter();
+    for module in modules.filter(|module| !Subject::is_tower(&module.name)) {
         let number = module.name.split('.').find_map(|part| part.parse().ok());
         if let Some(number) = number {
             kinds.entry(last_of(module)).or_default().insert(number);

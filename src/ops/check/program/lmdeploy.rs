@@ -5,7 +5,7 @@ use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, config_scale, decomposed, dora_flag, embeddings, factorable, misfits,
     no_directory, not_language, other_ranks, replaced, respelled, strange_factors, unfactorable,
-    unplaced, unprefixed, variants,
+    UNHEARD, unheard_class, unplaced, unprefixed, variants,
 };
 use crate::ops::check::subject::{named, some};
 
@@ -124,6 +124,7 @@ static RULES: &[Rule] = &[
     )
     .extracts(),
     Rule::new("model", Effect::Unknown, "their names are no language model's", LOAD, not_language),
+    Rule::new("class", Effect::Unknown, UNHEARD, "pytorch/models/module_map.py", unheard_class),
     Rule::new(
         "shapes",
         Effect::Refused,

@@ -11,7 +11,7 @@ use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, factorable, misfits, replaced, unfactorable, unplaced,
+    biased, changed_base, factorable, misfits, replaced, towers, unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, named};
 use crate::weight::root::Root;
@@ -155,6 +155,10 @@ static RULES: &[Rule] = &[
         unplaced,
     )
     .until(STRICT),
+    Rule::new("towers", Effect::Refused, "it has language models only, and refuses factors of towers", LOAD, towers)
+        .since(STRICT),
+    Rule::new("towers", Effect::Ignored, "it has language models only, and passes over towers", LOAD, towers)
+        .until(STRICT),
     Rule::new(
         "latent-keys",
         Effect::Refused,

@@ -21,6 +21,7 @@ pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
 pub(in crate::ops) use program_version::ProgramVersion;
 pub(in crate::ops) use registry::by_name;
+pub(super) use vllm_classes::is_known as is_vllms;
 pub(in crate::ops) use vllm_findings::rank_flag;
 
 programs! {

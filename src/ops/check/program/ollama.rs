@@ -21,7 +21,7 @@ pub(super) static PROGRAM: Program = Program {
     takes: Takes { modelfile: true, ..llama_cpp::PROGRAM.takes },
     older: &[],
     needs: nothing,
-    rules: &[RULES],
+    rules: &[RULES, llama_cpp::CLASSES],
 };
 
 const CONVERT: &str = "convert/convert.go, ConvertAdapter";
@@ -167,6 +167,7 @@ fn scaled(subject: &Subject<'_>) -> Found {
     match subject.adapter.convention.name {
         // mlx-lm's scale is not read, and there is no alpha.
         "mlx" => subject.scaled(|_| 1.0),
+        "peft" if subject.config()?.get("lora_alpha").is_none() => subject.scaled(|_| 1.0),
         _ => config_alpha(subject),
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{Field, Program, Takes};
 use crate::adapter::module::Kind;
+use crate::ops::check::place::{Found, Place};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    adapter_named, biased, changed_base, decomposed, factorable, replaced, single_experts, stacks,
-    unfactorable, unplaced,
+    adapter_named, biased, changed_base, decomposed, factorable, misfits, replaced, single_experts,
+    stacks, unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, some};
 
@@ -99,7 +100,26 @@ static RULES: &[Rule] = &[
         LOAD,
         changed_base,
     ),
-    Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, |subject: &Subject<'_>| {
-        unplaced(subject)
-    }),
+    Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, nodeless),
+    Rule::new(
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        LOAD,
+        misfits,
+    ),
 ];
+
+/// Modules whose names no tensor of the base holds. Of a model inside another the parts are exported by themselves,
+/// under names that are not known.
+fn nodeless(subject: &Subject<'_>) -> Found {
+    let mut found = unplaced(subject).unwrap_or_default();
+    if let Some(base) = subject.base.filter(|base| !base.wraps() && !base.is_diffusers()) {
+        let names = base.names();
+        let dotted = subject.adapter.convention.name == "peft";
+        let held = |module: &str| names.iter().any(|name| name.contains(module));
+        let respelled = subject.respelled().into_iter().map(|module| module.name.as_str());
+        found.extend(respelled.filter(|module| dotted && !held(module)).map(Place::from));
+    }
+    some(found)
+}
