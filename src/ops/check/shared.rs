@@ -255,14 +255,30 @@ pub(super) fn unnamed_class(subject: &Subject<'_>) -> Found {
     named((found.is_none() && !Architecture::is_not_converted(model_type)).then_some(model_type))
 }
 
-/// Modules of the language model that have no name in the base's architecture of llama.cpp.
+/// Modules of the language model that have no name in the base's architecture of llama.cpp, and are not divided into some.
 pub(super) fn unnamed_modules(subject: &Subject<'_>) -> Found {
+    without_gguf_name(subject, |parts| parts < 2)
+}
+
+/// Modules of the language model that the base's architecture of llama.cpp has in parts.
+pub(super) fn joined_modules(subject: &Subject<'_>) -> Found {
+    without_gguf_name(subject, |parts| parts > 1)
+}
+
+/// Modules without a name there, by the parts that the base has them in.
+fn without_gguf_name(subject: &Subject<'_>, wanted: impl Fn(usize) -> bool) -> Found {
     let (Some(architecture), _) = gguf_base(subject)? else { return None };
-    let dotted =
-        subject.adapter.convention.names == Names::Dotted && subject.adapter.stacks.is_empty();
-    subject.modules(|module| {
-        dotted && !Subject::is_tower(&module.name) && architecture.to_gguf(&module.name).is_none()
-    })
+    let Subject { adapter, base, .. } = subject;
+    if adapter.convention.names != Names::Dotted || !adapter.stacks.is_empty() {
+        return None;
+    }
+    let targets = base.and_then(|base| base.targets.as_ref());
+    let parts = |at: usize| targets.and_then(|found| found.modules.get(at)).map_or(0, Vec::len);
+    let unnamed = adapter.modules.iter().enumerate().filter(|(at, module)| {
+        let named = architecture.to_gguf(&module.name).is_some();
+        !named && !Subject::is_tower(&module.name) && wanted(parts(*at))
+    });
+    named(unnamed.map(|(_, module)| module.name.as_str()))
 }
 
 /// Modules that are in the base under another name.

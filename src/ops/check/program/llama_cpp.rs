@@ -10,7 +10,7 @@ use crate::adapter::convention::gguf_names::Architecture;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    base_layers, biased, changed_base, config_alpha, decomposed, factorable, incomplete_experts,
+    base_layers, biased, changed_base, config_alpha, decomposed, factorable, incomplete_experts, joined_modules,
     misfits, replaced_norms, stacks, strange_factors, towers, unconverted_class, unfactorable,
     unnamed_class, unnamed_modules, unplaced,
 };
@@ -163,24 +163,22 @@ pub(super) static CLASSES: &[Rule] = &[
         RUNTIME,
         towers,
     ),
-    Rule::new(
-        "fused",
-        Effect::Refused,
-        "its architecture of the base has these projections joined or divided otherwise",
-        CONVERTER,
-        |subject| respelled_unnamed(subject, true),
-    ),
+    Rule::new("joined", Effect::Refused, "its architecture of the base has these projections divided", CONVERTER, joined_modules)
+        .converts(),
+    Rule::new("divided", Effect::Refused, "its architecture of the base has these projections joined", CONVERTER, |subject| {
+        unnamed_and(subject, true)
+    }),
     Rule::new(
         "names",
         Effect::Unknown,
         "its name for these in the architecture of the base is not known",
         CONVERTER,
-        |subject| respelled_unnamed(subject, false),
+        |subject| unnamed_and(subject, false),
     ),
 ];
 
-/// Modules without a name in the base's architecture: those that the base has in other tensors, or others.
-fn respelled_unnamed(subject: &Subject<'_>, in_base: bool) -> Found {
+/// Modules without a name in the base's architecture that are parts of the base's tensors, or are not.
+fn unnamed_and(subject: &Subject<'_>, in_base: bool) -> Found {
     let respelled: BTreeSet<&str> =
         subject.respelled().into_iter().map(|module| module.name.as_str()).collect();
     let unnamed = unnamed_modules(subject)?.into_iter();

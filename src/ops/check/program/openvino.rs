@@ -22,6 +22,7 @@ pub(super) static PROGRAM: Program = Program {
         uniform: true,
         scale_one: true,
         factors_only: true,
+        base_names: true,
         ..Takes::convention(&["peft", "kohya", "diffusers"])
     },
     older: &[],
@@ -100,7 +101,8 @@ static RULES: &[Rule] = &[
         LOAD,
         changed_base,
     ),
-    Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, nodeless),
+    Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, nodeless)
+    .converts(),
     Rule::new(
         "shapes",
         Effect::Refused,
