@@ -1,10 +1,11 @@
 //! Commands that put an adapter right, as they can be pasted into a shell.
 
+use super::place::Found;
 use super::program::ProgramVersion;
 use super::rule::Cure;
 use super::shared::{
-    dora_flag, missing_layers, towers, two_alphas, unconverted_class, unnamed_class,
-    unnamed_modules,
+    dora_flag, missing_layers, stackless_experts, towers, two_alphas, unconverted_class,
+    unnamed_class, unnamed_modules,
 };
 use super::subject::Subject;
 use crate::adapter::convention::{self, Key, Names, Output, Part};
@@ -81,12 +82,18 @@ impl Cures<'_> {
             || adapter.config.as_ref().is_some_and(PeftConfig::is_refused)
             || base.is_some_and(|base| base.refuses)
             || two_alphas(adapter).next().is_some()
-            || self.convention().names == Names::Gguf && self.is_unnamed()
+            || self.is_unnamed()
     }
 
-    /// Whether llama.cpp has no name for the base or for something in the adapter.
+    /// Whether llama.cpp or mlx-lm has no name for the base or for something in the adapter.
     fn is_unnamed(self) -> bool {
-        let missing = [unconverted_class, unnamed_class, unnamed_modules, towers];
+        const LLAMA: &[fn(&Subject<'_>) -> Found] =
+            &[unconverted_class, unnamed_class, unnamed_modules, towers];
+        let missing: &[fn(&Subject<'_>) -> Found] = match self.convention() {
+            own if own.names == Names::Gguf => LLAMA,
+            own if own.has_stacks() => &[stackless_experts],
+            _ => &[],
+        };
         missing.iter().any(|finds| finds(self.subject).is_some())
     }
 

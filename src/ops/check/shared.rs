@@ -8,7 +8,7 @@ use super::subject::{Subject, named, some, whole};
 use crate::adapter::Adapter;
 use crate::adapter::convention::gguf_names::Architecture;
 use crate::adapter::convention::mlx_classes::stacks_of;
-use crate::adapter::convention::{Names, ScalePlace};
+use crate::adapter::convention::{Names, ScalePlace, of_class, one_by_one};
 use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::scale::ScaleSource;
 use crate::format::json::expert_count;
@@ -241,6 +241,17 @@ fn gguf_base<'a>(subject: &Subject<'a>) -> Option<(Option<&'static Architecture>
     let types = [base.model_type(), base.text_field("model_type")];
     let found = types.into_iter().flatten().find_map(Architecture::of_model_type);
     Some((found, base.model_type()?))
+}
+
+/// Single experts and stacks of them that mlx-lm's class of the base has under no known name.
+pub(super) fn stackless_experts(subject: &Subject<'_>) -> Found {
+    let (architecture, model_type) = gguf_base(subject)?;
+    let stacks = stacks_of(model_type)?;
+    let stack = |name: &str| {
+        let gate = name.strip_suffix(".gate_up_proj").map(|above| format!("{above}.gate_proj"));
+        of_class(&architecture?.expert(&one_by_one(gate.as_deref().unwrap_or(name)))?, stacks)
+    };
+    subject.modules(|module| module.name.contains(".experts.") && stack(&module.name).is_none())
 }
 
 /// The type of the base's model, if llama.cpp's converter has no class for it.

@@ -11,7 +11,7 @@ use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, factorable, misfits, replaced, towers, unfactorable, unplaced,
+    biased, changed_base, decomposed, factorable, misfits, replaced, stackless_experts, towers, unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, named};
 use crate::weight::root::Root;
@@ -36,9 +36,10 @@ const LOAD: &str = "tuner/utils.py, load_adapters";
 const STRICT: &str = "0.32";
 
 static RULES: &[Rule] = &[
-    Rule::new("ranks", Effect::Refused, "it has one rank for all modules", LOAD, |subject| {
-        let first = subject.rank();
-        subject.modules(|module| module.rank != first)
+    Rule::new("ranks", Effect::Refused, "it has one rank for all modules, its config's", LOAD, |subject| {
+        let said = config(subject).and_then(|own| own.get("lora_parameters")?.get("rank")?.as_u64());
+        let rank = said.and_then(|rank| usize::try_from(rank).ok()).unwrap_or_else(|| subject.rank());
+        subject.modules(|module| module.rank != rank)
     })
     .since(STRICT)
     .converts(),
@@ -96,6 +97,25 @@ static RULES: &[Rule] = &[
     )
     .extracts(),
     Rule::new(
+        "magnitudes",
+        Effect::Changed,
+        "fine_tune_type is dora and there are no magnitudes, so that it takes the base's lengths",
+        LOAD,
+        |subject| {
+            let lacks = is_dora(subject) == Some(true) && decomposed(subject).is_none();
+            named(lacks.then_some("fine_tune_type"))
+        },
+    )
+    .converts(),
+    Rule::new(
+        "magnitudes",
+        Effect::Refused,
+        "fine_tune_type is not dora, and it has no place for magnitudes",
+        LOAD,
+        |subject| if is_dora(subject) == Some(false) { decomposed(subject) } else { None },
+    )
+    .converts(),
+    Rule::new(
         "dora-experts",
         Effect::Refused,
         "it has no DoRA of experts",
@@ -138,6 +158,13 @@ static RULES: &[Rule] = &[
         },
     )
     .converts(),
+    Rule::new(
+        "experts",
+        Effect::Unknown,
+        "it is not known where its class of the base has these experts",
+        "models/switch_layers.py, SwitchGLU",
+        stackless_experts,
+    ),
     Rule::new("bias", Effect::Refused, "it has no biases of B", LOAD, biased).extracts(),
     Rule::new(
         "names",
@@ -196,6 +223,12 @@ fn wrapped(subject: &Subject<'_>) -> Found {
 
 fn convention() -> &'static Convention {
     by_name(PROGRAM.reads.first().copied().unwrap_or_default()).unwrap_or_else(peft)
+}
+
+/// Whether its own config says DoRA.
+fn is_dora(subject: &Subject<'_>) -> Option<bool> {
+    let config = config(subject).filter(|config| config.contains_key("lora_parameters"))?;
+    Some(config.get("fine_tune_type").and_then(Value::as_str) == Some("dora"))
 }
 
 /// Its own config.
