@@ -74,11 +74,17 @@ impl<'a> Judge<'a> {
 
     /// Modules that findings name: by their own names, their factors', their kind's, or their stack's.
     fn count<'f>(&self, findings: impl Iterator<Item = &'f Finding>) -> usize {
-        let places = findings.flat_map(|finding| finding.places.iter());
+        let mut whole = false;
+        let places = findings.flat_map(|finding| {
+            // Without places it is about the adapter as a whole.
+            whole |= finding.places.is_empty() && finding.effect > Effect::Unknown;
+            finding.places.iter()
+        });
         let named: BTreeSet<&str> = places.map(|place| place.name.as_str()).collect();
         let is_named = |module: &&Module| {
             let stack = expert_of(&module.name).map(|(stack, _)| stack);
-            named.contains(module.name.as_str())
+            whole
+                || named.contains(module.name.as_str())
                 || named.contains(last_of(module))
                 || stack.is_some_and(|stack| named.contains(stack.as_str()))
                 || module.form.tensors().into_iter().any(|tensor| named.contains(tensor))

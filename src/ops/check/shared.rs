@@ -247,6 +247,10 @@ fn gguf_base<'a>(subject: &Subject<'a>) -> Option<(Option<&'static Architecture>
 pub(super) fn stackless_experts(subject: &Subject<'_>) -> Found {
     let (architecture, model_type) = gguf_base(subject)?;
     let stacks = stacks_of(model_type)?;
+    // What it has in its stacks already stays there.
+    if architecture.is_none() && subject.adapter.convention.has_stacks() {
+        return None;
+    }
     let stack = |name: &str| {
         let gate = name.strip_suffix(".gate_up_proj").map(|above| format!("{above}.gate_proj"));
         of_class(&architecture?.expert(&one_by_one(gate.as_deref().unwrap_or(name)))?, stacks)

@@ -11,7 +11,7 @@ use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, decomposed, factorable, misfits, replaced, stackless_experts, towers, unfactorable, unplaced,
+    biased, changed_base, decomposed, factorable, misfits, replaced, towers, unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, named};
 use crate::weight::root::Root;
@@ -158,13 +158,6 @@ static RULES: &[Rule] = &[
         },
     )
     .converts(),
-    Rule::new(
-        "experts",
-        Effect::Unknown,
-        "it is not known where its class of the base has these experts",
-        "models/switch_layers.py, SwitchGLU",
-        stackless_experts,
-    ),
     Rule::new("bias", Effect::Refused, "it has no biases of B", LOAD, biased).extracts(),
     Rule::new(
         "names",

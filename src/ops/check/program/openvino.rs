@@ -1,5 +1,6 @@
 //! OpenVINO GenAI (`src/cpp/src/lora`), read at da1db864d (2026-08): a safetensors file of factors alone.
 
+use super::readings::model;
 use super::{Field, Program, Takes};
 use crate::adapter::module::Kind;
 use crate::ops::check::place::{Found, Place};
@@ -103,6 +104,11 @@ static RULES: &[Rule] = &[
     ),
     Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, nodeless)
     .converts(),
+    Rule::new("model", Effect::Unknown, "its names of this model's nodes are not known", LOAD, |subject| {
+        const KNOWN: [&str; 4] = ["unet", "clip", "t5", "flux"];
+        let known = model(subject).is_some_and(|model| KNOWN.contains(&model));
+        if known { None } else { subject.modules(|module| !Subject::is_language(module)) }
+    }),
     Rule::new(
         "shapes",
         Effect::Refused,

@@ -62,7 +62,7 @@ static RULES: &[Rule] = &[
         "srt/lora/lora_config.py",
         |subject| {
             let config = subject.config()?;
-            named(["r", "lora_alpha"].into_iter().filter(|field| config.get(*field).is_none()))
+            named(["r", "lora_alpha"].into_iter().filter(|field| config.get(*field).is_none_or(Value::is_null)))
         },
     )
     .converts(),
