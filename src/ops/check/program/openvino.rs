@@ -9,7 +9,7 @@ use crate::ops::check::shared::{
     adapter_named, biased, changed_base, decomposed, factorable, misfits, replaced, single_experts,
     stacks, unfactorable, unplaced,
 };
-use crate::ops::check::subject::{Subject, some};
+use crate::ops::check::subject::{Subject, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
     name: "openvino",
@@ -106,8 +106,10 @@ static RULES: &[Rule] = &[
     .converts(),
     Rule::new("model", Effect::Unknown, "its names of this model's nodes are not known", LOAD, |subject| {
         const KNOWN: [&str; 4] = ["unet", "clip", "t5", "flux"];
-        let known = model(subject).is_some_and(|model| KNOWN.contains(&model));
-        if known { None } else { subject.modules(|module| !Subject::is_language(module)) }
+        match model(subject) {
+            Some(model) => whole(!KNOWN.contains(&model)),
+            None => subject.modules(|module| !Subject::is_language(module)),
+        }
     }),
     Rule::new(
         "shapes",
