@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::{Found, Place};
-use super::program::is_vllms;
 use super::subject::{Subject, named, some, whole};
 use crate::adapter::Adapter;
 use crate::adapter::convention::gguf_names::Architecture;
@@ -220,19 +219,6 @@ pub(super) fn unscaled(subject: &Subject<'_>) -> Found {
 /// Modules that no tensor of the base is for.
 pub(super) fn unplaced(subject: &Subject<'_>) -> Found {
     named(subject.unplaced().into_iter().map(|module| module.name.as_str()))
-}
-
-/// What rules say of it.
-pub(super) const UNHEARD: &str = "nothing is known of this class of models";
-
-/// The base's class, if no program's list of classes has it.
-pub(super) fn unheard_class(subject: &Subject<'_>) -> Found {
-    let (class, model_type) = (subject.class()?, subject.base?.model_type().unwrap_or_default());
-    let known = is_vllms(class)
-        || stacks_of(model_type).is_some()
-        || Architecture::of_model_type(model_type).is_some()
-        || Architecture::is_not_converted(model_type);
-    named((!known).then_some(class))
 }
 
 /// The architecture of the base that llama.cpp has, and the type of its model; none for a base that says no type.

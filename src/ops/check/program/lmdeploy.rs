@@ -1,11 +1,12 @@
 //! LMDeploy's PyTorch engine (`pytorch/adapter/adapter.py`, `models/patch.py`), read at 1263d5cd8 (2026-08).
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Experts, Field, Program, Takes};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, config_scale, decomposed, dora_flag, embeddings, factorable, misfits,
     no_directory, not_language, other_ranks, replaced, respelled, strange_factors, unfactorable,
-    UNHEARD, unheard_class, unplaced, unprefixed, variants,
+    unplaced, unprefixed, variants,
 };
 use crate::ops::check::subject::{named, some};
 

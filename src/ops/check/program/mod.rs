@@ -10,6 +10,7 @@ mod diffusers_names;
 mod program_version;
 mod readings;
 mod spelling;
+mod unheard;
 mod vllm_classes;
 mod vllm_experts;
 mod vllm_findings;
@@ -21,7 +22,6 @@ pub(super) use definition::Field;
 pub(in crate::ops) use definition::Program;
 pub(in crate::ops) use program_version::ProgramVersion;
 pub(in crate::ops) use registry::by_name;
-pub(super) use vllm_classes::is_known as is_vllms;
 pub(in crate::ops) use vllm_findings::rank_flag;
 
 programs! {

@@ -1,5 +1,6 @@
 //! SGLang (`srt/lora/*`), read at 0.5.23.
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Field, Program, Takes};
 use crate::format::access::read_config_if_there;
 use crate::format::json::object;
@@ -7,8 +8,7 @@ use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     adapter_named, biased, changed_base, config_scale, decomposed, dora_flag, factorable,
-    is_embedding, misfits, no_directory, not_language, numbered_towers, other_ranks, replaced, stacks, UNHEARD,
-    unfactorable, unheard_class, unplaced, variants,
+    is_embedding, misfits, no_directory, not_language, numbered_towers, other_ranks, replaced, stacks, unfactorable, unplaced, variants,
 };
 use crate::ops::check::subject::{Subject, named, some};
 use serde_json::Value;

@@ -1,11 +1,12 @@
 //! TensorRT-LLM (`tensorrt_llm/lora_manager.py`), read at 007e181b (2026).
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Experts, Field, Program, Takes, nothing};
 use crate::adapter::module::Module;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language,
-    numbered_towers, replaced, stacks, strange_factors, UNHEARD, unfactorable, unheard_class, unplaced, variants,
+    numbered_towers, replaced, stacks, strange_factors, unfactorable, unplaced, variants,
 };
 use crate::ops::check::subject::{expert_of, some};
 

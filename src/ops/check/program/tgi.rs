@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     adapter_named, biased, changed_base, decomposed, factorable, is_embedding, last_of, misfits, missing_layers,
     no_directory, not_language, replaced, respelled, single_experts, stacks, unfactorable,
-    towers, UNHEARD, unheard_class, unplaced, unprefixed, variants,
+    towers, unplaced, unprefixed, variants,
 };
 use crate::ops::check::subject::some;
 

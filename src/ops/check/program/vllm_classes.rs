@@ -429,7 +429,7 @@ pub(super) static WRAPPERS: [Wrapper; 7] = [
 ];
 
 /// Whether a class takes LoRA.
-pub(in crate::ops::check) fn is_known(class: &str) -> bool {
+pub(super) fn is_known(class: &str) -> bool {
     KNOWN.contains(&class)
 }
 
