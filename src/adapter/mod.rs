@@ -35,7 +35,7 @@ pub mod scale;
 mod scope;
 pub mod sidecar;
 pub mod slice;
-mod stack_names;
+pub(crate) mod stack_names;
 pub mod stacks;
 pub mod target;
 pub mod tensor;

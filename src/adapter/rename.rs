@@ -51,11 +51,14 @@ impl Renamer<'_> {
     /// # Errors
     /// [`ConvertError::Name`], if the name does not tell; with what would.
     pub fn rename(&self, name: &str, base_tensor: Option<&str>) -> Result<String> {
-        if self.from != self.to && name.contains(".experts.") {
-            if self.to.has_stacks() && self.to.names == Names::Dotted {
+        if name.contains(".experts.") {
+            // Of a base whose class is not known, its own names stay.
+            let known =
+                self.from != self.to || self.architecture.is_some() && self.stacks.is_some();
+            if self.to.has_stacks() && self.to.names == Names::Dotted && known {
                 return self.in_stack(name);
             }
-            if self.from.has_stacks() && self.from.names == Names::Dotted {
+            if self.from != self.to && self.from.has_stacks() && self.from.names == Names::Dotted {
                 let from = &crate::adapter::convention::peft();
                 return Renamer { from, ..*self }.rename(&one_by_one(name), base_tensor);
             }

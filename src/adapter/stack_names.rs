@@ -22,7 +22,7 @@ pub(super) const WRAPPED: &str = ".base_layer";
 
 /// A stack's name and an expert's number, of a module that [`expand`](super::stacks::expand) may have named; whether there is
 /// such a stack, the adapter's [`stacks`](super::Adapter::stacks) say.
-pub(super) fn expert_of(module: &str) -> Option<(String, usize)> {
+pub(crate) fn expert_of(module: &str) -> Option<(String, usize)> {
     let (above, parameter) = module.rsplit_once('.')?;
     let (holder, expert) = above.rsplit_once('.')?;
     let digits = expert.bytes().all(|byte| byte.is_ascii_digit());

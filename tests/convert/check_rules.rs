@@ -1,6 +1,7 @@
 //! Every rule of the programs: an adapter that it is about, and one that is nearly so and of which it says nothing.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod bases;
 mod config;
 mod local;
 mod pictures;

@@ -199,7 +199,8 @@ fn a_model_that_llama_cpp_cannot_run_is_refused() {
 fn a_program_that_calls_them_otherwise_is_refused() {
     let scratch = tempfile::tempdir().expect("a directory");
     let path = |name: &str| scratch.path().join(name);
-    let (base, adapter) = (base(&GPT_OSS, &path("base")), stacks(&GPT_OSS, &path("stacks")));
+    // mlx-lm's class of the text model alone has its experts under no known name.
+    let (base, adapter) = (base(&LLAMA4, &path("base")), stacks(&LLAMA4, &path("stacks")));
     let mut command = lora_tool();
     command.arg("convert").arg(adapter).args(["--for", "mlx", "--json", "--reference"]).arg(base);
     let done = command.arg("-o").arg(path("out")).output().expect("it runs");
@@ -208,4 +209,34 @@ fn a_program_that_calls_them_otherwise_is_refused() {
     let text = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(text.contains("mlx convention is unknown"), "{said} {text}");
     assert!(!path("out").exists());
+}
+
+/// mlx-lm's stacks of another class's name move to where the base's class has them.
+#[test]
+fn stacks_of_mlx_move_to_the_bases_class() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let base = base(&GPT_OSS, &path("base"));
+    let stack = |holder: &str| format!("model.layers.0.mlp.{holder}.gate_proj");
+    let (a, b) = (vec![0.5; EXPERTS * RANK * HIDDEN], vec![0.25; EXPERTS * INNER * RANK]);
+    Tensors::new()
+        .f32(&format!("{}.lora_a", stack("switch_mlp")), &[EXPERTS, RANK, HIDDEN], &a)
+        .f32(&format!("{}.lora_b", stack("switch_mlp")), &[EXPERTS, INNER, RANK], &b)
+        .save(&path("adapter").join("adapters.safetensors"));
+    let config = json!({
+        "fine_tune_type": "lora", "num_layers": 1,
+        "lora_parameters": { "rank": RANK, "scale": 2.0, "dropout": 0.0 },
+    });
+    std::fs::write(path("adapter").join("adapter_config.json"), config.to_string())
+        .expect("written");
+    let code = |adapter: &Path| {
+        let mut command = lora_tool();
+        command.arg("check").arg(adapter).args(["--for", "mlx", "--against"]).arg(&base);
+        command.output().expect("it runs").status.code()
+    };
+    assert_eq!(code(&path("adapter")), Some(1));
+    converted(&path("adapter"), "mlx", &base, &path("out"));
+    let names: Vec<String> = read(&path("out").join("adapters.safetensors")).into_keys().collect();
+    assert_eq!(names, ["lora_a", "lora_b"].map(|end| format!("{}.{end}", stack("experts"))));
+    assert_eq!(code(&path("out")), Some(0));
 }

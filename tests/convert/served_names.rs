@@ -251,3 +251,27 @@ fn peft_keeps_stacks_and_servers_get_experts_as_they_look_for_them() {
     let config: Value = serde_json::from_slice(&text).expect("JSON");
     assert_eq!(config["target_modules"], json!(["down_proj", "gate_proj", "up_proj"]));
 }
+
+/// q, k and v of an adapter become the base's one tensor, and `target_modules` has its name: by that PEFT finds it.
+#[test]
+fn joined_projections_are_targets_by_the_bases_name() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| scratch.path().join(name);
+    let base = path("base");
+    std::fs::create_dir_all(&base).expect("a directory");
+    let config = json!({ "architectures": ["Phi3ForCausalLM"], "model_type": "phi3" });
+    std::fs::write(base.join("config.json"), config.to_string()).expect("written");
+    let fused = "model.layers.0.self_attn.qkv_proj";
+    Tensors::new()
+        .f32(&format!("{fused}.weight"), &[24, 8], &[0.5; 192])
+        .save(&base.join("model.safetensors"));
+    let names = ["q_proj", "k_proj", "v_proj"];
+    let adapter =
+        names.iter().fold(Peft::new(2, 4.0).field("target_modules", json!(names)), |a, name| {
+            a.linear(&format!("model.layers.0.self_attn.{name}"), 2, &[0.5; 16], &[0.25; 16])
+        });
+    let adapter = adapter.save(&path("adapter"));
+    convert(&adapter, "peft", &base, &path("out"));
+    assert_eq!(modules(&path("out")), BTreeSet::from([fused.to_owned()]));
+    assert!(passes(&path("out"), "peft", &base));
+}

@@ -84,6 +84,7 @@ fn assemble(
             metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
         }
     }
+    let target_modules = target_modules(adapter, target, &modules);
     // An alpha of the old header would speak of the old factors.
     metadata.retain(|key, _| {
         !["lora_alpha", "network_alpha", "alpha"].contains(&key.as_str())
@@ -95,16 +96,20 @@ fn assemble(
         metadata,
         stacks: adapter.stacks.clone(),
         config: adapter.config.as_ref().map(PeftConfig::as_lora),
-        target_modules: target_modules(adapter, target),
+        target_modules,
         kept: None,
     }
 }
 
 /// `target_modules` of the config that the adapter had, where the target has PEFT's config too and every module is
 /// named.
-fn target_modules(adapter: &Adapter, target: &Convention) -> Option<Vec<String>> {
+fn target_modules(
+    adapter: &Adapter,
+    target: &Convention,
+    modules: &[NewModule],
+) -> Option<Vec<String>> {
     let config = adapter.config.as_ref().filter(|_| adapter.convention == target)?;
-    if adapter.modules.iter().any(|module| is_promised(adapter, &module.name) == Some(false)) {
+    if modules.iter().any(|module| is_promised(adapter, &module.name) == Some(false)) {
         return None;
     }
     let list = config.document.get("target_modules")?.as_array()?;

@@ -1,8 +1,12 @@
 //! Commands that put an adapter right, as they can be pasted into a shell.
 
+use super::place::Found;
 use super::program::ProgramVersion;
 use super::rule::Cure;
-use super::shared::{dora_flag, missing_layers, two_alphas};
+use super::shared::{
+    dora_flag, missing_layers, stackless_experts, towers, two_alphas, unconverted_class,
+    unnamed_class, unnamed_modules,
+};
 use super::subject::Subject;
 use crate::adapter::convention::{self, Key, Names, Output, Part};
 use crate::adapter::layout;
@@ -78,6 +82,19 @@ impl Cures<'_> {
             || adapter.config.as_ref().is_some_and(PeftConfig::is_refused)
             || base.is_some_and(|base| base.refuses)
             || two_alphas(adapter).next().is_some()
+            || self.is_unnamed()
+    }
+
+    /// Whether llama.cpp or mlx-lm has no name for the base or for something in the adapter.
+    fn is_unnamed(self) -> bool {
+        const LLAMA: &[fn(&Subject<'_>) -> Found] =
+            &[unconverted_class, unnamed_class, unnamed_modules, towers];
+        let missing: &[fn(&Subject<'_>) -> Found] = match self.convention() {
+            own if own.names == Names::Gguf => LLAMA,
+            own if own.has_stacks() => &[stackless_experts],
+            _ => &[],
+        };
+        missing.iter().any(|finds| finds(self.subject).is_some())
     }
 
     /// Whether a conversion would leave out tensors that replace the base's.

@@ -7,8 +7,11 @@ use super::place::Place;
 use super::program::{Field, ProgramVersion};
 use super::report::{Answer, Finding, Severity, Verdict};
 use super::rule::{Cure, Effect};
+use super::shared::last_of;
 use super::subject::Subject;
 use super::version::Version;
+use crate::adapter::module::Module;
+use crate::adapter::stack_names::expert_of;
 
 /// One program, one version, one adapter.
 pub(super) struct Judge<'a> {
@@ -43,21 +46,16 @@ impl<'a> Judge<'a> {
             Effect::Unknown => Answer::Unknown,
             _ => Answer::No,
         };
-        let wrong: BTreeSet<&str> = findings
-            .iter()
-            .filter(|finding| finding.severity != Severity::Note)
-            .flat_map(|finding| finding.places.iter().map(|place| place.name.as_str()))
-            .collect();
-        let modules = &self.subject.adapter.modules;
-        let all = modules.len();
+        let all = self.subject.adapter.modules.len();
+        let graver = |least: Effect| findings.iter().filter(move |own| own.effect >= least);
         let wrong = match worst {
             Effect::Note => 0,
             Effect::Refused => all,
-            _ => modules.iter().filter(|module| wrong.contains(module.name.as_str())).count(),
+            _ => self.count(graver(Effect::Unknown)),
         };
         let verdict = match worst {
             Effect::Note => "loads",
-            Effect::Ignored if wrong == all && all > 0 => "no effect",
+            Effect::Ignored if self.count(graver(Effect::Ignored)) == all && all > 0 => "no effect",
             Effect::Ignored => "partly ignored",
             other => other.name(),
         };
@@ -72,6 +70,26 @@ impl<'a> Judge<'a> {
             fix: if broken { None } else { cures },
         };
         (verdict, findings)
+    }
+
+    /// Modules that findings name: by their own names, their factors', their kind's, or their stack's.
+    fn count<'f>(&self, findings: impl Iterator<Item = &'f Finding>) -> usize {
+        let mut whole = false;
+        let places = findings.flat_map(|finding| {
+            // Without places it is about the adapter as a whole.
+            whole |= finding.places.is_empty() && finding.effect > Effect::Unknown;
+            finding.places.iter()
+        });
+        let named: BTreeSet<&str> = places.map(|place| place.name.as_str()).collect();
+        let is_named = |module: &&Module| {
+            let stack = expert_of(&module.name).map(|(stack, _)| stack);
+            whole
+                || named.contains(module.name.as_str())
+                || named.contains(last_of(module))
+                || stack.is_some_and(|stack| named.contains(stack.as_str()))
+                || module.form.tensors().into_iter().any(|tensor| named.contains(tensor))
+        };
+        self.subject.adapter.modules.iter().filter(is_named).count()
     }
 
     fn version_text(&self) -> String {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::place::{Found, Place};
 use super::subject::{Subject, named, some, whole};
 use crate::adapter::Adapter;
-use crate::adapter::convention::ScalePlace;
+use crate::adapter::convention::gguf_names::Architecture;
+use crate::adapter::convention::mlx_classes::stacks_of;
+use crate::adapter::convention::{Names, ScalePlace, of_class, one_by_one};
 use crate::adapter::module::{Kind, Module, Nature};
 use crate::adapter::scale::ScaleSource;
 use crate::format::json::expert_count;
@@ -29,15 +31,21 @@ fn is_plain(module: &Module) -> bool {
     ["lora", "dora"].contains(&module.family)
 }
 
-/// Modules that change a bias.
+/// Tensors that change a bias; the modules that they are of may be taken without them.
 pub(super) fn biased(subject: &Subject<'_>) -> Found {
-    subject.modules(|module| module.bias.is_some())
+    named(biases(subject))
 }
 
-/// Modules whose B has a bias, spelled as PEFT spells it.
+fn biases<'a>(subject: &Subject<'a>) -> impl Iterator<Item = &'a str> {
+    let biases = subject.adapter.modules.iter().filter_map(|module| module.bias.as_ref());
+    biases.map(|bias| bias.tensor.as_str())
+}
+
+/// Biases of B, spelled as PEFT spells them.
 pub(super) fn biased_factors(subject: &Subject<'_>) -> Found {
-    let of_factor = |name: &str| name.ends_with(".lora_B.bias") || name.ends_with(".lora_up.bias");
-    subject.modules(|module| module.bias.is_some() && module.tensors().any(of_factor))
+    let of_factor =
+        |name: &&str| [".lora_B.bias", ".lora_up.bias"].iter().any(|end| name.ends_with(end));
+    named(biases(subject).filter(of_factor))
 }
 
 /// Tensors that replace the base's.
@@ -213,6 +221,67 @@ pub(super) fn unplaced(subject: &Subject<'_>) -> Found {
     named(subject.unplaced().into_iter().map(|module| module.name.as_str()))
 }
 
+/// The architecture of the base that llama.cpp has, and the type of its model; none for a base that says no type.
+fn gguf_base<'a>(subject: &Subject<'a>) -> Option<(Option<&'static Architecture>, &'a str)> {
+    let base = subject.base?;
+    let types = [base.model_type(), base.text_field("model_type")];
+    let found = types.into_iter().flatten().find_map(Architecture::of_model_type);
+    Some((found, base.model_type()?))
+}
+
+/// Single experts and stacks of them that mlx-lm's class of the base has under no known name.
+pub(super) fn stackless_experts(subject: &Subject<'_>) -> Found {
+    let (architecture, model_type) = gguf_base(subject)?;
+    let stacks = stacks_of(model_type)?;
+    // What it has in its stacks already stays there.
+    if architecture.is_none() && subject.adapter.convention.has_stacks() {
+        return None;
+    }
+    let stack = |name: &str| {
+        let gate = name.strip_suffix(".gate_up_proj").map(|above| format!("{above}.gate_proj"));
+        of_class(&architecture?.expert(&one_by_one(gate.as_deref().unwrap_or(name)))?, stacks)
+    };
+    subject.modules(|module| module.name.contains(".experts.") && stack(&module.name).is_none())
+}
+
+/// The type of the base's model, if llama.cpp's converter has no class for it.
+pub(super) fn unconverted_class(subject: &Subject<'_>) -> Found {
+    let (found, model_type) = gguf_base(subject)?;
+    named((found.is_none() && Architecture::is_not_converted(model_type)).then_some(model_type))
+}
+
+/// The type of the base's model, if llama.cpp's names of it are not known.
+pub(super) fn unnamed_class(subject: &Subject<'_>) -> Found {
+    let (found, model_type) = gguf_base(subject)?;
+    named((found.is_none() && !Architecture::is_not_converted(model_type)).then_some(model_type))
+}
+
+/// Modules of the language model that have no name in the base's architecture of llama.cpp, and are not divided into some.
+pub(super) fn unnamed_modules(subject: &Subject<'_>) -> Found {
+    without_gguf_name(subject, |parts| parts < 2)
+}
+
+/// Modules of the language model that the base's architecture of llama.cpp has in parts.
+pub(super) fn joined_modules(subject: &Subject<'_>) -> Found {
+    without_gguf_name(subject, |parts| parts > 1)
+}
+
+/// Modules without a name there, by the parts that the base has them in.
+fn without_gguf_name(subject: &Subject<'_>, wanted: impl Fn(usize) -> bool) -> Found {
+    let (Some(architecture), _) = gguf_base(subject)? else { return None };
+    let Subject { adapter, base, .. } = subject;
+    if adapter.convention.names != Names::Dotted || !adapter.stacks.is_empty() {
+        return None;
+    }
+    let targets = base.and_then(|base| base.targets.as_ref());
+    let parts = |at: usize| targets.and_then(|found| found.modules.get(at)).map_or(0, Vec::len);
+    let unnamed = adapter.modules.iter().enumerate().filter(|(at, module)| {
+        let named = architecture.to_gguf(&module.name).is_some();
+        !named && !Subject::is_tower(&module.name) && wanted(parts(*at))
+    });
+    named(unnamed.map(|(_, module)| module.name.as_str()))
+}
+
 /// Modules that are in the base under another name.
 pub(super) fn respelled(subject: &Subject<'_>) -> Found {
     named(subject.respelled().into_iter().map(|module| module.name.as_str()))
@@ -248,10 +317,22 @@ pub(super) fn last_of(module: &Module) -> &str {
     module.name.rsplit('.').next().unwrap_or_default()
 }
 
-/// Kinds of modules that a layer of the base is without; of an unknown base, a layer before the adapter's last.
+/// Modules of towers and connectors beside the language model.
+pub(super) fn towers(subject: &Subject<'_>) -> Found {
+    subject.modules(|module| Subject::is_tower(&module.name))
+}
+
+/// Modules of numbered layers of towers, for programs that look at a layer's number alone.
+pub(super) fn numbered_towers(subject: &Subject<'_>) -> Found {
+    subject.modules(|module| Subject::is_tower(&module.name) && module.name.contains(".layers."))
+}
+
+/// Kinds of the language model's modules that a layer of the base is without; of an unknown base, a layer before the
+/// adapter's last.
 pub(super) fn missing_layers(subject: &Subject<'_>) -> Found {
     let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for module in &subject.adapter.modules {
+    let modules = subject.adapter.modules.iter();
+    for module in modules.filter(|module| !Subject::is_tower(&module.name)) {
         let number = module.name.split('.').find_map(|part| part.parse().ok());
         if let Some(number) = number {
             kinds.entry(last_of(module)).or_default().insert(number);

@@ -303,6 +303,9 @@ fn mlx_does_as_it_does() {
         miss("X2 a wrapper", ("mlx", "wrapped"), QWEN_VL, mlx(&outer, 2.0)),
         hit("X3 ranks", ("mlx", "ranks", REFUSED), none, mlx(&ranks, 2.0)),
         miss("X3 ranks", ("mlx", "ranks"), none, mlx(&MLX, 2.0)),
+        hit("X3 the config's rank", ("mlx", "ranks", REFUSED), none, {
+            mlx_of(&MLX, lora(json!({ "rank": 8, "scale": 2.0, "dropout": 0.0 }), 2))
+        }),
         hit("X3 layers", ("mlx", "layers", REFUSED), Base::Llama, mlx_of(&MLX, lora(plain(), 1))),
         hit(
             "X3 layers, older",
@@ -319,6 +322,19 @@ fn mlx_does_as_it_does() {
             mlx_of(&MLX, lora(keys("self_attn.v_proj"), 2)),
         ),
         miss("X3 keys", ("mlx", "layers"), none, mlx_of(&MLX, lora(keys("self_attn.q_proj"), 2))),
+        hit("X4 no magnitudes", ("mlx", "magnitudes", CHANGED), none, {
+            let mut config = lora(plain(), 2);
+            config["fine_tune_type"] = json!("dora");
+            mlx_of(&MLX, config)
+        }),
+        hit("X4 magnitudes of no DoRA", ("mlx", "magnitudes", REFUSED), none, {
+            let Made::Directory(mut config, file, tensors) = dora(MLX[0].0) else {
+                panic!("a directory");
+            };
+            config["fine_tune_type"] = json!("lora");
+            Made::Directory(config, file, tensors)
+        }),
+        miss("X4 magnitudes", ("mlx", "magnitudes"), none, dora(MLX[0].0)),
         miss("X4", ("mlx", "dora-experts"), none, dora("model.layers.0.self_attn.q_proj")),
     ]);
 }

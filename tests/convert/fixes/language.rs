@@ -187,7 +187,7 @@ pub(super) const EXPECTED: [(&str, &[&str]); 14] = [
     ("lorax", &["dora", "missing-layers", "names", "ranks", "scale", "tensor-names"]),
     ("mlx", &["convention"]),
     ("ollama", &["alpha", "dora", "names", "query-rows", "scale", "tensor-names"]),
-    ("openvino", &["dora", "scale", "tensor-names"]),
+    ("openvino", &["dora", "names", "scale", "tensor-names"]),
     ("peft", &["names", "targets", "tensor-names"]),
     ("peft@0.13", &["anchored patterns", "names", "targets", "tensor-names"]),
     (
@@ -205,6 +205,7 @@ pub(super) const EXPECTED: [(&str, &[&str]); 14] = [
     (
         "sglang",
         &[
+            "config-fields",
             "dora",
             "embeddings",
             "query-without-value",

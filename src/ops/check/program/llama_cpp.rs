@@ -1,6 +1,8 @@
 //! llama.cpp (`src/llama-adapter.cpp`, `convert_lora_to_gguf.py`), read as of 2026-10: a GGUF file of
 //! plain factors, or a PEFT directory that its own converter makes one of.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Experts, Field, Program, Takes, nothing};
@@ -8,10 +10,11 @@ use crate::adapter::convention::gguf_names::Architecture;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    base_layers, biased, changed_base, config_alpha, decomposed, factorable, incomplete_experts,
-    misfits, replaced_norms, stacks, strange_factors, unfactorable, unplaced,
+    base_layers, biased, changed_base, config_alpha, decomposed, factorable, incomplete_experts, joined_modules,
+    misfits, replaced_norms, stacks, strange_factors, towers, unconverted_class, unfactorable,
+    unnamed_class, unnamed_modules, unplaced,
 };
-use crate::ops::check::subject::{Subject, named};
+use crate::ops::check::subject::{Subject, named, some};
 
 pub(super) static PROGRAM: Program = Program {
     name: "llama.cpp",
@@ -24,7 +27,7 @@ pub(super) static PROGRAM: Program = Program {
     takes: Takes { experts: Experts::Single, ..Takes::convention(&["gguf"]) },
     older: &[],
     needs: nothing,
-    rules: &[RULES],
+    rules: &[RULES, CLASSES],
 };
 
 const CONVERTER: &str = "convert_lora_to_gguf.py";
@@ -136,6 +139,51 @@ static RULES: &[Rule] = &[
     ),
     Rule::new("base", Effect::Refused, "it refuses what the base does not have", RUNTIME, not_in_base),
 ];
+
+/// Ollama has them too.
+pub(super) static CLASSES: &[Rule] = &[
+    Rule::new(
+        "class",
+        Effect::Refused,
+        "its converter has no class for models of this type",
+        "convert_hf_to_gguf.py, ModelBase.register",
+        unconverted_class,
+    ),
+    Rule::new(
+        "class",
+        Effect::Unknown,
+        "its names of models of this type are not known",
+        "convert_hf_to_gguf.py, ModelBase.register",
+        unnamed_class,
+    ),
+    Rule::new(
+        "towers",
+        Effect::Refused,
+        "it has towers in a file of their own (mmproj), for which there are no adapters",
+        RUNTIME,
+        towers,
+    ),
+    Rule::new("joined", Effect::Refused, "its architecture of the base has these projections divided", CONVERTER, joined_modules)
+        .converts(),
+    Rule::new("divided", Effect::Refused, "its architecture of the base has these projections joined", CONVERTER, |subject| {
+        unnamed_and(subject, true)
+    }),
+    Rule::new(
+        "names",
+        Effect::Unknown,
+        "its name for these in the architecture of the base is not known",
+        CONVERTER,
+        |subject| unnamed_and(subject, false),
+    ),
+];
+
+/// Modules without a name in the base's architecture that are parts of the base's tensors, or are not.
+fn unnamed_and(subject: &Subject<'_>, in_base: bool) -> Found {
+    let respelled: BTreeSet<&str> =
+        subject.respelled().into_iter().map(|module| module.name.as_str()).collect();
+    let unnamed = unnamed_modules(subject)?.into_iter();
+    some(unnamed.filter(|place| respelled.contains(place.name.as_str()) == in_base).collect())
+}
 
 /// Factors of a head that the base does not store, or of which its config says that it is its embeddings.
 fn tied_head(subject: &Subject<'_>) -> Found {

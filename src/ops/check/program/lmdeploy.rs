@@ -1,5 +1,6 @@
 //! LMDeploy's PyTorch engine (`pytorch/adapter/adapter.py`, `models/patch.py`), read at 1263d5cd8 (2026-08).
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Experts, Field, Program, Takes};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
@@ -124,6 +125,7 @@ static RULES: &[Rule] = &[
     )
     .extracts(),
     Rule::new("model", Effect::Unknown, "their names are no language model's", LOAD, not_language),
+    Rule::new("class", Effect::Unknown, UNHEARD, "pytorch/models/module_map.py", unheard_class),
     Rule::new(
         "shapes",
         Effect::Refused,

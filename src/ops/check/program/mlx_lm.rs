@@ -11,7 +11,7 @@ use crate::format::json::object;
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, factorable, misfits, replaced, unfactorable, unplaced,
+    biased, changed_base, decomposed, factorable, misfits, replaced, towers, unfactorable, unplaced,
 };
 use crate::ops::check::subject::{Subject, named};
 use crate::weight::root::Root;
@@ -36,9 +36,10 @@ const LOAD: &str = "tuner/utils.py, load_adapters";
 const STRICT: &str = "0.32";
 
 static RULES: &[Rule] = &[
-    Rule::new("ranks", Effect::Refused, "it has one rank for all modules", LOAD, |subject| {
-        let first = subject.rank();
-        subject.modules(|module| module.rank != first)
+    Rule::new("ranks", Effect::Refused, "it has one rank for all modules, its config's", LOAD, |subject| {
+        let said = config(subject).and_then(|own| own.get("lora_parameters")?.get("rank")?.as_u64());
+        let rank = said.and_then(|rank| usize::try_from(rank).ok()).unwrap_or_else(|| subject.rank());
+        subject.modules(|module| module.rank != rank)
     })
     .since(STRICT)
     .converts(),
@@ -95,6 +96,25 @@ static RULES: &[Rule] = &[
         },
     )
     .extracts(),
+    Rule::new(
+        "magnitudes",
+        Effect::Changed,
+        "fine_tune_type is dora and there are no magnitudes, so that it takes the base's lengths",
+        LOAD,
+        |subject| {
+            let lacks = is_dora(subject) == Some(true) && decomposed(subject).is_none();
+            named(lacks.then_some("fine_tune_type"))
+        },
+    )
+    .converts(),
+    Rule::new(
+        "magnitudes",
+        Effect::Refused,
+        "fine_tune_type is not dora, and it has no place for magnitudes",
+        LOAD,
+        |subject| if is_dora(subject) == Some(false) { decomposed(subject) } else { None },
+    )
+    .converts(),
     Rule::new(
         "dora-experts",
         Effect::Refused,
@@ -155,6 +175,10 @@ static RULES: &[Rule] = &[
         unplaced,
     )
     .until(STRICT),
+    Rule::new("towers", Effect::Refused, "it has language models only, and refuses factors of towers", LOAD, towers)
+        .since(STRICT),
+    Rule::new("towers", Effect::Ignored, "it has language models only, and passes over towers", LOAD, towers)
+        .until(STRICT),
     Rule::new(
         "latent-keys",
         Effect::Refused,
@@ -192,6 +216,12 @@ fn wrapped(subject: &Subject<'_>) -> Found {
 
 fn convention() -> &'static Convention {
     by_name(PROGRAM.reads.first().copied().unwrap_or_default()).unwrap_or_else(peft)
+}
+
+/// Whether its own config says DoRA.
+fn is_dora(subject: &Subject<'_>) -> Option<bool> {
+    let config = config(subject).filter(|config| config.contains_key("lora_parameters"))?;
+    Some(config.get("fine_tune_type").and_then(Value::as_str) == Some("dora"))
 }
 
 /// Its own config.

@@ -10,6 +10,7 @@ mod diffusers_names;
 mod program_version;
 mod readings;
 mod spelling;
+mod unheard;
 mod vllm_classes;
 mod vllm_experts;
 mod vllm_findings;

@@ -1,6 +1,8 @@
 //! Ollama (`convert/convert*_adapter.go`, `server/create.go`), read at fb3076099 (2026-08): one GGUF file,
 //! for llama.cpp; or a directory of safetensors of two architectures, wrongly turned for one.
 
+use serde_json::Value;
+
 use super::{Field, Program, Takes, llama_cpp, nothing};
 use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
@@ -21,7 +23,7 @@ pub(super) static PROGRAM: Program = Program {
     takes: Takes { modelfile: true, ..llama_cpp::PROGRAM.takes },
     older: &[],
     needs: nothing,
-    rules: &[RULES],
+    rules: &[RULES, llama_cpp::CLASSES],
 };
 
 const CONVERT: &str = "convert/convert.go, ConvertAdapter";
@@ -101,7 +103,7 @@ static RULES: &[Rule] = &[
         CONVERT,
         |subject| {
             let alpha = subject.config()?.get("lora_alpha")?;
-            named((!alpha.is_u64()).then_some("lora_alpha"))
+            named((!alpha.is_u64() && !alpha.is_null()).then_some("lora_alpha"))
         },
     )
     .converts(),
@@ -167,6 +169,7 @@ fn scaled(subject: &Subject<'_>) -> Found {
     match subject.adapter.convention.name {
         // mlx-lm's scale is not read, and there is no alpha.
         "mlx" => subject.scaled(|_| 1.0),
+        "peft" if subject.config()?.get("lora_alpha").is_none_or(Value::is_null) => subject.scaled(|_| 1.0),
         _ => config_alpha(subject),
     }
 }

@@ -1,13 +1,15 @@
 //! OpenVINO GenAI (`src/cpp/src/lora`), read at da1db864d (2026-08): a safetensors file of factors alone.
 
+use super::readings::model;
 use super::{Field, Program, Takes};
 use crate::adapter::module::Kind;
+use crate::ops::check::place::{Found, Place};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    adapter_named, biased, changed_base, decomposed, factorable, replaced, single_experts, stacks,
-    unfactorable, unplaced,
+    adapter_named, biased, changed_base, decomposed, factorable, misfits, replaced, single_experts,
+    stacks, unfactorable, unplaced,
 };
-use crate::ops::check::subject::{Subject, some};
+use crate::ops::check::subject::{Subject, some, whole};
 
 pub(super) static PROGRAM: Program = Program {
     name: "openvino",
@@ -21,6 +23,7 @@ pub(super) static PROGRAM: Program = Program {
         uniform: true,
         scale_one: true,
         factors_only: true,
+        base_names: true,
         ..Takes::convention(&["peft", "kohya", "diffusers"])
     },
     older: &[],
@@ -99,7 +102,34 @@ static RULES: &[Rule] = &[
         LOAD,
         changed_base,
     ),
-    Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, |subject: &Subject<'_>| {
-        unplaced(subject)
+    Rule::new("names", Effect::Ignored, "it finds no node with a name that holds these", LOAD, nodeless)
+    .converts(),
+    Rule::new("model", Effect::Unknown, "its names of this model's nodes are not known", LOAD, |subject| {
+        const KNOWN: [&str; 4] = ["unet", "clip", "t5", "flux"];
+        match model(subject) {
+            Some(model) => whole(!KNOWN.contains(&model)),
+            None => subject.modules(|module| !Subject::is_language(module)),
+        }
     }),
+    Rule::new(
+        "shapes",
+        Effect::Refused,
+        "their updates have other shapes than the base's weights",
+        LOAD,
+        misfits,
+    ),
 ];
+
+/// Modules whose names no tensor of the base holds. Of a model inside another the parts are exported by themselves,
+/// under names that are not known.
+fn nodeless(subject: &Subject<'_>) -> Found {
+    let mut found = unplaced(subject).unwrap_or_default();
+    if let Some(base) = subject.base.filter(|base| !base.wraps() && !base.is_diffusers()) {
+        let names = base.names();
+        let dotted = subject.adapter.convention.name == "peft";
+        let held = |module: &str| names.iter().any(|name| name.contains(module));
+        let respelled = subject.respelled().into_iter().map(|module| module.name.as_str());
+        found.extend(respelled.filter(|module| dotted && !held(module)).map(Place::from));
+    }
+    some(found)
+}

@@ -1,5 +1,6 @@
 //! SGLang (`srt/lora/*`), read at 0.5.23.
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Field, Program, Takes};
 use crate::format::access::read_config_if_there;
 use crate::format::json::object;
@@ -7,7 +8,7 @@ use crate::ops::check::place::Found;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     adapter_named, biased, changed_base, config_scale, decomposed, dora_flag, factorable,
-    is_embedding, misfits, no_directory, not_language, other_ranks, replaced, stacks, unfactorable, variants,
+    is_embedding, misfits, no_directory, not_language, numbered_towers, other_ranks, replaced, stacks, unfactorable, unplaced, variants,
 };
 use crate::ops::check::subject::{Subject, named, some};
 use serde_json::Value;
@@ -52,6 +53,17 @@ static RULES: &[Rule] = &[
         "it multiplies every module by lora_alpha / r, and reads neither use_rslora nor alpha_pattern",
         LORA,
         config_scale,
+    )
+    .converts(),
+    Rule::new(
+        "config-fields",
+        Effect::Refused,
+        "it wants r and lora_alpha in adapter_config.json",
+        "srt/lora/lora_config.py",
+        |subject| {
+            let config = subject.config()?;
+            named(["r", "lora_alpha"].into_iter().filter(|field| config.get(*field).is_none_or(Value::is_null)))
+        },
     )
     .converts(),
     Rule::new(
@@ -165,11 +177,16 @@ static RULES: &[Rule] = &[
         Effect::LandsElsewhere,
         "it adds a tower's layers to the language model's layers of the same number",
         "srt/lora/utils.py, get_layer_id",
-        |subject| {
-            let numbered = |name: &str| name.contains(".layers.");
-            subject.modules(|module| Subject::is_tower(&module.name) && numbered(&module.name))
-        },
+        numbered_towers,
     ),
+    Rule::new(
+        "names",
+        Effect::Ignored,
+        "it counts names by their layer's number and their last part, and the base has no such module",
+        "srt/lora/mem_pool.py, load_lora_weight_to_buffer",
+        unplaced,
+    ),
+    Rule::new("class", Effect::Unknown, UNHEARD, "srt/models", unheard_class),
     Rule::new(
         "outside-layers",
         Effect::Ignored,

@@ -1,11 +1,12 @@
 //! TensorRT-LLM (`tensorrt_llm/lora_manager.py`), read at 007e181b (2026).
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Experts, Field, Program, Takes, nothing};
 use crate::adapter::module::Module;
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
-    biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language, replaced,
-    stacks, strange_factors, unfactorable, variants,
+    biased, changed_base, factorable, is_embedding, misfits, no_directory, not_language,
+    numbered_towers, replaced, stacks, strange_factors, unfactorable, unplaced, variants,
 };
 use crate::ops::check::subject::{expert_of, some};
 
@@ -195,9 +196,22 @@ static RULES: &[Rule] = &[
         LOAD,
         |subject| variants(subject).or_else(|| changed_base(subject)),
     ),
-    Rule::new("model", Effect::Unknown, "their names are no language model's", NAMES, |subject| {
-        not_language(subject).or_else(|| misfits(subject))
-    }),
+    Rule::new("model", Effect::Unknown, "their names are no language model's", NAMES, not_language),
+    Rule::new("class", Effect::Unknown, UNHEARD, "tensorrt_llm/_torch/models", unheard_class),
+    Rule::new(
+        "towers",
+        Effect::LandsElsewhere,
+        "it adds a tower's layers to the language model's layers of the same number",
+        NAMES,
+        numbered_towers,
+    ),
+    Rule::new(
+        "base",
+        Effect::Refused,
+        "the base has no weight of this layer, name and shape",
+        LOAD,
+        |subject| unplaced(subject).or_else(|| misfits(subject)),
+    ),
 ];
 
 /// Whether a name has a layer's number, what is in it, and a module or two below.

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::unheard::{UNHEARD, unheard_class};
 use super::{Field, Program, Takes, nothing};
 use crate::ops::check::rule::{Effect, Rule};
 use crate::ops::check::shared::{
     adapter_named, biased, changed_base, decomposed, factorable, is_embedding, last_of, misfits, missing_layers,
     no_directory, not_language, replaced, respelled, single_experts, stacks, unfactorable,
-    unplaced, unprefixed, variants,
+    towers, unplaced, unprefixed, variants,
 };
 use crate::ops::check::subject::some;
 
@@ -133,6 +134,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .extracts(),
     Rule::new("model", Effect::Unknown, "their names are no language model's", MAP, not_language),
+    Rule::new("class", Effect::Unknown, UNHEARD, "models/__init__.py, get_model", unheard_class),
+    Rule::new("towers", Effect::Ignored, "it looks for the language model's modules only", MAP, towers),
     Rule::new(
         "shapes",
         Effect::Refused,

@@ -4,7 +4,7 @@
 use super::spelling::Spelling;
 
 /// Classes that take LoRA.
-pub(super) static KNOWN: [&str; 197] = [
+static KNOWN: [&str; 197] = [
     "AXK1ForCausalLM",
     "AfmoeForCausalLM",
     "AliceAIForCausalLM",
@@ -427,6 +427,11 @@ pub(super) static WRAPPERS: [Wrapper; 7] = [
         &["Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration"],
     ),
 ];
+
+/// Whether a class takes LoRA.
+pub(super) fn is_known(class: &str) -> bool {
+    KNOWN.contains(&class)
+}
 
 /// Whether a class reads a layer's experts as PEFT's stacks.
 pub(super) fn is_stacked(class: &str) -> bool {

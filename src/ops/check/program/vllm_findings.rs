@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::spelling::{Spelling, spelling};
-use super::vllm_classes::{EMBEDDINGS, FUSED, KNOWN, MODEL_TYPES, wrapper};
+use super::vllm_classes::{EMBEDDINGS, FUSED, MODEL_TYPES, is_known, wrapper};
 use crate::adapter::module::{Module, Replacement, Update};
 use crate::ops::check::place::{Found, Place};
 use crate::ops::check::shared::{
@@ -161,7 +161,7 @@ pub(super) fn strange_tensors(subject: &Subject<'_>) -> Found {
 
 /// The base's class, if it is one whose LoRA is known.
 pub(super) fn known_class<'a>(subject: &Subject<'a>) -> Option<&'a str> {
-    subject.class().filter(|class| KNOWN.contains(class))
+    subject.class().filter(|class| is_known(class))
 }
 
 pub(super) fn unknown_class(subject: &Subject<'_>) -> Found {
@@ -172,7 +172,7 @@ pub(super) fn unknown_class(subject: &Subject<'_>) -> Found {
             _ => not_language(subject),
         };
     };
-    if KNOWN.contains(&class) { None } else { some(vec![Place::from(class)]) }
+    if is_known(class) { None } else { some(vec![Place::from(class)]) }
 }
 
 pub(super) fn names_differ(subject: &Subject<'_>) -> bool {
@@ -253,11 +253,13 @@ pub(super) fn unknown_names(subject: &Subject<'_>, falls_back: bool) -> Found {
         if expert || Subject::is_tower(name) || fused.iter().any(|place| place.name == name) {
             return false;
         }
+        // It takes every occurrence off.
+        let path = name.replace("base_model.model.", "");
         match wrapper(class) {
-            Some(spellings) => spelling(name).is_none_or(|own| {
+            Some(spellings) => spelling(&path).is_none_or(|own| {
                 !(spellings.contains(&own) || falls_back && own == Spelling::Text)
             }),
-            None => respelled.contains(name),
+            None => respelled.contains(name) && !subject.base.is_some_and(|base| base.has(&path)),
         }
     };
     subject.modules(lost)
