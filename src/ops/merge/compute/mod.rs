@@ -5,6 +5,7 @@ pub(in crate::ops) mod direct;
 pub(in crate::ops) mod elementwise;
 pub(in crate::ops) mod encoded;
 pub(in crate::ops) mod factored;
+pub(in crate::ops) mod fused;
 pub(in crate::ops) mod lost;
 pub(in crate::ops) mod making;
 pub(in crate::ops) mod module_delta;

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
-
 use super::bands::{Band, Bands};
 use super::direct::Moves;
 use super::elementwise::{Deltas, Statistics};
+use super::fused::merge_panel;
 use super::making::Making;
 use super::scratch::Scratch;
 use super::transform::Ready;
@@ -16,8 +15,7 @@ use crate::adapter::tensor::read_f64;
 use crate::error::{Error, ErrorKind, Locate, Result};
 use crate::format::TensorView;
 use crate::math::kernel::f64_panel::{self, Panel};
-use crate::math::kernel::fused::{self, PanelResult};
-use crate::math::{DeltaStats, Element, ElementType, PackedLeft, PackedRight};
+use crate::math::{DeltaStats, ElementType};
 use crate::ops::merge::plan::layout::OutputTensor;
 use crate::ops::merge::plan::step::{MethodStep, ReplaceStep, RowsStep};
 use crate::ops::merge::plan::tensor_plan::{Steps, TensorPlan};
@@ -430,35 +428,5 @@ impl<'a> Work<'a> {
         Error::from(ErrorKind::Overflow { index, value, dtype })
             .in_tensor(&self.tensor.full_name)
             .in_file(&self.making.plan.output)
-    }
-}
-
-/// The fused kernel for a pair of types.
-fn merge_panel(
-    types: (ElementType, ElementType),
-    base: &[u8],
-    out: &mut [u8],
-    left: &PackedLeft,
-    right: &PackedRight,
-) -> PanelResult {
-    fn to<I: Element>(
-        output: ElementType,
-        base: &[u8],
-        out: &mut [u8],
-        left: &PackedLeft,
-        right: &PackedRight,
-    ) -> PanelResult {
-        match output {
-            ElementType::Bf16 => fused::merge_panel::<I, bf16>(base, out, left, right),
-            ElementType::F16 => fused::merge_panel::<I, f16>(base, out, left, right),
-            ElementType::F32 => fused::merge_panel::<I, f32>(base, out, left, right),
-            ElementType::F64 => unreachable!("f64 is computed in stages"),
-        }
-    }
-    match types.0 {
-        ElementType::Bf16 => to::<bf16>(types.1, base, out, left, right),
-        ElementType::F16 => to::<f16>(types.1, base, out, left, right),
-        ElementType::F32 => to::<f32>(types.1, base, out, left, right),
-        ElementType::F64 => unreachable!("f64 is computed in stages"),
     }
 }
