@@ -85,7 +85,7 @@ const PLACES: [(&[&str], &[&str], &str); 13] = [
     (
         &["ElementType::Bf16", "ElementType::F16", "ElementType::F32", "ElementType::F64"],
         // The last chooses the kernel's own types.
-        &["weight/", "math/", "ops/merge/compute/tensor_merge.rs"],
+        &["weight/", "math/", "ops/merge/compute/fused.rs"],
         "tells element types apart: `weight/element.rs` says what a dtype is in arithmetic",
     ),
     (

@@ -28,6 +28,11 @@ impl ElementType {
         }
     }
 
+    /// Whether it is f32, as decoded rows are.
+    pub fn is_single(self) -> bool {
+        self == Self::F32
+    }
+
     /// Whether its values need f64: the kernels of 16 and 32 bits do not take it.
     pub fn is_wide(self) -> bool {
         self == Self::F64

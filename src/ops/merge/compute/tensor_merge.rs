@@ -175,7 +175,7 @@ impl<'a> Work<'a> {
 
     /// Whether the base's rows may be given to [`Work::compute_into`] as F32.
     pub(super) fn takes_f32(&self) -> bool {
-        self.panels.is_none() && self.input == ElementType::F32
+        self.panels.is_none() && self.input.is_single()
     }
 
     /// Computes as many rows from `first` on as fill `out`; `base` is those rows of the base, where they were read.
