@@ -16,6 +16,11 @@ const PHIMOE: Base = Base::Config(
     r#"{"architectures": ["PhiMoEForCausalLM"], "model_type": "phimoe", "num_local_experts": 4}"#,
 );
 
+/// vLLM serves it by the class of InternS1.
+const INTERNVL: Base = Base::Config(
+    r#"{"architectures": ["InternVLForConditionalGeneration"], "model_type": "internvl"}"#,
+);
+
 const TOWER: &str = "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj";
 
 fn tower() -> Peft {
@@ -31,6 +36,8 @@ fn a_class_that_nobody_knows_is_right_for_no_server() {
         ]);
     }
     judged(&[
+        hit("a class of nobody", ("vllm", "class", UNKNOWN), ZORK, whole()),
+        miss("another name of a class", ("vllm", "class"), INTERNVL, whole()),
         hit("not converted", ("llama.cpp", "class", REFUSED), MLLAMA, whole()),
         hit("not converted", ("ollama", "class", REFUSED), MLLAMA, whole()),
         miss("not by llama.cpp", ("sglang", "class"), MLLAMA, whole()),

@@ -11,6 +11,7 @@ mod program_version;
 mod readings;
 mod spelling;
 mod unheard;
+mod vllm_aliases;
 mod vllm_classes;
 mod vllm_experts;
 mod vllm_findings;

@@ -2,6 +2,7 @@
 //! they read experts, and whether they take factors of embeddings.
 
 use super::spelling::Spelling;
+use super::vllm_aliases::ALIASES;
 
 /// Classes that take LoRA.
 static KNOWN: [&str; 197] = [
@@ -428,14 +429,15 @@ pub(super) static WRAPPERS: [Wrapper; 7] = [
     ),
 ];
 
-/// Whether a class takes LoRA.
-pub(super) fn is_known(class: &str) -> bool {
-    KNOWN.contains(&class)
+/// The class that serves a config's class, if it takes LoRA.
+pub(super) fn served_by(class: &str) -> Option<&'static str> {
+    let by = ALIASES.iter().find(|(name, _)| *name == class).map_or(class, |found| found.1);
+    KNOWN.into_iter().find(|known| *known == by)
 }
 
-/// Whether a class reads a layer's experts as PEFT's stacks.
+/// Whether a config's class reads a layer's experts as PEFT's stacks.
 pub(super) fn is_stacked(class: &str) -> bool {
-    STACKED.contains(&class)
+    served_by(class).is_some_and(|class| STACKED.contains(&class))
 }
 
 /// The spellings of a wrapper, if the class is one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::spelling::{Spelling, spelling};
-use super::vllm_classes::{EMBEDDINGS, FUSED, MODEL_TYPES, is_known, wrapper};
+use super::vllm_classes::{EMBEDDINGS, FUSED, MODEL_TYPES, served_by, wrapper};
 use crate::adapter::module::{Module, Replacement, Update};
 use crate::ops::check::place::{Found, Place};
 use crate::ops::check::shared::{
@@ -159,9 +159,9 @@ pub(super) fn strange_tensors(subject: &Subject<'_>) -> Found {
     some(strange_factors(subject).into_iter().flatten().chain(kept).collect())
 }
 
-/// The base's class, if it is one whose LoRA is known.
-pub(super) fn known_class<'a>(subject: &Subject<'a>) -> Option<&'a str> {
-    subject.class().filter(|class| is_known(class))
+/// The class that serves the base, if its LoRA is known.
+pub(super) fn known_class(subject: &Subject<'_>) -> Option<&'static str> {
+    subject.class().and_then(served_by)
 }
 
 pub(super) fn unknown_class(subject: &Subject<'_>) -> Found {
@@ -172,7 +172,7 @@ pub(super) fn unknown_class(subject: &Subject<'_>) -> Found {
             _ => not_language(subject),
         };
     };
-    if is_known(class) { None } else { some(vec![Place::from(class)]) }
+    if served_by(class).is_some() { None } else { some(vec![Place::from(class)]) }
 }
 
 pub(super) fn names_differ(subject: &Subject<'_>) -> bool {
