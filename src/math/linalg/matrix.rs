@@ -157,9 +157,13 @@ pub(super) fn scale_by_power_of_two(values: &mut [f64], exponent: i32) {
     // One power within range does what two halves do, and is made once.
     if exponent.abs() <= 1000 {
         let power = 2f64.powi(exponent);
-        values.iter_mut().for_each(|value| *value *= power);
+        for value in values {
+            *value *= power;
+        }
     } else {
-        values.iter_mut().for_each(|value| *value = times_power_of_two(*value, exponent));
+        for value in values {
+            *value = times_power_of_two(*value, exponent);
+        }
     }
 }
 
@@ -173,14 +177,16 @@ pub(super) fn largest(values: &[f64]) -> f64 {
         let size = value.abs();
         most[lane] = if size > most[lane] { size } else { most[lane] };
         // 0, or NaN for what is not finite.
-        finite[lane] += value - value;
+        finite[lane] += value * 0.0;
     };
     for part in parts {
-        for lane in 0..LANES {
-            take(lane, part[lane]);
+        for (lane, value) in part.iter().enumerate() {
+            take(lane, *value);
         }
     }
-    rest.iter().for_each(|value| take(0, *value));
+    for value in rest {
+        take(0, *value);
+    }
     most.iter().fold(0.0, |largest, value| value.max(largest)) + finite.iter().sum::<f64>()
 }
 
