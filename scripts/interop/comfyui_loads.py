@@ -98,12 +98,21 @@ class Comfy:
         import comfy.lora
         import comfy.lora_convert
         import comfy.model_base
+        import comfy.supported_models
 
         self.api = comfy
 
+    def loaded(self, model):
+        """What ComfyUI calls a checkpoint's tensors once the model is loaded, with the checkpoint's names."""
+        own = getattr(self.api.supported_models, model.own, None)
+        renames = vars(own).get("process_unet_state_dict") if own else None
+        names = {name: name for name in model.base}
+        return renames(None, names) if renames else names
+
     def key_map(self, model):
         own = getattr(self.api.model_base, model.own)
-        weights = {f"diffusion_model.{name}": value for name, value in model.base.items()}
+        loaded = self.loaded(model).items()
+        weights = {f"diffusion_model.{name}": model.base[stored] for name, stored in loaded}
 
         class Bare(own):
             def __init__(self):
@@ -125,10 +134,12 @@ class Comfy:
         patches = self.api.lora.load_lora(state, keys)
         missing = sum("not loaded" in message for message in untaken)
         untaken.clear()
-        found = {}
+        found, loaded = {}, self.loaded(model)
         for key, adapter in patches.items():
             name, offset, function = (key, None, None) if isinstance(key, str) else (*key, None)[:3]
-            weight = found.setdefault(name, model.base[name.removeprefix("diffusion_model.")].clone())
+            stored = loaded[name.removeprefix("diffusion_model.")]
+            name = f"diffusion_model.{stored}"
+            weight = found.setdefault(name, model.base[stored].clone())
             patch = (1.0, adapter, 1.0, offset, function)
             found[name] = self.api.lora.calculate_weight([patch], weight, name)
         return len(state) - missing, len(state), found, untaken
